@@ -1,0 +1,55 @@
+"""Fixtures for all tests: real servers, and the long form of the fault tests."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.servers import Server
+
+PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long form of the fault tests")
+
+
+@pytest.fixture(scope="session")
+def long_form(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form of the fault tests is asked for, by `--long`."""
+    return request.config.getoption("--long")
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Server]:
+    """A Valkey server, shared by the tests of one worker: leave it running."""
+    with Server(PROGRAMS["valkey"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    """A Redis server, shared by the tests of one worker: leave it running."""
+    with Server(PROGRAMS["redis"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=PROGRAMS)
+def any_server(request: pytest.FixtureRequest) -> Server:
+    """The shared Valkey server, then the shared Redis server."""
+    return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Start a server for this test alone, to stop, kill or fill: `start_server("redis", "--appendonly", "yes")`."""
+    servers: list[Server] = []
+
+    def start(kind: str, *args: str) -> Server:
+        servers.append(Server(PROGRAMS[kind], *args))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+
+    for server in servers:
+        server.close()
