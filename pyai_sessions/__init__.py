@@ -1,0 +1,100 @@
+"""Sessions of conversations with AI agents, kept as JSON documents in any mapping.
+
+>>> from pyai_sessions import SessionManager, SQLiteSessionStore
+>>> manager = SessionManager(store=SQLiteSessionStore(":memory:"))
+>>> session = manager.create_session(user_id="user123")
+>>> _ = session.add_message("user", "Hello!")
+>>> manager.save(session)
+>>> manager.get_session(session.session_id).messages[0].content
+'Hello!'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyai_sessions.errors import (
+    InvalidDocumentError,
+    InvalidValueError,
+    SessionArchivedError,
+    SessionConflictError,
+    SessionDeletedError,
+    SessionError,
+    SessionExistsError,
+    SessionNotFoundError,
+    SessionStateError,
+    StorageClosedError,
+    StorageCorruptError,
+    StorageError,
+    StorageFullError,
+    StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+    UnsupportedOperationError,
+)
+from pyai_sessions.manager import SessionManager
+from pyai_sessions.models import Checkpoint, Message, Session, SessionStatus, SessionSummary
+from pyai_sessions.store import KVSessionStore, Problem, SessionStore, SummaryPage, Verification
+from pyai_sessions.stores import (
+    DiskCacheSessionStore,
+    MemorySessionStore,
+    RedisSessionStore,
+    SQLiteSessionStore,
+    open_store,
+)
+
+if TYPE_CHECKING:
+    from pyai_sessions.backends.redis import RedisMapping
+    from pyai_sessions.backends.sqlite import SQLiteMapping
+
+__all__ = [
+    "Checkpoint",
+    "DiskCacheSessionStore",
+    "InvalidDocumentError",
+    "InvalidValueError",
+    "KVSessionStore",
+    "MemorySessionStore",
+    "Message",
+    "Problem",
+    "RedisMapping",
+    "RedisSessionStore",
+    "SQLiteMapping",
+    "SQLiteSessionStore",
+    "Session",
+    "SessionArchivedError",
+    "SessionConflictError",
+    "SessionDeletedError",
+    "SessionError",
+    "SessionExistsError",
+    "SessionManager",
+    "SessionNotFoundError",
+    "SessionStateError",
+    "SessionStatus",
+    "SessionStore",
+    "SessionSummary",
+    "StorageClosedError",
+    "StorageCorruptError",
+    "StorageError",
+    "StorageFullError",
+    "StorageLockedError",
+    "StorageReadOnlyError",
+    "StorageUnreachableError",
+    "SummaryPage",
+    "UnsuitableMappingError",
+    "UnsupportedOperationError",
+    "Verification",
+    "open_store",
+]
+
+_LAZY = {"RedisMapping": "pyai_sessions.backends.redis", "SQLiteMapping": "pyai_sessions.backends.sqlite"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the mappings of backends when they are first used, so that this package's import stays light."""
+    if name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(_LAZY[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

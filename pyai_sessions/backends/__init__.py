@@ -1,0 +1,84 @@
+"""Backends: where documents lie. `adapt` finds the one that makes the most of a mapping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.errors import UnsuitableMappingError
+
+_EVICTING = {
+    ("zict", "LRU"): "zict.Buffer({}, zict.File(directory), n), or the slow mapping itself",
+    ("zict", "Sieve"): "the slow mapping itself",
+    ("zict", "WeakValueMapping"): "a dict",
+    ("cachetools", "Cache"): "a dict",
+    ("weakref", "WeakValueDictionary"): "a dict",
+    ("weakref", "WeakKeyDictionary"): "a dict",
+}
+"""Mappings that drop items of their own accord, with what to use instead."""
+
+
+def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backend:
+    """Return the backend of a mapping: of its family, or else that of any mapping.
+
+    Raises:
+        UnsuitableMappingError: It cannot keep sessions safely; the error says what can.
+
+    """
+    for kind in type(mapping).__mro__:
+        family, name = kind.__module__.partition(".")[0], kind.__name__
+        if (family, name) in _EVICTING:
+            msg = f"a {family}.{name} drops items of its own accord, so sessions would vanish; use {_EVICTING[family, name]}"
+            raise UnsuitableMappingError(msg)
+        if (family, name) == ("sqlitedict", "SqliteDict") and mapping.filename not in (":memory:", ""):
+            from pyai_sessions.backends import sqlite  # noqa: PLC0415 (a backend is imported when it is used)
+
+            return sqlite.backend_of(mapping, timeout)
+        if (family, name) == ("pyai_sessions", "SQLiteMapping"):
+            from pyai_sessions.backends import sqlite  # noqa: PLC0415
+
+            return sqlite.backend_of(mapping, timeout)
+        if family in ("diskcache", "diskcache_community") and name in ("Cache", "Index", "FanoutCache", "Deque"):
+            from pyai_sessions.backends import diskcache  # noqa: PLC0415
+
+            return diskcache.backend_of(mapping, timeout)
+        if (family, name) == ("pyai_sessions", "RedisMapping"):
+            from pyai_sessions.backends import redis  # noqa: PLC0415
+
+            return redis.RedisBackend(mapping)
+        if (family, name) == ("shelve", "Shelf"):
+            from pyai_sessions.backends.mapping import MappingBackend  # noqa: PLC0415
+
+            # Its file, without the pickling between: a shelf unpickles whatever it reads.
+            return MappingBackend(mapping, shared=shared, timeout=timeout, documents=_ShelfFile(mapping), binary=True)
+    missing = [name for name in ("__getitem__", "__setitem__", "__delitem__", "__iter__") if not hasattr(mapping, name)]
+    if missing or isinstance(mapping, (type, list)):
+        msg = (
+            f"a {type(mapping).__module__}.{type(mapping).__qualname__} is not a mutable mapping"
+            f"{' (no ' + ', '.join(missing) + ')' if missing else ''}: pass a dict, SqliteDict, diskcache.Index, "
+            "RedisMapping, or any class with [k], [k] = v, del and iter"
+        )
+        raise UnsuitableMappingError(msg)
+    from pyai_sessions.backends.mapping import MappingBackend  # noqa: PLC0415
+
+    return MappingBackend(mapping, shared=shared, timeout=timeout)
+
+
+class _ShelfFile:
+    """The dbm file under a shelf, with text keys."""
+
+    def __init__(self, shelf: Any) -> None:
+        self._shelf = shelf
+
+    def __getitem__(self, key: str) -> Any:
+        return self._shelf.dict[key.encode()]
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        self._shelf.dict[key.encode()] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._shelf.dict[key.encode()]
+
+    def __iter__(self) -> Any:
+        return iter(self._shelf.dict.keys())
+

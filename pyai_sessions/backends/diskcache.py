@@ -1,0 +1,104 @@
+"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.backends.sqlite`.
+
+diskcache itself unpickles what it reads (CVE-2025-69872), waits for ever in ``index[key] = value``, and moves values of
+32 KiB and more to files that a killed process loses. Rows written here are text inside the table, in diskcache's own
+form: ``index["session/<id>"]`` reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backends.sqlite import Connections, SQLiteBackend, Table, storage_error
+from pyai_sessions.errors import InvalidDocumentError, StorageReadOnlyError, StorageUnreachableError, UnsuitableMappingError
+
+# diskcache.core: how a row's value is to be read.
+_MODE_RAW, _MODE_BINARY, _MODE_TEXT = 1, 2, 3
+
+
+class CacheTable(Table):
+    """diskcache's table ``Cache``: text keys are ``raw`` ones, text values have mode 1, or 3 in a file."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__("Cache")
+        self._directory = directory
+        value = "value, mode, filename"
+        # A value in a file was put there by another tool, as nothing here does: the update brings it in, once.
+        ours = "key = ?2 AND raw = 1 AND (filename IS NOT NULL OR substr(CAST(value AS TEXT), 1, ?4) = ?3)"
+        self.index = '"pyai_sessions/index"'
+        self.exists = "SELECT 1 FROM Cache WHERE key >= 'session/' AND key < 'session0' AND raw = 1 LIMIT 1"
+        self.keys = "SELECT key FROM Cache WHERE key > ? AND raw = 1 AND typeof(key) = 'text' ORDER BY key LIMIT 500"
+        self.select = f"SELECT {value} FROM Cache WHERE key = ? AND raw = 1"
+        self.select_many = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND key IN "
+        self.prefix = "SELECT substr(CAST(value AS TEXT), 1, ?) FROM Cache WHERE key = ? AND raw = 1"
+        columns = "(key, value, raw, store_time, access_time, access_count, size, mode)"
+        now = "CAST(strftime('%s', 'now') AS REAL)"
+        self.insert = f"INSERT OR IGNORE INTO Cache {columns} VALUES (?, ?, 1, {now}, {now}, 0, 0, 1)"
+        self.update = f"UPDATE Cache SET value = ?1, mode = 1, size = 0, filename = NULL, store_time = {now} WHERE {ours}"
+        # Not REPLACE: it would skip the triggers by which diskcache counts its rows.
+        self.put = self.insert.replace("OR IGNORE ", "") + " ON CONFLICT (key, raw) DO UPDATE SET value = excluded.value, mode = 1, size = 0, filename = NULL"
+        self.delete = "DELETE FROM Cache WHERE key = ? AND raw = 1"
+        self.delete_head = "DELETE FROM Cache WHERE key = ?1 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
+        self.delete_range = "DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
+
+    def value(self, row: Sequence[Any]) -> object:
+        """Return the text of a row, from the file where diskcache put it; a pickle stays closed."""
+        value, mode, filename = row
+        if mode == _MODE_RAW:
+            return value
+        if mode in (_MODE_BINARY, _MODE_TEXT) and isinstance(filename, str):
+            path = os.path.realpath(os.path.join(self._directory, filename))
+            if os.path.commonpath([path, os.path.realpath(self._directory)]) == os.path.realpath(self._directory):
+                try:
+                    with open(path, "rb") as file:
+                        return file.read()
+                except OSError as err:
+                    raise InvalidDocumentError(filename, None, None, f"its file is missing ({type(err).__name__})") from err
+        return _Pickled()
+
+
+class _Pickled:
+    """Stands for a stored pickle, which is never opened; reading it as a document fails."""
+
+
+def backend_of(mapping: Any, timeout: float) -> Backend:
+    """Return the backend of a diskcache Index or Cache, or of their community fork's; refuse one that may lose items."""
+    cache = getattr(mapping, "cache", mapping)
+    opened = f"{type(mapping).__module__.partition('.')[0]}.Index(directory)"
+    if not hasattr(cache, "directory") or hasattr(cache, "_shards"):
+        msg = f"a diskcache.{type(mapping).__name__} cannot keep sessions; open the directory as {opened}"
+        raise UnsuitableMappingError(msg)
+    if cache.eviction_policy != "none":
+        msg = (
+            f"this diskcache evicts items at {cache.size_limit} bytes (policy {cache.eviction_policy!r}), so sessions would "
+            f"vanish; open it as {opened}, or as Cache(directory, eviction_policy='none')"
+        )
+        raise UnsuitableMappingError(msg)
+    if type(cache.disk).__name__ != "Disk":
+        msg = f"this diskcache has a {type(cache.disk).__name__}, which sessions would bypass; open it as {opened}"
+        raise UnsuitableMappingError(msg)
+    synchronous = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}.get(int(cache.sqlite_synchronous), "FULL")
+    directory = os.path.abspath(cache.directory)
+    connections = Connections(os.path.join(directory, "cache.db"), timeout=timeout, synchronous=synchronous)
+    return SQLiteBackend(connections, CacheTable(directory), owned=True, alive=lambda: True)
+
+
+def open_index(directory: str | os.PathLike[str]) -> Any:
+    """Return a diskcache.Index on a directory, made for this user alone if absent."""
+    import diskcache  # noqa: PLC0415 (the community fork is used without it)
+
+    path = os.path.abspath(os.fspath(directory))
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as err:
+        raise (StorageReadOnlyError if isinstance(err, PermissionError) else StorageUnreachableError)(
+            path, f"it cannot be created: {err.strerror}"
+        ) from err
+    try:
+        return diskcache.Index(path)
+    except sqlite3.Error as err:
+        raise storage_error(path, err) from err

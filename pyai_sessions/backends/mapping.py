@@ -1,0 +1,388 @@
+"""Any mapping: ``m[k]``, ``m[k] = v``, ``del m[k]`` and ``iter(m)``, and no more.
+
+One lock a mapping makes a commit atomic among the threads of this process. The indexes are derived: built by one scan at
+the first list, kept up by every commit since. Both belong to the mapping, so that two stores over one dict share them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.documents import (
+    Draft,
+    Entry,
+    SessionStatus,
+    head_key,
+    microseconds,
+    read_head,
+    session_of_key,
+    stamp_of,
+)
+from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageError, StorageLockedError, UnsuitableMappingError
+from pyai_sessions.models import time_from_text
+
+AnyMapping = MutableMapping[Any, Any]
+
+
+class Order:
+    """Positions in order. Adding to the end, which is the usual case, and removing are O(1) amortised."""
+
+    def __init__(self) -> None:
+        self._positions: list[Position] = []
+        self._current: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def add(self, session_id: str, activity: int) -> None:
+        """Put a session at *activity*, wherever it was."""
+        if self._current.get(session_id) == activity:
+            return
+        self._current[session_id] = activity
+        position = (activity, session_id)
+        if not self._positions or self._positions[-1] < position:
+            self._positions.append(position)
+        else:
+            insort(self._positions, position)
+        # A session's earlier position stays behind, is passed over by `after`, and goes when half of them are such.
+        if len(self._positions) > 2 * len(self._current) + 16:
+            self._positions = sorted((activity, session_id) for session_id, activity in self._current.items())
+
+    def discard(self, session_id: str) -> None:
+        """Take a session out, if it is in."""
+        self._current.pop(session_id, None)
+
+    def after(self, position: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
+        """Return the next *limit* positions after *position*."""
+        positions = self._positions
+        found: list[Position] = []
+        if newest_first:
+            steps = range((len(positions) if position is None else bisect_left(positions, position)) - 1, -1, -1)
+        else:
+            steps = range(0 if position is None else bisect_right(positions, position), len(positions))
+        for n in steps:
+            if len(found) == limit:
+                break
+            activity, session_id = positions[n]
+            if self._current.get(session_id) == activity and (not found or found[-1] != positions[n]):
+                found.append(positions[n])
+        return found
+
+
+class DerivedIndex:
+    """The two indexes of a mapping, in memory."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._orders: dict[tuple[SessionStatus, str | None], Order] = {}
+
+    def put(self, entry: Entry) -> None:
+        """Index a session, wherever it was indexed."""
+        old = self._entries.get(entry.session_id)
+        if old and (old.status, old.user_id) != (entry.status, entry.user_id):
+            self.discard(entry.session_id)
+        self._entries[entry.session_id] = entry
+        for user_id in {None, entry.user_id}:
+            self._orders.setdefault((entry.status, user_id), Order()).add(entry.session_id, entry.activity)
+
+    def discard(self, session_id: str) -> None:
+        """Take a session out, if it is in."""
+        old = self._entries.pop(session_id, None)
+        for user_id in {None, old.user_id} if old else ():
+            order = self._orders[old.status, user_id]  # type: ignore[union-attr]
+            order.discard(session_id)
+            if not len(order):
+                del self._orders[old.status, user_id]  # type: ignore[union-attr]
+
+    def order(self, status: SessionStatus, user_id: str | None) -> Order:
+        """Return the order of one index."""
+        return self._orders.get((status, user_id), Order())
+
+    def entry(self, session_id: str) -> Entry | None:
+        """Return what is indexed of a session."""
+        return self._entries.get(session_id)
+
+    def entries(self) -> list[Entry]:
+        """Return all that is indexed."""
+        return list(self._entries.values())
+
+
+class _Shared:
+    """What all stores over one mapping object share: its lock and its derived index."""
+
+    def __init__(self, mapping: AnyMapping) -> None:
+        self.mapping = mapping  # held, so that its id() stays taken
+        self.lock = threading.RLock()
+        self.index: DerivedIndex | None = None
+        self.pid = os.getpid()
+
+
+_shared: WeakValueDictionary[int, _Shared] = WeakValueDictionary()
+_shared_lock = threading.Lock()
+
+
+def _share(mapping: AnyMapping) -> _Shared:
+    with _shared_lock:
+        found = _shared.get(id(mapping))
+        if found is None:
+            found = _shared[id(mapping)] = _Shared(mapping)
+        return found
+
+
+class MappingBackend(Backend):
+    """Sessions in any mapping.
+
+    *shared* means that other processes write the same storage: lists then scan it each time, slow and right.
+    *documents* is where the text lies, when that is not *mapping* itself.
+    """
+
+    def __init__(
+        self, mapping: AnyMapping, *, shared: bool, timeout: float, documents: AnyMapping | None = None, binary: bool | None = None
+    ) -> None:
+        self._mapping = mapping if documents is None else documents
+        self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
+        self._shared = _share(mapping)
+        self.shared = shared
+        self._timeout = timeout
+        self._binary = binary
+        self._flush = next((f for n in ("sync", "commit") if callable(f := getattr(mapping, n, None))), None)
+        self._closed = False
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, session_id: str) -> object | None:  # noqa: D102 (the protocol documents it)
+        with self._locked():
+            return self._get(head_key(session_id))
+
+    def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
+        with self._locked():
+            return [self._get(head_key(each)) for each in session_ids]
+
+    def read_pages(self, session_id: str, keys: Sequence[str]) -> list[object | None]:  # noqa: ARG002, D102
+        with self._locked():
+            return [self._get(key) for key in keys]
+
+    def keys(self) -> Iterator[object]:  # noqa: D102
+        with self._locked():
+            keys = list(self._mapping)
+        return (key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys)
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    def commit(self, draft: Draft, expected: str | None, previous: Entry | None) -> bool:  # noqa: ARG002, D102
+        key = head_key(draft.session_id)
+        with self._locked():
+            stored = self._stamp(key)
+            if stored != draft.stamp:
+                if stored != expected:
+                    return False
+                for page_key, page in draft.pages.items():
+                    self._put(page_key, page)
+                self._put(key, draft.head)
+            for page_key in draft.garbage:
+                self._delete(page_key)
+            self._flushed()
+            if self._shared.index is not None:
+                self._shared.index.put(draft.entry)
+        return True
+
+    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
+        key = head_key(session_id)
+        with self._locked():
+            if expected is not None and self._stamp(key) != expected:
+                return False
+            self._delete(key)
+            for page_key in keys:
+                self._delete(page_key)
+            self._flushed()
+            if self._shared.index is not None:
+                self._shared.index.discard(session_id)
+        return True
+
+    def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: ARG002, D102
+        with self._locked():
+            for key in keys:
+                self._delete(key)
+            self._flushed()
+
+    @contextmanager
+    def exclusive(self, session_id: str) -> Iterator[None]:  # noqa: ARG002, D102
+        with self._locked():
+            yield
+
+    # Indexes -----------------------------------------------------------------------------------------------------
+
+    def scan(  # noqa: D102
+        self, status: SessionStatus, user_id: str | None, after: Position | None, limit: int, *, newest_first: bool
+    ) -> list[Position]:
+        with self._locked():
+            return self._index().order(status, user_id).after(after, limit, newest_first=newest_first)
+
+    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
+        with self._locked():
+            return len(self._index().order(status, user_id))
+
+    def entries(self) -> Iterator[Entry]:  # noqa: D102
+        with self._locked():
+            return iter(self._index().entries())
+
+    def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
+        with self._locked():
+            if self._stamp(head_key(session_id)) != expected:
+                return False
+            index = self._index()
+            for each in stale:
+                if index.entry(each.session_id) == each:
+                    index.discard(each.session_id)
+            if entry:
+                index.put(entry)
+            return True
+
+    def close(self) -> None:  # noqa: D102
+        self._closed = True
+
+    # Below: one mapping, one lock --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._closed:
+            raise StorageClosedError(self._name, "the store was closed")
+        shared = self._shared
+        if shared.pid != os.getpid():  # forked: another thread may have held the lock, and it is not here
+            shared.lock, shared.pid = threading.RLock(), os.getpid()
+        if not shared.lock.acquire(timeout=self._timeout):
+            raise StorageLockedError(self._name, f"another thread used it for {self._timeout} s")
+        try:
+            yield
+        finally:
+            shared.lock.release()
+
+    def _index(self) -> DerivedIndex:
+        index = self._shared.index
+        if index is None or self.shared:
+            index = DerivedIndex()
+            for key in list(self._mapping):
+                name = key.decode(errors="replace") if isinstance(key, bytes) else key
+                session_id = session_of_key(name)
+                if session_id is not None and name == head_key(session_id):
+                    entry = _entry_of(self._get(name), session_id)
+                    if entry:
+                        index.put(entry)
+            self._shared.index = index
+        return index
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turn what a mapping raises into a StorageError; our own errors and bugs pass."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except Exception as err:
+            raise storage_error(self._name, err) from err
+
+    def _get(self, key: str) -> object | None:
+        with self._reported():
+            try:
+                value: object = self._mapping[key]
+            except KeyError:
+                return None
+            return value
+
+    def _put(self, key: str, text: str) -> None:
+        with self._reported():
+            if self._binary is None:
+                self._binary = self._takes_bytes()
+            self._mapping[key] = text.encode() if self._binary else text
+
+    def _delete(self, key: str) -> None:
+        with self._reported():
+            try:
+                del self._mapping[key]
+            except KeyError:
+                pass
+
+    def _flushed(self) -> None:
+        if self._flush:
+            with self._reported():
+                self._flush()
+
+    def _stamp(self, key: str) -> str | None:
+        value = self._get(key)
+        if value is None or isinstance(value, str):
+            return None if value is None else stamp_of(value)
+        return stamp_of(bytes(value).decode(errors="replace") if isinstance(value, (bytes, bytearray, memoryview)) else repr(value))
+
+    def _takes_bytes(self) -> bool:
+        """Try a write, once: whether the mapping keeps text, or bytes alone; or neither, and is refused."""
+        if isinstance(self._mapping, dict):
+            return False
+        key, text = "pyai_sessions/probe", "a probe; delete it"
+        refusal: Exception | None = None
+        for value in (text, text.encode()):
+            try:
+                self._mapping[key] = value
+            except (TypeError, AttributeError, ValueError) as err:
+                refusal = err
+                continue
+            kept = self._get(key)
+            self._delete(key)
+            if isinstance(kept, str) and kept == text:
+                return False
+            if isinstance(kept, (bytes, bytearray, memoryview)) and bytes(kept) == text.encode():
+                return True
+        msg = f"{self._name} does not give back the text or bytes that were put in; a mapping that keeps text is needed"
+        raise UnsuitableMappingError(msg) from refusal
+
+
+_USER = re.compile(r'"user_id": ?("(?:[^"\\]|\\.)*")')
+_UPDATED = re.compile(r'"updated_at": ?"([^"]*)"')
+
+
+def _entry_of(value: object, session_id: str) -> Entry | None:
+    """Return the index entry of a stored head; of a damaged one, what can still be told.
+
+    A damaged session stays in its user's list, where reading it raises: unreadable is not absent.
+    """
+    try:
+        return read_head(value, session_id).entry
+    except InvalidDocumentError:
+        text = value if isinstance(value, str) else bytes(value).decode(errors="replace") if isinstance(value, (bytes, bytearray)) else ""
+    user, updated = _USER.search(text), _UPDATED.search(text)
+    try:
+        user_id = json.loads(user.group(1)) if user else None
+        activity = microseconds(time_from_text(updated.group(1))) if updated else 0
+    except ValueError:
+        user_id, activity = None, 0
+    return Entry(session_id, user_id, SessionStatus.ACTIVE, activity)
+
+
+def storage_error(where: str, err: Exception) -> StorageError:
+    """Return the StorageError that says what an operating system's or a mapping's error means."""
+    import errno  # noqa: PLC0415
+
+    from pyai_sessions.errors import StorageFullError, StorageReadOnlyError, StorageUnreachableError  # noqa: PLC0415
+
+    problem = f"{type(err).__name__}"
+    if isinstance(err, OSError):
+        problem = f"{type(err).__name__}: {os.strerror(err.errno)}" if err.errno else type(err).__name__
+        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return StorageFullError(where, problem)
+        if err.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return StorageReadOnlyError(where, problem)
+        if isinstance(err, (ConnectionError, TimeoutError)):
+            return StorageUnreachableError(where, problem)
+    if isinstance(err, ValueError) and "closed" in str(err).lower():
+        return StorageClosedError(where, problem)
+    return StorageError(where, problem)

@@ -1,0 +1,502 @@
+"""Redis and Valkey: one hash per session, so that a session expires, moves and loads as one.
+
+    <prefix><id>                    a hash: field "session" is the head, fields "messages/<gen>/<n>" are pages
+    <prefix>/active, …/archived     sorted sets: session ids by activity
+    <prefix>/user/<user>/active, …  the same of one user
+    <prefix>/expiry                 a sorted set: "<id>/<status>/<user>" by the time at which the session expires
+
+Ids are percent-encoded, so no id contains the "/" that the indexes begin with. A save is one script: compare, write,
+index, expire, in one round trip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.documents import Draft, Entry, SessionStatus, decode_id, encode_id
+from pyai_sessions.errors import (
+    InvalidValueError,
+    StorageClosedError,
+    StorageError,
+    StorageFullError,
+    StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
+
+_HEAD = "session"
+_PURGE = 100
+"""Expired sessions that one script clears away from the indexes."""
+
+
+class RedisMapping(MutableMapping[str, str]):
+    """A mapping of text whose items are fields of Redis hashes: ``kind/name/rest`` is field ``kind/rest`` of hash ``name``.
+
+    Works with redis-py and valkey-py clients, whatever their ``decode_responses``; the client's settings stay as they
+    are, and it is closed by whoever opened it. The scripts need Redis 6.2 or Valkey.
+
+    Args:
+        client: A connected, synchronous client.
+        prefix: What all keys begin with. Two mappings share a server by different prefixes.
+        ttl: Seconds that a hash lives after its last write; None to keep it for ever.
+
+    Notes:
+        One item is one command. Iterating scans the server's keys, ``len`` too.
+
+    >>> import redis
+    >>> mapping = RedisMapping(redis.Redis(), prefix="doc:", ttl=86400)  # connects at first use
+
+    """
+
+    def __init__(self, client: Any, prefix: str = "pyai:sessions:", ttl: int | None = None) -> None:
+        if not isinstance(prefix, str):
+            raise InvalidValueError("prefix", f"is a {type(prefix).__name__}; it is text, such as 'pyai:sessions:'")
+        if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
+            raise InvalidValueError("ttl", f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever")
+        module = type(client).__module__
+        if not hasattr(client, "execute_command") or ".asyncio" in module or ".cluster" in module:
+            msg = f"a {module}.{type(client).__qualname__} is not a synchronous client of one server: pass redis.Redis(...)"
+            raise UnsuitableMappingError(msg)
+        self.client = client
+        self.prefix = prefix
+        self.ttl = ttl
+        self._scripts: dict[str, str] = {}
+
+    # The mapping -------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> str:
+        value = self.command("HGET", *self._place(key))
+        if value is None:
+            raise KeyError(key)
+        return bytes(value).decode()
+
+    def __setitem__(self, key: str, value: str) -> None:
+        if not isinstance(value, str):
+            raise InvalidValueError("value", f"is a {type(value).__name__}; this mapping holds text")
+        name, field = self._place(key)
+        self.run(_PUT, [name], [field, value.encode(), str(self.ttl or 0)])
+
+    def __delitem__(self, key: str) -> None:
+        if not self.command("HDEL", *self._place(key)):
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        pattern = b"".join(b"\\" + c.encode() if c in "*?[]\\^" else c.encode("utf-8", "surrogatepass") for c in self.prefix)
+        seen: set[bytes] = set()  # SCAN may return a key twice
+        cursor: bytes = b"0"
+        while True:
+            cursor, names = self.command("SCAN", cursor, "MATCH", pattern + b"*", "COUNT", "500", "TYPE", "hash")
+            for name in names:
+                if name not in seen:
+                    seen.add(name)
+                    for field in self.command("HKEYS", name):
+                        yield self._key(name, field)
+            if int(cursor) == 0:
+                return
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<RedisMapping {self.prefix!r} on {self.where}>"
+
+    def _place(self, key: str) -> tuple[bytes, bytes]:
+        if not isinstance(key, str):
+            raise InvalidValueError("key", f"is a {type(key).__name__}; it is text")
+        kind, slash, rest = key.partition("/")
+        name, tail, rest = rest.partition("/")
+        if not slash:  # no name: a hash that no name can have
+            name = "/"
+        return (self.prefix + name).encode("utf-8", "surrogatepass"), (kind + tail + rest).encode("utf-8", "surrogatepass")
+
+    def _key(self, name: bytes, field: bytes) -> str:
+        session = name.decode("utf-8", "surrogatepass")[len(self.prefix) :]
+        kind, slash, rest = field.decode("utf-8", "surrogatepass").partition("/")
+        return kind if session == "/" else f"{kind}/{session}{slash}{rest}"
+
+    # Commands ----------------------------------------------------------------------------------------------------
+
+    @property
+    def where(self) -> str:
+        """The server's address, without credentials."""
+        pool = getattr(self.client, "connection_pool", None)
+        options = getattr(pool, "connection_kwargs", {})
+        if "path" in options:
+            return f"unix:{options['path']}"
+        return f"{options.get('host', 'redis')}:{options.get('port', 6379)}"
+
+    def command(self, *arguments: Any) -> Any:
+        """Run a command and return its reply, text as bytes; raise a StorageError when the server fails."""
+        with self._reported():
+            return self.client.execute_command(*arguments, NEVER_DECODE=True)
+
+    def run(self, script: str, keys: Sequence[bytes | str], arguments: Sequence[bytes | str]) -> Any:
+        """Run a Lua script by its digest, and send it where the server does not have it (yet, or any more)."""
+        digest = self._scripts.get(script)
+        if digest is None:
+            digest = self._scripts[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        with self._reported():
+            try:
+                return self.client.execute_command("EVALSHA", digest, len(keys), *keys, *arguments, NEVER_DECODE=True)
+            except Exception as err:
+                if "NOSCRIPT" not in str(err) and type(err).__name__ != "NoScriptError":
+                    raise
+            return self.client.execute_command("EVAL", script, len(keys), *keys, *arguments, NEVER_DECODE=True)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (StorageError, InvalidValueError):
+            raise
+        except Exception as err:
+            error = storage_error(self.where, err)
+            if error is None:
+                raise
+            raise error from err
+
+
+def storage_error(where: str, err: Exception) -> StorageError | None:
+    """Return the StorageError that says what a client's error means; None where it is none of a client's."""
+    names = {each.__name__ for each in type(err).__mro__}
+    if "RedisError" not in names and "ValkeyError" not in names:
+        return StorageUnreachableError(where, type(err).__name__) if isinstance(err, OSError) else None
+    text = str(err)
+    if text.startswith("OOM") or "OOM command not allowed" in text:
+        return StorageFullError(where, "the server is at its memory limit")
+    if "ReadOnlyError" in names or text.startswith("READONLY") or "-READONLY" in text:
+        return StorageReadOnlyError(where, "the server is a read-only replica")
+    if "MISCONF" in text:
+        return StorageFullError(where, "the server cannot write its snapshot (MISCONF)")
+    if names & {"ConnectionError", "TimeoutError", "BusyLoadingError", "AuthenticationError"}:
+        return StorageUnreachableError(where, type(err).__name__)
+    if text.startswith("BUSY"):
+        return StorageLockedError(where, "the server runs a long script (BUSY)")
+    return StorageError(where, f"{type(err).__name__}: {text.partition(' ')[0]}")
+
+
+# What the scripts share: clearing away the index entries of expired sessions, atomically with the check that they are
+# gone. Keys: [1] the prefix (its literal value; used to build the keys of the indexes).
+_EXPIRE = """
+local function unindex(prefix, id, status, user)
+  redis.call('ZREM', prefix .. '/' .. status, id)
+  if user ~= '' then redis.call('ZREM', prefix .. '/user/' .. user .. '/' .. status, id) end
+  redis.call('ZREM', prefix .. '/expiry', id .. '/' .. status .. '/' .. user)
+end
+local function purge(prefix, most)
+  local clock = redis.call('TIME')
+  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  local due = redis.call('ZRANGEBYSCORE', prefix .. '/expiry', '-inf', now, 'LIMIT', 0, most)
+  for _, member in ipairs(due) do
+    local id, status, user = string.match(member, '^([^/]*)/([^/]*)/(.*)$')
+    local left = redis.call('PTTL', prefix .. id)
+    if left > 0 then
+      redis.call('ZADD', prefix .. '/expiry', now + left, member)
+    elseif redis.call('HEXISTS', prefix .. id, 'session') == 1 then
+      redis.call('ZREM', prefix .. '/expiry', member)
+    else
+      unindex(prefix, id, status, user)
+    end
+  end
+  return #due
+end
+local function begins(text, start)
+  return text and string.sub(text, 1, #start) == start
+end
+"""
+
+_PUT = """
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+"""
+
+# KEYS: prefix, hash. ARGV: id, expected, stamp, head, ttl, activity, status, user, old status, old user,
+# number of pages, (field, page)…, garbage field…
+_COMMIT = (
+    _EXPIRE
+    + """
+local prefix, hash = KEYS[1], KEYS[2]
+local id, expected, stamp, head, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local activity, status, user, old_status, old_user = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local stored = redis.call('HGET', hash, 'session')
+if begins(stored, stamp) then return 1 end
+if expected == '' then
+  if stored then return 0 end
+elseif not begins(stored, expected) then
+  return 0
+end
+redis.call('ZADD', prefix .. '/' .. status, activity, id)
+if user ~= '' then redis.call('ZADD', prefix .. '/user/' .. user .. '/' .. status, activity, id) end
+if old_status ~= '' and (old_status ~= status or old_user ~= user) then
+  if old_status ~= status then redis.call('ZREM', prefix .. '/' .. old_status, id) end
+  if old_user ~= '' then redis.call('ZREM', prefix .. '/user/' .. old_user .. '/' .. old_status, id) end
+  redis.call('ZREM', prefix .. '/expiry', id .. '/' .. old_status .. '/' .. old_user)
+end
+local last = 11 + 2 * ARGV[11]
+for n = 12, last, 2 do redis.call('HSET', hash, ARGV[n], ARGV[n + 1]) end
+redis.call('HSET', hash, 'session', head)
+for n = last + 1, #ARGV do redis.call('HDEL', hash, ARGV[n]) end
+if ttl > 0 then
+  redis.call('EXPIRE', hash, ttl)
+  local now = redis.call('TIME')
+  local member = id .. '/' .. status .. '/' .. user
+  redis.call('ZADD', prefix .. '/expiry', (now[1] + ttl) * 1000 + math.floor(now[2] / 1000), member)
+end
+purge(prefix, 10)
+return 1
+"""
+)
+
+# KEYS: prefix, hash. ARGV: id, expected, status, user
+_REMOVE = (
+    _EXPIRE
+    + """
+local stored = redis.call('HGET', KEYS[2], 'session')
+if not begins(stored, ARGV[2]) then return 0 end
+for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if field == 'session' or string.sub(field, 1, 9) == 'messages/' then redis.call('HDEL', KEYS[2], field) end
+end
+if ARGV[3] ~= '' then unindex(KEYS[1], ARGV[1], ARGV[3], ARGV[4]) end
+return 1
+"""
+)
+
+# KEYS: prefix, index. ARGV: newest first (1 or 0), from, limit, offset
+_SCAN = (
+    _EXPIRE
+    + """
+purge(KEYS[1], 100)
+if ARGV[1] == '1' then
+  return redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[2], '-inf', 'WITHSCORES', 'LIMIT', ARGV[4], ARGV[3])
+end
+return redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', ARGV[4], ARGV[3])
+"""
+)
+
+_PURGE_ALL = _EXPIRE + "return purge(KEYS[1], tonumber(ARGV[1]))"
+
+# KEYS: prefix, hash. ARGV: id, expected, number of stale entries, (status, user, activity)…, status, user, activity
+_INDEX = (
+    _EXPIRE
+    + """
+local id, expected = ARGV[1], ARGV[2]
+local stored = redis.call('HGET', KEYS[2], 'session')
+if expected == '' then
+  if stored then return 0 end
+elseif not begins(stored, expected) then
+  return 0
+end
+local last = 3 + 3 * ARGV[3]
+for n = 4, last, 3 do
+  local keys = {KEYS[1] .. '/' .. ARGV[n]}
+  if ARGV[n + 1] ~= '' then keys[2] = KEYS[1] .. '/user/' .. ARGV[n + 1] .. '/' .. ARGV[n] end
+  for _, key in ipairs(keys) do
+    if redis.call('ZSCORE', key, id) == ARGV[n + 2] then redis.call('ZREM', key, id) end
+  end
+end
+if ARGV[last + 1] then
+  redis.call('ZADD', KEYS[1] .. '/' .. ARGV[last + 1], ARGV[last + 3], id)
+  if ARGV[last + 2] ~= '' then redis.call('ZADD', KEYS[1] .. '/user/' .. ARGV[last + 2] .. '/' .. ARGV[last + 1], ARGV[last + 3], id) end
+end
+return 1
+"""
+)
+
+
+class RedisBackend(Backend):
+    """Sessions in a `RedisMapping`."""
+
+    def __init__(self, mapping: RedisMapping, *, owned: bool = False) -> None:
+        self._mapping = mapping
+        self._prefix = mapping.prefix.encode("utf-8", "surrogatepass")
+        self._owned = owned
+        self._closed = False
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, session_id: str) -> object | None:  # noqa: D102 (the protocol documents it)
+        found: object | None = self._open.command("HGET", self._hash(session_id), _HEAD)
+        return found
+
+    def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
+        if not session_ids:
+            return []
+        found: list[object | None] = self._open.run(_READ_MANY, [self._hash(each) for each in session_ids], [])
+        return [each or None for each in found]
+
+    def read_pages(self, session_id: str, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
+        if not keys:
+            return []
+        found: list[object | None] = self._open.command("HMGET", self._hash(session_id), *map(_field, keys))
+        return found
+
+    def keys(self) -> Iterator[object]:  # noqa: D102
+        return iter(self._open)
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    def commit(self, draft: Draft, expected: str | None, previous: Entry | None) -> bool:  # noqa: D102
+        entry = draft.entry
+        arguments: list[bytes | str] = [
+            encode_id(draft.session_id),
+            expected or "",
+            draft.stamp,
+            draft.head.encode(),
+            str(self._mapping.ttl or 0),
+            str(entry.activity),
+            *_index_of(entry),
+            *(_index_of(previous) if previous else ("", "")),
+            str(len(draft.pages)),
+        ]
+        for key, page in draft.pages.items():
+            arguments += [_field(key), page.encode()]
+        arguments += map(_field, draft.garbage)
+        return bool(self._open.run(_COMMIT, [self._prefix, self._hash(draft.session_id)], arguments))
+
+    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
+        arguments = [encode_id(session_id), expected or "", *(_index_of(previous) if previous else ("", ""))]
+        return bool(self._open.run(_REMOVE, [self._prefix, self._hash(session_id)], arguments))
+
+    def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: D102
+        if keys:
+            self._open.command("HDEL", self._hash(session_id), *map(_field, keys))
+
+    # Indexes -----------------------------------------------------------------------------------------------------
+
+    def scan(  # noqa: D102
+        self, status: SessionStatus, user_id: str | None, after: Position | None, limit: int, *, newest_first: bool
+    ) -> list[Position]:
+        start = ("+inf" if newest_first else "-inf") if after is None else str(after[0])
+        keys, order = [self._prefix, self._index_key(status, user_id)], "1" if newest_first else "0"
+        found: list[Position] = []
+        offset = 0
+        while len(found) < limit:
+            # A few more than asked for: those of the same activity that come no later than *after* are passed over.
+            flat = self._open.run(_SCAN, keys, [order, start, str(limit + 8), str(offset)])
+            offset += len(flat) // 2
+            for name, score in zip(flat[::2], flat[1::2], strict=True):
+                session_id = decode_id(bytes(name).decode())
+                if session_id is None:
+                    continue
+                position = (int(float(score)), bytes(name).decode())
+                bound = None if after is None else (after[0], encode_id(after[1]))
+                if bound is None or (position < bound if newest_first else position > bound):
+                    found.append((position[0], session_id))
+            if len(flat) < 2 * (limit + 8):
+                break
+        return found[:limit]
+
+    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
+        self.purge_expired()
+        return int(self._open.command("ZCARD", self._index_key(status, user_id)))
+
+    def entries(self) -> Iterator[Entry]:  # noqa: D102
+        pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in self._prefix)
+        cursor: Any = b"0"
+        while True:
+            cursor, names = self._open.command("SCAN", cursor, "MATCH", pattern + b"/*", "COUNT", "500", "TYPE", "zset")
+            for name in names:
+                yield from self._entries_of(bytes(name))
+            if int(cursor) == 0:
+                return
+
+    def _entries_of(self, name: bytes) -> Iterator[Entry]:
+        parts = name[len(self._prefix) :].decode().split("/")[1:]
+        if parts[-1] not in (each.value for each in SessionStatus) or len(parts) not in (1, 3):
+            return
+        user_id = decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004 ("user", the user, the status)
+        cursor: Any = b"0"
+        while True:
+            cursor, flat = self._open.command("ZSCAN", name, cursor, "COUNT", "500")
+            for member, score in _pairs(flat):
+                session_id = decode_id(bytes(member).decode())
+                if session_id is not None:
+                    yield Entry(session_id, user_id, SessionStatus(parts[-1]), int(float(score)))
+            if int(cursor) == 0:
+                return
+
+    def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
+        olds = list(stale)
+        arguments = [encode_id(session_id), expected or "", str(len(olds))]
+        for each in olds:
+            arguments += [*_index_of(each), str(each.activity)]
+        if entry:
+            arguments += [*_index_of(entry), str(entry.activity)]
+        return bool(self._open.run(_INDEX, [self._prefix, self._hash(session_id)], arguments))
+
+    def purge_expired(self) -> int:  # noqa: D102
+        total = 0
+        while True:
+            purged = int(self._open.run(_PURGE_ALL, [self._prefix], [str(_PURGE)]))
+            total += purged
+            if purged < _PURGE:
+                return total
+
+    def close(self) -> None:  # noqa: D102
+        self._closed = True
+        if self._owned:
+            self._mapping.client.close()
+
+    # Below: names ------------------------------------------------------------------------------------------------
+
+    @property
+    def _open(self) -> RedisMapping:
+        if self._closed:
+            raise StorageClosedError(self._mapping.where, "the store was closed")
+        return self._mapping
+
+    def _hash(self, session_id: str) -> bytes:
+        return self._prefix + encode_id(session_id).encode()
+
+    def _index_key(self, status: SessionStatus, user_id: str | None) -> bytes:
+        user = "" if user_id is None else f"/user/{encode_id(user_id)}"
+        return self._prefix + f"{user}/{status.value}".encode()
+
+
+# One reply for many heads; a missing one is an empty text, since a nil would end the list.
+_READ_MANY = """
+local found = {}
+for n, key in ipairs(KEYS) do found[n] = redis.call('HGET', key, 'session') or '' end
+return found
+"""
+
+
+def _index_of(entry: Entry) -> tuple[str, str]:
+    return entry.status.value, "" if entry.user_id is None else encode_id(entry.user_id)
+
+
+def _field(key: str) -> str:
+    """Return the field of a page: its key without the session's id, which names the hash."""
+    kind, _, rest = key.partition("/")
+    return f"{kind}/{rest.partition('/')[2]}"
+
+
+def _pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    """Return (member, score) of a reply: flat, or in pairs by the newer protocol."""
+    if flat and isinstance(flat[0], (list, tuple)):
+        return ((pair[0], pair[1]) for pair in flat)
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def connect(url: str, timeout: float) -> Any:
+    """Return a client for a url; it connects at first use, and waits *timeout* seconds at most."""
+    import redis  # noqa: PLC0415 (a second to import: only those who use it pay)
+
+    try:
+        scheme = urlsplit(url).scheme
+        if scheme not in ("redis", "rediss", "unix"):
+            raise InvalidValueError("url", f"begins with {scheme!r}; it is redis://, rediss:// or unix://")
+        return redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+    except ValueError as err:
+        if isinstance(err, InvalidValueError):
+            raise
+        raise InvalidValueError("url", "is not one that redis.Redis.from_url takes; it is redis://host:port/db") from err
+
+

@@ -1,0 +1,540 @@
+"""Session ⇄ documents: the one home of the stored JSON format.
+
+One *head* document per session, and *sealed pages* for the older messages:
+
+    session/<id>             {"format":1,"revision":…,"session_id":…, …, "sealed":[…], …, "messages":[the newest]}
+    messages/<id>/<gen>/<n>  [32 messages or fewer]: written once, never changed
+
+The head is the commit point: a page counts once a head names it. `Head` lists the head's fields in the order in which
+they are written; the fields that an index reads come before the conversation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import accumulate
+from secrets import token_urlsafe
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.models import (
+    Checkpoint,
+    Clock,
+    Message,
+    Messages,
+    Origin,
+    Run,
+    Session,
+    SessionStatus,
+    SessionSummary,
+    check_id,
+    check_time,
+)
+from pyai_sessions.values import plain, read, read_as, write
+
+FORMAT = 1
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""How to read older formats: under *n*, a function from a head of format *n* to one of format *n* + 1."""
+
+PAGE_MESSAGES = 32
+PAGE_CHARACTERS = 16 * 1024
+"""A tail of more messages or characters of JSON than this is sealed into pages of at most so much."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+# Keys -------------------------------------------------------------------------------------------------------------
+
+
+def encode_id(value: str) -> str:
+    """Return an id as it stands in keys: percent-encoded, so that no id can forge another key or a path."""
+    text = quote(value, safe="", errors="surrogatepass")
+    return "%2E" + text[1:] if text[0] == "." else text
+
+
+def decode_id(text: str) -> str | None:
+    """Return the id that stands as *text* in keys, or None where none does: the key is not ours."""
+    try:
+        value = unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return value if value and encode_id(value) == text else None
+
+
+def head_key(session_id: str) -> str:
+    """Return the key of a session's head."""
+    return f"session/{encode_id(session_id)}"
+
+
+def page_prefix(session_id: str) -> str:
+    """Return what the keys of all pages of a session begin with."""
+    return f"messages/{encode_id(session_id)}/"
+
+
+def page_keys(runs: Iterable[Run]) -> list[str]:
+    """Return the keys of all pages of *runs*, oldest first."""
+    return [f"{page_prefix(run.owner)}{run.generation}/{n}" for run in runs for n in range(run.pages)]
+
+
+def session_of_key(key: object) -> str | None:
+    """Return the id of the session whose head or page lies under *key*; None where the key is not ours."""
+    if not isinstance(key, str):
+        return None
+    kind, _, rest = key.partition("/")
+    if kind == "session":
+        return decode_id(rest)
+    if kind == "messages" and re.fullmatch(r"[^/]+/[A-Za-z0-9_-]+/[0-9]+", rest):
+        return decode_id(rest.partition("/")[0])
+    return None
+
+
+# Heads ------------------------------------------------------------------------------------------------------------
+
+
+class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A session's head document. What has a default may be absent in a document that was written by hand."""
+
+    format: int
+    revision: str = ""
+    session_id: str = ""
+    user_id: str | None = None
+    status: SessionStatus = SessionStatus.ACTIVE
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
+    updated_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
+    message_count: int = -1
+    incarnation: str = ""
+    edition: str = ""
+    sealed: tuple[Run, ...] = ()
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    state: msgspec.Raw = msgspec.Raw(b"{}")
+    checkpoints: msgspec.Raw = msgspec.Raw(b"[]")
+    messages: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class Entry(NamedTuple):
+    """What the indexes hold of a session. *activity* is its ``updated_at`` in microseconds since 1970."""
+
+    session_id: str
+    user_id: str | None
+    status: SessionStatus
+    activity: int
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """A head that was read: its fields, the *stamp* to compare at the next commit, and fields of later releases."""
+
+    head: Head
+    stamp: str
+    unknown: dict[str, Any]
+
+    @property
+    def entry(self) -> Entry:
+        """What the indexes should hold of this session."""
+        return Entry(self.head.session_id, self.head.user_id, self.head.status, microseconds(self.head.updated_at))
+
+    @property
+    def sealed(self) -> int:
+        """How many messages lie in pages."""
+        return sum(run.messages for run in self.head.sealed)
+
+
+_HEAD = msgspec.json.Decoder(Head)
+_RAW_FIELDS = ("metadata", "state", "checkpoints", "messages")
+_STAMP = re.compile(r'\{"format":[0-9]+,"revision":"[A-Za-z0-9_-]+"')
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time as microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(count: int) -> datetime:
+    """Return the time so many microseconds after 1970."""
+    return _EPOCH + count * _MICROSECOND
+
+
+def stamp_of(text: str) -> str:
+    """Return the prefix of a head's text that no other revision shares: what a commit compares.
+
+    A head that we wrote begins with its revision. Of one that was written by hand, or formatted anew, all is compared.
+    """
+    found = _STAMP.match(text)
+    return found.group() if found else text
+
+
+def read_head(value: object, session_id: str) -> StoredHead:
+    """Return the head that a mapping holds as *value* for *session_id*.
+
+    Raises:
+        InvalidDocumentError: It is not a head of this session that this release can read.
+
+    """
+    key = head_key(session_id)
+    text = document_text(value, key, session_id)
+    unknown: dict[str, Any] = {}
+    try:
+        try:
+            head = _HEAD.decode(text)
+            ours = head.format == FORMAT
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            ours = False
+        if not ours:
+            head, unknown = _read_head_slowly(text)
+    except ValueError as err:
+        raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
+    if head.session_id != session_id:
+        raise InvalidDocumentError(key, session_id, value, f"it is the head of session {head.session_id!r}")
+    return StoredHead(head, stamp_of(text), unknown)
+
+
+def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
+    """Read a head of an older format, with unknown fields, or with lone surrogates."""
+    fields = read(text)
+    if not isinstance(fields, dict) or type(fields.get("format")) is not int:
+        msg = 'it is not a JSON object with a whole number as "format"'
+        raise ValueError(msg)
+    if fields["format"] > FORMAT:
+        msg = f"it has format {fields['format']}, written by a newer release; this one reads up to {FORMAT}"
+        raise ValueError(msg)
+    while fields["format"] < FORMAT:
+        upgrade = UPGRADES.get(fields["format"])
+        if upgrade is None:
+            msg = f"it has format {fields['format']}, which never was"
+            raise ValueError(msg)
+        fields = upgrade(fields)
+    known = {k: msgspec.Raw(write(v).encode()) if k in _RAW_FIELDS else v for k, v in fields.items() if k in Head.__struct_fields__}
+    raw = {k: known.pop(k) for k in _RAW_FIELDS if k in known}
+    head = msgspec.structs.replace(msgspec.convert(known, Head), **raw)
+    return head, {k: v for k, v in fields.items() if k not in Head.__struct_fields__}
+
+
+def document_text(value: object, key: str, session_id: str | None) -> str:
+    """Return a stored value as text; mappings of bytes return bytes."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError as err:
+            raise InvalidDocumentError(key, session_id, value, "its bytes are not UTF-8 text") from err
+    raise InvalidDocumentError(key, session_id, value, f"it is a {type(value).__name__}, not JSON text")
+
+
+def _reason(err: Exception) -> str:
+    """Say what is wrong with a document without quoting it."""
+    if isinstance(err, json.JSONDecodeError):
+        return f"it is not JSON ({err.msg} at character {err.pos})"
+    if isinstance(err, msgspec.ValidationError):
+        return f"it does not have the expected shape ({err})"
+    if isinstance(err, InvalidValueError):
+        return f"its {err.path} is not acceptable"
+    return str(err) if type(err) is ValueError else f"it is not JSON ({type(err).__name__})"
+
+
+# Messages ---------------------------------------------------------------------------------------------------------
+
+
+class _MessageShape(msgspec.Struct, forbid_unknown_fields=True):
+    """Fails on a message with fields that we do not know; a third of the cost of reading it."""
+
+    role: msgspec.Raw
+    content: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+    timestamp: msgspec.Raw = msgspec.Raw()
+    message_id: msgspec.Raw = msgspec.Raw()
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    tool_call_id: msgspec.Raw = msgspec.Raw()
+    name: msgspec.Raw = msgspec.Raw()
+
+
+_SHAPES = msgspec.json.Decoder(list[_MessageShape])
+_MESSAGES = msgspec.json.Decoder(list[Message])
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def write_messages(messages: list[Message]) -> str:
+    """Return messages as the text of a page: a JSON array."""
+    if any("_unknown" in each.__dict__ for each in messages):
+        return write([each.to_dict() for each in messages])
+    return write(messages)
+
+
+def read_messages(value: object, key: str, session_id: str) -> list[Message]:
+    """Return the messages of a page or a tail that a mapping holds as *value* under *key*.
+
+    Raises:
+        InvalidDocumentError: It is not an array of messages.
+
+    """
+    text = document_text(value, key, session_id)
+    try:
+        try:
+            _SHAPES.decode(text)
+            return _MESSAGES.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            items = read(text)
+            if not isinstance(items, list):
+                msg = "it is not a JSON array"
+                raise ValueError(msg) from None
+            return [_read_message(each) for each in items]
+    except (ValueError, TypeError, AttributeError, KeyError) as err:
+        raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
+
+
+def _read_message(item: Any) -> Message:
+    if not isinstance(item, dict) or not {"role", "message_id", "timestamp"} <= item.keys():
+        msg = "an element is not a message"
+        raise ValueError(msg)
+    known = {k: v for k, v in item.items() if k in _MessageShape.__struct_fields__}
+    msgspec.convert(known, Message)  # the types, which dataclasses-json does not check
+    message: Message = Message.from_dict(item)
+    return message
+
+
+# Documents → session ----------------------------------------------------------------------------------------------
+
+
+def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Session:
+    """Return the session of a head and its last *pages*, oldest first; earlier pages count as not loaded.
+
+    Raises:
+        InvalidDocumentError: The head's parts do not fit together.
+
+    """
+    head = stored.head
+    key = head_key(head.session_id)
+    tail = read_messages(bytes(head.messages), key, head.session_id)
+    log = [message for page in pages for message in page]
+    unloaded = stored.sealed - len(log)
+    log += tail
+    count = unloaded + len(log)
+    if unloaded < 0 or (unloaded and sum(run.pages for run in head.sealed) == len(pages)) or head.message_count not in (-1, count):
+        raise InvalidDocumentError(key, head.session_id, None, "its message count does not fit its messages and pages")
+    values, checkpoints = _read_objects(stored)
+    values.update(
+        session_id=head.session_id,
+        user_id=head.user_id,
+        status=head.status,
+        created_at=check_time(head.created_at, "created_at"),
+        updated_at=check_time(head.updated_at, "updated_at"),
+        checkpoints=checkpoints,
+    )
+    if stored.unknown:
+        values["_unknown"] = stored.unknown
+    origin = Origin(
+        stamp=stored.stamp,
+        revision=head.revision,
+        incarnation=head.incarnation,
+        edition=head.edition,
+        user_id=head.user_id,
+        status=head.status,
+        updated_at=values["updated_at"],
+        state=bytes(head.state).decode(),
+        metadata=bytes(head.metadata).decode(),
+        checkpoints=bytes(head.checkpoints).decode(),
+        runs=head.sealed,
+        message_count=count,
+        last_message=log[-1] if log else None,
+    )
+    return Session._restored(values, log, origin, [len(page) for page in pages], unloaded, clock)  # noqa: SLF001 (its twin)
+
+
+def _read_objects(stored: StoredHead) -> tuple[dict[str, Any], list[Checkpoint]]:
+    head = stored.head
+    try:
+        values: dict[str, Any] = {
+            "metadata": read_as(bytes(head.metadata).decode(), _OBJECT, dict[str, Any]),
+            "state": read_as(bytes(head.state).decode(), _OBJECT, dict[str, Any]),
+        }
+        checkpoints = read(bytes(head.checkpoints).decode())
+        return values, [Checkpoint.from_dict(each) for each in checkpoints]
+    except (ValueError, TypeError, AttributeError, KeyError) as err:
+        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
+
+
+def summarize(stored: StoredHead) -> SessionSummary:
+    """Return the summary of a head, without reading its messages."""
+    head = stored.head
+    try:
+        metadata = read_as(bytes(head.metadata).decode(), _OBJECT, dict[str, Any])
+    except ValueError as err:
+        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
+    return SessionSummary(
+        session_id=head.session_id,
+        user_id=head.user_id,
+        metadata=metadata,
+        message_count=head.message_count if head.message_count >= 0 else stored.sealed + len(read(bytes(head.messages).decode())),
+        status=head.status,
+        created_at=check_time(head.created_at, "created_at"),
+        updated_at=check_time(head.updated_at, "updated_at"),
+    )
+
+
+# Session → documents ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a save will write: new *pages* by key, then the *head*, then the removal of *garbage* pages."""
+
+    session_id: str
+    head: str
+    stamp: str
+    pages: dict[str, str]
+    garbage: list[str]
+    entry: Entry
+    origin: Origin
+    page_sizes: list[int]
+
+
+def compose(session: Session) -> Draft:
+    """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
+
+    Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
+
+    Raises:
+        InvalidValueError: Something in the session cannot be stored; the error names it.
+
+    """
+    view = session.messages
+    log = session._log  # noqa: SLF001 (this module is the session's twin)
+    if not isinstance(view, Messages) or view._log is not log:  # noqa: SLF001
+        raise InvalidValueError("messages", "was assigned to; history changes by add_message, pop, replace_message or remove_message")
+    check_id(session.session_id, "session_id")
+    if session.user_id is not None:
+        check_id(session.user_id, "user_id")
+    if session.status not in tuple(SessionStatus):
+        raise InvalidValueError("status", f"is {session.status!r}; it is 'active' or 'archived'")
+    origin = session._origin  # noqa: SLF001
+    metadata, state = _object_text(session.metadata, "metadata"), _object_text(session.state, "state")
+    checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else "[]"
+    if origin and session.updated_at == origin.updated_at and (
+        session.user_id != origin.user_id or _differ(metadata, origin.metadata) or _differ(state, origin.state)
+    ):
+        session._touch()  # noqa: SLF001 (it was changed directly: session.state["x"] = …)
+
+    runs, base, dropped, sizes = _kept_pages(session)
+    tail = log[base - session._unloaded :]  # noqa: SLF001
+    tail_text = write_messages(tail)
+    pages: dict[str, str] = {}
+    if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_text) > PAGE_CHARACTERS):
+        chunks, tail = _chunks(tail)
+        tail_text = write_messages(tail)
+        run = runs.pop() if runs and not dropped and runs[-1].owner == session.session_id else None
+        run = run or Run(session.session_id, token_urlsafe(6), 0, 0)
+        for chunk, text in chunks:
+            pages[f"{page_prefix(run.owner)}{run.generation}/{run.pages}"] = text
+            run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
+            sizes.append(len(chunk))
+        runs.append(run)
+
+    revision = token_urlsafe(12)
+    if session._incarnation is None:  # noqa: SLF001
+        session._incarnation = token_urlsafe(6)  # noqa: SLF001 (kept: a save that is tried again is the same creation)
+    rewritten = session._rewritten_from is not None  # noqa: SLF001
+    edition = token_urlsafe(6) if rewritten or origin is None else origin.edition
+    head = Head(
+        format=FORMAT,
+        revision=revision,
+        session_id=session.session_id,
+        user_id=session.user_id,
+        status=SessionStatus(session.status),
+        created_at=check_time(session.created_at, "created_at"),
+        updated_at=check_time(session.updated_at, "updated_at"),
+        message_count=session.message_count,
+        incarnation=session._incarnation,  # noqa: SLF001
+        edition=edition,
+        sealed=tuple(runs),
+        metadata=msgspec.Raw(metadata.encode()),
+        state=msgspec.Raw(state.encode()),
+        checkpoints=msgspec.Raw(checkpoints.encode()),
+        messages=msgspec.Raw(tail_text.encode()),
+    )
+    text = _head_text(head, session._unknown)  # noqa: SLF001
+    stamp = stamp_of(text)
+    new_origin = Origin(
+        stamp=stamp,
+        revision=revision,
+        incarnation=head.incarnation,
+        edition=edition,
+        user_id=session.user_id,
+        status=head.status,
+        updated_at=head.updated_at,
+        state=state,
+        metadata=metadata,
+        checkpoints=checkpoints,
+        runs=head.sealed,
+        message_count=head.message_count,
+        last_message=log[-1] if log else None,
+    )
+    entry = Entry(session.session_id, session.user_id, head.status, microseconds(head.updated_at))
+    return Draft(session.session_id, text, stamp, pages, dropped, entry, new_origin, sizes)
+
+
+def _object_text(value: object, name: str) -> str:
+    if not isinstance(value, dict):
+        raise InvalidValueError(name, f"is a {type(value).__name__}; it is a dict with text keys")
+    return write(plain(value, name)) if value else "{}"
+
+
+def _differ(text: str, stored: str) -> bool:
+    return text != stored and bool(read(text) != read(stored))
+
+
+def _kept_pages(session: Session) -> tuple[list[Run], int, list[str], list[int]]:
+    """Return the runs that stay, how many messages they hold, the keys of pages that go, and the loaded pages' sizes."""
+    origin, at = session._origin, session._rewritten_from  # noqa: SLF001
+    sizes = list(session._page_sizes)  # noqa: SLF001
+    if origin is None:
+        return [], 0, [], []
+    runs = list(origin.runs)
+    if at is None or at >= origin.sealed:
+        return runs, origin.sealed, [], sizes
+    ends = list(accumulate(sizes, initial=session._unloaded))  # noqa: SLF001
+    kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
+    base = ends[kept_loaded]
+    keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
+    kept: list[Run] = []
+    before = 0
+    for run in runs:
+        pages = min(run.pages, keep)
+        keep -= pages
+        if pages:
+            messages = run.messages if pages == run.pages else base - before
+            kept.append(Run(run.owner, run.generation, pages, messages))
+            before += messages
+    gone = set(page_keys(run for run in runs if run.owner == session.session_id)) - set(page_keys(kept))
+    return kept, base, sorted(gone), sizes[:kept_loaded]
+
+
+def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], str]], list[Message]]:
+    """Cut a full tail into pages from its oldest message on, and what is left: less than a page, or one message."""
+    texts = [write_messages([each]) for each in tail]
+    chunks: list[tuple[list[Message], str]] = []
+    start, size = 0, 0
+    for n, text in enumerate(texts):
+        if n > start and (n - start == PAGE_MESSAGES or size + len(text) > PAGE_CHARACTERS):
+            chunks.append((tail[start:n], "[" + ",".join(each[1:-1] for each in texts[start:n]) + "]"))
+            start, size = n, 0
+        size += len(text)
+    return chunks, tail[start:]
+
+
+def _head_text(head: Head, unknown: Any) -> str:
+    try:
+        text = msgspec.json.encode(head).decode()
+    except UnicodeEncodeError:  # a lone surrogate in an id
+        fields = ((name, getattr(head, name)) for name in Head.__struct_fields__)
+        text = ",".join(f'"{k}":{bytes(v).decode() if isinstance(v, msgspec.Raw) else write(v)}' for k, v in fields)
+        text = "{" + text + "}"
+    return text[:-1] + "," + write(dict(unknown))[1:] if unknown else text

@@ -1,0 +1,164 @@
+"""The exceptions of this library: one family, each carrying its data as attributes.
+
+Messages name ids, paths and remedies. They never contain the text of a conversation or a credential.
+"""
+
+from __future__ import annotations
+
+
+class SessionError(Exception):
+    """The root of every exception that this library raises on purpose."""
+
+
+# What the caller gave ---------------------------------------------------------------------------------------------
+
+
+class InvalidValueError(SessionError, ValueError):
+    """A given value is not acceptable; nothing was written.
+
+    *path* names the value as the caller would write it: ``state["cursor"]``, ``session_id``, ``limit``.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+        self.path = path
+
+
+class UnsuitableMappingError(SessionError, TypeError):
+    """The given mapping cannot keep sessions safely; the message says how to open one that can."""
+
+
+class UnsupportedOperationError(SessionError, NotImplementedError):
+    """A custom store lacks the optional method that this operation needs."""
+
+
+# What the session's life forbids ----------------------------------------------------------------------------------
+
+
+class SessionStateError(SessionError):
+    """The operation does not fit the stored session *session_id* as it is now."""
+
+    def __init__(self, session_id: str, problem: str) -> None:
+        super().__init__(f"session {session_id!r} {problem}")
+        self.session_id = session_id
+
+
+class SessionNotFoundError(SessionStateError, LookupError):
+    """No session has this id."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id, "does not exist; create it with create_session(session_id=...)")
+
+
+class SessionExistsError(SessionStateError):
+    """A new session was saved under an id that is taken."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id, "exists already; load it with get_session, or choose another id")
+
+
+class SessionDeletedError(SessionStateError):
+    """The saved copy is of a session that was deleted, or deleted and created anew, since it was loaded."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            session_id,
+            "was deleted after this copy was loaded, and stays deleted; to keep its content, save it as a new Session",
+        )
+
+
+class SessionArchivedError(SessionStateError):
+    """An archived session was saved or appended to."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id, "is archived; manager.restore(session_id) makes it active again")
+
+
+class SessionConflictError(SessionStateError):
+    """Another writer changed the session, and both changes cannot be kept.
+
+    Nothing was written. *base_revision* is what the copy was loaded at, *stored_revision* is what is stored now.
+    """
+
+    def __init__(self, session_id: str, base_revision: str | None, stored_revision: str, problem: str) -> None:
+        super().__init__(
+            session_id,
+            f"{problem}; load it again and repeat the change (loaded at revision {base_revision}, "
+            f"stored is {stored_revision})",
+        )
+        self.base_revision = base_revision
+        self.stored_revision = stored_revision
+
+
+# What the storage holds -------------------------------------------------------------------------------------------
+
+
+class InvalidDocumentError(SessionError):
+    """A stored document cannot be read: damaged, written by a newer release, or not ours. It was left as it is.
+
+    *key* is the document's key in the mapping, *session_id* whose it is, *document* the stored value for a rescue by
+    hand (it may contain conversation text, so it is not part of the message), *reason* what is wrong with it.
+    """
+
+    def __init__(self, key: str, session_id: str | None, document: object, reason: str) -> None:
+        super().__init__(
+            f"the document under {key!r} cannot be read: {reason}. It was left untouched; "
+            "verify(repair=True) sets unreadable documents aside"
+        )
+        self.key = key
+        self.session_id = session_id
+        self.document = document
+        self.reason = reason
+
+
+# What the storage cannot do now -----------------------------------------------------------------------------------
+
+
+class StorageError(SessionError):
+    """The storage failed. Unless a subclass says otherwise, the failed call wrote nothing.
+
+    *where* names the file, directory or server, without credentials.
+    """
+
+    remedy = ""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}" + (f"; {self.remedy}" if self.remedy else ""))
+        self.where = where
+        self.problem = problem
+
+
+class StorageLockedError(StorageError, TimeoutError):
+    """Another writer held the storage until the deadline passed."""
+
+    remedy = "another writer holds it: end its transaction, or allow a longer timeout"
+
+
+class StorageFullError(StorageError):
+    """There is no space left: a full disk, a page limit, or a server at its memory limit."""
+
+    remedy = "make room, then repeat the call"
+
+
+class StorageReadOnlyError(StorageError):
+    """The storage does not accept writes."""
+
+    remedy = "give this process write access to the file and its directory, or connect to the primary server"
+
+
+class StorageUnreachableError(StorageError, ConnectionError):
+    """The storage did not answer. A write may have been applied: repeating it stores nothing twice."""
+
+    remedy = "check that it runs and is reachable, then repeat the call"
+
+
+class StorageCorruptError(StorageError):
+    """The file is not what it should be: damaged, or of another kind."""
+
+    remedy = "restore it from a backup"
+
+
+class StorageClosedError(StorageError):
+    """The store or its mapping was closed."""
+
+    remedy = "open it again"

@@ -1,0 +1,280 @@
+"""SessionManager: the one face of the library that applications talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+from pyai_sessions.errors import InvalidValueError, SessionExistsError
+from pyai_sessions.foreign import ForeignStore
+from pyai_sessions.models import Clock, Message, Session, SessionStatus, check_id
+from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage, Verification
+from pyai_sessions.stores import MemorySessionStore, open_store
+
+
+class SessionManager:
+    """Creates, finds, saves and ends sessions, and lists them by user and by activity.
+
+    Args:
+        store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, one of your own), or
+            a url (``"sqlite:///chat.db"``). None keeps sessions in memory. A store that is made here is closed by `close`.
+        clock: Returns the current time, aware; tests set it.
+
+    Notes:
+        Any thread may call any method. A `Session` object is one thread's at a time; two threads that load the same
+        session have two objects, and both may save.
+
+    >>> manager = SessionManager()
+    >>> session = manager.create_session(user_id="user123")
+    >>> _ = session.add_message("user", "Hello!")
+    >>> manager.save(session)
+    >>> [each.message_count for each in manager.get_sessions_for_user("user123")]
+    [1]
+
+    """
+
+    def __init__(self, store: Any = None, *, clock: Clock | None = None) -> None:
+        self._ours = not isinstance(store, SessionStore)
+        self._store: KVSessionStore | ForeignStore
+        if store is None:
+            self._store = MemorySessionStore()
+        elif isinstance(store, KVSessionStore):
+            self._store = store
+        elif isinstance(store, SessionStore) or all(hasattr(store, each) for each in ("save", "get", "delete", "list_for_user")):
+            self._ours = False
+            self._store = ForeignStore(store)
+        elif isinstance(store, str):
+            self._store = open_store(store)
+        else:
+            self._store = KVSessionStore(store)
+        if clock is not None:
+            self._store.clock = clock
+
+    @property
+    def store(self) -> Any:
+        """The store in use."""
+        return self._store.store if isinstance(self._store, ForeignStore) else self._store
+
+    def __repr__(self) -> str:
+        return f"<SessionManager of {self.store!r}>"
+
+    # One session -------------------------------------------------------------------------------------------------
+
+    def create_session(
+        self,
+        user_id: str | None = None,
+        *,
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Create a session, store it at once, and return it.
+
+        Raises:
+            SessionExistsError: The given id is taken.
+
+        """
+        now = self._store.clock()
+        given: dict[str, Any] = {} if session_id is None else {"session_id": session_id}
+        session = Session(
+            user_id=user_id, metadata=dict(metadata or {}), state=dict(state or {}), created_at=now, updated_at=now, **given
+        )
+        session._clock = self._store.clock  # noqa: SLF001 (its manager sets it)
+        if isinstance(self._store, ForeignStore) and session_id is not None:
+            self._store.create(session)
+        else:
+            self._store.save(session)
+        return session
+
+    def get_session(self, session_id: str, *, last: int | None = None) -> Session | None:
+        """Return a session, or None where there is none.
+
+        *last* loads the newest so many messages alone, at a cost that does not grow with the conversation's length. Such
+        a session can be saved and appended to; `load_history` loads what was left out.
+
+        Raises:
+            InvalidDocumentError: It is stored, but cannot be read.
+
+        """
+        return self._store.get(session_id, last=last)
+
+    def get_or_create_session(
+        self,
+        session_id: str,
+        user_id: str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Return the session of this id; create it, with the other arguments, where there is none."""
+        while True:
+            session = self.get_session(session_id)
+            if session is not None:
+                return session
+            try:
+                return self.create_session(user_id, session_id=session_id, metadata=metadata, state=state)
+            except SessionExistsError:  # another thread or process created it in between
+                continue
+
+    def load_history(self, session: Session) -> None:
+        """Load the older messages of a session that was loaded with ``last=``."""
+        self._store.load_history(session)
+
+    def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
+        """Store a session; afterwards *session* is what is stored. One transaction, or one round trip.
+
+        A copy that went stale is merged with what other writers stored meanwhile: their messages, then yours; metadata
+        and state key by key. ``on_conflict="error"`` raises instead, ``"overwrite"`` replaces what they stored.
+
+        Raises:
+            InvalidValueError: Something in the session cannot be stored as JSON; the error names it.
+            SessionExistsError: The session was made by hand, and its id is taken.
+            SessionArchivedError: It is archived; `restore` makes it active.
+            SessionDeletedError: It was deleted since it was loaded, and stays so.
+            SessionConflictError: Both changes cannot be kept.
+            StorageError: The storage failed.
+
+        """
+        self._store.save(session, on_conflict=on_conflict)
+
+    def append(self, session_id: str, *messages: Message | Mapping[str, Any]) -> None:
+        """Append messages, each a `Message` or a dict of its fields, without loading the history. One commit.
+
+        Any number of threads, processes and hosts may append to one session: each message is stored once.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionArchivedError: It is archived.
+
+        """
+        now = self._store.clock()
+        self._store.append(session_id, [_message(each, n, now) for n, each in enumerate(messages)])
+
+    def archive(self, session_id: str) -> None:
+        """Take a session out of the lists; it can still be read. Archived already is fine.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+
+        """
+        self._store.set_status(session_id, SessionStatus.ARCHIVED)
+
+    def restore(self, session_id: str) -> None:
+        """Make an archived session active again. Active already is fine.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+
+        """
+        self._store.set_status(session_id, SessionStatus.ACTIVE)
+
+    def delete(self, session_id: str) -> bool:
+        """Delete a session; return whether there was one. It stays deleted: a copy of it can no longer be saved."""
+        return self._store.delete(session_id)
+
+    # Lists -------------------------------------------------------------------------------------------------------
+
+    def get_sessions_for_user(
+        self,
+        user_id: str,
+        *,
+        limit: int | None = None,
+        before: datetime | None = None,
+        include_archived: bool = False,
+        skip_invalid: bool = False,
+    ) -> list[Session]:
+        """Return a user's sessions with their messages, latest activity first.
+
+        *limit* returns the newest so many; *before* those last active before that time. Costs one index read, and per
+        session returned what `get_session` costs; `list_sessions` reads no messages. A session that another process
+        deletes meanwhile is left out.
+
+        Raises:
+            InvalidDocumentError: One of them cannot be read; *skip_invalid* leaves such sessions out.
+
+        """
+        return self._store.list_for_user(
+            user_id, limit=limit, before=before, include_archived=include_archived, skip_invalid=skip_invalid
+        )
+
+    def list_sessions(
+        self,
+        user_id: str | None = None,
+        *,
+        status: SessionStatus | None = SessionStatus.ACTIVE,
+        limit: int | None = 50,
+        cursor: str | None = None,
+        oldest_first: bool = False,
+        skip_invalid: bool = False,
+    ) -> SummaryPage:
+        """Return a page of summaries of a user's sessions, or of all users' (None), latest activity first.
+
+        *status* None lists active and archived ones. The page's ``next_cursor`` gives the next page as *cursor*; it is
+        None at the end. No message is read.
+        """
+        return self._store.summaries(
+            user_id, status=status, limit=limit, cursor=cursor, oldest_first=oldest_first, skip_invalid=skip_invalid
+        )
+
+    def count(self, user_id: str | None = None, *, status: SessionStatus | None = SessionStatus.ACTIVE) -> int:
+        """Return how many sessions a user has, or all users (None); *status* None counts archived ones too."""
+        return self._store.count(user_id, status=status)
+
+    # All sessions ------------------------------------------------------------------------------------------------
+
+    def archive_inactive(self, days: float = 30) -> int:
+        """Archive the sessions that did not change for so many days; return how many. Costs only those."""
+        if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < float("inf"):
+            raise InvalidValueError("days", f"is {days!r}; it is a number of 0 or more")
+        return self._store.archive_inactive(self._store.clock() - timedelta(days=days))
+
+    def delete_user(self, user_id: str) -> int:
+        """Delete all sessions of a user, archived and unreadable ones too; return how many."""
+        check_id(user_id, "user_id")
+        return self._store.delete_user(user_id)
+
+    def purge_expired(self) -> int:
+        """Remove what is left of expired sessions; return how many they were. Reads never see them anyway."""
+        return self._store.purge_expired()
+
+    def clear_all(self) -> int:
+        """Delete all sessions, and nothing else that lies in the mapping; return how many there were."""
+        return self._store.clear()
+
+    def reindex(self) -> int:
+        """Rebuild both indexes from the documents, while others write; return how many sessions there are."""
+        return self._store.reindex()
+
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Read everything and report what is damaged; *repair* mends what can be, and throws nothing away."""
+        return self._store.verify(repair=repair)
+
+    def close(self) -> None:
+        """Close a store that was made here, from a url or a mapping; a given store or mapping stays open."""
+        if self._ours:
+            self._store.close()
+
+    def __enter__(self) -> SessionManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _message(given: object, n: int, now: datetime) -> Message:
+    if isinstance(given, Message):
+        return given
+    if not isinstance(given, Mapping):
+        raise InvalidValueError(f"messages[{n}]", f"is a {type(given).__name__}; it is a Message, or a dict of its fields")
+    fields = {"timestamp": now, **given}
+    unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))
+    if unknown or "role" not in fields:
+        problem = f"has the unknown field {unknown[0]!r}" if unknown else "has no role"
+        raise InvalidValueError(f"messages[{n}]", f"{problem}; its fields are {', '.join(Message.__dataclass_fields__)}")
+    return Message(**fields)
+
+

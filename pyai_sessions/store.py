@@ -1,0 +1,684 @@
+"""The store: SessionStore, which anyone may implement, and KVSessionStore, the one that we ship."""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from pyai_sessions import indexes
+from pyai_sessions.backends import adapt
+from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.documents import (
+    Draft,
+    Entry,
+    StoredHead,
+    compose,
+    head_key,
+    microseconds,
+    page_keys,
+    page_prefix,
+    read_head,
+    read_messages,
+    restore,
+    session_of_key,
+    summarize,
+)
+from pyai_sessions.errors import (
+    InvalidDocumentError,
+    InvalidValueError,
+    SessionArchivedError,
+    SessionConflictError,
+    SessionDeletedError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StorageLockedError,
+    StorageUnreachableError,
+)
+from pyai_sessions.merge import merge, needed
+from pyai_sessions.models import (
+    Clock,
+    Message,
+    Session,
+    SessionStatus,
+    SessionSummary,
+    check_id,
+    check_limit,
+    check_time,
+    utc_now,
+)
+
+OnConflict = Literal["merge", "error", "overwrite"]
+
+
+class SessionStore(ABC):
+    """Where sessions are kept. A store of your own has these four methods, each ``def`` or ``async def``.
+
+    >>> class DictStore(SessionStore):
+    ...     def __init__(self):
+    ...         self.rows = {}
+    ...     async def save(self, session):
+    ...         self.rows[session.session_id] = session.to_json()
+    ...     async def get(self, session_id):
+    ...         row = self.rows.get(session_id)
+    ...         return row and Session.from_json(row)
+    ...     async def delete(self, session_id):
+    ...         self.rows.pop(session_id, None)
+    ...     async def list_for_user(self, user_id):
+    ...         sessions = map(Session.from_json, self.rows.values())
+    ...         return [each for each in sessions if each.user_id == user_id]
+
+    """
+
+    @abstractmethod
+    def save(self, session: Session) -> None | Awaitable[None]:
+        """Store a session, new or changed."""
+
+    @abstractmethod
+    def get(self, session_id: str) -> Session | None | Awaitable[Session | None]:
+        """Return a session, or None."""
+
+    @abstractmethod
+    def delete(self, session_id: str) -> object | Awaitable[object]:
+        """Delete a session; absent is fine."""
+
+    @abstractmethod
+    def list_for_user(self, user_id: str) -> Sequence[Session] | Awaitable[Sequence[Session]]:
+        """Return a user's sessions, in any order."""
+
+
+class SummaryPage(list[SessionSummary]):
+    """A page of a list of sessions: summaries, and the cursor by which the list goes on (None: it ended)."""
+
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that `KVSessionStore.verify` found: its *kind*, the *session_id*, and what was done about it.
+
+    Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"missing page"``, ``"orphan page"``, ``"index"``.
+    """
+
+    kind: str
+    session_id: str
+    detail: str
+    repaired: bool = False
+
+
+@dataclass
+class Verification:
+    """What `KVSessionStore.verify` read and found. It is true where nothing is left to mend."""
+
+    sessions: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return all(each.repaired for each in self.problems)
+
+
+class KVSessionStore(SessionStore):
+    """Sessions as JSON documents in a mapping: a dict, SqliteDict, diskcache.Index, RedisMapping, or one of your own.
+
+    Args:
+        mapping: The mapping. What you opened, you close.
+        shared: Whether other processes write the same mapping. Only mappings without an index of their own need to
+            know (not SQLite, diskcache, Redis): lists then scan them each time.
+        timeout: Seconds that a call may wait for other writers.
+        clock: Returns the current time, aware; tests set it.
+
+    Notes:
+        All methods may be called from any thread. A save costs one transaction or one round trip, whatever the
+        conversation's length.
+
+    >>> store = KVSessionStore({})
+    >>> session = Session(user_id="ada")
+    >>> store.save(session)
+    >>> store.get(session.session_id) == session
+    True
+
+    """
+
+    def __init__(self, mapping: Any, *, shared: bool = False, timeout: float = 10.0, clock: Clock = utc_now) -> None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+            raise InvalidValueError("timeout", f"is {timeout!r}; it is a number of seconds above 0")
+        self.mapping = mapping
+        self.clock = clock
+        self._timeout = timeout
+        self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout)
+        self._close_mapping: Callable[[], object] | None = None
+        self._uncertain: set[str] = set()  # ids of messages whose append got no answer: they may be stored
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on a {type(self.mapping).__name__}>"
+
+    # One session -------------------------------------------------------------------------------------------------
+
+    def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
+        """Store a session, new or changed; afterwards *session* is what is stored.
+
+        A copy that went stale is merged with what other writers stored: their messages, then yours; metadata and state
+        key by key. ``on_conflict="error"`` raises instead, ``"overwrite"`` replaces what they stored.
+
+        Raises:
+            InvalidValueError: Something in the session cannot be stored; nothing was written.
+            SessionExistsError: The session is new, and its id is taken.
+            SessionArchivedError: It is archived.
+            SessionDeletedError: It was deleted since it was loaded.
+            SessionConflictError: Another change of it cannot be kept together with this one.
+            StorageError: The storage failed.
+
+        """
+        if on_conflict not in ("merge", "error", "overwrite"):
+            raise InvalidValueError("on_conflict", f"is {on_conflict!r}; it is 'merge', 'error' or 'overwrite'")
+        if not isinstance(session, Session):
+            raise InvalidValueError("session", f"is a {type(session).__name__}; it is a Session")
+        origin = session._origin
+        if origin and origin.status is SessionStatus.ARCHIVED:
+            self._check_active(session)
+        draft = compose(session)
+        if self._commit(session, draft):
+            return
+        attempts = _Attempts(self._backend, session.session_id, self._timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                if self._save_again(session, on_conflict):
+                    return
+
+    def _save_again(self, session: Session, on_conflict: OnConflict) -> bool:
+        """Save a copy that is stale; return False if it went stale once more meanwhile."""
+        value = self._backend.read(session.session_id)
+        tried: Draft | None = session.__dict__.get("_tried")
+        if value is None:
+            if session._origin is None:  # created and deleted by others since the save began
+                return self._commit(session, compose(session))
+            raise SessionDeletedError(session.session_id)
+        stored = read_head(value, session.session_id)
+        if tried and stored.stamp == tried.stamp:  # an earlier save was applied, though its reply was lost
+            _adopt(session, tried)
+            return self._commit(session, compose(session))
+        if session._origin is None and stored.head.incarnation != session._incarnation:
+            raise SessionExistsError(session.session_id)
+        if stored.head.incarnation != session._incarnation:
+            raise SessionDeletedError(session.session_id)
+        if on_conflict == "error":
+            revision = session._origin.revision if session._origin else None
+            raise SessionConflictError(session.session_id, revision, stored.head.revision, "was saved by another writer")
+        if on_conflict == "overwrite":
+            return self._overwrite(session, stored)
+        skip = needed(session, stored.sealed, stored.head.edition)
+        theirs = self._load(stored, wanted=stored.sealed - skip)
+        if theirs is None:
+            return False
+        merged = merge(session, theirs)
+        if self._commit(merged, compose(merged)):
+            session.__dict__.update(merged.__dict__)
+            session.__dict__.pop("_tried", None)
+            return True
+        return False
+
+    def _overwrite(self, session: Session, stored: StoredHead) -> bool:
+        if stored.head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+        if session._unloaded:
+            session.to_dict()  # raises: what is not loaded cannot be written
+        theirs = restore(stored, [], self.clock)
+        copy = Session._restored(dict(session.__dict__), session._log, _origin_of(theirs), [], 0, session._clock)
+        copy._rewritten_from = 0
+        if not self._commit(copy, compose(copy)):
+            return False
+        session.__dict__.update(copy.__dict__)
+        return True
+
+    def _commit(self, session: Session, draft: Draft) -> bool:
+        origin = session._origin
+        previous = None
+        if origin:
+            previous = Entry(session.session_id, origin.user_id, origin.status, microseconds(origin.updated_at))
+        session.__dict__["_tried"] = draft
+        if not self._backend.commit(draft, origin.stamp if origin else None, previous):
+            return False
+        _adopt(session, draft)
+        return True
+
+    def _check_active(self, session: Session) -> None:
+        """Raise unless the session, loaded as archived, was restored by another since."""
+        value = self._backend.read(session.session_id)
+        if value is None:
+            raise SessionDeletedError(session.session_id)
+        if read_head(value, session.session_id).head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+
+    def get(self, session_id: str, *, last: int | None = None) -> Session | None:
+        """Return a session, or None.
+
+        *last* loads the newest so many messages alone, at a cost that does not grow with the conversation; such a
+        session can be saved and appended to. `load_history` loads the rest.
+
+        Raises:
+            InvalidDocumentError: A document of it cannot be read.
+
+        """
+        check_id(session_id, "session_id")
+        check_limit(last, "last")
+        while True:
+            value = self._backend.read(session_id)
+            if value is None:
+                return None
+            stored = read_head(value, session_id)
+            wanted = stored.sealed
+            if last is not None:
+                wanted = min(wanted, max(0, last - max(0, stored.head.message_count - stored.sealed)))
+            session = self._load(stored, wanted=wanted)
+            if session is None:
+                continue
+            if last is not None:
+                session.messages._hidden = max(0, len(session._log) - last)  # type: ignore[attr-defined]
+            return session
+
+    def _load(self, stored: StoredHead, *, wanted: int) -> Session | None:
+        """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile."""
+        head = stored.head
+        keys = page_keys(head.sealed)
+        pages: list[list[Message]] = []
+        loaded = 0
+        while loaded < wanted and keys:
+            average = max(1, (stored.sealed - loaded) // len(keys))
+            step = len(keys) if wanted == stored.sealed else min(len(keys), -(-(wanted - loaded) // average))
+            batch, keys = keys[len(keys) - step :], keys[: len(keys) - step]
+            read: list[list[Message]] = []
+            for key, value in zip(batch, self._backend.read_pages(head.session_id, batch), strict=True):
+                if value is None:
+                    if self._stamp(head.session_id) != stored.stamp:
+                        return None
+                    raise InvalidDocumentError(key, head.session_id, None, "the page is missing")
+                read.append(read_messages(value, key, head.session_id))
+            pages = read + pages
+            loaded += sum(map(len, read))
+        return restore(stored, pages, self.clock)
+
+    def _stamp(self, session_id: str) -> str | None:
+        value = self._backend.read(session_id)
+        return None if value is None else read_head(value, session_id).stamp
+
+    def load_history(self, session: Session) -> None:
+        """Load the messages of *session* that were left out when it was loaded with ``last=``."""
+        if not session._unloaded:
+            session.messages._hidden = 0  # type: ignore[attr-defined]
+            return
+        whole = self.get(session.session_id)
+        if whole is None:
+            raise SessionDeletedError(session.session_id)
+        merged = merge(session, whole) if whole._origin != session._origin else None
+        older = whole._log[: session._unloaded]
+        if merged is not None and whole._origin and session._origin and whole._origin.edition != session._origin.edition:
+            session.__dict__.update(merged.__dict__)
+            return
+        sizes: list[int] = []
+        for size in whole._page_sizes:
+            if sum(sizes) >= len(older):
+                break
+            sizes.append(size)
+        session._log[:0] = older
+        session._page_sizes = sizes + session._page_sizes
+        session._unloaded = 0
+        session._ids = None
+        session.messages._hidden = 0  # type: ignore[attr-defined]
+
+    def append(self, session_id: str, messages: Iterable[Message]) -> None:
+        """Append messages in one commit, without loading the history. Safe for any number of writers.
+
+        A message whose id is stored among the newest is not stored again: an append that failed may be repeated.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionArchivedError: It is archived.
+
+        """
+        added = list(messages)
+        for n, each in enumerate(added):
+            if not isinstance(each, Message):
+                raise InvalidValueError(f"messages[{n}]", f"is a {type(each).__name__}; it is a Message")
+        if not added:
+            return
+        ids = [each.message_id for each in added]
+        if len(set(ids)) < len(ids):
+            raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
+        repeated = not self._uncertain.isdisjoint(ids)
+
+        def change(session: Session) -> bool:
+            if session.status is SessionStatus.ARCHIVED:
+                raise SessionArchivedError(session_id)
+            known = {each.message_id for each in session._log}
+            new = [each for each in added if each.message_id not in known]
+            for each in new:
+                session._append(each)
+            return bool(new)
+
+        try:
+            self._amend(session_id, change, whole=repeated)
+        except StorageUnreachableError:
+            self._uncertain.update(ids)
+            raise
+        self._uncertain.difference_update(ids)
+
+    def set_status(self, session_id: str, status: SessionStatus, *, idle_since: datetime | None = None) -> bool:
+        """Archive or restore a session; return whether that changed it.
+
+        With *idle_since* a session that was active after that time is left as it is.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+
+        """
+
+        def change(session: Session) -> bool:
+            if session.status is status or (idle_since is not None and session.updated_at >= idle_since):
+                return False
+            session.status = status
+            return True
+
+        return self._amend(session_id, change)
+
+    def _amend(self, session_id: str, change: Callable[[Session], bool], *, whole: bool = False) -> bool:
+        """Apply *change* to the newest part of a session as it is stored, in one commit; return what it returned."""
+        check_id(session_id, "session_id")
+        attempts = _Attempts(self._backend, session_id, self._timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                value = self._backend.read(session_id)
+                if value is None:
+                    raise SessionNotFoundError(session_id)
+                stored = read_head(value, session_id)
+                session = self._load(stored, wanted=stored.sealed if whole else 0)
+                if session is None:
+                    continue
+                if not change(session):
+                    return False
+                if self._commit(session, compose(session)):
+                    return True
+        return False
+
+    def delete(self, session_id: str) -> bool:
+        """Delete a session with all that belongs to it, readable or not; return whether there was one."""
+        check_id(session_id, "session_id")
+        attempts = _Attempts(self._backend, session_id, self._timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                value = self._backend.read(session_id)
+                if value is None:
+                    return False
+                try:
+                    stored = read_head(value, session_id)
+                    keys = page_keys(run for run in stored.head.sealed if run.owner == session_id)
+                    done = self._backend.remove(session_id, stored.stamp, keys, stored.entry)
+                except InvalidDocumentError:
+                    keys = [each for each in self._backend.keys() if isinstance(each, str) and each.startswith(page_prefix(session_id))]
+                    done = self._backend.remove(session_id, None, keys, None)
+                if done:
+                    return True
+        return False
+
+    # Lists -------------------------------------------------------------------------------------------------------
+
+    def list_for_user(
+        self,
+        user_id: str,
+        *,
+        limit: int | None = None,
+        before: datetime | None = None,
+        include_archived: bool = False,
+        skip_invalid: bool = False,
+    ) -> list[Session]:
+        """Return a user's sessions with their messages, latest activity first.
+
+        Costs one index read and, per session, what `get` costs. *before* leaves out those active at that time or later.
+        A session that another process deletes meanwhile is left out.
+
+        Raises:
+            InvalidDocumentError: A session of the list cannot be read; *skip_invalid* leaves it out instead.
+
+        """
+        check_id(user_id, "user_id")
+        check_limit(limit, "limit")
+        sessions: list[Session] = []
+        if limit == 0:
+            return sessions
+        after = None if before is None else (microseconds(check_time(before, "before")), "")
+        statuses = indexes.ALL if include_archived else (SessionStatus.ACTIVE,)
+        ignore = _ignore if skip_invalid else None
+        for stored in indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore):
+            try:
+                session = self._load(stored, wanted=stored.sealed) or self.get(stored.head.session_id)
+            except InvalidDocumentError:
+                if not skip_invalid:
+                    raise
+                continue
+            if session is not None:
+                sessions.append(session)
+            if len(sessions) == limit:
+                break
+        return sessions
+
+    def summaries(
+        self,
+        user_id: str | None = None,
+        *,
+        status: SessionStatus | None = SessionStatus.ACTIVE,
+        limit: int | None = 50,
+        cursor: str | None = None,
+        oldest_first: bool = False,
+        skip_invalid: bool = False,
+    ) -> SummaryPage:
+        """Return summaries of a user's sessions, or of all users', without reading messages.
+
+        *status* None means both. *cursor* is the ``next_cursor`` of the page before: the list goes on where that ended,
+        whatever was written meanwhile.
+        """
+        if user_id is not None:
+            check_id(user_id, "user_id")
+        check_limit(limit, "limit")
+        page = SummaryPage()
+        if limit == 0:
+            return page
+        statuses = indexes.ALL if status is None else (_status(status),)
+        after = indexes.position_of(cursor)
+        last: StoredHead | None = None
+        for stored in indexes.walk(
+            self._backend,
+            user_id,
+            statuses,
+            after,
+            limit=None if limit is None else limit + 1,
+            newest_first=not oldest_first,
+            on_invalid=_ignore if skip_invalid else None,
+        ):
+            if len(page) == limit and last is not None:
+                page.next_cursor = indexes.cursor_of(last)
+                break
+            page.append(summarize(stored))
+            last = stored
+        return page
+
+    def count(self, user_id: str | None = None, *, status: SessionStatus | None = SessionStatus.ACTIVE) -> int:
+        """Return how many sessions a user has, or all users; *status* None counts both. One index read."""
+        if user_id is not None:
+            check_id(user_id, "user_id")
+        return sum(self._backend.count(each, user_id) for each in (indexes.ALL if status is None else (_status(status),)))
+
+    # All sessions ------------------------------------------------------------------------------------------------
+
+    def archive_inactive(self, idle_since: datetime) -> int:
+        """Archive the sessions that were last active before *idle_since*; return how many. Costs only those."""
+        archived = 0
+        bound = microseconds(check_time(idle_since, "idle_since"))
+        for stored in indexes.walk(
+            self._backend, None, (SessionStatus.ACTIVE,), None, newest_first=False, on_invalid=_ignore
+        ):
+            if stored.entry.activity >= bound:
+                break
+            try:
+                archived += self.set_status(stored.head.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
+            except SessionNotFoundError:
+                continue
+        return archived
+
+    def delete_user(self, user_id: str) -> int:
+        """Delete all sessions of a user, archived and unreadable ones too; return how many."""
+        check_id(user_id, "user_id")
+        deleted = 0
+        unreadable: list[str] = []
+
+        def remember(err: InvalidDocumentError) -> None:
+            if err.session_id is not None:
+                unreadable.append(err.session_id)
+
+        for stored in indexes.walk(self._backend, user_id, indexes.ALL, None, on_invalid=remember):
+            deleted += self.delete(stored.head.session_id)
+        return deleted + sum(self.delete(each) for each in unreadable)
+
+    def clear(self) -> int:
+        """Delete all sessions and what is left of former ones, and nothing else; return how many sessions there were."""
+        deleted = sum(self.delete(each) for each in list(indexes.head_ids(self._backend)))
+        leftover: dict[str, list[str]] = {}
+        for key in self._backend.keys():
+            session_id = session_of_key(key)
+            if session_id is not None and isinstance(key, str) and key != head_key(session_id):
+                leftover.setdefault(session_id, []).append(key)
+        for session_id, keys in leftover.items():
+            if self._backend.read(session_id) is None:
+                self._backend.remove_pages(session_id, keys)
+        for session_id, wrong in indexes.disagreements(self._backend):
+            indexes.mend(self._backend, session_id, wrong)
+        return deleted
+
+    def purge_expired(self) -> int:
+        """Remove what is left of expired sessions in the indexes; return how many they were."""
+        return self._backend.purge_expired()
+
+    def reindex(self) -> int:
+        """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
+        count = 0
+        for session_id in indexes.head_ids(self._backend):
+            for _ in _Attempts(self._backend, session_id, self._timeout):
+                if indexes.mend(self._backend, session_id, []):
+                    break
+            count += 1
+        for session_id, wrong in indexes.disagreements(self._backend):
+            indexes.mend(self._backend, session_id, wrong)
+        return count
+
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Read everything and report what is wrong; *repair* mends what can be mended.
+
+        Wrong index entries are rewritten, orphan pages removed. An unreadable document is moved, as it is, under a key
+        of its own that begins with ``unreadable/``.
+        """
+        report = Verification()
+        pages: dict[str, set[str]] = {}
+        heads: set[str] = set()
+        for key in self._backend.keys():
+            session_id = session_of_key(key)
+            if session_id is None or not isinstance(key, str):
+                continue
+            if key == head_key(session_id):
+                heads.add(session_id)
+            else:
+                pages.setdefault(session_id, set()).add(key)
+        named: set[str] = set()
+        for session_id in heads:
+            report.sessions += 1
+            named |= self._verify_session(session_id, report)
+        for session_id, keys in pages.items():
+            orphans = sorted(keys - named)
+            if session_id in heads and any(p.session_id == session_id for p in report.problems):
+                continue  # its head cannot be read: nothing says that they are orphans
+            if orphans:
+                repaired = repair and self._remove_orphans(session_id, orphans)
+                report.problems += [Problem("orphan page", session_id, key, repaired) for key in orphans]
+        for session_id, wrong in indexes.disagreements(self._backend):
+            repaired = repair and indexes.mend(self._backend, session_id, wrong)
+            report.problems.append(Problem("index", session_id, f"{len(wrong)} entries do not fit the document", repaired))
+        return report
+
+    def _verify_session(self, session_id: str, report: Verification) -> set[str]:
+        value = self._backend.read(session_id)
+        if value is None:
+            return set()
+        try:
+            stored = read_head(value, session_id)
+        except InvalidDocumentError as err:
+            report.problems.append(Problem("unreadable head", session_id, err.reason))
+            return set()
+        try:
+            self._load(stored, wanted=stored.sealed)
+        except InvalidDocumentError as err:
+            kind = "missing page" if err.reason == "the page is missing" else "unreadable page"
+            report.problems.append(Problem("unreadable head" if err.key == head_key(session_id) else kind, session_id, err.reason))
+        return set(page_keys(stored.head.sealed))
+
+    def _remove_orphans(self, session_id: str, keys: list[str]) -> bool:
+        with self._backend.exclusive(session_id):
+            value = self._backend.read(session_id)
+            named = set() if value is None else set(page_keys(read_head(value, session_id).head.sealed))
+            self._backend.remove_pages(session_id, [key for key in keys if key not in named])
+        return True
+
+    def close(self) -> None:
+        """Free what the store opened. A mapping that was given stays open."""
+        self._backend.close()
+        if self._close_mapping:
+            self._close_mapping()
+
+
+class _Attempts:
+    """Tries of a read-compare-write: the next while there is time, other writers kept out where the backend can."""
+
+    def __init__(self, backend: Backend, session_id: str, timeout: float) -> None:
+        self._backend = backend
+        self._session_id = session_id
+        self._timeout = timeout
+
+    def __iter__(self) -> Any:
+        deadline = time.monotonic() + self._timeout
+        pause = 0.0005
+        while True:
+            yield None
+            if time.monotonic() > deadline:
+                raise StorageLockedError(
+                    f"session {self._session_id!r}", f"other writers changed it at every try for {self._timeout} s"
+                )
+            time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
+            pause = min(pause * 2, 0.05)
+
+    def exclusive(self) -> Any:
+        return self._backend.exclusive(self._session_id)
+
+
+def _adopt(session: Session, draft: Draft) -> None:
+    """Let a session know that a draft of it is stored."""
+    session._origin = draft.origin
+    session._page_sizes = draft.page_sizes
+    session._rewritten_from = None
+    session.__dict__.pop("_tried", None)
+
+
+def _origin_of(session: Session) -> Any:
+    return session._origin and replace(session._origin)
+
+
+def _status(value: object) -> SessionStatus:
+    try:
+        return SessionStatus(value)
+    except ValueError as err:
+        raise InvalidValueError("status", f"is {value!r}; it is 'active', 'archived', or None for both") from err
+
+
+def _ignore(_: InvalidDocumentError) -> None:
+    """Leave an unreadable session out of a list."""
+
+

@@ -1,0 +1,167 @@
+"""One line each: the store for memory, an SQLite file, a diskcache directory, a Redis server; or whatever a url names."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.models import Clock, utc_now
+from pyai_sessions.store import KVSessionStore
+
+
+class MemorySessionStore(KVSessionStore):
+    """Sessions in this process's memory, gone when it ends: for tests and trials.
+
+    >>> store = MemorySessionStore()
+    """
+
+    def __init__(self, *, timeout: float = 10.0, clock: Clock = utc_now) -> None:
+        super().__init__({}, timeout=timeout, clock=clock)
+
+
+class SQLiteSessionStore(KVSessionStore):
+    """Sessions in an SQLite file, shared by the threads and processes of one machine.
+
+    Args:
+        path: The file, or ``":memory:"``. It and its folders are made if absent, for this user alone (0600, 0700).
+        table_name: The table; a file holds several.
+        synchronous: ``"FULL"``: what ``save`` returned for survives a power cut. ``"NORMAL"``: a killed process; faster.
+        timeout: Seconds that a call may wait for other writers.
+        clock: Returns the current time, aware; tests set it.
+
+    >>> store = SQLiteSessionStore(path=":memory:", table_name="sessions")
+
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = "sessions.db",
+        table_name: str = "sessions",
+        *,
+        synchronous: str = "FULL",
+        timeout: float = 10.0,
+        clock: Clock = utc_now,
+    ) -> None:
+        from pyai_sessions.backends.sqlite import SQLiteMapping  # noqa: PLC0415 (a backend is imported when it is used)
+
+        mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout)
+        super().__init__(mapping, timeout=timeout, clock=clock)
+        self._close_mapping = mapping.close
+
+
+class DiskCacheSessionStore(KVSessionStore):
+    """Sessions in a diskcache.Index, shared by the threads and processes of one machine.
+
+    Args:
+        directory: The directory; made if absent, for this user alone (0700).
+        timeout: Seconds that a call may wait for other writers.
+        clock: Returns the current time, aware; tests set it.
+
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, timeout: float = 10.0, clock: Clock = utc_now) -> None:
+        from pyai_sessions.backends.diskcache import open_index  # noqa: PLC0415
+
+        index = open_index(directory)
+        super().__init__(index, timeout=timeout, clock=clock)
+        self._close_mapping = index.cache.close
+
+
+class RedisSessionStore(KVSessionStore):
+    """Sessions on a Redis or Valkey server, shared by any number of machines. It connects at first use.
+
+    Args:
+        url: ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix://path``.
+        prefix: What all keys begin with.
+        ttl: Seconds that a session lives after its last save; None to keep it for ever.
+        client: A redis-py or valkey-py client, instead of a url; you close it.
+        timeout: Seconds to wait for the server, and for other writers.
+        clock: Returns the current time, aware; tests set it.
+
+    >>> store = RedisSessionStore(url="redis://localhost:6379", prefix="pyai:sessions:", ttl=86400)
+
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        prefix: str = "pyai:sessions:",
+        ttl: int | None = None,
+        *,
+        client: Any = None,
+        timeout: float = 10.0,
+        clock: Clock = utc_now,
+    ) -> None:
+        from pyai_sessions.backends.redis import RedisMapping, connect  # noqa: PLC0415
+
+        if url is not None and client is not None:
+            raise InvalidValueError("client", "was given beside a url; give one of them")
+        ours = None if client is not None else connect(url or "redis://localhost:6379", timeout)
+        mapping = RedisMapping(client if ours is None else ours, prefix=prefix, ttl=ttl)
+        super().__init__(mapping, timeout=timeout, clock=clock)
+        if ours is not None:
+            self._close_mapping = ours.close
+
+
+def open_store(url: str) -> KVSessionStore:
+    """Return the store that a url names.
+
+    ``memory://``, ``sqlite:///chat.db`` (relative), ``sqlite:////var/chat.db`` (absolute), ``sqlite:///:memory:``,
+    ``diskcache:///directory`` (absolute), ``diskcache://directory`` (relative), ``redis://host:port/db``, ``rediss://…``,
+    ``unix://…``. Options follow as a query: ``sqlite:///chat.db?table_name=chats&synchronous=NORMAL``,
+    ``redis://localhost?prefix=app:&ttl=86400``.
+
+    Raises:
+        InvalidValueError: It names no store.
+
+    >>> open_store("memory://")
+    <MemorySessionStore on a dict>
+
+    """
+    if not isinstance(url, str) or "://" not in url:
+        raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
+    parts = urlsplit(url)
+    options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    place = unquote(parts.netloc + parts.path)
+    if parts.scheme == "memory":
+        _take(options, url)
+        return MemorySessionStore()
+    if parts.scheme == "sqlite":
+        return SQLiteSessionStore(_path(place.removeprefix("/"), url), **_take(options, url, "table_name", "synchronous"))
+    if parts.scheme == "diskcache":
+        _take(options, url)
+        return DiskCacheSessionStore(_path(place, url))
+    if parts.scheme in ("redis", "rediss", "unix"):
+        ours = {key: options.pop(key) for key in ("prefix", "ttl") if key in options}
+        query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in ("prefix", "ttl"))
+        ttl = ours.get("ttl")
+        if ttl is not None and not ttl.isdecimal():
+            raise InvalidValueError("ttl", f"is {ttl!r}; it is a whole number of seconds above 0")
+        return RedisSessionStore(
+            parts._replace(query=query).geturl(), ours.get("prefix", "pyai:sessions:"), int(ttl) if ttl else None
+        )
+    raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
+
+
+_URLS = "memory://, sqlite:///chat.db, diskcache:///directory or redis://localhost:6379/0"
+
+
+def _shown(url: object) -> str:
+    """Return a refused url without credentials and options."""
+    return repr(url.partition("://")[0] + "://…" if "://" in url else url) if isinstance(url, str) else f"a {type(url).__name__}"
+
+
+def _path(place: str, url: str) -> str:
+    if not place:
+        raise InvalidValueError("url", f"is {_shown(url)} without a path; it is like {_URLS}")
+    return place
+
+
+def _take(options: dict[str, str], url: str, *known: str) -> dict[str, Any]:
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        accepted = ", ".join(known) or "none"
+        raise InvalidValueError("url", f"is {_shown(url)} with the option {unknown[0]!r}; its options are: {accepted}")
+    return dict(options)

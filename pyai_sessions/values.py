@@ -1,0 +1,141 @@
+"""JSON values: which Python values a document can hold, and their text.
+
+The text is written and read by msgspec. What msgspec cannot do (lone surrogates, which real chat streams contain) goes
+through the stdlib's json, with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from pyai_sessions.errors import InvalidValueError
+
+MAX_DEPTH = 100
+"""Containers nested deeper than this are refused: every JSON reader in reach still opens what we write."""
+
+_MAX_INTEGER_BITS = 14_000
+"""About 4,214 digits; Python itself converts at most 4,300 (sys.int_info.default_max_str_digits)."""
+
+T = TypeVar("T")
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot change: what a Message holds. ``dict(it)`` gives a copy that can."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        msg = "a message cannot change; use session.replace_message(message_id, ...)"
+        raise TypeError(msg)
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Copy and pickle as a plain dict."""
+        return dict, (dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A list that cannot change: what a Message holds. ``list(it)`` gives a copy that can."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        msg = "a message cannot change; use session.replace_message(message_id, ...)"
+        raise TypeError(msg)
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = append = clear = extend = insert = pop = remove = _refuse  # type: ignore[assignment]
+    reverse = sort = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Copy and pickle as a plain list."""
+        return list, (list(self),)
+
+
+def plain(value: object, path: str) -> Any:
+    """Return a deep copy of *value* in plain JSON types (tuples become lists), or raise.
+
+    Raises:
+        InvalidValueError: JSON cannot hold a part of it; the error names that part, *path* first.
+
+    """
+    return _copy(value, path, MAX_DEPTH, dict, list)
+
+
+def frozen(value: object, path: str) -> Any:
+    """Return a deep copy of *value* that cannot change, or raise as `plain` does."""
+    return _copy(value, path, MAX_DEPTH, FrozenDict, FrozenList)
+
+
+def _copy(value: Any, path: str, depth: int, make_dict: type[dict[str, Any]], make_list: type[list[Any]]) -> Any:
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > _MAX_INTEGER_BITS:
+            raise InvalidValueError(path, f"is an integer of {value.bit_length()} bits; at most {_MAX_INTEGER_BITS}")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidValueError(path, f"is {value!r}, which JSON cannot hold; use None or a string")
+        return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if not isinstance(value, (dict, list, tuple)):
+        raise InvalidValueError(
+            path,
+            f"is a {kind.__module__}.{kind.__qualname__}, which JSON cannot hold; convert it to None, bool, int, "
+            "float, str, a list or a dict with text keys".replace("builtins.", ""),
+        )
+    if depth == 0:
+        raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        copied = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidValueError(path, f"has the key {key!r}, a {type(key).__name__}; JSON keys are text")
+            copied[str.__str__(key)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
+        return make_dict(copied)
+    return make_list(_copy(item, f"{path}[{n}]", depth - 1, make_dict, make_list) for n, item in enumerate(value))
+
+
+def write(value: object) -> str:
+    """Return the JSON text of *value*: plain JSON values, or msgspec types and dataclasses made of them."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # a lone surrogate: the stdlib escapes it
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False)
+
+
+def read(text: str) -> Any:
+    """Return the value of a JSON *text*; raise ValueError where it is not one."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return _read_slowly(text)
+    except RecursionError as err:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from err
+
+
+def read_as(text: str, decoder: msgspec.json.Decoder[T], kind: type[T]) -> T:
+    """Return the value of a JSON *text* as a *kind*, with that kind's *decoder*; raise ValueError where it is not one."""
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return msgspec.convert(_read_slowly(text), kind)  # a msgspec.ValidationError is a ValueError
+    except RecursionError as err:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from err
+
+
+def _read_slowly(text: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        msg = f"{constant} is not JSON"
+        raise ValueError(msg)
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError as err:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from err
