@@ -34,7 +34,8 @@ from pyai_sessions.errors import (
     UnsupportedOperationError,
 )
 from pyai_sessions.manager import SessionManager
-from pyai_sessions.models import Checkpoint, Message, Session, SessionStatus, SessionSummary
+from pyai_sessions.messages import Message
+from pyai_sessions.models import Checkpoint, Session, SessionStatus, SessionSummary
 from pyai_sessions.store import KVSessionStore, Problem, SessionStore, SummaryPage, Verification
 from pyai_sessions.stores import (
     DiskCacheSessionStore,
@@ -93,7 +94,7 @@ _LAZY = {"RedisMapping": "pyai_sessions.backends.redis", "SQLiteMapping": "pyai_
 def __getattr__(name: str) -> Any:
     """Import the mappings of backends when they are first used, so that this package's import stays light."""
     if name in _LAZY:
-        from importlib import import_module  # noqa: PLC0415
+        from importlib import import_module
 
         return getattr(import_module(_LAZY[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"

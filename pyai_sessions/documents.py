@@ -23,21 +23,20 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.history import History, Origin, Run
+from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Checkpoint,
-    Clock,
-    Message,
-    Messages,
-    Origin,
-    Run,
     Session,
     SessionStatus,
     SessionSummary,
-    check_id,
-    check_time,
+    check_status,
+    history_of,
+    session_of,
 )
-from pyai_sessions.values import plain, read, read_as, write
+from pyai_sessions.values import plain_object, read, read_as, write
 
 FORMAT = 1
 
@@ -212,7 +211,11 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
             msg = f"it has format {fields['format']}, which never was"
             raise ValueError(msg)
         fields = upgrade(fields)
-    known = {k: msgspec.Raw(write(v).encode()) if k in _RAW_FIELDS else v for k, v in fields.items() if k in Head.__struct_fields__}
+    known = {
+        k: msgspec.Raw(write(v).encode()) if k in _RAW_FIELDS else v
+        for k, v in fields.items()
+        if k in Head.__struct_fields__
+    }
     raw = {k: known.pop(k) for k in _RAW_FIELDS if k in known}
     head = msgspec.structs.replace(msgspec.convert(known, Head), **raw)
     return head, {k: v for k, v in fields.items() if k not in Head.__struct_fields__}
@@ -264,7 +267,7 @@ _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 def write_messages(messages: list[Message]) -> str:
     """Return messages as the text of a page: a JSON array."""
-    if any("_unknown" in each.__dict__ for each in messages):
+    if any(each.unknown_fields for each in messages):
         return write([each.to_dict() for each in messages])
     return write(messages)
 
@@ -313,51 +316,65 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Ses
     """
     head = stored.head
     key = head_key(head.session_id)
-    tail = read_messages(bytes(head.messages), key, head.session_id)
     log = [message for page in pages for message in page]
     unloaded = stored.sealed - len(log)
-    log += tail
+    log += read_messages(bytes(head.messages), key, head.session_id)
     count = unloaded + len(log)
-    if unloaded < 0 or (unloaded and sum(run.pages for run in head.sealed) == len(pages)) or head.message_count not in (-1, count):
+    whole = sum(run.pages for run in head.sealed) == len(pages)
+    if unloaded < 0 or (whole and unloaded) or head.message_count not in (-1, count):
         raise InvalidDocumentError(key, head.session_id, None, "its message count does not fit its messages and pages")
-    values, checkpoints = _read_objects(stored)
-    values.update(
-        session_id=head.session_id,
-        user_id=head.user_id,
-        status=head.status,
-        created_at=check_time(head.created_at, "created_at"),
-        updated_at=check_time(head.updated_at, "updated_at"),
-        checkpoints=checkpoints,
-    )
+    metadata, state, checkpoints = _read_objects(stored)
+    values = {
+        "session_id": head.session_id,
+        "user_id": head.user_id,
+        "metadata": metadata,
+        "state": state,
+        "status": head.status,
+        "created_at": check_time(head.created_at, "created_at"),
+        "updated_at": check_time(head.updated_at, "updated_at"),
+        "checkpoints": checkpoints,
+    }
     if stored.unknown:
-        values["_unknown"] = stored.unknown
-    origin = Origin(
-        stamp=stored.stamp,
+        values["unknown_fields"] = stored.unknown
+    origin = _origin(head, stored.stamp, count, log)
+    return session_of(
+        values,
+        History(
+            log=log,
+            unloaded=unloaded,
+            origin=origin,
+            page_sizes=[len(page) for page in pages],
+            incarnation=head.incarnation,
+            clock=clock,
+        ),
+    )
+
+
+def _origin(head: Head, stamp: str, message_count: int, log: list[Message]) -> Origin:
+    return Origin(
+        stamp=stamp,
         revision=head.revision,
         incarnation=head.incarnation,
         edition=head.edition,
         user_id=head.user_id,
         status=head.status,
-        updated_at=values["updated_at"],
+        activity=microseconds(head.updated_at),
         state=bytes(head.state).decode(),
         metadata=bytes(head.metadata).decode(),
         checkpoints=bytes(head.checkpoints).decode(),
         runs=head.sealed,
-        message_count=count,
+        message_count=message_count,
         last_message=log[-1] if log else None,
     )
-    return Session._restored(values, log, origin, [len(page) for page in pages], unloaded, clock)  # noqa: SLF001 (its twin)
 
 
-def _read_objects(stored: StoredHead) -> tuple[dict[str, Any], list[Checkpoint]]:
+def _read_objects(stored: StoredHead) -> tuple[dict[str, Any], dict[str, Any], list[Checkpoint]]:
     head = stored.head
     try:
-        values: dict[str, Any] = {
-            "metadata": read_as(bytes(head.metadata).decode(), _OBJECT, dict[str, Any]),
-            "state": read_as(bytes(head.state).decode(), _OBJECT, dict[str, Any]),
-        }
+        metadata = read_as(bytes(head.metadata).decode(), _OBJECT, dict[str, Any])
+        state = read_as(bytes(head.state).decode(), _OBJECT, dict[str, Any])
         checkpoints = read(bytes(head.checkpoints).decode())
-        return values, [Checkpoint.from_dict(each) for each in checkpoints]
+        return metadata, state, [Checkpoint.from_dict(each) for each in checkpoints]
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
 
@@ -373,7 +390,9 @@ def summarize(stored: StoredHead) -> SessionSummary:
         session_id=head.session_id,
         user_id=head.user_id,
         metadata=metadata,
-        message_count=head.message_count if head.message_count >= 0 else stored.sealed + len(read(bytes(head.messages).decode())),
+        message_count=head.message_count
+        if head.message_count >= 0
+        else stored.sealed + len(read(bytes(head.messages).decode())),
         status=head.status,
         created_at=check_time(head.created_at, "created_at"),
         updated_at=check_time(head.updated_at, "updated_at"),
@@ -406,25 +425,23 @@ def compose(session: Session) -> Draft:
         InvalidValueError: Something in the session cannot be stored; the error names it.
 
     """
-    view = session.messages
-    log = session._log  # noqa: SLF001 (this module is the session's twin)
-    if not isinstance(view, Messages) or view._log is not log:  # noqa: SLF001
-        raise InvalidValueError("messages", "was assigned to; history changes by add_message, pop, replace_message or remove_message")
+    history = history_of(session)
     check_id(session.session_id, "session_id")
     if session.user_id is not None:
         check_id(session.user_id, "user_id")
-    if session.status not in tuple(SessionStatus):
-        raise InvalidValueError("status", f"is {session.status!r}; it is 'active' or 'archived'")
-    origin = session._origin  # noqa: SLF001
+    status = check_status(session.status)
+    origin = history.origin
     metadata, state = _object_text(session.metadata, "metadata"), _object_text(session.state, "state")
     checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else "[]"
-    if origin and session.updated_at == origin.updated_at and (
-        session.user_id != origin.user_id or _differ(metadata, origin.metadata) or _differ(state, origin.state)
+    if (
+        origin
+        and microseconds(check_time(session.updated_at, "updated_at")) == origin.activity
+        and (session.user_id != origin.user_id or _differ(metadata, origin.metadata) or _differ(state, origin.state))
     ):
-        session._touch()  # noqa: SLF001 (it was changed directly: session.state["x"] = …)
+        session.touch()  # it was changed directly: session.state["x"] = …
 
-    runs, base, dropped, sizes = _kept_pages(session)
-    tail = log[base - session._unloaded :]  # noqa: SLF001
+    runs, base, dropped, sizes = _kept_pages(session.session_id, history)
+    tail = history.log[base - history.unloaded :]
     tail_text = write_messages(tail)
     pages: dict[str, str] = {}
     if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_text) > PAGE_CHARACTERS):
@@ -438,69 +455,50 @@ def compose(session: Session) -> Draft:
             sizes.append(len(chunk))
         runs.append(run)
 
-    revision = token_urlsafe(12)
-    if session._incarnation is None:  # noqa: SLF001
-        session._incarnation = token_urlsafe(6)  # noqa: SLF001 (kept: a save that is tried again is the same creation)
-    rewritten = session._rewritten_from is not None  # noqa: SLF001
-    edition = token_urlsafe(6) if rewritten or origin is None else origin.edition
+    history.incarnation = history.incarnation or token_urlsafe(6)  # kept: a save that is tried again creates no other
     head = Head(
         format=FORMAT,
-        revision=revision,
+        revision=token_urlsafe(12),
         session_id=session.session_id,
         user_id=session.user_id,
-        status=SessionStatus(session.status),
+        status=status,
         created_at=check_time(session.created_at, "created_at"),
         updated_at=check_time(session.updated_at, "updated_at"),
-        message_count=session.message_count,
-        incarnation=session._incarnation,  # noqa: SLF001
-        edition=edition,
+        message_count=history.count,
+        incarnation=history.incarnation,
+        edition=token_urlsafe(6) if origin is None or history.rewritten_from is not None else origin.edition,
         sealed=tuple(runs),
         metadata=msgspec.Raw(metadata.encode()),
         state=msgspec.Raw(state.encode()),
         checkpoints=msgspec.Raw(checkpoints.encode()),
         messages=msgspec.Raw(tail_text.encode()),
     )
-    text = _head_text(head, session._unknown)  # noqa: SLF001
+    text = _head_text(head, session.unknown_fields)
     stamp = stamp_of(text)
-    new_origin = Origin(
-        stamp=stamp,
-        revision=revision,
-        incarnation=head.incarnation,
-        edition=edition,
-        user_id=session.user_id,
-        status=head.status,
-        updated_at=head.updated_at,
-        state=state,
-        metadata=metadata,
-        checkpoints=checkpoints,
-        runs=head.sealed,
-        message_count=head.message_count,
-        last_message=log[-1] if log else None,
+    entry = Entry(session.session_id, session.user_id, status, microseconds(head.updated_at))
+    return Draft(
+        session.session_id, text, stamp, pages, dropped, entry, _origin(head, stamp, history.count, history.log), sizes
     )
-    entry = Entry(session.session_id, session.user_id, head.status, microseconds(head.updated_at))
-    return Draft(session.session_id, text, stamp, pages, dropped, entry, new_origin, sizes)
 
 
 def _object_text(value: object, name: str) -> str:
-    if not isinstance(value, dict):
-        raise InvalidValueError(name, f"is a {type(value).__name__}; it is a dict with text keys")
-    return write(plain(value, name)) if value else "{}"
+    return write(plain_object(value, name))
 
 
 def _differ(text: str, stored: str) -> bool:
     return text != stored and bool(read(text) != read(stored))
 
 
-def _kept_pages(session: Session) -> tuple[list[Run], int, list[str], list[int]]:
+def _kept_pages(session_id: str, history: History) -> tuple[list[Run], int, list[str], list[int]]:
     """Return the runs that stay, how many messages they hold, the keys of pages that go, and the loaded pages' sizes."""
-    origin, at = session._origin, session._rewritten_from  # noqa: SLF001
-    sizes = list(session._page_sizes)  # noqa: SLF001
+    origin, at = history.origin, history.rewritten_from
+    sizes = list(history.page_sizes)
     if origin is None:
         return [], 0, [], []
     runs = list(origin.runs)
     if at is None or at >= origin.sealed:
         return runs, origin.sealed, [], sizes
-    ends = list(accumulate(sizes, initial=session._unloaded))  # noqa: SLF001
+    ends = list(accumulate(sizes, initial=history.unloaded))
     kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
     base = ends[kept_loaded]
     keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
@@ -513,7 +511,7 @@ def _kept_pages(session: Session) -> tuple[list[Run], int, list[str], list[int]]
             messages = run.messages if pages == run.pages else base - before
             kept.append(Run(run.owner, run.generation, pages, messages))
             before += messages
-    gone = set(page_keys(run for run in runs if run.owner == session.session_id)) - set(page_keys(kept))
+    gone = set(page_keys(run for run in runs if run.owner == session_id)) - set(page_keys(kept))
     return kept, base, sorted(gone), sizes[:kept_loaded]
 
 

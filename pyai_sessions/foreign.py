@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterable
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
+from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
 from pyai_sessions.errors import (
     InvalidValueError,
     SessionArchivedError,
@@ -16,8 +17,9 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     UnsupportedOperationError,
 )
-from pyai_sessions.models import Clock, Message, Session, SessionStatus, SessionSummary, check_id, check_limit, check_time, utc_now
-from pyai_sessions.store import OnConflict, SessionStore, SummaryPage
+from pyai_sessions.messages import Message
+from pyai_sessions.models import Session, SessionStatus, SessionSummary, history_of
+from pyai_sessions.store import OnConflict, SummaryPage
 
 T = TypeVar("T")
 
@@ -49,7 +51,7 @@ _loop = _Loop()
 
 def result(value: T | Awaitable[T]) -> T:
     """Return what a sync or an async method gives."""
-    return _loop.run(value) if inspect.isawaitable(value) else value  # type: ignore[return-value]
+    return _loop.run(value) if inspect.isawaitable(value) else value
 
 
 class ForeignStore:
@@ -66,10 +68,11 @@ class ForeignStore:
         """Store a session; an archived one only as its archiving."""
         if on_conflict != "merge":
             raise self._lacks(f"save(on_conflict={on_conflict!r})", "a revision to compare")
-        if session.__dict__.get("_archived"):
-            raise SessionArchivedError(session.session_id)
+        if session.status is SessionStatus.ARCHIVED:
+            stored = self.get(session.session_id)
+            if stored is not None and stored.status is SessionStatus.ARCHIVED:
+                raise SessionArchivedError(session.session_id)
         result(self.store.save(session))
-        session.__dict__["_archived"] = session.status is SessionStatus.ARCHIVED
 
     def create(self, session: Session) -> None:
         """Store a session whose id must be free."""
@@ -90,11 +93,14 @@ class ForeignStore:
     def append(self, session_id: str, messages: Iterable[Message]) -> None:
         """Load, append and save."""
         session = self._existing(session_id)
+        if session.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session_id)
         known = {each.message_id for each in session.messages}
         for each in messages:
             if each.message_id not in known:
-                session._append(each)  # noqa: SLF001 (the message was made already)
-        self.save(session)
+                history_of(session).append(each)
+        session.touch()
+        result(self.store.save(session))
 
     def set_status(self, session_id: str, status: SessionStatus) -> bool:
         """Load, change and save."""
@@ -102,8 +108,7 @@ class ForeignStore:
         if session.status is status:
             return False
         session.status = status
-        session.__dict__["_archived"] = False
-        self.save(session)
+        result(self.store.save(session))
         return True
 
     def delete(self, session_id: str) -> bool:
@@ -201,13 +206,10 @@ class ForeignStore:
         session = self.get(session_id)
         if session is None:
             raise SessionNotFoundError(session_id)
-        if session.status is SessionStatus.ARCHIVED and not session.__dict__.get("_archived"):
-            raise SessionArchivedError(session_id)
         return session
 
     def _known(self, session: Session) -> Session:
-        session.__dict__["_archived"] = session.status is SessionStatus.ARCHIVED
-        session._clock = self.clock  # noqa: SLF001
+        history_of(session).clock = self.clock
         return session
 
     def _lacks(self, operation: str, power: str) -> UnsupportedOperationError:
@@ -215,5 +217,3 @@ class ForeignStore:
             f"{operation} needs {power}, which the four methods of {type(self.store).__name__} cannot give; "
             "a KVSessionStore over a mapping has it"
         )
-
-

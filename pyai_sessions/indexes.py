@@ -64,7 +64,13 @@ def walk(
 
 
 def _positions(
-    backend: Backend, status: SessionStatus, user_id: str | None, after: Position | None, batch: int, *, newest_first: bool
+    backend: Backend,
+    status: SessionStatus,
+    user_id: str | None,
+    after: Position | None,
+    batch: int,
+    *,
+    newest_first: bool,
 ) -> Iterator[Position]:
     while True:
         positions = backend.scan(status, user_id, after, batch, newest_first=newest_first)
@@ -91,7 +97,7 @@ def position_of(cursor: str | None) -> Position | None:
 
 def head_ids(backend: Backend) -> Iterator[str]:
     """Iterate over the ids of all stored sessions, by a scan of the keys."""
-    for key in backend.keys():
+    for key in backend.all_keys():
         session_id = session_of_key(key)
         if session_id is not None and key == head_key(session_id):
             yield session_id
@@ -125,7 +131,7 @@ def disagreements(backend: Backend) -> Iterator[tuple[str, list[Entry]]]:
             continue
         entries = indexed.get(session_id, [])
         # Redis lists a session under all users as well: an entry without a user.
-        fitting = {right, right._replace(user_id=None)} if right else set()
+        fitting = (right, right._replace(user_id=None)) if right else ()
         wrong = [each for each in entries if each not in fitting]
         if wrong or (right and right not in entries):
             yield session_id, wrong

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
+from typing_extensions import Self
+
+from pyai_sessions.checks import Clock, check_id
 from pyai_sessions.errors import InvalidValueError, SessionExistsError
 from pyai_sessions.foreign import ForeignStore
-from pyai_sessions.models import Clock, Message, Session, SessionStatus, check_id
+from pyai_sessions.messages import Message
+from pyai_sessions.models import Session, SessionStatus, history_of
 from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage, Verification
 from pyai_sessions.stores import MemorySessionStore, open_store
 
@@ -42,7 +46,9 @@ class SessionManager:
             self._store = MemorySessionStore()
         elif isinstance(store, KVSessionStore):
             self._store = store
-        elif isinstance(store, SessionStore) or all(hasattr(store, each) for each in ("save", "get", "delete", "list_for_user")):
+        elif isinstance(store, SessionStore) or all(
+            hasattr(store, each) for each in ("save", "get", "delete", "list_for_user")
+        ):
             self._ours = False
             self._store = ForeignStore(store)
         elif isinstance(store, str):
@@ -79,9 +85,14 @@ class SessionManager:
         now = self._store.clock()
         given: dict[str, Any] = {} if session_id is None else {"session_id": session_id}
         session = Session(
-            user_id=user_id, metadata=dict(metadata or {}), state=dict(state or {}), created_at=now, updated_at=now, **given
+            user_id=user_id,
+            metadata=dict(metadata or {}),
+            state=dict(state or {}),
+            created_at=now,
+            updated_at=now,
+            **given,
         )
-        session._clock = self._store.clock  # noqa: SLF001 (its manager sets it)
+        history_of(session).clock = self._store.clock
         if isinstance(self._store, ForeignStore) and session_id is not None:
             self._store.create(session)
         else:
@@ -256,7 +267,7 @@ class SessionManager:
         if self._ours:
             self._store.close()
 
-    def __enter__(self) -> SessionManager:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -269,12 +280,14 @@ def _message(given: object, n: int, now: datetime) -> Message:
     if isinstance(given, Message):
         return given
     if not isinstance(given, Mapping):
-        raise InvalidValueError(f"messages[{n}]", f"is a {type(given).__name__}; it is a Message, or a dict of its fields")
-    fields = {"timestamp": now, **given}
+        raise InvalidValueError(
+            f"messages[{n}]", f"is a {type(given).__name__}; it is a Message, or a dict of its fields"
+        )
+    fields: dict[str, Any] = {"timestamp": now, **cast("Mapping[str, Any]", given)}
     unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))
     if unknown or "role" not in fields:
         problem = f"has the unknown field {unknown[0]!r}" if unknown else "has no role"
-        raise InvalidValueError(f"messages[{n}]", f"{problem}; its fields are {', '.join(Message.__dataclass_fields__)}")
+        raise InvalidValueError(
+            f"messages[{n}]", f"{problem}; its fields are {', '.join(Message.__dataclass_fields__)}"
+        )
     return Message(**fields)
-
-

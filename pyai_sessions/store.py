@@ -8,11 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, Literal
 
 from pyai_sessions import indexes
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
 from pyai_sessions.documents import (
     Draft,
     Entry,
@@ -36,20 +38,22 @@ from pyai_sessions.errors import (
     SessionDeletedError,
     SessionExistsError,
     SessionNotFoundError,
+    SessionStateError,
     StorageLockedError,
     StorageUnreachableError,
 )
+from pyai_sessions.history import History
 from pyai_sessions.merge import merge, needed
+from pyai_sessions.messages import Message
 from pyai_sessions.models import (
-    Clock,
-    Message,
     Session,
     SessionStatus,
     SessionSummary,
-    check_id,
-    check_limit,
-    check_time,
-    utc_now,
+    assign,
+    check_status,
+    history_of,
+    session_of,
+    values_of,
 )
 
 OnConflict = Literal["merge", "error", "overwrite"]
@@ -75,11 +79,11 @@ class SessionStore(ABC):
     """
 
     @abstractmethod
-    def save(self, session: Session) -> None | Awaitable[None]:
+    def save(self, session: Session) -> Awaitable[None] | None:
         """Store a session, new or changed."""
 
     @abstractmethod
-    def get(self, session_id: str) -> Session | None | Awaitable[Session | None]:
+    def get(self, session_id: str) -> Session | Awaitable[Session | None] | None:
         """Return a session, or None."""
 
     @abstractmethod
@@ -115,7 +119,7 @@ class Verification:
     """What `KVSessionStore.verify` read and found. It is true where nothing is left to mend."""
 
     sessions: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list[Problem])
 
     def __bool__(self) -> bool:
         return all(each.repaired for each in self.problems)
@@ -177,11 +181,10 @@ class KVSessionStore(SessionStore):
             raise InvalidValueError("on_conflict", f"is {on_conflict!r}; it is 'merge', 'error' or 'overwrite'")
         if not isinstance(session, Session):
             raise InvalidValueError("session", f"is a {type(session).__name__}; it is a Session")
-        origin = session._origin
-        if origin and origin.status is SessionStatus.ARCHIVED:
+        origin = history_of(session).origin
+        if origin and origin.status == SessionStatus.ARCHIVED:
             self._check_active(session)
-        draft = compose(session)
-        if self._commit(session, draft):
+        if self._commit(session):
             return
         attempts = _Attempts(self._backend, session.session_id, self._timeout)
         for _ in attempts:
@@ -191,23 +194,21 @@ class KVSessionStore(SessionStore):
 
     def _save_again(self, session: Session, on_conflict: OnConflict) -> bool:
         """Save a copy that is stale; return False if it went stale once more meanwhile."""
+        history = history_of(session)
         value = self._backend.read(session.session_id)
-        tried: Draft | None = session.__dict__.get("_tried")
         if value is None:
-            if session._origin is None:  # created and deleted by others since the save began
-                return self._commit(session, compose(session))
+            if history.origin is None:  # created and deleted by others since the save began
+                return self._commit(session)
             raise SessionDeletedError(session.session_id)
         stored = read_head(value, session.session_id)
-        if tried and stored.stamp == tried.stamp:  # an earlier save was applied, though its reply was lost
-            _adopt(session, tried)
-            return self._commit(session, compose(session))
-        if session._origin is None and stored.head.incarnation != session._incarnation:
-            raise SessionExistsError(session.session_id)
-        if stored.head.incarnation != session._incarnation:
-            raise SessionDeletedError(session.session_id)
+        if history.attempt and stored.stamp == history.attempt.stamp:  # it was applied, though its reply was lost
+            _adopt(history, history.attempt)
+            return self._commit(session)
+        if stored.head.incarnation != history.incarnation:
+            raise (SessionDeletedError if history.origin else SessionExistsError)(session.session_id)
         if on_conflict == "error":
-            revision = session._origin.revision if session._origin else None
-            raise SessionConflictError(session.session_id, revision, stored.head.revision, "was saved by another writer")
+            problem = "was saved by another writer"
+            raise SessionConflictError(session.session_id, session.revision, stored.head.revision, problem)
         if on_conflict == "overwrite":
             return self._overwrite(session, stored)
         skip = needed(session, stored.sealed, stored.head.edition)
@@ -215,34 +216,35 @@ class KVSessionStore(SessionStore):
         if theirs is None:
             return False
         merged = merge(session, theirs)
-        if self._commit(merged, compose(merged)):
-            session.__dict__.update(merged.__dict__)
-            session.__dict__.pop("_tried", None)
+        if self._commit(merged):
+            assign(session, values_of(merged), history_of(merged))
             return True
         return False
 
     def _overwrite(self, session: Session, stored: StoredHead) -> bool:
         if stored.head.status is SessionStatus.ARCHIVED:
             raise SessionArchivedError(session.session_id)
-        if session._unloaded:
-            session.to_dict()  # raises: what is not loaded cannot be written
-        theirs = restore(stored, [], self.clock)
-        copy = Session._restored(dict(session.__dict__), session._log, _origin_of(theirs), [], 0, session._clock)
-        copy._rewritten_from = 0
-        if not self._commit(copy, compose(copy)):
+        history = history_of(session)
+        if history.unloaded:
+            raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
+        origin = history_of(restore(stored, [], self.clock)).origin
+        changed = replace(history, origin=origin, page_sizes=[], rewritten_from=0, attempt=None)
+        copy = session_of(values_of(session), changed)
+        if not self._commit(copy):
             return False
-        session.__dict__.update(copy.__dict__)
+        assign(session, values_of(copy), changed)
         return True
 
-    def _commit(self, session: Session, draft: Draft) -> bool:
-        origin = session._origin
-        previous = None
+    def _commit(self, session: Session) -> bool:
+        """Store a session if it is stored as it was when loaded; else return False."""
+        history, draft = history_of(session), compose(session)
+        origin, previous = history.origin, None
         if origin:
-            previous = Entry(session.session_id, origin.user_id, origin.status, microseconds(origin.updated_at))
-        session.__dict__["_tried"] = draft
+            previous = Entry(session.session_id, origin.user_id, SessionStatus(origin.status), origin.activity)
+        history.attempt = history.attempt or draft
         if not self._backend.commit(draft, origin.stamp if origin else None, previous):
             return False
-        _adopt(session, draft)
+        _adopt(history, draft)
         return True
 
     def _check_active(self, session: Session) -> None:
@@ -277,7 +279,8 @@ class KVSessionStore(SessionStore):
             if session is None:
                 continue
             if last is not None:
-                session.messages._hidden = max(0, len(session._log) - last)  # type: ignore[attr-defined]
+                history = history_of(session)
+                history.hidden = max(0, len(history.log) - last)
             return session
 
     def _load(self, stored: StoredHead, *, wanted: int) -> Session | None:
@@ -307,27 +310,20 @@ class KVSessionStore(SessionStore):
 
     def load_history(self, session: Session) -> None:
         """Load the messages of *session* that were left out when it was loaded with ``last=``."""
-        if not session._unloaded:
-            session.messages._hidden = 0  # type: ignore[attr-defined]
-            return
-        whole = self.get(session.session_id)
-        if whole is None:
-            raise SessionDeletedError(session.session_id)
-        merged = merge(session, whole) if whole._origin != session._origin else None
-        older = whole._log[: session._unloaded]
-        if merged is not None and whole._origin and session._origin and whole._origin.edition != session._origin.edition:
-            session.__dict__.update(merged.__dict__)
-            return
-        sizes: list[int] = []
-        for size in whole._page_sizes:
-            if sum(sizes) >= len(older):
-                break
-            sizes.append(size)
-        session._log[:0] = older
-        session._page_sizes = sizes + session._page_sizes
-        session._unloaded = 0
-        session._ids = None
-        session.messages._hidden = 0  # type: ignore[attr-defined]
+        history = history_of(session)
+        if history.unloaded:
+            whole = self.get(session.session_id)
+            if whole is None:
+                raise SessionDeletedError(session.session_id)
+            stored = history_of(whole)
+            if history.origin is None or stored.origin is None or history.origin.edition != stored.origin.edition:
+                merged = merge(session, whole)  # rewritten since: all of it is anew
+                assign(session, values_of(merged), history_of(merged))
+            else:
+                sizes, older = stored.page_sizes, stored.log[: history.unloaded]
+                pages = list(accumulate(sizes)).index(history.unloaded) + 1
+                history.prepend(older, sizes[:pages])
+        history_of(session).hidden = 0
 
     def append(self, session_id: str, messages: Iterable[Message]) -> None:
         """Append messages in one commit, without loading the history. Safe for any number of writers.
@@ -353,10 +349,12 @@ class KVSessionStore(SessionStore):
         def change(session: Session) -> bool:
             if session.status is SessionStatus.ARCHIVED:
                 raise SessionArchivedError(session_id)
-            known = {each.message_id for each in session._log}
+            history = history_of(session)
+            known = {each.message_id for each in history.log}
             new = [each for each in added if each.message_id not in known]
             for each in new:
-                session._append(each)
+                history.append(each)
+            session.touch()
             return bool(new)
 
         try:
@@ -399,7 +397,7 @@ class KVSessionStore(SessionStore):
                     continue
                 if not change(session):
                     return False
-                if self._commit(session, compose(session)):
+                if self._commit(session):
                     return True
         return False
 
@@ -417,7 +415,11 @@ class KVSessionStore(SessionStore):
                     keys = page_keys(run for run in stored.head.sealed if run.owner == session_id)
                     done = self._backend.remove(session_id, stored.stamp, keys, stored.entry)
                 except InvalidDocumentError:
-                    keys = [each for each in self._backend.keys() if isinstance(each, str) and each.startswith(page_prefix(session_id))]
+                    keys = [
+                        each
+                        for each in self._backend.all_keys()
+                        if isinstance(each, str) and each.startswith(page_prefix(session_id))
+                    ]
                     done = self._backend.remove(session_id, None, keys, None)
                 if done:
                     return True
@@ -485,7 +487,7 @@ class KVSessionStore(SessionStore):
         page = SummaryPage()
         if limit == 0:
             return page
-        statuses = indexes.ALL if status is None else (_status(status),)
+        statuses = indexes.ALL if status is None else (check_status(status),)
         after = indexes.position_of(cursor)
         last: StoredHead | None = None
         for stored in indexes.walk(
@@ -508,7 +510,9 @@ class KVSessionStore(SessionStore):
         """Return how many sessions a user has, or all users; *status* None counts both. One index read."""
         if user_id is not None:
             check_id(user_id, "user_id")
-        return sum(self._backend.count(each, user_id) for each in (indexes.ALL if status is None else (_status(status),)))
+        return sum(
+            self._backend.count(each, user_id) for each in (indexes.ALL if status is None else (check_status(status),))
+        )
 
     # All sessions ------------------------------------------------------------------------------------------------
 
@@ -545,7 +549,7 @@ class KVSessionStore(SessionStore):
         """Delete all sessions and what is left of former ones, and nothing else; return how many sessions there were."""
         deleted = sum(self.delete(each) for each in list(indexes.head_ids(self._backend)))
         leftover: dict[str, list[str]] = {}
-        for key in self._backend.keys():
+        for key in self._backend.all_keys():
             session_id = session_of_key(key)
             if session_id is not None and isinstance(key, str) and key != head_key(session_id):
                 leftover.setdefault(session_id, []).append(key)
@@ -581,7 +585,7 @@ class KVSessionStore(SessionStore):
         report = Verification()
         pages: dict[str, set[str]] = {}
         heads: set[str] = set()
-        for key in self._backend.keys():
+        for key in self._backend.all_keys():
             session_id = session_of_key(key)
             if session_id is None or not isinstance(key, str):
                 continue
@@ -602,7 +606,9 @@ class KVSessionStore(SessionStore):
                 report.problems += [Problem("orphan page", session_id, key, repaired) for key in orphans]
         for session_id, wrong in indexes.disagreements(self._backend):
             repaired = repair and indexes.mend(self._backend, session_id, wrong)
-            report.problems.append(Problem("index", session_id, f"{len(wrong)} entries do not fit the document", repaired))
+            report.problems.append(
+                Problem("index", session_id, f"{len(wrong)} entries do not fit the document", repaired)
+            )
         return report
 
     def _verify_session(self, session_id: str, report: Verification) -> set[str]:
@@ -618,14 +624,16 @@ class KVSessionStore(SessionStore):
             self._load(stored, wanted=stored.sealed)
         except InvalidDocumentError as err:
             kind = "missing page" if err.reason == "the page is missing" else "unreadable page"
-            report.problems.append(Problem("unreadable head" if err.key == head_key(session_id) else kind, session_id, err.reason))
+            report.problems.append(
+                Problem("unreadable head" if err.key == head_key(session_id) else kind, session_id, err.reason)
+            )
         return set(page_keys(stored.head.sealed))
 
     def _remove_orphans(self, session_id: str, keys: list[str]) -> bool:
         with self._backend.exclusive(session_id):
             value = self._backend.read(session_id)
-            named = set() if value is None else set(page_keys(read_head(value, session_id).head.sealed))
-            self._backend.remove_pages(session_id, [key for key in keys if key not in named])
+            named = [] if value is None else page_keys(read_head(value, session_id).head.sealed)
+            self._backend.remove_pages(session_id, sorted(set(keys) - set(named)))
         return True
 
     def close(self) -> None:
@@ -659,26 +667,12 @@ class _Attempts:
         return self._backend.exclusive(self._session_id)
 
 
-def _adopt(session: Session, draft: Draft) -> None:
+def _adopt(history: History, draft: Draft) -> None:
     """Let a session know that a draft of it is stored."""
-    session._origin = draft.origin
-    session._page_sizes = draft.page_sizes
-    session._rewritten_from = None
-    session.__dict__.pop("_tried", None)
-
-
-def _origin_of(session: Session) -> Any:
-    return session._origin and replace(session._origin)
-
-
-def _status(value: object) -> SessionStatus:
-    try:
-        return SessionStatus(value)
-    except ValueError as err:
-        raise InvalidValueError("status", f"is {value!r}; it is 'active', 'archived', or None for both") from err
+    history.origin = draft.origin
+    history.page_sizes = draft.page_sizes
+    history.rewritten_from = history.attempt = None
 
 
 def _ignore(_: InvalidDocumentError) -> None:
     """Leave an unreadable session out of a list."""
-
-

@@ -6,8 +6,8 @@ import os
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pyai_sessions.checks import Clock, utc_now
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.models import Clock, utc_now
 from pyai_sessions.store import KVSessionStore
 
 
@@ -44,7 +44,7 @@ class SQLiteSessionStore(KVSessionStore):
         timeout: float = 10.0,
         clock: Clock = utc_now,
     ) -> None:
-        from pyai_sessions.backends.sqlite import SQLiteMapping  # noqa: PLC0415 (a backend is imported when it is used)
+        from pyai_sessions.backends.sqlite import SQLiteMapping
 
         mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout)
         super().__init__(mapping, timeout=timeout, clock=clock)
@@ -62,7 +62,7 @@ class DiskCacheSessionStore(KVSessionStore):
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, timeout: float = 10.0, clock: Clock = utc_now) -> None:
-        from pyai_sessions.backends.diskcache import open_index  # noqa: PLC0415
+        from pyai_sessions.backends.diskcache import open_index
 
         index = open_index(directory)
         super().__init__(index, timeout=timeout, clock=clock)
@@ -94,7 +94,7 @@ class RedisSessionStore(KVSessionStore):
         timeout: float = 10.0,
         clock: Clock = utc_now,
     ) -> None:
-        from pyai_sessions.backends.redis import RedisMapping, connect  # noqa: PLC0415
+        from pyai_sessions.backends.redis import RedisMapping, connect
 
         if url is not None and client is not None:
             raise InvalidValueError("client", "was given beside a url; give one of them")
@@ -129,7 +129,9 @@ def open_store(url: str) -> KVSessionStore:
         _take(options, url)
         return MemorySessionStore()
     if parts.scheme == "sqlite":
-        return SQLiteSessionStore(_path(place.removeprefix("/"), url), **_take(options, url, "table_name", "synchronous"))
+        return SQLiteSessionStore(
+            _path(place.removeprefix("/"), url), **_take(options, url, "table_name", "synchronous")
+        )
     if parts.scheme == "diskcache":
         _take(options, url)
         return DiskCacheSessionStore(_path(place, url))
@@ -150,7 +152,11 @@ _URLS = "memory://, sqlite:///chat.db, diskcache:///directory or redis://localho
 
 def _shown(url: object) -> str:
     """Return a refused url without credentials and options."""
-    return repr(url.partition("://")[0] + "://…" if "://" in url else url) if isinstance(url, str) else f"a {type(url).__name__}"
+    return (
+        repr(url.partition("://")[0] + "://…" if "://" in url else url)
+        if isinstance(url, str)
+        else f"a {type(url).__name__}"
+    )
 
 
 def _path(place: str, url: str) -> str:

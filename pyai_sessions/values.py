@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -30,7 +31,7 @@ class FrozenDict(dict[str, Any]):
         msg = "a message cannot change; use session.replace_message(message_id, ...)"
         raise TypeError(msg)
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         """Copy and pickle as a plain dict."""
@@ -44,8 +45,8 @@ class FrozenList(list[Any]):
         msg = "a message cannot change; use session.replace_message(message_id, ...)"
         raise TypeError(msg)
 
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = append = clear = extend = insert = pop = remove = _refuse  # type: ignore[assignment]
-    reverse = sort = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = append = clear = extend = insert = pop = remove = _refuse
+    reverse = sort = _refuse
 
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         """Copy and pickle as a plain list."""
@@ -67,10 +68,41 @@ def frozen(value: object, path: str) -> Any:
     return _copy(value, path, MAX_DEPTH, FrozenDict, FrozenList)
 
 
+def plain_object(value: object, path: str) -> dict[str, Any]:
+    """Return a mapping with text keys as `plain` does; refuse all else."""
+    return cast("dict[str, Any]", plain(_mapping(value, path), path))
+
+
+def frozen_object(value: object, path: str) -> dict[str, Any]:
+    """Return a mapping with text keys as `frozen` does; refuse all else."""
+    return cast("dict[str, Any]", frozen(_mapping(value, path), path))
+
+
+def _mapping(value: object, path: str) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(path, f"is a {type(value).__name__}; it is a dict with text keys")
+    return dict(cast("Mapping[Any, Any]", value))  # pyright cannot tell what isinstance found
+
+
 def _copy(value: Any, path: str, depth: int, make_dict: type[dict[str, Any]], make_list: type[list[Any]]) -> Any:
-    kind = type(value)
-    if kind is str or value is None or kind is bool:
+    if type(value) is str or value is None or type(value) is bool:
         return value
+    if isinstance(value, (dict, list, tuple)):
+        if depth == 0:
+            raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict):
+            copied: dict[str, Any] = {}
+            for key, item in cast("dict[Any, Any]", value).items():
+                if not isinstance(key, str):
+                    raise InvalidValueError(path, f"has the key {key!r}, a {type(key).__name__}; JSON keys are text")
+                copied[str.__str__(key)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
+            return make_dict(copied)
+        items = cast("list[Any]", value)
+        return make_list(_copy(item, f"{path}[{n}]", depth - 1, make_dict, make_list) for n, item in enumerate(items))
+    return _scalar(value, path)
+
+
+def _scalar(value: object, path: str) -> object:
     if isinstance(value, int):
         if value.bit_length() > _MAX_INTEGER_BITS:
             raise InvalidValueError(path, f"is an integer of {value.bit_length()} bits; at most {_MAX_INTEGER_BITS}")
@@ -81,22 +113,12 @@ def _copy(value: Any, path: str, depth: int, make_dict: type[dict[str, Any]], ma
         return float(value)
     if isinstance(value, str):
         return str.__str__(value)
-    if not isinstance(value, (dict, list, tuple)):
-        raise InvalidValueError(
-            path,
-            f"is a {kind.__module__}.{kind.__qualname__}, which JSON cannot hold; convert it to None, bool, int, "
-            "float, str, a list or a dict with text keys".replace("builtins.", ""),
-        )
-    if depth == 0:
-        raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        copied = {}
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise InvalidValueError(path, f"has the key {key!r}, a {type(key).__name__}; JSON keys are text")
-            copied[str.__str__(key)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
-        return make_dict(copied)
-    return make_list(_copy(item, f"{path}[{n}]", depth - 1, make_dict, make_list) for n, item in enumerate(value))
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    problem = (
+        f"is a {name}, which JSON cannot hold; make it None, a bool, a number, text, a list, or a dict with text keys"
+    )
+    raise InvalidValueError(path, problem)
 
 
 def write(value: object) -> str:

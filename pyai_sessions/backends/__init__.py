@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.errors import UnsuitableMappingError
@@ -31,26 +31,28 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
             msg = f"a {family}.{name} drops items of its own accord, so sessions would vanish; use {_EVICTING[family, name]}"
             raise UnsuitableMappingError(msg)
         if (family, name) == ("sqlitedict", "SqliteDict") and mapping.filename not in (":memory:", ""):
-            from pyai_sessions.backends import sqlite  # noqa: PLC0415 (a backend is imported when it is used)
+            from pyai_sessions.backends import sqlite
 
             return sqlite.backend_of(mapping, timeout)
         if (family, name) == ("pyai_sessions", "SQLiteMapping"):
-            from pyai_sessions.backends import sqlite  # noqa: PLC0415
+            from pyai_sessions.backends import sqlite
 
             return sqlite.backend_of(mapping, timeout)
         if family in ("diskcache", "diskcache_community") and name in ("Cache", "Index", "FanoutCache", "Deque"):
-            from pyai_sessions.backends import diskcache  # noqa: PLC0415
+            from pyai_sessions.backends import diskcache
 
             return diskcache.backend_of(mapping, timeout)
         if (family, name) == ("pyai_sessions", "RedisMapping"):
-            from pyai_sessions.backends import redis  # noqa: PLC0415
+            from pyai_sessions.backends import redis
 
             return redis.RedisBackend(mapping)
         if (family, name) == ("shelve", "Shelf"):
-            from pyai_sessions.backends.mapping import MappingBackend  # noqa: PLC0415
+            from pyai_sessions.backends.mapping import MappingBackend
 
             # Its file, without the pickling between: a shelf unpickles whatever it reads.
-            return MappingBackend(mapping, shared=shared, timeout=timeout, documents=_ShelfFile(mapping), binary=True)
+            return MappingBackend(
+                mapping, shared=shared, timeout=timeout, documents=cast("Any", _ShelfFile(mapping)), binary=True
+            )
     missing = [name for name in ("__getitem__", "__setitem__", "__delitem__", "__iter__") if not hasattr(mapping, name)]
     if missing or isinstance(mapping, (type, list)):
         msg = (
@@ -59,7 +61,7 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
             "RedisMapping, or any class with [k], [k] = v, del and iter"
         )
         raise UnsuitableMappingError(msg)
-    from pyai_sessions.backends.mapping import MappingBackend  # noqa: PLC0415
+    from pyai_sessions.backends.mapping import MappingBackend
 
     return MappingBackend(mapping, shared=shared, timeout=timeout)
 
@@ -81,4 +83,3 @@ class _ShelfFile:
 
     def __iter__(self) -> Any:
         return iter(self._shelf.dict.keys())
-

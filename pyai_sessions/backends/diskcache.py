@@ -14,7 +14,12 @@ from typing import Any
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.sqlite import Connections, SQLiteBackend, Table, storage_error
-from pyai_sessions.errors import InvalidDocumentError, StorageReadOnlyError, StorageUnreachableError, UnsuitableMappingError
+from pyai_sessions.errors import (
+    InvalidDocumentError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
 
 # diskcache.core: how a row's value is to be read.
 _MODE_RAW, _MODE_BINARY, _MODE_TEXT = 1, 2, 3
@@ -38,9 +43,14 @@ class CacheTable(Table):
         columns = "(key, value, raw, store_time, access_time, access_count, size, mode)"
         now = "CAST(strftime('%s', 'now') AS REAL)"
         self.insert = f"INSERT OR IGNORE INTO Cache {columns} VALUES (?, ?, 1, {now}, {now}, 0, 0, 1)"
-        self.update = f"UPDATE Cache SET value = ?1, mode = 1, size = 0, filename = NULL, store_time = {now} WHERE {ours}"
+        self.update = (
+            f"UPDATE Cache SET value = ?1, mode = 1, size = 0, filename = NULL, store_time = {now} WHERE {ours}"
+        )
         # Not REPLACE: it would skip the triggers by which diskcache counts its rows.
-        self.put = self.insert.replace("OR IGNORE ", "") + " ON CONFLICT (key, raw) DO UPDATE SET value = excluded.value, mode = 1, size = 0, filename = NULL"
+        self.put = (
+            self.insert.replace("OR IGNORE ", "")
+            + " ON CONFLICT (key, raw) DO UPDATE SET value = excluded.value, mode = 1, size = 0, filename = NULL"
+        )
         self.delete = "DELETE FROM Cache WHERE key = ? AND raw = 1"
         self.delete_head = "DELETE FROM Cache WHERE key = ?1 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
         self.delete_range = "DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
@@ -57,7 +67,9 @@ class CacheTable(Table):
                     with open(path, "rb") as file:
                         return file.read()
                 except OSError as err:
-                    raise InvalidDocumentError(filename, None, None, f"its file is missing ({type(err).__name__})") from err
+                    raise InvalidDocumentError(
+                        filename, None, None, f"its file is missing ({type(err).__name__})"
+                    ) from err
         return _Pickled()
 
 
@@ -89,7 +101,7 @@ def backend_of(mapping: Any, timeout: float) -> Backend:
 
 def open_index(directory: str | os.PathLike[str]) -> Any:
     """Return a diskcache.Index on a directory, made for this user alone if absent."""
-    import diskcache  # noqa: PLC0415 (the community fork is used without it)
+    import diskcache
 
     path = os.path.abspath(os.fspath(directory))
     try:

@@ -17,18 +17,24 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.codec import time_from_text
 from pyai_sessions.documents import (
     Draft,
     Entry,
-    SessionStatus,
     head_key,
     microseconds,
     read_head,
     session_of_key,
     stamp_of,
 )
-from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageError, StorageLockedError, UnsuitableMappingError
-from pyai_sessions.models import time_from_text
+from pyai_sessions.errors import (
+    InvalidDocumentError,
+    StorageClosedError,
+    StorageError,
+    StorageLockedError,
+    UnsuitableMappingError,
+)
+from pyai_sessions.models import SessionStatus
 
 AnyMapping = MutableMapping[Any, Any]
 
@@ -146,7 +152,13 @@ class MappingBackend(Backend):
     """
 
     def __init__(
-        self, mapping: AnyMapping, *, shared: bool, timeout: float, documents: AnyMapping | None = None, binary: bool | None = None
+        self,
+        mapping: AnyMapping,
+        *,
+        shared: bool,
+        timeout: float,
+        documents: AnyMapping | None = None,
+        binary: bool | None = None,
     ) -> None:
         self._mapping = mapping if documents is None else documents
         self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
@@ -171,7 +183,7 @@ class MappingBackend(Backend):
         with self._locked():
             return [self._get(key) for key in keys]
 
-    def keys(self) -> Iterator[object]:  # noqa: D102
+    def all_keys(self) -> Iterator[object]:  # noqa: D102
         with self._locked():
             keys = list(self._mapping)
         return (key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys)
@@ -322,7 +334,9 @@ class MappingBackend(Backend):
         value = self._get(key)
         if value is None or isinstance(value, str):
             return None if value is None else stamp_of(value)
-        return stamp_of(bytes(value).decode(errors="replace") if isinstance(value, (bytes, bytearray, memoryview)) else repr(value))
+        return stamp_of(
+            bytes(value).decode(errors="replace") if isinstance(value, (bytes, bytearray, memoryview)) else repr(value)
+        )
 
     def _takes_bytes(self) -> bool:
         """Try a write, once: whether the mapping keeps text, or bytes alone; or neither, and is refused."""
@@ -358,7 +372,13 @@ def _entry_of(value: object, session_id: str) -> Entry | None:
     try:
         return read_head(value, session_id).entry
     except InvalidDocumentError:
-        text = value if isinstance(value, str) else bytes(value).decode(errors="replace") if isinstance(value, (bytes, bytearray)) else ""
+        text = (
+            value
+            if isinstance(value, str)
+            else bytes(value).decode(errors="replace")
+            if isinstance(value, (bytes, bytearray))
+            else ""
+        )
     user, updated = _USER.search(text), _UPDATED.search(text)
     try:
         user_id = json.loads(user.group(1)) if user else None
@@ -370,9 +390,9 @@ def _entry_of(value: object, session_id: str) -> Entry | None:
 
 def storage_error(where: str, err: Exception) -> StorageError:
     """Return the StorageError that says what an operating system's or a mapping's error means."""
-    import errno  # noqa: PLC0415
+    import errno
 
-    from pyai_sessions.errors import StorageFullError, StorageReadOnlyError, StorageUnreachableError  # noqa: PLC0415
+    from pyai_sessions.errors import StorageFullError, StorageReadOnlyError, StorageUnreachableError
 
     problem = f"{type(err).__name__}"
     if isinstance(err, OSError):

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from pyai_sessions.documents import Draft, Entry, SessionStatus
+from pyai_sessions.documents import Draft, Entry
+from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]
 """Where an entry stands in an index: its activity, then its session id. Positions are unique."""
@@ -57,7 +58,7 @@ class Backend(ABC):
         """Delete pages that no head names."""
 
     @abstractmethod
-    def keys(self) -> Iterator[object]:
+    def all_keys(self) -> Iterator[object]:
         """Iterate over all keys of the mapping, ours and foreign ones."""
 
     def exclusive(self, session_id: str) -> AbstractContextManager[None]:  # noqa: ARG002

@@ -12,14 +12,13 @@ index, expire, in one round trip.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Draft, Entry, SessionStatus, decode_id, encode_id
+from pyai_sessions.documents import Draft, Entry, decode_id, encode_id
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -30,6 +29,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
+from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"
 _PURGE = 100
@@ -59,7 +59,9 @@ class RedisMapping(MutableMapping[str, str]):
         if not isinstance(prefix, str):
             raise InvalidValueError("prefix", f"is a {type(prefix).__name__}; it is text, such as 'pyai:sessions:'")
         if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
-            raise InvalidValueError("ttl", f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever")
+            raise InvalidValueError(
+                "ttl", f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
+            )
         module = type(client).__module__
         if not hasattr(client, "execute_command") or ".asyncio" in module or ".cluster" in module:
             msg = f"a {module}.{type(client).__qualname__} is not a synchronous client of one server: pass redis.Redis(...)"
@@ -88,7 +90,9 @@ class RedisMapping(MutableMapping[str, str]):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        pattern = b"".join(b"\\" + c.encode() if c in "*?[]\\^" else c.encode("utf-8", "surrogatepass") for c in self.prefix)
+        pattern = b"".join(
+            b"\\" + c.encode() if c in "*?[]\\^" else c.encode("utf-8", "surrogatepass") for c in self.prefix
+        )
         seen: set[bytes] = set()  # SCAN may return a key twice
         cursor: bytes = b"0"
         while True:
@@ -114,7 +118,9 @@ class RedisMapping(MutableMapping[str, str]):
         name, tail, rest = rest.partition("/")
         if not slash:  # no name: a hash that no name can have
             name = "/"
-        return (self.prefix + name).encode("utf-8", "surrogatepass"), (kind + tail + rest).encode("utf-8", "surrogatepass")
+        return (self.prefix + name).encode("utf-8", "surrogatepass"), (kind + tail + rest).encode(
+            "utf-8", "surrogatepass"
+        )
 
     def _key(self, name: bytes, field: bytes) -> str:
         session = name.decode("utf-8", "surrogatepass")[len(self.prefix) :]
@@ -337,7 +343,7 @@ class RedisBackend(Backend):
         found: list[object | None] = self._open.command("HMGET", self._hash(session_id), *map(_field, keys))
         return found
 
-    def keys(self) -> Iterator[object]:  # noqa: D102
+    def all_keys(self) -> Iterator[object]:  # noqa: D102
         return iter(self._open)
 
     # Writing -----------------------------------------------------------------------------------------------------
@@ -487,7 +493,7 @@ def _pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
 
 def connect(url: str, timeout: float) -> Any:
     """Return a client for a url; it connects at first use, and waits *timeout* seconds at most."""
-    import redis  # noqa: PLC0415 (a second to import: only those who use it pay)
+    import redis
 
     try:
         scheme = urlsplit(url).scheme
@@ -497,6 +503,6 @@ def connect(url: str, timeout: float) -> Any:
     except ValueError as err:
         if isinstance(err, InvalidValueError):
             raise
-        raise InvalidValueError("url", "is not one that redis.Redis.from_url takes; it is redis://host:port/db") from err
-
-
+        raise InvalidValueError(
+            "url", "is not one that redis.Redis.from_url takes; it is redis://host:port/db"
+        ) from err

@@ -21,7 +21,16 @@ from sqlitedict import SqliteDict
 from sqlitedict import encode as pickling_encode
 
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Draft, Entry, SessionStatus, decode_id, encode_id, head_key, page_prefix, read_head, session_of_key
+from pyai_sessions.documents import (
+    Draft,
+    Entry,
+    decode_id,
+    encode_id,
+    head_key,
+    page_prefix,
+    read_head,
+    session_of_key,
+)
 from pyai_sessions.errors import (
     InvalidDocumentError,
     InvalidValueError,
@@ -34,6 +43,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
+from pyai_sessions.models import SessionStatus
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _BATCH = 500
@@ -54,7 +64,9 @@ class Connections:
 
     """
 
-    def __init__(self, path: str, *, timeout: float, synchronous: str, wal: bool = False, read_only: bool = False) -> None:
+    def __init__(
+        self, path: str, *, timeout: float, synchronous: str, wal: bool = False, read_only: bool = False
+    ) -> None:
         self.path = path
         self.timeout = timeout
         self.synchronous = synchronous
@@ -199,7 +211,10 @@ def storage_error(path: str, err: sqlite3.Error) -> StorageError:
         (StorageLockedError, ("database is locked", "database table is locked", "database schema is locked")),
         (StorageFullError, ("database or disk is full",)),
         (StorageReadOnlyError, ("attempt to write a readonly database", "access permission denied")),
-        (StorageCorruptError, ("database disk image is malformed", "file is not a database", "malformed database schema")),
+        (
+            StorageCorruptError,
+            ("database disk image is malformed", "file is not a database", "malformed database schema"),
+        ),
         (StorageUnreachableError, ("unable to open database file", "disk I/O error")),
         (StorageClosedError, ("Cannot operate on a closed database",)),
     ]
@@ -231,7 +246,12 @@ class SQLiteMapping(SqliteDict):  # type: ignore[misc]  # sqlitedict has no type
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], table_name: str = "sessions", *, synchronous: str = "FULL", timeout: float = 10.0
+        self,
+        path: str | os.PathLike[str],
+        table_name: str = "sessions",
+        *,
+        synchronous: str = "FULL",
+        timeout: float = 10.0,
     ) -> None:
         name = os.fspath(path)
         if not isinstance(name, str) or not name:
@@ -423,7 +443,7 @@ class SQLiteBackend(Backend):
                     found[key] = self._table.value(row)
         return [found.get(key) for key in keys]
 
-    def keys(self) -> Iterator[object]:  # noqa: D102
+    def all_keys(self) -> Iterator[object]:  # noqa: D102
         self._check_open()
         last = ""
         while True:  # in batches, so that no read transaction stays open between them
@@ -484,7 +504,9 @@ class SQLiteBackend(Backend):
             where += f" AND (activity, id) {'<' if newest_first else '>'} (?, ?)"
             parameters += (after[0], encode_id(after[1]))
         order = "DESC" if newest_first else "ASC"
-        query = f"SELECT activity, id FROM {self._table.index} WHERE {where} ORDER BY activity {order}, id {order} LIMIT ?"
+        query = (
+            f"SELECT activity, id FROM {self._table.index} WHERE {where} ORDER BY activity {order}, id {order} LIMIT ?"
+        )
         with self._indexed() as connection:
             rows = connection.execute(query, (*parameters, limit)).fetchall()
         return [(activity, session_id) for activity, name in rows if (session_id := decode_id(name)) is not None]
@@ -492,7 +514,9 @@ class SQLiteBackend(Backend):
     def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
         where, parameters = self._one_index(status, user_id)
         with self._indexed() as connection:
-            return int(connection.execute(f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}", parameters).fetchone()[0])
+            return int(
+                connection.execute(f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}", parameters).fetchone()[0]
+            )
 
     @staticmethod
     def _one_index(status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
@@ -558,10 +582,14 @@ class SQLiteBackend(Backend):
 
     def _make_index(self, connection: sqlite3.Connection) -> None:
         index = self._table.index
-        found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (_unquoted(index),)).fetchone()
+        found = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (_unquoted(index),)
+        ).fetchone()
         if found:
             return
-        connection.execute(f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER) WITHOUT ROWID")
+        connection.execute(
+            f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER) WITHOUT ROWID"
+        )
         for columns in ("status, activity, id", "user, status, activity, id"):
             name = f"{_unquoted(index)}/{columns.split(',')[0]}".replace('"', '""')
             connection.execute(f'CREATE INDEX "{name}" ON {index} ({columns})')
@@ -574,7 +602,9 @@ class SQLiteBackend(Backend):
                         continue
                     row = connection.execute(self._table.select, (key,)).fetchone()
                     with suppress(InvalidDocumentError):
-                        connection.execute(self._put_index, _index_row(read_head(self._table.value(row), session_id).entry))
+                        connection.execute(
+                            self._put_index, _index_row(read_head(self._table.value(row), session_id).entry)
+                        )
                 last = batch[-1]
 
 

@@ -1,0 +1,51 @@
+"""What is accepted: ids, times, limits. Each check returns or raises; an error names the value as its caller would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from pyai_sessions.errors import InvalidValueError
+
+Clock = Callable[[], datetime]
+"""Returns the current time, aware. Stores and tests set it; nothing else here reads the time."""
+
+MAX_ID_BYTES = 1024
+
+
+def utc_now() -> datetime:
+    """Return the current time in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def check_id(value: object, name: str) -> str:
+    """Return *value* if it can be an id: text of 1 to 1,024 bytes in UTF-8."""
+    text = check_text(value, name)
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if not 0 < size <= MAX_ID_BYTES:
+        raise InvalidValueError(name, f"is {size} bytes long; it is text, 1 to {MAX_ID_BYTES} bytes in UTF-8")
+    return text
+
+
+def check_text(value: object, name: str) -> str:
+    """Return *value* if it is text."""
+    if not isinstance(value, str):
+        raise InvalidValueError(name, f"is a {type(value).__name__}; it is text")
+    return value
+
+
+def check_time(value: object, name: str) -> datetime:
+    """Return *value* in UTC if it is a datetime with a time zone."""
+    if not isinstance(value, datetime):
+        raise InvalidValueError(name, f"is a {type(value).__name__}; it is a datetime with a time zone")
+    if value.tzinfo is timezone.utc:
+        return value
+    if value.tzinfo is None:
+        raise InvalidValueError(name, "has no time zone; pass an aware datetime: datetime.now(timezone.utc)")
+    return value.astimezone(timezone.utc)
+
+
+def check_limit(value: object, name: str) -> None:
+    """Raise unless *value* is None or a whole number of 0 or more."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise InvalidValueError(name, f"is {value!r}; it is a whole number of 0 or more, or None for all")

@@ -1,0 +1,91 @@
+"""The declared codec: dataclasses-json, as this library uses it. No other module depends on that package.
+
+Stores write and read the same JSON by a faster way, see `pyai_sessions.documents`; the tests hold the two equal.
+"""
+
+# Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, ClassVar, cast
+
+from dataclasses_json import DataClassJsonMixin, config
+from marshmallow import fields as schema_fields
+from typing_extensions import Self
+
+from pyai_sessions.checks import check_time
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.values import frozen
+
+FieldMetadata = dict[str, Any]
+"""What a dataclass field takes as its ``metadata``."""
+
+
+def time_text(value: datetime) -> str:
+    """Return a UTC time as ISO 8601 with a Z: ``2026-01-31T12:00:00.000001Z``."""
+    return value.isoformat().removesuffix("+00:00") + "Z"
+
+
+def time_from_text(text: str) -> datetime:
+    """Return the aware UTC time that an ISO 8601 *text* names."""
+    return check_time(datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z")), "time")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+# By default dataclasses-json writes times as local-zone floats, and rebuilds JSON values by their type hints.
+TIME = cast(
+    "FieldMetadata", config(encoder=time_text, decoder=time_from_text, mm_field=schema_fields.AwareDateTime("iso"))
+)
+JSON_VALUE = cast("FieldMetadata", config(encoder=_same, decoder=_same, mm_field=schema_fields.Raw(allow_none=True)))
+
+
+class Document(DataClassJsonMixin):
+    """A dataclass with JSON methods, in which unknown fields survive a round trip."""
+
+    unknown_fields: ClassVar[Mapping[str, Any]] = {}
+    """Fields of the JSON that this release does not know, by name; set on an object that has some."""
+
+    _stored_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that a stored document has and the dataclass does not."""
+
+    @classmethod
+    def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
+        """Return the object that ``to_dict`` made *kvs* of. Raises ValueError, TypeError or KeyError if it is not one."""
+        if isinstance(kvs, cls):
+            return kvs
+        if not isinstance(kvs, Mapping):
+            raise InvalidValueError(cls.__name__, f"is made from a JSON object, not from a {type(kvs).__name__}")
+        given = cast("Mapping[str, Any]", kvs)
+        known = {each.name for each in fields(cast("Any", cls))}
+        made = super().from_dict({k: v for k, v in given.items() if k in known}, infer_missing=infer_missing)
+        made.keep_unknown({k: v for k, v in given.items() if k not in known and k not in cls._stored_fields})
+        return made
+
+    def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (the mixin's signature)
+        """Return the object as JSON values, unknown fields included."""
+        return {**super().to_dict(encode_json), **self.unknown_fields}
+
+    def keep_unknown(self, unknown: Mapping[str, Any]) -> None:
+        """Remember fields that this release does not know, to write them again."""
+        if unknown:
+            object.__setattr__(self, "unknown_fields", frozen(dict(unknown), type(self).__name__))
+
+
+def list_of(kind: type[Document]) -> FieldMetadata:
+    """Return the metadata of a field that is a list of documents."""
+    schema = cast("Any", kind).schema()
+
+    def encode(items: list[Document]) -> list[dict[str, Any]]:
+        return [each.to_dict() for each in items]
+
+    def decode(items: list[Any]) -> list[Document]:
+        return [kind.from_dict(each) for each in items]
+
+    return cast(
+        "FieldMetadata",
+        config(encoder=encode, decoder=decode, mm_field=schema_fields.List(schema_fields.Nested(schema))),
+    )

@@ -1,0 +1,176 @@
+"""The messages of a session in memory, and what its store knows of them.
+
+A history may be loaded in part: the newest messages, with the number of older ones. It may have been changed since it was
+stored: messages appended, or rewritten from some point on. A save needs to know just that, and nothing here is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, overload
+
+from pyai_sessions.checks import Clock, utc_now
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.messages import Message
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive sealed pages: *pages* of them, holding *messages*, under one *owner* and *generation*."""
+
+    owner: str
+    generation: str
+    pages: int
+    messages: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a store knew of a session when it was loaded or last saved: the base of a merge.
+
+    Attributes:
+        stamp: The start of the stored head, up to its revision: what the next commit compares.
+        revision: A token of the commit.
+        incarnation: A token of the session's creation: one created anew under the same id has another.
+        edition: A token of the last rewriting: while it stays, messages were only appended.
+        user_id, status, activity: What the indexes hold.
+        state, metadata, checkpoints: Their JSON text.
+        runs: The sealed pages.
+        message_count: How many messages were stored.
+        last_message: The last of them.
+
+    """
+
+    stamp: str
+    revision: str
+    incarnation: str
+    edition: str
+    user_id: str | None
+    status: str
+    activity: int
+    state: str
+    metadata: str
+    checkpoints: str
+    runs: tuple[Run, ...]
+    message_count: int
+    last_message: Message | None
+
+    @property
+    def sealed(self) -> int:
+        """How many messages lie in pages."""
+        return sum(run.messages for run in self.runs)
+
+
+@dataclass
+class History:
+    """A session's messages in memory, with the bookkeeping of its store.
+
+    Attributes:
+        log: The loaded messages, oldest first.
+        unloaded: How many stored messages precede them.
+        hidden: How many of the loaded are older than what was asked for: a page is loaded whole.
+        origin: What is stored, once something is.
+        page_sizes: How many messages each loaded sealed page holds, oldest first.
+        rewritten_from: The first stored message that was changed or removed since.
+        incarnation: The token of the session's creation, once a save was tried.
+        attempt: What the last save tried to store, while it is not known whether it did.
+        clock: Tells the time of changes.
+
+    """
+
+    log: list[Message] = field(default_factory=list[Message])
+    unloaded: int = 0
+    hidden: int = 0
+    origin: Origin | None = None
+    page_sizes: list[int] = field(default_factory=list[int])
+    rewritten_from: int | None = None
+    incarnation: str | None = None
+    attempt: Any = None
+    clock: Clock = utc_now
+    _ids: set[str] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many messages the conversation has, those that are not loaded included."""
+        return self.unloaded + len(self.log)
+
+    @property
+    def sealed(self) -> int:
+        """How many messages lie in stored pages."""
+        return self.origin.sealed if self.origin else 0
+
+    def find(self, message_id: str) -> int | None:
+        """Return where in the log a message is."""
+        return next((n for n, each in enumerate(self.log) if each.message_id == message_id), None)
+
+    def append(self, message: Message) -> None:
+        """Add a message at the end."""
+        if self._ids is None:
+            self._ids = {each.message_id for each in self.log}
+        if message.message_id in self._ids:
+            raise InvalidValueError("message_id", f"{message.message_id!r} is taken by another message of this session")
+        self._ids.add(message.message_id)
+        self.log.append(message)
+
+    def rewrite(self, index: int, rest: list[Message]) -> None:
+        """Let the log go on with *rest* from *index*."""
+        at = self.unloaded + index
+        if self.origin and at < self.origin.message_count:
+            self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
+        self.log[index:] = rest
+        self.hidden = min(self.hidden, len(self.log))
+        self._ids = None
+
+    def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
+        """Add the messages that were not loaded, with the sizes of the pages that they fill."""
+        self.log[:0] = older
+        self.page_sizes[:0] = page_sizes
+        self.unloaded = self.hidden = 0
+        self._ids = None
+
+
+class Messages(Sequence[Message]):
+    """A session's messages: iterated, indexed, sliced and compared as a list, changed by the session's methods."""
+
+    __slots__ = ("_history",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def __len__(self) -> int:
+        return len(self._history.log) - self._history.hidden
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._shown())
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | list[Message]:
+        return self._shown()[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Messages):
+            return self._shown() == other._shown()
+        return isinstance(other, (list, tuple)) and self._shown() == list(other)  # pyright: ignore[reportUnknownArgumentType]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} messages>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        remedy = ""
+        if hasattr(list, name):
+            remedy = "; a history changes by session.add_message, pop, replace_message or remove_message"
+        msg = f"{type(self).__name__} has no attribute {name!r}{remedy}"
+        raise AttributeError(msg)
+
+    def shows(self, history: History) -> bool:
+        """Return whether these are the messages of *history*."""
+        return self._history is history
+
+    def _shown(self) -> list[Message]:
+        log, hidden = self._history.log, self._history.hidden
+        return log[hidden:] if hidden else log

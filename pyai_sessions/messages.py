@@ -1,0 +1,81 @@
+"""Message: one turn's words, which never change."""
+
+# Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, cast
+from uuid import uuid4
+
+from pyai_sessions.checks import check_id, check_text, check_time, utc_now
+from pyai_sessions.codec import JSON_VALUE, TIME, Document
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.values import frozen, frozen_object
+
+
+def new_message_id() -> str:
+    """Return a new message id: 32 hex digits, 122 of their bits random."""
+    return uuid4().hex
+
+
+@dataclass(frozen=True, repr=False)
+class Message(Document):
+    """One message of a conversation. It cannot change; a session has methods that replace or remove it.
+
+    Attributes:
+        role: Free text: ``"user"``, ``"assistant"``, ``"system"``, ``"tool"``, or what your framework says.
+        content: Text, or any JSON: multimodal parts, a tool's result, None.
+        metadata: JSON of your own, by text keys.
+        timestamp: When it was made, in UTC.
+        message_id: Unique within its session: a message saved twice is stored once.
+        tool_calls: The calls that an assistant's message asks for, as JSON.
+        tool_call_id: Which call a tool's message answers.
+        name: The author's name, where several share a role.
+
+    >>> Message("user", "Hello!").role
+    'user'
+    >>> Message("user", {1, 2})
+    Traceback (most recent call last):
+    pyai_sessions.errors.InvalidValueError: content is a set, which JSON cannot hold; ...
+
+    """
+
+    role: str
+    content: Any = field(default="", metadata=JSON_VALUE)
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
+    timestamp: datetime = field(default_factory=utc_now, metadata=TIME)
+    message_id: str = field(default_factory=new_message_id)
+    tool_calls: Sequence[Any] | None = field(default=None, metadata=JSON_VALUE)
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields, and freeze those that are containers."""
+        put = object.__setattr__
+        if type(self.content) is not str:
+            put(self, "content", frozen(self.content, "content"))
+        if self.metadata or type(self.metadata) is not dict:
+            put(self, "metadata", frozen_object(self.metadata, "metadata"))
+        if self.tool_calls is not None:
+            put(self, "tool_calls", _frozen_list(self.tool_calls, "tool_calls"))
+        if type(self.timestamp) is not datetime or self.timestamp.tzinfo is not timezone.utc:
+            put(self, "timestamp", check_time(self.timestamp, "timestamp"))
+        check_text(self.role, "role")
+        check_id(self.message_id, "message_id")
+        for name in ("tool_call_id", "name"):
+            if getattr(self, name) is not None:
+                check_text(getattr(self, name), name)
+
+    def __hash__(self) -> int:
+        return hash(self.message_id)
+
+    def __repr__(self) -> str:
+        """Without the content: a repr ends up in logs."""
+        return f"<Message {self.message_id!r} role={self.role!r} content: {type(self.content).__name__}>"
+
+
+def _frozen_list(value: object, name: str) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise InvalidValueError(name, f"is a {type(value).__name__}; it is a list, or None")
+    return frozen(cast("object", value), name)
