@@ -1,0 +1,285 @@
+"""JSON values: what a document can hold, what it refuses and by which name, and containers that stay as they are."""
+
+import copy
+import json
+import pickle
+import sys
+from collections import OrderedDict
+from decimal import Decimal
+from enum import Enum, IntEnum
+
+import pytest
+
+from pyai_sessions.errors import InvalidValueError, SessionError
+from pyai_sessions.values import MAX_DEPTH, FrozenDict, FrozenList, frozen, plain, read, write
+
+
+class Colour(str, Enum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+def nested(depth):
+    value = "core"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+JSON_VALUES = [
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    -(2**200),
+    0.1,
+    -0.0,
+    1e308,
+    "",
+    "\x00",
+    "\ud800",
+    "\U0001f600 \u2028",
+    [],
+    {},
+    {"": {"a/b": [1, [2, {"c": None}]]}},
+]
+
+
+@pytest.mark.parametrize("value", JSON_VALUES, ids=repr)
+def test_a_json_value_is_copied_as_it_is(value):
+    """What JSON can hold comes back equal and of the same type."""
+    copied = plain(value, "content")
+
+    assert copied == value
+    assert type(copied) is type(value)
+
+
+@pytest.mark.parametrize("value", JSON_VALUES, ids=repr)
+def test_a_json_value_is_read_back_from_its_text(value):
+    """Text is the stdlib's JSON as well: both readers see the same value."""
+    text = write(value)
+
+    assert read(text) == value
+    assert json.loads(text) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ((1, (2, 3)), [1, [2, 3]]),
+        (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        ({Colour.RED: [Level.HIGH]}, {"red": [3]}),
+    ],
+)
+def test_a_relative_of_a_json_type_becomes_that_type(given, kept):
+    """Tuples become lists, subclasses their base: what is held is what a reader will see."""
+    copied = plain(given, "content")
+
+    assert copied == kept
+    assert json.dumps(copied) == json.dumps(kept)
+    assert type(copied) is type(kept)
+
+
+def test_a_dict_keeps_its_order():
+    """Keys come back in the order in which they were given."""
+    assert list(plain({"z": 1, "a": 2, "m": 3}, "state")) == ["z", "a", "m"]
+
+
+def test_a_copy_shares_nothing_with_the_given_value():
+    """A later change of what was given does not reach the copy."""
+    given = {"a": [1, {"b": 2}]}
+
+    copied = plain(given, "state")
+    given["a"][1]["b"] = 3
+    given["a"].append(4)
+
+    assert copied == {"a": [1, {"b": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({"cursor": {1, 2}}, "state['cursor'] is a set, which JSON cannot hold"),
+        ({"a": [0, {"b": float("nan")}]}, "state['a'][1]['b'] is nan, which JSON cannot hold"),
+        ({"a": float("inf")}, "state['a'] is inf, which JSON cannot hold"),
+        ({"a": float("-inf")}, "state['a'] is -inf, which JSON cannot hold"),
+        ({"a": b"bytes"}, "state['a'] is a bytes, which JSON cannot hold"),
+        ({"a": Decimal(1)}, "state['a'] is a decimal.Decimal, which JSON cannot hold"),
+        ({"a": 1j}, "state['a'] is a complex, which JSON cannot hold"),
+        ({"a": object()}, "state['a'] is a object, which JSON cannot hold"),
+        ({"a": range(3)}, "state['a'] is a range, which JSON cannot hold"),
+        ({"a": {7: "seven"}}, "state['a'] has the key 7, a int; JSON keys are text"),
+        ({None: 1}, "state has the key None, a NoneType; JSON keys are text"),
+        ({"it's": [set()]}, """state["it's"][0] is a set"""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("make", [plain, frozen])
+def test_what_json_cannot_hold_is_refused_by_its_path(make, value, problem):
+    """The error names the part as the caller would write it, and is a ValueError of our family."""
+    with pytest.raises(InvalidValueError) as caught:
+        make(value, "state")
+
+    assert str(caught.value).startswith(problem)
+    assert problem.startswith(caught.value.path)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, SessionError)
+
+
+@pytest.mark.parametrize("make", [plain, frozen])
+def test_the_error_of_a_type_names_the_accepted_ones(make):
+    """An error says what to do: convert to one of these."""
+    with pytest.raises(InvalidValueError, match="convert it to None, bool, int, float, str, a list or a dict"):
+        make({1}, "content")
+
+
+def test_nesting_is_accepted_up_to_the_limit_and_refused_beyond():
+    """A hundred levels are held, written and read; one more is refused."""
+    deepest = nested(MAX_DEPTH)
+
+    assert read(write(plain(deepest, "content"))) == deepest
+    with pytest.raises(InvalidValueError, match=f"is nested deeper than {MAX_DEPTH} levels") as caught:
+        plain([deepest], "content")
+    assert caught.value.path == "content" + "[0]" * MAX_DEPTH
+
+
+def test_a_value_that_contains_itself_is_refused():
+    """A circle is nested without end: it is refused, not followed."""
+    circle = {}
+    circle["again"] = circle
+
+    with pytest.raises(InvalidValueError, match="is nested deeper than"):
+        plain(circle, "state")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_integer_is_held_up_to_what_python_itself_converts(sign):
+    """14,000 bits are held and read back; more is refused before the interpreter's own limit is met."""
+    huge = sign * (2**14_000 - 1)
+
+    assert len(str(abs(huge))) < sys.int_info.default_max_str_digits
+    assert read(write(plain(huge, "state"))) == huge
+    with pytest.raises(InvalidValueError, match="is an integer of 14001 bits; at most 14000"):
+        plain(sign * 2**14_000, "state")
+
+
+def test_the_error_of_a_value_does_not_quote_text():
+    """Refused content stays out of messages: an error ends up in a log."""
+    with pytest.raises(InvalidValueError) as caught:
+        plain(["a secret", {"secret words"}], "content")
+
+    assert "secret" not in str(caught.value)
+
+
+MUTATIONS = {
+    FrozenDict: [
+        lambda it: it.__setitem__("a", 1),
+        lambda it: it.__delitem__("a"),
+        lambda it: it.__ior__({"a": 1}),
+        lambda it: it.clear(),
+        lambda it: it.pop("a"),
+        lambda it: it.popitem(),
+        lambda it: it.setdefault("b", 1),
+        lambda it: it.update(b=1),
+    ],
+    FrozenList: [
+        lambda it: it.__setitem__(0, 1),
+        lambda it: it.__delitem__(0),
+        lambda it: it.__iadd__([1]),
+        lambda it: it.__imul__(2),
+        lambda it: it.append(1),
+        lambda it: it.clear(),
+        lambda it: it.extend([1]),
+        lambda it: it.insert(0, 1),
+        lambda it: it.pop(),
+        lambda it: it.remove(1),
+        lambda it: it.reverse(),
+        lambda it: it.sort(),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mutate"), [(kind, mutate) for kind, mutations in MUTATIONS.items() for mutate in mutations]
+)
+def test_a_frozen_container_refuses_every_change(kind, mutate):
+    """Whatever could change it raises and names the remedy, and it stays as it is."""
+    container = frozen({"a": 1}, "metadata") if kind is FrozenDict else frozen([1, 2], "content")
+    before = copy.copy(container)
+
+    with pytest.raises(TypeError, match=r"a message cannot change; use session\.replace_message"):
+        mutate(container)
+
+    assert container == before
+
+
+@pytest.mark.parametrize("kind", MUTATIONS)
+def test_every_mutating_method_of_a_container_is_covered(kind):
+    """No method of dict or list changes a frozen one: those that are inherited only read."""
+    reading = {
+        dict: {"copy", "fromkeys", "get", "items", "keys", "values"},
+        list: {"copy", "count", "index"},
+    }
+    base = kind.__mro__[1]
+    inherited = {name for name in dir(base) if not name.startswith("_") and getattr(kind, name) == getattr(base, name)}
+
+    assert inherited - {"fromkeys"} == reading[base] - {"fromkeys"}
+
+
+def test_a_frozen_value_is_frozen_all_the_way_down():
+    """Freezing reaches each container within."""
+    value = frozen({"a": [{"b": []}]}, "content")
+
+    assert type(value) is FrozenDict
+    assert type(value["a"]) is FrozenList
+    assert type(value["a"][0]) is FrozenDict
+    assert type(value["a"][0]["b"]) is FrozenList
+
+
+def test_a_frozen_value_equals_and_encodes_as_a_plain_one():
+    """A reader need not know that it is frozen."""
+    given = {"a": [1, {"b": 2}]}
+    value = frozen(given, "content")
+
+    assert value == given
+    assert json.dumps(value) == json.dumps(given)
+    assert write(value) == write(given)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])  # noqa: S301
+def test_a_copy_of_a_frozen_value_can_change(duplicate):
+    """A copy is the caller's own: plain, and free."""
+    value = frozen({"a": [1]}, "content")
+
+    copied = duplicate(value)
+    copied["b"] = 2
+
+    assert value == {"a": [1]}
+    assert type(copied) is dict
+
+
+@pytest.mark.parametrize("text", ["", "{", "nul", "[1,]", "NaN", "[Infinity]", "[-Infinity]", '"\ud800'])
+def test_text_that_is_not_json_is_a_value_error(text):
+    """Reading raises ValueError alone, whatever the text; NaN and its like are not JSON."""
+    with pytest.raises(ValueError):  # noqa: PT011  (of any reader)
+        read(text)
+
+
+def test_text_nested_beyond_any_stack_is_a_value_error():
+    """A hostile depth does not end in a RecursionError."""
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read("[" * 200_000)
+
+
+def test_lone_surrogates_are_written_as_escapes():
+    """A chat stream may be cut inside an emoji; its text is plain ASCII then, and comes back whole."""
+    text = write({"a\udc80": ["\ud83d", 2**70]})
+
+    assert text == r'{"a\udc80":["\ud83d",1180591620717411303424]}'
+    assert read(text) == {"a\udc80": ["\ud83d", 2**70]}
