@@ -1,0 +1,271 @@
+"""Each example runs as a reader would run it: a process of its own, offline."""
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pyai_sessions import SessionManager, SQLiteSessionStore
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "REDIS_"))}
+
+
+def command(script, *args):
+    return [sys.executable, str(script), *map(str, args)]
+
+
+def start(script, *args, cwd, text="", env=None):
+    """Run a script to its end and return how it ended."""
+    return subprocess.run(
+        command(script, *args),
+        cwd=cwd,
+        input=text,
+        env=CLEAN | (env or {}),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def run(script, *args, **options):
+    """Run a script to its end and return what it printed; it must succeed and print no warning."""
+    done = start(script, *args, **options)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def stored_messages(db, user_id="ada"):
+    """Return (role, content) of all messages of the user's only session."""
+    store = SQLiteSessionStore(db)
+    try:
+        [session] = SessionManager(store=store).get_sessions_for_user(user_id)
+    finally:
+        store.close()
+    return [(each.role, each.content) for each in session.messages]
+
+
+class StreamingModel(BaseHTTPRequestHandler):
+    """Answers each request with "That is number <n>.", n counting the messages received, as a stream of events."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, self.headers["Authorization"], body))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        deltas = [{"role": "assistant", "content": ""}, {"content": "That is"}, {"content": " number\n"}]
+        deltas += [{"content": f"{len(body['messages'])}."}, {}]
+        for delta in deltas:
+            self.event(json.dumps({"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]}))
+        self.event('{"choices":[],"usage":{"total_tokens":9}}')
+        if self.server.complete:
+            self.event("[DONE]")
+        self.close_connection = True
+
+    def event(self, data):
+        self.wfile.write(f"data: {data}\n\n".encode())
+        self.wfile.flush()
+
+    def log_message(self, *args):
+        """Keep standard error clean."""
+
+
+@pytest.fixture
+def model():
+    """A model's server on 127.0.0.1, with what it was asked in `requests`, and its url and key in `env`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), StreamingModel)
+    server.requests = []
+    server.complete = True
+    server.env = {
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{server.server_port}/v1",
+        "OPENAI_API_KEY": "key-for-the-test",
+        "OPENAI_MODEL": "test-model",
+        "NO_PROXY": "127.0.0.1",
+    }
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_is_under_60_lines(path):
+    """An example fits on a screen."""
+    assert len(path.read_text("utf-8").splitlines()) < 60
+
+
+def test_quickstart_runs_alone_in_an_empty_folder(tmp_path):
+    """The quick start needs no file beside it, and finds the sessions of its earlier runs."""
+    shutil.copy(EXAMPLES / "quickstart.py", tmp_path)
+
+    first = run("quickstart.py", cwd=tmp_path)
+    second = run("quickstart.py", cwd=tmp_path)
+
+    assert first.count("user: Hello!") == 1
+    assert second.count("user: Hello!") == 2
+    assert second.endswith(first), "the latest session comes first"
+
+
+def test_swap_backends_runs_on_all_four_mappings(tmp_path, any_server):
+    """The same code prints the same on each mapping, and leaves nothing on the server."""
+    lines = run(EXAMPLES / "swap_backends.py", any_server.url, cwd=tmp_path).splitlines()
+
+    assert [line.split()[0] for line in lines] == ["dict", "SqliteDict", "Index", "RedisMapping"]
+    assert len({line[13:] for line in lines}) == 1
+    with any_server.client() as client:
+        assert list(client.scan_iter("example:*")) == []
+
+
+def test_swap_backends_takes_the_url_from_the_environment(tmp_path, valkey_server):
+    """REDIS_URL serves as well as an argument."""
+    output = run(EXAMPLES / "swap_backends.py", cwd=tmp_path, env={"REDIS_URL": valkey_server.url})
+
+    assert "\nRedisMapping 'Tea'" in output
+
+
+def test_swap_backends_says_that_redis_is_left_out(tmp_path):
+    """Without a url the other three run, and the last line says what is missing."""
+    *lines, last = run(EXAMPLES / "swap_backends.py", cwd=tmp_path).splitlines()
+
+    assert len(lines) == 3
+    assert last.startswith("RedisMapping left out: give a url")
+
+
+def test_a_second_process_goes_on_with_the_conversation_of_the_first(tmp_path):
+    """chat.py prints the conversation so far, then adds to it."""
+    (tmp_path / "lines.txt").write_text("My name is Ada.\n\nI like trains.\n", "utf-8")
+    first = run(EXAMPLES / "chat.py", "lines.txt", cwd=tmp_path)
+
+    second = run(EXAMPLES / "chat.py", cwd=tmp_path, text="I feel better now.")
+
+    resumed, _, said = second.partition("\n")
+    assert re.fullmatch(r"Resumed: 4 messages, the last at [0-9-]{10} [0-9:]{8} UTC", resumed)
+    assert said.startswith(first + "user: I feel better now.\nassistant: ")
+    messages = stored_messages(tmp_path / "chat.db")
+    assert said == "".join(f"{role}: {content}\n" for role, content in messages)
+    assert [content for role, content in messages if role == "user"] == [
+        "My name is Ada.",
+        "I like trains.",
+        "I feel better now.",
+    ]
+
+
+def test_each_user_has_a_conversation_of_their_own(tmp_path):
+    """--user chooses whose conversation goes on, --db the file that holds it."""
+    for user in ("ada", "grace"):
+        output = run(EXAMPLES / "chat.py", "--db", "talks.db", "--user", user, cwd=tmp_path, text=f"I am {user}.")
+
+        assert output.startswith(f"user: I am {user}.\nassistant: ")
+    for user in ("ada", "grace"):
+        said, _answer = stored_messages(tmp_path / "talks.db", user)
+        assert said == ("user", f"I am {user}.")
+
+
+def test_a_model_is_sent_the_history_and_its_stream_is_stored(tmp_path, model):
+    """Where the environment names a model, each request holds the conversation so far, in the next process too."""
+    run(EXAMPLES / "chat.py", cwd=tmp_path, text="One\nTwo", env=model.env)
+
+    output = run(EXAMPLES / "chat.py", cwd=tmp_path, text="Three", env=model.env)
+
+    assert output.endswith("user: Three\nassistant: That is number\n5.\n")
+    assert {(path, key) for path, key, _ in model.requests} == {("/v1/chat/completions", "Bearer key-for-the-test")}
+    assert model.requests[-1][2] == {
+        "model": "test-model",
+        "stream": True,
+        "messages": [
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "That is number\n1."},
+            {"role": "user", "content": "Two"},
+            {"role": "assistant", "content": "That is number\n3."},
+            {"role": "user", "content": "Three"},
+        ],
+    }
+    assert stored_messages(tmp_path / "chat.db")[-1] == ("assistant", "That is number\n5.")
+
+
+def test_an_answer_that_breaks_off_is_not_stored(tmp_path, model):
+    """A stream without its end is an error, and the conversation stays as it was."""
+    run(EXAMPLES / "chat.py", cwd=tmp_path, text="One", env=model.env)
+    model.complete = False
+
+    done = start(EXAMPLES / "chat.py", cwd=tmp_path, text="Two", env=model.env)
+
+    assert done.returncode == 1
+    assert "the answer broke off before its end" in done.stderr
+    assert stored_messages(tmp_path / "chat.db") == [("user", "One"), ("assistant", "That is number\n1.")]
+
+
+def test_a_terminal_gets_a_prompt_and_ctrl_d_ends_the_chat(tmp_path):
+    """On a terminal chat.py asks for each message, and Ctrl-D at the prompt ends it in good order."""
+    controller, terminal = pty.openpty()
+    try:
+        with subprocess.Popen(
+            command(EXAMPLES / "chat.py"), cwd=tmp_path, env=CLEAN, stdin=terminal, stdout=terminal, stderr=terminal
+        ) as process:
+            try:
+                greeted = read_until(controller, b"user: ")
+                os.write(controller, b"Hello!\n")
+                answered = read_until(controller, b"\nuser: ")
+                os.write(controller, b"\x04")
+                code = process.wait(30)
+            finally:
+                process.kill()
+    finally:
+        os.close(terminal)
+        os.close(controller)
+
+    assert (greeted, code) == (b"user: ", 0)
+    assert answered.startswith(b"Hello!\r\nassistant: ")
+    assert [role for role, _ in stored_messages(tmp_path / "chat.db")] == ["user", "assistant"]
+
+
+def read_until(controller, text):
+    """Return what the terminal shows from now until *text*."""
+    shown = b""
+    end = time.monotonic() + 30
+    while text not in shown:
+        ready, _, _ = select.select([controller], [], [], end - time.monotonic())
+        assert ready, shown
+        shown += os.read(controller, 1024)
+    return shown
+
+
+def test_the_demo_succeeds_and_shows_the_resumed_conversation(tmp_path):
+    """`make demo` tells a conversation in two processes and lists the user's sessions."""
+    output = run(EXAMPLES / "demo.py", cwd=tmp_path)
+
+    assert output.count("user: Hello, is anybody there?") == 2, "said in the first process, resumed in the second"
+    assert "\nResumed: 12 messages, " in output
+    assert re.search(r"\n  Hello, is anybody there\? +24  ", output)
+    assert output.endswith("All 24 messages of the two processes are stored, in order.\n")
+    assert list(tmp_path.iterdir()) == [], "it works in a temporary folder"
+
+
+def test_the_demo_fails_where_a_message_is_lost(tmp_path):
+    """A demo that cannot fail shows nothing: with a chat.py that saves nothing, it exits with an error."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    chat = tmp_path / "examples" / "chat.py"
+    chat.write_text(chat.read_text("utf-8").replace("    manager.save(session)\n", ""), "utf-8")
+
+    done = start(tmp_path / "examples" / "demo.py", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("demo failed: ")
