@@ -3,20 +3,24 @@
 Stores write and read the same JSON by a faster way, see `pyai_sessions.documents`; the tests hold the two equal.
 """
 
+# dataclasses-json's own types are partly unknown:
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from dataclasses_json import DataClassJsonMixin, config
+from marshmallow import EXCLUDE
 from marshmallow import fields as schema_fields
 from typing_extensions import Self
 
 from pyai_sessions.checks import check_time
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.values import frozen
+from pyai_sessions.values import frozen, is_mapping
 
 FieldMetadata = dict[str, Any]
 """What a dataclass field takes as its ``metadata``."""
@@ -37,10 +41,8 @@ def _same(value: Any) -> Any:
 
 
 # By default dataclasses-json writes times as local-zone floats, and rebuilds JSON values by their type hints.
-TIME = cast(
-    "FieldMetadata", config(encoder=time_text, decoder=time_from_text, mm_field=schema_fields.AwareDateTime("iso"))
-)
-JSON_VALUE = cast("FieldMetadata", config(encoder=_same, decoder=_same, mm_field=schema_fields.Raw(allow_none=True)))
+TIME: FieldMetadata = config(encoder=time_text, decoder=time_from_text, mm_field=schema_fields.AwareDateTime("iso"))
+JSON_VALUE: FieldMetadata = config(encoder=_same, decoder=_same, mm_field=schema_fields.Raw(allow_none=True))
 
 
 class Document(DataClassJsonMixin):
@@ -54,20 +56,29 @@ class Document(DataClassJsonMixin):
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
-        """Return the object that ``to_dict`` made *kvs* of. Raises ValueError, TypeError or KeyError if it is not one."""
+        """Return the object that ``to_dict`` made *kvs* of; raise ValueError, TypeError or KeyError if it is none."""
         if isinstance(kvs, cls):
             return kvs
-        if not isinstance(kvs, Mapping):
+        if not is_mapping(kvs):
             raise InvalidValueError(cls.__name__, f"is made from a JSON object, not from a {type(kvs).__name__}")
-        given = cast("Mapping[str, Any]", kvs)
         known = {each.name for each in fields(cast("Any", cls))}
-        made = super().from_dict({k: v for k, v in given.items() if k in known}, infer_missing=infer_missing)
-        made.keep_unknown({k: v for k, v in given.items() if k not in known and k not in cls._stored_fields})
+        made = super().from_dict({k: v for k, v in kvs.items() if k in known}, infer_missing=infer_missing)
+        made.keep_unknown({k: v for k, v in kvs.items() if k not in known and k not in cls._stored_fields})
         return made
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (the mixin's signature)
         """Return the object as JSON values, unknown fields included."""
         return {**super().to_dict(encode_json), **self.unknown_fields}
+
+    @classmethod
+    def schema(cls, **options: Any) -> Any:
+        """Return the marshmallow schema; *options* are those of marshmallow. It passes over unknown fields."""
+        with warnings.catch_warnings():
+            # dataclasses-json 0.6.7 gives marshmallow an argument that its release 4, which it does not allow, lacks.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="dataclasses_json")
+            warnings.filterwarnings("ignore", message="The 'default' argument to fields is deprecated")
+            options.setdefault("unknown", EXCLUDE)
+            return super().schema(**options)
 
     def keep_unknown(self, unknown: Mapping[str, Any]) -> None:
         """Remember fields that this release does not know, to write them again."""
@@ -77,7 +88,6 @@ class Document(DataClassJsonMixin):
 
 def list_of(kind: type[Document]) -> FieldMetadata:
     """Return the metadata of a field that is a list of documents."""
-    schema = cast("Any", kind).schema()
 
     def encode(items: list[Document]) -> list[dict[str, Any]]:
         return [each.to_dict() for each in items]
@@ -85,7 +95,4 @@ def list_of(kind: type[Document]) -> FieldMetadata:
     def decode(items: list[Any]) -> list[Document]:
         return [kind.from_dict(each) for each in items]
 
-    return cast(
-        "FieldMetadata",
-        config(encoder=encode, decoder=decode, mm_field=schema_fields.List(schema_fields.Nested(schema))),
-    )
+    return config(encoder=encode, decoder=decode, mm_field=schema_fields.List(schema_fields.Nested(kind.schema)))

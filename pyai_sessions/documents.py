@@ -36,7 +36,7 @@ from pyai_sessions.models import (
     history_of,
     session_of,
 )
-from pyai_sessions.values import plain_object, read, read_as, write
+from pyai_sessions.values import is_array, is_bytes, is_mapping, plain_object, read, read_as, write
 
 FORMAT = 1
 
@@ -180,15 +180,8 @@ def read_head(value: object, session_id: str) -> StoredHead:
     """
     key = head_key(session_id)
     text = document_text(value, key, session_id)
-    unknown: dict[str, Any] = {}
     try:
-        try:
-            head = _HEAD.decode(text)
-            ours = head.format == FORMAT
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            ours = False
-        if not ours:
-            head, unknown = _read_head_slowly(text)
+        head, unknown = _read_head(text)
     except ValueError as err:
         raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
     if head.session_id != session_id:
@@ -196,12 +189,23 @@ def read_head(value: object, session_id: str) -> StoredHead:
     return StoredHead(head, stamp_of(text), unknown)
 
 
+def _read_head(text: str) -> tuple[Head, dict[str, Any]]:
+    try:
+        head = _HEAD.decode(text)
+        if head.format == FORMAT:
+            return head, {}
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        pass
+    return _read_head_slowly(text)
+
+
 def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
     """Read a head of an older format, with unknown fields, or with lone surrogates."""
-    fields = read(text)
-    if not isinstance(fields, dict) or type(fields.get("format")) is not int:
+    found = read(text)
+    if not is_mapping(found) or type(found.get("format")) is not int:
         msg = 'it is not a JSON object with a whole number as "format"'
         raise ValueError(msg)
+    fields = dict(found)
     if fields["format"] > FORMAT:
         msg = f"it has format {fields['format']}, written by a newer release; this one reads up to {FORMAT}"
         raise ValueError(msg)
@@ -211,26 +215,21 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
             msg = f"it has format {fields['format']}, which never was"
             raise ValueError(msg)
         fields = upgrade(fields)
-    known = {
-        k: msgspec.Raw(write(v).encode()) if k in _RAW_FIELDS else v
-        for k, v in fields.items()
-        if k in Head.__struct_fields__
-    }
-    raw = {k: known.pop(k) for k in _RAW_FIELDS if k in known}
-    head = msgspec.structs.replace(msgspec.convert(known, Head), **raw)
-    return head, {k: v for k, v in fields.items() if k not in Head.__struct_fields__}
+    known = {name: fields.pop(name) for name in Head.__struct_fields__ if name in fields}
+    raw = {name: msgspec.Raw(write(known.pop(name)).encode()) for name in _RAW_FIELDS if name in known}
+    return msgspec.structs.replace(msgspec.convert(known, Head), **raw), fields
 
 
 def document_text(value: object, key: str, session_id: str | None) -> str:
     """Return a stored value as text; mappings of bytes return bytes."""
     if isinstance(value, str):
         return value
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        try:
-            return bytes(value).decode()
-        except UnicodeDecodeError as err:
-            raise InvalidDocumentError(key, session_id, value, "its bytes are not UTF-8 text") from err
-    raise InvalidDocumentError(key, session_id, value, f"it is a {type(value).__name__}, not JSON text")
+    if not is_bytes(value):
+        raise InvalidDocumentError(key, session_id, value, f"it is a {type(value).__name__}, not JSON text")
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError as err:
+        raise InvalidDocumentError(key, session_id, value, "its bytes are not UTF-8 text") from err
 
 
 def _reason(err: Exception) -> str:
@@ -285,23 +284,26 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
             _SHAPES.decode(text)
             return _MESSAGES.decode(text)
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            items = read(text)
-            if not isinstance(items, list):
-                msg = "it is not a JSON array"
-                raise ValueError(msg) from None
-            return [_read_message(each) for each in items]
+            return _read_messages_slowly(text)
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
 
 
-def _read_message(item: Any) -> Message:
-    if not isinstance(item, dict) or not {"role", "message_id", "timestamp"} <= item.keys():
-        msg = "an element is not a message"
+def _read_messages_slowly(text: str) -> list[Message]:
+    """Read messages with unknown fields, or with lone surrogates."""
+    items = read(text)
+    if not is_array(items):
+        msg = "it is not a JSON array"
         raise ValueError(msg)
-    known = {k: v for k, v in item.items() if k in _MessageShape.__struct_fields__}
-    msgspec.convert(known, Message)  # the types, which dataclasses-json does not check
-    message: Message = Message.from_dict(item)
-    return message
+    messages: list[Message] = []
+    for item in items:
+        if not is_mapping(item) or not {"role", "message_id", "timestamp"} <= item.keys():
+            msg = "an element is not a message"
+            raise ValueError(msg)
+        # The types, which dataclasses-json does not check.
+        msgspec.convert({k: v for k, v in item.items() if k in _MessageShape.__struct_fields__}, Message)
+        messages.append(Message.from_dict(item))
+    return messages
 
 
 # Documents → session ----------------------------------------------------------------------------------------------
@@ -490,7 +492,7 @@ def _differ(text: str, stored: str) -> bool:
 
 
 def _kept_pages(session_id: str, history: History) -> tuple[list[Run], int, list[str], list[int]]:
-    """Return the runs that stay, how many messages they hold, the keys of pages that go, and the loaded pages' sizes."""
+    """Return the runs that stay, how many messages they hold, the keys of pages that go, and the loaded sizes."""
     origin, at = history.origin, history.rewritten_from
     sizes = list(history.page_sizes)
     if origin is None:

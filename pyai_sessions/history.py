@@ -1,7 +1,7 @@
 """The messages of a session in memory, and what its store knows of them.
 
-A history may be loaded in part: the newest messages, with the number of older ones. It may have been changed since it was
-stored: messages appended, or rewritten from some point on. A save needs to know just that, and nothing here is stored.
+A history may be loaded in part: the newest messages, with the number of older ones. It may have been changed since it
+was stored: messages appended, or rewritten from some point on. A save needs to know that; nothing here is stored.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from typing_extensions import Self
 
@@ -16,14 +16,15 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of
 from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage, Verification
 from pyai_sessions.stores import MemorySessionStore, open_store
+from pyai_sessions.values import is_mapping
 
 
 class SessionManager:
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 
     Args:
-        store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, one of your own), or
-            a url (``"sqlite:///chat.db"``). None keeps sessions in memory. A store that is made here is closed by `close`.
+        store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, your own), or a url
+            (``"sqlite:///chat.db"``). None keeps sessions in memory. What is made here is closed by `close`.
         clock: Returns the current time, aware; tests set it.
 
     Notes:
@@ -102,8 +103,8 @@ class SessionManager:
     def get_session(self, session_id: str, *, last: int | None = None) -> Session | None:
         """Return a session, or None where there is none.
 
-        *last* loads the newest so many messages alone, at a cost that does not grow with the conversation's length. Such
-        a session can be saved and appended to; `load_history` loads what was left out.
+        *last* loads the newest so many messages alone, at a cost that does not grow with the conversation's length.
+        Such a session can be saved and appended to; `load_history` loads what was left out.
 
         Raises:
             InvalidDocumentError: It is stored, but cannot be read.
@@ -279,11 +280,11 @@ class SessionManager:
 def _message(given: object, n: int, now: datetime) -> Message:
     if isinstance(given, Message):
         return given
-    if not isinstance(given, Mapping):
+    if not is_mapping(given):
         raise InvalidValueError(
             f"messages[{n}]", f"is a {type(given).__name__}; it is a Message, or a dict of its fields"
         )
-    fields: dict[str, Any] = {"timestamp": now, **cast("Mapping[str, Any]", given)}
+    fields: dict[str, Any] = {"timestamp": now, **given}
     unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))
     if unknown or "role" not in fields:
         problem = f"has the unknown field {unknown[0]!r}" if unknown else "has no role"

@@ -1,7 +1,7 @@
 """Merging two copies of a session that were changed at the same time.
 
-*mine* is a stale copy about to be saved, *theirs* what is stored now; the base of both is mine's origin. Messages that
-were appended on either side are kept, theirs first. State and metadata merge key by key, where mine wins a key that both
+*mine* is a stale copy about to be saved, *theirs* what is stored now; mine's origin is the base of both. Messages that
+were appended on either side are kept, theirs first. State and metadata merge key by key; mine wins a key that both
 changed. Rewritten history merges with appended messages where those still follow the message they were written after.
 """
 

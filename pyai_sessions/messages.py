@@ -5,13 +5,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from pyai_sessions.checks import check_id, check_text, check_time, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.values import frozen, frozen_object
+from pyai_sessions.values import frozen, frozen_object, is_array
 
 
 def new_message_id() -> str:
@@ -76,6 +76,6 @@ class Message(Document):
 
 
 def _frozen_list(value: object, name: str) -> Any:
-    if not isinstance(value, (list, tuple)):
+    if not is_array(value):
         raise InvalidValueError(name, f"is a {type(value).__name__}; it is a list, or None")
-    return frozen(cast("object", value), name)
+    return frozen(value, name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from typing_extensions import Self
@@ -17,7 +17,7 @@ from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.history import History, Messages
 from pyai_sessions.messages import Message
-from pyai_sessions.values import frozen_object, plain, plain_object
+from pyai_sessions.values import frozen_object, is_mapping, plain, plain_object
 
 _TICK = timedelta(microseconds=1)
 _PARTIAL = "is loaded only in part; load all of it with manager.load_history(session)"
@@ -215,7 +215,7 @@ class Session(Document):
         self._rewrite(len(log) - 1, [])
         return message
 
-    def replace_message(self, message_id: str, **changes: Any) -> Message:
+    def replace_message(self, message_id: str, /, **changes: Any) -> Message:
         """Put a changed copy in the place of a message and return it; the id stays."""
         if "message_id" in changes:
             raise InvalidValueError("message_id", "names the message to replace and cannot change")
@@ -341,11 +341,10 @@ class Session(Document):
             InvalidValueError: It is of a newer format, or a part of its messages lies in other documents.
 
         """
-        if isinstance(kvs, Mapping):
-            given = cast("Mapping[str, Any]", kvs)
-            if given.get("format", 1) != 1:
-                raise InvalidValueError("format", f"is {given['format']!r}; this release reads format 1")
-            if given.get("sealed"):
+        if is_mapping(kvs):
+            if kvs.get("format", 1) != 1:
+                raise InvalidValueError("format", f"is {kvs['format']!r}; this release reads format 1")
+            if kvs.get("sealed"):
                 raise InvalidValueError("sealed", "names pages that hold the older messages; load it through a store")
         return super().from_dict(kvs, infer_missing=infer_missing)
 

@@ -546,7 +546,7 @@ class KVSessionStore(SessionStore):
         return deleted + sum(self.delete(each) for each in unreadable)
 
     def clear(self) -> int:
-        """Delete all sessions and what is left of former ones, and nothing else; return how many sessions there were."""
+        """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""
         deleted = sum(self.delete(each) for each in list(indexes.head_ids(self._backend)))
         leftover: dict[str, list[str]] = {}
         for key in self._backend.all_keys():

@@ -1,4 +1,4 @@
-"""One line each: the store for memory, an SQLite file, a diskcache directory, a Redis server; or whatever a url names."""
+"""One line each: a store in memory, in an SQLite file, in a diskcache directory, on a Redis server, or at a url."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SQLiteSessionStore(KVSessionStore):
     Args:
         path: The file, or ``":memory:"``. It and its folders are made if absent, for this user alone (0600, 0700).
         table_name: The table; a file holds several.
-        synchronous: ``"FULL"``: what ``save`` returned for survives a power cut. ``"NORMAL"``: a killed process; faster.
+        synchronous: ``"FULL"``: what ``save`` stored survives a power cut. ``"NORMAL"``: a killed process; faster.
         timeout: Seconds that a call may wait for other writers.
         clock: Returns the current time, aware; tests set it.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 import msgspec
 
@@ -24,33 +24,59 @@ _MAX_INTEGER_BITS = 14_000
 T = TypeVar("T")
 
 
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Return whether *value* is a mapping, of whatever."""
+    return isinstance(value, Mapping)
+
+
+def is_array(value: object) -> TypeGuard[Sequence[Any]]:
+    """Return whether *value* is what JSON has arrays for."""
+    return isinstance(value, (list, tuple))
+
+
+def is_bytes(value: object) -> TypeGuard[bytes]:
+    """Return whether *value* is bytes, in any of the types that mappings return."""
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    msg = "a message cannot change; use session.replace_message(message_id, ...)"
+    raise TypeError(msg)
+
+
 class FrozenDict(dict[str, Any]):
     """A dict that cannot change: what a Message holds. ``dict(it)`` gives a copy that can."""
 
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        msg = "a message cannot change; use session.replace_message(message_id, ...)"
-        raise TypeError(msg)
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
-
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        """Copy and pickle as a plain dict."""
+        """Copy as a plain dict."""
         return dict, (dict(self),)
 
 
 class FrozenList(list[Any]):
     """A list that cannot change: what a Message holds. ``list(it)`` gives a copy that can."""
 
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        msg = "a message cannot change; use session.replace_message(message_id, ...)"
-        raise TypeError(msg)
-
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = append = clear = extend = insert = pop = remove = _refuse
-    reverse = sort = _refuse
-
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
-        """Copy and pickle as a plain list."""
+        """Copy as a plain list."""
         return list, (list(self),)
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(FrozenDict, _name, _refuse)
+for _name in (
+    "__setitem__",
+    "__delitem__",
+    "__iadd__",
+    "__imul__",
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "remove",
+):
+    setattr(FrozenList, _name, _refuse)
+for _name in ("reverse", "sort"):
+    setattr(FrozenList, _name, _refuse)
 
 
 def plain(value: object, path: str) -> Any:
@@ -79,27 +105,31 @@ def frozen_object(value: object, path: str) -> dict[str, Any]:
 
 
 def _mapping(value: object, path: str) -> dict[Any, Any]:
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         raise InvalidValueError(path, f"is a {type(value).__name__}; it is a dict with text keys")
-    return dict(cast("Mapping[Any, Any]", value))  # pyright cannot tell what isinstance found
+    return dict(value)
 
 
-def _copy(value: Any, path: str, depth: int, make_dict: type[dict[str, Any]], make_list: type[list[Any]]) -> Any:
+def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]], make_list: type[list[Any]]) -> Any:
     if type(value) is str or value is None or type(value) is bool:
         return value
-    if isinstance(value, (dict, list, tuple)):
-        if depth == 0:
-            raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")
-        if isinstance(value, dict):
-            copied: dict[str, Any] = {}
-            for key, item in cast("dict[Any, Any]", value).items():
-                if not isinstance(key, str):
-                    raise InvalidValueError(path, f"has the key {key!r}, a {type(key).__name__}; JSON keys are text")
-                copied[str.__str__(key)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
-            return make_dict(copied)
-        items = cast("list[Any]", value)
-        return make_list(_copy(item, f"{path}[{n}]", depth - 1, make_dict, make_list) for n, item in enumerate(items))
+    if is_array(value):
+        _check_depth(path, depth)
+        return make_list(_copy(item, f"{path}[{n}]", depth - 1, make_dict, make_list) for n, item in enumerate(value))
+    if is_mapping(value):
+        _check_depth(path, depth)
+        copied: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidValueError(path, f"has the key {key!r}, a {type(key).__name__}; JSON keys are text")
+            copied[str.__str__(key)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
+        return make_dict(copied)
     return _scalar(value, path)
+
+
+def _check_depth(path: str, depth: int) -> None:
+    if depth == 0:
+        raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")
 
 
 def _scalar(value: object, path: str) -> object:
@@ -116,7 +146,7 @@ def _scalar(value: object, path: str) -> object:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     problem = (
-        f"is a {name}, which JSON cannot hold; make it None, a bool, a number, text, a list, or a dict with text keys"
+        f"is a {name}, which JSON cannot hold; it is None, a bool, a number, text, a list, or a dict with text keys"
     )
     raise InvalidValueError(path, problem)
 
@@ -141,7 +171,7 @@ def read(text: str) -> Any:
 
 
 def read_as(text: str, decoder: msgspec.json.Decoder[T], kind: type[T]) -> T:
-    """Return the value of a JSON *text* as a *kind*, with that kind's *decoder*; raise ValueError where it is not one."""
+    """Return the value of a JSON *text* as a *kind*, by that kind's *decoder*; raise ValueError where it is not one."""
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):

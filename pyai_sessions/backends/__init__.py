@@ -28,7 +28,8 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
     for kind in type(mapping).__mro__:
         family, name = kind.__module__.partition(".")[0], kind.__name__
         if (family, name) in _EVICTING:
-            msg = f"a {family}.{name} drops items of its own accord, so sessions would vanish; use {_EVICTING[family, name]}"
+            use = _EVICTING[family, name]
+            msg = f"a {family}.{name} drops items of its own accord, so sessions would vanish; use {use}"
             raise UnsuitableMappingError(msg)
         if (family, name) == ("sqlitedict", "SqliteDict") and mapping.filename not in (":memory:", ""):
             from pyai_sessions.backends import sqlite
@@ -53,17 +54,21 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
             return MappingBackend(
                 mapping, shared=shared, timeout=timeout, documents=cast("Any", _ShelfFile(mapping)), binary=True
             )
-    missing = [name for name in ("__getitem__", "__setitem__", "__delitem__", "__iter__") if not hasattr(mapping, name)]
-    if missing or isinstance(mapping, (type, list)):
-        msg = (
-            f"a {type(mapping).__module__}.{type(mapping).__qualname__} is not a mutable mapping"
-            f"{' (no ' + ', '.join(missing) + ')' if missing else ''}: pass a dict, SqliteDict, diskcache.Index, "
-            "RedisMapping, or any class with [k], [k] = v, del and iter"
-        )
-        raise UnsuitableMappingError(msg)
+    _check_mapping(mapping)
     from pyai_sessions.backends.mapping import MappingBackend
 
     return MappingBackend(mapping, shared=shared, timeout=timeout)
+
+
+def _check_mapping(mapping: object) -> None:
+    name = f"{type(mapping).__module__}.{type(mapping).__qualname__}"
+    missing = [each for each in ("__getitem__", "__setitem__", "__delitem__", "__iter__") if not hasattr(mapping, each)]
+    if missing or isinstance(mapping, (type, list)):
+        msg = (
+            f"a {name} is not a mutable mapping{' (no ' + ', '.join(missing) + ')' if missing else ''}: pass a dict, "
+            "SqliteDict, diskcache.Index, RedisMapping, or any class with [k], [k] = v, del and iter"
+        )
+        raise UnsuitableMappingError(msg)
 
 
 class _ShelfFile:

@@ -78,7 +78,7 @@ class _Pickled:
 
 
 def backend_of(mapping: Any, timeout: float) -> Backend:
-    """Return the backend of a diskcache Index or Cache, or of their community fork's; refuse one that may lose items."""
+    """Return the backend of a diskcache Index or Cache, or of the community fork's; refuse what may lose items."""
     cache = getattr(mapping, "cache", mapping)
     opened = f"{type(mapping).__module__.partition('.')[0]}.Index(directory)"
     if not hasattr(cache, "directory") or hasattr(cache, "_shards"):
@@ -86,7 +86,7 @@ def backend_of(mapping: Any, timeout: float) -> Backend:
         raise UnsuitableMappingError(msg)
     if cache.eviction_policy != "none":
         msg = (
-            f"this diskcache evicts items at {cache.size_limit} bytes (policy {cache.eviction_policy!r}), so sessions would "
+            f"this diskcache evicts items at {cache.size_limit} bytes ({cache.eviction_policy!r}), so sessions would "
             f"vanish; open it as {opened}, or as Cache(directory, eviction_policy='none')"
         )
         raise UnsuitableMappingError(msg)
@@ -103,7 +103,7 @@ def open_index(directory: str | os.PathLike[str]) -> Any:
     """Return a diskcache.Index on a directory, made for this user alone if absent."""
     import diskcache
 
-    path = os.path.abspath(os.fspath(directory))
+    path = os.path.abspath(str(directory))
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as err:

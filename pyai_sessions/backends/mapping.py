@@ -1,18 +1,19 @@
 """Any mapping: ``m[k]``, ``m[k] = v``, ``del m[k]`` and ``iter(m)``, and no more.
 
-One lock a mapping makes a commit atomic among the threads of this process. The indexes are derived: built by one scan at
-the first list, kept up by every commit since. Both belong to the mapping, so that two stores over one dict share them.
+One lock a mapping makes a commit atomic among the threads of this process. The indexes are derived: built by one scan
+at the first list, kept up by every commit since. Both belong to the mapping: two stores over one dict share them.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -31,10 +32,14 @@ from pyai_sessions.errors import (
     InvalidDocumentError,
     StorageClosedError,
     StorageError,
+    StorageFullError,
     StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
     UnsuitableMappingError,
 )
 from pyai_sessions.models import SessionStatus
+from pyai_sessions.values import is_bytes
 
 AnyMapping = MutableMapping[Any, Any]
 
@@ -227,7 +232,7 @@ class MappingBackend(Backend):
             self._flushed()
 
     @contextmanager
-    def exclusive(self, session_id: str) -> Iterator[None]:  # noqa: ARG002, D102
+    def exclusive(self, session_id: str) -> Generator[None, None, None]:  # noqa: ARG002, D102
         with self._locked():
             yield
 
@@ -265,7 +270,7 @@ class MappingBackend(Backend):
     # Below: one mapping, one lock --------------------------------------------------------------------------------
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None, None, None]:
         if self._closed:
             raise StorageClosedError(self._name, "the store was closed")
         shared = self._shared
@@ -293,7 +298,7 @@ class MappingBackend(Backend):
         return index
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
+    def _reported(self) -> Generator[None, None, None]:
         """Turn what a mapping raises into a StorageError; our own errors and bugs pass."""
         try:
             yield
@@ -319,11 +324,8 @@ class MappingBackend(Backend):
             self._mapping[key] = text.encode() if self._binary else text
 
     def _delete(self, key: str) -> None:
-        with self._reported():
-            try:
-                del self._mapping[key]
-            except KeyError:
-                pass
+        with self._reported(), suppress(KeyError):
+            del self._mapping[key]
 
     def _flushed(self) -> None:
         if self._flush:
@@ -332,11 +334,7 @@ class MappingBackend(Backend):
 
     def _stamp(self, key: str) -> str | None:
         value = self._get(key)
-        if value is None or isinstance(value, str):
-            return None if value is None else stamp_of(value)
-        return stamp_of(
-            bytes(value).decode(errors="replace") if isinstance(value, (bytes, bytearray, memoryview)) else repr(value)
-        )
+        return None if value is None else stamp_of(_text(value))
 
     def _takes_bytes(self) -> bool:
         """Try a write, once: whether the mapping keeps text, or bytes alone; or neither, and is refused."""
@@ -354,7 +352,7 @@ class MappingBackend(Backend):
             self._delete(key)
             if isinstance(kept, str) and kept == text:
                 return False
-            if isinstance(kept, (bytes, bytearray, memoryview)) and bytes(kept) == text.encode():
+            if is_bytes(kept) and bytes(kept) == text.encode():
                 return True
         msg = f"{self._name} does not give back the text or bytes that were put in; a mapping that keeps text is needed"
         raise UnsuitableMappingError(msg) from refusal
@@ -372,13 +370,7 @@ def _entry_of(value: object, session_id: str) -> Entry | None:
     try:
         return read_head(value, session_id).entry
     except InvalidDocumentError:
-        text = (
-            value
-            if isinstance(value, str)
-            else bytes(value).decode(errors="replace")
-            if isinstance(value, (bytes, bytearray))
-            else ""
-        )
+        text = _text(value)
     user, updated = _USER.search(text), _UPDATED.search(text)
     try:
         user_id = json.loads(user.group(1)) if user else None
@@ -388,15 +380,17 @@ def _entry_of(value: object, session_id: str) -> Entry | None:
     return Entry(session_id, user_id, SessionStatus.ACTIVE, activity)
 
 
+def _text(value: object) -> str:
+    """Return a stored value as text, whatever it is."""
+    return bytes(value).decode(errors="replace") if is_bytes(value) else str(value)
+
+
 def storage_error(where: str, err: Exception) -> StorageError:
     """Return the StorageError that says what an operating system's or a mapping's error means."""
-    import errno
-
-    from pyai_sessions.errors import StorageFullError, StorageReadOnlyError, StorageUnreachableError
-
-    problem = f"{type(err).__name__}"
+    problem = type(err).__name__
     if isinstance(err, OSError):
-        problem = f"{type(err).__name__}: {os.strerror(err.errno)}" if err.errno else type(err).__name__
+        if err.errno:
+            problem += f": {os.strerror(err.errno)}"
         if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return StorageFullError(where, problem)
         if err.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

@@ -81,7 +81,7 @@ class Backend(ABC):
 
     @abstractmethod
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:
-        """Remove *stale* index entries and add *entry*, if the stored head still begins with *expected* (None: is gone)."""
+        """Remove *stale* index entries and add *entry*, if the stored head begins with *expected* (None: is gone)."""
 
     def purge_expired(self) -> int:
         """Remove what is left of sessions whose time has run out; return how many they were."""

@@ -12,7 +12,7 @@ index, expire, in one round trip.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,10 +37,10 @@ _PURGE = 100
 
 
 class RedisMapping(MutableMapping[str, str]):
-    """A mapping of text whose items are fields of Redis hashes: ``kind/name/rest`` is field ``kind/rest`` of hash ``name``.
+    """A mapping of text whose items are fields of Redis hashes: ``kind/name/rest`` is field ``kind/rest`` of ``name``.
 
-    Works with redis-py and valkey-py clients, whatever their ``decode_responses``; the client's settings stay as they
-    are, and it is closed by whoever opened it. The scripts need Redis 6.2 or Valkey.
+    Works with redis-py and valkey-py clients, whatever their ``decode_responses``; their settings stay as they are, and
+    a client is closed by whoever opened it. The scripts need Redis 6.2 or Valkey.
 
     Args:
         client: A connected, synchronous client.
@@ -59,12 +59,12 @@ class RedisMapping(MutableMapping[str, str]):
         if not isinstance(prefix, str):
             raise InvalidValueError("prefix", f"is a {type(prefix).__name__}; it is text, such as 'pyai:sessions:'")
         if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
-            raise InvalidValueError(
-                "ttl", f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
-            )
+            problem = f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
+            raise InvalidValueError("ttl", problem)
         module = type(client).__module__
         if not hasattr(client, "execute_command") or ".asyncio" in module or ".cluster" in module:
-            msg = f"a {module}.{type(client).__qualname__} is not a synchronous client of one server: pass redis.Redis(...)"
+            name = f"{module}.{type(client).__qualname__}"
+            msg = f"a {name} is not a synchronous client of one server: pass redis.Redis(...)"
             raise UnsuitableMappingError(msg)
         self.client = client
         self.prefix = prefix
@@ -90,9 +90,7 @@ class RedisMapping(MutableMapping[str, str]):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        pattern = b"".join(
-            b"\\" + c.encode() if c in "*?[]\\^" else c.encode("utf-8", "surrogatepass") for c in self.prefix
-        )
+        pattern = _literal(self.prefix.encode("utf-8", "surrogatepass"))
         seen: set[bytes] = set()  # SCAN may return a key twice
         cursor: bytes = b"0"
         while True:
@@ -157,7 +155,7 @@ class RedisMapping(MutableMapping[str, str]):
             return self.client.execute_command("EVAL", script, len(keys), *keys, *arguments, NEVER_DECODE=True)
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
+    def _reported(self) -> Generator[None, None, None]:
         try:
             yield
         except (StorageError, InvalidValueError):
@@ -169,7 +167,7 @@ class RedisMapping(MutableMapping[str, str]):
             raise error from err
 
 
-def storage_error(where: str, err: Exception) -> StorageError | None:
+def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: PLR0911 (a table)
     """Return the StorageError that says what a client's error means; None where it is none of a client's."""
     names = {each.__name__ for each in type(err).__mro__}
     if "RedisError" not in names and "ValkeyError" not in names:
@@ -309,7 +307,9 @@ for n = 4, last, 3 do
 end
 if ARGV[last + 1] then
   redis.call('ZADD', KEYS[1] .. '/' .. ARGV[last + 1], ARGV[last + 3], id)
-  if ARGV[last + 2] ~= '' then redis.call('ZADD', KEYS[1] .. '/user/' .. ARGV[last + 2] .. '/' .. ARGV[last + 1], ARGV[last + 3], id) end
+  if ARGV[last + 2] ~= '' then
+    redis.call('ZADD', KEYS[1] .. '/user/' .. ARGV[last + 2] .. '/' .. ARGV[last + 1], ARGV[last + 3], id)
+  end
 end
 return 1
 """
@@ -404,7 +404,7 @@ class RedisBackend(Backend):
         return int(self._open.command("ZCARD", self._index_key(status, user_id)))
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
-        pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in self._prefix)
+        pattern = _literal(self._prefix)
         cursor: Any = b"0"
         while True:
             cursor, names = self._open.command("SCAN", cursor, "MATCH", pattern + b"/*", "COUNT", "500", "TYPE", "zset")
@@ -474,6 +474,11 @@ return found
 """
 
 
+def _literal(text: bytes) -> bytes:
+    """Return a pattern for SCAN that matches *text* alone."""
+    return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in text)
+
+
 def _index_of(entry: Entry) -> tuple[str, str]:
     return entry.status.value, "" if entry.user_id is None else encode_id(entry.user_id)
 
@@ -499,7 +504,8 @@ def connect(url: str, timeout: float) -> Any:
         scheme = urlsplit(url).scheme
         if scheme not in ("redis", "rediss", "unix"):
             raise InvalidValueError("url", f"begins with {scheme!r}; it is redis://, rediss:// or unix://")
-        return redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+        redis_class: Any = redis.Redis
+        return redis_class.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
     except ValueError as err:
         if isinstance(err, InvalidValueError):
             raise

@@ -6,6 +6,9 @@ readers do not wait for one another, and nothing is unpickled. diskcache keeps i
 backend serves it, by another `Table`.
 """
 
+# sqlitedict has no type hints:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import os
@@ -13,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -64,6 +67,8 @@ class Connections:
 
     """
 
+    connections: Connections
+
     def __init__(
         self, path: str, *, timeout: float, synchronous: str, wal: bool = False, read_only: bool = False
     ) -> None:
@@ -84,7 +89,7 @@ class Connections:
         self._mine = threading.local()  # the connection of this thread's open transaction
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Generator[sqlite3.Connection, None, None]:
         """Lend a connection. Inside `writing` it is the transaction's own."""
         mine = getattr(self._mine, "connection", None)
         if mine is not None and self._pid == os.getpid():
@@ -99,7 +104,7 @@ class Connections:
             self._give(connection)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Generator[sqlite3.Connection, None, None]:
         """Lend a connection inside a transaction that other writers wait for; commit it, or undo it on an error."""
         mine = getattr(self._mine, "connection", None)
         if mine is not None and self._pid == os.getpid():
@@ -192,7 +197,7 @@ class Connections:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError as err:
+            except sqlite3.OperationalError as err:  # noqa: PERF203 (it waits)
                 if "locked" not in str(err) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.005)
@@ -270,7 +275,7 @@ class SQLiteMapping(SqliteDict):  # type: ignore[misc]  # sqlitedict has no type
             self.connections.close()
             raise
 
-    def _new_conn(self) -> _SynchronousConnection:
+    def _new_conn(self) -> Any:
         return _SynchronousConnection(self.connections)
 
     def __setitem__(self, key: str, value: str) -> None:
@@ -339,7 +344,7 @@ def connections_of(mapping: SqliteDict, timeout: float) -> tuple[Connections, bo
     _check_codec(mapping)
     return (
         Connections(
-            os.path.abspath(mapping.filename), timeout=timeout, synchronous="FULL", read_only=mapping.flag == "r"
+            os.path.abspath(str(mapping.filename)), timeout=timeout, synchronous="FULL", read_only=mapping.flag == "r"
         ),
         True,
     )
@@ -490,7 +495,7 @@ class SQLiteBackend(Backend):
             connection.executemany(self._table.delete, [(each,) for each in keys])
 
     @contextmanager
-    def exclusive(self, session_id: str) -> Iterator[None]:  # noqa: ARG002, D102
+    def exclusive(self, session_id: str) -> Generator[None, None, None]:  # noqa: ARG002, D102
         with self._writing():
             yield
 
@@ -561,7 +566,7 @@ class SQLiteBackend(Backend):
             raise StorageClosedError(self._connections.path, "the store or its mapping was closed")
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Generator[sqlite3.Connection, None, None]:
         self._check_open()
         if self._connections.read_only:
             raise StorageReadOnlyError(self._connections.path, "it was opened for reading alone")
@@ -572,7 +577,7 @@ class SQLiteBackend(Backend):
         self._ready = True
 
     @contextmanager
-    def _indexed(self) -> Iterator[sqlite3.Connection]:
+    def _indexed(self) -> Generator[sqlite3.Connection, None, None]:
         self._check_open()
         if not self._ready and not self._connections.read_only:
             with self._writing():
