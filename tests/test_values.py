@@ -134,8 +134,8 @@ def test_what_json_cannot_hold_is_refused_by_its_path(make, value, problem):
 
 @pytest.mark.parametrize("make", [plain, frozen])
 def test_the_error_of_a_type_names_the_accepted_ones(make):
-    """An error says what to do: convert to one of these."""
-    with pytest.raises(InvalidValueError, match="convert it to None, bool, int, float, str, a list or a dict"):
+    """An error says what would be accepted."""
+    with pytest.raises(InvalidValueError, match="it is None, a bool, a number, text, a list, or a dict"):
         make({1}, "content")
 
 
