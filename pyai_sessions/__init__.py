@@ -36,7 +36,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.manager import SessionManager
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Checkpoint, Session, SessionStatus, SessionSummary
-from pyai_sessions.store import KVSessionStore, Problem, SessionStore, SummaryPage, Verification
+from pyai_sessions.store import KVSessionStore, SessionStore, SummaryPage
 from pyai_sessions.stores import (
     DiskCacheSessionStore,
     MemorySessionStore,
@@ -44,6 +44,7 @@ from pyai_sessions.stores import (
     SQLiteSessionStore,
     open_store,
 )
+from pyai_sessions.upkeep import Problem, Verification
 
 if TYPE_CHECKING:
     from pyai_sessions.backends.redis import RedisMapping

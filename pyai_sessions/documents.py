@@ -79,9 +79,23 @@ def page_prefix(session_id: str) -> str:
     return f"messages/{encode_id(session_id)}/"
 
 
-def page_keys(runs: Iterable[Run]) -> list[str]:
-    """Return the keys of all pages of *runs*, oldest first."""
-    return [f"{page_prefix(run.owner)}{run.generation}/{n}" for run in runs for n in range(run.pages)]
+def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> list[str]:
+    """Return the keys of the pages of *runs*, oldest first; of those from *start* to *stop*, counted over all runs."""
+    keys: list[str] = []
+    for run in runs:
+        prefix = f"{page_prefix(run.owner)}{run.generation}/"
+        last = run.pages if stop is None else min(run.pages, stop)
+        keys += [f"{prefix}{n}" for n in range(max(0, start), last)]
+        start -= run.pages
+        stop = None if stop is None else stop - run.pages
+    return keys
+
+
+def aside_key(key: str, token: str) -> str:
+    """Return the key under which an unreadable document is set aside: ``unreadable/<id>/<token>/…``."""
+    kind, _, rest = key.partition("/")
+    name, slash, page = rest.partition("/")
+    return f"unreadable/{name}/{token}/{kind}{slash}{page}"
 
 
 def session_of_key(key: object) -> str | None:
@@ -169,6 +183,11 @@ def stamp_of(text: str) -> str:
     """
     found = _STAMP.match(text)
     return found.group() if found else text
+
+
+def stamp_of_value(value: object | None) -> str | None:
+    """Return the stamp of a stored head, readable or not; None where there is none."""
+    return None if value is None else stamp_of(bytes(value).decode(errors="replace") if is_bytes(value) else str(value))
 
 
 def read_head(value: object, session_id: str) -> StoredHead:

@@ -74,7 +74,7 @@ class History:
         page_sizes: How many messages each loaded sealed page holds, oldest first.
         rewritten_from: The first stored message that was changed or removed since.
         incarnation: The token of the session's creation, once a save was tried.
-        attempt: What the last save tried to store, while it is not known whether it did.
+        attempts: What saves tried to store, while it is not known whether they did: `documents.Draft` objects.
         clock: Tells the time of changes.
 
     """
@@ -86,7 +86,7 @@ class History:
     page_sizes: list[int] = field(default_factory=list[int])
     rewritten_from: int | None = None
     incarnation: str | None = None
-    attempt: Any = None
+    attempts: list[Any] = field(default_factory=list[Any])
     clock: Clock = utc_now
     _ids: set[str] | None = None
 

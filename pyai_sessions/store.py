@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import accumulate
 from typing import Any, Literal
 
-from pyai_sessions import indexes
+from pyai_sessions import indexes, upkeep
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
@@ -25,7 +23,6 @@ from pyai_sessions.documents import (
     page_keys,
     page_prefix,
     read_head,
-    read_messages,
     restore,
     session_of_key,
     summarize,
@@ -39,10 +36,8 @@ from pyai_sessions.errors import (
     SessionExistsError,
     SessionNotFoundError,
     SessionStateError,
-    StorageLockedError,
     StorageUnreachableError,
 )
-from pyai_sessions.history import History
 from pyai_sessions.merge import merge, needed
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
@@ -55,6 +50,8 @@ from pyai_sessions.models import (
     session_of,
     values_of,
 )
+from pyai_sessions.reading import Attempts, load
+from pyai_sessions.upkeep import Verification
 
 OnConflict = Literal["merge", "error", "overwrite"]
 
@@ -99,30 +96,6 @@ class SummaryPage(list[SessionSummary]):
     """A page of a list of sessions: summaries, and the cursor by which the list goes on (None: it ended)."""
 
     next_cursor: str | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that `KVSessionStore.verify` found: its *kind*, the *session_id*, and what was done about it.
-
-    Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"missing page"``, ``"orphan page"``, ``"index"``.
-    """
-
-    kind: str
-    session_id: str
-    detail: str
-    repaired: bool = False
-
-
-@dataclass
-class Verification:
-    """What `KVSessionStore.verify` read and found. It is true where nothing is left to mend."""
-
-    sessions: int = 0
-    problems: list[Problem] = field(default_factory=list[Problem])
-
-    def __bool__(self) -> bool:
-        return all(each.repaired for each in self.problems)
 
 
 class KVSessionStore(SessionStore):
@@ -184,68 +157,70 @@ class KVSessionStore(SessionStore):
         origin = history_of(session).origin
         if origin and origin.status == SessionStatus.ARCHIVED:
             self._check_active(session)
-        if self._commit(session):
+        draft = self._commit(session)
+        if draft:
+            _adopt(session, draft)
             return
-        attempts = _Attempts(self._backend, session.session_id, self._timeout)
+        attempts = Attempts(self._backend, session.session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                if self._save_again(session, on_conflict):
-                    return
+                saved = self._save_again(session, on_conflict)
+            if saved:  # only now: leaving the block commits
+                merged, draft = saved
+                if merged is not session:
+                    assign(session, values_of(merged), history_of(merged))
+                _adopt(session, draft)
+                return
 
-    def _save_again(self, session: Session, on_conflict: OnConflict) -> bool:
-        """Save a copy that is stale; return False if it went stale once more meanwhile."""
+    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, Draft] | None:
+        """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
         history = history_of(session)
         value = self._backend.read(session.session_id)
         if value is None:
-            if history.origin is None:  # created and deleted by others since the save began
-                return self._commit(session)
-            raise SessionDeletedError(session.session_id)
+            if history.origin:
+                raise SessionDeletedError(session.session_id)
+            return self._commit_as(session)  # created and deleted by others since the save began
         stored = read_head(value, session.session_id)
-        if history.attempt and stored.stamp == history.attempt.stamp:  # it was applied, though its reply was lost
-            _adopt(history, history.attempt)
-            return self._commit(session)
+        applied = next((each for each in history.attempts if each.stamp == stored.stamp), None)
+        if applied:  # though its reply was lost
+            _adopt(session, applied)
+            return self._commit_as(session)
         if stored.head.incarnation != history.incarnation:
             raise (SessionDeletedError if history.origin else SessionExistsError)(session.session_id)
         if on_conflict == "error":
             problem = "was saved by another writer"
             raise SessionConflictError(session.session_id, session.revision, stored.head.revision, problem)
         if on_conflict == "overwrite":
-            return self._overwrite(session, stored)
+            return self._commit_as(self._replacing(session, stored))
         skip = needed(session, stored.sealed, stored.head.edition)
-        theirs = self._load(stored, wanted=stored.sealed - skip)
-        if theirs is None:
-            return False
-        merged = merge(session, theirs)
-        if self._commit(merged):
-            assign(session, values_of(merged), history_of(merged))
-            return True
-        return False
+        theirs = load(self._backend, stored, self.clock, wanted=stored.sealed - skip)
+        return None if theirs is None else self._commit_as(merge(session, theirs))
 
-    def _overwrite(self, session: Session, stored: StoredHead) -> bool:
+    def _replacing(self, session: Session, stored: StoredHead) -> Session:
+        """Return a copy of *session* whose commit replaces all that is stored."""
         if stored.head.status is SessionStatus.ARCHIVED:
             raise SessionArchivedError(session.session_id)
         history = history_of(session)
         if history.unloaded:
             raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
         origin = history_of(restore(stored, [], self.clock)).origin
-        changed = replace(history, origin=origin, page_sizes=[], rewritten_from=0, attempt=None)
-        copy = session_of(values_of(session), changed)
-        if not self._commit(copy):
-            return False
-        assign(session, values_of(copy), changed)
-        return True
+        return session_of(values_of(session), replace(history, origin=origin, page_sizes=[], rewritten_from=0))
 
-    def _commit(self, session: Session) -> bool:
-        """Store a session if it is stored as it was when loaded; else return False."""
+    def _commit_as(self, session: Session) -> tuple[Session, Draft] | None:
+        draft = self._commit(session)
+        return (session, draft) if draft else None
+
+    def _commit(self, session: Session) -> Draft | None:
+        """Store a session if it is stored as it was when loaded, and return what was stored; else None."""
         history, draft = history_of(session), compose(session)
         origin, previous = history.origin, None
         if origin:
             previous = Entry(session.session_id, origin.user_id, SessionStatus(origin.status), origin.activity)
-        history.attempt = history.attempt or draft
-        if not self._backend.commit(draft, origin.stamp if origin else None, previous):
-            return False
-        _adopt(history, draft)
-        return True
+        history.attempts.append(draft)  # stays if this raises: the commit may have been applied
+        if self._backend.commit(draft, origin.stamp if origin else None, previous):
+            return draft
+        history.attempts.remove(draft)
+        return None
 
     def _check_active(self, session: Session) -> None:
         """Raise unless the session, loaded as archived, was restored by another since."""
@@ -267,46 +242,20 @@ class KVSessionStore(SessionStore):
         """
         check_id(session_id, "session_id")
         check_limit(last, "last")
-        while True:
+        for _ in Attempts(self._backend, session_id, self._timeout):
             value = self._backend.read(session_id)
             if value is None:
                 return None
             stored = read_head(value, session_id)
             wanted = stored.sealed
             if last is not None:
-                wanted = min(wanted, max(0, last - max(0, stored.head.message_count - stored.sealed)))
-            session = self._load(stored, wanted=wanted)
-            if session is None:
-                continue
-            if last is not None:
+                wanted = min(wanted, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
+            session = load(self._backend, stored, self.clock, wanted=wanted)
+            if session is not None:
                 history = history_of(session)
-                history.hidden = max(0, len(history.log) - last)
-            return session
-
-    def _load(self, stored: StoredHead, *, wanted: int) -> Session | None:
-        """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile."""
-        head = stored.head
-        keys = page_keys(head.sealed)
-        pages: list[list[Message]] = []
-        loaded = 0
-        while loaded < wanted and keys:
-            average = max(1, (stored.sealed - loaded) // len(keys))
-            step = len(keys) if wanted == stored.sealed else min(len(keys), -(-(wanted - loaded) // average))
-            batch, keys = keys[len(keys) - step :], keys[: len(keys) - step]
-            read: list[list[Message]] = []
-            for key, value in zip(batch, self._backend.read_pages(head.session_id, batch), strict=True):
-                if value is None:
-                    if self._stamp(head.session_id) != stored.stamp:
-                        return None
-                    raise InvalidDocumentError(key, head.session_id, None, "the page is missing")
-                read.append(read_messages(value, key, head.session_id))
-            pages = read + pages
-            loaded += sum(map(len, read))
-        return restore(stored, pages, self.clock)
-
-    def _stamp(self, session_id: str) -> str | None:
-        value = self._backend.read(session_id)
-        return None if value is None else read_head(value, session_id).stamp
+                history.hidden = 0 if last is None else max(0, len(history.log) - last)
+                return session
+        return None
 
     def load_history(self, session: Session) -> None:
         """Load the messages of *session* that were left out when it was loaded with ``last=``."""
@@ -385,26 +334,27 @@ class KVSessionStore(SessionStore):
     def _amend(self, session_id: str, change: Callable[[Session], bool], *, whole: bool = False) -> bool:
         """Apply *change* to the newest part of a session as it is stored, in one commit; return what it returned."""
         check_id(session_id, "session_id")
-        attempts = _Attempts(self._backend, session_id, self._timeout)
+        attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.read(session_id)
                 if value is None:
                     raise SessionNotFoundError(session_id)
                 stored = read_head(value, session_id)
-                session = self._load(stored, wanted=stored.sealed if whole else 0)
+                session = load(self._backend, stored, self.clock, wanted=stored.sealed if whole else 0)
                 if session is None:
                     continue
                 if not change(session):
                     return False
-                if self._commit(session):
-                    return True
+                committed = self._commit(session)
+            if committed:
+                return True
         return False
 
     def delete(self, session_id: str) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one."""
         check_id(session_id, "session_id")
-        attempts = _Attempts(self._backend, session_id, self._timeout)
+        attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.read(session_id)
@@ -455,7 +405,9 @@ class KVSessionStore(SessionStore):
         ignore = _ignore if skip_invalid else None
         for stored in indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore):
             try:
-                session = self._load(stored, wanted=stored.sealed) or self.get(stored.head.session_id)
+                session = load(self._backend, stored, self.clock, wanted=stored.sealed) or self.get(
+                    stored.head.session_id
+                )
             except InvalidDocumentError:
                 if not skip_invalid:
                     raise
@@ -566,75 +518,15 @@ class KVSessionStore(SessionStore):
 
     def reindex(self) -> int:
         """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
-        count = 0
-        for session_id in indexes.head_ids(self._backend):
-            for _ in _Attempts(self._backend, session_id, self._timeout):
-                if indexes.mend(self._backend, session_id, []):
-                    break
-            count += 1
-        for session_id, wrong in indexes.disagreements(self._backend):
-            indexes.mend(self._backend, session_id, wrong)
-        return count
+        return upkeep.reindex(self._backend, self._timeout)
 
     def verify(self, *, repair: bool = False) -> Verification:
-        """Read everything and report what is wrong; *repair* mends what can be mended.
+        """Read everything and report what is wrong; *repair* mends what can be mended, and throws nothing away.
 
-        Wrong index entries are rewritten, orphan pages removed. An unreadable document is moved, as it is, under a key
-        of its own that begins with ``unreadable/``.
+        Wrong index entries are rewritten, pages that no session names are removed. What cannot be read is moved, as it
+        is, under a key that begins with ``unreadable/``; a session that loses a page so keeps its other messages.
         """
-        report = Verification()
-        pages: dict[str, set[str]] = {}
-        heads: set[str] = set()
-        for key in self._backend.all_keys():
-            session_id = session_of_key(key)
-            if session_id is None or not isinstance(key, str):
-                continue
-            if key == head_key(session_id):
-                heads.add(session_id)
-            else:
-                pages.setdefault(session_id, set()).add(key)
-        named: set[str] = set()
-        for session_id in heads:
-            report.sessions += 1
-            named |= self._verify_session(session_id, report)
-        for session_id, keys in pages.items():
-            orphans = sorted(keys - named)
-            if session_id in heads and any(p.session_id == session_id for p in report.problems):
-                continue  # its head cannot be read: nothing says that they are orphans
-            if orphans:
-                repaired = repair and self._remove_orphans(session_id, orphans)
-                report.problems += [Problem("orphan page", session_id, key, repaired) for key in orphans]
-        for session_id, wrong in indexes.disagreements(self._backend):
-            repaired = repair and indexes.mend(self._backend, session_id, wrong)
-            report.problems.append(
-                Problem("index", session_id, f"{len(wrong)} entries do not fit the document", repaired)
-            )
-        return report
-
-    def _verify_session(self, session_id: str, report: Verification) -> set[str]:
-        value = self._backend.read(session_id)
-        if value is None:
-            return set()
-        try:
-            stored = read_head(value, session_id)
-        except InvalidDocumentError as err:
-            report.problems.append(Problem("unreadable head", session_id, err.reason))
-            return set()
-        try:
-            self._load(stored, wanted=stored.sealed)
-        except InvalidDocumentError as err:
-            kind = "missing page" if err.reason == "the page is missing" else "unreadable page"
-            report.problems.append(
-                Problem("unreadable head" if err.key == head_key(session_id) else kind, session_id, err.reason)
-            )
-        return set(page_keys(stored.head.sealed))
-
-    def _remove_orphans(self, session_id: str, keys: list[str]) -> bool:
-        with self._backend.exclusive(session_id):
-            value = self._backend.read(session_id)
-            named = [] if value is None else page_keys(read_head(value, session_id).head.sealed)
-            self._backend.remove_pages(session_id, sorted(set(keys) - set(named)))
-        return True
+        return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout)
 
     def close(self) -> None:
         """Free what the store opened. A mapping that was given stays open."""
@@ -643,35 +535,13 @@ class KVSessionStore(SessionStore):
             self._close_mapping()
 
 
-class _Attempts:
-    """Tries of a read-compare-write: the next while there is time, other writers kept out where the backend can."""
-
-    def __init__(self, backend: Backend, session_id: str, timeout: float) -> None:
-        self._backend = backend
-        self._session_id = session_id
-        self._timeout = timeout
-
-    def __iter__(self) -> Any:
-        deadline = time.monotonic() + self._timeout
-        pause = 0.0005
-        while True:
-            yield None
-            if time.monotonic() > deadline:
-                raise StorageLockedError(
-                    f"session {self._session_id!r}", f"other writers changed it at every try for {self._timeout} s"
-                )
-            time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
-            pause = min(pause * 2, 0.05)
-
-    def exclusive(self) -> Any:
-        return self._backend.exclusive(self._session_id)
-
-
-def _adopt(history: History, draft: Draft) -> None:
+def _adopt(session: Session, draft: Draft) -> None:
     """Let a session know that a draft of it is stored."""
+    history = history_of(session)
     history.origin = draft.origin
     history.page_sizes = draft.page_sizes
-    history.rewritten_from = history.attempt = None
+    history.rewritten_from = None
+    history.attempts.clear()
 
 
 def _ignore(_: InvalidDocumentError) -> None:

@@ -51,6 +51,7 @@ class CacheTable(Table):
             self.insert.replace("OR IGNORE ", "")
             + " ON CONFLICT (key, raw) DO UPDATE SET value = excluded.value, mode = 1, size = 0, filename = NULL"
         )
+        self.rename = "UPDATE Cache SET key = ? WHERE key = ? AND raw = 1"
         self.delete = "DELETE FROM Cache WHERE key = ? AND raw = 1"
         self.delete_head = "DELETE FROM Cache WHERE key = ?1 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
         self.delete_range = "DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1"

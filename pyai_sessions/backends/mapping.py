@@ -22,11 +22,12 @@ from pyai_sessions.codec import time_from_text
 from pyai_sessions.documents import (
     Draft,
     Entry,
+    aside_key,
     head_key,
     microseconds,
     read_head,
     session_of_key,
-    stamp_of,
+    stamp_of_value,
 )
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -231,6 +232,16 @@ class MappingBackend(Backend):
                 self._delete(key)
             self._flushed()
 
+    def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
+        with self._locked():
+            for key in keys:
+                value = self._get(key)
+                if value is not None:
+                    with self._reported():
+                        self._mapping[aside_key(key, token)] = value
+                    self._delete(key)
+            self._flushed()
+
     @contextmanager
     def exclusive(self, session_id: str) -> Generator[None, None, None]:  # noqa: ARG002, D102
         with self._locked():
@@ -333,8 +344,7 @@ class MappingBackend(Backend):
                 self._flush()
 
     def _stamp(self, key: str) -> str | None:
-        value = self._get(key)
-        return None if value is None else stamp_of(_text(value))
+        return stamp_of_value(self._get(key))
 
     def _takes_bytes(self) -> bool:
         """Try a write, once: whether the mapping keeps text, or bytes alone; or neither, and is refused."""

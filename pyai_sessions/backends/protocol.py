@@ -58,6 +58,10 @@ class Backend(ABC):
         """Delete pages that no head names."""
 
     @abstractmethod
+    def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:
+        """Move documents of a session, as they are, to the keys that `documents.aside_key` gives."""
+
+    @abstractmethod
     def all_keys(self) -> Iterator[object]:
         """Iterate over all keys of the mapping, ours and foreign ones."""
 

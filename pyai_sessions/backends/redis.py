@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Draft, Entry, decode_id, encode_id
+from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -374,6 +374,10 @@ class RedisBackend(Backend):
         if keys:
             self._open.command("HDEL", self._hash(session_id), *map(_field, keys))
 
+    def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
+        fields = [each for key in keys for each in (_field(key), _field(aside_key(key, token)))]
+        self._open.run(_SET_ASIDE, [self._hash(session_id)], fields)
+
     # Indexes -----------------------------------------------------------------------------------------------------
 
     def scan(  # noqa: D102
@@ -479,14 +483,27 @@ def _literal(text: bytes) -> bytes:
     return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in text)
 
 
+# KEYS: hash. ARGV: field, new field, …
+_SET_ASIDE = """
+for n = 1, #ARGV, 2 do
+  local value = redis.call('HGET', KEYS[1], ARGV[n])
+  if value then
+    redis.call('HSET', KEYS[1], ARGV[n + 1], value)
+    redis.call('HDEL', KEYS[1], ARGV[n])
+  end
+end
+"""
+
+
 def _index_of(entry: Entry) -> tuple[str, str]:
     return entry.status.value, "" if entry.user_id is None else encode_id(entry.user_id)
 
 
 def _field(key: str) -> str:
-    """Return the field of a page: its key without the session's id, which names the hash."""
+    """Return the field of a document: its key without the session's id, which names the hash."""
     kind, _, rest = key.partition("/")
-    return f"{kind}/{rest.partition('/')[2]}"
+    _, slash, rest = rest.partition("/")
+    return kind + slash + rest
 
 
 def _pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:

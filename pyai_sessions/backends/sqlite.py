@@ -27,6 +27,7 @@ from pyai_sessions.backends.protocol import Backend, Position
 from pyai_sessions.documents import (
     Draft,
     Entry,
+    aside_key,
     decode_id,
     encode_id,
     head_key,
@@ -391,6 +392,7 @@ class Table:
         self.insert = f"INSERT OR IGNORE INTO {quoted} (key, value) VALUES (?, ?)"
         self.update = f"UPDATE {quoted} SET value = ?1 WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
         self.put = f"REPLACE INTO {quoted} (key, value) VALUES (?, ?)"
+        self.rename = f"UPDATE {quoted} SET key = ? WHERE key = ?"
         self.delete = f"DELETE FROM {quoted} WHERE key = ?"
         self.delete_head = f"DELETE FROM {quoted} WHERE key = ?1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
         self.delete_range = f"DELETE FROM {quoted} WHERE key >= ? AND key < ?"
@@ -493,6 +495,10 @@ class SQLiteBackend(Backend):
     def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: ARG002, D102
         with self._writing() as connection:
             connection.executemany(self._table.delete, [(each,) for each in keys])
+
+    def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
+        with self._writing() as connection:
+            connection.executemany(self._table.rename, [(aside_key(key, token), key) for key in keys])
 
     @contextmanager
     def exclusive(self, session_id: str) -> Generator[None, None, None]:  # noqa: ARG002, D102

@@ -1,0 +1,74 @@
+"""Reading a session from a backend: its head, as many pages as are wanted, and again where writers got in between."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.checks import Clock
+from pyai_sessions.documents import StoredHead, page_keys, read_messages, restore, stamp_of_value
+from pyai_sessions.errors import InvalidDocumentError, StorageLockedError
+from pyai_sessions.messages import Message
+from pyai_sessions.models import Session
+
+MISSING = "the page is missing"
+
+
+def load(backend: Backend, stored: StoredHead, clock: Clock, *, wanted: int) -> Session | None:
+    """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
+
+    Costs one trip for pages; two where pages hold fewer messages than they do on average.
+
+    Raises:
+        InvalidDocumentError: A document of it cannot be read, or a page is missing.
+
+    """
+    head = stored.head
+    unread = sum(run.pages for run in head.sealed)
+    pages: list[list[Message]] = []
+    loaded = 0
+    while loaded < wanted and unread:
+        average = max(1, (stored.sealed - loaded) // unread)
+        step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
+        keys = page_keys(head.sealed, unread - step, unread)
+        read: list[list[Message]] = []
+        for key, value in zip(keys, backend.read_pages(head.session_id, keys), strict=True):
+            if value is None:
+                if stamp_of_value(backend.read(head.session_id)) != stored.stamp:
+                    return None
+                raise InvalidDocumentError(key, head.session_id, None, MISSING)
+            read.append(read_messages(value, key, head.session_id))
+        pages = read + pages
+        unread -= step
+        loaded += sum(map(len, read))
+    return restore(stored, pages, clock)
+
+
+class Attempts:
+    """Tries of a read-compare-write: one after another, while there is time, a little apart.
+
+    ``exclusive()`` keeps other writers out of a try, where the backend can.
+    """
+
+    def __init__(self, backend: Backend, session_id: str, timeout: float) -> None:
+        self._backend = backend
+        self._session_id = session_id
+        self._timeout = timeout
+
+    def __iter__(self) -> Iterator[None]:
+        deadline = time.monotonic() + self._timeout
+        pause = 0.0005
+        while True:
+            yield None
+            if time.monotonic() > deadline:
+                problem = f"other writers changed it at every try for {self._timeout} s"
+                raise StorageLockedError(f"session {self._session_id!r}", problem)
+            time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
+            pause = min(pause * 2, 0.05)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other writers of the session out meanwhile; leaving the block commits."""
+        return self._backend.exclusive(self._session_id)

@@ -1,0 +1,185 @@
+"""Upkeep of a whole storage: verify and repair it, rebuild its indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from secrets import token_urlsafe
+
+from pyai_sessions import indexes
+from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.checks import Clock
+from pyai_sessions.documents import (
+    Entry,
+    StoredHead,
+    compose,
+    head_key,
+    page_keys,
+    page_prefix,
+    read_head,
+    read_messages,
+    restore,
+    session_of_key,
+)
+from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.messages import Message
+from pyai_sessions.models import history_of
+from pyai_sessions.reading import MISSING, Attempts, load
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that `verify` found: its *kind*, the *session_id*, a *detail*, and whether it was *repaired*.
+
+    Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"missing page"``, ``"wrong count"``, ``"orphan page"``,
+    ``"index"``.
+    """
+
+    kind: str
+    session_id: str
+    detail: str
+    repaired: bool = False
+
+
+@dataclass
+class Verification:
+    """What `verify` read and found. It is true where nothing is left to mend."""
+
+    sessions: int = 0
+    problems: list[Problem] = field(default_factory=list[Problem])
+
+    def __bool__(self) -> bool:
+        return all(each.repaired for each in self.problems)
+
+
+def reindex(backend: Backend, timeout: float) -> int:
+    """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
+    count = 0
+    for session_id in indexes.head_ids(backend):
+        _mend_index(backend, session_id, [], timeout)
+        count += 1
+    for session_id, wrong in indexes.disagreements(backend):
+        _mend_index(backend, session_id, wrong, timeout)
+    return count
+
+
+def _mend_index(backend: Backend, session_id: str, wrong: list[Entry], timeout: float) -> None:
+    for _ in Attempts(backend, session_id, timeout):
+        if indexes.mend(backend, session_id, wrong):
+            return
+
+
+def verify(backend: Backend, *, repair: bool, clock: Clock, timeout: float) -> Verification:
+    """Read everything and report what is wrong; *repair* mends what can be mended."""
+    report = Verification()
+    pages: dict[str, set[str]] = {}
+    heads: set[str] = set()
+    for key in backend.all_keys():
+        session_id = session_of_key(key)
+        if session_id is not None and isinstance(key, str):
+            if key == head_key(session_id):
+                heads.add(session_id)
+            else:
+                pages.setdefault(session_id, set()).add(key)
+    for session_id in sorted(heads):
+        report.sessions += 1
+        problems = list(_damage(backend, session_id, clock))
+        if problems and repair:
+            _mend(backend, session_id, problems, clock, timeout)
+        report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
+    for session_id in sorted(pages):
+        report.problems += _orphans(backend, session_id, pages[session_id], repair=repair)
+    for session_id, wrong in list(indexes.disagreements(backend)):
+        if repair:
+            _mend_index(backend, session_id, wrong, timeout)
+        report.problems.append(
+            Problem("index", session_id, "its index entries do not fit its document", repaired=repair)
+        )
+    return report
+
+
+def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem]:
+    """Find what of a session cannot be read; a problem's detail ends with the document's key."""
+    value = backend.read(session_id)
+    if value is None:
+        return
+    try:
+        stored = read_head(value, session_id)
+        restore(stored, [], clock)
+    except InvalidDocumentError as err:
+        yield Problem("unreadable head", session_id, f"{err.reason}: {head_key(session_id)}")
+        return
+    broken = False
+    for key, page in _pages(backend, stored):
+        _, reason = _read_page(page, key, session_id)
+        if reason and backend.read(session_id) == value:  # not rewritten meanwhile
+            broken = True
+            yield Problem("missing page" if page is None else "unreadable page", session_id, f"{reason}: {key}")
+    if not broken:
+        try:
+            load(backend, stored, clock, wanted=stored.sealed)
+        except InvalidDocumentError as err:
+            if backend.read(session_id) == value:
+                yield Problem("wrong count", session_id, f"{err.reason}: {err.key}")
+
+
+def _pages(backend: Backend, stored: StoredHead) -> Iterator[tuple[str, object | None]]:
+    keys = page_keys(stored.head.sealed)
+    yield from zip(keys, backend.read_pages(stored.head.session_id, keys), strict=True)
+
+
+def _read_page(page: object | None, key: str, session_id: str) -> tuple[list[Message], str]:
+    """Return a page's messages, or why there are none."""
+    if page is None:
+        return [], MISSING
+    try:
+        return read_messages(page, key, session_id), ""
+    except InvalidDocumentError as err:
+        return [], err.reason
+
+
+def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clock, timeout: float) -> None:
+    if any(each.kind == "unreadable head" for each in problems):
+        aside = [key for key in backend.all_keys() if isinstance(key, str) and key.startswith(page_prefix(session_id))]
+        backend.set_aside(session_id, [head_key(session_id), *aside], token_urlsafe(6))
+        return
+    attempts = Attempts(backend, session_id, timeout)
+    for _ in attempts:
+        with attempts.exclusive():
+            done = _drop_unreadable_pages(backend, session_id, clock)
+        if done:
+            return
+
+
+def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock) -> bool:
+    """Set a session's unreadable pages aside, and let it go on with the messages of the others."""
+    value = backend.read(session_id)
+    if value is None:
+        return True
+    stored = read_head(value, session_id)
+    readable: list[Message] = []
+    unreadable: list[str] = []
+    for key, page in _pages(backend, stored):
+        messages, reason = _read_page(page, key, session_id)
+        readable += messages
+        if reason and page is not None:
+            unreadable.append(key)
+    backend.set_aside(session_id, unreadable, token_urlsafe(6))
+    session = restore(stored, [], clock)
+    history = history_of(session)
+    history.log[:0] = readable
+    history.unloaded, history.rewritten_from = 0, 0
+    return backend.commit(compose(session), stored.stamp, stored.entry)
+
+
+def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
+    with backend.exclusive(session_id):
+        value = backend.read(session_id)
+        try:
+            named = [] if value is None else page_keys(read_head(value, session_id).head.sealed)
+        except InvalidDocumentError:
+            return []  # nothing says which of them are orphans
+        orphans = sorted(keys - set(named))
+        if repair and orphans:
+            backend.remove_pages(session_id, orphans)
+    return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repair) for key in orphans]
