@@ -28,10 +28,22 @@ def check_id(value: object, name: str) -> str:
 
 
 def check_text(value: object, name: str) -> str:
-    """Return *value* if it is text."""
+    """Return *value*, `well_formed`, if it is text."""
     if not isinstance(value, str):
         raise InvalidValueError(name, f"is a {type(value).__name__}; it is text")
-    return value
+    return value if value.isascii() else well_formed(value)
+
+
+def well_formed(text: str) -> str:
+    """Return *text* as JSON will give it back: surrogates that stand side by side become the character they stand for.
+
+    Streams that were cut in the middle of a character and joined again contain such. A lone surrogate stays.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text
 
 
 def check_time(value: object, name: str) -> datetime:

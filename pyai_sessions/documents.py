@@ -447,9 +447,8 @@ def compose(session: Session) -> Draft:
 
     """
     history = history_of(session)
-    check_id(session.session_id, "session_id")
-    if session.user_id is not None:
-        check_id(session.user_id, "user_id")
+    session.session_id = check_id(session.session_id, "session_id")
+    session.user_id = None if session.user_id is None else check_id(session.user_id, "user_id")
     status = check_status(session.status)
     origin = history.origin
     metadata, state = _object_text(session.metadata, "metadata"), _object_text(session.state, "state")

@@ -82,7 +82,7 @@ class ForeignStore:
 
     def get(self, session_id: str, *, last: int | None = None) -> Session | None:
         """Return a session, whole: a store of four methods cannot load a part."""
-        check_id(session_id, "session_id")
+        session_id = check_id(session_id, "session_id")
         check_limit(last, "last")
         session = result(self.store.get(session_id))
         return None if session is None else self._known(session)
@@ -127,7 +127,7 @@ class ForeignStore:
         skip_invalid: bool = False,  # noqa: ARG002 (it is the store that reads)
     ) -> list[Session]:
         """Return a user's sessions, latest activity first."""
-        check_id(user_id, "user_id")
+        user_id = check_id(user_id, "user_id")
         check_limit(limit, "limit")
         bound = None if before is None else check_time(before, "before")
         sessions = [self._known(each) for each in result(self.store.list_for_user(user_id))]

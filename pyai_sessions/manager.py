@@ -245,7 +245,7 @@ class SessionManager:
 
     def delete_user(self, user_id: str) -> int:
         """Delete all sessions of a user, archived and unreadable ones too; return how many."""
-        check_id(user_id, "user_id")
+        user_id = check_id(user_id, "user_id")
         return self._store.delete_user(user_id)
 
     def purge_expired(self) -> int:

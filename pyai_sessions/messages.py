@@ -53,7 +53,7 @@ class Message(Document):
     def __post_init__(self) -> None:
         """Check the fields, and freeze those that are containers."""
         put = object.__setattr__
-        if type(self.content) is not str:
+        if type(self.content) is not str or not self.content.isascii():
             put(self, "content", frozen(self.content, "content"))
         if self.metadata or type(self.metadata) is not dict:
             put(self, "metadata", frozen_object(self.metadata, "metadata"))
@@ -61,11 +61,12 @@ class Message(Document):
             put(self, "tool_calls", _frozen_list(self.tool_calls, "tool_calls"))
         if type(self.timestamp) is not datetime or self.timestamp.tzinfo is not timezone.utc:
             put(self, "timestamp", check_time(self.timestamp, "timestamp"))
-        check_text(self.role, "role")
-        check_id(self.message_id, "message_id")
-        for name in ("tool_call_id", "name"):
-            if getattr(self, name) is not None:
-                check_text(getattr(self, name), name)
+        put(self, "role", check_text(self.role, "role"))
+        put(self, "message_id", check_id(self.message_id, "message_id"))
+        if self.tool_call_id is not None:
+            put(self, "tool_call_id", check_text(self.tool_call_id, "tool_call_id"))
+        if self.name is not None:
+            put(self, "name", check_text(self.name, "name"))
 
     def __hash__(self) -> int:
         return hash(self.message_id)

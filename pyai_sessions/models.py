@@ -139,9 +139,9 @@ class Session(Document):
 
     def __post_init__(self) -> None:
         """Check the given fields, and take copies of the containers."""
-        check_id(self.session_id, "session_id")
+        self.session_id = check_id(self.session_id, "session_id")
         if self.user_id is not None:
-            check_id(self.user_id, "user_id")
+            self.user_id = check_id(self.user_id, "user_id")
         self.metadata = plain_object(self.metadata, "metadata")
         self.state = plain_object(self.state, "state")
         self.status = check_status(self.status)
@@ -244,7 +244,7 @@ class Session(Document):
 
         A checkpoint of the same name is replaced.
         """
-        check_id(name, "name")
+        name = check_id(name, "name")
         log = self._history.log
         last = log[-1].message_id if log else None
         made = Checkpoint(name, self.message_count, last, plain_object(self.state, "state"), self._history.clock())
@@ -294,8 +294,7 @@ class Session(Document):
             InvalidValueError: JSON cannot hold it; the error names the part.
 
         """
-        check_text(key, "key")
-        self.state[key] = plain(value, f"state[{key!r}]")
+        self.state[check_text(key, "key")] = plain(value, f"state[{key!r}]")
         self.touch()
 
     def get_state(self, key: str, default: Any = None) -> Any:

@@ -240,7 +240,7 @@ class KVSessionStore(SessionStore):
             InvalidDocumentError: A document of it cannot be read.
 
         """
-        check_id(session_id, "session_id")
+        session_id = check_id(session_id, "session_id")
         check_limit(last, "last")
         for _ in Attempts(self._backend, session_id, self._timeout):
             value = self._backend.read(session_id)
@@ -333,7 +333,7 @@ class KVSessionStore(SessionStore):
 
     def _amend(self, session_id: str, change: Callable[[Session], bool], *, whole: bool = False) -> bool:
         """Apply *change* to the newest part of a session as it is stored, in one commit; return what it returned."""
-        check_id(session_id, "session_id")
+        session_id = check_id(session_id, "session_id")
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
@@ -353,7 +353,7 @@ class KVSessionStore(SessionStore):
 
     def delete(self, session_id: str) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one."""
-        check_id(session_id, "session_id")
+        session_id = check_id(session_id, "session_id")
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
@@ -395,7 +395,7 @@ class KVSessionStore(SessionStore):
             InvalidDocumentError: A session of the list cannot be read; *skip_invalid* leaves it out instead.
 
         """
-        check_id(user_id, "user_id")
+        user_id = check_id(user_id, "user_id")
         check_limit(limit, "limit")
         sessions: list[Session] = []
         if limit == 0:
@@ -434,7 +434,7 @@ class KVSessionStore(SessionStore):
         whatever was written meanwhile.
         """
         if user_id is not None:
-            check_id(user_id, "user_id")
+            user_id = check_id(user_id, "user_id")
         check_limit(limit, "limit")
         page = SummaryPage()
         if limit == 0:
@@ -461,7 +461,7 @@ class KVSessionStore(SessionStore):
     def count(self, user_id: str | None = None, *, status: SessionStatus | None = SessionStatus.ACTIVE) -> int:
         """Return how many sessions a user has, or all users; *status* None counts both. One index read."""
         if user_id is not None:
-            check_id(user_id, "user_id")
+            user_id = check_id(user_id, "user_id")
         return sum(
             self._backend.count(each, user_id) for each in (indexes.ALL if status is None else (check_status(status),))
         )
@@ -485,7 +485,7 @@ class KVSessionStore(SessionStore):
 
     def delete_user(self, user_id: str) -> int:
         """Delete all sessions of a user, archived and unreadable ones too; return how many."""
-        check_id(user_id, "user_id")
+        user_id = check_id(user_id, "user_id")
         deleted = 0
         unreadable: list[str] = []
 

@@ -180,6 +180,8 @@ def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool)
         except InvalidDocumentError:
             return []  # nothing says which of them are orphans
         orphans = sorted(keys - set(named))
+        there = backend.read_pages(session_id, orphans)
+        orphans = [key for key, page in zip(orphans, there, strict=True) if page is not None]
         if repair and orphans:
             backend.remove_pages(session_id, orphans)
     return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repair) for key in orphans]

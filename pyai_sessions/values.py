@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 import msgspec
 
+from pyai_sessions.checks import well_formed
 from pyai_sessions.errors import InvalidValueError
 
 MAX_DEPTH = 100
@@ -111,7 +112,9 @@ def _mapping(value: object, path: str) -> dict[Any, Any]:
 
 
 def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]], make_list: type[list[Any]]) -> Any:
-    if type(value) is str or value is None or type(value) is bool:
+    if type(value) is str:
+        return value if value.isascii() else well_formed(value)
+    if value is None or type(value) is bool:
         return value
     if is_array(value):
         _check_depth(path, depth)
@@ -122,7 +125,7 @@ def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]],
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidValueError(path, f"has the key {key!r}, a {type(key).__name__}; JSON keys are text")
-            copied[str.__str__(key)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
+            copied[well_formed(str.__str__(key))] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
         return make_dict(copied)
     return _scalar(value, path)
 
@@ -142,7 +145,7 @@ def _scalar(value: object, path: str) -> object:
             raise InvalidValueError(path, f"is {value!r}, which JSON cannot hold; use None or a string")
         return float(value)
     if isinstance(value, str):
-        return str.__str__(value)
+        return well_formed(str.__str__(value))
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     problem = (
