@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import accumulate
-from secrets import token_urlsafe
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -36,6 +35,7 @@ from pyai_sessions.models import (
     history_of,
     session_of,
 )
+from pyai_sessions.tokens import new_token
 from pyai_sessions.values import is_array, is_bytes, is_mapping, plain_object, read, read_as, write
 
 FORMAT = 1
@@ -468,17 +468,17 @@ def compose(session: Session) -> Draft:
         chunks, tail = _chunks(tail)
         tail_text = write_messages(tail)
         run = runs.pop() if runs and not dropped and runs[-1].owner == session.session_id else None
-        run = run or Run(session.session_id, token_urlsafe(6), 0, 0)
+        run = run or Run(session.session_id, new_token(6), 0, 0)
         for chunk, text in chunks:
             pages[f"{page_prefix(run.owner)}{run.generation}/{run.pages}"] = text
             run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
             sizes.append(len(chunk))
         runs.append(run)
 
-    history.incarnation = history.incarnation or token_urlsafe(6)  # kept: a save that is tried again creates no other
+    history.incarnation = history.incarnation or new_token(6)  # kept: a save that is tried again creates no other
     head = Head(
         format=FORMAT,
-        revision=token_urlsafe(12),
+        revision=new_token(12),
         session_id=session.session_id,
         user_id=session.user_id,
         status=status,
@@ -486,7 +486,7 @@ def compose(session: Session) -> Draft:
         updated_at=check_time(session.updated_at, "updated_at"),
         message_count=history.count,
         incarnation=history.incarnation,
-        edition=token_urlsafe(6) if origin is None or history.rewritten_from is not None else origin.edition,
+        edition=new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
         sealed=tuple(runs),
         metadata=msgspec.Raw(metadata.encode()),
         state=msgspec.Raw(state.encode()),

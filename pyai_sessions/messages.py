@@ -6,17 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
-from uuid import uuid4
 
-from pyai_sessions.checks import check_id, check_text, check_time, utc_now
+from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.tokens import new_id
 from pyai_sessions.values import frozen, frozen_object, is_array
-
-
-def new_message_id() -> str:
-    """Return a new message id: 32 hex digits, 122 of their bits random."""
-    return uuid4().hex
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,14 +40,14 @@ class Message(Document):
     content: Any = field(default="", metadata=JSON_VALUE)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
     timestamp: datetime = field(default_factory=utc_now, metadata=TIME)
-    message_id: str = field(default_factory=new_message_id)
+    message_id: str = field(default_factory=new_id)
     tool_calls: Sequence[Any] | None = field(default=None, metadata=JSON_VALUE)
     tool_call_id: str | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
         """Check the fields, and freeze those that are containers."""
-        put = object.__setattr__
+        put = object.__setattr__  # seldom called: this runs for every message that is read
         if type(self.content) is not str or not self.content.isascii():
             put(self, "content", frozen(self.content, "content"))
         if self.metadata or type(self.metadata) is not dict:
@@ -61,8 +56,11 @@ class Message(Document):
             put(self, "tool_calls", _frozen_list(self.tool_calls, "tool_calls"))
         if type(self.timestamp) is not datetime or self.timestamp.tzinfo is not timezone.utc:
             put(self, "timestamp", check_time(self.timestamp, "timestamp"))
-        put(self, "role", check_text(self.role, "role"))
-        put(self, "message_id", check_id(self.message_id, "message_id"))
+        if type(self.role) is not str or not self.role.isascii():
+            put(self, "role", check_text(self.role, "role"))
+        size = len(self.message_id) if type(self.message_id) is str and self.message_id.isascii() else 0
+        if not 0 < size <= MAX_ID_BYTES:
+            put(self, "message_id", check_id(self.message_id, "message_id"))
         if self.tool_call_id is not None:
             put(self, "tool_call_id", check_text(self.tool_call_id, "tool_call_id"))
         if self.name is not None:

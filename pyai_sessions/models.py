@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
-from uuid import uuid4
 
 from typing_extensions import Self
 
@@ -17,6 +16,7 @@ from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.history import History, Messages
 from pyai_sessions.messages import Message
+from pyai_sessions.tokens import new_id
 from pyai_sessions.values import frozen_object, is_mapping, plain, plain_object
 
 _TICK = timedelta(microseconds=1)
@@ -24,8 +24,8 @@ _PARTIAL = "is loaded only in part; load all of it with manager.load_history(ses
 
 
 def new_session_id() -> str:
-    """Return a new session id: ``sess_`` and 32 hex digits, 122 of their bits random."""
-    return f"sess_{uuid4().hex}"
+    """Return a new session id: ``sess_`` and 32 hex digits, 128 random bits."""
+    return f"sess_{new_id()}"
 
 
 @dataclass(frozen=True, repr=False)

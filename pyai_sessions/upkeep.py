@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from secrets import token_urlsafe
 
 from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Backend
@@ -25,6 +24,7 @@ from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of
 from pyai_sessions.reading import MISSING, Attempts, load
+from pyai_sessions.tokens import new_token
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _read_page(page: object | None, key: str, session_id: str) -> tuple[list[Mes
 def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clock, timeout: float) -> None:
     if any(each.kind == "unreadable head" for each in problems):
         aside = [key for key in backend.all_keys() if isinstance(key, str) and key.startswith(page_prefix(session_id))]
-        backend.set_aside(session_id, [head_key(session_id), *aside], token_urlsafe(6))
+        backend.set_aside(session_id, [head_key(session_id), *aside], new_token(6))
         return
     attempts = Attempts(backend, session_id, timeout)
     for _ in attempts:
@@ -164,7 +164,7 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock) -> b
         readable += messages
         if reason and page is not None:
             unreadable.append(key)
-    backend.set_aside(session_id, unreadable, token_urlsafe(6))
+    backend.set_aside(session_id, unreadable, new_token(6))
     session = restore(stored, [], clock)
     history = history_of(session)
     history.log[:0] = readable

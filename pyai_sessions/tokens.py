@@ -1,0 +1,49 @@
+"""Random tokens: for ids, revisions and generations. Drawn from the operating system, many at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from base64 import urlsafe_b64encode
+
+_DRAW = 4096
+"""Bytes drawn at once: one call of the system costs as much as all else that a small save does."""
+
+
+class _Source:
+    """Random bytes of the operating system, each given out once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = b""
+        self._used = 0
+
+    def take(self, count: int) -> bytes:
+        with self._lock:
+            if self._used + count > len(self._bytes):
+                self._bytes, self._used = os.urandom(_DRAW), 0
+            start, self._used = self._used, self._used + count
+            return self._bytes[start : self._used]
+
+
+_source = _Source()
+
+
+def _renew() -> None:
+    """Start anew in a forked child, which would repeat its parent's tokens (and might inherit a held lock)."""
+    global _source  # noqa: PLW0603 (one source a process)
+    _source = _Source()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+def new_id() -> str:
+    """Return 32 hex digits: 128 random bits."""
+    return _source.take(16).hex()
+
+
+def new_token(count: int) -> str:
+    """Return *count* random bytes, a multiple of 3, as text of A-Z, a-z, 0-9, ``-`` and ``_``."""
+    return urlsafe_b64encode(_source.take(count)).decode()
