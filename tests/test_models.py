@@ -346,7 +346,7 @@ def test_a_message_id_is_unique_within_its_session(session):
     """A second message of an id is refused, whether the first came by add_message or with the session."""
     with pytest.raises(InvalidValueError, match="'m1' is taken by another message of this session"):
         session.add_message("user", "", message_id="m1")
-    with pytest.raises(InvalidValueError, match="taken by another message|one message id twice"):
+    with pytest.raises(InvalidValueError, match=r"taken by another message|one message id twice"):
         Session(messages=[session.messages[0], session.messages[0]])
 
     assert session.message_count == 3
