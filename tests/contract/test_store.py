@@ -1,0 +1,368 @@
+"""Stores that keep the store contract: in memory, in files, on servers, in mappings of others and of one's own."""
+
+import dbm.dumb
+import json
+import secrets
+import shelve
+from collections import OrderedDict
+from collections.abc import MutableMapping
+from contextlib import closing
+
+import diskcache
+import diskcache_community
+import pytest
+import redis
+import valkey
+import zict
+from sqlitedict import SqliteDict
+
+from pyai_sessions import (
+    DiskCacheSessionStore,
+    KVSessionStore,
+    MemorySessionStore,
+    RedisMapping,
+    RedisSessionStore,
+    SQLiteSessionStore,
+)
+from tests.contract.store import StoreContract
+
+
+class Decoded(MutableMapping):
+    """The documents of a mapping of bytes, as text; *encode_key* makes its keys."""
+
+    def __init__(self, mapping, encode_key=str):
+        self.mapping = mapping
+        self.encode_key = encode_key
+
+    def __getitem__(self, key):
+        return bytes(self.mapping[self.encode_key(key)]).decode()
+
+    def __setitem__(self, key, value):
+        self.mapping[self.encode_key(key)] = value.encode()
+
+    def __delitem__(self, key):
+        del self.mapping[self.encode_key(key)]
+
+    def __iter__(self):
+        return (key.decode() if isinstance(key, bytes) else key for key in list(self.mapping.keys()))
+
+    def __len__(self):
+        return len(self.mapping)
+
+
+# In memory ------------------------------------------------------------------------------------------------------------
+
+
+class TestMemory(StoreContract):
+    @pytest.fixture
+    def store(self):
+        with closing(MemorySessionStore()) as store:
+            yield store
+
+
+class TestDict(StoreContract):
+    @pytest.fixture
+    def store(self):
+        return {}
+
+
+class TestOrderedDict(StoreContract):
+    @pytest.fixture
+    def store(self):
+        return OrderedDict()
+
+
+class Minimal:
+    """The least that a mapping needs to be: `[k]`, `[k] = v`, `del` and `iter`."""
+
+    __slots__ = ("_items",)  # not even a weak reference to it is possible
+
+    def __init__(self):
+        self._items = []
+
+    def __getitem__(self, key):
+        for each, value in self._items:
+            if each == key:
+                return value
+        raise KeyError(key)
+
+    def __setitem__(self, key, value):
+        self._items = [*(item for item in self._items if item[0] != key), (key, value)]
+
+    def __delitem__(self, key):
+        self[key]
+        self._items = [item for item in self._items if item[0] != key]
+
+    def __iter__(self):
+        return iter([key for key, _ in self._items])
+
+
+class TestAMappingOfOnesOwn(StoreContract):
+    @pytest.fixture
+    def store(self):
+        return Minimal()
+
+
+# SQLite ---------------------------------------------------------------------------------------------------------------
+
+
+class InAFile(StoreContract):
+    """Sessions in a table of an SQLite file: `open` gives the store, a plain SqliteDict the documents."""
+
+    table_name = "sessions"
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        return str(tmp_path / "chat.db")
+
+    @pytest.fixture
+    def store(self, path):
+        with closing(self.open(path)) as store:
+            yield store
+
+    @pytest.fixture
+    def reopen(self, path, request):
+        def reopen():
+            store = self.open(path)
+            request.addfinalizer(store.close)
+            return store
+
+        return reopen
+
+    @pytest.fixture
+    def raw(self, store, path):
+        with closing(
+            SqliteDict(path, tablename=self.table_name, autocommit=True, encode=str, decode=str, journal_mode="WAL")
+        ) as raw:
+            yield raw
+
+
+class TestSQLite(InAFile):
+    def open(self, path):
+        return SQLiteSessionStore(path, synchronous="NORMAL")
+
+
+class TestSQLiteInATableOfItsOwn(InAFile):
+    table_name = 'chats of "ada"; --'
+
+    def open(self, path):
+        return SQLiteSessionStore(path, self.table_name, synchronous="NORMAL")
+
+
+class TestSQLiteInMemory(StoreContract):
+    @pytest.fixture
+    def store(self):
+        with closing(SQLiteSessionStore(":memory:")) as store:
+            yield store
+
+
+class InASqliteDict(InAFile):
+    table_name = "unnamed"
+    options = {}  # noqa: RUF012 (read only)
+
+    @pytest.fixture
+    def make(self, path, request):
+        def make():
+            mapping = SqliteDict(path, journal_mode="WAL", **self.options)
+            request.addfinalizer(mapping.close)
+            store = KVSessionStore(mapping)
+            request.addfinalizer(store.close)
+            return store
+
+        return make
+
+    @pytest.fixture
+    def store(self, make):
+        return make()
+
+    @pytest.fixture
+    def reopen(self, make):
+        return make
+
+
+class TestSqliteDict(InASqliteDict):
+    options = {"encode": str, "decode": str, "autocommit": True}  # noqa: RUF012
+
+
+class TestSqliteDictWithoutAutocommit(InASqliteDict):
+    options = {"encode": str, "decode": str}  # noqa: RUF012
+
+
+class TestSqliteDictThatPickles(InASqliteDict):
+    options = {}  # noqa: RUF012
+
+
+class TestSqliteDictOfJSON(InASqliteDict):
+    options = {"encode": json.dumps, "decode": json.loads, "autocommit": True}  # noqa: RUF012
+
+
+# diskcache ------------------------------------------------------------------------------------------------------------
+
+
+class InADirectory(StoreContract):
+    @pytest.fixture
+    def make(self, tmp_path, request):
+        def make():
+            mapping = self.open(str(tmp_path / "chat"))
+            request.addfinalizer(getattr(mapping, "cache", mapping).close)
+            store = KVSessionStore(mapping)
+            request.addfinalizer(store.close)
+            return store
+
+        return make
+
+    @pytest.fixture
+    def store(self, make):
+        return make()
+
+    @pytest.fixture
+    def reopen(self, make):
+        return make
+
+
+class TestDiskcacheIndex(InADirectory):
+    def open(self, directory):
+        return diskcache.Index(directory)
+
+
+class TestDiskcacheCache(InADirectory):
+    def open(self, directory):
+        return diskcache.Cache(directory, eviction_policy="none")
+
+
+class TestDiskcacheCommunityIndex(InADirectory):
+    def open(self, directory):
+        return diskcache_community.Index(directory)
+
+
+class TestDiskCacheSessionStore(StoreContract):
+    @pytest.fixture
+    def make(self, tmp_path, request):
+        def make():
+            store = DiskCacheSessionStore(tmp_path / "chat")
+            request.addfinalizer(store.close)
+            return store
+
+        return make
+
+    @pytest.fixture
+    def store(self, make):
+        return make()
+
+    @pytest.fixture
+    def reopen(self, make):
+        return make
+
+
+# Redis and Valkey -----------------------------------------------------------------------------------------------------
+
+
+class OnAServer(StoreContract):
+    ttl = None
+
+    @pytest.fixture
+    def prefix(self, url):
+        prefix = f"store:{secrets.token_hex(8)}:"
+        yield prefix
+        with redis.Redis.from_url(url) as client:  # the server is shared, and scans read all of it
+            for key in client.scan_iter(prefix + "*", count=1000):
+                client.delete(key)
+
+    @pytest.fixture
+    def url(self, request):
+        return request.getfixturevalue(self.server).url
+
+    @pytest.fixture
+    def make(self, url, prefix, request):
+        def make():
+            store = self.open(url, prefix, request)
+            request.addfinalizer(store.close)
+            return store
+
+        return make
+
+    def open(self, url, prefix, request):
+        return RedisSessionStore(url, prefix=prefix, ttl=self.ttl)
+
+    @pytest.fixture
+    def store(self, make):
+        return make()
+
+    @pytest.fixture
+    def reopen(self, make):
+        return make
+
+
+class TestRedisSessionStoreOnValkey(OnAServer):
+    server = "valkey_server"
+
+
+class TestRedisSessionStoreOnRedis(OnAServer):
+    server = "redis_server"
+
+
+class TestRedisSessionStoreWithATimeToLive(OnAServer):
+    server = "valkey_server"
+    ttl = 3600
+
+
+class TestRedisMappingOfAValkeyClient(OnAServer):
+    server = "redis_server"
+
+    def open(self, url, prefix, request):
+        client = valkey.Valkey.from_url(url, decode_responses=True)
+        request.addfinalizer(client.close)
+        return KVSessionStore(RedisMapping(client, prefix=prefix))
+
+
+class TestRedisMappingOfAClientOfProtocol3(OnAServer):
+    server = "valkey_server"
+
+    def open(self, url, prefix, request):
+        client = redis.Redis.from_url(url, protocol=3)
+        request.addfinalizer(client.close)
+        return KVSessionStore(RedisMapping(client, prefix=prefix))
+
+
+# Mappings of others ---------------------------------------------------------------------------------------------------
+
+
+class TestShelf(StoreContract):
+    """The dumb dbm is the one that every Python has, and that any thread may use."""
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
+            yield shelf
+
+    @pytest.fixture
+    def raw(self, store):
+        return Decoded(store.dict, str.encode)
+
+
+class TestZictFile(StoreContract):
+    longest_id = 60  # a file's name has at most 255 bytes
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return zict.File(tmp_path / "chat")
+
+    @pytest.fixture
+    def raw(self, store):
+        return Decoded(store)
+
+
+class TestZictFunc(StoreContract):
+    longest_id = 60
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return zict.Func(str.encode, lambda data: bytes(data).decode(), zict.File(tmp_path / "chat"))
+
+
+class TestZictBuffer(StoreContract):
+    """A fast mapping before a slow one, as zict stacks them: what leaves the fast one is in the slow one."""
+
+    @pytest.fixture
+    def store(self):
+        return zict.Buffer({}, {}, n=10)
