@@ -1,4 +1,4 @@
-"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.backends.sqlite`.
+"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.backends.connections`.
 
 diskcache itself unpickles what it reads (CVE-2025-69872), waits for ever in ``index[key] = value``, and moves values of
 32 KiB and more to files that a killed process loses. Rows written here are text inside the table, in diskcache's own
@@ -12,8 +12,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from pyai_sessions.backends.connections import Connections, storage_error
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.backends.sqlite import Connections, SQLiteBackend, Table, storage_error
+from pyai_sessions.backends.tables import Table, TableBackend
 from pyai_sessions.errors import (
     InvalidDocumentError,
     StorageReadOnlyError,
@@ -97,7 +98,7 @@ def backend_of(mapping: Any, timeout: float) -> Backend:
     synchronous = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}.get(int(cache.sqlite_synchronous), "FULL")
     directory = os.path.abspath(cache.directory)
     connections = Connections(os.path.join(directory, "cache.db"), timeout=timeout, synchronous=synchronous)
-    return SQLiteBackend(connections, CacheTable(directory), owned=True, alive=lambda: True)
+    return TableBackend(connections, CacheTable(directory), owned=True, alive=lambda: True)
 
 
 def open_index(directory: str | os.PathLike[str]) -> Any:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from pyai_sessions.backends import scripts
 from pyai_sessions.backends.protocol import Backend, Position
 from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id
 from pyai_sessions.errors import (
@@ -83,7 +84,7 @@ class RedisMapping(MutableMapping[str, str]):
         if not isinstance(value, str):
             raise InvalidValueError("value", f"is a {type(value).__name__}; this mapping holds text")
         name, field = self._place(key)
-        self.run(_PUT, [name], [field, value.encode(), str(self.ttl or 0)])
+        self.run(scripts.PUT, [name], [field, value.encode(), str(self.ttl or 0)])
 
     def __delitem__(self, key: str) -> None:
         if not self.command("HDEL", *self._place(key)):
@@ -186,136 +187,6 @@ def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: P
     return StorageError(where, f"{type(err).__name__}: {text.partition(' ')[0]}")
 
 
-# What the scripts share: clearing away the index entries of expired sessions, atomically with the check that they are
-# gone. Keys: [1] the prefix (its literal value; used to build the keys of the indexes).
-_EXPIRE = """
-local function unindex(prefix, id, status, user)
-  redis.call('ZREM', prefix .. '/' .. status, id)
-  if user ~= '' then redis.call('ZREM', prefix .. '/user/' .. user .. '/' .. status, id) end
-  redis.call('ZREM', prefix .. '/expiry', id .. '/' .. status .. '/' .. user)
-end
-local function purge(prefix, most)
-  local clock = redis.call('TIME')
-  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  local due = redis.call('ZRANGEBYSCORE', prefix .. '/expiry', '-inf', now, 'LIMIT', 0, most)
-  for _, member in ipairs(due) do
-    local id, status, user = string.match(member, '^([^/]*)/([^/]*)/(.*)$')
-    local left = redis.call('PTTL', prefix .. id)
-    if left > 0 then
-      redis.call('ZADD', prefix .. '/expiry', now + left, member)
-    elseif redis.call('HEXISTS', prefix .. id, 'session') == 1 then
-      redis.call('ZREM', prefix .. '/expiry', member)
-    else
-      unindex(prefix, id, status, user)
-    end
-  end
-  return #due
-end
-local function begins(text, start)
-  return text and string.sub(text, 1, #start) == start
-end
-"""
-
-_PUT = """
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
-"""
-
-# KEYS: prefix, hash. ARGV: id, expected, stamp, head, ttl, activity, status, user, old status, old user,
-# number of pages, (field, page)…, garbage field…
-_COMMIT = (
-    _EXPIRE
-    + """
-local prefix, hash = KEYS[1], KEYS[2]
-local id, expected, stamp, head, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local activity, status, user, old_status, old_user = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local stored = redis.call('HGET', hash, 'session')
-if begins(stored, stamp) then return 1 end
-if expected == '' then
-  if stored then return 0 end
-elseif not begins(stored, expected) then
-  return 0
-end
-redis.call('ZADD', prefix .. '/' .. status, activity, id)
-if user ~= '' then redis.call('ZADD', prefix .. '/user/' .. user .. '/' .. status, activity, id) end
-if old_status ~= '' and (old_status ~= status or old_user ~= user) then
-  if old_status ~= status then redis.call('ZREM', prefix .. '/' .. old_status, id) end
-  if old_user ~= '' then redis.call('ZREM', prefix .. '/user/' .. old_user .. '/' .. old_status, id) end
-  redis.call('ZREM', prefix .. '/expiry', id .. '/' .. old_status .. '/' .. old_user)
-end
-local last = 11 + 2 * ARGV[11]
-for n = 12, last, 2 do redis.call('HSET', hash, ARGV[n], ARGV[n + 1]) end
-redis.call('HSET', hash, 'session', head)
-for n = last + 1, #ARGV do redis.call('HDEL', hash, ARGV[n]) end
-if ttl > 0 then
-  redis.call('EXPIRE', hash, ttl)
-  local now = redis.call('TIME')
-  local member = id .. '/' .. status .. '/' .. user
-  redis.call('ZADD', prefix .. '/expiry', (now[1] + ttl) * 1000 + math.floor(now[2] / 1000), member)
-end
-purge(prefix, 10)
-return 1
-"""
-)
-
-# KEYS: prefix, hash. ARGV: id, expected, status, user
-_REMOVE = (
-    _EXPIRE
-    + """
-local stored = redis.call('HGET', KEYS[2], 'session')
-if not begins(stored, ARGV[2]) then return 0 end
-for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if field == 'session' or string.sub(field, 1, 9) == 'messages/' then redis.call('HDEL', KEYS[2], field) end
-end
-if ARGV[3] ~= '' then unindex(KEYS[1], ARGV[1], ARGV[3], ARGV[4]) end
-return 1
-"""
-)
-
-# KEYS: prefix, index. ARGV: newest first (1 or 0), from, limit, offset
-_SCAN = (
-    _EXPIRE
-    + """
-purge(KEYS[1], 100)
-if ARGV[1] == '1' then
-  return redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[2], '-inf', 'WITHSCORES', 'LIMIT', ARGV[4], ARGV[3])
-end
-return redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', ARGV[4], ARGV[3])
-"""
-)
-
-_PURGE_ALL = _EXPIRE + "return purge(KEYS[1], tonumber(ARGV[1]))"
-
-# KEYS: prefix, hash. ARGV: id, expected, number of stale entries, (status, user, activity)…, status, user, activity
-_INDEX = (
-    _EXPIRE
-    + """
-local id, expected = ARGV[1], ARGV[2]
-local stored = redis.call('HGET', KEYS[2], 'session')
-if expected == '' then
-  if stored then return 0 end
-elseif not begins(stored, expected) then
-  return 0
-end
-local last = 3 + 3 * ARGV[3]
-for n = 4, last, 3 do
-  local keys = {KEYS[1] .. '/' .. ARGV[n]}
-  if ARGV[n + 1] ~= '' then keys[2] = KEYS[1] .. '/user/' .. ARGV[n + 1] .. '/' .. ARGV[n] end
-  for _, key in ipairs(keys) do
-    if redis.call('ZSCORE', key, id) == ARGV[n + 2] then redis.call('ZREM', key, id) end
-  end
-end
-if ARGV[last + 1] then
-  redis.call('ZADD', KEYS[1] .. '/' .. ARGV[last + 1], ARGV[last + 3], id)
-  if ARGV[last + 2] ~= '' then
-    redis.call('ZADD', KEYS[1] .. '/user/' .. ARGV[last + 2] .. '/' .. ARGV[last + 1], ARGV[last + 3], id)
-  end
-end
-return 1
-"""
-)
-
-
 class RedisBackend(Backend):
     """Sessions in a `RedisMapping`."""
 
@@ -334,7 +205,7 @@ class RedisBackend(Backend):
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
         if not session_ids:
             return []
-        found: list[object | None] = self._open.run(_READ_MANY, [self._hash(each) for each in session_ids], [])
+        found: list[object | None] = self._open.run(scripts.READ_MANY, [self._hash(each) for each in session_ids], [])
         return [each or None for each in found]
 
     def read_pages(self, session_id: str, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
@@ -364,11 +235,11 @@ class RedisBackend(Backend):
         for key, page in draft.pages.items():
             arguments += [_field(key), page.encode()]
         arguments += map(_field, draft.garbage)
-        return bool(self._open.run(_COMMIT, [self._prefix, self._hash(draft.session_id)], arguments))
+        return bool(self._open.run(scripts.COMMIT, [self._prefix, self._hash(draft.session_id)], arguments))
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         arguments = [encode_id(session_id), expected or "", *(_index_of(previous) if previous else ("", ""))]
-        return bool(self._open.run(_REMOVE, [self._prefix, self._hash(session_id)], arguments))
+        return bool(self._open.run(scripts.REMOVE, [self._prefix, self._hash(session_id)], arguments))
 
     def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: D102
         if keys:
@@ -376,7 +247,7 @@ class RedisBackend(Backend):
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
         fields = [each for key in keys for each in (_field(key), _field(aside_key(key, token)))]
-        self._open.run(_SET_ASIDE, [self._hash(session_id)], fields)
+        self._open.run(scripts.SET_ASIDE, [self._hash(session_id)], fields)
 
     # Indexes -----------------------------------------------------------------------------------------------------
 
@@ -389,7 +260,7 @@ class RedisBackend(Backend):
         offset = 0
         while len(found) < limit:
             # A few more than asked for: those of the same activity that come no later than *after* are passed over.
-            flat = self._open.run(_SCAN, keys, [order, start, str(limit + 8), str(offset)])
+            flat = self._open.run(scripts.SCAN, keys, [order, start, str(limit + 8), str(offset)])
             offset += len(flat) // 2
             for name, score in zip(flat[::2], flat[1::2], strict=True):
                 session_id = decode_id(bytes(name).decode())
@@ -439,12 +310,12 @@ class RedisBackend(Backend):
             arguments += [*_index_of(each), str(each.activity)]
         if entry:
             arguments += [*_index_of(entry), str(entry.activity)]
-        return bool(self._open.run(_INDEX, [self._prefix, self._hash(session_id)], arguments))
+        return bool(self._open.run(scripts.INDEX, [self._prefix, self._hash(session_id)], arguments))
 
     def purge_expired(self) -> int:  # noqa: D102
         total = 0
         while True:
-            purged = int(self._open.run(_PURGE_ALL, [self._prefix], [str(_PURGE)]))
+            purged = int(self._open.run(scripts.PURGE_ALL, [self._prefix], [str(_PURGE)]))
             total += purged
             if purged < _PURGE:
                 return total
@@ -470,29 +341,9 @@ class RedisBackend(Backend):
         return self._prefix + f"{user}/{status.value}".encode()
 
 
-# One reply for many heads; a missing one is an empty text, since a nil would end the list.
-_READ_MANY = """
-local found = {}
-for n, key in ipairs(KEYS) do found[n] = redis.call('HGET', key, 'session') or '' end
-return found
-"""
-
-
 def _literal(text: bytes) -> bytes:
     """Return a pattern for SCAN that matches *text* alone."""
     return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in text)
-
-
-# KEYS: hash. ARGV: field, new field, …
-_SET_ASIDE = """
-for n = 1, #ARGV, 2 do
-  local value = redis.call('HGET', KEYS[1], ARGV[n])
-  if value then
-    redis.call('HSET', KEYS[1], ARGV[n + 1], value)
-    redis.call('HDEL', KEYS[1], ARGV[n])
-  end
-end
-"""
 
 
 def _index_of(entry: Entry) -> tuple[str, str]:

@@ -1,0 +1,197 @@
+"""Connections to an SQLite file: synchronous, one thread at a time each, their errors told apart."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+from pyai_sessions.errors import (
+    StorageClosedError,
+    StorageCorruptError,
+    StorageError,
+    StorageFullError,
+    StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+)
+
+
+class Connections:
+    """Connections to one SQLite file: as many as threads use at the same time, each used by one at a time.
+
+    After a fork the child opens its own; the parent's are left alone, since closing them would drop the parent's locks.
+
+    Args:
+        path: The file, or ``":memory:"``: then all threads take turns on one connection.
+        timeout: Seconds to wait for other writers.
+        synchronous: SQLite's pragma: whether a commit survives a power cut (FULL) or a killed process (NORMAL).
+        wal: Whether to put the file into WAL mode. That stays in the file.
+        read_only: Whether to open the file for reading alone.
+
+    """
+
+    connections: Connections
+
+    def __init__(
+        self, path: str, *, timeout: float, synchronous: str, wal: bool = False, read_only: bool = False
+    ) -> None:
+        self.path = path
+        self.timeout = timeout
+        self.synchronous = synchronous
+        self.read_only = read_only
+        self._wal = wal
+        self._memory = path == ":memory:"
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._writer = threading.Lock()  # first come, first served; SQLite's own wait polls
+        self._only = threading.Lock()  # for the one connection of a database in memory
+        self._mine = threading.local()  # the connection of this thread's open transaction
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection, None, None]:
+        """Lend a connection. Inside `writing` it is the transaction's own."""
+        mine = getattr(self._mine, "connection", None)
+        if mine is not None and self._pid == os.getpid():
+            yield mine
+            return
+        connection = self._take()
+        try:
+            yield connection
+        except sqlite3.Error as err:
+            raise storage_error(self.path, err) from err
+        finally:
+            self._give(connection)
+
+    @contextmanager
+    def writing(self) -> Generator[sqlite3.Connection, None, None]:
+        """Lend a connection inside a transaction that other writers wait for; commit it, or undo it on an error."""
+        mine = getattr(self._mine, "connection", None)
+        if mine is not None and self._pid == os.getpid():
+            yield mine
+            return
+        connection = self._take()
+        writer, begun = self._writer, False
+        if not writer.acquire(timeout=self.timeout):
+            self._give(connection)
+            raise StorageLockedError(self.path, f"other threads wrote for {self.timeout} s")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            begun = True
+            self._mine.connection = connection
+            try:
+                yield connection
+            finally:
+                self._mine.connection = None
+            connection.execute("COMMIT")
+            begun = False
+        except sqlite3.Error as err:
+            raise storage_error(self.path, err) from err
+        finally:
+            if begun and connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            writer.release()
+            self._give(connection)
+
+    def close(self) -> None:
+        """Close the idle connections; one in use is closed by its user's return."""
+        self._closed = True
+        if self._pid == os.getpid():
+            self._drain()
+
+    def _drain(self) -> None:
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
+
+    def _take(self) -> sqlite3.Connection:
+        if self._pid != os.getpid():
+            self._forked = self._idle  # kept, so that they are not closed
+            self._start()
+        if self._closed:
+            raise StorageClosedError(self.path, "the store was closed")
+        if self._memory and not self._only.acquire(timeout=self.timeout):
+            raise StorageLockedError(self.path, f"other threads used it for {self.timeout} s")
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        try:
+            return self._open()
+        except BaseException:
+            if self._memory:
+                self._only.release()
+            raise
+
+    def _give(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:  # its rollback failed
+            connection.close()
+        else:
+            self._idle.append(connection)
+        if self._memory:
+            self._only.release()
+        if self._closed:
+            self._drain()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            name = f"file:{_uri(self.path)}?mode=ro" if self.read_only else self.path
+            connection = sqlite3.connect(
+                name, timeout=self.timeout, isolation_level=None, check_same_thread=False, uri=self.read_only
+            )
+        except sqlite3.Error as err:
+            raise storage_error(self.path, err) from err
+        try:
+            if self._wal:
+                self._enter_wal(connection)
+            connection.execute(f"PRAGMA synchronous={self.synchronous}")
+        except sqlite3.Error as err:
+            connection.close()
+            raise storage_error(self.path, err) from err
+        return connection
+
+    def _enter_wal(self, connection: sqlite3.Connection) -> None:
+        # SQLite does not wait for the lock that this needs: two processes that open a new file at once would fail.
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as err:  # noqa: PERF203 (it waits)
+                if "locked" not in str(err) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+            else:
+                return
+
+
+def _uri(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def storage_error(path: str, err: sqlite3.Error) -> StorageError:
+    """Return the StorageError that says what an SQLite error means (codes: sqlite.org/rescode.html)."""
+    problem = str(err)
+    kinds: list[tuple[type[StorageError], tuple[str, ...]]] = [
+        (StorageLockedError, ("database is locked", "database table is locked", "database schema is locked")),
+        (StorageFullError, ("database or disk is full",)),
+        (StorageReadOnlyError, ("attempt to write a readonly database", "access permission denied")),
+        (
+            StorageCorruptError,
+            ("database disk image is malformed", "file is not a database", "malformed database schema"),
+        ),
+        (StorageUnreachableError, ("unable to open database file", "disk I/O error")),
+        (StorageClosedError, ("Cannot operate on a closed database",)),
+    ]
+    for kind, texts in kinds:
+        if problem.startswith(texts):
+            return kind(path, problem)
+    return StorageError(path, f"{type(err).__name__}: {problem}")

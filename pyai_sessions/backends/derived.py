@@ -1,0 +1,92 @@
+"""The two indexes in memory, for mappings that have none: derived from the documents, kept up by commits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+
+from pyai_sessions.backends.protocol import Position
+from pyai_sessions.documents import Entry
+from pyai_sessions.models import SessionStatus
+
+
+class Order:
+    """Positions in order. Adding to the end, which is the usual case, and removing are O(1) amortised."""
+
+    def __init__(self) -> None:
+        self._positions: list[Position] = []
+        self._current: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def add(self, session_id: str, activity: int) -> None:
+        """Put a session at *activity*, wherever it was."""
+        if self._current.get(session_id) == activity:
+            return
+        self._current[session_id] = activity
+        position = (activity, session_id)
+        if not self._positions or self._positions[-1] < position:
+            self._positions.append(position)
+        else:
+            insort(self._positions, position)
+        # A session's earlier position stays behind, is passed over by `after`, and goes when half of them are such.
+        if len(self._positions) > 2 * len(self._current) + 16:
+            self._positions = sorted((activity, session_id) for session_id, activity in self._current.items())
+
+    def discard(self, session_id: str) -> None:
+        """Take a session out, if it is in."""
+        self._current.pop(session_id, None)
+
+    def after(self, position: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
+        """Return the next *limit* positions after *position*."""
+        positions = self._positions
+        found: list[Position] = []
+        if newest_first:
+            steps = range((len(positions) if position is None else bisect_left(positions, position)) - 1, -1, -1)
+        else:
+            steps = range(0 if position is None else bisect_right(positions, position), len(positions))
+        for n in steps:
+            if len(found) == limit:
+                break
+            activity, session_id = positions[n]
+            if self._current.get(session_id) == activity and (not found or found[-1] != positions[n]):
+                found.append(positions[n])
+        return found
+
+
+class DerivedIndex:
+    """The two indexes of a mapping, in memory."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._orders: dict[tuple[SessionStatus, str | None], Order] = {}
+
+    def put(self, entry: Entry) -> None:
+        """Index a session, wherever it was indexed."""
+        old = self._entries.get(entry.session_id)
+        if old and (old.status, old.user_id) != (entry.status, entry.user_id):
+            self.discard(entry.session_id)
+        self._entries[entry.session_id] = entry
+        for user_id in {None, entry.user_id}:
+            self._orders.setdefault((entry.status, user_id), Order()).add(entry.session_id, entry.activity)
+
+    def discard(self, session_id: str) -> None:
+        """Take a session out, if it is in."""
+        old = self._entries.pop(session_id, None)
+        for user_id in {None, old.user_id} if old else ():
+            order = self._orders[old.status, user_id]  # type: ignore[union-attr]
+            order.discard(session_id)
+            if not len(order):
+                del self._orders[old.status, user_id]  # type: ignore[union-attr]
+
+    def order(self, status: SessionStatus, user_id: str | None) -> Order:
+        """Return the order of one index."""
+        return self._orders.get((status, user_id), Order())
+
+    def entry(self, session_id: str) -> Entry | None:
+        """Return what is indexed of a session."""
+        return self._entries.get(session_id)
+
+    def entries(self) -> list[Entry]:
+        """Return all that is indexed."""
+        return list(self._entries.values())

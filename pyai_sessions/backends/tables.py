@@ -1,0 +1,280 @@
+"""Sessions in a table of an SQLite file, whatever its columns, with an index table beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pyai_sessions.backends.connections import Connections
+from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.documents import (
+    Draft,
+    Entry,
+    aside_key,
+    decode_id,
+    encode_id,
+    head_key,
+    page_prefix,
+    read_head,
+    session_of_key,
+)
+from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageReadOnlyError
+from pyai_sessions.models import SessionStatus
+
+_BATCH = 500
+"""Values in one statement; SQLite allows 999 parameters at the least."""
+
+
+class Table:
+    """The SQL by which a key and its text lie in a table: SqliteDict's columns are ``key`` and ``value``.
+
+    `select` yields the value and, where a value can lie outside the table, what `Table.value` needs to fetch it.
+    """
+
+    def __init__(self, name: str) -> None:
+        quoted = '"' + name.replace('"', '""') + '"'
+        self.index = '"' + f"{name}/index".replace('"', '""') + '"'
+        self.exists = f"SELECT 1 FROM {quoted} WHERE key >= 'session/' AND key < 'session0' LIMIT 1"
+        self.keys = f"SELECT key FROM {quoted} WHERE key > ? ORDER BY key LIMIT {_BATCH}"
+        self.select = f"SELECT value FROM {quoted} WHERE key = ?"
+        self.select_many = f"SELECT key, value FROM {quoted} WHERE key IN "
+        self.prefix = f"SELECT substr(CAST(value AS TEXT), 1, ?) FROM {quoted} WHERE key = ?"
+        self.insert = f"INSERT OR IGNORE INTO {quoted} (key, value) VALUES (?, ?)"
+        self.update = f"UPDATE {quoted} SET value = ?1 WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
+        self.put = f"REPLACE INTO {quoted} (key, value) VALUES (?, ?)"
+        self.rename = f"UPDATE {quoted} SET key = ? WHERE key = ?"
+        self.delete = f"DELETE FROM {quoted} WHERE key = ?"
+        self.delete_head = f"DELETE FROM {quoted} WHERE key = ?1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
+        self.delete_range = f"DELETE FROM {quoted} WHERE key >= ? AND key < ?"
+
+    def value(self, row: Sequence[Any]) -> object:
+        """Return the text of a selected row."""
+        value: object = row[0]
+        return value
+
+    def new(self, key: str, text: str) -> tuple[object, ...]:
+        """Return the parameters of `insert` and `put`."""
+        return key, text
+
+
+class TableBackend(Backend):
+    """Sessions in a table of an SQLite file, with an index table beside it.
+
+    *alive* tells whether the caller's own mapping is still open.
+    """
+
+    def __init__(self, connections: Connections, table: Table, *, owned: bool, alive: Callable[[], bool]) -> None:
+        self._connections = connections
+        self._table = table
+        self._owned = owned
+        self._alive = alive
+        self._ready = False
+        self._closed = False
+        index = table.index
+        self._put_index = f"REPLACE INTO {index} (id, user, status, activity) VALUES (?, ?, ?, ?)"
+        self._drop_index = f"DELETE FROM {index} WHERE id = ?"
+        self._drop_exact = f"DELETE FROM {index} WHERE id = ? AND user IS ? AND status = ? AND activity = ?"
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, session_id: str) -> object | None:  # noqa: D102 (the protocol documents it)
+        self._check_open()
+        with self._connections.reading() as connection:
+            row = connection.execute(self._table.select, (head_key(session_id),)).fetchone()
+            return None if row is None else self._table.value(row)
+
+    def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
+        return self._read_keys([head_key(each) for each in session_ids])
+
+    def read_pages(self, session_id: str, keys: Sequence[str]) -> list[object | None]:  # noqa: ARG002, D102
+        return self._read_keys(keys)
+
+    def _read_keys(self, keys: Sequence[str]) -> list[object | None]:
+        self._check_open()
+        found: dict[str, object] = {}
+        with self._connections.reading() as connection:
+            for start in range(0, len(keys), _BATCH):
+                batch = keys[start : start + _BATCH]
+                marks = ",".join("?" * len(batch))
+                for key, *row in connection.execute(f"{self._table.select_many}({marks})", batch):
+                    found[key] = self._table.value(row)
+        return [found.get(key) for key in keys]
+
+    def all_keys(self) -> Iterator[object]:  # noqa: D102
+        self._check_open()
+        last = ""
+        while True:  # in batches, so that no read transaction stays open between them
+            with self._connections.reading() as connection:
+                batch = [row[0] for row in connection.execute(self._table.keys, (last,)) if isinstance(row[0], str)]
+            if not batch:
+                return
+            yield from batch
+            last = batch[-1]
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    def commit(self, draft: Draft, expected: str | None, previous: Entry | None) -> bool:  # noqa: ARG002, D102
+        key, table = head_key(draft.session_id), self._table
+        with self._writing() as connection:
+            if expected is None:
+                changed = connection.execute(table.insert, table.new(key, draft.head)).rowcount
+            else:
+                changed = connection.execute(table.update, (draft.head, key, expected, len(expected))).rowcount
+            if not changed:
+                row = connection.execute(table.prefix, (len(draft.stamp), key)).fetchone()
+                return row is not None and bool(row[0] == draft.stamp)
+            if draft.pages:
+                connection.executemany(table.put, [table.new(*page) for page in draft.pages.items()])
+            if draft.garbage:
+                connection.executemany(table.delete, [(each,) for each in draft.garbage])
+            connection.execute(self._put_index, _index_row(draft.entry))
+        return True
+
+    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
+        prefix = page_prefix(session_id)
+        with self._writing() as connection:
+            key = head_key(session_id)
+            if expected is None:
+                connection.execute(self._table.delete, (key,))
+            elif not connection.execute(self._table.delete_head, (key, expected, len(expected))).rowcount:
+                return False
+            connection.execute(self._table.delete_range, (prefix, prefix[:-1] + "0"))  # "0" follows "/"
+            connection.execute(self._drop_index, (encode_id(session_id),))
+        return True
+
+    def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: ARG002, D102
+        with self._writing() as connection:
+            connection.executemany(self._table.delete, [(each,) for each in keys])
+
+    def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
+        with self._writing() as connection:
+            connection.executemany(self._table.rename, [(aside_key(key, token), key) for key in keys])
+
+    @contextmanager
+    def exclusive(self, session_id: str) -> Generator[None, None, None]:  # noqa: ARG002, D102
+        with self._writing():
+            yield
+
+    # Indexes -----------------------------------------------------------------------------------------------------
+
+    def scan(  # noqa: D102
+        self, status: SessionStatus, user_id: str | None, after: Position | None, limit: int, *, newest_first: bool
+    ) -> list[Position]:
+        where, parameters = self._one_index(status, user_id)
+        if after is not None:
+            where += f" AND (activity, id) {'<' if newest_first else '>'} (?, ?)"
+            parameters += (after[0], encode_id(after[1]))
+        order = "DESC" if newest_first else "ASC"
+        query = (
+            f"SELECT activity, id FROM {self._table.index} WHERE {where} ORDER BY activity {order}, id {order} LIMIT ?"
+        )
+        with self._indexed() as connection:
+            rows = connection.execute(query, (*parameters, limit)).fetchall()
+        return [(activity, session_id) for activity, name in rows if (session_id := decode_id(name)) is not None]
+
+    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
+        where, parameters = self._one_index(status, user_id)
+        with self._indexed() as connection:
+            return int(
+                connection.execute(f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}", parameters).fetchone()[0]
+            )
+
+    @staticmethod
+    def _one_index(status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
+        if user_id is None:
+            return "status = ?", (status.value,)
+        return "user = ? AND status = ?", (encode_id(user_id), status.value)
+
+    def entries(self) -> Iterator[Entry]:  # noqa: D102
+        last = ""
+        query = f"SELECT id, user, status, activity FROM {self._table.index} WHERE id > ? ORDER BY id LIMIT {_BATCH}"
+        while True:
+            with self._indexed() as connection:
+                rows = connection.execute(query, (last,)).fetchall()
+            if not rows:
+                return
+            for name, user, status, activity in rows:
+                session_id = decode_id(name)
+                if session_id is not None:
+                    yield Entry(session_id, None if user is None else decode_id(user), SessionStatus(status), activity)
+            last = rows[-1][0]
+
+    def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
+        with self._writing() as connection:
+            row = connection.execute(self._table.prefix, (len(expected or "-"), head_key(session_id))).fetchone()
+            if (None if row is None else row[0]) != expected:
+                return False
+            for each in stale:
+                connection.execute(self._drop_exact, _index_row(each))
+            if entry:
+                connection.execute(self._put_index, _index_row(entry))
+            return True
+
+    def close(self) -> None:  # noqa: D102
+        self._closed = True
+        if self._owned:
+            self._connections.close()
+
+    # Below: the index table --------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed or not self._alive():
+            raise StorageClosedError(self._connections.path, "the store or its mapping was closed")
+
+    @contextmanager
+    def _writing(self) -> Generator[sqlite3.Connection, None, None]:
+        self._check_open()
+        if self._connections.read_only:
+            raise StorageReadOnlyError(self._connections.path, "it was opened for reading alone")
+        with self._connections.writing() as connection:
+            if not self._ready:
+                self._make_index(connection)
+            yield connection
+        self._ready = True
+
+    @contextmanager
+    def _indexed(self) -> Generator[sqlite3.Connection, None, None]:
+        self._check_open()
+        if not self._ready and not self._connections.read_only:
+            with self._writing():
+                pass
+        with self._connections.reading() as connection:
+            yield connection
+
+    def _make_index(self, connection: sqlite3.Connection) -> None:
+        index = self._table.index
+        found = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (_unquoted(index),)
+        ).fetchone()
+        if found:
+            return
+        connection.execute(
+            f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER) WITHOUT ROWID"
+        )
+        for columns in ("status, activity, id", "user, status, activity, id"):
+            name = f"{_unquoted(index)}/{columns.split(',')[0]}".replace('"', '""')
+            connection.execute(f'CREATE INDEX "{name}" ON {index} ({columns})')
+        if connection.execute(self._table.exists).fetchone():  # written before there was an index: by another tool
+            last = ""
+            while batch := [row[0] for row in connection.execute(self._table.keys, (last,)) if isinstance(row[0], str)]:
+                for key in batch:
+                    session_id = session_of_key(key)
+                    if session_id is None or key != head_key(session_id):
+                        continue
+                    row = connection.execute(self._table.select, (key,)).fetchone()
+                    with suppress(InvalidDocumentError):
+                        connection.execute(
+                            self._put_index, _index_row(read_head(self._table.value(row), session_id).entry)
+                        )
+                last = batch[-1]
+
+
+def _index_row(entry: Entry) -> tuple[str, str | None, str, int]:
+    user = None if entry.user_id is None else encode_id(entry.user_id)
+    return encode_id(entry.session_id), user, entry.status.value, entry.activity
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"')
