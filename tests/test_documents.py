@@ -779,9 +779,7 @@ def test_a_missing_page_is_an_invalid_document():
 
 def pin_tokens(monkeypatch):
     revisions = itertools.count(1)
-    monkeypatch.setattr(
-        documents, "token_urlsafe", lambda size: f"revision{next(revisions)}" if size == 12 else "sixbytes"
-    )
+    monkeypatch.setattr(documents, "new_token", lambda size: f"revision{next(revisions)}" if size == 12 else "sixbytes")
 
 
 def test_the_text_written_today_is_this(monkeypatch):

@@ -1,0 +1,209 @@
+"""The package's order: which module may import which, how large one may be, what an import costs."""
+
+import ast
+import doctest
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyai_sessions
+
+PACKAGE = Path(pyai_sessions.__file__).parent
+
+# A module imports only from those above it.
+ORDER = [
+    "errors",
+    "checks",
+    "tokens",
+    "values",
+    "codec",
+    "messages",
+    "history",
+    "models",
+    "documents",
+    "merge",
+    "backends.protocol",
+    "backends.derived",
+    "backends.mapping",
+    "backends.connections",
+    "backends.tables",
+    "backends.sqlite",
+    "backends.diskcache",
+    "backends.scripts",
+    "backends.redis",
+    "backends",
+    "indexes",
+    "reading",
+    "upkeep",
+    "store",
+    "stores",
+    "foreign",
+    "manager",
+    "",
+]
+
+MODULES = sorted(["pyai_sessions", *(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "pyai_sessions."))])
+
+
+def source_of(module):
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def short(module):
+    return module.removeprefix("pyai_sessions").removeprefix(".")
+
+
+def imports_of(module):
+    """Return the modules that a module imports, lazily or not; `from a import b` gives a.b where b is a module."""
+    package = module if source_of(module).name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(source_of(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*parts, *([node.module] if node.module else [])])
+            names = {f"{origin}.{each.name}" for each in node.names}
+            found.update(names & set(MODULES) or {origin})
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_in_one_direction(module):
+    """A module imports only from those above it, also within functions: the package can be read from the top."""
+    ours = {short(each) for each in imports_of(module) if each.split(".")[0] == "pyai_sessions"}
+
+    assert short(module) in ORDER, "a new module needs a place in the order"
+    above = ORDER[: ORDER.index(short(module))]
+    assert not ours - set(above)
+
+
+def test_the_order_names_no_module_that_is_gone():
+    """Every place is taken."""
+    assert sorted(ORDER) == sorted(map(short, MODULES))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_read_in_one_sitting(module):
+    """No file has a thousand lines."""
+    assert len(source_of(module).read_text(encoding="utf-8").splitlines()) < 1000
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_unpickled(module):
+    """No module imports what could run code that a file or a server holds."""
+    roots = {each.split(".")[0] for each in imports_of(module)}
+
+    assert not roots & {
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "marshal",
+        "shelve",
+        "dill",
+        "cloudpickle",
+        "jsonpickle",
+        "joblib",
+    }
+    names = {
+        node.id
+        for node in ast.walk(ast.parse(source_of(module).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
+    }
+    assert not names & {"eval", "exec", "__import__"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is(module):
+    """Every module has a docstring."""
+    assert importlib.import_module(module).__doc__
+
+
+def imported_by(statement):
+    """Return the names of the modules that a fresh Python has after a statement, and had not before."""
+    show = "print(json.dumps(sorted(set(sys.modules) - before)))"
+    code = f"import sys, json; before = set(sys.modules); {statement}; {show}"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout))
+
+
+HEAVY = {
+    "sqlite3", "redis", "valkey", "diskcache", "diskcache_community", "sqlitedict", "shelve", "dbm",
+    "hypothesis", "pytest", "nltk", "numpy", "zict", "cachetools",
+}  # fmt: skip
+
+
+def test_an_import_is_light():
+    """`import pyai_sessions` imports no backend's client, framework or test kit: who does not use it does not pay."""
+    assert not imported_by("import pyai_sessions") & HEAVY
+
+
+def test_an_import_needs_no_event_loop():
+    """asyncio is for those who have an async store."""
+    assert "asyncio" not in imported_by("import pyai_sessions") - imported_by("import dataclasses_json, msgspec")
+
+
+@pytest.mark.parametrize(
+    ("statement", "needed"),
+    [
+        ("import pyai_sessions; pyai_sessions.SessionManager({}).create_session('u')", set()),
+        ("import pyai_sessions; pyai_sessions.SQLiteSessionStore(':memory:').close()", {"sqlite3", "sqlitedict"}),
+        ("import pyai_sessions; pyai_sessions.RedisSessionStore().close()", {"redis"}),
+    ],
+)
+def test_a_store_imports_its_own_client_alone(statement, needed):
+    """A script on one backend does not pay for the others."""
+    imported = imported_by(statement)
+
+    assert needed <= imported
+    assert not (imported & {"sqlite3", "redis", "valkey", "diskcache", "sqlitedict"}) - needed
+
+
+@pytest.mark.parametrize("name", pyai_sessions.__all__)
+def test_a_public_name_is_documented(name):
+    """Each name that is exported exists and has a docstring of its own."""
+    value = getattr(pyai_sessions, name)
+
+    assert value.__doc__
+    assert not value.__doc__.startswith(f"{name}(")  # what a dataclass or an Enum makes up
+
+
+def test_the_public_names_are_in_order():
+    """The list can be searched by eye, and names nothing twice."""
+    assert sorted(set(pyai_sessions.__all__)) == sorted(pyai_sessions.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """The lazy names do not hide a slip of the pen."""
+    with pytest.raises(AttributeError, match="has no attribute 'SessionManger'"):
+        pyai_sessions.SessionManger  # noqa: B018
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_in_docstrings_are_right(module, tmp_path, monkeypatch):
+    """Every doctest runs and prints what it shows."""
+    monkeypatch.chdir(tmp_path)
+
+    result = doctest.testmod(
+        importlib.import_module(module), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+
+    assert result.failed == 0
+
+
+def test_there_are_examples_in_docstrings():
+    """The test above tests something."""
+    examples = [
+        len(each.examples)
+        for module in MODULES
+        for each in doctest.DocTestFinder().find(importlib.import_module(module))
+    ]
+
+    assert sum(examples) > 10
