@@ -41,7 +41,7 @@ class RedisMapping(MutableMapping[str, str]):
     """A mapping of text whose items are fields of Redis hashes: ``kind/name/rest`` is field ``kind/rest`` of ``name``.
 
     Works with redis-py and valkey-py clients, whatever their ``decode_responses``; their settings stay as they are, and
-    a client is closed by whoever opened it. The scripts need Redis 6.2 or Valkey.
+    a client is closed by whoever opened it. Tested on Redis 7.0 and Valkey 9.
 
     Args:
         client: A connected, synchronous client.
