@@ -25,7 +25,7 @@ import msgspec
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.history import History, Origin, Run
-from pyai_sessions.messages import Message
+from pyai_sessions.messages import READ_TYPE, Message, messages_of
 from pyai_sessions.models import (
     Checkpoint,
     Session,
@@ -279,7 +279,7 @@ class _MessageShape(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _SHAPES = msgspec.json.Decoder(list[_MessageShape])
-_MESSAGES = msgspec.json.Decoder(list[Message])
+_MESSAGES = msgspec.json.Decoder(READ_TYPE)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -301,7 +301,7 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
     try:
         try:
             _SHAPES.decode(text)
-            return _MESSAGES.decode(text)
+            return messages_of(_MESSAGES.decode(text))
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             return _read_messages_slowly(text)
     except (ValueError, TypeError, AttributeError, KeyError) as err:

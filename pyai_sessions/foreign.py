@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Iterable
@@ -32,9 +31,11 @@ class _Loop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Any = None
 
     def run(self, awaitable: Awaitable[T]) -> T:
+        import asyncio  # a fifth of this package's import, for those who have an async store
+
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()

@@ -5,7 +5,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, cast
 
 from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document
@@ -72,6 +72,44 @@ class Message(Document):
     def __repr__(self) -> str:
         """Without the content: a repr ends up in logs."""
         return f"<Message {self.message_id!r} role={self.role!r} content: {type(self.content).__name__}>"
+
+
+@dataclass
+class _Read(Document):
+    """A message that msgspec reads: the same fields, checked by their types, without the checks of a constructor."""
+
+    role: str
+    timestamp: datetime
+    message_id: str
+    content: Any = ""
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+READ_TYPE = list[_Read]
+"""What `messages_of` takes: pass it to msgspec as the type of a page."""
+
+
+def messages_of(read: list[_Read]) -> list[Message]:
+    """Turn what was read from a store into messages, in place: a fifth of the cost of constructing each."""
+    for each in read:
+        # The constructor's checks are done where they can fail: types by msgspec, surrogates cannot be in UTF-8.
+        if (
+            type(each.content) is not str
+            or each.metadata
+            or each.tool_calls is not None
+            or (each.timestamp.tzinfo is not timezone.utc)
+        ):
+            each.content = frozen(each.content, "content")
+            each.metadata = frozen_object(each.metadata, "metadata")
+            each.tool_calls = None if each.tool_calls is None else frozen(each.tool_calls, "tool_calls")
+            each.timestamp = check_time(each.timestamp, "timestamp")
+        if not 0 < len(each.message_id) <= MAX_ID_BYTES:
+            check_id(each.message_id, "message_id")
+        each.__class__ = Message  # type: ignore[assignment]
+    return cast("list[Message]", read)
 
 
 def _frozen_list(value: object, name: str) -> Any:
