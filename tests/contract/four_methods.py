@@ -1,0 +1,201 @@
+"""The contract of a store of one's own, of four methods: what SessionManager makes of them, and what it cannot."""
+
+import pytest
+
+from pyai_sessions import (
+    InvalidValueError,
+    Message,
+    Session,
+    SessionArchivedError,
+    SessionExistsError,
+    SessionManager,
+    SessionNotFoundError,
+    SessionStatus,
+    UnsupportedOperationError,
+)
+from tests.clock import StoppedClock
+from tests.contract.store import HOSTILE_IDS, RICH, all_pages, contents, fill, ids
+
+
+class FourMethodsContract:
+    """Subclass it and give it a fixture `store`: an empty one that has `save`, `get`, `delete` and `list_for_user`."""
+
+    @pytest.fixture
+    def store(self):
+        msg = "a subclass of FourMethodsContract has a fixture `store` that gives an empty store"
+        raise NotImplementedError(msg)
+
+    @pytest.fixture
+    def clock(self):
+        return StoppedClock()
+
+    @pytest.fixture
+    def manager(self, store, clock):
+        return SessionManager(store, clock=clock)
+
+    @pytest.fixture
+    def ten(self, manager, clock):
+        """Ten sessions of ada, s0 the oldest, a minute apart, and one of bob's."""
+        for n in range(10):
+            manager.create_session("ada", session_id=f"s{n}", metadata={"n": n})
+            clock.pass_(minutes=1)
+        manager.create_session("bob", session_id="bob's")
+        return [f"s{n}" for n in range(9, -1, -1)]
+
+    def test_a_created_session_is_stored_at_once(self, manager, clock):
+        """`create_session` needs no save."""
+        session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
+
+        stored = manager.get_session("s")
+
+        assert stored == session
+        assert stored.created_at == clock.now
+
+    def test_a_saved_session_is_read_as_it_was(self, manager):
+        """All fields, and a conversation of any length."""
+        session = manager.create_session("ada", session_id="s")
+        for fields in RICH:
+            session.add_message(**fields)
+        fill(session, 100)
+        session.set_state("nested", {"a": [1, None]})
+        manager.save(session)
+
+        assert manager.get_session("s") == session
+
+    def test_a_taken_id_is_refused(self, manager):
+        """Creating never replaces, and `get_or_create_session` gets."""
+        first = manager.create_session("ada", session_id="s")
+
+        with pytest.raises(SessionExistsError):
+            manager.create_session("bob", session_id="s")
+
+        assert manager.get_or_create_session("s", "bob") == first
+
+    def test_an_absent_session_is_none(self, manager):
+        """Reading what is not there gives None."""
+        assert manager.get_session("s") is None
+
+    def test_any_text_is_an_id(self, manager):
+        """Sessions and users are told apart, whatever their ids hold."""
+        for each in HOSTILE_IDS:
+            manager.create_session(each, session_id=each)
+
+        for each in HOSTILE_IDS:
+            assert manager.get_session(each).session_id == each
+            assert ids(manager.get_sessions_for_user(each)) == [each]
+            assert manager.delete(each)
+            assert manager.get_session(each) is None
+
+    def test_append_adds_messages_once_and_in_order(self, manager):
+        """Messages and dicts of their fields; a repeated one is not stored again."""
+        manager.create_session("ada", session_id="s")
+        message = Message("user", "one")
+        manager.append("s", message, {"role": "assistant", "content": "two"})
+        manager.append("s", message)
+
+        assert contents(manager.get_session("s")) == ["one", "two"]
+        with pytest.raises(SessionNotFoundError):
+            manager.append("other", message)
+
+    def test_deleting_says_whether_there_was_a_session(self, manager):
+        """It is gone from reads and lists."""
+        manager.create_session("ada", session_id="s")
+
+        assert [manager.delete("s"), manager.delete("s")] == [True, False]
+        assert manager.get_session("s") is None
+        assert manager.get_sessions_for_user("ada") == []
+
+    def test_an_archived_session_is_out_of_lists_and_refuses_changes(self, manager):
+        """It can be read, and restored."""
+        manager.create_session("ada", session_id="s")
+        manager.archive("s")
+
+        session = manager.get_session("s")
+        assert session.status is SessionStatus.ARCHIVED
+        assert manager.get_sessions_for_user("ada") == []
+        assert ids(manager.get_sessions_for_user("ada", include_archived=True)) == ["s"]
+        session.add_message("user", "too late")
+        with pytest.raises(SessionArchivedError):
+            manager.save(session)
+        with pytest.raises(SessionArchivedError):
+            manager.append("s", {"role": "user", "content": "too late"})
+
+        manager.restore("s")
+        manager.append("s", {"role": "user", "content": "again"})
+
+        assert contents(manager.get_session("s")) == ["again"]
+        assert ids(manager.get_sessions_for_user("ada")) == ["s"]
+
+    def test_archiving_an_absent_session_raises(self, manager):
+        """As restoring does."""
+        for act in (manager.archive, manager.restore):
+            with pytest.raises(SessionNotFoundError):
+                act("s")
+
+    def test_a_users_sessions_come_latest_activity_first(self, manager, ten):
+        """In whatever order the store gives them; limits and times cut the list."""
+        time = manager.get_session("s6").updated_at
+
+        assert ids(manager.get_sessions_for_user("ada")) == ten
+        assert ids(manager.get_sessions_for_user("ada", limit=3)) == ten[:3]
+        assert ids(manager.get_sessions_for_user("ada", before=time)) == ten[4:]
+        assert ids(manager.list_sessions("ada", limit=4)) == ten[:4]
+        assert [manager.count("ada"), manager.count("bob"), manager.count("carol")] == [10, 1, 0]
+
+    @pytest.mark.parametrize("limit", [1, 3, 10, 50])
+    def test_pages_hold_each_session_once(self, manager, ten, limit):
+        """A cursor goes on where the page before ended, either way round."""
+        assert all_pages(manager, "ada", limit=limit) == ten
+        assert all_pages(manager, "ada", limit=limit, oldest_first=True) == ten[::-1]
+
+    def test_deleting_a_user_leaves_the_others(self, manager, ten):
+        """Archived sessions go too."""
+        manager.archive("s3")
+
+        assert manager.delete_user("ada") == 10
+
+        assert manager.get_sessions_for_user("ada", include_archived=True) == []
+        assert ids(manager.get_sessions_for_user("bob")) == ["bob's"]
+
+    def test_what_json_cannot_hold_is_refused(self, manager):
+        """As by our own stores: before the store is asked to save it."""
+        session = manager.create_session("ada", session_id="s")
+        session.state["cursor"] = {1, 2}
+
+        with pytest.raises(InvalidValueError) as caught:
+            manager.save(session)
+
+        assert "cursor" in caught.value.path
+        assert manager.get_session("s").state == {}
+
+    def test_what_four_methods_cannot_do_is_refused(self, manager, ten):
+        """The error says what is missing; nothing is pretended."""
+        session = manager.get_session("s1")
+
+        for act in (
+            manager.list_sessions,
+            manager.count,
+            manager.clear_all,
+            manager.archive_inactive,
+            manager.reindex,
+            manager.verify,
+            lambda: manager.save(session, on_conflict="error"),
+            lambda: manager.save(session, on_conflict="overwrite"),
+        ):
+            with pytest.raises(UnsupportedOperationError) as caught:
+                act()
+            assert "four methods" in str(caught.value)
+
+        assert ids(manager.get_sessions_for_user("ada")) == ten
+
+    def test_closing_the_manager_leaves_the_store_open(self, manager, store):
+        """What the caller made, the caller closes."""
+        manager.create_session("ada", session_id="s")
+        manager.close()
+
+        assert SessionManager(store).get_session("s") is not None
+
+    def test_the_manager_gives_back_the_store(self, manager, store):
+        """`manager.store` is the object that was given."""
+        assert manager.store is store
+        assert isinstance(manager.create_session(), Session)
