@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
@@ -52,7 +51,7 @@ _loop = _Loop()
 
 def result(value: T | Awaitable[T]) -> T:
     """Return what a sync or an async method gives."""
-    return _loop.run(value) if inspect.isawaitable(value) else value
+    return _loop.run(value) if isinstance(value, Awaitable) else value
 
 
 class ForeignStore:

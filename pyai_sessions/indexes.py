@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Entry, StoredHead, head_key, read_head, session_of_key
+from pyai_sessions.documents import Entry, StoredHead, decode_id, encode_id, head_key, read_head, session_of_key
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.models import SessionStatus
 
@@ -44,10 +44,10 @@ def walk(
     merged = heapq.merge(*streams, reverse=newest_first)
     seen: set[str] = set()
     while True:
-        ids = [session_id for (_, session_id), _ in zip(merged, range(batch), strict=False)]
-        if not ids:
+        names = [name for _, (_, name) in zip(range(batch), merged, strict=False)]
+        if not names:
             return
-        wanted = [each for each in ids if each not in seen]
+        wanted = [each for each in map(decode_id, names) if each is not None and each not in seen]
         seen.update(wanted)
         for session_id, value in zip(wanted, backend.read_many(wanted), strict=True):
             if value is None:
@@ -82,17 +82,17 @@ def _positions(
 
 def cursor_of(stored: StoredHead) -> str:
     """Return the text by which a list goes on after a session."""
-    return f"{stored.entry.activity}:{stored.head.session_id}"
+    return f"{stored.entry.activity}:{encode_id(stored.head.session_id)}"
 
 
 def position_of(cursor: str | None) -> Position | None:
     """Return the position that a cursor names."""
     if cursor is None:
         return None
-    activity, colon, session_id = cursor.partition(":") if isinstance(cursor, str) else ("", "", "")
-    if not colon or not session_id or not activity.lstrip("-").isdecimal():
+    activity, _, name = cursor.partition(":") if isinstance(cursor, str) else ("", "", "")
+    if decode_id(name) is None or not activity.lstrip("-").isdecimal():
         raise InvalidValueError("cursor", "is not one that list_sessions returned as next_cursor")
-    return int(activity), session_id
+    return int(activity), name
 
 
 def head_ids(backend: Backend) -> Iterator[str]:

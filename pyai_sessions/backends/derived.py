@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 
 from pyai_sessions.backends.protocol import Position
-from pyai_sessions.documents import Entry
+from pyai_sessions.documents import Entry, encode_id
 from pyai_sessions.models import SessionStatus
 
 
@@ -19,23 +19,23 @@ class Order:
     def __len__(self) -> int:
         return len(self._current)
 
-    def add(self, session_id: str, activity: int) -> None:
-        """Put a session at *activity*, wherever it was."""
-        if self._current.get(session_id) == activity:
+    def add(self, name: str, activity: int) -> None:
+        """Put a session, by its encoded id, at *activity*, wherever it was."""
+        if self._current.get(name) == activity:
             return
-        self._current[session_id] = activity
-        position = (activity, session_id)
+        self._current[name] = activity
+        position = (activity, name)
         if not self._positions or self._positions[-1] < position:
             self._positions.append(position)
         else:
             insort(self._positions, position)
         # A session's earlier position stays behind, is passed over by `after`, and goes when half of them are such.
         if len(self._positions) > 2 * len(self._current) + 16:
-            self._positions = sorted((activity, session_id) for session_id, activity in self._current.items())
+            self._positions = sorted((activity, name) for name, activity in self._current.items())
 
-    def discard(self, session_id: str) -> None:
+    def discard(self, name: str) -> None:
         """Take a session out, if it is in."""
-        self._current.pop(session_id, None)
+        self._current.pop(name, None)
 
     def after(self, position: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
         """Return the next *limit* positions after *position*."""
@@ -48,8 +48,8 @@ class Order:
         for n in steps:
             if len(found) == limit:
                 break
-            activity, session_id = positions[n]
-            if self._current.get(session_id) == activity and (not found or found[-1] != positions[n]):
+            activity, name = positions[n]
+            if self._current.get(name) == activity and (not found or found[-1] != positions[n]):
                 found.append(positions[n])
         return found
 
@@ -68,14 +68,14 @@ class DerivedIndex:
             self.discard(entry.session_id)
         self._entries[entry.session_id] = entry
         for user_id in {None, entry.user_id}:
-            self._orders.setdefault((entry.status, user_id), Order()).add(entry.session_id, entry.activity)
+            self._orders.setdefault((entry.status, user_id), Order()).add(encode_id(entry.session_id), entry.activity)
 
     def discard(self, session_id: str) -> None:
         """Take a session out, if it is in."""
         old = self._entries.pop(session_id, None)
         for user_id in {None, old.user_id} if old else ():
             order = self._orders[old.status, user_id]  # type: ignore[union-attr]
-            order.discard(session_id)
+            order.discard(encode_id(session_id))
             if not len(order):
                 del self._orders[old.status, user_id]  # type: ignore[union-attr]
 

@@ -13,7 +13,7 @@ from pyai_sessions.documents import Draft, Entry
 from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]
-"""Where an entry stands in an index: its activity, then its session id. Positions are unique."""
+"""Where an entry stands in an index: its activity, then its id as it stands in keys. Positions are unique."""
 
 
 class Backend(ABC):

@@ -263,13 +263,9 @@ class RedisBackend(Backend):
             flat = self._open.run(scripts.SCAN, keys, [order, start, str(limit + 8), str(offset)])
             offset += len(flat) // 2
             for name, score in zip(flat[::2], flat[1::2], strict=True):
-                session_id = decode_id(bytes(name).decode())
-                if session_id is None:
-                    continue
                 position = (int(float(score)), bytes(name).decode())
-                bound = None if after is None else (after[0], encode_id(after[1]))
-                if bound is None or (position < bound if newest_first else position > bound):
-                    found.append((position[0], session_id))
+                if after is None or (position < after if newest_first else position > after):
+                    found.append(position)
             if len(flat) < 2 * (limit + 8):
                 break
         return found[:limit]

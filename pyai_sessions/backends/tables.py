@@ -165,14 +165,14 @@ class TableBackend(Backend):
         where, parameters = self._one_index(status, user_id)
         if after is not None:
             where += f" AND (activity, id) {'<' if newest_first else '>'} (?, ?)"
-            parameters += (after[0], encode_id(after[1]))
+            parameters += after
         order = "DESC" if newest_first else "ASC"
         query = (
             f"SELECT activity, id FROM {self._table.index} WHERE {where} ORDER BY activity {order}, id {order} LIMIT ?"
         )
         with self._indexed() as connection:
             rows = connection.execute(query, (*parameters, limit)).fetchall()
-        return [(activity, session_id) for activity, name in rows if (session_id := decode_id(name)) is not None]
+        return [(activity, name) for activity, name in rows]
 
     def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
         where, parameters = self._one_index(status, user_id)
