@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
 from pyai_sessions.errors import (
@@ -51,7 +51,7 @@ _loop = _Loop()
 
 def result(value: T | Awaitable[T]) -> T:
     """Return what a sync or an async method gives."""
-    return _loop.run(value) if isinstance(value, Awaitable) else value
+    return _loop.run(cast("Awaitable[T]", value)) if isinstance(value, Awaitable) else value
 
 
 class ForeignStore:
@@ -65,9 +65,12 @@ class ForeignStore:
         self.clock = clock
 
     def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
-        """Store a session; an archived one only as its archiving."""
+        """Store a session, if JSON can hold it; an archived one only as its archiving."""
         if on_conflict != "merge":
             raise self._lacks(f"save(on_conflict={on_conflict!r})", "a revision to compare")
+        history_of(session)
+        plain_object(session.metadata, "metadata")
+        plain_object(session.state, "state")
         if session.status is SessionStatus.ARCHIVED:
             stored = self.get(session.session_id)
             if stored is not None and stored.status is SessionStatus.ARCHIVED:
