@@ -18,6 +18,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, SessionSummary, history_of
 from pyai_sessions.store import OnConflict, SummaryPage
+from pyai_sessions.values import plain_object
 
 T = TypeVar("T")
 
