@@ -1,0 +1,319 @@
+"""Stores of one's own, of four methods: sync, async or mixed, from sync code and from inside a running loop."""
+
+import asyncio
+import contextvars
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from pyai_sessions import (
+    InvalidValueError,
+    Session,
+    SessionExistsError,
+    SessionManager,
+    SessionStore,
+    UnsupportedOperationError,
+)
+from tests.clock import NOON, StoppedClock
+
+DEADLINE = 5  # seconds after which a call counts as hung
+
+
+class SyncStore(SessionStore):
+    """JSON texts in a dict."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def save(self, session):
+        self.rows[session.session_id] = session.to_json()
+
+    def get(self, session_id):
+        row = self.rows.get(session_id)
+        return None if row is None else Session.from_json(row)
+
+    def delete(self, session_id):
+        self.rows.pop(session_id, None)
+
+    def list_for_user(self, user_id):
+        return [each for each in map(Session.from_json, self.rows.values()) if each.user_id == user_id]
+
+
+class AsyncStore(SyncStore):
+    """The same, each method a coroutine that waits for something."""
+
+    async def save(self, session):
+        await asyncio.sleep(0)
+        super().save(session)
+
+    async def get(self, session_id):
+        await asyncio.sleep(0)
+        return super().get(session_id)
+
+    async def delete(self, session_id):
+        await asyncio.sleep(0)
+        super().delete(session_id)
+
+    async def list_for_user(self, user_id):
+        await asyncio.sleep(0)
+        return super().list_for_user(user_id)
+
+
+class MixedStore(SyncStore):
+    """Only what waits is a coroutine; and an awaitable need not come from `async def`."""
+
+    async def save(self, session):
+        super().save(session)
+
+    def get(self, session_id):
+        return asyncio.sleep(0, super().get(session_id))
+
+
+KINDS = [SyncStore, AsyncStore, MixedStore]
+
+
+@pytest.fixture(params=KINDS)
+def store(request):
+    return request.param()
+
+
+def within_deadline(act):
+    """Return what *act* returns, from a thread of its own, so that a dead-lock is a failure and no endless wait."""
+    future = Future()
+
+    def run():
+        try:
+            future.set_result(act())
+        except BaseException as err:  # noqa: BLE001  (the caller raises it)
+            future.set_exception(err)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result(DEADLINE)
+
+
+def use(store):
+    """Use all that four methods can do; return what came of it."""
+    manager = SessionManager(store, clock=StoppedClock())
+    session = manager.create_session("ada", session_id="s", metadata={"t": 1})
+    session.add_message("user", "one")
+    manager.save(session)
+    manager.append("s", {"role": "assistant", "content": "two"})
+    loaded = manager.get_session("s")
+    listed = manager.get_sessions_for_user("ada")
+    manager.archive("s")
+    archived = (manager.count("ada"), manager.count("ada", status="archived"))
+    manager.restore("s")
+    deleted = manager.delete("s"), manager.delete("s")
+    return [each.content for each in loaded.messages], listed == [loaded], archived, deleted, manager.get_session("s")
+
+
+EXPECTED = (["one", "two"], True, (0, 1), (True, False), None)
+
+
+def test_it_works_from_sync_code(store):
+    """The manager is sync, whatever the store is."""
+    assert within_deadline(lambda: use(store)) == EXPECTED
+
+
+def test_it_works_from_inside_a_running_loop(store):
+    """A call from a coroutine does not wait for the loop that it blocks."""
+
+    async def main():
+        return use(store)
+
+    assert within_deadline(lambda: asyncio.run(main())) == EXPECTED
+
+
+def test_it_works_from_many_threads_at_once(store):
+    """Calls of several threads, some with a loop of their own, do not wait for each other's end."""
+    manager = SessionManager(store)
+
+    async def in_loop(n):
+        manager.create_session("ada", session_id=f"loop {n}")
+
+    def work(n):
+        manager.create_session("ada", session_id=f"sync {n}")
+        asyncio.run(in_loop(n))
+
+    with ThreadPoolExecutor(8) as threads:
+        for each in [threads.submit(work, n) for n in range(8)]:
+            each.result(DEADLINE)
+
+    assert len(manager.get_sessions_for_user("ada")) == 16
+
+
+class ForwardingStore(SessionStore):
+    """An async store that keeps its sessions by a manager of another async store."""
+
+    def __init__(self):
+        self.inner = SessionManager(AsyncStore())
+
+    async def save(self, session):
+        self.inner.save(session)
+
+    async def get(self, session_id):
+        return self.inner.get_session(session_id)
+
+    async def delete(self, session_id):
+        self.inner.delete(session_id)
+
+    async def list_for_user(self, user_id):
+        return self.inner.get_sessions_for_user(user_id, include_archived=True)
+
+
+def run_apart(code):
+    """Run code in a Python of its own: a dead-lock there ends with it; return its exit code."""
+    command = [sys.executable, "-c", "from tests.test_foreign import *\n" + textwrap.dedent(code)]
+    return subprocess.run(command, env={"PYTHONPATH": os.pathsep.join(sys.path)}, timeout=60, check=False).returncode
+
+
+def test_an_async_store_may_use_another_by_a_manager():
+    """A call from within a store's coroutine, which runs in a loop of ours, does not wait for itself."""
+    code = f"""
+        import signal
+        signal.alarm({DEADLINE})
+        assert use(ForwardingStore()) == EXPECTED
+    """
+
+    assert run_apart(code) == 0
+
+
+def test_it_works_in_a_forked_child():
+    """A child has its parent's memory and not its threads: it starts a loop of its own."""
+    code = f"""
+        import os, signal, warnings
+        warnings.simplefilter("ignore")  # Python warns of a fork beside a thread, which is what is tried here
+        manager = SessionManager(AsyncStore())
+        manager.create_session("ada", session_id="s")
+        child = os.fork()
+        if child == 0:
+            signal.alarm({DEADLINE})
+            os._exit(0 if manager.get_session("s").user_id == "ada" else 1)
+        raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+
+    assert run_apart(code) == 0
+
+
+def test_a_coroutine_sees_the_context_of_its_caller():
+    """A store may find a request's connection in a context variable."""
+    tenant = contextvars.ContextVar("tenant")
+
+    class TenantStore(AsyncStore):
+        async def save(self, session):
+            self.seen = tenant.get()
+            await super().save(session)
+
+    store = TenantStore()
+    tenant.set("t1")
+
+    SessionManager(store).create_session()
+
+    assert store.seen == "t1"
+
+
+@pytest.mark.parametrize("kind", [SyncStore, AsyncStore])
+def test_an_error_of_the_store_comes_as_it_is(kind):
+    """A custom store's exceptions are its own: neither wrapped nor swallowed."""
+
+    class FailingStore(kind):
+        def get(self, session_id):
+            raise ConnectionResetError(session_id)
+
+    with pytest.raises(ConnectionResetError, match="s"):
+        SessionManager(FailingStore()).get_session("s")
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("archive_inactive", lambda m: m.archive_inactive(days=30)),
+        ("clear_all", lambda m: m.clear_all()),
+        ("reindex", lambda m: m.reindex()),
+        ("verify", lambda m: m.verify()),
+        ("list_sessions", lambda m: m.list_sessions()),
+        ("list_sessions", lambda m: m.count()),
+        ("on_conflict='error'", lambda m: m.save(Session(), on_conflict="error")),
+        ("on_conflict='overwrite'", lambda m: m.save(Session(), on_conflict="overwrite")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_four_methods_cannot_do_says_what_is_missing(name, call):
+    """The error names the operation, the store and the remedy; nothing is written."""
+    store = SyncStore()
+
+    with pytest.raises(UnsupportedOperationError) as caught:
+        call(SessionManager(store))
+
+    assert name in str(caught.value)
+    assert "which the four methods of SyncStore cannot give; a KVSessionStore over a mapping has it" in str(
+        caught.value
+    )
+    assert isinstance(caught.value, NotImplementedError)
+    assert store.rows == {}
+
+
+def test_a_taken_id_is_refused(store):
+    """Also by a store that would overwrite it."""
+    manager = SessionManager(store)
+    manager.create_session("ada", session_id="s")
+
+    with pytest.raises(SessionExistsError):
+        manager.create_session("bob", session_id="s")
+
+    assert manager.get_session("s").user_id == "ada"
+
+
+def test_lists_are_in_order_whatever_the_store_s_is(store):
+    """Latest activity first, in pages that a cursor continues."""
+    clock = StoppedClock()
+    manager = SessionManager(store, clock=clock)
+    for n in (3, 1, 4, 0, 2):
+        clock.now = NOON
+        clock.pass_(hours=n)
+        manager.create_session("ada", session_id=f"s{n}")
+
+    newest_first = ["s4", "s3", "s2", "s1", "s0"]
+    page = manager.list_sessions("ada", limit=2)
+    rest = manager.list_sessions("ada", limit=9, cursor=page.next_cursor)
+
+    assert [each.session_id for each in manager.get_sessions_for_user("ada")] == newest_first
+    assert [each.session_id for each in manager.get_sessions_for_user("ada", limit=2)] == newest_first[:2]
+    assert [each.session_id for each in [*page, *rest]] == newest_first
+    assert rest.next_cursor is None
+
+
+@pytest.mark.parametrize("given", [None, 7, ""], ids=repr)
+def test_arguments_are_checked_before_the_store_is_asked(given):
+    """A store of one's own need not check ids."""
+
+    class NeverAsked(SyncStore):
+        def get(self, session_id):
+            pytest.fail("it was asked")
+
+        list_for_user = get
+
+    manager = SessionManager(NeverAsked())
+
+    for call in (manager.get_session, manager.get_sessions_for_user, manager.delete):
+        with pytest.raises(InvalidValueError):
+            call(given)
+
+
+def test_a_session_that_cannot_be_stored_is_refused_before_the_store_is_asked():
+    """What JSON cannot hold is named; a store of one's own never sees it."""
+    store = AsyncStore()
+    manager = SessionManager(store)
+    session = manager.create_session("ada")
+    before = dict(store.rows)
+    session.state["cursor"] = {1}
+
+    with pytest.raises(InvalidValueError, match=r"state\['cursor'\] is a set"):
+        manager.save(session)
+
+    assert store.rows == before

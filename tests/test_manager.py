@@ -1,0 +1,442 @@
+"""SessionManager: what it takes for a store, who closes what, and what it refuses."""
+
+import sqlite3
+import threading
+from collections import UserDict
+from datetime import timedelta
+
+import diskcache
+import pytest
+from sqlitedict import SqliteDict
+
+from pyai_sessions import (
+    DiskCacheSessionStore,
+    InvalidValueError,
+    KVSessionStore,
+    MemorySessionStore,
+    Message,
+    RedisMapping,
+    RedisSessionStore,
+    Session,
+    SessionError,
+    SessionExistsError,
+    SessionManager,
+    SessionStore,
+    SQLiteMapping,
+    SQLiteSessionStore,
+    StorageClosedError,
+    UnsuitableMappingError,
+)
+from tests.clock import NOON, StoppedClock
+
+
+@pytest.fixture
+def clock():
+    return StoppedClock()
+
+
+@pytest.fixture
+def manager(clock):
+    return SessionManager({}, clock=clock)
+
+
+# What it takes for a store ----------------------------------------------------------------------------------------
+
+
+def test_without_a_store_sessions_are_in_memory():
+    """Each manager has its own."""
+    manager = SessionManager()
+    manager.create_session("ada")
+
+    assert isinstance(manager.store, MemorySessionStore)
+    assert manager.count() == 1
+    assert SessionManager().count() == 0
+
+
+@pytest.mark.parametrize(
+    "make", [MemorySessionStore, lambda: KVSessionStore({}), lambda: SQLiteSessionStore(":memory:")]
+)
+def test_a_store_is_used_as_it_is(make):
+    """Two managers of one store see the same sessions."""
+    store = make()
+    session = SessionManager(store).create_session("ada")
+
+    assert SessionManager(store=store).store is store
+    assert SessionManager(store).get_session(session.session_id) == session
+    store.close()
+
+
+@pytest.mark.parametrize("make", [dict, UserDict, lambda: SQLiteMapping(":memory:")])
+def test_a_bare_mapping_is_wrapped(make):
+    """`SessionManager({})` is `SessionManager(KVSessionStore({}))`."""
+    mapping = make()
+    session = SessionManager(mapping).create_session("ada")
+
+    assert list(mapping) == [f"session/{session.session_id}"]
+    assert isinstance(SessionManager(mapping).store, KVSessionStore)
+    assert SessionManager(mapping).store.mapping is mapping
+    assert SessionManager(KVSessionStore(mapping)).get_session(session.session_id) == session
+
+
+def test_an_empty_mapping_is_a_mapping():
+    """Though it is false, it is not replaced by a new one."""
+    mapping = {}
+
+    assert SessionManager(mapping).store.mapping is mapping
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("memory://", MemorySessionStore),
+        ("sqlite:///{}/chat.db", SQLiteSessionStore),
+        ("sqlite:///:memory:", SQLiteSessionStore),
+        ("diskcache:///{}/cache", DiskCacheSessionStore),
+        ("redis://localhost:1/0", RedisSessionStore),
+    ],
+)
+def test_a_url_names_a_store(url, kind, tmp_path):
+    """As open_store would open it."""
+    with SessionManager(url.format(str(tmp_path).lstrip("/") if "diskcache" in url else tmp_path)) as manager:
+        assert type(manager.store) is kind
+
+
+class Four:
+    """A store of four methods that is not a SessionStore."""
+
+    def __init__(self):
+        self.sessions = {}
+        self.closed = False
+
+    def save(self, session):
+        self.sessions[session.session_id] = session.to_json()
+
+    def get(self, session_id):
+        text = self.sessions.get(session_id)
+        return text and Session.from_json(text)
+
+    def delete(self, session_id):
+        self.sessions.pop(session_id, None)
+
+    def list_for_user(self, user_id):
+        return [each for each in map(Session.from_json, self.sessions.values()) if each.user_id == user_id]
+
+    def close(self):
+        self.closed = True
+
+
+def test_four_methods_make_a_store():
+    """Whatever has save, get, delete and list_for_user is a store, whether it says so or not."""
+    store = Four()
+    session = SessionManager(store).create_session("ada")
+
+    assert SessionManager(store).store is store
+    assert SessionManager(store).get_session(session.session_id) == session
+
+
+@pytest.mark.parametrize(
+    "given", [7, object(), [], set(), frozenset({1}), b"memory://", dict, MemorySessionStore, iter([])], ids=repr
+)
+def test_what_is_no_store_is_refused(given):
+    """The error names what was given and what is accepted; it is a TypeError as well."""
+    with pytest.raises(UnsuitableMappingError) as caught:
+        SessionManager(given)
+
+    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, SessionError)
+    assert "pass a dict, SqliteDict, diskcache.Index, RedisMapping" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "chat.db", "mysql://ada:secret@host/db", "sqlite://", "redis://h/0?ttl=secret"])
+def test_a_url_that_names_no_store_is_refused(url):
+    """The error shows what is accepted and no credential."""
+    with pytest.raises(InvalidValueError) as caught:
+        SessionManager(url)
+
+    assert "://" in str(caught.value) or "ttl" in str(caught.value)
+    assert "ada:secret" not in str(caught.value)
+
+
+def test_a_store_that_lacks_a_method_cannot_be_made():
+    """Python itself names the method."""
+
+    class Three(SessionStore):
+        save = get = delete = None
+
+    with pytest.raises(TypeError, match="list_for_user"):
+        Three()
+
+
+def test_the_manager_sets_the_clock_of_its_store(clock):
+    """Times of new sessions and of all their changes follow it."""
+    manager = SessionManager({}, clock=clock)
+
+    session = manager.create_session("ada")
+    clock.pass_(days=1)
+    session.add_message("user", "x")
+
+    assert (session.created_at, session.updated_at) == (NOON, NOON + timedelta(days=1))
+    assert session.messages[0].timestamp == NOON + timedelta(days=1)
+    manager.append(session.session_id, {"role": "user", "content": "y"})
+    assert manager.store.clock is clock
+
+
+def test_a_repr_names_the_store_and_no_secret():
+    """A repr ends up in logs."""
+    store = RedisSessionStore("redis://ada:secret@localhost:1/0")
+
+    assert repr(SessionManager({})) == "<SessionManager of <KVSessionStore on a dict>>"
+    assert "secret" not in repr(SessionManager(store))
+    store.close()
+
+
+# Who closes what --------------------------------------------------------------------------------------------------
+
+
+def still_open(manager):
+    try:
+        manager.count()
+    except StorageClosedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "url", [None, "memory://", "sqlite:///:memory:", "sqlite:///{}/chat.db", "diskcache://{}/cache"]
+)
+def test_a_store_made_by_the_manager_is_closed_by_it(url, tmp_path):
+    """Afterwards every call says that it is closed; closing twice is fine."""
+    manager = SessionManager(url and url.format(tmp_path))
+    session = manager.create_session("ada")
+
+    manager.close()
+    manager.close()
+
+    for use in (manager.count, lambda: manager.get_session("s"), lambda: manager.save(session), manager.clear_all):
+        with pytest.raises(StorageClosedError):
+            use()
+
+
+@pytest.mark.parametrize(
+    "make", [MemorySessionStore, lambda: SQLiteSessionStore(":memory:"), lambda: KVSessionStore({})]
+)
+def test_a_given_store_stays_open(make):
+    """Whoever opened it closes it."""
+    store = make()
+
+    SessionManager(store).close()
+
+    assert still_open(SessionManager(store))
+    store.close()
+    assert not still_open(SessionManager(store))
+
+
+def test_a_given_store_of_four_methods_stays_open():
+    """Likewise."""
+    store = Four()
+
+    SessionManager(store).close()
+
+    assert not store.closed
+    assert SessionManager(store).create_session("ada")
+
+
+def test_a_given_mapping_stays_open(tmp_path):
+    """Each of the families: after the manager is closed the mapping works as before."""
+    mappings = [
+        SQLiteMapping(tmp_path / "a.db"),
+        SqliteDict(str(tmp_path / "b.db"), autocommit=True, encode=str, decode=str),
+        diskcache.Index(str(tmp_path / "c")),
+        UserDict(),
+    ]
+    for mapping in mappings:
+        with SessionManager(mapping) as manager:
+            manager.create_session("ada", session_id="s")
+
+        assert "session/s" in mapping
+        mapping["other"] = "thing"
+        assert SessionManager(mapping).get_session("s").user_id == "ada"
+    mappings[0].close()
+    mappings[1].close()
+    mappings[2].cache.close()
+
+
+def test_a_given_client_stays_open(any_server):
+    """A Redis client, given to a store or in a mapping, is not closed by either."""
+    with any_server.client() as client:
+        RedisSessionStore(client=client, prefix="a:").close()
+        with SessionManager(RedisMapping(client, prefix="b:")):
+            pass
+
+        assert client.ping()
+
+
+def test_a_with_statement_closes_and_lets_errors_pass():
+    """As any context manager."""
+    with pytest.raises(ZeroDivisionError), SessionManager() as manager:
+        1 / 0  # noqa: B018
+
+    assert not still_open(manager)
+
+
+def test_a_closed_file_is_free(tmp_path):
+    """After close another program may take the file for itself, and finds one file alone."""
+    with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
+        manager.create_session("ada")
+
+    assert [each.name for each in tmp_path.iterdir()] == ["chat.db"]
+    connection = sqlite3.connect(tmp_path / "chat.db", timeout=0)
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.close()
+
+
+# What it refuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ({"user_id": ""}, "user_id"),
+        ({"user_id": 7}, "user_id"),
+        ({"session_id": ""}, "session_id"),
+        ({"session_id": "x" * 1025}, "session_id"),
+        ({"metadata": {"a": {1}}}, "metadata['a']"),
+        ({"metadata": [1]}, "metadata"),
+        ({"metadata": "text"}, "metadata"),
+        ({"state": {1: 2}}, "state"),
+        ({"state": 7}, "state"),
+    ],
+    ids=repr,
+)
+def test_a_session_that_cannot_be_stored_is_not_created(manager, arguments, path):
+    """The error names the argument; nothing is written."""
+    with pytest.raises(InvalidValueError) as caught:
+        manager.create_session(**arguments)
+
+    assert caught.value.path == path
+    assert manager.store.mapping == {}
+
+
+def test_a_session_of_a_taken_id_is_not_created(manager):
+    """The one that is there stays as it is."""
+    first = manager.create_session("ada", session_id="s")
+
+    with pytest.raises(SessionExistsError, match="session 's' exists already; load it with get_session, or choose"):
+        manager.create_session("bob", session_id="s")
+
+    assert manager.get_session("s") == first
+
+
+def test_get_or_create_returns_the_one_that_is_there(manager):
+    """The other arguments are for the session that it creates."""
+    made = manager.get_or_create_session("s", "ada", metadata={"a": 1}, state={"b": 2})
+
+    assert (made.user_id, made.metadata, made.state) == ("ada", {"a": 1}, {"b": 2})
+    assert manager.get_or_create_session("s", "bob") == made
+
+
+def test_get_or_create_at_the_same_time_creates_one(manager):
+    """Any number of threads get the same session."""
+    barrier = threading.Barrier(8)
+    got = []
+
+    def run():
+        barrier.wait(10)
+        got.append(manager.get_or_create_session("s", "ada"))
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(10)
+
+    assert len(got) == 8
+    assert len({each.revision for each in got}) == 1
+    assert manager.count() == 1
+
+
+@pytest.mark.parametrize("call", ["get_session", "get_or_create_session", "append", "archive", "restore", "delete"])
+@pytest.mark.parametrize("given", [None, 7, "", b"s"], ids=repr)
+def test_what_is_no_session_id_is_refused(manager, call, given):
+    """By the same error everywhere, not by a failed look-up."""
+    arguments = (given, {"role": "user", "content": ""}) if call == "append" else (given,)
+
+    with pytest.raises(InvalidValueError, match=r"^session_id is "):
+        getattr(manager, call)(*arguments)
+
+
+@pytest.mark.parametrize("given", [None, "s", {}, Message("user", "x")], ids=repr)
+def test_what_is_no_session_cannot_be_saved(manager, given):
+    """The error names what was given."""
+    with pytest.raises(InvalidValueError, match=r"^session is a .*; it is a Session"):
+        manager.save(given)
+
+
+def test_an_unknown_conflict_rule_is_refused(manager):
+    """The error names the three."""
+    with pytest.raises(InvalidValueError, match="on_conflict is 'mrege'; it is 'merge', 'error' or 'overwrite'"):
+        manager.save(manager.create_session(), on_conflict="mrege")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("Hello!", "is a str; it is a Message, or a dict of its fields"),
+        (None, "is a NoneType; it is a Message, or a dict of its fields"),
+        ({"content": "x"}, "has no role; its fields are role, content, metadata"),
+        ({"role": "user", "contnet": "x"}, "has the unknown field 'contnet'; its fields are role, content"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_message_is_not_appended(manager, given, problem):
+    """The error names its place among the arguments; none of them is stored."""
+    manager.create_session(session_id="s")
+
+    with pytest.raises(InvalidValueError) as caught:
+        manager.append("s", {"role": "user", "content": "good"}, given)
+
+    assert str(caught.value).startswith(f"messages[1] {problem}")
+    assert manager.get_session("s").message_count == 0
+
+
+@pytest.mark.parametrize("days", [-1, float("nan"), float("inf"), "30", None, True], ids=repr)
+def test_what_is_no_number_of_days_is_refused(manager, days):
+    """The error says what is accepted; nothing is archived."""
+    manager.create_session("ada")
+
+    with pytest.raises(InvalidValueError, match=r"^days is .*; it is a number of 0 or more"):
+        manager.archive_inactive(days=days)
+
+    assert manager.count() == 1
+
+
+def test_more_days_than_a_calendar_has_archive_nothing(manager):
+    """A number that is accepted works, however large."""
+    manager.create_session("ada")
+
+    assert manager.archive_inactive(days=10**9) == 0
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, "5", True], ids=repr)
+def test_what_is_no_limit_is_refused(manager, limit):
+    """By each method that takes one."""
+    for call in (
+        lambda: manager.list_sessions(limit=limit),
+        lambda: manager.get_sessions_for_user("ada", limit=limit),
+        lambda: manager.get_session("s", last=limit),
+    ):
+        with pytest.raises(InvalidValueError, match="it is a whole number of 0 or more, or None for all"):
+            call()
+
+
+def test_what_is_no_time_user_cursor_or_status_is_refused(manager):
+    """The error names the argument."""
+    for path, call in {
+        "before": lambda: manager.get_sessions_for_user("ada", before=NOON.replace(tzinfo=None)),
+        "user_id": lambda: manager.get_sessions_for_user(None),
+        "cursor": lambda: manager.list_sessions(cursor="x"),
+        "status": lambda: manager.list_sessions(status="gone"),
+    }.items():
+        with pytest.raises(InvalidValueError) as caught:
+            call()
+        assert caught.value.path == path

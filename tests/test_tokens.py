@@ -1,0 +1,48 @@
+"""Random tokens: no two are alike, in whatever thread or process they are drawn."""
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pyai_sessions.tokens import new_id, new_token
+
+
+def test_an_id_is_32_hex_digits():
+    """128 bits of the operating system's randomness."""
+    assert re.fullmatch("[0-9a-f]{32}", new_id())
+
+
+@pytest.mark.parametrize("count", [3, 6, 12])
+def test_a_token_is_safe_in_a_key_and_a_url(count):
+    """Four characters for three bytes, none that a key would encode."""
+    assert re.fullmatch(f"[A-Za-z0-9_-]{{{count // 3 * 4}}}", new_token(count))
+
+
+def test_tokens_of_many_threads_are_distinct():
+    """Drawing many at a time gives none of them twice."""
+    with ThreadPoolExecutor(8) as threads:
+        drawn = list(threads.map(lambda _: new_token(12), range(20_000)))
+
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_a_forked_child_does_not_repeat_its_parent_s_tokens():
+    """A revision of the child's must never be taken for one of the parent's."""
+    code = """if True:
+        import os
+        from pyai_sessions.tokens import new_token
+        new_token(12)
+        reader, writer = os.pipe()
+        child = os.fork()
+        drawn = ",".join(new_token(12) for _ in range(500))
+        if child == 0:
+            os.write(writer, drawn.encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert set(drawn.split(",")).isdisjoint(os.read(reader, 100_000).decode().split(","))
+    """
+
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
