@@ -1,0 +1,92 @@
+"""The storages that the fault tests break, each named so that any process can open it."""
+
+import os
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import diskcache
+from sqlitedict import SqliteDict
+
+from pyai_sessions import KVSessionStore, RedisSessionStore, SessionManager, SQLiteSessionStore
+
+IN_FILES = ["sqlite", "sqlitedict", "diskcache"]
+ON_SERVERS = ["redis", "valkey"]
+SHARED = [*IN_FILES, *ON_SERVERS]
+"""Kinds of storage that several processes may write."""
+ALL = ["dict", "folder", *SHARED]
+
+
+class Folder(MutableMapping):
+    """A plain mapping of one's own: each item a file, replaced in one step."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.mkdir(exist_ok=True)
+
+    def _file(self, key):
+        return self.path / quote(key, safe="")
+
+    def __getitem__(self, key):
+        try:
+            return self._file(key).read_bytes()
+        except FileNotFoundError as err:
+            raise KeyError(key) from err
+
+    def __setitem__(self, key, value):
+        handle, name = tempfile.mkstemp(prefix="%", dir=self.path)  # no quoted key begins with a lone percent sign
+        try:
+            with open(handle, "wb") as file:
+                file.write(value)
+            os.replace(name, self._file(key))
+        except OSError:
+            os.unlink(name)
+            raise
+
+    def __delitem__(self, key):
+        try:
+            self._file(key).unlink()
+        except FileNotFoundError as err:
+            raise KeyError(key) from err
+
+    def __iter__(self):
+        return (unquote(each) for each in os.listdir(self.path) if quote(unquote(each), safe="") == each)
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A place for sessions: *kind* is one of `ALL`, *at* a dict, a folder, or a server's url and a prefix."""
+
+    kind: str
+    at: Any
+
+    @contextmanager
+    def open(self, *, timeout: float = 10.0, **options) -> Iterator[SessionManager]:
+        """Open a store of its own over the storage, and close all that was opened."""
+        with ExitStack() as stack:
+            yield SessionManager(self._store(stack, {"timeout": timeout, **options}))
+
+    def _store(self, stack, options):
+        if self.kind == "dict":
+            return KVSessionStore(self.at, **options)
+        if self.kind in ON_SERVERS:
+            url, prefix = self.at
+            return stack.enter_context(closing(RedisSessionStore(url, prefix, **options)))
+        path = Path(self.at)
+        if self.kind == "folder":
+            return KVSessionStore(Folder(path / "items"), **options)
+        if self.kind == "sqlite":
+            return stack.enter_context(closing(SQLiteSessionStore(path / "chat.db", **options)))
+        if self.kind == "sqlitedict":
+            mapping = stack.enter_context(closing(SqliteDict(str(path / "chat.db"))))
+        else:
+            mapping = diskcache.Index(str(path / "chat"))
+            stack.enter_context(closing(mapping.cache))
+        return stack.enter_context(closing(KVSessionStore(mapping, **options)))

@@ -1,0 +1,104 @@
+"""Many writers at once: no message is lost, none is stored twice, no turn is torn apart."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Barrier
+
+import pytest
+
+from tests.faults.storages import ALL, IN_FILES, SHARED
+from tests.faults.workers import (
+    check_turns,
+    hammer,
+    in_a_process,
+    plan,
+    receive,
+    results,
+    session_ids,
+    user_of,
+    write_turns,
+)
+
+WRITERS = 8
+
+
+@pytest.fixture(params=[1, 50], ids=["one session", "50 sessions"])
+def ids(request):
+    return session_ids(request.param)
+
+
+@pytest.fixture(params=["save", "append"])
+def way(request):
+    return request.param
+
+
+@pytest.fixture
+def turns(long_form):
+    return 200 if long_form else 12
+
+
+def create(storage, ids):
+    with storage.open() as manager:
+        for session_id in ids:
+            manager.create_session(user_of(session_id), session_id=session_id)
+
+
+@pytest.mark.parametrize("storage", ALL, indirect=True)
+def test_threads_lose_no_message(storage, ids, way, turns):
+    """Eight threads on two managers, each with a store of its own."""
+    create(storage, ids)
+    plans = [plan(writer, ids, turns) for writer in range(WRITERS)]
+    start = Barrier(WRITERS)
+
+    with ExitStack() as stack:
+        managers = [stack.enter_context(storage.open()) for _ in range(2)]
+        if storage.kind == "folder":
+            managers = managers[:1]  # two mapping objects over one folder know nothing of each other
+
+        def write(writer):
+            start.wait()
+            write_turns(managers[writer % len(managers)], plans[writer], way)
+
+        with ThreadPoolExecutor(WRITERS) as threads:
+            list(threads.map(write, range(WRITERS)))
+
+        for manager in managers:
+            check_turns(manager, ids, plans)
+            assert not manager.verify().problems
+
+
+def hammer_by_processes(storage, plans, way, timeout):
+    """Let a process write each plan; return how many calls raised."""
+    workers = [in_a_process(hammer, storage, turns, way, timeout) for turns in plans]
+    for _, link in workers:
+        assert receive(link) == "ready"
+    for _, link in workers:
+        link.send("go")
+    return sum(results(workers))
+
+
+@pytest.mark.parametrize("storage", SHARED, indirect=True)
+def test_processes_lose_no_message(storage, ids, way, turns):
+    """Eight processes, each with a store of its own."""
+    create(storage, ids)
+    plans = [plan(writer, ids, turns) for writer in range(WRITERS)]
+
+    hammer_by_processes(storage, plans, way, timeout=30)
+
+    with storage.open() as manager:
+        check_turns(manager, ids, plans)
+        assert not manager.verify().problems
+
+
+@pytest.mark.parametrize("storage", IN_FILES, indirect=True)
+def test_a_call_that_gave_up_may_be_repeated(storage, way, turns):
+    """Writers who wait a moment only get StorageLockedError; the same call, repeated, stores nothing twice."""
+    ids = session_ids(1)
+    create(storage, ids)
+    plans = [plan(writer, ids, turns) for writer in range(WRITERS)]
+
+    hammer_by_processes(storage, plans, way, timeout=0.005)
+
+    with storage.open() as manager:
+        check_turns(manager, ids, plans)
+        assert not manager.verify().problems

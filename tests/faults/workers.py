@@ -1,0 +1,129 @@
+"""What other threads and processes do in the fault tests, and how they are started."""
+
+import multiprocessing
+import random
+from collections import Counter
+from functools import partial
+from itertools import groupby
+
+from pyai_sessions import Message, StorageLockedError, StorageUnreachableError
+
+# A process of its own forks each worker: quick, and without the threads and connections of the tests.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
+DEADLINE = 120.0  # seconds that a worker may take; a safety net
+USERS = 5
+
+
+def in_a_process(act, *args):
+    """Start *act(link, \\*args)* in a new process; return the process and our end of its link."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=act, args=(theirs, *args), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def receive(link):
+    """Return what a worker sent."""
+    if not link.poll(DEADLINE):
+        msg = f"a worker sent nothing for {DEADLINE} s"
+        raise AssertionError(msg)
+    return link.recv()
+
+
+def results(workers):
+    """Return what each worker sent last, all of them ended."""
+    found = []
+    for process, link in workers:
+        with link:
+            found.append(receive(link))
+        process.join(DEADLINE)
+        assert process.exitcode == 0
+    return found
+
+
+# Many writers ---------------------------------------------------------------------------------------------------------
+
+
+def session_ids(count):
+    return [f"s{n}" for n in range(count)]
+
+
+def user_of(session_id):
+    return f"user{int(session_id[1:]) % USERS}"
+
+
+def plan(writer, ids, turns):
+    """Return the turns of a writer: to which session, and what is said."""
+    choose = random.Random(writer)
+    return [(choose.choice(ids), [f"{writer}/{n}/0", f"{writer}/{n}/1"]) for n in range(turns)]
+
+
+def until_stored(act):
+    """Repeat a call, with the same objects, until it does not raise; return how often it did."""
+    failures = 0
+    while True:
+        try:
+            act()
+        except (StorageLockedError, StorageUnreachableError):  # noqa: PERF203
+            failures += 1
+        else:
+            return failures
+
+
+def write_turns(manager, turns, way):
+    """Write turns to sessions, by stale copies or by appending; return how many calls raised and were repeated."""
+    copies, failures = {}, 0
+
+    def load(session_id):
+        copies[session_id] = manager.get_session(session_id)
+
+    for session_id, texts in turns:
+        if way == "append":
+            act = partial(manager.append, session_id, *(Message("user", text) for text in texts))
+        else:
+            if session_id not in copies:
+                failures += until_stored(partial(load, session_id))
+            for text in texts:
+                copies[session_id].add_message("user", text)
+            act = partial(manager.save, copies[session_id])
+        failures += until_stored(act)
+    return failures
+
+
+def hammer(link, storage, turns, way, timeout):
+    """In a process: open the storage, wait for the word, write, and tell how many calls raised."""
+    with storage.open(timeout=timeout) as manager:
+        manager.count()
+        link.send("ready")
+        link.recv()
+        link.send(write_turns(manager, turns, way))
+
+
+def check_turns(manager, ids, plans):
+    """Assert that all turns are stored once, whole and in their writers' order, and that both indexes are right."""
+    for session_id in ids:
+        contents = [each.content for each in manager.get_session(session_id).messages]
+        wanted = [[text for each, texts in turns if each == session_id for text in texts] for turns in plans]
+        assert Counter(contents) == Counter(text for texts in wanted for text in texts)
+        for writer, texts in enumerate(wanted):
+            assert [text for text in contents if text.startswith(f"{writer}/")] == texts
+        turns = [(turn, len(list(parts))) for turn, parts in groupby(contents, lambda text: text.rpartition("/")[0])]
+        assert all(length == 2 for _, length in turns), "a turn was torn apart"
+    check_indexes(manager, {each: user_of(each) for each in ids})
+
+
+def check_indexes(manager, users, archived=()):
+    """Assert that lists and counts hold the sessions of *users* (a user by session), latest activity first."""
+    by_activity = sorted(users, key=lambda each: (manager.get_session(each).updated_at, each), reverse=True)
+    active = [each for each in by_activity if each not in archived]
+    assert [each.session_id for each in manager.list_sessions(limit=None)] == active
+    assert [each.session_id for each in manager.list_sessions(status=None, limit=None)] == by_activity
+    assert manager.count() == len(active)
+    for user in sorted(set(users.values())):
+        theirs = [each for each in active if users[each] == user]
+        assert [each.session_id for each in manager.get_sessions_for_user(user)] == theirs
+        assert manager.count(user) == len(theirs)
+        for summary in manager.list_sessions(user, limit=None):
+            assert summary.message_count == len(manager.get_session(summary.session_id).messages)
