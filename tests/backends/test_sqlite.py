@@ -1,0 +1,571 @@
+"""SQLite files: what SqliteDict would lose, hide or run, and what files and other processes do."""
+
+import json
+import sqlite3
+import stat
+import threading
+import zlib
+from contextlib import closing
+
+import pytest
+from sqlitedict import SqliteDict
+
+from pyai_sessions import (
+    InvalidDocumentError,
+    InvalidValueError,
+    KVSessionStore,
+    Message,
+    Session,
+    SessionManager,
+    SQLiteMapping,
+    SQLiteSessionStore,
+    StorageClosedError,
+    StorageCorruptError,
+    StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
+from tests.bombs import Bomb, check_that_it_would_explode
+from tests.processes import LOCKED, python_until_told, run_python
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "chat.db"
+
+
+@pytest.fixture
+def store(path):
+    with closing(SQLiteSessionStore(path, timeout=5)) as store:
+        yield store
+
+
+def plain_dict(path, **options):
+    """A SqliteDict as its documentation opens one for text."""
+    return closing(SqliteDict(str(path), **{"tablename": "sessions", "encode": str, "decode": str} | options))
+
+
+def talk(store, session_id="s", user_id="ada", count=3):
+    session = Session(session_id=session_id, user_id=user_id)
+    for n in range(count):
+        session.add_message("user", f"message {n}")
+    store.save(session)
+    return session
+
+
+# What a save means ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"autocommit": True}, {"encode": str, "decode": str}])
+def test_a_save_through_a_sqlitedict_needs_no_commit(path, options):
+    """Nobody commits, the process ends at once: what `save` returned for is in the file."""
+    run_python(
+        """
+        import os, sys
+        from sqlitedict import SqliteDict
+        from pyai_sessions import KVSessionStore, Session
+        options = eval(sys.argv[2], {"str": str})
+        store = KVSessionStore(SqliteDict(sys.argv[1], **options))
+        session = Session(session_id="s", user_id="ada")
+        session.add_message("user", "kept")
+        store.save(session)
+        os._exit(0)
+        """,
+        path,
+        "{" + ", ".join(f"{k!r}: {v if isinstance(v, bool) else 'str'}" for k, v in options.items()) + "}",
+    )
+
+    with closing(SQLiteSessionStore(path, "unnamed")) as store:
+        assert [each.content for each in store.get("s").messages] == ["kept"]
+
+
+@pytest.mark.parametrize(("option", "pragma"), [("OFF", 0), ("NORMAL", 1), ("FULL", 2), ("EXTRA", 3)])
+def test_our_connections_are_as_durable_as_they_say(path, option, pragma):
+    """`synchronous` is set on each connection, and the file's journal is a WAL."""
+    with closing(SQLiteSessionStore(path, synchronous=option)) as store:
+        talk(store)
+        with store.mapping.connections.reading() as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (pragma,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_store_is_fully_durable_unless_told_otherwise(store, path):
+    """FULL by default; over a plain SqliteDict too, which itself sets OFF."""
+    with store.mapping.connections.reading() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    with (
+        plain_dict(f"{path}2") as mapping,
+        closing(KVSessionStore(mapping)) as over,
+        over._backend._connections.reading() as connection,
+    ):
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_save_is_one_transaction(store, path):
+    """A reader on a connection of its own sees head, pages and index entry together, or none of them."""
+    seen = []
+    stop = threading.Event()
+
+    def watch():
+        with closing(sqlite3.connect(path)) as connection:
+            while not stop.is_set():
+                connection.execute("BEGIN")
+                heads = connection.execute("SELECT count(*) FROM sessions WHERE key LIKE 'session/%'").fetchone()[0]
+                pages = connection.execute("SELECT count(*) FROM sessions WHERE key LIKE 'messages/%'").fetchone()[0]
+                entries = connection.execute('SELECT count(*) FROM "sessions/index"').fetchone()[0]
+                connection.execute("COMMIT")
+                seen.append((heads, pages, entries))
+
+    store.count()  # makes the index
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for n in range(20):
+        talk(store, f"s{n}", count=64)
+    stop.set()
+    thread.join()
+
+    assert {(pages / heads if heads else 0, entries - heads) for heads, pages, entries in seen} <= {(0, 0), (1, 0)}
+
+
+# What files and other processes do ------------------------------------------------------------------------------------
+
+
+def test_a_file_that_another_process_locked_raises_within_the_timeout(path):
+    """The call that failed raises; nothing was written, and the same call works once the lock is gone."""
+    with closing(SQLiteSessionStore(path, timeout=0.2)) as store:
+        session = talk(store)
+        session.add_message("user", "during the lock")
+
+        with python_until_told(LOCKED, path):
+            for act in (
+                lambda: store.save(session),
+                lambda: store.delete("s"),
+                lambda: store.append("s", session.messages[:1]),
+                lambda: talk(store, "other"),
+            ):
+                with pytest.raises(StorageLockedError) as caught:
+                    act()
+                assert caught.value.where == str(path)
+            assert store.get("s").message_count == 3  # readers do not wait
+
+        store.save(session)
+        assert store.get("s").message_count == 4
+        assert store.get("other") is None
+
+
+def test_a_sqlitedict_whose_file_is_locked_raises_in_the_call(path):
+    """So it is over a plain SqliteDict, whose own errors surface in a later call."""
+    with plain_dict(path, journal_mode="WAL") as mapping, closing(KVSessionStore(mapping, timeout=0.2)) as store:
+        session = talk(store)
+        session.add_message("user", "during the lock")
+
+        with python_until_told(LOCKED, path), pytest.raises(StorageLockedError):
+            store.save(session)
+
+        store.save(session)
+        assert store.get("s").message_count == 4
+
+
+def test_a_thread_that_waits_too_long_for_another_raises(path):
+    """Threads of one process have the same deadline."""
+    with closing(SQLiteSessionStore(path, timeout=0.1)) as store:
+        talk(store)
+        entered, leave = threading.Event(), threading.Event()
+
+        def hold():
+            with store.mapping.connections.writing():
+                entered.set()
+                leave.wait(30)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        entered.wait(30)
+        try:
+            with pytest.raises(StorageLockedError):
+                talk(store, "other")
+        finally:
+            leave.set()
+            thread.join()
+
+        talk(store, "other")
+
+
+@pytest.mark.parametrize("name", ["chat.db", "a b?c=d#e%20f.db"])
+def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, name):
+    """Flag "r": sessions and lists are read, every write is refused."""
+    with closing(SQLiteSessionStore(tmp_path / name)) as store:
+        session = talk(store)
+
+    with plain_dict(tmp_path / name, flag="r") as mapping, closing(KVSessionStore(mapping)) as store:
+        assert store.get("s") == session
+        assert [each.session_id for each in store.list_for_user("ada")] == ["s"]
+        assert store.count() == 1
+        for act in (
+            lambda: store.save(session),
+            lambda: store.delete("s"),
+            lambda: talk(store, "other"),
+            lambda: store.append("s", [Message("user", "x")]),
+        ):
+            with pytest.raises(StorageReadOnlyError):
+                act()
+
+
+@pytest.mark.parametrize("close", ["the store", "the mapping"])
+def test_a_closed_store_says_so(path, close):
+    """Every call after `close` raises: none hangs, and none opens the file again."""
+    store = SQLiteSessionStore(path)
+    session = talk(store)
+    (store if close == "the store" else store.mapping).close()
+
+    for act in (
+        lambda: store.save(session),
+        lambda: store.get("s"),
+        lambda: store.list_for_user("ada"),
+        store.count,
+        lambda: store.delete("s"),
+        store.verify,
+    ):
+        with pytest.raises(StorageClosedError):
+            act()
+    store.close()
+
+
+def test_a_sqlitedict_that_its_owner_closed_says_so(path):
+    """The store does not outlive the mapping that it was given; closing the store leaves the mapping open."""
+    mapping = SqliteDict(str(path))
+    store = KVSessionStore(mapping)
+    talk(store)
+    mapping.close()
+
+    for act in (lambda: store.get("s"), lambda: talk(store, "other"), store.count):
+        with pytest.raises(StorageClosedError):
+            act()
+    store.close()
+
+
+def test_closing_a_store_leaves_the_given_sqlitedict_open(path):
+    """What the caller opened, the caller closes."""
+    with plain_dict(path) as mapping:
+        store = KVSessionStore(mapping)
+        talk(store)
+        store.close()
+
+        assert json.loads(mapping["session/s"])["user_id"] == "ada"
+        with pytest.raises(StorageClosedError):
+            store.get("s")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
+    """It may be something that its owner needs."""
+    path.write_bytes(b"a diary, not a database. " * 100)
+
+    with pytest.raises(StorageCorruptError) as caught, closing(SQLiteSessionStore(path)) as store:
+        talk(store)
+
+    assert caught.value.where == str(path)
+    assert path.read_bytes() == b"a diary, not a database. " * 100
+
+
+def test_a_damaged_database_is_an_error_and_not_an_empty_one(path):
+    """Pages of the file were overwritten: reading raises, it does not answer that there is nothing."""
+    with closing(SQLiteSessionStore(path)) as store:
+        for n in range(50):
+            talk(store, f"s{n}", count=20)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+    def read_all():
+        with closing(SQLiteSessionStore(path)) as store:
+            return [store.get(f"s{n}").message_count for n in range(50)]
+
+    with pytest.raises(StorageCorruptError):
+        read_all()
+
+
+@pytest.mark.parametrize("name", [".", "file/chat.db"])
+def test_a_place_where_no_file_can_be_is_an_error_that_names_it(tmp_path, name):
+    """A folder, or a path through a file."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StorageUnreachableError) as caught, closing(SQLiteSessionStore(tmp_path / name)) as store:
+        talk(store)
+
+    assert str(tmp_path) in caught.value.where
+
+
+def test_files_and_folders_are_for_their_owner_alone(tmp_path):
+    """0600 and 0700, with the journal's files; folders that exist keep their mode."""
+    (tmp_path / "mine").mkdir(mode=0o755)
+    path = tmp_path / "mine" / "a" / "b" / "chat.db"
+
+    with closing(SQLiteSessionStore(path)) as store:
+        talk(store)
+        files = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+
+    assert files == dict.fromkeys(["chat.db", "chat.db-wal", "chat.db-shm"], 0o600)
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path.parent, path.parent.parent)] == [0o700, 0o700]
+    assert stat.S_IMODE((tmp_path / "mine").stat().st_mode) == 0o755
+
+
+def test_a_relative_path_stays_the_file_that_it_was(tmp_path, monkeypatch):
+    """Whatever folder the process goes to afterwards."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with closing(SQLiteSessionStore("chat.db")) as store, plain_dict("other.db") as mapping:
+        over = KVSessionStore(mapping)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        threads = [threading.Thread(target=talk, args=(each,)) for each in (store, over)]
+        for each in threads:
+            each.start()
+            each.join()
+        over.close()
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    with closing(SQLiteSessionStore(tmp_path / "chat.db")) as store:
+        assert store.count() == 1
+
+
+@pytest.mark.parametrize("kind", ["SQLiteSessionStore", "KVSessionStore(SqliteDict)"])
+def test_parent_and_child_both_save_after_a_fork(path, kind):
+    """The child opens connections of its own; a SqliteDict's worker thread, which is not there, is not asked."""
+    printed = run_python(
+        """
+        import os, sys
+        from pyai_sessions import KVSessionStore, SQLiteSessionStore, Session
+        if sys.argv[2] == "SQLiteSessionStore":
+            store = SQLiteSessionStore(sys.argv[1])
+        else:
+            from sqlitedict import SqliteDict
+            store = KVSessionStore(SqliteDict(sys.argv[1], tablename="sessions"))
+        store.save(Session(session_id="before", user_id="ada"))
+        child = os.fork()
+        for n in range(20):
+            store.save(Session(session_id=f"{'parent' if child else 'child'}{n}", user_id="ada"))
+        if not child:
+            assert store.get("before") is not None
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print(store.count("ada"))
+        os._exit(0)
+        """,
+        path,
+        kind,
+    )
+
+    assert printed.split() == ["41"]
+    with closing(SQLiteSessionStore(path)) as store:
+        assert store.verify()
+
+
+def test_processes_that_open_a_new_file_at_once_all_can(path):
+    """Making the file, its journal and its index is no race."""
+    code = """
+        import sys
+        from pyai_sessions import SQLiteSessionStore, Session
+        sys.stdin.readline()
+        store = SQLiteSessionStore(sys.argv[1])
+        store.save(Session(session_id=sys.argv[2], user_id="ada"))
+        store.close()
+    """
+    failures = []
+
+    def work(name):
+        try:
+            run_python(code.replace("sys.stdin.readline()", "pass"), path, name)
+        except AssertionError as err:
+            failures.append(err)
+
+    threads = [threading.Thread(target=work, args=(f"s{n}",)) for n in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert failures == []
+    with closing(SQLiteSessionStore(path)) as store:
+        assert store.count("ada") == 4
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encode": lambda value: zlib.compress(value.encode()), "decode": lambda data: zlib.decompress(data).decode()},
+        {"encode": str.upper, "decode": str},
+        {"encode_key": lambda key: f"my-{key}", "decode_key": lambda key: key[3:]},
+    ],
+    ids=["compressing", "shouting", "own keys"],
+)
+def test_a_sqlitedict_with_a_codec_of_its_own_is_refused(path, options):
+    """Sessions would bypass it. The error says in a line how to open the file."""
+    with closing(SqliteDict(str(path), **options)) as mapping, pytest.raises(UnsuitableMappingError) as caught:
+        KVSessionStore(mapping)
+
+    assert "SqliteDict(path, encode=str, decode=str)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"path": ""}, "path"),
+        ({"path": b"chat.db"}, "path"),
+        ({"table_name": ""}, "table_name"),
+        ({"table_name": "sqlite_master"}, "table_name"),
+        ({"table_name": "a\0b"}, "table_name"),
+        ({"synchronous": "MAYBE"}, "synchronous"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+    ],
+)
+def test_what_cannot_be_an_option_is_refused_by_name(tmp_path, options, named):
+    """Before a file is made."""
+    with pytest.raises(InvalidValueError) as caught:
+        SQLiteSessionStore(**{"path": tmp_path / "new" / "chat.db"} | options)
+
+    assert caught.value.path == named
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mapping_of_text_refuses_other_values(path):
+    """Rather than pickle them."""
+    with closing(SQLiteMapping(path)) as mapping:
+        for key, value in (("key", b"bytes"), ("key", 7), ("key", None), (7, "text"), (b"key", "text")):
+            with pytest.raises(InvalidValueError):
+                mapping[key] = value
+
+        assert list(mapping) == []
+
+
+# What is never run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pickle_in_the_file_is_never_opened(path, tmp_path):
+    """Under the key of a session or a page, in any call: reading raises, and the pickle does not run."""
+    bomb = Bomb(tmp_path / "exploded")
+    with closing(SqliteDict(str(path), tablename="sessions", autocommit=True)) as pickling:
+        with closing(KVSessionStore(pickling)) as store:
+            talk(store, "paged", count=100)
+        pickling["session/s"] = bomb
+        page = next(key for key in pickling if key.startswith("messages/"))
+        pickling[page] = bomb
+
+        for store in (KVSessionStore(pickling), SQLiteSessionStore(path)):
+            with closing(store), closing(SessionManager(store)) as manager:
+                for session_id in ("s", "paged"):
+                    with pytest.raises(InvalidDocumentError) as caught:
+                        manager.get_session(session_id)
+                    assert caught.value.session_id == session_id
+                manager.list_sessions(skip_invalid=True)
+                manager.get_sessions_for_user("ada", skip_invalid=True)
+                manager.reindex()
+                assert not manager.verify()
+        with closing(SQLiteSessionStore(path)) as store:
+            store.verify(repair=True)
+            store.clear()
+
+    assert not (tmp_path / "exploded").exists()
+    check_that_it_would_explode(bomb)
+
+
+# What other tools read and write --------------------------------------------------------------------------------------
+
+
+def test_a_plain_sqlitedict_reads_our_sessions_as_json(store, path):
+    """`SqliteDict(path, tablename="sessions", encode=str, decode=str)`: a short conversation is one document."""
+    session = talk(store)
+    store.close()
+
+    with plain_dict(path) as mapping:
+        head = json.loads(mapping["session/s"])
+        assert Session.from_json(mapping["session/s"]) == session
+
+    assert head["format"] == 1
+    assert (head["session_id"], head["user_id"]) == ("s", "ada")
+    assert [each["content"] for each in head["messages"]] == ["message 0", "message 1", "message 2"]
+
+
+def test_a_plain_sqlitedict_beside_an_open_store_keeps_the_journal(store, path):
+    """`journal_mode="WAL"`: SqliteDict would change it otherwise, which SQLite refuses while the store is open."""
+    session = talk(store)
+
+    with plain_dict(path, journal_mode="WAL", autocommit=True) as mapping:
+        assert Session.from_json(mapping["session/s"]) == session
+        mapping["notes"] = "mine"
+
+    assert store.mapping["notes"] == "mine"
+    assert store.clear() == 1
+
+
+def test_sqlite3_reads_our_sessions_by_sql(store, path):
+    """The text is JSON to SQLite's own functions."""
+    talk(store)
+
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute(
+            "SELECT json_extract(value, '$.user_id'), json_array_length(value, '$.messages') FROM sessions"
+        ).fetchall()
+
+    assert found == [("ada", 3)]
+
+
+@pytest.mark.parametrize("options", [{}, {"encode": json.dumps, "decode": json.loads}, {"encode": str, "decode": str}])
+def test_sessions_saved_through_a_sqlitedict_are_read_by_our_store(path, options):
+    """Whatever its codec is, the documents are the same text; lists and counts too."""
+    with (
+        closing(SqliteDict(str(path), tablename="sessions", **options)) as mapping,
+        closing(KVSessionStore(mapping)) as through,
+    ):
+        session = talk(through, count=100)
+
+    with closing(SQLiteSessionStore(path)) as store:
+        assert store.get("s") == session
+        assert store.list_for_user("ada") == [session]
+        assert store.verify()
+
+
+def test_a_table_that_was_filled_by_a_plain_sqlitedict_is_listed(store, path, tmp_path):
+    """Documents copied before there was an index are indexed when they are first asked for."""
+    sessions = [talk(store, f"s{n}", count=n) for n in (1, 40)]
+    talk(store, "bob's", "bob")
+    store.close()
+    with plain_dict(path) as source, plain_dict(tmp_path / "copy.db") as copy:
+        for key, text in source.items():
+            copy[key] = text
+        copy["session/torn"] = "torn"
+        copy["notes"] = "mine"
+        copy.commit()
+
+    with closing(SQLiteSessionStore(tmp_path / "copy.db")) as copied:
+        assert sorted(copied.list_for_user("ada", skip_invalid=True), key=lambda each: each.session_id) == sessions
+        assert copied.count("bob") == 1
+        assert copied.clear() == 4
+        assert list(copied.mapping.items()) == [("notes", "mine")]
+
+
+def test_two_tables_of_a_file_hold_two_stores(path):
+    """Neither sees or clears the other's."""
+    with closing(SQLiteSessionStore(path, "one")) as one, closing(SQLiteSessionStore(path, "two")) as two:
+        talk(one)
+        talk(two, user_id="bob")
+
+        assert one.clear() == 1
+
+        assert (one.count(), two.count()) == (0, 1)
+        assert two.get("s").user_id == "bob"
+
+
+def test_a_sqlitedict_in_memory_is_a_mapping_like_any_other():
+    """It has no file that could be opened again."""
+    with closing(SqliteDict(encode=str, decode=str)) as temporary, closing(SqliteDict(":memory:")) as in_memory:
+        for mapping in (temporary, in_memory):
+            with closing(KVSessionStore(mapping)) as store:
+                session = talk(store, count=50)
+
+                assert store.get("s") == session
+                assert store.count("ada") == 1

@@ -1,0 +1,55 @@
+"""Other Python processes, for what only another process can do: lock a file, write it, fork, end without closing."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def _command(code, arguments):
+    # A fork in a process with threads warns since Python 3.12; those that fork here know.
+    return [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code), *map(str, arguments)]
+
+
+def _environment():
+    # The package that is under test here, wherever it lies, and the tests.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
+def run_python(code, *arguments, timeout=60):
+    """Run *code* in a process of its own and return what it printed; `sys.argv[1:]` are *arguments*."""
+    done = subprocess.run(
+        _command(code, arguments), env=_environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def python_until_told(code, *arguments):
+    """Run *code* until it printed a line; it goes on when the block ends, and reads a line then."""
+    with subprocess.Popen(
+        _command(code, arguments), env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline()
+            yield
+        finally:
+            process.communicate("go on\n", timeout=30)
+    assert process.returncode == 0
+
+
+LOCKED = """
+    import sqlite3, sys
+    connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    print("locked", flush=True)
+    sys.stdin.readline()
+    connection.execute("ROLLBACK")
+    connection.close()
+"""
+"""Holds the write lock of an SQLite file."""
