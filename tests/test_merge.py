@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from pyai_sessions import (
     KVSessionStore,
@@ -600,6 +600,14 @@ class TwoWriters(RuleBasedStateMachine):
     def in_hand(self, session, content, *, part=False):
         return Copy(session, content.copy(), content.copy(), part)
 
+    @initialize(target=copies, count=st.sampled_from([0, 1, 3, 40]))
+    def begin(self, count):
+        """Give each run a session in several hands, or most runs would meet none."""
+        self.create("s0", "ada", 0)
+        if count:
+            self.append("s0", 0, count)
+        return multiple(*(self.load("s0", n % 2, last) for n, last in enumerate([None, None, None, 1])))
+
     @rule(target=copies, session_id=IDS, user=st.sampled_from(USERS), writer=WRITER)
     def create(self, session_id, user, writer):
         taken = session_id in self.stored
@@ -717,6 +725,26 @@ class TwoWriters(RuleBasedStateMachine):
         self.commit(session_id, merged)
         hand.mine, hand.base, hand.rewritten = merged.copy(), self.stored[session_id].copy(), False
 
+    @rule(hand=copies, writer=WRITER, where=st.integers(0, 99), how=st.sampled_from(["pop", "remove", "edit"]))
+    def rewrite_and_save(self, hand, writer, where, how):
+        self.rewrite(hand, how, where)
+        self.save(hand, writer)
+
+    @rule(one=copies, other=copies, count=st.sampled_from([1, 3]))
+    def speak_at_the_same_time(self, one, other, count):
+        self.add(one, count)
+        self.add(other, count)
+        self.save(one, 0)
+        if other is not one:
+            self.save(other, 1)
+
+    @rule(one=copies, other=copies, where=st.integers(0, 99), how=st.sampled_from(["pop", "remove", "edit"]))
+    def rewrite_while_another_speaks(self, one, other, where, how):
+        self.rewrite(one, how, where)
+        self.add(other, 1)
+        self.save(other, 0)
+        self.save(one, 1)
+
     @rule(hand=consumes(copies))
     def forget(self, hand):
         """Let a copy go, so that fresh ones are in hand as often as stale ones."""
@@ -793,6 +821,6 @@ class TwoWritersOfSQLite(TwoWriters):
         self.mapping.close()
 
 
-steps = settings(max_examples=60, stateful_step_count=40, deadline=None)
+steps = settings(max_examples=80, stateful_step_count=30, deadline=None)
 TestTwoWriters, TestTwoWritersOfSQLite = TwoWriters.TestCase, TwoWritersOfSQLite.TestCase
 TestTwoWriters.settings = TestTwoWritersOfSQLite.settings = steps
