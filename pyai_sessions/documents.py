@@ -127,6 +127,7 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     incarnation: str = ""
     edition: str = ""
     sealed: tuple[Run, ...] = ()
+    dropped: tuple[str, ...] = ()
     metadata: msgspec.Raw = msgspec.Raw(b"{}")
     state: msgspec.Raw = msgspec.Raw(b"{}")
     checkpoints: msgspec.Raw = msgspec.Raw(b"[]")
@@ -384,6 +385,7 @@ def _origin(head: Head, stamp: str, message_count: int, log: list[Message]) -> O
         metadata=bytes(head.metadata).decode(),
         checkpoints=bytes(head.checkpoints).decode(),
         runs=head.sealed,
+        dropped=head.dropped,
         message_count=message_count,
         last_message=log[-1] if log else None,
     )
@@ -425,13 +427,18 @@ def summarize(stored: StoredHead) -> SessionSummary:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a save will write: new *pages* by key, then the *head*, then the removal of *garbage* pages."""
+    """What a save will write: new *pages* by key, then the *head*, then the removal of *garbage* pages.
+
+    *leftovers* are where pages of saves that were cut short would begin, as ``generation/number``: a backend that
+    cannot commit pages and head as one removes them, from each such page on, while there are any.
+    """
 
     session_id: str
     head: str
     stamp: str
     pages: dict[str, str]
     garbage: list[str]
+    leftovers: list[str]
     entry: Entry
     origin: Origin
     page_sizes: list[int]
@@ -460,22 +467,22 @@ def compose(session: Session) -> Draft:
     ):
         session.touch()  # it was changed directly: session.state["x"] = …
 
-    runs, base, dropped, sizes = _kept_pages(session.session_id, history)
-    tail = history.log[base - history.unloaded :]
+    if history.incarnation is None:
+        history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
+    plan = _plan_pages(session.session_id, history)
+    tail = history.log[plan.kept - history.unloaded :]
     tail_text = write_messages(tail)
     pages: dict[str, str] = {}
     if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_text) > PAGE_CHARACTERS):
         chunks, tail = _chunks(tail)
         tail_text = write_messages(tail)
-        run = runs.pop() if runs and not dropped and runs[-1].owner == session.session_id else None
-        run = run or Run(session.session_id, new_token(6), 0, 0)
+        run = plan.runs.pop()
         for chunk, text in chunks:
             pages[f"{page_prefix(run.owner)}{run.generation}/{run.pages}"] = text
             run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
-            sizes.append(len(chunk))
-        runs.append(run)
+            plan.sizes.append(len(chunk))
+        plan.runs.append(run)
 
-    history.incarnation = history.incarnation or new_token(6)  # kept: a save that is tried again creates no other
     head = Head(
         format=FORMAT,
         revision=new_token(12),
@@ -487,7 +494,9 @@ def compose(session: Session) -> Draft:
         message_count=history.count,
         incarnation=history.incarnation,
         edition=new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
-        sealed=tuple(runs),
+        # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
+        sealed=tuple(run for run in plan.runs if run.pages or plan.dropped or (origin and run in origin.runs)),
+        dropped=plan.dropped,
         metadata=msgspec.Raw(metadata.encode()),
         state=msgspec.Raw(state.encode()),
         checkpoints=msgspec.Raw(checkpoints.encode()),
@@ -495,9 +504,16 @@ def compose(session: Session) -> Draft:
     )
     text = _head_text(head, session.unknown_fields)
     stamp = stamp_of(text)
-    entry = Entry(session.session_id, session.user_id, status, microseconds(head.updated_at))
     return Draft(
-        session.session_id, text, stamp, pages, dropped, entry, _origin(head, stamp, history.count, history.log), sizes
+        session_id=session.session_id,
+        head=text,
+        stamp=stamp,
+        pages=pages,
+        garbage=plan.garbage,
+        leftovers=plan.leftovers(origin),
+        entry=Entry(session.session_id, session.user_id, status, microseconds(head.updated_at)),
+        origin=_origin(head, stamp, history.count, history.log),
+        page_sizes=plan.sizes,
     )
 
 
@@ -509,20 +525,49 @@ def _differ(text: str, stored: str) -> bool:
     return text != stored and bool(read(text) != read(stored))
 
 
-def _kept_pages(session_id: str, history: History) -> tuple[list[Run], int, list[str], list[int]]:
-    """Return the runs that stay, how many messages they hold, the keys of pages that go, and the loaded sizes."""
+@dataclass
+class _PagePlan:
+    """Which pages stay and which go; the last of *runs* is open: new pages continue it."""
+
+    runs: list[Run]
+    kept: int
+    """How many messages lie in the pages that stay."""
+    sizes: list[int]
+    """The sizes of those that are loaded."""
+    garbage: list[str]
+    """The keys of those that go, last page first."""
+    dropped: tuple[str, ...]
+    """Where those that go begin: ``generation/number``."""
+
+    def leftovers(self, origin: Origin | None) -> list[str]:
+        """Return where pages of earlier saves that were cut short would begin."""
+        found = list(origin.dropped) if origin else []
+        run = self.runs[-1]
+        found.append(f"{run.generation}/{run.pages}")
+        if origin and origin.revision and run.generation != origin.revision:
+            found.append(f"{origin.revision}/0")
+        return found
+
+
+def _plan_pages(session_id: str, history: History) -> _PagePlan:
     origin, at = history.origin, history.rewritten_from
     sizes = list(history.page_sizes)
+    # Generations are named by what they follow, so that a save that is tried again overwrites its own pages.
+    first = history.incarnation or "0"
     if origin is None:
-        return [], 0, [], []
+        return _PagePlan([Run(session_id, first, 0, 0)], 0, [], [], ())
     runs = list(origin.runs)
     if at is None or at >= origin.sealed:
-        return runs, origin.sealed, [], sizes
+        if not runs or runs[-1].owner != session_id:
+            runs.append(Run(session_id, origin.revision or first if runs else first, 0, 0))
+        return _PagePlan(runs, origin.sealed, sizes, [], ())
     ends = list(accumulate(sizes, initial=history.unloaded))
     kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
     base = ends[kept_loaded]
     keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
     kept: list[Run] = []
+    garbage: list[str] = []
+    dropped: list[str] = []
     before = 0
     for run in runs:
         pages = min(run.pages, keep)
@@ -531,8 +576,12 @@ def _kept_pages(session_id: str, history: History) -> tuple[list[Run], int, list
             messages = run.messages if pages == run.pages else base - before
             kept.append(Run(run.owner, run.generation, pages, messages))
             before += messages
-    gone = set(page_keys(run for run in runs if run.owner == session_id)) - set(page_keys(kept))
-    return kept, base, sorted(gone), sizes[:kept_loaded]
+        if pages < run.pages and run.owner == session_id:
+            garbage += page_keys([run], pages)
+            dropped.append(f"{run.generation}/{pages}")
+    # A page is never written again with other messages: a reader may hold the former head.
+    kept.append(Run(session_id, origin.revision or new_token(6), 0, 0))
+    return _PagePlan(kept, base, sizes[:kept_loaded], garbage[::-1], tuple(dropped))
 
 
 def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], str]], list[Message]]:

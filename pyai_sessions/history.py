@@ -37,6 +37,7 @@ class Origin:
         user_id, status, activity: What the indexes hold.
         state, metadata, checkpoints: Their JSON text.
         runs: The sealed pages.
+        dropped: Where the pages begin that this commit removed: ``generation/number``.
         message_count: How many messages were stored.
         last_message: The last of them.
 
@@ -53,6 +54,7 @@ class Origin:
     metadata: str
     checkpoints: str
     runs: tuple[Run, ...]
+    dropped: tuple[str, ...]
     message_count: int
     last_message: Message | None
 

@@ -135,7 +135,7 @@ class Session(Document):
     checkpoints: list[Checkpoint] = field(default_factory=list[Checkpoint], metadata=list_of(Checkpoint))
     messages: Sequence[Message] = field(default_factory=list[Message], metadata=list_of(Message))
 
-    _stored_fields = frozenset({"format", "revision", "incarnation", "edition", "sealed", "message_count"})
+    _stored_fields = frozenset({"format", "revision", "incarnation", "edition", "sealed", "dropped", "message_count"})
 
     def __post_init__(self) -> None:
         """Check the given fields, and take copies of the containers."""

@@ -506,8 +506,7 @@ class KVSessionStore(SessionStore):
             if session_id is not None and isinstance(key, str) and key != head_key(session_id):
                 leftover.setdefault(session_id, []).append(key)
         for session_id, keys in leftover.items():
-            if self._backend.read(session_id) is None:
-                self._backend.remove_pages(session_id, keys)
+            self._backend.remove_pages(session_id, keys, None)
         for session_id, wrong in indexes.disagreements(self._backend):
             indexes.mend(self._backend, session_id, wrong)
         return deleted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from pyai_sessions.documents import (
     read_messages,
     restore,
     session_of_key,
+    stamp_of_value,
 )
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.messages import Message
@@ -173,15 +175,21 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock) -> b
 
 
 def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
-    with backend.exclusive(session_id):
-        value = backend.read(session_id)
-        try:
-            named = [] if value is None else page_keys(read_head(value, session_id).head.sealed)
-        except InvalidDocumentError:
-            return []  # nothing says which of them are orphans
-        orphans = sorted(keys - set(named))
-        there = backend.read_pages(session_id, orphans)
-        orphans = [key for key, page in zip(orphans, there, strict=True) if page is not None]
-        if repair and orphans:
-            backend.remove_pages(session_id, orphans)
-    return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repair) for key in orphans]
+    orphans, stamp = _unnamed(backend, session_id, keys)
+    if orphans and backend.settle:
+        time.sleep(backend.settle)  # another process may be about to commit the head that names them
+        orphans, stamp = _unnamed(backend, session_id, keys)
+    repaired = bool(orphans) and repair and backend.remove_pages(session_id, orphans, stamp)
+    return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repaired) for key in orphans]
+
+
+def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[str], str | None]:
+    """Return which of the pages are there and not named by their head, and its stamp."""
+    value = backend.read(session_id)
+    try:
+        named = [] if value is None else page_keys(read_head(value, session_id).head.sealed)
+    except InvalidDocumentError:
+        return [], None  # nothing says which of them are orphans
+    unnamed = sorted(keys - set(named))
+    there = backend.read_pages(session_id, unnamed)
+    return [key for key, page in zip(unnamed, there, strict=True) if page is not None], stamp_of_value(value)

@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Generator, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -25,6 +26,7 @@ from pyai_sessions.documents import (
     aside_key,
     head_key,
     microseconds,
+    page_prefix,
     read_head,
     session_of_key,
     stamp_of_value,
@@ -86,7 +88,8 @@ class MappingBackend(Backend):
         self._mapping = mapping if documents is None else documents
         self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
         self._shared = _share(mapping)
-        self.shared = shared
+        self._scan_always = shared
+        self.settle = timeout if shared else 0.0
         self._timeout = timeout
         self._binary = binary
         self._flush = next((f for n in ("sync", "commit") if callable(f := getattr(mapping, n, None))), None)
@@ -125,10 +128,20 @@ class MappingBackend(Backend):
                 self._put(key, draft.head)
             for page_key in draft.garbage:
                 self._delete(page_key)
+            self._remove_leftovers(draft)
             self._flushed()
             if self._shared.index is not None:
                 self._shared.index.put(draft.entry)
         return True
+
+    def _remove_leftovers(self, draft: Draft) -> None:
+        for start in draft.leftovers:
+            generation, _, number = start.partition("/")
+            for n in count(int(number)):
+                key = f"{page_prefix(draft.session_id)}{generation}/{n}"
+                if self._get(key) is None:
+                    break
+                self._delete(key)
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         key = head_key(session_id)
@@ -143,11 +156,14 @@ class MappingBackend(Backend):
                 self._shared.index.discard(session_id)
         return True
 
-    def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: ARG002, D102
+    def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
         with self._locked():
+            if self._stamp(head_key(session_id)) != expected:
+                return False
             for key in keys:
                 self._delete(key)
             self._flushed()
+        return True
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
         with self._locked():
@@ -213,7 +229,7 @@ class MappingBackend(Backend):
 
     def _index(self) -> DerivedIndex:
         index = self._shared.index
-        if index is None or self.shared:
+        if index is None or self._scan_always:
             index = DerivedIndex()
             for key in list(self._mapping):
                 name = key.decode(errors="replace") if isinstance(key, bytes) else key

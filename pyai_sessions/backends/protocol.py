@@ -23,8 +23,8 @@ class Backend(ABC):
     `StorageError` when the storage fails.
     """
 
-    shared = True
-    """Whether the indexes see what other processes write."""
+    settle = 0.0
+    """Seconds after which pages that no head names are of no save that is still at work."""
 
     @abstractmethod
     def read(self, session_id: str) -> object | None:
@@ -54,8 +54,8 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:
-        """Delete pages that no head names."""
+    def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:
+        """Delete pages if the stored head still begins with *expected* (None: is gone); else return False."""
 
     @abstractmethod
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:

@@ -241,9 +241,9 @@ class RedisBackend(Backend):
         arguments = [encode_id(session_id), expected or "", *(_index_of(previous) if previous else ("", ""))]
         return bool(self._open.run(scripts.REMOVE, [self._prefix, self._hash(session_id)], arguments))
 
-    def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: D102
-        if keys:
-            self._open.command("HDEL", self._hash(session_id), *map(_field, keys))
+    def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
+        arguments = [expected or "", *map(_field, keys)]
+        return bool(self._open.run(scripts.REMOVE_PAGES, [self._hash(session_id)], arguments))
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
         fields = [each for key in keys for each in (_field(key), _field(aside_key(key, token)))]

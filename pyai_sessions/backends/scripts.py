@@ -151,3 +151,15 @@ for n = 1, #ARGV, 2 do
   end
 end
 """
+
+# KEYS: hash. ARGV: expected, field…
+REMOVE_PAGES = """
+local stored = redis.call('HGET', KEYS[1], 'session')
+if ARGV[1] == '' then
+  if stored then return 0 end
+elseif not stored or string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] then
+  return 0
+end
+for n = 2, #ARGV do redis.call('HDEL', KEYS[1], ARGV[n]) end
+return 1
+"""

@@ -144,9 +144,12 @@ class TableBackend(Backend):
             connection.execute(self._drop_index, (encode_id(session_id),))
         return True
 
-    def remove_pages(self, session_id: str, keys: Sequence[str]) -> None:  # noqa: ARG002, D102
+    def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
         with self._writing() as connection:
+            if not self._begins(connection, session_id, expected):
+                return False
             connection.executemany(self._table.delete, [(each,) for each in keys])
+            return True
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
         with self._writing() as connection:
@@ -203,8 +206,7 @@ class TableBackend(Backend):
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         with self._writing() as connection:
-            row = connection.execute(self._table.prefix, (len(expected or "-"), head_key(session_id))).fetchone()
-            if (None if row is None else row[0]) != expected:
+            if not self._begins(connection, session_id, expected):
                 return False
             for each in stale:
                 connection.execute(self._drop_exact, _index_row(each))
@@ -218,6 +220,10 @@ class TableBackend(Backend):
             self._connections.close()
 
     # Below: the index table --------------------------------------------------------------------------------------
+
+    def _begins(self, connection: sqlite3.Connection, session_id: str, expected: str | None) -> bool:
+        row = connection.execute(self._table.prefix, (len(expected or "-"), head_key(session_id))).fetchone()
+        return bool((None if row is None else row[0]) == expected)
 
     def _check_open(self) -> None:
         if self._closed or not self._alive():
