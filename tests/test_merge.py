@@ -603,7 +603,9 @@ class TwoWriters(RuleBasedStateMachine):
     @initialize(target=copies, count=st.sampled_from([0, 1, 3, 40]))
     def begin(self, count):
         """Give each run a session in several hands, or most runs would meet none."""
-        self.create("s0", "ada", 0)
+        first = self.create("s0", "ada", 0)
+        self.set_or_delete_state(first, "a", 1)
+        self.save(first, 0)
         if count:
             self.append("s0", 0, count)
         return multiple(*(self.load("s0", n % 2, last) for n, last in enumerate([None, None, None, 1])))
@@ -741,6 +743,13 @@ class TwoWriters(RuleBasedStateMachine):
     @rule(one=copies, other=copies, where=st.integers(0, 99), how=st.sampled_from(["pop", "remove", "edit"]))
     def rewrite_while_another_speaks(self, one, other, where, how):
         self.rewrite(one, how, where)
+        self.add(other, 1)
+        self.save(other, 0)
+        self.save(one, 1)
+
+    @rule(one=copies, other=copies, key=st.sampled_from(["a", "b"]), value=st.integers(1, 3) | st.none())
+    def change_state_while_another_speaks(self, one, other, key, value):
+        self.set_or_delete_state(one, key, value)
         self.add(other, 1)
         self.save(other, 0)
         self.save(one, 1)
