@@ -798,7 +798,7 @@ def test_the_text_written_today_is_this(monkeypatch):
     assert mapping["session/a%2Fb"] == (
         '{"format":1,"revision":"revision2","session_id":"a/b","user_id":"ada","status":"active",'
         '"created_at":"2026-01-31T12:00:00Z","updated_at":"2026-01-31T12:00:00.000004Z","message_count":3,'
-        '"incarnation":"sixbytes","edition":"sixbytes","sealed":[],"metadata":{"title":"Röm"},"state":{"k":1},'
+        '"incarnation":"sixbytes","edition":"sixbytes","sealed":[],"dropped":[],"metadata":{"title":"Röm"},"state":{"k":1},'
         '"checkpoints":[{"name":"c","message_count":3,"last_message_id":"m2","state":{"k":1},'
         '"created_at":"2026-01-31T12:00:00Z"}],"messages":['
         '{"role":"user","content":"Hello! \U0001f600","metadata":{},"timestamp":"2026-01-31T12:00:00Z",'
