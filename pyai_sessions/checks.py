@@ -57,6 +57,13 @@ def check_time(value: object, name: str) -> datetime:
     return value.astimezone(timezone.utc)
 
 
+def check_timeout(value: object) -> float:
+    """Return *value* if it is a number of seconds above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise InvalidValueError("timeout", f"is {value!r}; it is a number of seconds above 0")
+    return value
+
+
 def check_limit(value: object, name: str) -> None:
     """Raise unless *value* is None or a whole number of 0 or more."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):

@@ -6,6 +6,7 @@ was stored: messages appended, or rewritten from some point on. A save needs to 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, overload
@@ -64,6 +65,24 @@ class Origin:
         return sum(run.messages for run in self.runs)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A save of which it is not known whether it was applied: the storage failed, or its reply was lost.
+
+    Attributes:
+        draft: What it was to store: a `documents.Draft`.
+        rewrites: `History.rewrites` at that time.
+        merged: The session that the draft is of, when that was merged with what others had stored; else None.
+        base: Then: what the copy in hand would have been as a stored session.
+
+    """
+
+    draft: Any
+    rewrites: int
+    merged: Any = None
+    base: Origin | None = None
+
+
 @dataclass
 class History:
     """A session's messages in memory, with the bookkeeping of its store.
@@ -76,7 +95,8 @@ class History:
         page_sizes: How many messages each loaded sealed page holds, oldest first.
         rewritten_from: The first stored message that was changed or removed since.
         incarnation: The token of the session's creation, once a save was tried.
-        attempts: What saves tried to store, while it is not known whether they did: `documents.Draft` objects.
+        rewrites: How often it was rewritten.
+        attempts: The latest saves of which it is not known whether they were applied.
         clock: Tells the time of changes.
 
     """
@@ -88,7 +108,8 @@ class History:
     page_sizes: list[int] = field(default_factory=list[int])
     rewritten_from: int | None = None
     incarnation: str | None = None
-    attempts: list[Any] = field(default_factory=list[Any])
+    rewrites: int = 0
+    attempts: deque[Attempt] = field(default_factory=lambda: deque[Attempt](maxlen=8))
     clock: Clock = utc_now
     _ids: set[str] | None = None
 
@@ -120,6 +141,7 @@ class History:
         at = self.unloaded + index
         if self.origin and at < self.origin.message_count:
             self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
+        self.rewrites += 1
         self.log[index:] = rest
         self.hidden = min(self.hidden, len(self.log))
         self._ids = None

@@ -53,7 +53,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         log, page_sizes, unloaded = _both_appended(my, their)
     else:
         combine = _they_rewrote if rewritten_by_them else _i_rewrote
-        log, page_sizes, unloaded = combine(mine, theirs, base, new), their.page_sizes, 0
+        log, page_sizes, unloaded = combine(mine, theirs, base, new), their.page_sizes, their.unloaded
 
     values: dict[str, Any] = {
         "session_id": mine.session_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from pyai_sessions import indexes, upkeep
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
+from pyai_sessions.checks import Clock, check_id, check_limit, check_time, check_timeout, utc_now
 from pyai_sessions.documents import (
     Draft,
     Entry,
@@ -36,8 +37,8 @@ from pyai_sessions.errors import (
     SessionExistsError,
     SessionNotFoundError,
     SessionStateError,
-    StorageUnreachableError,
 )
+from pyai_sessions.history import Attempt
 from pyai_sessions.merge import merge, needed
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
@@ -51,6 +52,7 @@ from pyai_sessions.models import (
     values_of,
 )
 from pyai_sessions.reading import Attempts, load
+from pyai_sessions.tokens import new_token
 from pyai_sessions.upkeep import Verification
 
 OnConflict = Literal["merge", "error", "overwrite"]
@@ -121,14 +123,13 @@ class KVSessionStore(SessionStore):
     """
 
     def __init__(self, mapping: Any, *, shared: bool = False, timeout: float = 10.0, clock: Clock = utc_now) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
-            raise InvalidValueError("timeout", f"is {timeout!r}; it is a number of seconds above 0")
         self.mapping = mapping
         self.clock = clock
-        self._timeout = timeout
+        self._timeout = check_timeout(timeout)
         self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout)
         self._close_mapping: Callable[[], object] | None = None
-        self._uncertain: set[str] = set()  # ids of messages whose append got no answer: they may be stored
+        # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
+        self._uncertain: deque[str] = deque(maxlen=1000)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on a {type(self.mapping).__name__}>"
@@ -181,10 +182,9 @@ class KVSessionStore(SessionStore):
                 raise SessionDeletedError(session.session_id)
             return self._commit_as(session)  # created and deleted by others since the save began
         stored = read_head(value, session.session_id)
-        applied = next((each for each in history.attempts if each.stamp == stored.stamp), None)
+        applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
         if applied:  # though its reply was lost
-            _adopt(session, applied)
-            return self._commit_as(session)
+            return self._save_after(session, applied)
         if stored.head.incarnation != history.incarnation:
             raise (SessionDeletedError if history.origin else SessionExistsError)(session.session_id)
         if on_conflict == "error":
@@ -194,7 +194,20 @@ class KVSessionStore(SessionStore):
             return self._commit_as(self._replacing(session, stored))
         skip = needed(session, stored.sealed, stored.head.edition)
         theirs = load(self._backend, stored, self.clock, wanted=stored.sealed - skip)
-        return None if theirs is None else self._commit_as(merge(session, theirs))
+        return None if theirs is None else self._commit_as(merge(session, theirs), session)
+
+    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, Draft] | None:
+        """Store what changed since an attempt that, as it turns out, is what is stored."""
+        if applied.merged is None:
+            _adopt(session, applied.draft, applied.rewrites)
+            return self._commit_as(session)
+        history = history_of(session)
+        _adopt(applied.merged, applied.draft)
+        if history.rewrites == applied.rewrites:
+            history.rewritten_from = None
+        history.origin = applied.base
+        history.attempts.clear()
+        return self._commit_as(merge(session, applied.merged), session)
 
     def _replacing(self, session: Session, stored: StoredHead) -> Session:
         """Return a copy of *session* whose commit replaces all that is stored."""
@@ -206,20 +219,30 @@ class KVSessionStore(SessionStore):
         origin = history_of(restore(stored, [], self.clock)).origin
         return session_of(values_of(session), replace(history, origin=origin, page_sizes=[], rewritten_from=0))
 
-    def _commit_as(self, session: Session) -> tuple[Session, Draft] | None:
-        draft = self._commit(session)
+    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, Draft] | None:
+        draft = self._commit(session, copy)
         return (session, draft) if draft else None
 
-    def _commit(self, session: Session) -> Draft | None:
-        """Store a session if it is stored as it was when loaded, and return what was stored; else None."""
+    def _commit(self, session: Session, copy: Session | None = None) -> Draft | None:
+        """Store a session if it is stored as it was when loaded, and return what was stored; else None.
+
+        *copy* is the one in the user's hand, where *session* is that one merged.
+        """
         history, draft = history_of(session), compose(session)
         origin, previous = history.origin, None
         if origin:
             previous = Entry(session.session_id, origin.user_id, SessionStatus(origin.status), origin.activity)
-        history.attempts.append(draft)  # stays if this raises: the commit may have been applied
+        if copy is None:
+            attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
+        else:
+            # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
+            base = replace(compose(copy).origin, edition=new_token(6))
+            attempts = history_of(copy).attempts
+            attempt = Attempt(draft, history_of(copy).rewrites, session, base)
+        attempts.append(attempt)  # stays if this raises: the commit may have been applied
         if self._backend.commit(draft, origin.stamp if origin else None, previous):
             return draft
-        history.attempts.remove(draft)
+        attempts.remove(attempt)
         return None
 
     def _check_active(self, session: Session) -> None:
@@ -293,7 +316,7 @@ class KVSessionStore(SessionStore):
         ids = [each.message_id for each in added]
         if len(set(ids)) < len(ids):
             raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
-        repeated = not self._uncertain.isdisjoint(ids)
+        repeated = bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids)
 
         def change(session: Session) -> bool:
             if session.status is SessionStatus.ARCHIVED:
@@ -308,10 +331,11 @@ class KVSessionStore(SessionStore):
 
         try:
             self._amend(session_id, change, whole=repeated)
-        except StorageUnreachableError:
-            self._uncertain.update(ids)
+        except (SessionStateError, InvalidValueError):
             raise
-        self._uncertain.difference_update(ids)
+        except BaseException:
+            self._uncertain.extend(ids)
+            raise
 
     def set_status(self, session_id: str, status: SessionStatus, *, idle_since: datetime | None = None) -> bool:
         """Archive or restore a session; return whether that changed it.
@@ -534,12 +558,13 @@ class KVSessionStore(SessionStore):
             self._close_mapping()
 
 
-def _adopt(session: Session, draft: Draft) -> None:
-    """Let a session know that a draft of it is stored."""
+def _adopt(session: Session, draft: Draft, rewrites: int | None = None) -> None:
+    """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
     history = history_of(session)
     history.origin = draft.origin
     history.page_sizes = draft.page_sizes
-    history.rewritten_from = None
+    if rewrites in (None, history.rewrites):
+        history.rewritten_from = None
     history.attempts.clear()
 
 

@@ -6,7 +6,7 @@ import os
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pyai_sessions.checks import Clock, utc_now
+from pyai_sessions.checks import Clock, check_timeout, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.store import KVSessionStore
 
@@ -64,6 +64,7 @@ class DiskCacheSessionStore(KVSessionStore):
     def __init__(self, directory: str | os.PathLike[str], *, timeout: float = 10.0, clock: Clock = utc_now) -> None:
         from pyai_sessions.backends.diskcache import open_index
 
+        check_timeout(timeout)
         index = open_index(directory)
         super().__init__(index, timeout=timeout, clock=clock)
         self._close_mapping = index.cache.close
@@ -98,7 +99,7 @@ class RedisSessionStore(KVSessionStore):
 
         if url is not None and client is not None:
             raise InvalidValueError("client", "was given beside a url; give one of them")
-        ours = None if client is not None else connect(url or "redis://localhost:6379", timeout)
+        ours = None if client is not None else connect(url or "redis://localhost:6379", check_timeout(timeout))
         mapping = RedisMapping(client if ours is None else ours, prefix=prefix, ttl=ttl)
         super().__init__(mapping, timeout=timeout, clock=clock)
         if ours is not None:

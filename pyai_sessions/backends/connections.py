@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -195,3 +196,29 @@ def storage_error(path: str, err: sqlite3.Error) -> StorageError:
         if problem.startswith(texts):
             return kind(path, problem)
     return StorageError(path, f"{type(err).__name__}: {problem}")
+
+
+def make_folders(path: str) -> None:
+    """Make a folder and those above it, for this user alone, unless they are there."""
+    if path and not os.path.isdir(path):
+        make_folders(os.path.dirname(path))
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+
+
+@contextmanager
+def creating(path: str) -> Generator[None, None, None]:
+    """Turn an operating system's refusal to create *path* into a StorageError."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as err:
+        kinds: dict[int, type[StorageError]] = {
+            errno.EROFS: StorageReadOnlyError,
+            errno.EACCES: StorageReadOnlyError,
+            errno.EPERM: StorageReadOnlyError,
+        }
+        kinds |= {errno.ENOSPC: StorageFullError, errno.EDQUOT: StorageFullError}
+        kind = kinds.get(err.errno or 0, StorageUnreachableError)
+        raise kind(path, f"it cannot be created: {err.strerror}") from err

@@ -12,13 +12,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from pyai_sessions.backends.connections import Connections, storage_error
+from pyai_sessions.backends.connections import Connections, creating, make_folders, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
 from pyai_sessions.errors import (
     InvalidDocumentError,
-    StorageReadOnlyError,
-    StorageUnreachableError,
     UnsuitableMappingError,
 )
 
@@ -105,13 +103,9 @@ def open_index(directory: str | os.PathLike[str]) -> Any:
     """Return a diskcache.Index on a directory, made for this user alone if absent."""
     import diskcache
 
-    path = os.path.abspath(str(directory))
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-    except OSError as err:
-        raise (StorageReadOnlyError if isinstance(err, PermissionError) else StorageUnreachableError)(
-            path, f"it cannot be created: {err.strerror}"
-        ) from err
+    path = os.path.abspath(str(os.fspath(directory)))
+    with creating(path):
+        make_folders(path)
     try:
         return diskcache.Index(path)
     except sqlite3.Error as err:

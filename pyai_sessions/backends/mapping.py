@@ -118,7 +118,7 @@ class MappingBackend(Backend):
 
     def commit(self, draft: Draft, expected: str | None, previous: Entry | None) -> bool:  # noqa: ARG002, D102
         key = head_key(draft.session_id)
-        with self._locked():
+        with self._writing():
             stored = self._stamp(key)
             if stored != draft.stamp:
                 if stored != expected:
@@ -145,7 +145,7 @@ class MappingBackend(Backend):
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         key = head_key(session_id)
-        with self._locked():
+        with self._writing():
             if expected is not None and self._stamp(key) != expected:
                 return False
             self._delete(key)
@@ -157,7 +157,7 @@ class MappingBackend(Backend):
         return True
 
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
-        with self._locked():
+        with self._writing():
             if self._stamp(head_key(session_id)) != expected:
                 return False
             for key in keys:
@@ -166,7 +166,7 @@ class MappingBackend(Backend):
         return True
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
-        with self._locked():
+        with self._writing():
             for key in keys:
                 value = self._get(key)
                 if value is not None:
@@ -226,6 +226,15 @@ class MappingBackend(Backend):
             yield
         finally:
             shared.lock.release()
+
+    @contextmanager
+    def _writing(self) -> Generator[None, None, None]:
+        with self._locked():
+            try:
+                yield
+            except BaseException:  # what was written is not known: the documents tell, at the next list
+                self._shared.index = None
+                raise
 
     def _index(self) -> DerivedIndex:
         index = self._shared.index

@@ -10,21 +10,24 @@ readers do not wait for one another, and nothing is unpickled.
 
 from __future__ import annotations
 
-import errno
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from queue import Empty, Queue
 from typing import Any
 
 from sqlitedict import SqliteDict
 from sqlitedict import encode as pickling_encode
 
-from pyai_sessions.backends.connections import Connections
+from pyai_sessions.backends.connections import Connections, creating, make_folders, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
+from pyai_sessions.checks import check_timeout
 from pyai_sessions.errors import (
     InvalidValueError,
-    StorageReadOnlyError,
-    StorageUnreachableError,
+    StorageClosedError,
+    StorageLockedError,
     UnsuitableMappingError,
 )
 
@@ -64,6 +67,7 @@ class SQLiteMapping(SqliteDict):  # type: ignore[misc]  # sqlitedict has no type
             raise InvalidValueError("table_name", f"is {table_name!r}; it is text that does not begin with 'sqlite_'")
         if synchronous not in SYNCHRONOUS:
             raise InvalidValueError("synchronous", f"is {synchronous!r}; it is one of {', '.join(SYNCHRONOUS)}")
+        check_timeout(timeout)
         if name != ":memory:":
             name = os.path.abspath(name)
             _make_private(name)
@@ -126,18 +130,9 @@ def _from_text(value: object) -> object:
 
 def _make_private(path: str) -> None:
     """Make a file that only this user may read, and its folders, unless they are there."""
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with creating(path), suppress(FileExistsError):
+        make_folders(os.path.dirname(path))
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        pass
-    except OSError as err:
-        kind = (
-            StorageReadOnlyError
-            if isinstance(err, PermissionError) or err.errno == errno.EROFS
-            else StorageUnreachableError
-        )
-        raise kind(path, f"it cannot be created: {err.strerror}") from err
 
 
 def connections_of(mapping: SqliteDict, timeout: float) -> tuple[Connections, bool]:
@@ -145,12 +140,28 @@ def connections_of(mapping: SqliteDict, timeout: float) -> tuple[Connections, bo
     if isinstance(mapping, SQLiteMapping):
         return mapping.connections, False
     _check_codec(mapping)
+    _await_worker(mapping, timeout)
     return (
         Connections(
             os.path.abspath(str(mapping.filename)), timeout=timeout, synchronous="FULL", read_only=mapping.flag == "r"
         ),
         True,
     )
+
+
+def _await_worker(mapping: SqliteDict, timeout: float) -> None:
+    """Wait until the SqliteDict's thread has opened its connection: it fails for good where another is faster."""
+    answer: Queue[object] = Queue()
+    try:
+        worker: Any = mapping.conn
+        worker.execute("SELECT 1", (), answer)
+        answer.get(timeout=timeout)
+    except AttributeError as err:
+        raise StorageClosedError(str(mapping.filename), "the SqliteDict was closed") from err
+    except Empty as err:
+        raise StorageLockedError(str(mapping.filename), f"the SqliteDict did not answer for {timeout} s") from err
+    except sqlite3.Error as err:
+        raise storage_error(str(mapping.filename), err) from err
 
 
 def _check_codec(mapping: SqliteDict) -> None:
