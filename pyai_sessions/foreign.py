@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
@@ -24,22 +25,30 @@ T = TypeVar("T")
 
 
 class _Loop:
-    """One event loop in a thread of its own, for async stores that are called from sync code.
+    """An event loop in a thread of its own, for async stores that are called from sync code.
 
-    It is another loop than the caller's, so a call from inside a running loop cannot dead-lock with it.
+    It is another loop than the caller's, so a call from inside a running loop cannot dead-lock with it. Where a store's
+    own coroutine makes such a call, the next loop runs it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
         self._loop: Any = None
+        self._next: _Loop | None = None
 
     def run(self, awaitable: Awaitable[T]) -> T:
         import asyncio  # a fifth of this package's import, for those who have an async store
 
+        if threading.current_thread() is self._thread:
+            self._next = self._next or _Loop()
+            return self._next.run(awaitable)
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="pyai_sessions async stores", daemon=True).start()
+                name = "pyai_sessions async stores"
+                self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+                self._thread.start()
 
         async def wait() -> T:
             return await awaitable
@@ -48,6 +57,16 @@ class _Loop:
 
 
 _loop = _Loop()
+
+
+def _renew() -> None:
+    """Start anew in a forked child, which does not have the parent's thread."""
+    global _loop  # noqa: PLW0603 (one loop a process)
+    _loop = _Loop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def result(value: T | Awaitable[T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any
 
@@ -48,9 +48,7 @@ class SessionManager:
             self._store = MemorySessionStore()
         elif isinstance(store, KVSessionStore):
             self._store = store
-        elif isinstance(store, SessionStore) or all(
-            hasattr(store, each) for each in ("save", "get", "delete", "list_for_user")
-        ):
+        elif isinstance(store, SessionStore) or _has_four_methods(store):
             self._ours = False
             self._store = ForeignStore(store)
         elif isinstance(store, str):
@@ -86,14 +84,11 @@ class SessionManager:
         """
         now = self._store.clock()
         given: dict[str, Any] = {} if session_id is None else {"session_id": session_id}
-        session = Session(
-            user_id=user_id,
-            metadata=dict(metadata or {}),
-            state=dict(state or {}),
-            created_at=now,
-            updated_at=now,
-            **given,
-        )
+        if metadata is not None:
+            given["metadata"] = metadata
+        if state is not None:
+            given["state"] = state
+        session = Session(user_id=user_id, created_at=now, updated_at=now, **given)
         history_of(session).clock = self._store.clock
         if isinstance(self._store, ForeignStore) and session_id is not None:
             self._store.create(session)
@@ -241,7 +236,11 @@ class SessionManager:
         """Archive the sessions that did not change for so many days; return how many. Costs only those."""
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < float("inf"):
             raise InvalidValueError("days", f"is {days!r}; it is a number of 0 or more")
-        return self._store.archive_inactive(self._store.clock() - timedelta(days=days))
+        try:
+            idle_since = self._store.clock() - timedelta(days=days)
+        except OverflowError:  # before the year 1
+            idle_since = datetime.min.replace(tzinfo=timezone.utc)
+        return self._store.archive_inactive(idle_since)
 
     def delete_user(self, user_id: str) -> int:
         """Delete all sessions of a user, archived and unreadable ones too; return how many."""
@@ -276,6 +275,11 @@ class SessionManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _has_four_methods(store: object) -> bool:
+    methods = ("save", "get", "delete", "list_for_user")
+    return not isinstance(store, type) and all(hasattr(store, each) for each in methods)
 
 
 def _message(given: object, n: int, now: datetime) -> Message:

@@ -99,7 +99,11 @@ class RedisSessionStore(KVSessionStore):
 
         if url is not None and client is not None:
             raise InvalidValueError("client", "was given beside a url; give one of them")
-        ours = None if client is not None else connect(url or "redis://localhost:6379", check_timeout(timeout))
+        ours = (
+            None
+            if client is not None
+            else connect("redis://localhost:6379" if url is None else url, check_timeout(timeout))
+        )
         mapping = RedisMapping(client if ours is None else ours, prefix=prefix, ttl=ttl)
         super().__init__(mapping, timeout=timeout, clock=clock)
         if ours is not None:

@@ -16,7 +16,6 @@ from pyai_sessions.backends.connections import Connections, creating, make_folde
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
 from pyai_sessions.errors import (
-    InvalidDocumentError,
     UnsuitableMappingError,
 )
 
@@ -61,16 +60,19 @@ class CacheTable(Table):
         if mode == _MODE_RAW:
             return value
         if mode in (_MODE_BINARY, _MODE_TEXT) and isinstance(filename, str):
-            path = os.path.realpath(os.path.join(self._directory, filename))
-            if os.path.commonpath([path, os.path.realpath(self._directory)]) == os.path.realpath(self._directory):
+            directory = os.path.realpath(self._directory)
+            path = os.path.realpath(os.path.join(directory, filename))
+            if os.path.commonpath([path, directory]) == directory:
                 try:
                     with open(path, "rb") as file:
                         return file.read()
-                except OSError as err:
-                    raise InvalidDocumentError(
-                        filename, None, None, f"its file is missing ({type(err).__name__})"
-                    ) from err
+                except OSError:
+                    return _Lost()
         return _Pickled()
+
+
+class _Lost:
+    """Stands for a value whose file is gone; reading it as a document fails."""
 
 
 class _Pickled:

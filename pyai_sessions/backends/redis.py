@@ -174,7 +174,7 @@ def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: P
     if "RedisError" not in names and "ValkeyError" not in names:
         return StorageUnreachableError(where, type(err).__name__) if isinstance(err, OSError) else None
     text = str(err)
-    if text.startswith("OOM") or "OOM command not allowed" in text:
+    if "OutOfMemoryError" in names or text.startswith("OOM"):
         return StorageFullError(where, "the server is at its memory limit")
     if "ReadOnlyError" in names or text.startswith("READONLY") or "-READONLY" in text:
         return StorageReadOnlyError(where, "the server is a read-only replica")
