@@ -1,7 +1,6 @@
 """The storages that the fault tests break, each named so that any process can open it."""
 
-import os
-import tempfile
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -9,10 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import diskcache
 from sqlitedict import SqliteDict
 
-from pyai_sessions import KVSessionStore, RedisSessionStore, SessionManager, SQLiteSessionStore
+from pyai_sessions import DiskCacheSessionStore, KVSessionStore, RedisSessionStore, SessionManager, SQLiteSessionStore
 
 IN_FILES = ["sqlite", "sqlitedict", "diskcache"]
 ON_SERVERS = ["redis", "valkey"]
@@ -38,13 +36,12 @@ class Folder(MutableMapping):
             raise KeyError(key) from err
 
     def __setitem__(self, key, value):
-        handle, name = tempfile.mkstemp(prefix="%", dir=self.path)  # no quoted key begins with a lone percent sign
+        new = self.path / f"%{threading.get_ident()}"  # no quoted key is like that
         try:
-            with open(handle, "wb") as file:
-                file.write(value)
-            os.replace(name, self._file(key))
+            new.write_bytes(value)
+            new.replace(self._file(key))
         except OSError:
-            os.unlink(name)
+            new.unlink(missing_ok=True)
             raise
 
     def __delitem__(self, key):
@@ -54,7 +51,8 @@ class Folder(MutableMapping):
             raise KeyError(key) from err
 
     def __iter__(self):
-        return (unquote(each) for each in os.listdir(self.path) if quote(unquote(each), safe="") == each)
+        names = [each.name for each in self.path.iterdir()]
+        return (unquote(each) for each in names if quote(unquote(each), safe="") == each)
 
     def __len__(self):
         return sum(1 for _ in self)
@@ -86,7 +84,5 @@ class Storage:
             return stack.enter_context(closing(SQLiteSessionStore(path / "chat.db", **options)))
         if self.kind == "sqlitedict":
             mapping = stack.enter_context(closing(SqliteDict(str(path / "chat.db"))))
-        else:
-            mapping = diskcache.Index(str(path / "chat"))
-            stack.enter_context(closing(mapping.cache))
-        return stack.enter_context(closing(KVSessionStore(mapping, **options)))
+            return stack.enter_context(closing(KVSessionStore(mapping, **options)))
+        return stack.enter_context(closing(DiskCacheSessionStore(path / "chat", **options)))

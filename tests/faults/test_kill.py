@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -61,7 +62,7 @@ def one_change(manager, session_id, choose, name):
 
 
 def live(link, storage, life):
-    """In a process: tell what is stored, then change it until the end comes, and tell of each change before and after."""
+    """In a process: tell what is stored, then change it until the end comes, telling of each change."""
     choose = random.Random(life)
     with storage.open() as manager:
         sessions = {each: manager.get_session(each) for each in IDS}
@@ -83,11 +84,9 @@ def live(link, storage, life):
 
 def reports(link):
     """Iterate over what a killed writer had sent."""
-    while True:
-        try:
+    with suppress(EOFError, OSError):
+        while True:
             yield link.recv()
-        except (EOFError, OSError):
-            return
 
 
 @pytest.mark.parametrize("storage", ["folder", *SHARED], indirect=True)

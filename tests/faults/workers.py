@@ -6,6 +6,10 @@ from collections import Counter
 from functools import partial
 from itertools import groupby
 
+import diskcache  # noqa: F401  (in every worker from the start: one may lose the right to read it)
+import redis  # noqa: F401
+import sqlitedict  # noqa: F401
+
 from pyai_sessions import Message, StorageLockedError, StorageUnreachableError
 
 # A process of its own forks each worker: quick, and without the threads and connections of the tests.

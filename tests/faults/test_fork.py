@@ -1,0 +1,104 @@
+"""A store that was opened before a fork works in the child, while a thread of the parent goes on saving."""
+
+import os
+import threading
+import time
+import warnings
+from contextlib import ExitStack
+
+import pytest
+
+from pyai_sessions import Message
+from tests.faults.storages import SHARED
+from tests.faults.workers import check_indexes, in_a_process, results
+
+PER_CHILD = 5
+
+
+def write_in_child(manager, child):
+    """Write as the child of a fork, to the parent's session and to one of its own; return the exit code."""
+    try:
+        known = manager.get_session("s0").message_count
+        copy = manager.get_session("s0", last=1)
+        for n in range(PER_CHILD):
+            manager.append("s0", Message("user", f"child {child} appends {n}"))
+            copy.add_message("user", f"child {child} saves {n}")
+            manager.save(copy)
+        own = manager.create_session("user1", session_id=f"s{child + 1}")
+        listed = {each.session_id for each in manager.get_sessions_for_user("user1")}
+        return 0 if known and own.session_id in listed and manager.count("user0") == 1 else 1
+    except BaseException:  # noqa: BLE001 (a child must not return into the parent's code)
+        import traceback
+
+        traceback.print_exc()
+        return 2
+
+
+def fork_while_saving(link, storage, children):
+    """In a process: save in a thread, and fork meanwhile, again and again; send what all of it wrote."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads: the point here
+    with ExitStack() as stack:
+        manager = stack.enter_context(storage.open())
+        session = manager.create_session("user0", session_id="s0")
+        session.add_message("user", "parent saves")
+        manager.save(session)
+        done, saved = threading.Event(), []
+
+        def save():
+            while not done.is_set():
+                session.add_message("user", f"parent saves {len(saved)}")
+                manager.save(session)
+                saved.append(f"parent saves {len(saved)}")
+                time.sleep(0.002)  # writers that never pause leave no turn to others
+
+        thread = threading.Thread(target=save)
+        thread.start()
+        codes = []
+        for child in range(children):
+            before = len(saved)
+            pid = os.fork()
+            if pid == 0:
+                os._exit(write_in_child(manager, child))
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            while len(saved) == before and thread.is_alive():
+                pass  # the parent's connections still work
+        done.set()
+        thread.join()
+        contents = [each.content for each in manager.get_session("s0").messages]
+        check_indexes(manager, {"s0": "user0"} | {f"s{child + 1}": "user1" for child in range(children)})
+        link.send((codes, contents, saved, len(manager.verify().problems)))
+
+
+@pytest.mark.parametrize("storage", SHARED, indirect=True)
+def test_a_store_works_on_both_sides_of_a_fork(storage, long_form):
+    """Each child appends, saves and lists by the manager that it was born with; the parent notices nothing."""
+    children = 50 if long_form else 5
+
+    codes, contents, saved, problems = results([in_a_process(fork_while_saving, storage, children)])[0]
+
+    written = ["parent saves", *saved]
+    for child in range(children):
+        written += [f"child {child} {word} {n}" for n in range(PER_CHILD) for word in ("appends", "saves")]
+    assert codes == [0] * children
+    assert sorted(contents) == sorted(written)
+    assert [each for each in contents if each.startswith("parent")] == ["parent saves", *saved]
+    assert not problems
+
+
+def fork_and_close(link, storage):
+    """In a process: fork a child that closes the store it was born with, then use it in the parent."""
+    with storage.open() as manager:
+        manager.create_session("user0", session_id="s0")
+        pid = os.fork()
+        if pid == 0:
+            manager.store.close()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        manager.append("s0", Message("user", "still here"))
+        link.send(manager.get_session("s0").message_count)
+
+
+@pytest.mark.parametrize("storage", SHARED, indirect=True)
+def test_a_child_that_closes_the_store_closes_it_for_itself(storage):
+    """The parent's connections and locks stay."""
+    assert results([in_a_process(fork_and_close, storage)]) == [1]

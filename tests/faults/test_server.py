@@ -1,0 +1,391 @@
+"""Servers that die, come back, stand still, or answer into a broken connection: each turn is stored exactly once."""
+
+import secrets
+import threading
+from contextlib import closing
+from itertools import count
+
+import pytest
+import redis
+import valkey
+
+from pyai_sessions import (
+    KVSessionStore,
+    Message,
+    RedisMapping,
+    RedisSessionStore,
+    Session,
+    SessionManager,
+    StorageError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+)
+from tests.faults.proxy import Proxy
+from tests.faults.workers import check_indexes, check_turns, plan, session_ids, user_of, write_turns
+
+MORE = [Message("user", f"more {n}", message_id=f"more{n}") for n in range(70)]
+
+
+def fill(session, how_many, word="message"):
+    for n in range(how_many):
+        session.add_message("user", f"{word} {n}", message_id=f"{word}{n}")
+
+
+# A broken connection --------------------------------------------------------------------------------------------------
+
+# Each change: loads what it needs, and returns the call whose connection breaks.
+
+
+def create(manager):
+    session = Session(session_id="s1", user_id="user1")
+    fill(session, 100)
+    return lambda: manager.save(session)
+
+
+def add(manager):
+    session = manager.get_session("s0")
+    fill(session, 2, "more")
+    return lambda: manager.save(session)
+
+
+def save_stale(manager):
+    session = manager.get_session("s0")
+    manager.append("s0", *MORE)
+    fill(session, 40, "mine")
+    session.set_state("key", "value")
+    return lambda: manager.save(session)
+
+
+def rewrite(manager):
+    session = manager.get_session("s0")
+    session.remove_message("message5")
+    return lambda: manager.save(session)
+
+
+def rewrite_stale(manager):
+    session = manager.get_session("s0")
+    manager.append("s0", *MORE)
+    session.remove_message("message5")
+    return lambda: manager.save(session)
+
+
+def append(manager):
+    return lambda: manager.append("s0", *MORE[:2])
+
+
+def append_pages(manager):
+    return lambda: manager.append("s0", *MORE)
+
+
+def archive(manager):
+    return lambda: manager.archive("s0")
+
+
+def delete(manager):
+    return lambda: manager.delete("s0")
+
+
+CHANGES = [create, add, save_stale, rewrite, rewrite_stale, append, append_pages, archive, delete]
+
+
+def content_of(session):
+    if session is None:
+        return None
+    return session.status.value, dict(session.state), [(each.message_id, each.content) for each in session.messages]
+
+
+def contents(manager):
+    """Return what is stored, after a look whether both indexes agree with it."""
+    sessions = {each: manager.get_session(each) for each in ("s0", "s1")}
+    found = {key: content_of(session) for key, session in sessions.items()}
+    there = {key: user_of(key) for key, each in found.items() if each}
+    check_indexes(manager, there, [key for key in there if found[key][0] == "archived"])
+    assert not manager.verify().problems
+    return found
+
+
+def start_over(server):
+    """Return a storage with one session, as (url, prefix)."""
+    prefix = f"{secrets.token_hex(8)}:"
+    with closing(RedisSessionStore(server.url, prefix)) as store:
+        manager = SessionManager(store)
+        session = manager.create_session("user0", session_id="s0")
+        fill(session, 50)
+        manager.save(session)
+    return prefix
+
+
+def outcome(server, change):
+    prefix = start_over(server)
+    with closing(RedisSessionStore(server.url, prefix)) as store:
+        manager = SessionManager(store)
+        change(manager)()
+        return contents(manager)
+
+
+def client_of(library, proxy, retries):
+    retry = library.retry.Retry(library.backoff.NoBackoff(), retries)
+    client_class = library.Redis if library is redis else library.Valkey
+    return client_class(port=proxy.port, socket_timeout=20, retry=retry, retry_on_error=[library.ConnectionError])
+
+
+@pytest.mark.parametrize("script_is_known", [True, False], ids=["known script", "new script"])
+@pytest.mark.parametrize("retries", [0, 3], ids=["one try", "client repeats"])
+@pytest.mark.parametrize("when", ["cut", "drop_reply"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_connection_that_breaks_at_any_command(any_server, change, when, retries, script_is_known):
+    """Before a command or before its reply: the call is done, or raises and is done when repeated; never twice."""
+    after = outcome(any_server, change)
+    broken = 0
+    with Proxy(any_server.port) as proxy:
+        for at in count(1):
+            prefix = start_over(any_server)
+            with (
+                closing(client_of(redis, proxy, retries)) as client,
+                closing(KVSessionStore(RedisMapping(client, prefix))) as store,
+            ):
+                manager = SessionManager(store)
+                act = change(manager)
+                if not script_is_known:
+                    client.script_flush()
+                getattr(proxy, when)(at)
+                raised = None
+                try:
+                    act()
+                except StorageError as err:
+                    raised = err
+                broke = proxy.heal()
+
+                if raised is not None:
+                    assert type(raised) is StorageUnreachableError
+                    assert broke
+                    act()
+                assert contents(manager) == after
+                assert raised is None or retries == 0
+            if not broke:
+                break
+            broken += 1
+            assert (raised is None) == (retries > 0)
+    assert broken >= (1 if change is create or change is add or change is rewrite else 2)
+
+
+def test_valkey_s_own_client_stores_once_too(any_server):
+    """The same save through valkey-py, whose reply is lost."""
+    with (
+        Proxy(any_server.port) as proxy,
+        closing(client_of(valkey, proxy, 0)) as client,
+        closing(KVSessionStore(RedisMapping(client, f"{secrets.token_hex(8)}:"))) as store,
+    ):
+        manager = SessionManager(store)
+        session = manager.create_session("user0", session_id="s0")
+        fill(session, 2)
+        proxy.drop_reply(1)
+        with pytest.raises(StorageUnreachableError):
+            manager.save(session)
+        manager.save(session)
+
+        assert [each.content for each in manager.get_session("s0").messages] == ["message 0", "message 1"]
+
+
+def test_a_read_that_failed_is_unreachable_and_works_again(any_server):
+    """Reads and lists raise the same error, and need nothing to work again."""
+    with (
+        Proxy(any_server.port) as proxy,
+        closing(client_of(redis, proxy, 0)) as client,
+        closing(KVSessionStore(RedisMapping(client, f"{secrets.token_hex(8)}:"))) as store,
+    ):
+        manager = SessionManager(store)
+        session = manager.create_session("user0", session_id="s0")
+        for read in (
+            lambda: manager.get_session("s0") == session,
+            lambda: manager.get_sessions_for_user("user0") == [session],
+            lambda: len(manager.list_sessions()) == 1,
+            lambda: manager.count() == 1,
+            lambda: manager.reindex() == 1,
+            lambda: manager.verify().sessions == 1,
+        ):
+            for at in count(1):
+                proxy.cut(at)
+                try:
+                    right = read()
+                except StorageUnreachableError:
+                    assert proxy.heal()
+                    assert read()
+                else:
+                    assert right
+                    assert not proxy.heal()
+                    assert at > 1
+                    break
+
+
+# A server that is gone ------------------------------------------------------------------------------------------------
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request, start_server):
+    """A server of one's own that keeps what it answered for."""
+    return start_server(request.param, *DURABLE)
+
+
+def opened(server, **options):
+    """Return a store whose client tries once."""
+    return closing(KVSessionStore(RedisMapping(server.client(**options))))
+
+
+def test_a_killed_server_comes_back_with_all_that_was_saved(server):
+    """While it is down a save raises; when it is back the same save goes through, and nothing is there twice."""
+    with opened(server) as store:
+        manager = SessionManager(store)
+        session = manager.create_session("user0", session_id="s0")
+        for n in range(3):
+            fill(session, 40, f"life {n} ")
+            manager.save(session)
+            server.kill()
+            fill(session, 40, f"while down {n} ")
+            with pytest.raises(StorageUnreachableError):
+                manager.save(session)
+            with pytest.raises(StorageUnreachableError):
+                manager.get_session("s0")
+            server.start()
+            manager.save(session)
+
+        assert manager.get_session("s0").messages == session.messages
+        assert session.message_count == 240
+        check_indexes(manager, {"s0": "user0"})
+        assert not manager.verify().problems
+
+
+def test_writers_outlive_their_server(server, long_form):
+    """Threads that repeat what failed, while the server is killed and started: all is stored once."""
+    ids, writers = session_ids(3), 4
+    done, written, failures = threading.Event(), [[] for _ in range(writers)], []
+    with opened(server) as store:
+        manager = SessionManager(store)
+        for session_id in ids:
+            manager.create_session(user_of(session_id), session_id=session_id)
+
+        def turns(writer):
+            for turn in plan(writer, ids, 10_000):
+                if done.is_set():
+                    return
+                written[writer].append(turn)
+                yield turn
+
+        def write(writer):
+            failures.append(write_turns(manager, turns(writer), "append" if writer % 2 else "save"))
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(writers)]
+        for each in threads:
+            each.start()
+        for _ in range(50 if long_form else 5):
+            wait_for_scripts(server, 30)
+            server.kill()
+            server.start()
+        wait_for_scripts(server, 30)
+        done.set()
+        for each in threads:
+            each.join()
+
+        check_turns(manager, ids, written)
+        assert not manager.verify().problems
+        assert len(failures) == writers
+        assert sum(failures) > 0
+
+
+def wait_for_scripts(server, how_many):
+    """Return once the server ran so many scripts since it started."""
+    with server.client() as client:
+        while client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] < how_many:
+            pass
+
+
+def test_a_server_that_stands_still_is_unreachable_at_the_deadline(server):
+    """A paused server takes the save and does not answer; what it does when it goes on is not done twice."""
+    with closing(RedisSessionStore(client=server.client(socket_timeout=0.2))) as store:
+        manager = SessionManager(store)
+        session = manager.create_session("user0", session_id="s0")
+        fill(session, 40)
+        manager.save(session)
+        server.pause()
+        fill(session, 40, "late")
+        for _ in range(2):
+            with pytest.raises(StorageUnreachableError):
+                manager.save(session)
+        with pytest.raises(StorageUnreachableError):
+            manager.append("s0", *MORE)
+        server.resume()
+        manager.append("s0", *MORE)
+        manager.save(session)
+        found = [each.message_id for each in manager.get_session("s0").messages]
+
+        assert sorted(found) == sorted(
+            {*(f"message{n}" for n in range(40)), *(f"late{n}" for n in range(40))} | {each.message_id for each in MORE}
+        )
+        check_indexes(manager, {"s0": "user0"})
+        assert not manager.verify().problems
+
+
+def test_the_deadline_is_the_store_s(start_server):
+    """A store that made its own client waits no longer than `timeout` for an answer, times the client's own tries."""
+    server = start_server("valkey")
+    with closing(RedisSessionStore(server.url, timeout=0.1)) as store:
+        manager = SessionManager(store)
+        session = manager.create_session("user0")
+        server.pause()
+
+        with pytest.raises(StorageUnreachableError):
+            manager.save(session)
+        server.resume()
+        manager.save(session)
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_a_server_without_its_scripts_gets_them_again(start_server, kind):
+    """SCRIPT FLUSH, or a restart, between two saves goes unnoticed."""
+    server = start_server(kind)
+    with opened(server) as store, server.client() as client:
+        manager = SessionManager(store)
+        session = manager.create_session("user0", session_id="s0")
+        for n in range(3):
+            client.script_flush()
+            fill(session, 20, f"{n} ")
+            manager.save(session)
+        client.script_flush()
+
+        assert manager.get_sessions_for_user("user0") == [session]
+        client.script_flush()
+        assert manager.delete("s0")
+        assert manager.count() == 0
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_a_replica_refuses_writes_as_read_only(start_server, kind):
+    """On a replica a save raises StorageReadOnlyError; promoted, it takes the same save."""
+    at_once = ("--repl-diskless-sync-delay", "0")
+    first, replica = start_server(kind, *at_once), start_server(kind, *at_once)
+    with opened(first) as store, opened(replica) as copy, replica.client() as client:
+        session = SessionManager(store).create_session("user0", session_id="s0")
+        fill(session, 40)
+        SessionManager(store).save(session)
+        client.replicaof("127.0.0.1", first.port)
+        while client.info("replication")["master_link_status"] != "up" or not client.dbsize():
+            pass
+        manager = SessionManager(copy)
+        session = manager.get_session("s0")
+        fill(session, 2, "more")
+        for act in (
+            lambda: manager.save(session),
+            lambda: manager.append("s0", *MORE),
+            lambda: manager.delete("s0"),
+            lambda: manager.archive("s0"),
+        ):
+            with pytest.raises(StorageReadOnlyError):
+                act()
+
+        assert manager.get_session("s0").message_count == 40
+        assert [each.message_count for each in manager.get_sessions_for_user("user0")] == [40]
+        client.replicaof("NO", "ONE")
+        manager.save(session)
+        assert manager.get_session("s0").message_count == 42
