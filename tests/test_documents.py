@@ -642,7 +642,7 @@ def test_a_session_that_cannot_be_stored_writes_nothing():
         assert mapping == before
 
 
-@pytest.mark.parametrize("given_messages", [[], [Message("user", "x")], None, "x"], ids=repr)
+@pytest.mark.parametrize("given_messages", [[], [Message("user", "x", message_id="m")], None, "x"], ids=repr)
 def test_a_history_that_was_assigned_to_is_refused(given_messages):
     """The history changes by the session's methods; the error names them, and nothing is written."""
     mapping = saved(3)

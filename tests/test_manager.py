@@ -135,7 +135,9 @@ def test_four_methods_make_a_store():
 
 
 @pytest.mark.parametrize(
-    "given", [7, object(), [], set(), frozenset({1}), b"memory://", dict, MemorySessionStore, iter([])], ids=repr
+    "given",
+    [7, object(), [], set(), frozenset({1}), b"memory://", dict, MemorySessionStore, iter([])],
+    ids=lambda given: type(given).__name__,
 )
 def test_what_is_no_store_is_refused(given):
     """The error names what was given and what is accepted; it is a TypeError as well."""
@@ -365,7 +367,7 @@ def test_what_is_no_session_id_is_refused(manager, call, given):
         getattr(manager, call)(*arguments)
 
 
-@pytest.mark.parametrize("given", [None, "s", {}, Message("user", "x")], ids=repr)
+@pytest.mark.parametrize("given", [None, "s", {}, Message("user", "x", message_id="m")], ids=repr)
 def test_what_is_no_session_cannot_be_saved(manager, given):
     """The error names what was given."""
     with pytest.raises(InvalidValueError, match=r"^session is a .*; it is a Session"):

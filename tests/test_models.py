@@ -518,7 +518,7 @@ def test_history_is_what_a_model_s_client_takes(session):
         ({"roles": ("user", "assistant"), "last": 1}, ["text 2"]),
         ({"roles": ["system"], "last": 1}, ["text 0"]),
         ({"roles": []}, []),
-        ({"roles": iter(["user"])}, ["text 1"]),
+        ({"roles": {"user": 1}.keys()}, ["text 1"]),
     ],
     ids=repr,
 )
