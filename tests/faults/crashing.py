@@ -22,9 +22,9 @@ class Crashing(MutableMapping):
         self._left = None
 
     def crash(self, at, error, *, applied=False, once=False):
-        """Raise *error* at write number *at*, *applied* or not, and at all that follow, or *once*."""
+        """Raise *error* at write number *at* (0: at none), *applied* or not, and at all that follow, or *once*."""
         self.crashed = False
-        self._left, self._error, self._applied, self._once = at, error, applied, once
+        self._left, self._error, self._applied, self._once = at or None, error, applied, once
 
     def recover(self):
         """Crash no more."""
