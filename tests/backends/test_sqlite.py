@@ -197,7 +197,10 @@ def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, na
     with closing(SQLiteSessionStore(tmp_path / name)) as store:
         session = talk(store)
 
-    with plain_dict(tmp_path / name, flag="r") as mapping, closing(KVSessionStore(mapping)) as store:
+    with (
+        plain_dict(tmp_path / name, flag="r", journal_mode="WAL") as mapping,
+        closing(KVSessionStore(mapping)) as store,
+    ):
         assert store.get("s") == session
         assert [each.session_id for each in store.list_for_user("ada")] == ["s"]
         assert store.count() == 1
@@ -209,6 +212,31 @@ def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, na
         ):
             with pytest.raises(StorageReadOnlyError):
                 act()
+
+
+def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
+    """SqliteDict's thread changes the journal when it starts: no connection of ours may stand in its way."""
+    with closing(SQLiteSessionStore(path)) as store:
+        talk(store)
+
+    for _ in range(3):  # in a process of its own, with a deadline: a SqliteDict that failed hangs in close
+        printed = run_python(
+            """
+            import sys
+            from sqlitedict import SqliteDict
+            from pyai_sessions import KVSessionStore
+            for flag in "rc":
+                mapping = SqliteDict(sys.argv[1], tablename="sessions", flag=flag)
+                store = KVSessionStore(mapping)
+                print(store.get("s").message_count, store.count("ada"))
+                store.close()
+                mapping.close()
+            """,
+            path,
+            timeout=20,
+        )
+
+        assert printed.splitlines() == ["3 1", "3 1"]
 
 
 @pytest.mark.parametrize("close", ["the store", "the mapping"])

@@ -1,0 +1,316 @@
+"""diskcache directories: what diskcache would evict, move out of its table, or unpickle."""
+
+import json
+import sqlite3
+import stat
+from contextlib import closing
+
+import diskcache
+import diskcache_community
+import pytest
+
+from pyai_sessions import (
+    DiskCacheSessionStore,
+    InvalidDocumentError,
+    KVSessionStore,
+    Session,
+    StorageClosedError,
+    StorageCorruptError,
+    StorageLockedError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
+from tests.bombs import Bomb, check_that_it_would_explode
+from tests.processes import LOCKED, python_until_told, run_python
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "chat"
+
+
+@pytest.fixture(params=[diskcache, diskcache_community])
+def library(request):
+    return request.param
+
+
+@pytest.fixture
+def index(directory, library):
+    index = library.Index(str(directory))
+    yield index
+    index.cache.close()
+
+
+@pytest.fixture
+def store(index):
+    with closing(KVSessionStore(index, timeout=5)) as store:
+        yield store
+
+
+def talk(store, session_id="s", text="Hello!", count=1):
+    session = Session(session_id=session_id, user_id="ada")
+    for _ in range(count):
+        session.add_message("user", text)
+    store.save(session)
+    return session
+
+
+def files(directory):
+    return sorted(
+        str(each.relative_to(directory))
+        for each in directory.rglob("*")
+        if each.is_file() and not each.name.startswith("cache.db")
+    )
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda library, path: library.Cache(path),
+        lambda library, path: library.Cache(path, eviction_policy="least-recently-used"),
+        lambda library, path: library.Index.fromcache(library.Cache(path)),
+        lambda library, path: library.Cache(path, eviction_policy="none", disk=library.JSONDisk),
+        lambda library, path: library.Index.fromcache(
+            library.Cache(path, eviction_policy="none", disk=library.JSONDisk)
+        ),
+    ],
+    ids=["Cache", "LRU", "Index of an evicting Cache", "JSONDisk", "Index of JSONDisk"],
+)
+def test_a_cache_that_may_lose_sessions_is_refused(directory, library, make):
+    """One that evicts, or whose disk sessions would bypass. The error says in a line how to open the directory."""
+    mapping = make(library, str(directory))
+
+    with closing(getattr(mapping, "cache", mapping)), pytest.raises(UnsuitableMappingError) as caught:
+        KVSessionStore(mapping)
+
+    assert f"{library.__name__}.Index(directory)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_shards_and_queues_are_refused(directory, library):
+    """A FanoutCache commits to several files, a Deque is no mapping."""
+    with (
+        library.FanoutCache(str(directory)) as fanout,
+        library.Deque(directory=str(directory / "deque")).cache as cache,
+    ):
+        for mapping in (fanout, library.Deque.fromcache(cache)):
+            with pytest.raises(UnsuitableMappingError) as caught:
+                KVSessionStore(mapping)
+
+            assert f"{library.__name__}.Index(directory)" in str(caught.value)
+
+
+# Where documents lie --------------------------------------------------------------------------------------------------
+
+
+def test_documents_stay_inside_the_table_whatever_their_size(store, directory):
+    """diskcache moves values of 32 KiB to files, which a killed process loses."""
+    session = talk(store, text="x" * 100_000, count=3)
+
+    assert files(directory) == []
+    assert store.get("s") == session
+
+
+def test_diskcache_reads_our_documents_as_text(store, index, directory):
+    """`index["session/<id>"]`, of a new session and of a changed one, small or big."""
+    session = talk(store)
+    assert Session.from_json(index["session/s"]) == session
+
+    session.add_message("assistant", "y" * 100_000)
+    store.save(session)
+
+    assert [len(each["content"]) for each in json.loads(index["session/s"])["messages"]][-1] == 100_000
+    assert type(index["session/s"]) is str
+
+
+def test_diskcache_counts_our_rows(store, index):
+    """`len(index)` and iteration agree, after saves, changes and deletions."""
+    for n in range(5):
+        talk(store, f"s{n}", count=40)
+    store.delete("s1")
+    session = store.get("s2")
+    session.clear_messages()
+    store.save(session)
+    index["mine"] = 1
+
+    assert len(index) == len(list(index)) == 4 + 3 + 1
+    assert index.cache.check() == []
+
+
+def test_a_document_that_diskcache_wrote_to_a_file_is_read_and_brought_in(store, index, directory):
+    """Another tool put it there; the next save keeps it in the table."""
+    session = talk(store, text="x" * 100_000)
+    index["session/s"] = index["session/s"]
+    assert len(files(directory)) == 1
+
+    assert store.get("s") == session
+    session.add_message("assistant", "short")
+    store.save(session)
+
+    assert store.get("s") == session
+    with closing(sqlite3.connect(directory / "cache.db")) as connection:
+        assert connection.execute("SELECT filename FROM Cache WHERE key = 'session/s'").fetchall() == [(None,)]
+
+
+def test_a_cache_of_policy_none_evicts_nothing(directory, library):
+    """However small its limit is."""
+    with (
+        library.Cache(str(directory), eviction_policy="none", size_limit=1, cull_limit=10) as cache,
+        closing(KVSessionStore(cache)) as store,
+    ):
+        for n in range(50):
+            talk(store, f"s{n}", text="x" * 1000)
+        cache["mine"] = "x" * 1000  # this write is diskcache's own, and culls
+
+        assert store.count() == 50
+        assert len(store.list_for_user("ada")) == 50
+
+
+def test_a_directory_is_for_its_owner_alone(tmp_path):
+    """0700, and what lies in it is of that user."""
+    with closing(DiskCacheSessionStore(tmp_path / "chat")) as store:
+        talk(store)
+
+    assert stat.S_IMODE((tmp_path / "chat").stat().st_mode) == 0o700
+
+
+def test_another_process_reads_what_was_saved(store, directory):
+    """Without a close in between."""
+    talk(store)
+
+    printed = run_python(
+        """
+        import sys
+        from pyai_sessions import DiskCacheSessionStore
+        store = DiskCacheSessionStore(sys.argv[1])
+        print(store.get("s").messages[0].content, store.count("ada"))
+        store.close()
+        """,
+        directory,
+    )
+
+    assert printed.split() == ["Hello!", "1"]
+
+
+def test_parent_and_child_both_save_after_a_fork(directory):
+    """The child opens connections of its own."""
+    printed = run_python(
+        """
+        import os, sys
+        from pyai_sessions import DiskCacheSessionStore, Session
+        store = DiskCacheSessionStore(sys.argv[1])
+        store.save(Session(session_id="before", user_id="ada"))
+        child = os.fork()
+        for n in range(10):
+            store.save(Session(session_id=f"{'parent' if child else 'child'}{n}", user_id="ada"))
+        if not child:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print(store.count("ada"))
+        store.close()
+        """,
+        directory,
+    )
+
+    assert printed.split() == ["21"]
+
+
+# What fails -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_another_process_locked_raises_within_the_timeout(directory):
+    """diskcache itself would wait for ever in `index[key] = value`."""
+    with closing(DiskCacheSessionStore(directory, timeout=0.2)) as store:
+        session = talk(store)
+        session.add_message("user", "during the lock")
+
+        with python_until_told(LOCKED, directory / "cache.db"):
+            with pytest.raises(StorageLockedError) as caught:
+                store.save(session)
+            assert str(directory) in caught.value.where
+            assert store.get("s").message_count == 1
+
+        store.save(session)
+        assert store.get("s").message_count == 2
+
+
+def test_a_closed_store_says_so(directory):
+    """And leaves nothing open."""
+    store = DiskCacheSessionStore(directory)
+    session = talk(store)
+    store.close()
+
+    for act in (lambda: store.save(session), lambda: store.get("s"), store.count, lambda: store.list_for_user("ada")):
+        with pytest.raises(StorageClosedError):
+            act()
+
+
+def test_closing_a_store_leaves_the_given_index_open(index):
+    """What the caller opened, the caller closes."""
+    store = KVSessionStore(index)
+    talk(store)
+    store.close()
+
+    index["mine"] = 1
+    assert set(index) == {"session/s", "mine"}
+
+
+def test_a_directory_that_holds_no_cache_is_an_error_that_names_it(tmp_path):
+    """A file in its place, and a file in it that is no database."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageUnreachableError) as caught:
+        DiskCacheSessionStore(tmp_path / "file")
+    assert caught.value.where == str(tmp_path / "file")
+
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat" / "cache.db").write_bytes(b"a diary, not a database. " * 100)
+    with pytest.raises(StorageCorruptError) as caught:
+        DiskCacheSessionStore(tmp_path / "chat")
+    assert str(tmp_path / "chat") in caught.value.where
+
+
+# What is never run ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ballast", [0, 100_000], ids=["in a row", "in a file"])
+def test_a_pickle_is_never_opened(store, index, tmp_path, ballast):
+    """diskcache unpickles what it reads; we raise instead, in every call that meets it."""
+    bomb = Bomb(tmp_path / "exploded", ballast)
+    talk(store, "paged", count=100)
+    index["session/s"] = bomb
+    index[next(key for key in index if key.startswith("messages/"))] = bomb
+
+    for session_id in ("s", "paged"):
+        with pytest.raises(InvalidDocumentError) as caught:
+            store.get(session_id)
+        assert caught.value.session_id == session_id
+    store.list_for_user("ada", skip_invalid=True)
+    store.reindex()
+    assert not store.verify()
+    store.verify(repair=True)
+    store.clear()
+
+    assert not (tmp_path / "exploded").exists()
+    check_that_it_would_explode(bomb)
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "missing.val"])
+def test_a_row_cannot_name_a_file_outside_its_directory(store, directory, name):
+    """What a planted row points to is not read."""
+    (directory.parent / "secret.txt").write_text("secret")
+    talk(store)
+    with closing(sqlite3.connect(directory / "cache.db")) as connection:
+        connection.execute("UPDATE Cache SET mode = 3, value = NULL, filename = ? WHERE key = 'session/s'", (name,))
+        connection.commit()
+
+    with pytest.raises(InvalidDocumentError) as caught:
+        store.get("s")
+
+    assert (caught.value.session_id, caught.value.key) == ("s", "session/s")
+    assert "secret" not in str(caught.value.document)
+    assert store.list_for_user("ada", skip_invalid=True) == []
+    assert [each.kind for each in store.verify().problems] == ["unreadable head"]
+    assert store.delete("s")

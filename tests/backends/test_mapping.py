@@ -1,0 +1,478 @@
+"""Any mapping: what is refused, what two stores over one share, and what its failures mean."""
+
+import dbm.dumb
+import errno
+import shelve
+import threading
+import types
+import weakref
+from urllib.parse import quote, unquote
+
+import pytest
+import zict
+
+from pyai_sessions import (
+    InvalidDocumentError,
+    KVSessionStore,
+    Session,
+    SessionManager,
+    StorageClosedError,
+    StorageError,
+    StorageFullError,
+    StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
+from tests.bombs import Bomb, check_that_it_would_explode
+from tests.processes import run_python
+
+
+def talk(store, session_id="s", user_id="ada", count=1):
+    session = Session(session_id=session_id, user_id=user_id)
+    for n in range(count):
+        session.add_message("user", f"message {n}")
+    store.save(session)
+    return session
+
+
+class Folder:
+    """A mapping of one's own: a file per item, for any number of processes."""
+
+    def __init__(self, path):
+        self.path = path
+        path.mkdir(exist_ok=True)
+
+    def __getitem__(self, key):
+        try:
+            return (self.path / quote(key, safe="")).read_text("utf-8")
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __setitem__(self, key, value):
+        new = self.path / "new"
+        new.write_text(value, "utf-8")
+        new.replace(self.path / quote(key, safe=""))
+
+    def __delitem__(self, key):
+        try:
+            (self.path / quote(key, safe="")).unlink()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __iter__(self):
+        return iter([unquote(each.name) for each in self.path.iterdir() if each.name != "new"])
+
+
+ANOTHER_PROCESS = """
+    import pathlib, sys
+    from pyai_sessions import KVSessionStore
+    from tests.backends.test_mapping import Folder, talk
+    talk(KVSessionStore(Folder(pathlib.Path(sys.argv[1]))), sys.argv[2])
+"""
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+class _Cache(dict):
+    """Made as cachetools makes its caches: a class Cache of the package, and others that derive from it."""
+
+
+_Cache.__name__ = "Cache"
+_Cache.__module__ = "cachetools"
+_LRUCache = type("LRUCache", (_Cache,), {"__module__": "cachetools"})
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        zict.LRU(10, {}),
+        zict.WeakValueMapping(),
+        _Cache(),
+        _LRUCache(),
+        weakref.WeakValueDictionary(),
+        weakref.WeakKeyDictionary(),
+    ],
+    ids=["zict.LRU", "zict.WeakValueMapping", "Cache", "LRUCache", "WeakValueDictionary", "WeakKeyDictionary"],
+)
+def test_a_mapping_that_drops_items_is_refused(mapping):
+    """Sessions would vanish. The error says in a line what to use."""
+    with pytest.raises(UnsuitableMappingError) as caught:
+        KVSessionStore(mapping)
+
+    assert "drops items" in str(caught.value)
+    assert "; use " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [None, 5, [], (), set(), object(), dict, print, iter(()), types.MappingProxyType({}), frozenset(), b"", range(3)],
+    ids=lambda thing: getattr(thing, "__name__", type(thing).__name__),
+)
+def test_what_is_no_mutable_mapping_is_refused(thing):
+    """The error says in a line what is accepted; text is a url to the manager, and nothing to the store."""
+    with pytest.raises(UnsuitableMappingError) as caught:
+        KVSessionStore(thing)
+
+    assert "pass a dict, " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_is_refused_by_the_store():
+    """A store takes a mapping; `open_store` takes a url."""
+    with pytest.raises(UnsuitableMappingError):
+        KVSessionStore("sqlite:///chat.db")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [str.upper, lambda value: value[:10], lambda value: None, lambda value: {"a": value}],
+    ids=["shouts", "cuts", "forgets", "wraps"],
+)
+def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(change):
+    """And nothing of the session is left in it."""
+
+    class Changing(Folder):
+        def __init__(self):
+            self.items = {}
+
+        def __getitem__(self, key):
+            return self.items[key]
+
+        def __setitem__(self, key, value):
+            self.items[key] = change(value if isinstance(value, str) else value.decode())
+
+        def __delitem__(self, key):
+            del self.items[key]
+
+        def __iter__(self):
+            return iter(list(self.items))
+
+    mapping = Changing()
+
+    with pytest.raises(UnsuitableMappingError):
+        talk(KVSessionStore(mapping))
+
+    assert list(mapping) == []
+
+
+# What stores over one mapping share -----------------------------------------------------------------------------------
+
+
+def test_stores_over_one_dict_share_its_index():
+    """What one saves, archives or deletes, the other lists at once, though both keep their lists in memory."""
+    mapping = {}
+    one, two = KVSessionStore(mapping), KVSessionStore(mapping)
+    assert (one.count(), two.count()) == (0, 0)
+
+    talk(one, "a")
+    talk(two, "b")
+
+    assert (one.count("ada"), two.count("ada")) == (2, 2)
+    two.set_status("a", "archived")
+    one.delete("b")
+    assert (one.count("ada"), two.count("ada")) == (0, 0)
+    assert [each.session_id for each in one.summaries(status=None)] == ["a"]
+
+
+def test_equal_mappings_are_not_one():
+    """Two dicts with the same items hold two stores."""
+    one, two = KVSessionStore({}), KVSessionStore({})
+    talk(one)
+
+    assert (one.count(), two.count()) == (1, 0)
+
+
+def test_an_index_does_not_outlive_its_mapping():
+    """A dict that takes the place of another in memory starts with no index."""
+    for _ in range(50):
+        store = KVSessionStore({})
+        assert store.count() == 0
+        talk(store)
+
+
+def test_a_mapping_that_holds_sessions_is_indexed_when_it_is_first_asked():
+    """Filled by an earlier process, or copied."""
+    mapping = {}
+    for n in range(5):
+        talk(KVSessionStore(mapping), f"s{n}", count=40)
+
+    copied = KVSessionStore(dict(mapping))
+
+    assert sorted(each.session_id for each in copied.list_for_user("ada")) == [f"s{n}" for n in range(5)]
+    assert copied.verify()
+
+
+def test_a_shared_mapping_lists_what_another_process_wrote(tmp_path):
+    """`shared=True`: each list scans the mapping."""
+    store = KVSessionStore(Folder(tmp_path / "chat"), shared=True)
+    talk(store, "ours")
+    assert store.count("ada") == 1
+
+    run_python(ANOTHER_PROCESS, tmp_path / "chat", "theirs")
+
+    assert store.get("theirs") is not None
+    assert store.count("ada") == 2
+    assert sorted(each.session_id for each in store.list_for_user("ada")) == ["ours", "theirs"]
+    del store.mapping["session/theirs"]
+    assert [each.session_id for each in store.summaries()] == ["ours"]
+
+
+def test_a_mapping_that_is_not_shared_lists_what_another_process_wrote_after_reindex(tmp_path):
+    """Reading needs no index; lists know this process's sessions until then."""
+    store = KVSessionStore(Folder(tmp_path / "chat"))
+    talk(store, "ours")
+    assert store.count("ada") == 1
+
+    run_python(ANOTHER_PROCESS, tmp_path / "chat", "theirs")
+
+    assert store.get("theirs") is not None
+    assert store.reindex() == 2
+    assert store.count("ada") == 2
+
+
+def test_a_shelf_is_read_by_a_later_process(tmp_path):
+    """Its file holds the documents, as text."""
+    path = str(tmp_path / "chat")
+    with shelve.open(path) as shelf:  # noqa: S301 (nothing in it is unpickled)
+        session = talk(KVSessionStore(shelf), count=100)
+
+    printed = run_python(
+        """
+        import shelve, sys
+        from pyai_sessions import KVSessionStore
+        with shelve.open(sys.argv[1]) as shelf:
+            store = KVSessionStore(shelf, shared=True)
+            print(store.get("s").to_json(), store.count("ada"), sep="\\n")
+        """,
+        path,
+    )
+
+    text, count = printed.splitlines()
+    assert Session.from_json(text) == session
+    assert count == "1"
+
+
+def test_a_child_can_use_a_store_over_a_dict_after_a_fork():
+    """Though another thread of the parent held its lock at that moment."""
+    printed = run_python(
+        """
+        import os, threading
+        from pyai_sessions import KVSessionStore, Session
+
+        entered, leave = threading.Event(), threading.Event()
+
+        class Slow(dict):
+            def __setitem__(self, key, value):
+                if "slow" in key:
+                    entered.set()
+                    leave.wait(30)
+                super().__setitem__(key, value)
+
+        store = KVSessionStore(Slow(), timeout=5)
+        store.save(Session(session_id="before", user_id="ada"))
+        thread = threading.Thread(target=store.save, args=(Session(session_id="slow", user_id="ada"),))
+        thread.start()
+        entered.wait(30)
+        child = os.fork()
+        if not child:
+            assert store.get("before") is not None
+            store.save(Session(session_id="child's", user_id="ada"))
+            assert store.count("ada") == 2
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        leave.set()
+        thread.join()
+        print(status, store.count("ada"))
+        """
+    )
+
+    assert printed.split() == ["0", "2"]
+
+
+# What mappings are given ----------------------------------------------------------------------------------------------
+
+
+def test_a_mapping_of_bytes_gets_bytes(tmp_path):
+    """As a dbm file: found out by a trial that leaves nothing behind."""
+    with dbm.dumb.open(str(tmp_path / "chat")) as file:
+        store = KVSessionStore(file)
+        session = talk(store, count=40)
+
+        assert store.get("s") == session
+        assert store.count("ada") == 1
+        assert sorted(key.partition(b"/")[0] for key in file.keys()) == [b"messages", b"session"]  # noqa: SIM118
+
+
+@pytest.mark.parametrize("name", ["sync", "commit"])
+def test_a_mapping_is_asked_to_keep_what_was_saved(name):
+    """Each save and deletion ends with its `sync` or `commit`, if it has one."""
+    calls = []
+    mapping = type("Buffered", (dict,), {name: lambda self: calls.append(len(self))})()
+    store = KVSessionStore(mapping)
+
+    session = talk(store)
+    session.add_message("user", "more")
+    store.save(session)
+    store.delete("s")
+
+    assert calls == [1, 1, 0]
+
+
+# What its failures mean -----------------------------------------------------------------------------------------------
+
+
+class Failing(dict):
+    """Raises *error* in the writes from the *nth* on, until it is mended."""
+
+    def __init__(self, error=None, nth=1):
+        super().__init__()
+        self.error = error
+        self.nth = nth
+
+    def __setitem__(self, key, value):
+        self.nth -= 1
+        if self.error and self.nth < 1:
+            raise self.error
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), StorageFullError),
+        (PermissionError(errno.EACCES, "Permission denied"), StorageReadOnlyError),
+        (OSError(errno.EROFS, "Read-only file system"), StorageReadOnlyError),
+        (ConnectionResetError(), StorageUnreachableError),
+        (TimeoutError(), StorageUnreachableError),
+        (RuntimeError("something with hush in it"), StorageError),
+    ],
+    ids=["full", "permission", "read-only", "reset", "timeout", "other"],
+)
+def test_an_error_of_the_mapping_is_ours_and_the_session_is_as_it_was(error, expected, nth):
+    """Whichever write fails, of pages or the head: what was stored stays readable, and the save can be repeated."""
+    mapping = Failing()
+    store = KVSessionStore(mapping)
+    session = talk(store, count=5)
+    for n in range(95):
+        session.add_message("user", f"later {n}")
+    mapping.error, mapping.nth = error, nth
+
+    with pytest.raises(expected) as caught:
+        store.save(session)
+
+    assert type(caught.value) is expected
+    assert caught.value.__cause__ is error
+    assert "hush" not in str(caught.value)
+    assert store.get("s").message_count == 5
+    mapping.error = None
+    store.save(session)
+    assert KVSessionStore(mapping).get("s").messages == session.messages
+    assert store.list_for_user("ada") == [session]
+
+
+def test_an_interrupt_passes_through():
+    """Ctrl-C is not a failure of the storage."""
+    with pytest.raises(KeyboardInterrupt):
+        talk(KVSessionStore(Failing(KeyboardInterrupt())))
+
+
+def test_a_key_that_the_mapping_cannot_hold_is_an_error(tmp_path):
+    """A file's name is too short for a long id: nothing is stored, and the others are still listed."""
+    store = KVSessionStore(zict.File(tmp_path / "chat"))
+    talk(store)
+
+    with pytest.raises(StorageError):
+        talk(store, "k" * 1000)
+
+    assert store.get("s") is not None
+    assert store.count("ada") == 1
+
+
+def test_a_thread_that_waits_too_long_for_another_raises():
+    """A mapping that does not return holds up its own caller, and others until their deadline."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(dict):
+        def __setitem__(self, key, value):
+            if "slow" in key:
+                entered.set()
+                leave.wait(30)
+            super().__setitem__(key, value)
+
+    store = KVSessionStore(Slow(), timeout=0.1)
+    talk(store)
+    thread = threading.Thread(target=talk, args=(store, "slow"))
+    thread.start()
+    entered.wait(30)
+    try:
+        for act in (lambda: store.get("s"), lambda: talk(store, "other"), store.count):
+            with pytest.raises(StorageLockedError):
+                act()
+    finally:
+        leave.set()
+        thread.join()
+
+    assert store.count("ada") == 2
+
+
+def test_a_closed_store_says_so_and_leaves_the_mapping():
+    """Every call after `close` raises; another store over the mapping goes on."""
+    mapping = {}
+    store, other = KVSessionStore(mapping), KVSessionStore(mapping)
+    session = talk(store)
+    store.close()
+
+    for act in (lambda: store.save(session), lambda: store.get("s"), store.count, store.verify, store.clear):
+        with pytest.raises(StorageClosedError):
+            act()
+    assert other.get("s") == session
+
+
+def test_a_closed_shelf_says_so(tmp_path):
+    """Whatever its dbm raises then."""
+    with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
+        store = KVSessionStore(shelf)
+        talk(store)
+
+    for act in (lambda: store.get("s"), lambda: talk(store, "other")):
+        with pytest.raises(StorageClosedError):
+            act()
+
+
+def test_closing_a_manager_leaves_the_given_mapping_open(tmp_path):
+    """What the caller opened, the caller closes."""
+    with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
+        with SessionManager(shelf) as manager:
+            manager.create_session("ada", session_id="s")
+
+        assert list(shelf) == ["session/s"]
+
+
+# What is never run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pickle_in_a_shelf_is_never_opened(tmp_path):
+    """A shelf unpickles what it reads; we read its file, and raise."""
+    bomb = Bomb(tmp_path / "exploded")
+    with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
+        store = KVSessionStore(shelf)
+        talk(store, "paged", count=100)
+        shelf["session/s"] = bomb
+        shelf[next(key for key in shelf if key.startswith("messages/"))] = bomb
+
+        for session_id in ("s", "paged"):
+            with pytest.raises(InvalidDocumentError) as caught:
+                store.get(session_id)
+            assert caught.value.session_id == session_id
+        store.list_for_user("ada", skip_invalid=True)
+        store.reindex()
+        assert not store.verify()
+        store.verify(repair=True)
+        store.clear()
+
+    assert not (tmp_path / "exploded").exists()
+    check_that_it_would_explode(bomb)

@@ -1,0 +1,441 @@
+"""Redis and Valkey servers: what lies there, what expires, and what clients and servers do."""
+
+import pickle
+import secrets
+import time
+from contextlib import closing
+
+import pytest
+import redis
+import redis.asyncio
+import redis.cluster
+import valkey
+import valkey.asyncio
+
+from pyai_sessions import (
+    InvalidDocumentError,
+    InvalidValueError,
+    KVSessionStore,
+    Message,
+    RedisMapping,
+    RedisSessionStore,
+    Session,
+    SessionDeletedError,
+    StorageClosedError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
+from tests.bombs import Bomb, check_that_it_would_explode
+
+
+@pytest.fixture
+def prefix():
+    return f"test:{secrets.token_hex(8)}:"
+
+
+@pytest.fixture
+def client(any_server):
+    with any_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def store(any_server, prefix):
+    with closing(RedisSessionStore(any_server.url, prefix=prefix)) as store:
+        yield store
+
+
+def talk(store, session_id="s", user_id="ada", count=1):
+    session = Session(session_id=session_id, user_id=user_id)
+    for n in range(count):
+        session.add_message("user", f"message {n}")
+    store.save(session)
+    return session
+
+
+def keys(client, prefix):
+    return {key.decode().removeprefix(prefix): client.type(key).decode() for key in client.keys(f"{prefix}*")}
+
+
+def wait_until_gone(client, *names):
+    deadline = time.monotonic() + 10
+    while client.exists(*names):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# What lies on the server ----------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_one_hash_beside_two_sorted_sets(store, client, prefix):
+    """The names that the module documents; ids stand in them percent-encoded."""
+    session = talk(store, "s/1*", "a:b", count=100)
+
+    assert keys(client, prefix) == {
+        "s%2F1%2A": "hash",
+        "/active": "zset",
+        "/user/a%3Ab/active": "zset",
+    }
+    fields = sorted(each.decode() for each in client.hkeys(prefix + "s%2F1%2A"))
+    assert [each.rpartition("/")[::2] for each in fields[:-1]] == [
+        (fields[0].rpartition("/")[0], str(n)) for n in range(len(fields) - 1)
+    ]
+    assert fields[0].startswith("messages/")
+    assert fields[-1] == "session"
+    microseconds = round(session.updated_at.timestamp() * 1_000_000)
+    assert client.zrange(prefix + "/active", 0, -1, withscores=True) == [(b"s%2F1%2A", microseconds)]
+
+
+def test_a_deleted_session_leaves_no_key(store, client, prefix):
+    """Neither its own nor in an index."""
+    talk(store, count=100)
+    store.archive_inactive(Session().created_at.replace(year=2100))
+    store.delete("s")
+
+    assert keys(client, prefix) == {}
+
+
+def test_stores_of_different_prefixes_do_not_meet(store, any_server, client, prefix):
+    """Nor where one prefix begins with another; keys of others stay when a store is cleared."""
+    talk(store)
+    with closing(RedisSessionStore(any_server.url, prefix=prefix + "inner:")) as inner:
+        talk(inner, user_id="bob")
+        client.set(prefix + "mine", "1")
+        client.hset(prefix + "my:hash", "session", "2")
+
+        assert store.clear() == 1
+
+        assert inner.get("s").user_id == "bob"
+        assert inner.count() == 1
+        assert (client.get(prefix + "mine"), client.hget(prefix + "my:hash", "session")) == (b"1", b"2")
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(store, client):
+    """A restarted server, or SCRIPT FLUSH, between two saves."""
+    session = talk(store)
+    client.script_flush()
+    session.add_message("assistant", "still here")
+    store.save(session)
+    client.script_flush()
+
+    assert store.count() == 1
+    assert store.get("s") == session
+
+
+def test_a_save_is_one_round_trip(store, any_server, client):
+    """One command of the client, however long the conversation is."""
+    session = talk(store, count=100)
+    session.add_message("user", "one more")
+    before = client.info("stats")["total_commands_processed"]
+    commands = client.info("commandstats")
+
+    store.save(session)
+
+    after = client.info("commandstats")
+    assert client.info("stats")["total_commands_processed"] > before
+    assert after["cmdstat_evalsha"]["calls"] - commands["cmdstat_evalsha"]["calls"] == 1
+    assert after.get("cmdstat_eval", {"calls": 0})["calls"] == commands.get("cmdstat_eval", {"calls": 0})["calls"]
+    assert after["cmdstat_hget"]["calls"] - commands["cmdstat_hget"]["calls"] == 1  # the script's own
+
+
+# Expiry ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_save_begins_the_time_to_live_anew(any_server, client, prefix):
+    """A session in use does not expire: by save, append, archive and restore."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        session = talk(store)
+        assert 0 < client.ttl(prefix + "s") <= 1000
+
+        for act in (
+            lambda: store.save(session),
+            lambda: store.append("s", [Message("user", "x")]),
+            lambda: store.set_status("s", "archived"),
+            lambda: store.set_status("s", "active"),
+        ):
+            client.expire(prefix + "s", 10)
+            act()
+            assert client.ttl(prefix + "s") > 900
+
+
+def test_an_expired_session_is_gone_from_everything_at_once(any_server, client, prefix):
+    """From reads, lists, counts and index entries; those that do not expire stay."""
+    with (
+        closing(RedisSessionStore(any_server.url, prefix=prefix)) as kept,
+        closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store,
+    ):
+        talk(kept, "kept")
+        copies = [talk(store, f"s{n}", count=40) for n in range(3)]
+        store.set_status("s2", "archived")
+        wait_until_gone(client, *(f"{prefix}s{n}" for n in range(3)))
+
+        assert [store.get(f"s{n}") for n in range(3)] == [None] * 3
+        assert [each.session_id for each in store.list_for_user("ada", include_archived=True)] == ["kept"]
+        assert [each.session_id for each in store.summaries(status=None)] == ["kept"]
+        assert (store.count("ada"), store.count(), store.count(status=None)) == (1, 1, 1)
+        assert store.delete("s0") is False
+        copies[0].add_message("user", "too late")
+        with pytest.raises(SessionDeletedError):
+            store.save(copies[0])
+        assert store.verify()
+        assert keys(client, prefix) == {"kept": "hash", "/active": "zset", "/user/ada/active": "zset"}
+        assert (
+            client.zrange(prefix + "/active", 0, -1) == client.zrange(prefix + "/user/ada/active", 0, -1) == [b"kept"]
+        )
+
+
+def test_a_session_that_the_server_drops_early_is_not_listed(any_server, client, prefix):
+    """Expired by another hand, before its time: no read, list or page shows it, and verify finds its entries."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        for n in range(3):
+            talk(store, f"s{n}")
+        client.pexpire(prefix + "s1", 1)
+        wait_until_gone(client, prefix + "s1")
+
+        assert store.get("s1") is None
+        assert [each.session_id for each in store.list_for_user("ada")] == ["s2", "s0"]
+        assert [each.session_id for each in store.summaries(limit=2)] == ["s2", "s0"]
+        assert [each.session_id for each in store.verify(repair=True).problems] == ["s1"]
+        assert store.verify()
+        assert store.count("ada") == 2
+
+
+def test_purging_counts_what_had_expired(any_server, client, prefix):
+    """Once; a session that was created anew under the id is not touched."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store:
+        for n in range(3):
+            talk(store, f"s{n}")
+        wait_until_gone(client, *(f"{prefix}s{n}" for n in range(3)))
+
+        assert store.purge_expired() == 3
+        assert store.purge_expired() == 0
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 1.5, "60", True])
+def test_what_cannot_be_a_time_to_live_is_refused(ttl):
+    """Whole seconds above 0, or None."""
+    with pytest.raises(InvalidValueError) as caught:
+        RedisSessionStore("redis://localhost", ttl=ttl)
+
+    assert caught.value.path == "ttl"
+
+
+# Clients --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [redis.Redis, valkey.Valkey])
+@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 3, "decode_responses": True}])
+def test_a_clients_settings_stay_as_they_are(any_server, prefix, kind, options):
+    """The connection's options, the callbacks, and what its own commands return."""
+    with kind.from_url(any_server.url, **options) as client:
+        client.set(prefix + "mine", "1")
+        before = (
+            dict(client.connection_pool.connection_kwargs),
+            dict(client.response_callbacks),
+            client.get(prefix + "mine"),
+        )
+
+        with closing(KVSessionStore(RedisMapping(client, prefix=prefix))) as store:
+            talk(store, count=100)
+            assert store.list_for_user("ada")[0].message_count == 100
+
+        assert (
+            dict(client.connection_pool.connection_kwargs),
+            dict(client.response_callbacks),
+            client.get(prefix + "mine"),
+        ) == before
+        assert client.ping()  # and it is still open
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [redis.asyncio.Redis, redis.cluster.RedisCluster, redis.asyncio.RedisCluster, valkey.asyncio.Valkey, dict, object],
+)
+def test_a_client_that_cannot_serve_is_refused(kind):
+    """Asynchronous ones, those of a cluster, and what is no client. The error says in a line what can."""
+    client = kind.__new__(kind)  # a cluster's constructor would connect
+
+    with pytest.raises(UnsuitableMappingError) as caught:
+        RedisMapping(client)
+
+    assert "redis.Redis(" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_client_may_be_given_and_stays_open(any_server, prefix):
+    """In place of the url, not beside it."""
+    with any_server.client() as client:
+        store = RedisSessionStore(client=client, prefix=prefix)
+        talk(store)
+        store.close()
+
+        assert client.ping()
+        with pytest.raises(StorageClosedError):
+            store.get("s")
+        with pytest.raises(InvalidValueError) as caught:
+            RedisSessionStore(any_server.url, client=client)
+        assert caught.value.path == "client"
+
+
+def test_a_store_connects_only_at_first_use(start_server):
+    """It can be made before the server runs."""
+    server = start_server("valkey")
+    server.kill()
+    with closing(RedisSessionStore(server.url, timeout=5)) as store:
+        server.start()
+
+        assert store.count() == 0
+
+
+def test_a_store_uses_its_server_again_after_a_restart(start_server):
+    """A connection that broke is opened anew."""
+    server = start_server("redis", "--appendonly", "yes")
+    with closing(RedisSessionStore(server.url, timeout=5)) as store:
+        session = talk(store)
+        server.restart()
+        session.add_message("assistant", "again")
+        store.save(session)
+
+        assert store.get("s") == session
+
+
+# What fails -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unreachable_server_is_an_error_without_credentials(start_server):
+    """In its text, its cause's, and the store's own name."""
+    server = start_server("valkey")
+    server.kill()
+    url = f"redis://user:hush@127.0.0.1:{server.port}/0"
+
+    with closing(RedisSessionStore(url, timeout=1)) as store:
+        for act in (
+            lambda: store.get("s"),
+            lambda: talk(store),
+            lambda: store.list_for_user("ada"),
+            store.count,
+            lambda: store.delete("s"),
+            store.verify,
+        ):
+            with pytest.raises(StorageUnreachableError) as caught:
+                act()
+            assert caught.value.where == f"127.0.0.1:{server.port}"
+            assert isinstance(caught.value, ConnectionError)
+            shown = f"{caught.value!r} {caught.value} {caught.value.__cause__} {store!r} {store.mapping!r}"
+            assert "hush" not in shown
+
+
+def test_a_wrong_password_is_an_error_without_it(start_server):
+    """The server answers, and refuses."""
+    server = start_server("redis")
+    with server.client() as client:
+        client.config_set("requirepass", "right")
+    store = RedisSessionStore(f"redis://:hush@127.0.0.1:{server.port}/0", timeout=5)
+
+    with closing(store), pytest.raises(StorageUnreachableError) as caught:
+        store.get("s")
+
+    assert "hush" not in f"{caught.value} {caught.value!r}"
+
+
+def test_a_server_that_answers_nothing_raises_within_the_timeout(start_server):
+    """Every wait has an end."""
+    server = start_server("valkey")
+    with closing(RedisSessionStore(server.url, timeout=0.3)) as store:
+        session = talk(store)
+        session.add_message("user", "into the silence")
+        server.pause()
+        began = time.monotonic()
+        with pytest.raises(StorageUnreachableError):
+            store.save(session)
+        waited = time.monotonic() - began
+        server.resume()
+
+        assert waited < 10
+        store.save(session)
+        assert [each.content for each in store.get("s").messages] == ["message 0", "into the silence"]
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+def test_a_full_server_refuses_a_save_and_keeps_what_it_has(start_server, kind):
+    """At its memory limit: nothing of the save is stored, reads go on."""
+    server = start_server(kind)
+    with server.client() as client, closing(RedisSessionStore(server.url, timeout=5)) as store:
+        session = talk(store)
+        client.config_set("maxmemory", "1")
+        session.add_message("user", "too much")
+
+        for act in (lambda: store.save(session), lambda: talk(store, "other")):
+            with pytest.raises(StorageFullError):
+                act()
+
+        assert store.get("s").message_count == 1
+        client.config_set("maxmemory", "0")
+        assert store.get("other") is None
+        assert store.verify()
+        store.save(session)
+        assert store.get("s").message_count == 2
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+def test_a_replica_refuses_a_save(start_server, kind):
+    """It is read-only; the error says so."""
+    server = start_server(kind)
+    with server.client() as client, closing(RedisSessionStore(server.url, timeout=5)) as store:
+        session = talk(store)
+        client.replicaof("127.0.0.1", "1")  # nothing listens there: it keeps what it has
+        session.add_message("user", "x")
+
+        for act in (lambda: store.save(session), lambda: store.delete("s")):
+            with pytest.raises(StorageReadOnlyError):
+                act()
+        assert store.get("s").message_count == 1
+        assert [each.session_id for each in store.list_for_user("ada")] == ["s"]
+
+
+def test_a_key_of_another_kind_is_an_error(store, client, prefix):
+    """Where a session's hash should be: it is neither absent nor overwritten."""
+    client.set(prefix + "s", "mine")
+
+    for act in (lambda: store.get("s"), lambda: talk(store)):
+        with pytest.raises(StorageError):
+            act()
+
+    assert client.get(prefix + "s") == b"mine"
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://localhost:port/0", "", "memory://"])
+def test_what_is_no_url_of_a_server_is_refused(url):
+    """When the store is made, not at first use."""
+    with pytest.raises(InvalidValueError) as caught:
+        RedisSessionStore(url)
+
+    assert caught.value.path == "url"
+
+
+# What is never run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pickle_on_the_server_is_never_opened(store, client, prefix, tmp_path):
+    """Whatever lies in a hash: reading it raises."""
+    bomb = Bomb(tmp_path / "exploded")
+    talk(store, "paged", count=100)
+    client.hset(prefix + "s", "session", pickle.dumps(bomb))
+    page = next(each for each in client.hkeys(prefix + "paged") if each.startswith(b"messages/"))
+    client.hset(prefix + "paged", page, pickle.dumps(bomb))
+
+    for session_id in ("s", "paged"):
+        with pytest.raises(InvalidDocumentError) as caught:
+            store.get(session_id)
+        assert caught.value.session_id == session_id
+    store.list_for_user("ada", skip_invalid=True)
+    store.reindex()
+    assert not store.verify()
+    store.verify(repair=True)
+    store.clear()
+
+    assert not (tmp_path / "exploded").exists()
+    check_that_it_would_explode(bomb)
