@@ -164,7 +164,8 @@ class StoredHead:
 
 _HEAD = msgspec.json.Decoder(Head)
 _RAW_FIELDS = ("metadata", "state", "checkpoints", "messages")
-_STAMP = re.compile(r'\{"format":[0-9]+,"revision":"[A-Za-z0-9_-]+"')
+_STAMP = re.compile(r'\{"format":[0-9]{1,9},"revision":"[A-Za-z0-9_-]{1,64}"')
+_STAMP_SIZE = 100
 
 
 def microseconds(time: datetime) -> int:
@@ -177,18 +178,23 @@ def from_microseconds(count: int) -> datetime:
     return _EPOCH + count * _MICROSECOND
 
 
-def stamp_of(text: str) -> str:
+def stamp_of(document: str | bytes) -> str:
     """Return the prefix of a head's text that no other revision shares: what a commit compares.
 
     A head that we wrote begins with its revision. Of one that was written by hand, or formatted anew, all is compared.
     """
-    found = _STAMP.match(text)
-    return found.group() if found else text
+    start = document[:_STAMP_SIZE]
+    found = _STAMP.match(start.decode(errors="replace") if isinstance(start, bytes) else start)
+    if found:
+        return found.group()
+    return document.decode(errors="replace") if isinstance(document, bytes) else document
 
 
 def stamp_of_value(value: object | None) -> str | None:
     """Return the stamp of a stored head, readable or not; None where there is none."""
-    return None if value is None else stamp_of(bytes(value).decode(errors="replace") if is_bytes(value) else str(value))
+    if value is None or isinstance(value, str):
+        return None if value is None else stamp_of(value)
+    return stamp_of(bytes(value)) if is_bytes(value) else str(value)
 
 
 def read_head(value: object, session_id: str) -> StoredHead:
@@ -199,24 +205,24 @@ def read_head(value: object, session_id: str) -> StoredHead:
 
     """
     key = head_key(session_id)
-    text = document_text(value, key, session_id)
+    document = _document(value, key, session_id)
     try:
-        head, unknown = _read_head(text)
+        head, unknown = _read_head(document)
     except ValueError as err:
         raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
     if head.session_id != session_id:
         raise InvalidDocumentError(key, session_id, value, f"it is the head of session {head.session_id!r}")
-    return StoredHead(head, stamp_of(text), unknown)
+    return StoredHead(head, stamp_of(document), unknown)
 
 
-def _read_head(text: str) -> tuple[Head, dict[str, Any]]:
+def _read_head(document: str | bytes) -> tuple[Head, dict[str, Any]]:
     try:
-        head = _HEAD.decode(text)
+        head = _HEAD.decode(document)
         if head.format == FORMAT:
             return head, {}
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         pass
-    return _read_head_slowly(text)
+    return _read_head_slowly(_decoded(document))
 
 
 def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
@@ -240,20 +246,23 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
     return msgspec.structs.replace(msgspec.convert(known, Head), **raw), fields
 
 
-def document_text(value: object, key: str, session_id: str | None) -> str:
-    """Return a stored value as text; mappings of bytes return bytes."""
+def _document(value: object, key: str, session_id: str) -> str | bytes:
+    """Return a stored value if it can be a document: text, or bytes, which some mappings and SQL return."""
     if isinstance(value, str):
         return value
-    if not is_bytes(value):
-        raise InvalidDocumentError(key, session_id, value, f"it is a {type(value).__name__}, not JSON text")
-    try:
-        return bytes(value).decode()
-    except UnicodeDecodeError as err:
-        raise InvalidDocumentError(key, session_id, value, "its bytes are not UTF-8 text") from err
+    if is_bytes(value):
+        return bytes(value)
+    raise InvalidDocumentError(key, session_id, value, f"it is a {type(value).__name__}, not JSON text")
+
+
+def _decoded(document: str | bytes) -> str:
+    return document.decode() if isinstance(document, bytes) else document
 
 
 def _reason(err: Exception) -> str:
     """Say what is wrong with a document without quoting it."""
+    if isinstance(err, UnicodeDecodeError):
+        return "its bytes are not UTF-8 text"
     if isinstance(err, json.JSONDecodeError):
         return f"it is not JSON ({err.msg} at character {err.pos})"
     if isinstance(err, msgspec.ValidationError):
@@ -298,13 +307,13 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
         InvalidDocumentError: It is not an array of messages.
 
     """
-    text = document_text(value, key, session_id)
+    document = _document(value, key, session_id)
     try:
         try:
-            _SHAPES.decode(text)
-            return messages_of(_MESSAGES.decode(text))
+            _SHAPES.decode(document)
+            return messages_of(_MESSAGES.decode(document))
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            return _read_messages_slowly(text)
+            return _read_messages_slowly(_decoded(document))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
 

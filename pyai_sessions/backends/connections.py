@@ -22,6 +22,49 @@ from pyai_sessions.errors import (
 )
 
 
+class _ForkGate:
+    """Lets a fork wait until no connection is in use.
+
+    A child inherits SQLite's table of the locks that this process holds, though the threads that would release them are
+    not there: a fork in the middle of another thread's transaction would lock the child out of the file for good.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._condition = threading.Condition()
+        self._lent = 0
+        self._mine = threading.local()
+
+    def enter(self) -> None:
+        with self._condition:
+            self._lent += 1
+            self._mine.lent = getattr(self._mine, "lent", 0) + 1
+
+    def leave(self) -> None:
+        with self._condition:
+            self._lent -= 1
+            self._mine.lent -= 1
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        self._condition.acquire()
+        mine = getattr(self._mine, "lent", 0)
+        self._condition.wait_for(lambda: self._lent <= mine, timeout=_FORK_PATIENCE)
+
+    def open(self) -> None:
+        self._condition.release()
+
+
+_FORK_PATIENCE = 10.0
+"""Seconds that a fork waits for the transactions of other threads."""
+
+_gate = _ForkGate()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.renew)
+
+
 class Connections:
     """Connections to one SQLite file: as many as threads use at the same time, each used by one at a time.
 
@@ -122,15 +165,13 @@ class Connections:
             raise StorageClosedError(self.path, "the store was closed")
         if self._memory and not self._only.acquire(timeout=self.timeout):
             raise StorageLockedError(self.path, f"other threads used it for {self.timeout} s")
+        _gate.enter()
         try:
-            return self._idle.pop()
-        except IndexError:
-            pass
-        try:
+            with suppress(IndexError):
+                return self._idle.pop()
             return self._open()
         except BaseException:
-            if self._memory:
-                self._only.release()
+            self._given()
             raise
 
     def _give(self, connection: sqlite3.Connection) -> None:
@@ -138,10 +179,14 @@ class Connections:
             connection.close()
         else:
             self._idle.append(connection)
-        if self._memory:
-            self._only.release()
+        self._given()
         if self._closed:
             self._drain()
+
+    def _given(self) -> None:
+        _gate.leave()
+        if self._memory:
+            self._only.release()
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -181,6 +226,8 @@ def _uri(path: str) -> str:
 def storage_error(path: str, err: sqlite3.Error) -> StorageError:
     """Return the StorageError that says what an SQLite error means (codes: sqlite.org/rescode.html)."""
     problem = str(err)
+    if problem.startswith("Could not decode"):  # goes on with the text itself
+        problem = "a stored text is not UTF-8"
     kinds: list[tuple[type[StorageError], tuple[str, ...]]] = [
         (StorageLockedError, ("database is locked", "database table is locked", "database schema is locked")),
         (StorageFullError, ("database or disk is full",)),

@@ -29,7 +29,7 @@ class CacheTable(Table):
     def __init__(self, directory: str) -> None:
         super().__init__("Cache")
         self._directory = directory
-        value = "value, mode, filename"
+        value = "CAST(value AS BLOB), mode, filename"
         # A value in a file was put there by another tool, as nothing here does: the update brings it in, once.
         ours = "key = ?2 AND raw = 1 AND (filename IS NOT NULL OR substr(CAST(value AS TEXT), 1, ?4) = ?3)"
         self.index = '"pyai_sessions/index"'
@@ -37,7 +37,7 @@ class CacheTable(Table):
         self.keys = "SELECT key FROM Cache WHERE key > ? AND raw = 1 AND typeof(key) = 'text' ORDER BY key LIMIT 500"
         self.select = f"SELECT {value} FROM Cache WHERE key = ? AND raw = 1"
         self.select_many = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND key IN "
-        self.prefix = "SELECT substr(CAST(value AS TEXT), 1, ?) FROM Cache WHERE key = ? AND raw = 1"
+        self.begins = "SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM Cache WHERE key = ?1 AND raw = 1"
         columns = "(key, value, raw, store_time, access_time, access_count, size, mode)"
         now = "CAST(strftime('%s', 'now') AS REAL)"
         self.insert = f"INSERT OR IGNORE INTO Cache {columns} VALUES (?, ?, 1, {now}, {now}, 0, 0, 1)"

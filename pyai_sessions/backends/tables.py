@@ -35,12 +35,14 @@ class Table:
 
     def __init__(self, name: str) -> None:
         quoted = '"' + name.replace('"', '""') + '"'
+        # As bytes: what is not UTF-8 is for `documents` to name, and what is goes to the JSON reader as it is.
+        value = "CAST(value AS BLOB)"
         self.index = '"' + f"{name}/index".replace('"', '""') + '"'
         self.exists = f"SELECT 1 FROM {quoted} WHERE key >= 'session/' AND key < 'session0' LIMIT 1"
         self.keys = f"SELECT key FROM {quoted} WHERE key > ? ORDER BY key LIMIT {_BATCH}"
-        self.select = f"SELECT value FROM {quoted} WHERE key = ?"
-        self.select_many = f"SELECT key, value FROM {quoted} WHERE key IN "
-        self.prefix = f"SELECT substr(CAST(value AS TEXT), 1, ?) FROM {quoted} WHERE key = ?"
+        self.select = f"SELECT {value} FROM {quoted} WHERE key = ?"
+        self.select_many = f"SELECT key, {value} FROM {quoted} WHERE key IN "
+        self.begins = f"SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM {quoted} WHERE key = ?1"
         self.insert = f"INSERT OR IGNORE INTO {quoted} (key, value) VALUES (?, ?)"
         self.update = f"UPDATE {quoted} SET value = ?1 WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
         self.put = f"REPLACE INTO {quoted} (key, value) VALUES (?, ?)"
@@ -123,8 +125,7 @@ class TableBackend(Backend):
             else:
                 changed = connection.execute(table.update, (draft.head, key, expected, len(expected))).rowcount
             if not changed:
-                row = connection.execute(table.prefix, (len(draft.stamp), key)).fetchone()
-                return row is not None and bool(row[0] == draft.stamp)
+                return self._begins(connection, draft.session_id, draft.stamp)
             if draft.pages:
                 connection.executemany(table.put, [table.new(*page) for page in draft.pages.items()])
             if draft.garbage:
@@ -222,8 +223,9 @@ class TableBackend(Backend):
     # Below: the index table --------------------------------------------------------------------------------------
 
     def _begins(self, connection: sqlite3.Connection, session_id: str, expected: str | None) -> bool:
-        row = connection.execute(self._table.prefix, (len(expected or "-"), head_key(session_id))).fetchone()
-        return bool((None if row is None else row[0]) == expected)
+        parameters = (head_key(session_id), len(expected or ""), expected)
+        row = connection.execute(self._table.begins, parameters).fetchone()
+        return row is None if expected is None else row is not None and bool(row[0])
 
     def _check_open(self) -> None:
         if self._closed or not self._alive():
