@@ -131,4 +131,4 @@ class TwoWritersWhoCrash(TwoWriters):
 
 
 TestTwoWritersWhoCrash = TwoWritersWhoCrash.TestCase
-TestTwoWritersWhoCrash.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestTwoWritersWhoCrash.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

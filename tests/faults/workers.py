@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
 
@@ -98,8 +99,11 @@ def write_turns(manager, turns, way):
 
 def hammer(link, storage, turns, way, timeout):
     """In a process: open the storage, wait for the word, write, and tell how many calls raised."""
-    with storage.open(timeout=timeout) as manager:
-        manager.count()
+    with ExitStack() as stack:
+        opened = []
+        until_stored(lambda: opened.append(stack.enter_context(storage.open(timeout=timeout))))
+        manager = opened[0]
+        until_stored(manager.count)
         link.send("ready")
         link.recv()
         link.send(write_turns(manager, turns, way))
