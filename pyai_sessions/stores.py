@@ -147,7 +147,9 @@ def open_store(url: str) -> KVSessionStore:
         if ttl is not None and not ttl.isdecimal():
             raise InvalidValueError("ttl", f"is {ttl!r}; it is a whole number of seconds above 0")
         return RedisSessionStore(
-            parts._replace(query=query).geturl(), ours.get("prefix", "pyai:sessions:"), int(ttl) if ttl else None
+            url.partition("?")[0] + (f"?{query}" if query else ""),
+            ours.get("prefix", "pyai:sessions:"),
+            int(ttl) if ttl else None,
         )
     raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
 

@@ -83,7 +83,8 @@ def backend_of(mapping: Any, timeout: float) -> Backend:
     """Return the backend of a diskcache Index or Cache, or of the community fork's; refuse what may lose items."""
     cache = getattr(mapping, "cache", mapping)
     opened = f"{type(mapping).__module__.partition('.')[0]}.Index(directory)"
-    if not hasattr(cache, "directory") or hasattr(cache, "_shards"):
+    kinds = {kind.__name__ for kind in type(mapping).__mro__}
+    if not kinds & {"Cache", "Index"} or not hasattr(cache, "directory"):
         msg = f"a diskcache.{type(mapping).__name__} cannot keep sessions; open the directory as {opened}"
         raise UnsuitableMappingError(msg)
     if cache.eviction_policy != "none":

@@ -33,6 +33,7 @@ from pyai_sessions.documents import (
 )
 from pyai_sessions.errors import (
     InvalidDocumentError,
+    SessionError,
     StorageClosedError,
     StorageError,
     StorageFullError,
@@ -255,7 +256,7 @@ class MappingBackend(Backend):
         """Turn what a mapping raises into a StorageError; our own errors and bugs pass."""
         try:
             yield
-        except StorageError:
+        except SessionError:
             raise
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
