@@ -37,8 +37,8 @@ SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 class SQLiteMapping(SqliteDict):  # type: ignore[misc]  # sqlitedict has no type hints
     """A SqliteDict of text whose statements run in the calling thread: errors come from the call that failed.
 
-    Any SqliteDict with ``encode=str, decode=str`` opens the same file and table; with ``journal_mode="WAL"`` too, since its
-    default wants the file for itself to leave that mode.
+    Any SqliteDict with ``encode=str, decode=str`` opens the same file and table; give it ``journal_mode="WAL"``, since
+    its default leaves that mode, for which it wants the file for itself.
 
     Args:
         path: The file; it and its folders are made if absent, for this user alone (0600, 0700).

@@ -942,7 +942,7 @@ class StoreContract:
 
         assert manager.clear_all() == 3
 
-        assert {key: raw[key] for key in raw} == foreign
+        assert {key: raw[key] for key in list(raw)} == foreign
         assert (other.count(status=None), other.list_sessions(status=None)) == (0, [])
         assert other.verify()
         assert manager.clear_all() == 0
@@ -1394,7 +1394,7 @@ class StoreContract:
         raw["session/s1"] = "torn"
         raw[next(key for key in raw if key.startswith("messages/s2/"))] = "torn"
         del raw[next(key for key in raw if key.startswith("messages/s3/"))]
-        before = {key: raw[key] for key in raw}
+        before = {key: raw[key] for key in list(raw)}
 
         report = manager.verify()
 
@@ -1404,7 +1404,7 @@ class StoreContract:
             ("s2", "unreadable page"),
             ("s3", "missing page"),
         ]
-        assert {key: raw[key] for key in raw} == before
+        assert {key: raw[key] for key in list(raw)} == before
 
     def test_repair_sets_an_unreadable_document_aside(self, manager, other, raw, ten):
         """It is kept, word for word, under a key of its own; the lists work again, and the id is free."""
