@@ -3,8 +3,9 @@
     python -m tests.benchmarks                 all of it, about two minutes
     python -m tests.benchmarks --sizes 10 1000 other lengths of conversations
 
-A turn is a user's message of about 300 characters and an answer of about 900, a part of them not ASCII. Floor and library
-take turns, call by call, so that what else the machine does falls on both. Figures are microseconds; medians count.
+A turn is a user's message of about 300 characters and an answer of about 900, a part of them not ASCII. Floor and
+library take turns, call by call, so that what else the machine does falls on both. Figures are microseconds; medians
+count.
 """
 
 import argparse
@@ -18,12 +19,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pyai_sessions import DiskCacheSessionStore, KVSessionStore, RedisSessionStore, Session, SessionManager
-from pyai_sessions import SQLiteSessionStore
+from pyai_sessions import (
+    DiskCacheSessionStore,
+    KVSessionStore,
+    RedisSessionStore,
+    Session,
+    SessionManager,
+    SQLiteSessionStore,
+)
 from tests.benchmarks.floors import Floor, RedisFloor, SQLiteFloor
 from tests.servers import Server
 
-WORDS = "the a session über naïve answer 会话 token agent please could water Straße window 模型 never list of why ça".split()
+TEXT = "the a session über naïve answer 会话 token agent please could water Straße window 模型 never list of why ça"
+WORDS = TEXT.split()
 
 
 class Texts:
