@@ -334,7 +334,7 @@ def run(folder, module):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr  # 1: tests ran, some failed
