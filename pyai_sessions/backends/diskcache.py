@@ -30,8 +30,7 @@ class CacheTable(Table):
         super().__init__("Cache")
         self._directory = directory
         value = "CAST(value AS BLOB), mode, filename"
-        # A value in a file was put there by another tool, as nothing here does: the update brings it in, once.
-        ours = "key = ?2 AND raw = 1 AND (filename IS NOT NULL OR substr(CAST(value AS TEXT), 1, ?4) = ?3)"
+        ours = "key = ?2 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
         self.index = '"pyai_sessions/index"'
         self.exists = "SELECT 1 FROM Cache WHERE key >= 'session/' AND key < 'session0' AND raw = 1 LIMIT 1"
         self.keys = "SELECT key FROM Cache WHERE key > ? AND raw = 1 AND typeof(key) = 'text' ORDER BY key LIMIT 500"
@@ -69,6 +68,18 @@ class CacheTable(Table):
                 except OSError:
                     return _Lost()
         return _Pickled()
+
+    def bring_in(self, connection: sqlite3.Connection, key: str) -> bool:
+        """Put the text of a file, which another tool made of a large value, into the table; return whether it did."""
+        row = connection.execute(self.select, (key,)).fetchone()
+        text = self.value(row) if row and row[2] is not None else None
+        if not isinstance(text, bytes):
+            return False
+        query = (
+            "UPDATE Cache SET value = CAST(? AS TEXT), mode = 1, size = 0, filename = NULL WHERE key = ? AND raw = 1"
+        )
+        connection.execute(query, (text, key))
+        return True
 
 
 class _Lost:

@@ -60,6 +60,10 @@ class Table:
         """Return the parameters of `insert` and `put`."""
         return key, text
 
+    def bring_in(self, connection: sqlite3.Connection, key: str) -> bool:  # noqa: ARG002
+        """Bring a value that lies outside the table into it, to be compared; return whether there was one."""
+        return False
+
 
 class TableBackend(Backend):
     """Sessions in a table of an SQLite file, with an index table beside it.
@@ -123,7 +127,10 @@ class TableBackend(Backend):
             if expected is None:
                 changed = connection.execute(table.insert, table.new(key, draft.head)).rowcount
             else:
-                changed = connection.execute(table.update, (draft.head, key, expected, len(expected))).rowcount
+                parameters = (draft.head, key, expected, len(expected))
+                changed = connection.execute(table.update, parameters).rowcount
+                if not changed and table.bring_in(connection, key):
+                    changed = connection.execute(table.update, parameters).rowcount
             if not changed:
                 return self._begins(connection, draft.session_id, draft.stamp)
             if draft.pages:
@@ -139,8 +146,10 @@ class TableBackend(Backend):
             key = head_key(session_id)
             if expected is None:
                 connection.execute(self._table.delete, (key,))
-            elif not connection.execute(self._table.delete_head, (key, expected, len(expected))).rowcount:
-                return False
+            else:
+                self._table.bring_in(connection, key)
+                if not connection.execute(self._table.delete_head, (key, expected, len(expected))).rowcount:
+                    return False
             connection.execute(self._table.delete_range, (prefix, prefix[:-1] + "0"))  # "0" follows "/"
             connection.execute(self._drop_index, (encode_id(session_id),))
         return True
