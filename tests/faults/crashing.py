@@ -58,3 +58,7 @@ class Crashing(MutableMapping):
 
     def __len__(self):
         return len(self.items_)
+
+
+class CrashingDict(Crashing, dict):
+    """The same, taken for a dict: a store does not try first whether it keeps text, so all writes are of a call."""
