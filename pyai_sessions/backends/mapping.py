@@ -143,6 +143,8 @@ class MappingBackend(Backend):
                 if self._get(key) is None:
                     break
                 self._delete(key)
+                if self._get(key) is not None:  # a mapping that does not delete
+                    break
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         key = head_key(session_id)
