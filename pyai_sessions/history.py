@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, overload
+from typing import Any, NamedTuple, NoReturn, overload
 
 from pyai_sessions.checks import Clock, utc_now
 from pyai_sessions.errors import InvalidValueError
@@ -26,8 +26,7 @@ class Run:
     messages: int
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """What a store knew of a session when it was loaded or last saved: the base of a merge.
 
     Attributes:
@@ -36,7 +35,7 @@ class Origin:
         incarnation: A token of the session's creation: one created anew under the same id has another.
         edition: A token of the last rewriting: while it stays, messages were only appended.
         user_id, status, activity: What the indexes hold.
-        state, metadata, checkpoints: Their JSON text.
+        state, metadata, checkpoints: Their JSON.
         runs: The sealed pages.
         dropped: Where the pages begin that this commit removed: ``generation/number``.
         message_count: How many messages were stored.
@@ -51,9 +50,9 @@ class Origin:
     user_id: str | None
     status: str
     activity: int
-    state: str
-    metadata: str
-    checkpoints: str
+    state: bytes
+    metadata: bytes
+    checkpoints: bytes
     runs: tuple[Run, ...]
     dropped: tuple[str, ...]
     message_count: int

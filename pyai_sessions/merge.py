@@ -58,8 +58,8 @@ def merge(mine: Session, theirs: Session) -> Session:
     values: dict[str, Any] = {
         "session_id": mine.session_id,
         "user_id": theirs.user_id if base and mine.user_id == base.user_id else mine.user_id,
-        "metadata": _by_key(base.metadata if base else "{}", mine.metadata, theirs.metadata, "metadata"),
-        "state": _by_key(base.state if base else "{}", mine.state, theirs.state, "state"),
+        "metadata": _by_key(base.metadata if base else b"{}", mine.metadata, theirs.metadata, "metadata"),
+        "state": _by_key(base.state if base else b"{}", mine.state, theirs.state, "state"),
         "status": theirs.status if base and mine.status == base.status else mine.status,
         "created_at": theirs.created_at,
         "updated_at": max(mine.updated_at, theirs.updated_at),
@@ -119,8 +119,8 @@ def _conflict(mine: Session, base: Origin | None, new: Origin, problem: str) -> 
     return SessionConflictError(mine.session_id, base.revision if base else None, new.revision, problem)
 
 
-def _by_key(base_text: str, mine: dict[str, Any], theirs: dict[str, Any], name: str) -> dict[str, Any]:
-    base: dict[str, Any] = read(base_text)
+def _by_key(base_json: bytes, mine: dict[str, Any], theirs: dict[str, Any], name: str) -> dict[str, Any]:
+    base: dict[str, Any] = read(base_json)
     merged = dict(theirs)
     for key in {*base, *mine}:
         if key not in mine:

@@ -236,7 +236,7 @@ class KVSessionStore(SessionStore):
             attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
         else:
             # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
-            base = replace(compose(copy).origin, edition=new_token(6))
+            base = compose(copy).origin._replace(edition=new_token(6))
             attempts = history_of(copy).attempts
             attempt = Attempt(draft, history_of(copy).rewrites, session, base)
         attempts.append(attempt)  # stays if this raises: the commit may have been applied

@@ -154,15 +154,15 @@ def _scalar(value: object, path: str) -> object:
     raise InvalidValueError(path, problem)
 
 
-def write(value: object) -> str:
-    """Return the JSON text of *value*: plain JSON values, or msgspec types and dataclasses made of them."""
+def write(value: object) -> bytes:
+    """Return the JSON of *value*, in UTF-8: plain JSON values, or msgspec types and dataclasses made of them."""
     try:
-        return msgspec.json.encode(value).decode()
+        return msgspec.json.encode(value)
     except UnicodeEncodeError:  # a lone surrogate: the stdlib escapes it
-        return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False)
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False).encode()
 
 
-def read(text: str) -> Any:
+def read(text: str | bytes) -> Any:
     """Return the value of a JSON *text*; raise ValueError where it is not one."""
     try:
         return msgspec.json.decode(text)
@@ -173,7 +173,7 @@ def read(text: str) -> Any:
         raise ValueError(msg) from err
 
 
-def read_as(text: str, decoder: msgspec.json.Decoder[T], kind: type[T]) -> T:
+def read_as(text: str | bytes, decoder: msgspec.json.Decoder[T], kind: type[T]) -> T:
     """Return the value of a JSON *text* as a *kind*, by that kind's *decoder*; raise ValueError where it is not one."""
     try:
         return decoder.decode(text)
@@ -184,7 +184,7 @@ def read_as(text: str, decoder: msgspec.json.Decoder[T], kind: type[T]) -> T:
         raise ValueError(msg) from err
 
 
-def _read_slowly(text: str) -> Any:
+def _read_slowly(text: str | bytes) -> Any:
     def refuse(constant: str) -> NoReturn:
         msg = f"{constant} is not JSON"
         raise ValueError(msg)

@@ -281,5 +281,5 @@ def test_lone_surrogates_are_written_as_escapes():
     """A chat stream may be cut inside an emoji; its text is plain ASCII then, and comes back whole."""
     text = write({"a\udc80": ["\ud83d", 2**70]})
 
-    assert text == r'{"a\udc80":["\ud83d",1180591620717411303424]}'
+    assert text == rb'{"a\udc80":["\ud83d",1180591620717411303424]}'
     assert read(text) == {"a\udc80": ["\ud83d", 2**70]}

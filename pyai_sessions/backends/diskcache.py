@@ -39,14 +39,13 @@ class CacheTable(Table):
         self.begins = "SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM Cache WHERE key = ?1 AND raw = 1"
         columns = "(key, value, raw, store_time, access_time, access_count, size, mode)"
         now = "CAST(strftime('%s', 'now') AS REAL)"
-        self.insert = f"INSERT OR IGNORE INTO Cache {columns} VALUES (?, ?, 1, {now}, {now}, 0, 0, 1)"
-        self.update = (
-            f"UPDATE Cache SET value = ?1, mode = 1, size = 0, filename = NULL, store_time = {now} WHERE {ours}"
-        )
+        self.insert = f"INSERT OR IGNORE INTO Cache {columns} VALUES (?, CAST(? AS TEXT), 1, {now}, {now}, 0, 0, 1)"
+        inline = "mode = 1, size = 0, filename = NULL"
+        self.update = f"UPDATE Cache SET value = CAST(?1 AS TEXT), {inline}, store_time = {now} WHERE {ours}"
         # Not REPLACE: it would skip the triggers by which diskcache counts its rows.
         self.put = (
             self.insert.replace("OR IGNORE ", "")
-            + " ON CONFLICT (key, raw) DO UPDATE SET value = excluded.value, mode = 1, size = 0, filename = NULL"
+            + f" ON CONFLICT (key, raw) DO UPDATE SET value = excluded.value, {inline}"
         )
         self.rename = "UPDATE Cache SET key = ? WHERE key = ? AND raw = 1"
         self.delete = "DELETE FROM Cache WHERE key = ? AND raw = 1"

@@ -273,11 +273,11 @@ class MappingBackend(Backend):
                 return None
             return value
 
-    def _put(self, key: str, text: str) -> None:
+    def _put(self, key: str, document: bytes) -> None:
         with self._reported():
             if self._binary is None:
                 self._binary = self._takes_bytes()
-            self._mapping[key] = text.encode() if self._binary else text
+            self._mapping[key] = document if self._binary else document.decode()
 
     def _delete(self, key: str) -> None:
         with self._reported(), suppress(KeyError):

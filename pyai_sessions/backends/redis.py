@@ -225,7 +225,7 @@ class RedisBackend(Backend):
             encode_id(draft.session_id),
             expected or "",
             draft.stamp,
-            draft.head.encode(),
+            draft.head,
             str(self._mapping.ttl or 0),
             str(entry.activity),
             *_index_of(entry),
@@ -233,7 +233,7 @@ class RedisBackend(Backend):
             str(len(draft.pages)),
         ]
         for key, page in draft.pages.items():
-            arguments += [_field(key), page.encode()]
+            arguments += [_field(key), page]
         arguments += map(_field, draft.garbage)
         return bool(self._open.run(scripts.COMMIT, [self._prefix, self._hash(draft.session_id)], arguments))
 

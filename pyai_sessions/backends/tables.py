@@ -43,9 +43,11 @@ class Table:
         self.select = f"SELECT {value} FROM {quoted} WHERE key = ?"
         self.select_many = f"SELECT key, {value} FROM {quoted} WHERE key IN "
         self.begins = f"SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM {quoted} WHERE key = ?1"
-        self.insert = f"INSERT OR IGNORE INTO {quoted} (key, value) VALUES (?, ?)"
-        self.update = f"UPDATE {quoted} SET value = ?1 WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
-        self.put = f"REPLACE INTO {quoted} (key, value) VALUES (?, ?)"
+        self.insert = f"INSERT OR IGNORE INTO {quoted} (key, value) VALUES (?, CAST(? AS TEXT))"
+        self.update = (
+            f"UPDATE {quoted} SET value = CAST(?1 AS TEXT) WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
+        )
+        self.put = f"REPLACE INTO {quoted} (key, value) VALUES (?, CAST(? AS TEXT))"
         self.rename = f"UPDATE {quoted} SET key = ? WHERE key = ?"
         self.delete = f"DELETE FROM {quoted} WHERE key = ?"
         self.delete_head = f"DELETE FROM {quoted} WHERE key = ?1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
@@ -55,10 +57,6 @@ class Table:
         """Return the text of a selected row."""
         value: object = row[0]
         return value
-
-    def new(self, key: str, text: str) -> tuple[object, ...]:
-        """Return the parameters of `insert` and `put`."""
-        return key, text
 
     def bring_in(self, connection: sqlite3.Connection, key: str) -> bool:  # noqa: ARG002
         """Bring a value that lies outside the table into it, to be compared; return whether there was one."""
@@ -125,7 +123,7 @@ class TableBackend(Backend):
         key, table = head_key(draft.session_id), self._table
         with self._writing() as connection:
             if expected is None:
-                changed = connection.execute(table.insert, table.new(key, draft.head)).rowcount
+                changed = connection.execute(table.insert, (key, draft.head)).rowcount
             else:
                 parameters = (draft.head, key, expected, len(expected))
                 changed = connection.execute(table.update, parameters).rowcount
@@ -134,7 +132,7 @@ class TableBackend(Backend):
             if not changed:
                 return self._begins(connection, draft.session_id, draft.stamp)
             if draft.pages:
-                connection.executemany(table.put, [table.new(*page) for page in draft.pages.items()])
+                connection.executemany(table.put, draft.pages.items())
             if draft.garbage:
                 connection.executemany(table.delete, [(each,) for each in draft.garbage])
             connection.execute(self._put_index, _index_row(draft.entry))

@@ -226,7 +226,9 @@ def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
             from sqlitedict import SqliteDict
             from pyai_sessions import KVSessionStore
             for flag in "rc":
-                mapping = SqliteDict(sys.argv[1], tablename="sessions", flag=flag)
+                # SqliteDict's own look at the tables, when it opens for reading, gets in the way of its own thread.
+                mode = {"r": "WAL", "c": "DELETE"}[flag]
+                mapping = SqliteDict(sys.argv[1], tablename="sessions", flag=flag, journal_mode=mode)
                 store = KVSessionStore(mapping)
                 print(store.get("s").message_count, store.count("ada"))
                 store.close()
