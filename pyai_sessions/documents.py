@@ -532,7 +532,7 @@ def compose(session: Session) -> Draft:
 
 
 def _object_json(value: object, name: str) -> bytes:
-    return b"{}" if type(value) is dict and not value else write(plain_object(value, name))
+    return b"{}" if value == {} else write(plain_object(value, name))
 
 
 def _differ(written: bytes, stored: bytes) -> bool:

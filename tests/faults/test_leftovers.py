@@ -36,7 +36,7 @@ def clear(session):
 @pytest.mark.parametrize("change", [seal_first, seal_more, rewrite_the_middle, clear])
 @pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
 def test_the_next_save_removes_what_a_save_that_was_cut_short_left(change, applied):
-    """Whichever write was the last of a dying process: another loads the session and saves it, and nothing is left over."""
+    """Whichever write was the last of a dying process, another loads and saves the session: nothing is left over."""
     for write in range(1, 100):
         mapping = CrashingDict({})
         session = Session(session_id="s")
