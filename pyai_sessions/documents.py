@@ -37,7 +37,7 @@ from pyai_sessions.models import (
     session_of,
 )
 from pyai_sessions.tokens import new_token
-from pyai_sessions.values import is_array, is_bytes, is_mapping, plain_object, read, read_as, write
+from pyai_sessions.values import convert, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
 
 FORMAT = 1
 
@@ -248,7 +248,7 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
         fields = upgrade(fields)
     known = {name: fields.pop(name) for name in Head.__struct_fields__ if name in fields}
     raw = {name: msgspec.Raw(write(known.pop(name))) for name in _RAW_FIELDS if name in known}
-    return msgspec.structs.replace(msgspec.convert(known, Head), **raw), fields
+    return msgspec.structs.replace(convert(known, Head), **raw), fields
 
 
 def _document(value: object, key: str, session_id: str) -> str | bytes:
@@ -270,8 +270,6 @@ def _reason(err: Exception) -> str:
         return "its bytes are not UTF-8 text"
     if isinstance(err, json.JSONDecodeError):
         return f"it is not JSON ({err.msg} at character {err.pos})"
-    if isinstance(err, msgspec.ValidationError):
-        return f"it does not have the expected shape ({err})"
     if isinstance(err, InvalidValueError):
         return f"its {err.path} is not acceptable"
     return str(err) if type(err) is ValueError else f"it is not JSON ({type(err).__name__})"
@@ -335,7 +333,7 @@ def _read_messages_slowly(text: str) -> list[Message]:
             msg = "an element is not a message"
             raise ValueError(msg)
         # The types, which dataclasses-json does not check.
-        msgspec.convert({k: v for k, v in item.items() if k in _MessageShape.__struct_fields__}, Message)
+        convert({k: v for k, v in item.items() if k in _MessageShape.__struct_fields__}, Message)
         messages.append(Message.from_dict(item))
     return messages
 

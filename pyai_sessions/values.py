@@ -178,9 +178,18 @@ def read_as(text: str | bytes, decoder: msgspec.json.Decoder[T], kind: type[T]) 
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        return msgspec.convert(_read_slowly(text), kind)  # a msgspec.ValidationError is a ValueError
+        return convert(_read_slowly(text), kind)
     except RecursionError as err:
         msg = "it is nested too deeply"
+        raise ValueError(msg) from err
+
+
+def convert(value: object, kind: type[T]) -> T:
+    """Return a JSON *value* as a *kind*; raise ValueError where it does not have its shape."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as err:  # a ValueError itself since msgspec 0.20
+        msg = f"it does not have the expected shape ({err})"
         raise ValueError(msg) from err
 
 
