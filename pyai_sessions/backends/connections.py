@@ -152,6 +152,10 @@ class Connections:
         if self._pid == os.getpid():
             self._drain()
 
+    def __del__(self) -> None:
+        with suppress(Exception):  # half made, or the interpreter is going down
+            self.close()
+
     def _drain(self) -> None:
         while self._idle:
             with suppress(IndexError):

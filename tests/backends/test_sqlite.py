@@ -1,11 +1,14 @@
 """SQLite files: what SqliteDict would lose, hide or run, and what files and other processes do."""
 
+import gc
 import json
+import os
 import sqlite3
 import stat
 import threading
 import zlib
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlitedict import SqliteDict
@@ -222,17 +225,19 @@ def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
     for _ in range(3):  # in a process of its own, with a deadline: a SqliteDict that failed hangs in close
         printed = run_python(
             """
-            import sys
+            import gc, sys
             from sqlitedict import SqliteDict
             from pyai_sessions import KVSessionStore
             for flag in "rc":
-                # SqliteDict's own look at the tables, when it opens for reading, gets in the way of its own thread.
+                # SqliteDict's own look at the tables, when it opens for reading, gets in the way of its own thread,
+                # and its connection lives until it is collected.
                 mode = {"r": "WAL", "c": "DELETE"}[flag]
                 mapping = SqliteDict(sys.argv[1], tablename="sessions", flag=flag, journal_mode=mode)
                 store = KVSessionStore(mapping)
                 print(store.get("s").message_count, store.count("ada"))
                 store.close()
                 mapping.close()
+                gc.collect()
             """,
             path,
             timeout=20,
@@ -599,3 +604,19 @@ def test_a_sqlitedict_in_memory_is_a_mapping_like_any_other():
 
                 assert store.get("s") == session
                 assert store.count("ada") == 1
+
+
+def test_a_store_that_is_dropped_leaves_no_file_open(path):
+    """A five-line script closes nothing; its connections end with the store all the same."""
+
+    def opened():
+        return [each for each in Path("/proc/self/fd").iterdir() if str(path) in os.path.realpath(each)]
+
+    store = SQLiteSessionStore(path)
+    talk(store)
+    assert opened()
+
+    del store
+    gc.collect()
+
+    assert not opened()
