@@ -73,11 +73,13 @@ class DerivedIndex:
     def discard(self, session_id: str) -> None:
         """Take a session out, if it is in."""
         old = self._entries.pop(session_id, None)
-        for user_id in {None, old.user_id} if old else ():
-            order = self._orders[old.status, user_id]  # type: ignore[union-attr]
+        if old is None:
+            return
+        for user_id in {None, old.user_id}:
+            order = self._orders[old.status, user_id]
             order.discard(encode_id(session_id))
             if not len(order):
-                del self._orders[old.status, user_id]  # type: ignore[union-attr]
+                del self._orders[old.status, user_id]
 
     def order(self, status: SessionStatus, user_id: str | None) -> Order:
         """Return the order of one index."""
