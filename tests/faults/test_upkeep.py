@@ -1,0 +1,59 @@
+"""reindex and verify(repair=True) beside live traffic: both indexes are right at the end, and nothing is lost."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from tests.faults.storages import ALL
+from tests.faults.workers import check_indexes
+
+WRITERS = 4
+ROUNDS = 12
+
+
+def live(manager, writer):
+    """Create, talk, give away, archive and delete; return the user of each session that stays, and those archived."""
+    users, archived = {}, set()
+    for n in range(ROUNDS):
+        session_id, owner = f"w{writer}-{n}", f"user {n % 3}"
+        session = manager.create_session("anyone", session_id=session_id)
+        for _ in range(20):
+            session.add_message("user", "words " * 80)
+        session.user_id = owner
+        manager.save(session)
+        users[session_id] = owner
+        if n % 4 == 1:
+            manager.archive(session_id)
+            archived.add(session_id)
+        if n % 4 == 2:
+            manager.delete(session_id)
+            del users[session_id]
+    return users, archived
+
+
+@pytest.mark.parametrize("storage", ALL, indirect=True)
+@pytest.mark.parametrize("upkeep", ["reindex", "repair"])
+def test_upkeep_beside_writers_leaves_both_indexes_right(storage, upkeep):
+    """Four threads write while another rebuilds or repairs, again and again."""
+    with storage.open() as manager:
+        done = Event()
+
+        def mend():
+            while not done.is_set():
+                if upkeep == "reindex":
+                    manager.reindex()
+                else:
+                    manager.verify(repair=True)
+
+        with ThreadPoolExecutor(WRITERS + 1) as threads:
+            mending = threads.submit(mend)
+            lives = list(threads.map(lambda writer: live(manager, writer), range(WRITERS)))
+            done.set()
+            mending.result()
+
+        users = {session_id: user for each, _ in lives for session_id, user in each.items()}
+        archived = {session_id for _, each in lives for session_id in each}
+        check_indexes(manager, users, archived)
+        assert all(manager.get_session(each).message_count == 20 for each in users)
+        assert manager.verify().problems == []
