@@ -213,6 +213,8 @@ def read_head(value: object, session_id: str) -> StoredHead:
     document = _document(value, key, session_id)
     try:
         head, unknown = _read_head(document)
+        if head.user_id is not None:
+            check_id(head.user_id, "user_id")
     except ValueError as err:
         raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
     if head.session_id != session_id:

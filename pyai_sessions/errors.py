@@ -115,7 +115,10 @@ class InvalidDocumentError(SessionError):
 
 
 class StorageError(SessionError):
-    """The storage failed. Unless a subclass says otherwise, the failed call wrote nothing.
+    """The storage failed.
+
+    Where it failed after the write (a reply was lost, a mapping's ``sync`` raised), the write may have been applied;
+    else nothing was written. Repeating the call is right in both cases: it stores nothing twice.
 
     *where* names the file, directory or server, without credentials.
     """
@@ -147,7 +150,7 @@ class StorageReadOnlyError(StorageError):
 
 
 class StorageUnreachableError(StorageError, ConnectionError):
-    """The storage did not answer. A write may have been applied: repeating it stores nothing twice."""
+    """The storage did not answer: a write may have been applied, or not."""
 
     remedy = "check that it runs and is reachable, then repeat the call"
 

@@ -917,3 +917,20 @@ def test_the_frozen_documents_are_what_is_written_today():
             assert {k: v for k, v in new.items() if k not in tokens} == {
                 k: v for k, v in old.items() if k not in tokens
             }
+
+
+@pytest.mark.parametrize("user_id", ["", "u" * 1025])
+@pytest.mark.parametrize("make", [dict, lambda: SQLiteMapping(":memory:")], ids=["dict", "SQLite"])
+def test_a_head_of_an_impossible_user_is_refused_and_stops_nothing_else(make, user_id):
+    """A user id that no session can have is damage: an error that names the document, not a broken index."""
+    mapping = make()
+    manager = SessionManager(mapping)
+    manager.create_session("ada", session_id="a")
+    mapping["session/b"] = json.dumps({"format": 1, "session_id": "b", "user_id": user_id})
+
+    manager.reindex()
+
+    assert [each.kind for each in manager.verify().problems] == ["unreadable head"]
+    assert [each.session_id for each in manager.get_sessions_for_user("ada")] == ["a"]
+    with pytest.raises(InvalidDocumentError, match="user_id"):
+        manager.get_session("b")

@@ -247,9 +247,7 @@ class MappingBackend(Backend):
                 name = key.decode(errors="replace") if isinstance(key, bytes) else key
                 session_id = session_of_key(name)
                 if session_id is not None and name == head_key(session_id):
-                    entry = _entry_of(self._get(name), session_id)
-                    if entry:
-                        index.put(entry)
+                    index.put(_entry_of(self._get(name), session_id))
             self._shared.index = index
         return index
 
@@ -317,7 +315,7 @@ _USER = re.compile(r'"user_id": ?("(?:[^"\\]|\\.)*")')
 _UPDATED = re.compile(r'"updated_at": ?"([^"]*)"')
 
 
-def _entry_of(value: object, session_id: str) -> Entry | None:
+def _entry_of(value: object, session_id: str) -> Entry:
     """Return the index entry of a stored head; of a damaged one, what can still be told.
 
     A damaged session stays in its user's list, where reading it raises: unreadable is not absent.
