@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from itertools import accumulate
@@ -26,7 +25,7 @@ import msgspec
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.history import History, Origin, Run
-from pyai_sessions.messages import READ_TYPE, Message, messages_of
+from pyai_sessions.messages import Message, ReadMessage, messages_of
 from pyai_sessions.models import (
     Checkpoint,
     Session,
@@ -148,8 +147,7 @@ class Entry(NamedTuple):
     activity: int
 
 
-@dataclass(frozen=True)
-class StoredHead:
+class StoredHead(msgspec.Struct, frozen=True):
     """A head that was read: its fields, the *stamp* to compare at the next commit, and fields of later releases."""
 
     head: Head
@@ -280,28 +278,15 @@ def _reason(err: Exception) -> str:
 # Messages ---------------------------------------------------------------------------------------------------------
 
 
-class _MessageShape(msgspec.Struct, forbid_unknown_fields=True):
-    """Fails on a message with fields that we do not know; a third of the cost of reading it."""
-
-    role: msgspec.Raw
-    content: msgspec.Raw = msgspec.Raw()
-    metadata: msgspec.Raw = msgspec.Raw()
-    timestamp: msgspec.Raw = msgspec.Raw()
-    message_id: msgspec.Raw = msgspec.Raw()
-    tool_calls: msgspec.Raw = msgspec.Raw()
-    tool_call_id: msgspec.Raw = msgspec.Raw()
-    name: msgspec.Raw = msgspec.Raw()
-
-
-_SHAPES = msgspec.json.Decoder(list[_MessageShape])
-_MESSAGES = msgspec.json.Decoder(READ_TYPE)
+_MESSAGES = msgspec.json.Decoder(list[ReadMessage])
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def write_messages(messages: list[Message]) -> bytes:
     """Return messages as a page: a JSON array."""
-    if any(each.unknown_fields for each in messages):
-        return write([each.to_dict() for each in messages])
+    for each in messages:
+        if each.unknown_fields:
+            return write([each.to_dict() for each in messages])
     return write(messages)
 
 
@@ -315,7 +300,6 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
     document = _document(value, key, session_id)
     try:
         try:
-            _SHAPES.decode(document)
             return messages_of(_MESSAGES.decode(document))
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             return _read_messages_slowly(_decoded(document))
@@ -335,7 +319,7 @@ def _read_messages_slowly(text: str) -> list[Message]:
             msg = "an element is not a message"
             raise ValueError(msg)
         # The types, which dataclasses-json does not check.
-        convert({k: v for k, v in item.items() if k in _MessageShape.__struct_fields__}, Message)
+        convert({k: v for k, v in item.items() if k in ReadMessage.__struct_fields__}, ReadMessage)
         messages.append(Message.from_dict(item))
     return messages
 
@@ -372,13 +356,12 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Ses
     }
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
-    origin = _origin(head, stored.stamp, count, log)
     return session_of(
         values,
         History(
             log=log,
             unloaded=unloaded,
-            origin=origin,
+            origin=_origin(head, stored.stamp, count, log[-1] if log else None),
             page_sizes=[len(page) for page in pages],
             incarnation=head.incarnation,
             clock=clock,
@@ -386,22 +369,22 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Ses
     )
 
 
-def _origin(head: Head, stamp: str, message_count: int, log: list[Message]) -> Origin:
+def _origin(head: Head, stamp: str, message_count: int, last_message: Message | None) -> Origin:
     return Origin(
-        stamp=stamp,
-        revision=head.revision,
-        incarnation=head.incarnation,
-        edition=head.edition,
-        user_id=head.user_id,
-        status=head.status,
-        activity=microseconds(head.updated_at),
-        state=bytes(head.state),
-        metadata=bytes(head.metadata),
-        checkpoints=bytes(head.checkpoints),
-        runs=head.sealed,
-        dropped=head.dropped,
-        message_count=message_count,
-        last_message=log[-1] if log else None,
+        stamp,
+        head.revision,
+        head.incarnation,
+        head.edition,
+        head.user_id,
+        head.status,
+        microseconds(head.updated_at),
+        bytes(head.state),
+        bytes(head.metadata),
+        bytes(head.checkpoints),
+        head.sealed,
+        head.dropped,
+        message_count,
+        last_message,
     )
 
 
@@ -439,23 +422,26 @@ def summarize(stored: StoredHead) -> SessionSummary:
 # Session → documents ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Draft:
-    """What a save will write: new *pages* by key, then the *head*, then the removal of *garbage* pages.
+class Draft(msgspec.Struct, frozen=True):
+    """What a save will write over the head that begins with *expected* (None: where there is none).
 
+    New *pages* by key, then the *head*, then the removal of *garbage* pages; the index *entry* in place of *previous*.
     *leftovers* are where pages of saves that were cut short would begin, as ``generation/number``: a backend that
     cannot commit pages and head as one removes them, from each such page on, while there are any.
     """
 
     session_id: str
+    expected: str | None
+    previous: Entry | None
     head: bytes
     stamp: str
+    entry: Entry
     pages: dict[str, bytes]
     garbage: list[str]
     leftovers: list[str]
-    entry: Entry
     origin: Origin
     page_sizes: list[int]
+    """How many messages each loaded page holds, the new ones included."""
 
 
 def compose(session: Session) -> Draft:
@@ -468,18 +454,20 @@ def compose(session: Session) -> Draft:
 
     """
     history = history_of(session)
+    origin = history.origin
     session.session_id = check_id(session.session_id, "session_id")
     session.user_id = None if session.user_id is None else check_id(session.user_id, "user_id")
     status = check_status(session.status)
-    origin = history.origin
     metadata, state = _object_json(session.metadata, "metadata"), _object_json(session.state, "state")
     checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
+    activity = microseconds(check_time(session.updated_at, "updated_at"))
     if (
         origin
-        and microseconds(check_time(session.updated_at, "updated_at")) == origin.activity
+        and activity == origin.activity
         and (session.user_id != origin.user_id or _differ(metadata, origin.metadata) or _differ(state, origin.state))
     ):
         session.touch()  # it was changed directly: session.state["x"] = …
+        activity = microseconds(session.updated_at)
 
     if history.incarnation is None:
         history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
@@ -487,48 +475,53 @@ def compose(session: Session) -> Draft:
     tail = history.log[plan.kept - history.unloaded :]
     tail_json = write_messages(tail)
     pages: dict[str, bytes] = {}
+    runs, page_sizes = plan.runs, plan.sizes
     if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
         chunks, tail = _chunks(tail)
         tail_json = write_messages(tail)
-        run = plan.runs.pop()
+        run = runs[-1]
         for chunk, text in chunks:
             pages[f"{page_prefix(run.owner)}{run.generation}/{run.pages}"] = text
             run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
-            plan.sizes.append(len(chunk))
-        plan.runs.append(run)
+        runs = [*runs[:-1], run]
+        page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
 
     head = Head(
-        format=FORMAT,
-        revision=new_token(12),
-        session_id=session.session_id,
-        user_id=session.user_id,
-        status=status,
-        created_at=check_time(session.created_at, "created_at"),
-        updated_at=check_time(session.updated_at, "updated_at"),
-        message_count=history.count,
-        incarnation=history.incarnation,
-        edition=new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
+        FORMAT,
+        new_token(12),
+        session.session_id,
+        session.user_id,
+        status,
+        check_time(session.created_at, "created_at"),
+        check_time(session.updated_at, "updated_at"),
+        history.count,
+        history.incarnation,
+        new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
         # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
-        sealed=tuple(run for run in plan.runs if run.pages or plan.dropped or (origin and run in origin.runs)),
-        dropped=plan.dropped,
-        metadata=msgspec.Raw(metadata),
-        state=msgspec.Raw(state),
-        checkpoints=msgspec.Raw(checkpoints),
-        messages=msgspec.Raw(tail_json),
+        tuple([run for run in runs if run.pages or plan.dropped or (origin and run in origin.runs)]),
+        plan.dropped,
+        msgspec.Raw(metadata),
+        msgspec.Raw(state),
+        msgspec.Raw(checkpoints),
+        msgspec.Raw(tail_json),
     )
-    written = _write_head(head, session.unknown_fields)
-    stamp = stamp_of(written)
     return Draft(
         session_id=session.session_id,
-        head=written,
-        stamp=stamp,
+        expected=origin.stamp if origin else None,
+        previous=_entry(session.session_id, origin) if origin else None,
+        head=_write_head(head, session.unknown_fields),
+        stamp=_stamp(head),
+        entry=Entry(session.session_id, session.user_id, status, activity),
         pages=pages,
         garbage=plan.garbage,
-        leftovers=plan.leftovers(origin),
-        entry=Entry(session.session_id, session.user_id, status, microseconds(head.updated_at)),
-        origin=_origin(head, stamp, history.count, history.log),
-        page_sizes=plan.sizes,
+        leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
+        origin=_origin(head, _stamp(head), history.count, history.log[-1] if history.log else None),
+        page_sizes=page_sizes,
     )
+
+
+def _entry(session_id: str, origin: Origin) -> Entry:
+    return Entry(session_id, origin.user_id, check_status(origin.status), origin.activity)
 
 
 def _object_json(value: object, name: str) -> bytes:
@@ -539,8 +532,7 @@ def _differ(written: bytes, stored: bytes) -> bool:
     return written != stored and bool(read(written) != read(stored))
 
 
-@dataclass
-class _PagePlan:
+class _PagePlan(NamedTuple):
     """Which pages stay and which go; the last of *runs* is open: new pages continue it."""
 
     runs: list[Run]
@@ -553,19 +545,18 @@ class _PagePlan:
     dropped: tuple[str, ...]
     """Where those that go begin: ``generation/number``."""
 
-    def leftovers(self, origin: Origin | None) -> list[str]:
-        """Return where pages of earlier saves that were cut short would begin."""
-        found = list(origin.dropped) if origin else []
-        run = self.runs[-1]
-        found.append(f"{run.generation}/{run.pages}")
-        if origin and origin.revision and run.generation != origin.revision:
-            found.append(f"{origin.revision}/0")
-        return found
+
+def _leftovers(run: Run, dropped: Iterable[str], revision: str) -> list[str]:
+    """Return where pages of saves that were cut short would begin: after an open run, or of a head's revision."""
+    found = [*dropped, f"{run.generation}/{run.pages}"]
+    if revision and run.generation != revision:
+        found.append(f"{revision}/0")
+    return found
 
 
 def _plan_pages(session_id: str, history: History) -> _PagePlan:
     origin, at = history.origin, history.rewritten_from
-    sizes = list(history.page_sizes)
+    sizes = history.page_sizes
     # Generations are named by what they follow, so that a save that is tried again overwrites its own pages.
     first = history.incarnation or "0"
     if origin is None:
@@ -609,6 +600,11 @@ def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], bytes]], lis
             start, size = n, 0
         size += len(text)
     return chunks, tail[start:]
+
+
+def _stamp(head: Head) -> str:
+    """Return how the text of a head that we write begins."""
+    return f'{{"format":{head.format},"revision":"{head.revision}"'
 
 
 def _write_head(head: Head, unknown: Mapping[str, Any]) -> bytes:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, overload
 
+import msgspec
+
 from pyai_sessions.checks import Clock, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """Consecutive sealed pages: *pages* of them, holding *messages*, under one *owner* and *generation*."""
 
     owner: str
@@ -64,8 +65,7 @@ class Origin(NamedTuple):
         return sum(run.messages for run in self.runs)
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A save of which it is not known whether it was applied: the storage failed, or its reply was lost.
 
     Attributes:
@@ -91,7 +91,7 @@ class History:
         unloaded: How many stored messages precede them.
         hidden: How many of the loaded are older than what was asked for: a page is loaded whole.
         origin: What is stored, once something is.
-        page_sizes: How many messages each loaded sealed page holds, oldest first.
+        page_sizes: How many messages each loaded sealed page holds, oldest first. Drafts share it: never change it.
         rewritten_from: The first stored message that was changed or removed since.
         incarnation: The token of the session's creation, once a save was tried.
         rewrites: How often it was rewritten.
@@ -148,7 +148,7 @@ class History:
     def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
         """Add the messages that were not loaded, with the sizes of the pages that they fill."""
         self.log[:0] = older
-        self.page_sizes[:0] = page_sizes
+        self.page_sizes = [*page_sizes, *self.page_sizes]
         self.unloaded = self.hidden = 0
         self._ids = None
 

@@ -2,10 +2,12 @@
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Annotated, Any
+
+import msgspec
 
 from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document
@@ -74,42 +76,44 @@ class Message(Document):
         return f"<Message {self.message_id!r} role={self.role!r} content: {type(self.content).__name__}>"
 
 
-@dataclass
-class _Read(Document):
-    """A message that msgspec reads: the same fields, checked by their types, without the checks of a constructor."""
+class ReadMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A message as msgspec reads it from a store: the same fields, their types checked, unknown ones refused."""
 
     role: str
-    timestamp: datetime
-    message_id: str
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+    message_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
     content: Any = ""
-    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    metadata: dict[str, Any] = {}
     tool_calls: list[Any] | None = None
     tool_call_id: str | None = None
     name: str | None = None
 
 
-READ_TYPE = list[_Read]
-"""What `messages_of` takes: pass it to msgspec as the type of a page."""
-
-
-def messages_of(read: list[_Read]) -> list[Message]:
-    """Turn what was read from a store into messages, in place: a fifth of the cost of constructing each."""
+def messages_of(read: list[ReadMessage]) -> list[Message]:
+    """Return the messages that were read from a store: a fifth of the cost of constructing each."""
+    made: list[Message] = []
+    new: Callable[[type[Message]], Message] = Message.__new__
+    utc = timezone.utc
     for each in read:
-        # The constructor's checks are done where they can fail: types by msgspec, surrogates cannot be in UTF-8.
-        if (
-            type(each.content) is not str
-            or each.metadata
-            or each.tool_calls is not None
-            or (each.timestamp.tzinfo is not timezone.utc)
-        ):
-            each.content = frozen(each.content, "content")
-            each.metadata = frozen_object(each.metadata, "metadata")
-            each.tool_calls = None if each.tool_calls is None else frozen(each.tool_calls, "tool_calls")
-            each.timestamp = check_time(each.timestamp, "timestamp")
-        if not 0 < len(each.message_id) <= MAX_ID_BYTES:
-            check_id(each.message_id, "message_id")
-        each.__class__ = Message  # type: ignore[assignment]
-    return cast("list[Message]", read)
+        message = new(Message)
+        values = vars(message)  # seldom so: the constructor's checks are done where they can fail
+        values["role"] = each.role
+        if type(each.content) is str and not each.metadata and each.tool_calls is None and each.timestamp.tzinfo is utc:
+            values["content"] = each.content
+            values["metadata"] = each.metadata
+            values["timestamp"] = each.timestamp
+            values["message_id"] = each.message_id
+            values["tool_calls"] = None
+        else:
+            values["content"] = frozen(each.content, "content")
+            values["metadata"] = frozen_object(each.metadata, "metadata")
+            values["timestamp"] = check_time(each.timestamp, "timestamp")
+            values["message_id"] = each.message_id
+            values["tool_calls"] = None if each.tool_calls is None else frozen(each.tool_calls, "tool_calls")
+        values["tool_call_id"] = each.tool_call_id
+        values["name"] = each.name
+        made.append(message)
+    return made
 
 
 def _frozen_list(value: object, name: str) -> Any:

@@ -68,6 +68,8 @@ class SessionStatus(str, Enum):
 
 def check_status(value: object) -> SessionStatus:
     """Return the status that *value* is or names."""
+    if type(value) is SessionStatus:
+        return value
     try:
         return SessionStatus(value)
     except ValueError as err:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 from pyai_sessions.backends.protocol import Backend
@@ -17,10 +17,13 @@ from pyai_sessions.models import Session
 MISSING = "the page is missing"
 
 
-def load(backend: Backend, stored: StoredHead, clock: Clock, *, wanted: int) -> Session | None:
+def load(
+    backend: Backend, stored: StoredHead, clock: Clock, *, wanted: int, known: Mapping[str, object] | None = None
+) -> Session | None:
     """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
 
-    Costs one trip for pages; two where pages hold fewer messages than they do on average.
+    Costs one trip for the pages that are not *known*, by their keys; two where pages hold fewer messages than they do
+    on average.
 
     Raises:
         InvalidDocumentError: A document of it cannot be read, or a page is missing.
@@ -35,7 +38,7 @@ def load(backend: Backend, stored: StoredHead, clock: Clock, *, wanted: int) -> 
         step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
         keys = page_keys(head.sealed, unread - step, unread)
         read: list[list[Message]] = []
-        for key, value in zip(keys, backend.read_pages(head.session_id, keys), strict=True):
+        for key, value in zip(keys, _values(backend, keys, known or {}), strict=True):
             if value is None:
                 if stamp_of_value(backend.read(head.session_id)) != stored.stamp:
                     return None
@@ -45,6 +48,14 @@ def load(backend: Backend, stored: StoredHead, clock: Clock, *, wanted: int) -> 
         unread -= step
         loaded += sum(map(len, read))
     return restore(stored, pages, clock)
+
+
+def _values(backend: Backend, keys: list[str], known: Mapping[str, object]) -> Iterable[object | None]:
+    missing = [key for key in keys if key not in known]
+    if not missing:
+        return [known[key] for key in keys]
+    found = dict(zip(missing, backend.read_pages(missing), strict=True))
+    return [known.get(key, found.get(key)) for key in keys]
 
 
 class Attempts:
@@ -69,6 +80,6 @@ class Attempts:
             time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
             pause = min(pause * 2, 0.05)
 
-    def exclusive(self) -> AbstractContextManager[None]:
+    def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers of the session out meanwhile; leaving the block commits."""
-        return self._backend.exclusive(self._session_id)
+        return self._backend.exclusive()

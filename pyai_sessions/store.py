@@ -16,7 +16,6 @@ from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, check_timeout, utc_now
 from pyai_sessions.documents import (
     Draft,
-    Entry,
     StoredHead,
     compose,
     head_key,
@@ -229,9 +228,6 @@ class KVSessionStore(SessionStore):
         *copy* is the one in the user's hand, where *session* is that one merged.
         """
         history, draft = history_of(session), compose(session)
-        origin, previous = history.origin, None
-        if origin:
-            previous = Entry(session.session_id, origin.user_id, SessionStatus(origin.status), origin.activity)
         if copy is None:
             attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
         else:
@@ -240,7 +236,7 @@ class KVSessionStore(SessionStore):
             attempts = history_of(copy).attempts
             attempt = Attempt(draft, history_of(copy).rewrites, session, base)
         attempts.append(attempt)  # stays if this raises: the commit may have been applied
-        if self._backend.commit(draft, origin.stamp if origin else None, previous):
+        if self._backend.commit(draft):
             return draft
         attempts.remove(attempt)
         return None
@@ -266,14 +262,18 @@ class KVSessionStore(SessionStore):
         session_id = check_id(session_id, "session_id")
         check_limit(last, "last")
         for _ in Attempts(self._backend, session_id, self._timeout):
-            value = self._backend.read(session_id)
+            pages: dict[str, object] = {}
+            if last is None:
+                value, pages = self._backend.read_whole(session_id)
+            else:
+                value = self._backend.read(session_id)
             if value is None:
                 return None
             stored = read_head(value, session_id)
             wanted = stored.sealed
             if last is not None:
                 wanted = min(wanted, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
-            session = load(self._backend, stored, self.clock, wanted=wanted)
+            session = load(self._backend, stored, self.clock, wanted=wanted, known=pages)
             if session is not None:
                 history = history_of(session)
                 history.hidden = 0 if last is None else max(0, len(history.log) - last)

@@ -127,7 +127,7 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
 
 def _pages(backend: Backend, stored: StoredHead) -> Iterator[tuple[str, object | None]]:
     keys = page_keys(stored.head.sealed)
-    yield from zip(keys, backend.read_pages(stored.head.session_id, keys), strict=True)
+    yield from zip(keys, backend.read_pages(keys), strict=True)
 
 
 def _read_page(page: object | None, key: str, session_id: str) -> tuple[list[Message], str]:
@@ -171,7 +171,7 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock) -> b
     history = history_of(session)
     history.log[:0] = readable
     history.unloaded, history.rewritten_from = 0, 0
-    return backend.commit(compose(session), stored.stamp, stored.entry)
+    return backend.commit(compose(session))
 
 
 def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
@@ -191,5 +191,5 @@ def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[st
     except InvalidDocumentError:
         return [], None  # nothing says which of them are orphans
     unnamed = sorted(keys - set(named))
-    there = backend.read_pages(session_id, unnamed)
+    there = backend.read_pages(unnamed)
     return [key for key, page in zip(unnamed, there, strict=True) if page is not None], stamp_of_value(value)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from pyai_sessions.errors import (
     StorageClosedError,
@@ -20,6 +20,12 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
     StorageUnreachableError,
 )
+
+
+class _Lent(threading.local):
+    """How many connections are lent to this thread."""
+
+    count = 0
 
 
 class _ForkGate:
@@ -33,28 +39,30 @@ class _ForkGate:
         self.renew()
 
     def renew(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._lent = 0
-        self._mine = threading.local()
+        self._mine = _Lent()
 
     def enter(self) -> None:
-        with self._condition:
+        with self._lock:
             self._lent += 1
-            self._mine.lent = getattr(self._mine, "lent", 0) + 1
+            self._mine.count += 1
 
     def leave(self) -> None:
-        with self._condition:
+        with self._lock:
             self._lent -= 1
-            self._mine.lent -= 1
-            self._condition.notify_all()
+            self._mine.count -= 1
 
     def close(self) -> None:
-        self._condition.acquire()
-        mine = getattr(self._mine, "lent", 0)
-        self._condition.wait_for(lambda: self._lent <= mine, timeout=_FORK_PATIENCE)
+        deadline = time.monotonic() + _FORK_PATIENCE
+        self._lock.acquire()
+        while self._lent > self._mine.count and time.monotonic() < deadline:  # polled: to fork is rare, to enter is not
+            self._lock.release()
+            time.sleep(0.0005)
+            self._lock.acquire()
 
     def open(self) -> None:
-        self._condition.release()
+        self._lock.release()
 
 
 _FORK_PATIENCE = 10.0
@@ -63,6 +71,12 @@ _FORK_PATIENCE = 10.0
 _gate = _ForkGate()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.renew)
+
+
+class _Mine(threading.local):
+    """The connection of this thread's open transaction."""
+
+    connection: sqlite3.Connection | None = None
 
 
 class Connections:
@@ -78,8 +92,6 @@ class Connections:
         read_only: Whether to open the file for reading alone.
 
     """
-
-    connections: Connections
 
     def __init__(
         self, path: str, *, timeout: float, synchronous: str, wal: bool = False, read_only: bool = False
@@ -98,70 +110,23 @@ class Connections:
         self._idle: deque[sqlite3.Connection] = deque()
         self._writer = threading.Lock()  # first come, first served; SQLite's own wait polls
         self._only = threading.Lock()  # for the one connection of a database in memory
-        self._mine = threading.local()  # the connection of this thread's open transaction
+        self._mine = _Mine()
 
-    @contextmanager
-    def reading(self) -> Generator[sqlite3.Connection, None, None]:
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """Lend a connection. Inside `writing` it is the transaction's own."""
-        mine = getattr(self._mine, "connection", None)
-        if mine is not None and self._pid == os.getpid():
-            yield mine
-            return
-        connection = self._take()
-        try:
-            yield connection
-        except sqlite3.Error as err:
-            raise storage_error(self.path, err) from err
-        finally:
-            self._give(connection)
+        return _Loan(self)
 
-    @contextmanager
-    def writing(self) -> Generator[sqlite3.Connection, None, None]:
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """Lend a connection inside a transaction that other writers wait for; commit it, or undo it on an error."""
-        mine = getattr(self._mine, "connection", None)
-        if mine is not None and self._pid == os.getpid():
-            yield mine
-            return
-        connection = self._take()
-        writer, begun = self._writer, False
-        if not writer.acquire(timeout=self.timeout):
-            self._give(connection)
-            raise StorageLockedError(self.path, f"other threads wrote for {self.timeout} s")
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            begun = True
-            self._mine.connection = connection
-            try:
-                yield connection
-            finally:
-                self._mine.connection = None
-            connection.execute("COMMIT")
-            begun = False
-        except sqlite3.Error as err:
-            raise storage_error(self.path, err) from err
-        finally:
-            if begun and connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            writer.release()
-            self._give(connection)
+        return _Transaction(self)
 
-    def close(self) -> None:
-        """Close the idle connections; one in use is closed by its user's return."""
-        self._closed = True
-        if self._pid == os.getpid():
-            self._drain()
+    def mine(self) -> sqlite3.Connection | None:
+        """Return the connection of this thread's open transaction."""
+        connection = self._mine.connection
+        return connection if connection is not None and self._pid == os.getpid() else None
 
-    def __del__(self) -> None:
-        with suppress(Exception):  # half made, or the interpreter is going down
-            self.close()
-
-    def _drain(self) -> None:
-        while self._idle:
-            with suppress(IndexError):
-                self._idle.pop().close()
-
-    def _take(self) -> sqlite3.Connection:
+    def take(self) -> sqlite3.Connection:
+        """Return a connection that nobody else uses until `give`."""
         if self._pid != os.getpid():
             self._forked = self._idle  # kept, so that they are not closed
             self._start()
@@ -178,7 +143,8 @@ class Connections:
             self._given()
             raise
 
-    def _give(self, connection: sqlite3.Connection) -> None:
+    def give(self, connection: sqlite3.Connection) -> None:
+        """Take a connection back."""
         if connection.in_transaction:  # its rollback failed
             connection.close()
         else:
@@ -186,6 +152,45 @@ class Connections:
         self._given()
         if self._closed:
             self._drain()
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Begin this thread's transaction, when its turn comes."""
+        if not self._writer.acquire(timeout=self.timeout):
+            raise StorageLockedError(self.path, f"other threads wrote for {self.timeout} s")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._writer.release()
+            raise
+        self._mine.connection = connection
+
+    def end(self, connection: sqlite3.Connection, *, commit: bool) -> None:
+        """End this thread's transaction."""
+        self._mine.connection = None
+        writer = self._writer
+        try:
+            if commit:
+                connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            writer.release()
+
+    def close(self) -> None:
+        """Close the idle connections; one in use is closed by its user's return."""
+        self._closed = True
+        if self._pid == os.getpid():
+            self._drain()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # half made, or the interpreter is going down
+            self.close()
+
+    def _drain(self) -> None:
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()
 
     def _given(self) -> None:
         _gate.leave()
@@ -221,6 +226,64 @@ class Connections:
                 time.sleep(0.005)
             else:
                 return
+
+
+class _Loan:
+    """A connection lent for reading."""
+
+    __slots__ = ("_connection", "_connections")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> sqlite3.Connection:
+        mine = self._connections.mine()
+        self._connection = None if mine else self._connections.take()
+        return self._connection or mine  # type: ignore[return-value]
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if self._connection is not None:
+            self._connections.give(self._connection)
+            if isinstance(err, sqlite3.Error):
+                raise storage_error(self._connections.path, err) from err
+
+
+class _Transaction:
+    """A connection lent inside a transaction; inside another of the same thread it is a part of that one."""
+
+    __slots__ = ("_connection", "_connections")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> sqlite3.Connection:
+        connections = self._connections
+        mine = connections.mine()
+        if mine is not None:
+            self._connection = None
+            return mine
+        connection = self._connection = connections.take()
+        try:
+            connections.begin(connection)
+        except BaseException as err:
+            connections.give(connection)
+            if isinstance(err, sqlite3.Error):
+                raise storage_error(connections.path, err) from err
+            raise
+        return connection
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        connection, connections = self._connection, self._connections
+        if connection is None:
+            return
+        try:
+            connections.end(connection, commit=err is None)
+        except sqlite3.Error as failure:
+            raise storage_error(connections.path, failure) from failure
+        finally:
+            connections.give(connection)
+        if isinstance(err, sqlite3.Error):
+            raise storage_error(connections.path, err) from err
 
 
 def _uri(path: str) -> str:

@@ -36,6 +36,7 @@ class CacheTable(Table):
         self.keys = "SELECT key FROM Cache WHERE key > ? AND raw = 1 AND typeof(key) = 'text' ORDER BY key LIMIT 500"
         self.select = f"SELECT {value} FROM Cache WHERE key = ? AND raw = 1"
         self.select_many = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND key IN "
+        self.select_whole = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND (key = ? OR (key >= ? AND key < ?))"
         self.begins = "SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM Cache WHERE key = ?1 AND raw = 1"
         columns = "(key, value, raw, store_time, access_time, access_count, size, mode)"
         now = "CAST(strftime('%s', 'now') AS REAL)"

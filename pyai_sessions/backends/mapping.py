@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Generator, Iterable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -106,7 +106,7 @@ class MappingBackend(Backend):
         with self._locked():
             return [self._get(head_key(each)) for each in session_ids]
 
-    def read_pages(self, session_id: str, keys: Sequence[str]) -> list[object | None]:  # noqa: ARG002, D102
+    def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
         with self._locked():
             return [self._get(key) for key in keys]
 
@@ -117,12 +117,12 @@ class MappingBackend(Backend):
 
     # Writing -----------------------------------------------------------------------------------------------------
 
-    def commit(self, draft: Draft, expected: str | None, previous: Entry | None) -> bool:  # noqa: ARG002, D102
+    def commit(self, draft: Draft) -> bool:  # noqa: D102
         key = head_key(draft.session_id)
         with self._writing():
             stored = self._stamp(key)
             if stored != draft.stamp:
-                if stored != expected:
+                if stored != draft.expected:
                     return False
                 for page_key, page in draft.pages.items():
                     self._put(page_key, page)
@@ -178,10 +178,8 @@ class MappingBackend(Backend):
                     self._delete(key)
             self._flushed()
 
-    @contextmanager
-    def exclusive(self, session_id: str) -> Generator[None, None, None]:  # noqa: ARG002, D102
-        with self._locked():
-            yield
+    def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
+        return self._locked()
 
     # Indexes -----------------------------------------------------------------------------------------------------
 
@@ -198,6 +196,11 @@ class MappingBackend(Backend):
     def entries(self) -> Iterator[Entry]:  # noqa: D102
         with self._locked():
             return iter(self._index().entries())
+
+    def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
+        with self._locked():
+            index = self._index()
+            return [index.entry(each.session_id) == each for each in entries]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         with self._locked():

@@ -34,17 +34,29 @@ class Backend(ABC):
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:
         """Return the heads of sessions, in that order, in as few trips as the storage allows."""
 
-    @abstractmethod
-    def read_pages(self, session_id: str, keys: Sequence[str]) -> list[object | None]:
-        """Return pages of one session by their keys, in that order."""
+    def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:
+        """Return the head of a session and its pages by their keys, in one trip; pages may be left out."""
+        return self.read(session_id), {}
 
     @abstractmethod
-    def commit(self, draft: Draft, expected: str | None, previous: Entry | None) -> bool:
-        """Store a draft if the stored head begins with *expected* (None: if there is no head); else return False.
+    def read_pages(self, keys: Sequence[str]) -> list[object | None]:
+        """Return pages, of one session or of many, by their keys, in that order, in as few trips as can be."""
 
-        All or nothing: pages first, the head last, the index entry of *previous* replaced by the draft's. A draft that
-        is stored already counts as stored, so a commit may be repeated.
+    @abstractmethod
+    def commit(self, draft: Draft) -> bool:
+        """Store a draft if what is stored is still what it was made for; else return False.
+
+        All or nothing: pages first, the head last, the index entry replaced. A draft that is stored already counts as
+        stored, so a commit may be repeated.
         """
+
+    def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:
+        """Store drafts of different sessions, each as `commit` does, in as few trips or transactions as can be.
+
+        An error may leave any of them stored.
+        """
+        with self.exclusive():
+            return [self.commit(each) for each in drafts]
 
     @abstractmethod
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:
@@ -65,8 +77,11 @@ class Backend(ABC):
     def all_keys(self) -> Iterator[object]:
         """Iterate over all keys of the mapping, ours and foreign ones."""
 
-    def exclusive(self, session_id: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Keep other writers of a session out meanwhile, where the storage can; a commit still compares."""
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep other writers out meanwhile, where the storage can, and commit what is written inside as one.
+
+        A commit inside still compares.
+        """
         return nullcontext()
 
     @abstractmethod
@@ -82,6 +97,10 @@ class Backend(ABC):
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
         """Iterate over what the indexes hold, in no order; a session may come twice where they disagree."""
+
+    @abstractmethod
+    def indexed(self, entries: Sequence[Entry]) -> list[bool]:
+        """Return of each entry whether the indexes hold it, in as few trips as can be."""
 
     @abstractmethod
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:

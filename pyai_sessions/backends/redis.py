@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id
+from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id, page_prefix
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -33,8 +33,13 @@ from pyai_sessions.errors import (
 from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"
+_PAGE = "messages/"
 _PURGE = 100
 """Expired sessions that one script clears away from the indexes."""
+
+
+Run = tuple[str, Sequence[bytes | str], Sequence[bytes | str]]
+"""A script, its keys and its arguments."""
 
 
 class RedisMapping(MutableMapping[str, str]):
@@ -144,16 +149,50 @@ class RedisMapping(MutableMapping[str, str]):
 
     def run(self, script: str, keys: Sequence[bytes | str], arguments: Sequence[bytes | str]) -> Any:
         """Run a Lua script by its digest, and send it where the server does not have it (yet, or any more)."""
-        digest = self._scripts.get(script)
-        if digest is None:
-            digest = self._scripts[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         with self._reported():
             try:
-                return self.client.execute_command("EVALSHA", digest, len(keys), *keys, *arguments, NEVER_DECODE=True)
+                return self.client.execute_command(
+                    "EVALSHA", self._digest(script), len(keys), *keys, *arguments, NEVER_DECODE=True
+                )
             except Exception as err:
                 if "NOSCRIPT" not in str(err) and type(err).__name__ != "NoScriptError":
                     raise
             return self.client.execute_command("EVAL", script, len(keys), *keys, *arguments, NEVER_DECODE=True)
+
+    def commands(self, requests: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands in one trip and return their replies."""
+        if len(requests) == 1:
+            return [self.command(*requests[0])]
+        replies = self._pipelined(requests)
+        for each in replies:
+            if isinstance(each, Exception):
+                with self._reported():
+                    raise each
+        return replies
+
+    def run_many(self, runs: Sequence[Run]) -> list[Any]:
+        """Run scripts in one trip and return their replies."""
+        requests = [("EVALSHA", self._digest(script), len(keys), *keys, *rest) for script, keys, rest in runs]
+        replies = self._pipelined(requests) if len(runs) > 1 else [RuntimeError()] * len(runs)
+        # What failed is run again by itself: where the server did not have the script, or so that its error is raised.
+        return [
+            self.run(*run) if isinstance(reply, Exception) else reply for run, reply in zip(runs, replies, strict=True)
+        ]
+
+    def _pipelined(self, requests: Sequence[Sequence[Any]]) -> list[Any]:
+        if not requests:
+            return []
+        with self._reported(), self.client.pipeline(transaction=False) as pipeline:
+            for each in requests:
+                pipeline.execute_command(*each, NEVER_DECODE=True)
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+            return replies
+
+    def _digest(self, script: str) -> str:
+        digest = self._scripts.get(script)
+        if digest is None:
+            digest = self._scripts[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        return digest
 
     @contextmanager
     def _reported(self) -> Generator[None, None, None]:
@@ -208,19 +247,35 @@ class RedisBackend(Backend):
         found: list[object | None] = self._open.run(scripts.READ_MANY, [self._hash(each) for each in session_ids], [])
         return [each or None for each in found]
 
-    def read_pages(self, session_id: str, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
-        if not keys:
-            return []
-        found: list[object | None] = self._open.command("HMGET", self._hash(session_id), *map(_field, keys))
-        return found
+    def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
+        flat = self._open.command("HGETALL", self._hash(session_id))
+        found = {bytes(field).decode("utf-8", "surrogatepass"): value for field, value in _pairs(flat)}
+        head, prefix = found.pop(_HEAD, None), page_prefix(session_id)
+        return head, {f"{prefix}{field.removeprefix(_PAGE)}": value for field, value in found.items()}
+
+    def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
+        fields: dict[bytes, list[str]] = {}
+        for key in keys:
+            fields.setdefault(self._hash_of(key), []).append(key)
+        found: dict[str, object] = {}
+        replies = self._open.commands([("HMGET", name, *map(_field, each)) for name, each in fields.items()])
+        for each, values in zip(fields.values(), replies, strict=True):
+            found.update(zip(each, values, strict=True))
+        return [found.get(key) for key in keys]
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
         return iter(self._open)
 
     # Writing -----------------------------------------------------------------------------------------------------
 
-    def commit(self, draft: Draft, expected: str | None, previous: Entry | None) -> bool:  # noqa: D102
-        entry = draft.entry
+    def commit(self, draft: Draft) -> bool:  # noqa: D102
+        return bool(self._open.run(*self._commit(draft)))
+
+    def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
+        return [bool(each) for each in self._open.run_many([self._commit(each) for each in drafts])]
+
+    def _commit(self, draft: Draft) -> Run:
+        entry, expected, previous = draft.entry, draft.expected, draft.previous
         arguments: list[bytes | str] = [
             encode_id(draft.session_id),
             expected or "",
@@ -235,7 +290,7 @@ class RedisBackend(Backend):
         for key, page in draft.pages.items():
             arguments += [_field(key), page]
         arguments += map(_field, draft.garbage)
-        return bool(self._open.run(scripts.COMMIT, [self._prefix, self._hash(draft.session_id)], arguments))
+        return scripts.COMMIT, [self._prefix, self._hash(draft.session_id)], arguments
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         arguments = [encode_id(session_id), expected or "", *(_index_of(previous) if previous else ("", ""))]
@@ -263,7 +318,7 @@ class RedisBackend(Backend):
             flat = self._open.run(scripts.SCAN, keys, [order, start, str(limit + 8), str(offset)])
             offset += len(flat) // 2
             for name, score in zip(flat[::2], flat[1::2], strict=True):
-                position = (int(float(score)), bytes(name).decode())
+                position = (_score(score) or 0, bytes(name).decode())
                 if after is None or (position < after if newest_first else position > after):
                     found.append(position)
             if len(flat) < 2 * (limit + 8):
@@ -295,9 +350,23 @@ class RedisBackend(Backend):
             for member, score in _pairs(flat):
                 session_id = decode_id(bytes(member).decode())
                 if session_id is not None:
-                    yield Entry(session_id, user_id, SessionStatus(parts[-1]), int(float(score)))
+                    yield Entry(session_id, user_id, SessionStatus(parts[-1]), _score(score) or 0)
             if int(cursor) == 0:
                 return
+
+    def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
+        names = {
+            (each, user_id): self._index_key(each.status, user_id)
+            for each in entries
+            for user_id in {None, each.user_id}
+        }
+        requests = [("ZSCORE", name, encode_id(each.session_id)) for (each, _), name in names.items()]
+        wrong = {
+            each
+            for (each, _), score in zip(names, self._open.commands(requests), strict=True)
+            if _score(score) != each.activity
+        }
+        return [each not in wrong for each in entries]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         olds = list(stale)
@@ -332,9 +401,16 @@ class RedisBackend(Backend):
     def _hash(self, session_id: str) -> bytes:
         return self._prefix + encode_id(session_id).encode()
 
+    def _hash_of(self, key: str) -> bytes:
+        return self._prefix + key.split("/", 2)[1].encode()
+
     def _index_key(self, status: SessionStatus, user_id: str | None) -> bytes:
         user = "" if user_id is None else f"/user/{encode_id(user_id)}"
         return self._prefix + f"{user}/{status.value}".encode()
+
+
+def _score(reply: Any) -> int | None:
+    return None if reply is None else int(float(reply))
 
 
 def _literal(text: bytes) -> bytes:
@@ -353,8 +429,10 @@ def _field(key: str) -> str:
     return kind + slash + rest
 
 
-def _pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
-    """Return (member, score) of a reply: flat, or in pairs by the newer protocol."""
+def _pairs(flat: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the pairs of a reply: flat, or a dict or in pairs, by the client and by the newer protocol."""
+    if isinstance(flat, dict):
+        return flat.items()  # pyright: ignore[reportUnknownVariableType]
     if flat and isinstance(flat[0], (list, tuple)):
         return ((pair[0], pair[1]) for pair in flat)
     return zip(flat[::2], flat[1::2], strict=True)
