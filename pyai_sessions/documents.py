@@ -33,6 +33,7 @@ from pyai_sessions.models import (
     SessionSummary,
     check_status,
     history_of,
+    later,
     session_of,
 )
 from pyai_sessions.tokens import new_token
@@ -439,12 +440,18 @@ class Draft(msgspec.Struct, frozen=True):
     pages: dict[str, bytes]
     garbage: list[str]
     leftovers: list[str]
+    paged: bool
+    """Whether the head names pages."""
+
+
+class SessionDraft(Draft, frozen=True):
+    """The draft of a session in hand, with what its history knows of the store once it is stored."""
+
     origin: Origin
     page_sizes: list[int]
-    """How many messages each loaded page holds, the new ones included."""
 
 
-def compose(session: Session) -> Draft:
+def compose(session: Session) -> SessionDraft:
     """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
 
     Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
@@ -505,7 +512,7 @@ def compose(session: Session) -> Draft:
         msgspec.Raw(checkpoints),
         msgspec.Raw(tail_json),
     )
-    return Draft(
+    return SessionDraft(
         session_id=session.session_id,
         expected=origin.stamp if origin else None,
         previous=_entry(session.session_id, origin) if origin else None,
@@ -515,8 +522,53 @@ def compose(session: Session) -> Draft:
         pages=pages,
         garbage=plan.garbage,
         leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
+        paged=bool(head.sealed),
         origin=_origin(head, _stamp(head), history.count, history.log[-1] if history.log else None),
         page_sizes=page_sizes,
+    )
+
+
+def amend(stored: StoredHead, **changes: Any) -> Draft:
+    """Return the documents that store a session with other fields in its head, unseen the messages.
+
+    *changes* are fields of `Head`.
+    """
+    old = stored.head
+    head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
+    run = old.sealed[-1] if old.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
+    return Draft(
+        session_id=head.session_id,
+        expected=stored.stamp,
+        previous=stored.entry,
+        head=_write_head(head, stored.unknown),
+        stamp=_stamp(head),
+        entry=Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at)),
+        pages={},
+        garbage=[],
+        leftovers=_leftovers(run, old.dropped, old.revision),
+        paged=bool(head.sealed),
+    )
+
+
+def appended(stored: StoredHead, messages: list[Message], now: datetime) -> Draft | None:
+    """Return the documents that store a session with *messages* appended, unseen those that it has.
+
+    None where they have to be seen: the tail is full, or may hold one of the messages.
+    """
+    head, tail, added = stored.head, bytes(stored.head.messages), write_messages(messages)
+    count = head.message_count - stored.sealed + len(messages)
+    if head.message_count < stored.sealed or count > PAGE_MESSAGES or len(tail) + len(added) > PAGE_BYTES:
+        return None
+    if tail != b"[]" and (b"\\u" in tail or not (tail.startswith(b"[{") and tail.endswith(b"}]"))):
+        return None  # written by another hand: ids may be spelled in other ways
+    for each in messages:
+        if not each.message_id.isascii() or write(each.message_id) in tail:
+            return None
+    return amend(
+        stored,
+        messages=msgspec.Raw(added if tail == b"[]" else tail[:-1] + b"," + added[1:]),
+        message_count=head.message_count + len(messages),
+        updated_at=later(now, head.updated_at),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar, cast
 
+from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
 from pyai_sessions.errors import (
     InvalidValueError,
@@ -17,8 +18,8 @@ from pyai_sessions.errors import (
     UnsupportedOperationError,
 )
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionStatus, SessionSummary, history_of
-from pyai_sessions.store import OnConflict, SummaryPage
+from pyai_sessions.models import Session, SessionStatus, SessionSummary, check_status, history_of
+from pyai_sessions.store import OnConflict, Order, SummaryPage, check_order, check_where, fits, imported
 from pyai_sessions.values import plain_object
 
 T = TypeVar("T")
@@ -166,18 +167,22 @@ class ForeignStore:
         self,
         user_id: str | None = None,
         *,
+        where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
+        order: Order = "newest",
         limit: int | None = 50,
         cursor: str | None = None,
-        oldest_first: bool = False,
         skip_invalid: bool = False,
     ) -> SummaryPage:
         """Return summaries of a user's sessions. Costs reading them all."""
+        check_limit(limit, "limit")
+        wanted = check_where(where)
         if user_id is None:
             raise self._lacks("list_sessions of all users", "a list of all sessions")
         sessions = self.list_for_user(user_id, include_archived=True, skip_invalid=skip_invalid)
-        chosen = [each for each in sessions if status is None or each.status is SessionStatus(status)]
-        if oldest_first:
+        kept = None if status is None else check_status(status)
+        chosen = [each for each in sessions if kept in (None, each.status) and fits(each.metadata, wanted)]
+        if check_order(order) == "oldest":
             chosen.reverse()
         ids = [each.session_id for each in chosen]
         if cursor is not None and cursor not in ids:
@@ -191,9 +196,26 @@ class ForeignStore:
         page.next_cursor = ids[end - 1] if 0 < end < len(ids) else None
         return page
 
-    def count(self, user_id: str | None = None, *, status: SessionStatus | None = SessionStatus.ACTIVE) -> int:
+    def count(
+        self,
+        user_id: str | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        status: SessionStatus | None = SessionStatus.ACTIVE,
+    ) -> int:
         """Return how many sessions a user has. Costs reading them."""
-        return len(self.summaries(user_id, status=status, limit=None))
+        return len(self.summaries(user_id, where=where, status=status, limit=None))
+
+    def import_sessions(self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None) -> int:
+        """Save those whose id is free, one by one; return how many."""
+        stored = 0
+        for done, session in enumerate(imported(sessions, self.clock), start=1):
+            if self.get(session.session_id) is None:
+                result(self.store.save(session))
+                stored += 1
+            if progress:
+                progress(done)
+        return stored
 
     def delete_user(self, user_id: str) -> int:
         """Delete a user's sessions, one by one."""
@@ -202,11 +224,11 @@ class ForeignStore:
             result(self.store.delete(each.session_id))
         return len(sessions)
 
-    def purge_expired(self) -> int:
+    def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: ARG002
         """Return 0: expiry is the store's own affair."""
         return 0
 
-    def archive_inactive(self, idle_since: datetime) -> NoReturn:  # noqa: ARG002
+    def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> NoReturn:  # noqa: ARG002
         """Raise: the four methods cannot list by activity."""
         raise self._lacks("archive_inactive", "a list of all sessions by activity")
 
@@ -214,11 +236,11 @@ class ForeignStore:
         """Raise: the four methods cannot list all sessions."""
         raise self._lacks("clear_all", "a list of all sessions")
 
-    def reindex(self) -> NoReturn:
+    def reindex(self, progress: Progress | None = None) -> NoReturn:  # noqa: ARG002
         """Raise: there is no index."""
         raise self._lacks("reindex", "an index")
 
-    def verify(self, *, repair: bool = False) -> NoReturn:  # noqa: ARG002
+    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> NoReturn:  # noqa: ARG002
         """Raise: the four methods cannot list all sessions."""
         raise self._lacks("verify", "a list of all sessions")
 

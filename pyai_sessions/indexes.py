@@ -7,15 +7,22 @@ says where to look, and what it finds is checked against the document before it 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import TypeVar
 
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Entry, StoredHead, decode_id, encode_id, head_key, read_head, session_of_key
+from pyai_sessions.documents import Entry, StoredHead, decode_id, head_key, read_head, session_of_key
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.models import SessionStatus
 
 ALL = tuple(SessionStatus)
-_BATCH = 100
+BATCH = 100
+"""Sessions whose heads are read, or written, together."""
+
+T = TypeVar("T")
 
 OnInvalid = Callable[[InvalidDocumentError], None]
 
@@ -29,8 +36,8 @@ def walk(
     limit: int | None = None,
     newest_first: bool = True,
     on_invalid: OnInvalid | None = None,
-) -> Iterator[StoredHead]:
-    """Iterate over the heads of a user's sessions, or of all (None), from the position *after* on.
+) -> Iterator[tuple[Position, StoredHead]]:
+    """Iterate over the heads of a user's sessions, or of all (None), from the position *after* on, with their own.
 
     Costs one index read and one trip for heads per 100 sessions, or per *limit*. A session that was deleted, expired,
     archived or given to another user meanwhile is left out.
@@ -39,17 +46,18 @@ def walk(
         InvalidDocumentError: A head cannot be read, unless *on_invalid* takes the error.
 
     """
-    batch = min(_BATCH, limit) if limit else _BATCH
+    batch = min(BATCH, limit) if limit else BATCH
     streams = [_positions(backend, status, user_id, after, batch, newest_first=newest_first) for status in statuses]
     merged = heapq.merge(*streams, reverse=newest_first)
     seen: set[str] = set()
-    while True:
-        names = [name for _, (_, name) in zip(range(batch), merged, strict=False)]
-        if not names:
-            return
-        wanted = [each for each in map(decode_id, names) if each is not None and each not in seen]
+    while positions := list(islice(merged, batch)):
+        wanted: dict[str, Position] = {}
+        for position in positions:
+            session_id = decode_id(position[1])
+            if session_id is not None and session_id not in seen:
+                wanted.setdefault(session_id, position)
         seen.update(wanted)
-        for session_id, value in zip(wanted, backend.read_many(wanted), strict=True):
+        for (session_id, position), value in zip(wanted.items(), backend.read_many(list(wanted)), strict=True):
             if value is None:
                 continue
             try:
@@ -60,7 +68,7 @@ def walk(
                 on_invalid(err)
                 continue
             if stored.head.status in statuses and user_id in (None, stored.head.user_id):
-                yield stored
+                yield position, stored
 
 
 def _positions(
@@ -80,9 +88,9 @@ def _positions(
         after = positions[-1]
 
 
-def cursor_of(stored: StoredHead) -> str:
-    """Return the text by which a list goes on after a session."""
-    return f"{stored.entry.activity}:{encode_id(stored.head.session_id)}"
+def cursor_of(position: Position) -> str:
+    """Return the text by which a list goes on after a position."""
+    return f"{position[0]}:{position[1]}"
 
 
 def position_of(cursor: str | None) -> Position | None:
@@ -115,23 +123,50 @@ def mend(backend: Backend, session_id: str, stale: Sequence[Entry]) -> bool:
     return backend.index(session_id, stored.stamp, stale, stored.entry)
 
 
-def disagreements(backend: Backend) -> Iterator[tuple[str, list[Entry]]]:
-    """Iterate over the sessions whose entries do not fit their document, each with its wrong entries.
+def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
+    """Iterate over what the indexes hold and no document bears out, by session, a batch at a time.
 
-    Holds all entries in memory. Unreadable documents are left out.
+    What is indexed of an unreadable document is the last that is known of it, and stays.
     """
-    indexed: dict[str, list[Entry]] = {}
-    for entry in backend.entries():
-        indexed.setdefault(entry.session_id, []).append(entry)
-    for session_id in {*indexed, *head_ids(backend)}:
-        value = backend.read(session_id)
-        try:
-            right = None if value is None else read_head(value, session_id).entry
-        except InvalidDocumentError:
-            continue
-        entries = indexed.get(session_id, [])
-        # Redis lists a session under all users as well: an entry without a user.
-        fitting = (right, right._replace(user_id=None)) if right else ()
-        wrong = [each for each in entries if each not in fitting]
-        if wrong or (right and right not in entries):
-            yield session_id, wrong
+    for batch in _batches(backend.entries()):
+        wrong = _unfounded(backend, batch)
+        if wrong and backend.settle:
+            time.sleep(backend.settle)  # a writer may be about to commit the document
+            wrong = _unfounded(backend, wrong)
+        if wrong:
+            found: dict[str, list[Entry]] = {}
+            for each in wrong:
+                found.setdefault(each.session_id, []).append(each)
+            yield found
+
+
+def _unfounded(backend: Backend, entries: Sequence[Entry]) -> list[Entry]:
+    right: dict[str, Entry | None] = {}
+    ids = list({each.session_id: None for each in entries})
+    for session_id, value in zip(ids, backend.read_many(ids), strict=True):
+        with suppress(InvalidDocumentError):
+            right[session_id] = None if value is None else read_head(value, session_id).entry
+    return [each for each in entries if each.session_id in right and each not in _listed_as(right[each.session_id])]
+
+
+def _listed_as(entry: Entry | None) -> tuple[Entry, ...]:
+    # Redis lists a session under all users as well: an entry without a user.
+    return () if entry is None else (entry, entry._replace(user_id=None))
+
+
+def unlisted(backend: Backend) -> Iterator[tuple[int, list[str]]]:
+    """Iterate over the stored sessions, a batch at a time: how many they are, and which the indexes lack."""
+    for ids in _batches(head_ids(backend)):
+        entries: list[Entry] = []
+        for session_id, value in zip(ids, backend.read_many(ids), strict=True):
+            with suppress(InvalidDocumentError):
+                if value is not None:
+                    entries.append(read_head(value, session_id).entry)
+        there = zip(entries, backend.indexed(entries), strict=True)
+        yield len(ids), [entry.session_id for entry, indexed in there if not indexed]
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any
 
 from typing_extensions import Self
 
+from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.checks import Clock, check_id
 from pyai_sessions.errors import InvalidValueError, SessionExistsError
 from pyai_sessions.foreign import ForeignStore
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of
-from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage
+from pyai_sessions.store import KVSessionStore, OnConflict, Order, SessionStore, SummaryPage
 from pyai_sessions.stores import MemorySessionStore, open_store
 from pyai_sessions.upkeep import Verification
 from pyai_sessions.values import is_mapping
@@ -170,7 +171,7 @@ class SessionManager:
         self._store.set_status(session_id, SessionStatus.ARCHIVED)
 
     def restore(self, session_id: str) -> None:
-        """Make an archived session active again. Active already is fine.
+        """Make an archived session active again: its activity is now. Active already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -211,57 +212,110 @@ class SessionManager:
         self,
         user_id: str | None = None,
         *,
+        where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
+        order: Order = "newest",
         limit: int | None = 50,
         cursor: str | None = None,
-        oldest_first: bool = False,
         skip_invalid: bool = False,
     ) -> SummaryPage:
         """Return a page of summaries of a user's sessions, or of all users' (None), latest activity first.
 
-        *status* None lists active and archived ones. The page's ``next_cursor`` gives the next page as *cursor*; it is
-        None at the end. No message is read.
+        *where* keeps those whose metadata has these values: ``{"channel": "web"}``. *status* None lists active and
+        archived ones, *order* ``"oldest"`` begins with those that were idle longest. The page's ``next_cursor`` gives
+        the next page as *cursor*, whatever was written meanwhile; it is None at the end. No message is read. Costs one
+        index read and the heads of the page; with *where* those of the sessions that are passed over, too.
+
+        >>> manager = SessionManager()
+        >>> for n, channel in enumerate(["web", "mail", "web"]):
+        ...     _ = manager.create_session("ada", session_id=f"s{n}", metadata={"channel": channel})
+        >>> page = manager.list_sessions("ada", where={"channel": "web"}, limit=1)
+        >>> [each.session_id for each in page]
+        ['s2']
+        >>> page = manager.list_sessions("ada", where={"channel": "web"}, cursor=page.next_cursor)
+        >>> [each.session_id for each in page]
+        ['s0']
+
         """
         return self._store.summaries(
-            user_id, status=status, limit=limit, cursor=cursor, oldest_first=oldest_first, skip_invalid=skip_invalid
+            user_id, where=where, status=status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid
         )
 
-    def count(self, user_id: str | None = None, *, status: SessionStatus | None = SessionStatus.ACTIVE) -> int:
-        """Return how many sessions a user has, or all users (None); *status* None counts archived ones too."""
-        return self._store.count(user_id, status=status)
+    def count(
+        self,
+        user_id: str | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        status: SessionStatus | None = SessionStatus.ACTIVE,
+    ) -> int:
+        """Return how many sessions a user has, or all users (None); *status* None counts archived ones too.
+
+        One index read. With *where*, which counts those whose metadata has these values, it reads all their heads.
+        """
+        return self._store.count(user_id, where=where, status=status)
 
     # All sessions ------------------------------------------------------------------------------------------------
 
-    def archive_inactive(self, days: float = 30) -> int:
-        """Archive the sessions that did not change for so many days; return how many. Costs only those."""
+    def import_sessions(
+        self, sessions: Iterable[Session | Mapping[str, Any]], *, progress: Progress | None = None
+    ) -> int:
+        """Store new sessions, many in one transaction or trip; return how many were stored.
+
+        Each is a `Session`, of any store, or what `Session.to_dict` returned: users, times, status and messages stay as
+        they are. One whose id is taken is left out, so an import that was cut short is repeated as it was. *progress*
+        is called with the number of sessions done. Holds about 500 of them in memory.
+
+        Raises:
+            InvalidValueError: One of them cannot be stored, the error says which; up to 500 before it are not either.
+
+        >>> old, new = SessionManager(), SessionManager()
+        >>> _ = old.create_session("ada")
+        >>> new.import_sessions(old.get_sessions_for_user("ada"))
+        1
+
+        """
+        return self._store.import_sessions(sessions, progress)
+
+    def archive_inactive(self, days: float = 30, *, progress: Progress | None = None) -> int:
+        """Archive the sessions that did not change for so many days; return how many. Costs only those.
+
+        Beside other writers: a session that changes meanwhile stays active. 100 are archived in one transaction or
+        trip; *progress* is called with their number so far. One that was cut short goes on where it stopped.
+        """
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < float("inf"):
             raise InvalidValueError("days", f"is {days!r}; it is a number of 0 or more")
         try:
             idle_since = self._store.clock() - timedelta(days=days)
         except OverflowError:  # before the year 1
             idle_since = datetime.min.replace(tzinfo=timezone.utc)
-        return self._store.archive_inactive(idle_since)
+        return self._store.archive_inactive(idle_since, progress)
 
     def delete_user(self, user_id: str) -> int:
         """Delete all sessions of a user, archived and unreadable ones too; return how many."""
         user_id = check_id(user_id, "user_id")
         return self._store.delete_user(user_id)
 
-    def purge_expired(self) -> int:
+    def purge_expired(self, *, progress: Progress | None = None) -> int:
         """Remove what is left of expired sessions; return how many they were. Reads never see them anyway."""
-        return self._store.purge_expired()
+        return self._store.purge_expired(progress)
 
     def clear_all(self) -> int:
         """Delete all sessions, and nothing else that lies in the mapping; return how many there were."""
         return self._store.clear()
 
-    def reindex(self) -> int:
-        """Rebuild both indexes from the documents, while others write; return how many sessions there are."""
-        return self._store.reindex()
+    def reindex(self, *, progress: Progress | None = None) -> int:
+        """Rebuild both indexes from the documents, while others write; return how many sessions there are.
 
-    def verify(self, *, repair: bool = False) -> Verification:
-        """Read everything and report what is damaged; *repair* mends what can be, and throws nothing away."""
-        return self._store.verify(repair=repair)
+        Reads all heads, and writes what is wrong. *progress* is called with the number of sessions so far.
+        """
+        return self._store.reindex(progress)
+
+    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
+        """Read everything and report what is damaged; *repair* mends what can be, and throws nothing away.
+
+        *progress* is called with the number of sessions so far.
+        """
+        return self._store.verify(repair=repair, progress=progress)
 
     def close(self) -> None:
         """Close a store that was made here, from a url or a mapping; a given store or mapping stays open."""

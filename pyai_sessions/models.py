@@ -56,6 +56,11 @@ class Checkpoint(Document):
         return f"<Checkpoint {self.name!r} at {self.message_count} messages>"
 
 
+def later(now: datetime, previous: datetime) -> datetime:
+    """Return the time of a change that follows one at *previous*: never backwards, as lists are in that order."""
+    return max(now, previous + _TICK)
+
+
 class SessionStatus(str, Enum):
     """Whether a session goes on. Equal to its text: ``session.status == "active"``."""
 
@@ -315,8 +320,7 @@ class Session(Document):
 
     def touch(self) -> None:
         """Count as active now. Every method that changes the session does so."""
-        # Never backwards, whatever the clock does: the order of lists follows it.
-        self.updated_at = max(self._history.clock(), self.updated_at + _TICK)
+        self.updated_at = later(self._history.clock(), self.updated_at)
 
     # JSON --------------------------------------------------------------------------------------------------------
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, Literal
 
 from pyai_sessions import indexes, upkeep
 from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, check_timeout, utc_now
 from pyai_sessions.documents import (
     Draft,
+    SessionDraft,
     StoredHead,
+    amend,
+    appended,
     compose,
+    decode_id,
     head_key,
     microseconds,
     page_keys,
@@ -37,7 +42,7 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     SessionStateError,
 )
-from pyai_sessions.history import Attempt
+from pyai_sessions.history import Attempt, History
 from pyai_sessions.merge import merge, needed
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
@@ -47,14 +52,27 @@ from pyai_sessions.models import (
     assign,
     check_status,
     history_of,
+    later,
     session_of,
     values_of,
 )
 from pyai_sessions.reading import Attempts, load
 from pyai_sessions.tokens import new_token
 from pyai_sessions.upkeep import Verification
+from pyai_sessions.values import plain_object
 
 OnConflict = Literal["merge", "error", "overwrite"]
+Order = Literal["newest", "oldest"]
+
+_LOADED = 20
+"""Sessions of a user's list whose pages are read together."""
+
+_IMPORTED = 500
+_IMPORTED_BYTES = 4 * 1024 * 1024
+"""Sessions, or bytes of their documents, that an import commits together."""
+
+_LATEST = 1000
+"""Heads that a store remembers of its latest appends, 8 KiB each or so."""
 
 
 class SessionStore(ABC):
@@ -129,6 +147,7 @@ class KVSessionStore(SessionStore):
         self._close_mapping: Callable[[], object] | None = None
         # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
         self._uncertain: deque[str] = deque(maxlen=1000)
+        self._latest: OrderedDict[str, bytes] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on a {type(self.mapping).__name__}>"
@@ -172,7 +191,7 @@ class KVSessionStore(SessionStore):
                 _adopt(session, draft)
                 return
 
-    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, Draft] | None:
+    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
         history = history_of(session)
         value = self._backend.read(session.session_id)
@@ -195,7 +214,7 @@ class KVSessionStore(SessionStore):
         theirs = load(self._backend, stored, self.clock, wanted=stored.sealed - skip)
         return None if theirs is None else self._commit_as(merge(session, theirs), session)
 
-    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, Draft] | None:
+    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, SessionDraft] | None:
         """Store what changed since an attempt that, as it turns out, is what is stored."""
         if applied.merged is None:
             _adopt(session, applied.draft, applied.rewrites)
@@ -218,11 +237,11 @@ class KVSessionStore(SessionStore):
         origin = history_of(restore(stored, [], self.clock)).origin
         return session_of(values_of(session), replace(history, origin=origin, page_sizes=[], rewritten_from=0))
 
-    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, Draft] | None:
+    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
         draft = self._commit(session, copy)
         return (session, draft) if draft else None
 
-    def _commit(self, session: Session, copy: Session | None = None) -> Draft | None:
+    def _commit(self, session: Session, copy: Session | None = None) -> SessionDraft | None:
         """Store a session if it is stored as it was when loaded, and return what was stored; else None.
 
         *copy* is the one in the user's hand, where *session* is that one merged.
@@ -307,6 +326,7 @@ class KVSessionStore(SessionStore):
             SessionArchivedError: It is archived.
 
         """
+        session_id = check_id(session_id, "session_id")
         added = list(messages)
         for n, each in enumerate(added):
             if not isinstance(each, Message):
@@ -316,64 +336,87 @@ class KVSessionStore(SessionStore):
         ids = [each.message_id for each in added]
         if len(set(ids)) < len(ids):
             raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
-        repeated = bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids)
-
-        def change(session: Session) -> bool:
-            if session.status is SessionStatus.ARCHIVED:
-                raise SessionArchivedError(session_id)
-            history = history_of(session)
-            known = {each.message_id for each in history.log}
-            new = [each for each in added if each.message_id not in known]
-            for each in new:
-                history.append(each)
-            session.touch()
-            return bool(new)
-
         try:
-            self._amend(session_id, change, whole=repeated)
+            self._append(session_id, added, repeated=bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids))
         except (SessionStateError, InvalidValueError):
             raise
         except BaseException:
             self._uncertain.extend(ids)
             raise
 
+    def _append(self, session_id: str, added: list[Message], *, repeated: bool) -> None:
+        """Append to what this store appended last, unseen; else to what is stored."""
+        latest = None if repeated else self._latest.pop(session_id, None)
+        if latest is not None:
+            draft = appended(read_head(latest, session_id), added, self.clock())
+            if draft and self._backend.commit(draft):
+                self._remember(draft)
+                return
+        attempts = Attempts(self._backend, session_id, self._timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                stored = self._stored(session_id)
+                if stored.head.status is SessionStatus.ARCHIVED:
+                    raise SessionArchivedError(session_id)
+                session = load(self._backend, stored, self.clock, wanted=stored.sealed if repeated else 0)
+                if session is None:
+                    continue
+                history = history_of(session)
+                known = {each.message_id for each in history.log}
+                new = [each for each in added if each.message_id not in known]
+                if not new:
+                    return
+                for each in new:
+                    history.append(each)
+                session.touch()
+                draft = compose(session)
+                done = self._backend.commit(draft)
+            if done:
+                self._remember(draft)
+                return
+
+    def _remember(self, draft: Draft) -> None:
+        """Keep the head that was just written, so that the next append need not read it."""
+        self._latest[draft.session_id] = draft.head
+        if len(self._latest) > _LATEST:
+            with suppress(KeyError):
+                self._latest.popitem(last=False)
+
+    def _stored(self, session_id: str) -> StoredHead:
+        value = self._backend.read(session_id)
+        if value is None:
+            raise SessionNotFoundError(session_id)
+        return read_head(value, session_id)
+
     def set_status(self, session_id: str, status: SessionStatus, *, idle_since: datetime | None = None) -> bool:
         """Archive or restore a session; return whether that changed it.
 
-        With *idle_since* a session that was active after that time is left as it is.
+        A restored session counts as active now. With *idle_since* one that was active after that time is left as it is.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-
-        def change(session: Session) -> bool:
-            if session.status is status or (idle_since is not None and session.updated_at >= idle_since):
-                return False
-            session.status = status
-            return True
-
-        return self._amend(session_id, change)
-
-    def _amend(self, session_id: str, change: Callable[[Session], bool], *, whole: bool = False) -> bool:
-        """Apply *change* to the newest part of a session as it is stored, in one commit; return what it returned."""
-        session_id = check_id(session_id, "session_id")
+        session_id, status = check_id(session_id, "session_id"), check_status(status)
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                value = self._backend.read(session_id)
-                if value is None:
-                    raise SessionNotFoundError(session_id)
-                stored = read_head(value, session_id)
-                session = load(self._backend, stored, self.clock, wanted=stored.sealed if whole else 0)
-                if session is None:
-                    continue
-                if not change(session):
-                    return False
-                committed = self._commit(session)
-            if committed:
+                draft = self._with_status(self._stored(session_id), status, idle_since)
+                done = draft is not None and self._backend.commit(draft)
+            if draft is None:
+                return False
+            if done:
                 return True
         return False
+
+    def _with_status(self, stored: StoredHead, status: SessionStatus, idle_since: datetime | None) -> Draft | None:
+        head = stored.head
+        if head.status is status or (idle_since is not None and head.updated_at >= idle_since):
+            return None
+        restore(stored, [], self.clock)  # raises where the session cannot be read
+        if status is SessionStatus.ACTIVE:
+            return amend(stored, status=status, updated_at=later(self.clock(), head.updated_at))
+        return amend(stored, status=status)
 
     def delete(self, session_id: str) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one."""
@@ -427,84 +470,165 @@ class KVSessionStore(SessionStore):
         after = None if before is None else (microseconds(check_time(before, "before")), "")
         statuses = indexes.ALL if include_archived else (SessionStatus.ACTIVE,)
         ignore = _ignore if skip_invalid else None
-        for stored in indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore):
-            try:
-                session = load(self._backend, stored, self.clock, wanted=stored.sealed) or self.get(
-                    stored.head.session_id
-                )
-            except InvalidDocumentError:
-                if not skip_invalid:
-                    raise
-                continue
-            if session is not None:
-                sessions.append(session)
-            if len(sessions) == limit:
-                break
+        found = indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore)
+        while together := list(islice(found, _LOADED if limit is None else min(_LOADED, limit - len(sessions)))):
+            keys = [key for _, stored in together for key in page_keys(stored.head.sealed)]
+            pages = dict(zip(keys, self._backend.read_pages(keys), strict=True))
+            for _, stored in together:
+                try:
+                    session = load(self._backend, stored, self.clock, wanted=stored.sealed, known=pages)
+                    session = session or self.get(stored.head.session_id)
+                except InvalidDocumentError:
+                    if not skip_invalid:
+                        raise
+                    continue
+                if session is not None:
+                    sessions.append(session)
         return sessions
 
     def summaries(
         self,
         user_id: str | None = None,
         *,
+        where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
+        order: Order = "newest",
         limit: int | None = 50,
         cursor: str | None = None,
-        oldest_first: bool = False,
         skip_invalid: bool = False,
     ) -> SummaryPage:
         """Return summaries of a user's sessions, or of all users', without reading messages.
 
-        *status* None means both. *cursor* is the ``next_cursor`` of the page before: the list goes on where that ended,
-        whatever was written meanwhile.
+        *where* keeps those whose metadata has these values. *status* None means both. *cursor* is the ``next_cursor``
+        of the page before: the list goes on where that ended, whatever was written meanwhile.
         """
-        if user_id is not None:
-            user_id = check_id(user_id, "user_id")
         check_limit(limit, "limit")
         page = SummaryPage()
+        found = self._summaries(
+            user_id, where, status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid
+        )
         if limit == 0:
             return page
-        statuses = indexes.ALL if status is None else (check_status(status),)
-        after = indexes.position_of(cursor)
-        last: StoredHead | None = None
-        for stored in indexes.walk(
-            self._backend,
-            user_id,
-            statuses,
-            after,
-            limit=None if limit is None else limit + 1,
-            newest_first=not oldest_first,
-            on_invalid=_ignore if skip_invalid else None,
-        ):
-            if len(page) == limit and last is not None:
-                page.next_cursor = indexes.cursor_of(last)
+        last = None
+        for position, summary in found:
+            if len(page) == limit and summary is not None:
+                page.next_cursor = None if last is None else indexes.cursor_of(last)
                 break
-            page.append(summarize(stored))
-            last = stored
+            if summary is not None:
+                page.append(summary)
+            last = position
         return page
 
-    def count(self, user_id: str | None = None, *, status: SessionStatus | None = SessionStatus.ACTIVE) -> int:
-        """Return how many sessions a user has, or all users; *status* None counts both. One index read."""
+    def count(
+        self,
+        user_id: str | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        status: SessionStatus | None = SessionStatus.ACTIVE,
+    ) -> int:
+        """Return how many sessions a user has, or all users; *status* None counts both.
+
+        One index read; with *where* as many heads are read as there are sessions.
+        """
+        if where:
+            return sum(summary is not None for _, summary in self._summaries(user_id, where, status))
         if user_id is not None:
             user_id = check_id(user_id, "user_id")
         return sum(
             self._backend.count(each, user_id) for each in (indexes.ALL if status is None else (check_status(status),))
         )
 
+    def _summaries(
+        self,
+        user_id: str | None,
+        where: Mapping[str, Any] | None,
+        status: SessionStatus | None,
+        *,
+        order: Order = "newest",
+        limit: int | None = None,
+        cursor: str | None = None,
+        skip_invalid: bool = True,
+    ) -> Iterator[tuple[Position, SessionSummary | None]]:
+        """Walk an index: each position with its summary, None where its metadata is not as *where* says."""
+        if user_id is not None:
+            user_id = check_id(user_id, "user_id")
+        wanted = check_where(where)
+        found = indexes.walk(
+            self._backend,
+            user_id,
+            indexes.ALL if status is None else (check_status(status),),
+            indexes.position_of(cursor),
+            limit=None if limit is None or wanted else limit + 1,
+            newest_first=check_order(order) == "newest",
+            on_invalid=_ignore if skip_invalid else None,
+        )
+        return _matching(found, wanted)
+
     # All sessions ------------------------------------------------------------------------------------------------
 
-    def archive_inactive(self, idle_since: datetime) -> int:
-        """Archive the sessions that were last active before *idle_since*; return how many. Costs only those."""
+    def import_sessions(self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None) -> int:
+        """Store new sessions, many in one transaction or trip; return how many were stored.
+
+        Each is a `Session` or what `Session.to_dict` returns, from any store. One whose id is taken is left out, so an
+        import that was cut short can be repeated. Holds one batch in memory.
+
+        Raises:
+            InvalidValueError: One of them cannot be stored. The batches before it are.
+
+        """
+        stored = done = size = 0
+        drafts: list[Draft] = []
+        for n, each in enumerate(imported(sessions, self.clock)):
+            try:
+                draft = compose(each)
+            except InvalidValueError as err:
+                raise _cannot_store(n, err) from err
+            drafts.append(draft)
+            size += len(draft.head) + sum(map(len, draft.pages.values()))
+            if len(drafts) == _IMPORTED or size > _IMPORTED_BYTES:
+                stored += sum(self._backend.commit_many(drafts))
+                done += len(drafts)
+                drafts, size = [], 0
+                if progress:
+                    progress(done)
+        if drafts:
+            stored += sum(self._backend.commit_many(drafts))
+            if progress:
+                progress(done + len(drafts))
+        return stored
+
+    def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
+        """Archive the sessions that were last active before *idle_since*; return how many.
+
+        Costs only those: per 100 of them one index read, one trip for heads and one transaction or trip.
+        """
         archived = 0
         bound = microseconds(check_time(idle_since, "idle_since"))
-        for stored in indexes.walk(
-            self._backend, None, (SessionStatus.ACTIVE,), None, newest_first=False, on_invalid=_ignore
-        ):
-            if stored.entry.activity >= bound:
-                break
-            try:
-                archived += self.set_status(stored.head.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
-            except SessionNotFoundError:
+        after: Position | None = None
+        while True:
+            found = self._backend.scan(SessionStatus.ACTIVE, None, after, indexes.BATCH, newest_first=False)
+            due = [position for position in found if position[0] < bound]
+            if due:
+                archived += self._archive([each for each in (decode_id(name) for _, name in due) if each], idle_since)
+                if progress:
+                    progress(archived)
+            if len(due) < indexes.BATCH:
+                return archived
+            after = due[-1]
+
+    def _archive(self, session_ids: list[str], idle_since: datetime) -> int:
+        drafts: list[Draft] = []
+        for session_id, value in zip(session_ids, self._backend.read_many(session_ids), strict=True):
+            if value is None:
                 continue
+            with suppress(InvalidDocumentError):
+                draft = self._with_status(read_head(value, session_id), SessionStatus.ARCHIVED, idle_since)
+                if draft:
+                    drafts.append(draft)
+        archived = 0
+        for draft, done in zip(drafts, self._backend.commit_many(drafts), strict=True):
+            with suppress(SessionNotFoundError, InvalidDocumentError):
+                archived += done or self.set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
         return archived
 
     def delete_user(self, user_id: str) -> int:
@@ -517,39 +641,41 @@ class KVSessionStore(SessionStore):
             if err.session_id is not None:
                 unreadable.append(err.session_id)
 
-        for stored in indexes.walk(self._backend, user_id, indexes.ALL, None, on_invalid=remember):
+        for _, stored in indexes.walk(self._backend, user_id, indexes.ALL, None, on_invalid=remember):
             deleted += self.delete(stored.head.session_id)
         return deleted + sum(self.delete(each) for each in unreadable)
 
     def clear(self) -> int:
         """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""
-        deleted = sum(self.delete(each) for each in list(indexes.head_ids(self._backend)))
-        leftover: dict[str, list[str]] = {}
+        deleted = sum(self.delete(each) for each in indexes.head_ids(self._backend))
         for key in self._backend.all_keys():
             session_id = session_of_key(key)
             if session_id is not None and isinstance(key, str) and key != head_key(session_id):
-                leftover.setdefault(session_id, []).append(key)
-        for session_id, keys in leftover.items():
-            self._backend.remove_pages(session_id, keys, None)
-        for session_id, wrong in indexes.disagreements(self._backend):
-            indexes.mend(self._backend, session_id, wrong)
+                self._backend.remove_pages(session_id, [key], None)
+        for wrong in indexes.wrong_entries(self._backend):
+            for session_id, entries in wrong.items():
+                indexes.mend(self._backend, session_id, entries)
         return deleted
 
-    def purge_expired(self) -> int:
+    def purge_expired(self, progress: Progress | None = None) -> int:
         """Remove what is left of expired sessions in the indexes; return how many they were."""
-        return self._backend.purge_expired()
+        return self._backend.purge_expired(progress)
 
-    def reindex(self) -> int:
-        """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
-        return upkeep.reindex(self._backend, self._timeout)
+    def reindex(self, progress: Progress | None = None) -> int:
+        """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed.
 
-    def verify(self, *, repair: bool = False) -> Verification:
+        Holds one batch in memory. What is right is not written: one that was cut short is repeated at the cost of
+        reading.
+        """
+        return upkeep.reindex(self._backend, self._timeout, progress)
+
+    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
         """Read everything and report what is wrong; *repair* mends what can be mended, and throws nothing away.
 
         Wrong index entries are rewritten, pages that no session names are removed. What cannot be read is moved, as it
         is, under a key that begins with ``unreadable/``; a session that loses a page so keeps its other messages.
         """
-        return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout)
+        return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout, progress=progress)
 
     def close(self) -> None:
         """Free what the store opened. A mapping that was given stays open."""
@@ -558,7 +684,60 @@ class KVSessionStore(SessionStore):
             self._close_mapping()
 
 
-def _adopt(session: Session, draft: Draft, rewrites: int | None = None) -> None:
+def _matching(
+    found: Iterable[tuple[Position, StoredHead]], wanted: Mapping[str, Any]
+) -> Iterator[tuple[Position, SessionSummary | None]]:
+    for position, stored in found:
+        summary = summarize(stored)
+        yield position, summary if fits(summary.metadata, wanted) else None
+
+
+def check_where(where: object) -> dict[str, Any]:
+    """Return a filter of metadata if it is one: a dict of JSON values by text keys, or None for all."""
+    return {} if where is None else plain_object(where, "where")
+
+
+def check_order(order: object) -> str:
+    """Return the order of a list if it is one."""
+    if order not in ("newest", "oldest"):
+        raise InvalidValueError("order", f"is {order!r}; it is 'newest' or 'oldest'")
+    return str(order)
+
+
+def fits(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether metadata has the *wanted* values."""
+    return all(key in metadata and _equal(metadata[key], value) for key, value in wanted.items())
+
+
+def _equal(one: object, other: object) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)  # to Python, True is 1
+
+
+def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> Iterator[Session]:
+    """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones.
+
+    Raises:
+        InvalidValueError: One of them is none, or is loaded only in part.
+
+    """
+    for n, given in enumerate(sessions):
+        try:
+            session = given if isinstance(given, Session) else Session.from_dict(given)
+            log = history_of(session).log
+            if len(log) < session.message_count:
+                problem = "is loaded only in part; load all of it with manager.load_history(session)"
+                raise InvalidValueError("it", problem)
+            new = session_of(values_of(session), History(log=list(log), clock=clock))
+        except (ValueError, TypeError, KeyError) as err:
+            raise _cannot_store(n, err) from err
+        yield new
+
+
+def _cannot_store(n: int, err: Exception) -> InvalidValueError:
+    return InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}")
+
+
+def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
     """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
     history = history_of(session)
     history.origin = draft.origin

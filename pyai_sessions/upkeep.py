@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pyai_sessions import indexes
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backends.protocol import Backend, Progress
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
     Entry,
@@ -27,6 +27,9 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of
 from pyai_sessions.reading import MISSING, Attempts, load
 from pyai_sessions.tokens import new_token
+
+_PAGES_TOGETHER = 1000
+"""Keys that are looked at before their pages are: what is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -54,50 +57,76 @@ class Verification:
         return all(each.repaired for each in self.problems)
 
 
-def reindex(backend: Backend, timeout: float) -> int:
+def reindex(backend: Backend, timeout: float, progress: Progress | None = None) -> int:
     """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
+    for wrong in indexes.wrong_entries(backend):
+        _mend_indexes(backend, wrong, timeout)
     count = 0
-    for session_id in indexes.head_ids(backend):
-        _mend_index(backend, session_id, [], timeout)
-        count += 1
-    for session_id, wrong in indexes.disagreements(backend):
-        _mend_index(backend, session_id, wrong, timeout)
+    for found, missing in indexes.unlisted(backend):
+        _mend_indexes(backend, {each: [] for each in missing}, timeout)
+        count += found
+        if progress:
+            progress(count)
     return count
 
 
-def _mend_index(backend: Backend, session_id: str, wrong: list[Entry], timeout: float) -> None:
-    for _ in Attempts(backend, session_id, timeout):
-        if indexes.mend(backend, session_id, wrong):
-            return
+def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Entry]], timeout: float) -> None:
+    if not wrong:
+        return
+    with backend.exclusive():
+        changed = [each for each, stale in wrong.items() if not indexes.mend(backend, each, stale)]
+    for session_id in changed:
+        for _ in Attempts(backend, session_id, timeout):
+            if indexes.mend(backend, session_id, wrong[session_id]):
+                break
 
 
-def verify(backend: Backend, *, repair: bool, clock: Clock, timeout: float) -> Verification:
+def verify(
+    backend: Backend, *, repair: bool, clock: Clock, timeout: float, progress: Progress | None = None
+) -> Verification:
     """Read everything and report what is wrong; *repair* mends what can be mended."""
     report = Verification()
     pages: dict[str, set[str]] = {}
-    heads: set[str] = set()
-    for key in backend.all_keys():
+    for n, key in enumerate(backend.all_keys(), start=1):
         session_id = session_of_key(key)
         if session_id is not None and isinstance(key, str):
-            if key == head_key(session_id):
-                heads.add(session_id)
-            else:
+            if key != head_key(session_id):
                 pages.setdefault(session_id, set()).add(key)
-    for session_id in sorted(heads):
-        report.sessions += 1
-        problems = list(_damage(backend, session_id, clock))
-        if problems and repair:
-            _mend(backend, session_id, problems, clock, timeout)
-        report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
-    for session_id in sorted(pages):
-        report.problems += _orphans(backend, session_id, pages[session_id], repair=repair)
-    for session_id, wrong in list(indexes.disagreements(backend)):
+            else:
+                _verify_session(backend, session_id, report, repair=repair, clock=clock, timeout=timeout)
+                if progress:
+                    progress(report.sessions)
+        if n % _PAGES_TOGETHER == 0:
+            _verify_pages(backend, pages, report, repair=repair)
+    _verify_pages(backend, pages, report, repair=repair)
+    wrong: set[str] = set()
+    for batch in indexes.wrong_entries(backend):
+        wrong.update(batch)
         if repair:
-            _mend_index(backend, session_id, wrong, timeout)
-        report.problems.append(
-            Problem("index", session_id, "its index entries do not fit its document", repaired=repair)
-        )
+            _mend_indexes(backend, batch, timeout)
+    for _, missing in indexes.unlisted(backend):
+        wrong.update(missing)
+        if repair:
+            _mend_indexes(backend, {each: [] for each in missing}, timeout)
+    detail = "its index entries do not fit its document"
+    report.problems += [Problem("index", each, detail, repaired=repair) for each in sorted(wrong)]
     return report
+
+
+def _verify_session(
+    backend: Backend, session_id: str, report: Verification, *, repair: bool, clock: Clock, timeout: float
+) -> None:
+    report.sessions += 1
+    problems = list(_damage(backend, session_id, clock))
+    if problems and repair:
+        _mend(backend, session_id, problems, clock, timeout)
+    report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
+
+
+def _verify_pages(backend: Backend, pages: dict[str, set[str]], report: Verification, *, repair: bool) -> None:
+    for session_id, keys in pages.items():
+        report.problems += _orphans(backend, session_id, keys, repair=repair)
+    pages.clear()
 
 
 def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem]:

@@ -655,6 +655,8 @@ class TwoWriters(RuleBasedStateMachine):
         self.attempt(SessionNotFoundError if stored is None else None, lambda: change(session_id))
         if stored is not None and stored.status != status:
             stored.status = status
+            if status == "active":
+                stored.now = self.clock.now
             self.commit(session_id, stored)
 
     @rule(session_id=IDS, writer=WRITER)

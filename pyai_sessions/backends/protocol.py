@@ -6,7 +6,7 @@ A backend knows nothing of messages: it moves the text of documents and the inde
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from pyai_sessions.documents import Draft, Entry
@@ -14,6 +14,10 @@ from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]
 """Where an entry stands in an index: its activity, then its id as it stands in keys. Positions are unique."""
+
+
+Progress = Callable[[int], object]
+"""Is called now and then with the number of sessions that are done."""
 
 
 class Backend(ABC):
@@ -24,7 +28,7 @@ class Backend(ABC):
     """
 
     settle = 0.0
-    """Seconds after which pages that no head names are of no save that is still at work."""
+    """Seconds after which pages and index entries that no head bears out are of no save that is still at work."""
 
     @abstractmethod
     def read(self, session_id: str) -> object | None:
@@ -106,7 +110,7 @@ class Backend(ABC):
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:
         """Remove *stale* index entries and add *entry*, if the stored head begins with *expected* (None: is gone)."""
 
-    def purge_expired(self) -> int:
+    def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: ARG002
         """Remove what is left of sessions whose time has run out; return how many they were."""
         return 0
 

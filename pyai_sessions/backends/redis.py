@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pyai_sessions.backends import scripts
-from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id, page_prefix
 from pyai_sessions.errors import (
     InvalidValueError,
@@ -377,11 +377,13 @@ class RedisBackend(Backend):
             arguments += [*_index_of(entry), str(entry.activity)]
         return bool(self._open.run(scripts.INDEX, [self._prefix, self._hash(session_id)], arguments))
 
-    def purge_expired(self) -> int:  # noqa: D102
+    def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: D102
         total = 0
         while True:
             purged = int(self._open.run(scripts.PURGE_ALL, [self._prefix], [str(_PURGE)]))
             total += purged
+            if progress:
+                progress(total)
             if purged < _PURGE:
                 return total
 

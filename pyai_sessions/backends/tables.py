@@ -134,7 +134,7 @@ class TableBackend(Backend):
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
         key, table, head = head_key(draft.session_id), self._table, draft.head
-        if draft.origin.runs:
+        if draft.paged:
             head = head.ljust(_LONG_HEAD)
         with self._writing() as connection:
             if draft.expected is None:

@@ -146,7 +146,7 @@ class FourMethodsContract:
     def test_pages_hold_each_session_once(self, manager, ten, limit):
         """A cursor goes on where the page before ended, either way round."""
         assert all_pages(manager, "ada", limit=limit) == ten
-        assert all_pages(manager, "ada", limit=limit, oldest_first=True) == ten[::-1]
+        assert all_pages(manager, "ada", limit=limit, order="oldest") == ten[::-1]
 
     def test_deleting_a_user_leaves_the_others(self, manager, ten):
         """Archived sessions go too."""

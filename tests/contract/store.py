@@ -1095,8 +1095,8 @@ class StoreContract:
 
     def test_the_oldest_can_come_first(self, manager, ten):
         """The same list the other way round, by pages too."""
-        assert ids(manager.list_sessions("ada", oldest_first=True)) == ten[::-1]
-        assert all_pages(manager, "ada", oldest_first=True, limit=3) == ten[::-1]
+        assert ids(manager.list_sessions("ada", order="oldest")) == ten[::-1]
+        assert all_pages(manager, "ada", order="oldest", limit=3) == ten[::-1]
 
     @pytest.mark.parametrize("limit", [1, 3, 10, 50])
     def test_pages_hold_each_session_once(self, manager, other, ten, limit):
@@ -1112,7 +1112,7 @@ class StoreContract:
         for limit in (1, 4, 25):
             assert sorted(all_pages(manager, "ada", limit=limit)) == sorted(made)
         assert all_pages(other, limit=7) == all_pages(manager, limit=3)
-        assert all_pages(other, limit=7, oldest_first=True) == all_pages(manager, limit=3)[::-1]
+        assert all_pages(other, limit=7, order="oldest") == all_pages(manager, limit=3)[::-1]
 
     def test_pages_go_on_whatever_is_written_between_them(self, manager, other, clock, ten):
         """Sessions that nobody touched come once each; what became active after the first page is not waited for."""

@@ -171,7 +171,6 @@ def test_a_locked_file_raises_at_the_deadline(storage):
             lambda: manager.create_session(session_id="s1"),
             lambda: manager.archive("s0"),
             lambda: manager.delete("s0"),
-            manager.reindex,
         ):
             with pytest.raises(StorageLockedError) as caught:
                 act()
