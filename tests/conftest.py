@@ -1,9 +1,10 @@
-"""Fixtures for all tests: real servers, and the long form of the fault tests."""
+"""Fixtures for all tests: real servers and clusters, and the long form of the fault tests."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.clusters import Cluster
 from tests.servers import Server
 
 PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
@@ -37,6 +38,26 @@ def redis_server() -> Iterator[Server]:
 def any_server(request: pytest.FixtureRequest) -> Server:
     """The shared Valkey server, then the shared Redis server."""
     return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[Cluster]:
+    """A Valkey cluster, shared by the tests of one worker: fail and move what you like, but leave it ok."""
+    with Cluster(PROGRAMS["valkey"]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    """A Redis cluster, shared by the tests of one worker: fail and move what you like, but leave it ok."""
+    with Cluster(PROGRAMS["redis"]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session", params=PROGRAMS)
+def any_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The shared Valkey cluster, then the shared Redis cluster."""
+    return request.getfixturevalue(f"{request.param}_cluster")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Real servers for the tests, each a process of its own on 127.0.0.1."""
 
 import atexit
+import fcntl
 import os
 import random
 import shutil
@@ -18,6 +19,10 @@ from redis.retry import Retry
 MADE_BY_MAKE = Path(__file__).parents[1] / ".servers"
 DEADLINE = 15.0  # seconds for a server to start answering, or to end
 
+# A byte of this file for each port: the process that was given the port keeps the byte locked until it ends.
+_ports = os.open(Path(tempfile.gettempdir()) / f"test-servers-{os.getuid()}.ports", os.O_RDWR | os.O_CREAT, 0o600)
+_given_out: set[int] = set()  # a process does not lock itself out
+
 
 class MissingServerError(Exception):
     """A server's program is neither in .servers nor on PATH."""
@@ -33,13 +38,20 @@ def find_program(name: str) -> str:
 
 
 def find_free_port() -> int:
-    """Return a port that nothing listens on now.
+    """Return a port that nothing listens on now, and that no test of this user is given again while this process runs.
 
     Asking the kernel for port 0 would give an ephemeral one: while a killed server is down, any outgoing connection on
     the machine could take it, and the server could not come back on its port.
     """
     while True:
         port = random.randrange(16_384, 32_768)
+        if port in _given_out:
+            continue
+        try:
+            fcntl.lockf(_ports, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            continue
+        _given_out.add(port)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -64,6 +76,7 @@ class Server:
         self.port = find_free_port()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{program}-"))
         self.log = self.folder / "log"
+        self.paused = False
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         atexit.register(self.close)
@@ -97,10 +110,8 @@ class Server:
         if self._process is not None:
             msg = f"{self!r} is already running, as process {self.pid}"
             raise RuntimeError(msg)
-        command = [find_program(self.program), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--dir", str(self.folder), "--save", "", "--loglevel", "warning", *self.args]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             self._wait_until_ready(self._process)
         except BaseException:
@@ -123,10 +134,12 @@ class Server:
     def pause(self) -> None:
         """Let the server accept connections and answer nothing (SIGSTOP) until `resume`."""
         self._running().send_signal(signal.SIGSTOP)
+        self.paused = True
 
     def resume(self) -> None:
         """Let a paused server go on (SIGCONT)."""
         self._running().send_signal(signal.SIGCONT)
+        self.paused = False
 
     def close(self) -> None:
         """End the server if it runs, and remove its folder; a second time does nothing."""
@@ -136,6 +149,10 @@ class Server:
         if self._process is not None:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _command(self) -> list[str]:
+        command = [find_program(self.program), "--port", str(self.port), "--bind", "127.0.0.1"]
+        return [*command, "--dir", str(self.folder), "--save", "", "--loglevel", "warning", *self.args]
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -154,7 +171,7 @@ class Server:
             process.wait(DEADLINE)
             raise
         finally:
-            self._process = None
+            self._process, self.paused = None, False
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + DEADLINE
@@ -164,7 +181,8 @@ class Server:
                     break
                 try:
                     # By its pid, lest another worker's server answer that took the port in between.
-                    if client.info("server")["process_id"] == process.pid and not client.info("persistence")["loading"]:
+                    ours = client.info("server")["process_id"] == process.pid
+                    if ours and not client.info("persistence").get("loading"):  # a sentinel does not speak of it
                         return
                 except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
                     pass

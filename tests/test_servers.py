@@ -1,9 +1,14 @@
 """The servers that the other tests rely on are real, are the releases we claim, and fail as servers do."""
 
+import random
+import subprocess
+import sys
+
 import pytest
 import redis
 
-from tests.servers import MissingServerError, Server, find_program
+from tests import servers
+from tests.servers import MissingServerError, Server, find_free_port, find_program
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -104,3 +109,15 @@ def test_a_missing_server_is_a_failure_that_names_the_remedy():
     """A program that is not there raises; no test is skipped for it."""
     with pytest.raises(MissingServerError, match="make servers"):
         find_program("no-such-server")
+
+
+def test_a_port_is_given_out_once(monkeypatch):
+    """Neither this process nor another that draws the same numbers gets it again, though nothing listens there."""
+    ports = []
+    for _ in range(2):
+        monkeypatch.setattr(servers, "random", random.Random(7))
+        ports.append(find_free_port())
+    draw = "import random; random.seed(7); from tests.servers import find_free_port; print(find_free_port())"
+    ports.append(int(subprocess.check_output([sys.executable, "-c", draw], cwd=servers.MADE_BY_MAKE.parent)))
+
+    assert len(set(ports)) == 3
