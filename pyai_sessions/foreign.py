@@ -209,7 +209,7 @@ class ForeignStore:
     def import_sessions(self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None) -> int:
         """Save those whose id is free, one by one; return how many."""
         stored = 0
-        for done, session in enumerate(imported(sessions, self.clock), start=1):
+        for done, (session, _) in enumerate(imported(sessions, self.clock), start=1):
             if self.get(session.session_id) is None:
                 result(self.store.save(session))
                 stored += 1

@@ -24,10 +24,24 @@ def needed(mine: Session, sealed: int, edition: str) -> int:
     return min(history.origin.sealed, sealed)
 
 
+def went_back(mine: Session, theirs: Session) -> bool:
+    """Return whether the storage lost messages that it had acknowledged: a replica took over, or a backup was put back.
+
+    *theirs* may then hold other messages in their place.
+    """
+    base, their = history_of(mine).origin, history_of(theirs)
+    if base is None or their.origin is None or their.origin.edition != base.edition:
+        return False
+    last = base.message_count - 1 - their.unloaded
+    if base.last_message is None or last < 0:
+        return False
+    return last >= len(their.log) or their.log[last].message_id != base.last_message.message_id
+
+
 def merge(mine: Session, theirs: Session) -> Session:
     """Return the session that keeps both changes, with *theirs* as its origin. Neither argument changes.
 
-    *theirs* holds at least the messages from `needed` on.
+    *theirs* holds at least the messages from `needed` on, and all of them where it `went_back`.
 
     Raises:
         SessionDeletedError: *theirs* is another session, created under the same id after mine was deleted.
@@ -49,7 +63,11 @@ def merge(mine: Session, theirs: Session) -> Session:
     if rewritten_by_me and rewritten_by_them:
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
-    if base is None or not (rewritten_by_me or rewritten_by_them):
+    if went_back(mine, theirs):
+        ids = {each.message_id for each in their.log}
+        log = [*their.log, *(each for each in my.log if each.message_id not in ids)]
+        page_sizes, unloaded = their.page_sizes, their.unloaded
+    elif base is None or not (rewritten_by_me or rewritten_by_them):
         log, page_sizes, unloaded = _both_appended(my, their)
     else:
         combine = _they_rewrote if rewritten_by_them else _i_rewrote

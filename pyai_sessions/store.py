@@ -43,7 +43,7 @@ from pyai_sessions.errors import (
     SessionStateError,
 )
 from pyai_sessions.history import Attempt, History
-from pyai_sessions.merge import merge, needed
+from pyai_sessions.merge import merge, needed, went_back
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
@@ -59,7 +59,7 @@ from pyai_sessions.models import (
 from pyai_sessions.reading import Attempts, load
 from pyai_sessions.tokens import new_token
 from pyai_sessions.upkeep import Verification
-from pyai_sessions.values import plain_object
+from pyai_sessions.values import is_array, is_mapping, plain_object
 
 OnConflict = Literal["merge", "error", "overwrite"]
 Order = Literal["newest", "oldest"]
@@ -212,6 +212,8 @@ class KVSessionStore(SessionStore):
             return self._commit_as(self._replacing(session, stored))
         skip = needed(session, stored.sealed, stored.head.edition)
         theirs = load(self._backend, stored, self.clock, wanted=stored.sealed - skip)
+        if skip and theirs is not None and went_back(session, theirs):
+            theirs = load(self._backend, stored, self.clock, wanted=stored.sealed)
         return None if theirs is None else self._commit_as(merge(session, theirs), session)
 
     def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, SessionDraft] | None:
@@ -235,7 +237,8 @@ class KVSessionStore(SessionStore):
         if history.unloaded:
             raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
         origin = history_of(restore(stored, [], self.clock)).origin
-        return session_of(values_of(session), replace(history, origin=origin, page_sizes=[], rewritten_from=0))
+        values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
+        return session_of(values, replace(history, origin=origin, page_sizes=[], rewritten_from=0))
 
     def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
         draft = self._commit(session, copy)
@@ -307,8 +310,9 @@ class KVSessionStore(SessionStore):
             if whole is None:
                 raise SessionDeletedError(session.session_id)
             stored = history_of(whole)
-            if history.origin is None or stored.origin is None or history.origin.edition != stored.origin.edition:
-                merged = merge(session, whole)  # rewritten since: all of it is anew
+            rewritten = history.origin and stored.origin and history.origin.edition != stored.origin.edition
+            if rewritten or went_back(session, whole):
+                merged = merge(session, whole)  # all of it is anew
                 assign(session, values_of(merged), history_of(merged))
             else:
                 sizes, older = stored.page_sizes, stored.log[: history.unloaded]
@@ -530,7 +534,7 @@ class KVSessionStore(SessionStore):
 
         One index read; with *where* as many heads are read as there are sessions.
         """
-        if where:
+        if check_where(where):
             return sum(summary is not None for _, summary in self._summaries(user_id, where, status))
         if user_id is not None:
             user_id = check_id(user_id, "user_id")
@@ -562,7 +566,7 @@ class KVSessionStore(SessionStore):
             newest_first=check_order(order) == "newest",
             on_invalid=_ignore if skip_invalid else None,
         )
-        return _matching(found, wanted)
+        return _matching(found, wanted, skip_invalid=skip_invalid)
 
     # All sessions ------------------------------------------------------------------------------------------------
 
@@ -578,11 +582,7 @@ class KVSessionStore(SessionStore):
         """
         stored = done = size = 0
         drafts: list[Draft] = []
-        for n, each in enumerate(imported(sessions, self.clock)):
-            try:
-                draft = compose(each)
-            except InvalidValueError as err:
-                raise _cannot_store(n, err) from err
+        for _, draft in imported(sessions, self.clock):
             drafts.append(draft)
             size += len(draft.head) + sum(map(len, draft.pages.values()))
             if len(drafts) == _IMPORTED or size > _IMPORTED_BYTES:
@@ -685,10 +685,15 @@ class KVSessionStore(SessionStore):
 
 
 def _matching(
-    found: Iterable[tuple[Position, StoredHead]], wanted: Mapping[str, Any]
+    found: Iterable[tuple[Position, StoredHead]], wanted: Mapping[str, Any], *, skip_invalid: bool
 ) -> Iterator[tuple[Position, SessionSummary | None]]:
     for position, stored in found:
-        summary = summarize(stored)
+        try:
+            summary = summarize(stored)
+        except InvalidDocumentError:
+            if not skip_invalid:
+                raise
+            continue
         yield position, summary if fits(summary.metadata, wanted) else None
 
 
@@ -710,31 +715,34 @@ def fits(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def _equal(one: object, other: object) -> bool:
+    if is_mapping(one):
+        return is_mapping(other) and one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if is_array(one):
+        return is_array(other) and len(one) == len(other) and all(map(_equal, one, other))
     return one == other and isinstance(one, bool) == isinstance(other, bool)  # to Python, True is 1
 
 
-def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> Iterator[Session]:
-    """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones.
+def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> Iterator[tuple[Session, SessionDraft]]:
+    """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones, each with its draft.
 
     Raises:
-        InvalidValueError: One of them is none, or is loaded only in part.
+        InvalidValueError: One of them cannot be stored, or is loaded only in part.
 
     """
     for n, given in enumerate(sessions):
         try:
+            if is_mapping(given) and "session_id" not in given:
+                raise InvalidValueError("session_id", "is missing; with a new one at each try it would be stored twice")
             session = given if isinstance(given, Session) else Session.from_dict(given)
             log = history_of(session).log
             if len(log) < session.message_count:
-                problem = "is loaded only in part; load all of it with manager.load_history(session)"
-                raise InvalidValueError("it", problem)
+                problem = "are loaded only in part; load all of them with manager.load_history(session)"
+                raise InvalidValueError("messages", problem)
             new = session_of(values_of(session), History(log=list(log), clock=clock))
-        except (ValueError, TypeError, KeyError) as err:
-            raise _cannot_store(n, err) from err
-        yield new
-
-
-def _cannot_store(n: int, err: Exception) -> InvalidValueError:
-    return InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}")
+            draft = compose(new)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
+            raise InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}") from err
+        yield new, draft
 
 
 def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

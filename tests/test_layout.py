@@ -36,6 +36,7 @@ ORDER = [
     "backends.diskcache",
     "backends.scripts",
     "backends.redis",
+    "backends.cluster",
     "backends",
     "indexes",
     "reading",

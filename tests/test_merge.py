@@ -506,6 +506,60 @@ USERS = ["ada", "bob", None]
 WRITER = st.integers(0, 1)
 
 
+@pytest.mark.parametrize("last", [None, 5])
+@pytest.mark.parametrize(
+    ("kept", "lost", "new"), [(3, 1, 0), (3, 1, 1), (3, 1, 5), (30, 40, 0), (30, 40, 50), (100, 3, 3)]
+)
+def test_a_storage_that_went_back_gets_what_it_lost_from_a_copy(kept, lost, new, last):
+    """A replica took over, or a backup was put back: no message is lost that the storage or a copy in hand has."""
+    mapping = {}
+    manager, other = SessionManager(mapping), SessionManager(mapping)
+    manager.create_session("ada", session_id="s")
+    manager.append("s", *({"role": "user", "content": f"kept {n}"} for n in range(kept)))
+    backup = dict(mapping)
+    manager.append("s", *({"role": "user", "content": f"lost {n}"} for n in range(lost)))
+    mine = manager.get_session("s", last=last)
+    in_hand = [each.content for each in mine.messages]
+    mapping.clear()
+    mapping.update(backup)
+    if new:
+        other.append("s", *({"role": "user", "content": f"new {n}"} for n in range(new)))
+
+    mine.add_message("user", "mine")
+    manager.save(mine)
+
+    stored = [each.content for each in other.get_session("s").messages]
+    assert stored[: kept + new] == [*(f"kept {n}" for n in range(kept)), *(f"new {n}" for n in range(new))]
+    healed = [each for each in in_hand if each.startswith("lost")]  # and what was loaded with them
+    assert stored[-len(healed) - 1 :] == [*healed, "mine"]
+    assert stored[kept + new : -1] == [f"lost {n}" for n in range(lost)][kept + new + 1 - len(stored) :]
+    manager.load_history(mine)
+    assert [each.content for each in mine.messages] == stored
+    assert manager.verify()
+    manager.save(mine)
+    mine.pop()
+    manager.save(mine)
+    assert [each.content for each in other.get_session("s").messages] == stored[:-1]
+    assert manager.verify()
+
+
+def test_an_append_after_the_storage_went_back_is_kept():
+    """The head that an append remembers is not that of the backup."""
+    mapping = {}
+    manager = SessionManager(mapping)
+    manager.create_session("ada", session_id="s")
+    manager.append("s", {"role": "user", "content": "kept"})
+    backup = dict(mapping)
+    manager.append("s", {"role": "user", "content": "lost"})
+    mapping.clear()
+    mapping.update(backup)
+
+    manager.append("s", {"role": "user", "content": "new"})
+
+    assert [each.content for each in manager.get_session("s").messages] == ["kept", "new"]
+    assert manager.verify()
+
+
 @dataclass
 class Content:
     """A session in the plain model: messages are pairs of id and text."""

@@ -44,9 +44,11 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
 
             return diskcache.backend_of(mapping, timeout)
         if (family, name) == ("pyai_sessions", "RedisMapping"):
-            from pyai_sessions.backends import redis
+            from pyai_sessions.backends import cluster, redis
 
-            return redis.RedisBackend(mapping)
+            return (
+                cluster.ClusterBackend(mapping, timeout=timeout) if mapping.clustered else redis.RedisBackend(mapping)
+            )
         if (family, name) == ("shelve", "Shelf"):
             from pyai_sessions.backends.mapping import MappingBackend
 

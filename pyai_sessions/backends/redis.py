@@ -12,8 +12,9 @@ index, expire, in one round trip.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,13 +34,29 @@ from pyai_sessions.errors import (
 from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"
+_STATUSES = {each.value for each in SessionStatus}
 _PAGE = "messages/"
 _PURGE = 100
 """Expired sessions that one script clears away from the indexes."""
 
 
-Run = tuple[str, Sequence[bytes | str], Sequence[bytes | str]]
-"""A script, its keys and its arguments."""
+Command = Sequence[Any]
+"""The name of a command, and its arguments."""
+
+_sources: dict[str, str] = {}
+"""The scripts by their digests."""
+
+
+@cache
+def _digest(source: str) -> str:
+    digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    _sources[digest] = source
+    return digest
+
+
+def script(source: str, keys: Sequence[bytes], *arguments: bytes | str) -> Command:
+    """Return the command that runs a script by its digest."""
+    return ("EVALSHA", _digest(source), len(keys), *keys, *arguments)
 
 
 class RedisMapping(MutableMapping[str, str]):
@@ -68,14 +85,14 @@ class RedisMapping(MutableMapping[str, str]):
             problem = f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
             raise InvalidValueError("ttl", problem)
         module = type(client).__module__
-        if not hasattr(client, "execute_command") or ".asyncio" in module or ".cluster" in module:
+        if not hasattr(client, "execute_command") or ".asyncio" in module:
             name = f"{module}.{type(client).__qualname__}"
-            msg = f"a {name} is not a synchronous client of one server: pass redis.Redis(...)"
+            msg = f"a {name} is not a synchronous client: pass redis.Redis(...) or redis.RedisCluster(...)"
             raise UnsuitableMappingError(msg)
         self.client = client
         self.prefix = prefix
         self.ttl = ttl
-        self._scripts: dict[str, str] = {}
+        self.clustered = hasattr(client, "get_primaries")
 
     # The mapping -------------------------------------------------------------------------------------------------
 
@@ -89,7 +106,7 @@ class RedisMapping(MutableMapping[str, str]):
         if not isinstance(value, str):
             raise InvalidValueError("value", f"is a {type(value).__name__}; this mapping holds text")
         name, field = self._place(key)
-        self.run(scripts.PUT, [name], [field, value.encode(), str(self.ttl or 0)])
+        self.command(*script(scripts.PUT, [name], field, value.encode(), str(self.ttl or 0)))
 
     def __delitem__(self, key: str) -> None:
         if not self.command("HDEL", *self._place(key)):
@@ -97,17 +114,12 @@ class RedisMapping(MutableMapping[str, str]):
 
     def __iter__(self) -> Iterator[str]:
         pattern = _literal(self.prefix.encode("utf-8", "surrogatepass"))
-        seen: set[bytes] = set()  # SCAN may return a key twice
-        cursor: bytes = b"0"
-        while True:
-            cursor, names = self.command("SCAN", cursor, "MATCH", pattern + b"*", "COUNT", "500", "TYPE", "hash")
-            for name in names:
-                if name not in seen:
-                    seen.add(name)
-                    for field in self.command("HKEYS", name):
-                        yield self._key(name, field)
-            if int(cursor) == 0:
-                return
+        seen: set[bytes] = set()
+        for name in self.scan(pattern + b"*", "hash"):
+            if name not in seen:
+                seen.add(name)
+                for field in self.command("HKEYS", name):
+                    yield self.key(name, field)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -126,7 +138,8 @@ class RedisMapping(MutableMapping[str, str]):
             "utf-8", "surrogatepass"
         )
 
-    def _key(self, name: bytes, field: bytes) -> str:
+    def key(self, name: bytes, field: bytes) -> str:
+        """Return the key of a field of a hash."""
         session = name.decode("utf-8", "surrogatepass")[len(self.prefix) :]
         kind, slash, rest = field.decode("utf-8", "surrogatepass").partition("/")
         return kind if session == "/" else f"{kind}/{session}{slash}{rest}"
@@ -136,63 +149,52 @@ class RedisMapping(MutableMapping[str, str]):
     @property
     def where(self) -> str:
         """The server's address, without credentials."""
+        if self.clustered:
+            return f"the cluster of {getattr(self.client.get_default_node(), 'name', '?')}"
         pool = getattr(self.client, "connection_pool", None)
         options = getattr(pool, "connection_kwargs", {})
         if "path" in options:
             return f"unix:{options['path']}"
         return f"{options.get('host', 'redis')}:{options.get('port', 6379)}"
 
-    def command(self, *arguments: Any) -> Any:
+    def command(self, *arguments: Any, **options: Any) -> Any:
         """Run a command and return its reply, text as bytes; raise a StorageError when the server fails."""
         with self._reported():
-            return self.client.execute_command(*arguments, NEVER_DECODE=True)
-
-    def run(self, script: str, keys: Sequence[bytes | str], arguments: Sequence[bytes | str]) -> Any:
-        """Run a Lua script by its digest, and send it where the server does not have it (yet, or any more)."""
-        with self._reported():
             try:
-                return self.client.execute_command(
-                    "EVALSHA", self._digest(script), len(keys), *keys, *arguments, NEVER_DECODE=True
-                )
+                return self.client.execute_command(*arguments, **options, NEVER_DECODE=True)
             except Exception as err:
-                if "NOSCRIPT" not in str(err) and type(err).__name__ != "NoScriptError":
+                if arguments[0] != "EVALSHA" or ("NOSCRIPT" not in str(err) and type(err).__name__ != "NoScriptError"):
                     raise
-            return self.client.execute_command("EVAL", script, len(keys), *keys, *arguments, NEVER_DECODE=True)
+            # The server does not have the script (yet, or any more).
+            return self.client.execute_command("EVAL", _sources[arguments[1]], *arguments[2:], NEVER_DECODE=True)
 
-    def commands(self, requests: Sequence[Sequence[Any]]) -> list[Any]:
-        """Run commands in one trip and return their replies."""
-        if len(requests) == 1:
-            return [self.command(*requests[0])]
-        replies = self._pipelined(requests)
-        for each in replies:
-            if isinstance(each, Exception):
-                with self._reported():
-                    raise each
-        return replies
-
-    def run_many(self, runs: Sequence[Run]) -> list[Any]:
-        """Run scripts in one trip and return their replies."""
-        requests = [("EVALSHA", self._digest(script), len(keys), *keys, *rest) for script, keys, rest in runs]
-        replies = self._pipelined(requests) if len(runs) > 1 else [RuntimeError()] * len(runs)
-        # What failed is run again by itself: where the server did not have the script, or so that its error is raised.
-        return [
-            self.run(*run) if isinstance(reply, Exception) else reply for run, reply in zip(runs, replies, strict=True)
-        ]
-
-    def _pipelined(self, requests: Sequence[Sequence[Any]]) -> list[Any]:
-        if not requests:
-            return []
+    def commands(self, requests: Sequence[Command]) -> list[Any]:
+        """Run commands in one trip and return their replies; one that failed is run again, by itself."""
+        if len(requests) < 2:  # noqa: PLR2004
+            return [self.command(*each) for each in requests]
         with self._reported(), self.client.pipeline(transaction=False) as pipeline:
             for each in requests:
                 pipeline.execute_command(*each, NEVER_DECODE=True)
             replies: list[Any] = pipeline.execute(raise_on_error=False)
-            return replies
+        for n, reply in enumerate(replies):
+            if isinstance(reply, Exception):
+                replies[n] = self.command(*requests[n])
+        return replies
 
-    def _digest(self, script: str) -> str:
-        digest = self._scripts.get(script)
-        if digest is None:
-            digest = self._scripts[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        return digest
+    def scan(self, pattern: bytes, kind: str) -> Iterator[bytes]:
+        """Iterate over the server's keys, or the cluster's; one may come twice."""
+        nodes: list[dict[str, Any]] = (
+            [{"target_nodes": each} for each in self.client.get_primaries()] if self.clustered else [{}]
+        )
+        for node in nodes:
+            cursor: Any = b"0"
+            while True:
+                cursor, names = self.command("SCAN", cursor, "MATCH", pattern, "COUNT", "500", "TYPE", kind, **node)
+                yield from names
+                if node:
+                    cursor = cursor[node["target_nodes"].name]
+                if int(cursor) == 0:
+                    break
 
     @contextmanager
     def _reported(self) -> Generator[None, None, None]:
@@ -210,6 +212,8 @@ class RedisMapping(MutableMapping[str, str]):
 def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: PLR0911 (a table)
     """Return the StorageError that says what a client's error means; None where it is none of a client's."""
     names = {each.__name__ for each in type(err).__mro__}
+    if names & {"RedisClusterException", "ValkeyClusterException"}:  # no RedisError, and no node that answers
+        return StorageUnreachableError(where, type(err).__name__)
     if "RedisError" not in names and "ValkeyError" not in names:
         return StorageUnreachableError(where, type(err).__name__) if isinstance(err, OSError) else None
     text = str(err)
@@ -219,7 +223,7 @@ def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: P
         return StorageReadOnlyError(where, "the server is a read-only replica")
     if "MISCONF" in text:
         return StorageFullError(where, "the server cannot write its snapshot (MISCONF)")
-    if names & {"ConnectionError", "TimeoutError", "BusyLoadingError", "AuthenticationError"}:
+    if names & {"ConnectionError", "TimeoutError", "BusyLoadingError", "AuthenticationError", "ClusterDownError"}:
         return StorageUnreachableError(where, type(err).__name__)
     if text.startswith("BUSY"):
         return StorageLockedError(where, "the server runs a long script (BUSY)")
@@ -244,12 +248,12 @@ class RedisBackend(Backend):
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
         if not session_ids:
             return []
-        found: list[object | None] = self._open.run(scripts.READ_MANY, [self._hash(each) for each in session_ids], [])
+        found = self._open.command(*script(scripts.READ_MANY, [self._hash(each) for each in session_ids]))
         return [each or None for each in found]
 
     def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
         flat = self._open.command("HGETALL", self._hash(session_id))
-        found = {bytes(field).decode("utf-8", "surrogatepass"): value for field, value in _pairs(flat)}
+        found = {bytes(field).decode("utf-8", "surrogatepass"): value for field, value in pairs_of(flat)}
         head, prefix = found.pop(_HEAD, None), page_prefix(session_id)
         return head, {f"{prefix}{field.removeprefix(_PAGE)}": value for field, value in found.items()}
 
@@ -264,21 +268,25 @@ class RedisBackend(Backend):
         return [found.get(key) for key in keys]
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
-        return iter(self._open)
+        mapping = self._open
+        for name in mapping.scan(_literal(self._prefix) + b"*", "hash"):
+            for field in mapping.command("HKEYS", name):
+                yield mapping.key(name, field)
 
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
-        return bool(self._open.run(*self._commit(draft)))
+        return bool(self._open.command(*self._commit(draft, self._prefix)))
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
-        return [bool(each) for each in self._open.run_many([self._commit(each) for each in drafts])]
+        return [bool(each) for each in self._open.commands([self._commit(each, self._prefix) for each in drafts])]
 
-    def _commit(self, draft: Draft) -> Run:
-        entry, expected, previous = draft.entry, draft.expected, draft.previous
+    def _commit(self, draft: Draft, prefix: bytes) -> Command:
+        """Return the command that commits a draft; without a *prefix* it leaves the indexes alone."""
+        entry, previous = draft.entry, draft.previous
         arguments: list[bytes | str] = [
             encode_id(draft.session_id),
-            expected or "",
+            draft.expected or "",
             draft.stamp,
             draft.head,
             str(self._mapping.ttl or 0),
@@ -290,82 +298,61 @@ class RedisBackend(Backend):
         for key, page in draft.pages.items():
             arguments += [_field(key), page]
         arguments += map(_field, draft.garbage)
-        return scripts.COMMIT, [self._prefix, self._hash(draft.session_id)], arguments
+        return script(scripts.COMMIT, [self._hash(draft.session_id)], prefix, *arguments)
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
-        arguments = [encode_id(session_id), expected or "", *(_index_of(previous) if previous else ("", ""))]
-        return bool(self._open.run(scripts.REMOVE, [self._prefix, self._hash(session_id)], arguments))
+        return bool(self._open.command(*self._remove(session_id, expected, previous, self._prefix)))
+
+    def _remove(self, session_id: str, expected: str | None, previous: Entry | None, prefix: bytes) -> Command:
+        index = _index_of(previous) if previous else ("", "")
+        return script(scripts.REMOVE, [self._hash(session_id)], prefix, encode_id(session_id), expected or "", *index)
 
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
-        arguments = [expected or "", *map(_field, keys)]
-        return bool(self._open.run(scripts.REMOVE_PAGES, [self._hash(session_id)], arguments))
+        fields = map(_field, keys)
+        return bool(
+            self._open.command(*script(scripts.REMOVE_PAGES, [self._hash(session_id)], expected or "", *fields))
+        )
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
         fields = [each for key in keys for each in (_field(key), _field(aside_key(key, token)))]
-        self._open.run(scripts.SET_ASIDE, [self._hash(session_id)], fields)
+        self._open.command(*script(scripts.SET_ASIDE, [self._hash(session_id)], *fields))
 
     # Indexes -----------------------------------------------------------------------------------------------------
 
     def scan(  # noqa: D102
         self, status: SessionStatus, user_id: str | None, after: Position | None, limit: int, *, newest_first: bool
     ) -> list[Position]:
-        start = ("+inf" if newest_first else "-inf") if after is None else str(after[0])
-        keys, order = [self._prefix, self._index_key(status, user_id)], "1" if newest_first else "0"
-        found: list[Position] = []
-        offset = 0
-        while len(found) < limit:
-            # A few more than asked for: those of the same activity that come no later than *after* are passed over.
-            flat = self._open.run(scripts.SCAN, keys, [order, start, str(limit + 8), str(offset)])
-            offset += len(flat) // 2
-            for name, score in zip(flat[::2], flat[1::2], strict=True):
-                position = (_score(score) or 0, bytes(name).decode())
-                if after is None or (position < after if newest_first else position > after):
-                    found.append(position)
-            if len(flat) < 2 * (limit + 8):
-                break
-        return found[:limit]
+        key, order = self._index_key(status, user_id), "1" if newest_first else "0"
+
+        def fetch(start: str, count: int, offset: int) -> Any:
+            return self._open.command(*script(scripts.SCAN, [key], self._prefix, order, start, str(count), str(offset)))
+
+        return positions(fetch, after, limit, newest_first=newest_first)
 
     def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
         self.purge_expired()
         return int(self._open.command("ZCARD", self._index_key(status, user_id)))
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
-        pattern = _literal(self._prefix)
-        cursor: Any = b"0"
-        while True:
-            cursor, names = self._open.command("SCAN", cursor, "MATCH", pattern + b"/*", "COUNT", "500", "TYPE", "zset")
-            for name in names:
-                yield from self._entries_of(bytes(name))
-            if int(cursor) == 0:
-                return
-
-    def _entries_of(self, name: bytes) -> Iterator[Entry]:
-        parts = name[len(self._prefix) :].decode().split("/")[1:]
-        if parts[-1] not in (each.value for each in SessionStatus) or len(parts) not in (1, 3):
-            return
-        user_id = decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004 ("user", the user, the status)
-        cursor: Any = b"0"
-        while True:
-            cursor, flat = self._open.command("ZSCAN", name, cursor, "COUNT", "500")
-            for member, score in _pairs(flat):
-                session_id = decode_id(bytes(member).decode())
-                if session_id is not None:
-                    yield Entry(session_id, user_id, SessionStatus(parts[-1]), _score(score) or 0)
-            if int(cursor) == 0:
-                return
+        for name in self._open.scan(_literal(self._prefix) + b"/*", "zset"):
+            index = self._index_of_key(name[len(self._prefix) :].decode("utf-8", "surrogatepass"))
+            if index is None:
+                continue
+            status, user_id = index
+            cursor: Any = b"0"
+            while True:
+                cursor, flat = self._open.command("ZSCAN", name, cursor, "COUNT", "500")
+                for member, score in pairs_of(flat):
+                    session_id = decode_id(bytes(member).decode())
+                    if session_id is not None:
+                        yield Entry(session_id, user_id, status, score_of(score) or 0)
+                if int(cursor) == 0:
+                    break
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
-        names = {
-            (each, user_id): self._index_key(each.status, user_id)
-            for each in entries
-            for user_id in {None, each.user_id}
-        }
-        requests = [("ZSCORE", name, encode_id(each.session_id)) for (each, _), name in names.items()]
-        wrong = {
-            each
-            for (each, _), score in zip(names, self._open.commands(requests), strict=True)
-            if _score(score) != each.activity
-        }
+        places = [(each, key) for each in entries for key in self._index_keys(each)]
+        scores = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for each, key in places])
+        wrong = {each for (each, _), score in zip(places, scores, strict=True) if score_of(score) != each.activity}
         return [each not in wrong for each in entries]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
@@ -375,12 +362,12 @@ class RedisBackend(Backend):
             arguments += [*_index_of(each), str(each.activity)]
         if entry:
             arguments += [*_index_of(entry), str(entry.activity)]
-        return bool(self._open.run(scripts.INDEX, [self._prefix, self._hash(session_id)], arguments))
+        return bool(self._open.command(*script(scripts.INDEX, [self._hash(session_id)], self._prefix, *arguments)))
 
     def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: D102
         total = 0
         while True:
-            purged = int(self._open.run(scripts.PURGE_ALL, [self._prefix], [str(_PURGE)]))
+            purged = int(self._open.command(*script(scripts.PURGE_ALL, [], self._prefix, str(_PURGE))))
             total += purged
             if progress:
                 progress(total)
@@ -410,8 +397,48 @@ class RedisBackend(Backend):
         user = "" if user_id is None else f"/user/{encode_id(user_id)}"
         return self._prefix + f"{user}/{status.value}".encode()
 
+    def _index_keys(self, entry: Entry) -> list[bytes]:
+        """Return the keys of the indexes that list a session."""
+        everyones = self._index_key(entry.status, None)
+        return [everyones] if entry.user_id is None else [everyones, self._index_key(entry.status, entry.user_id)]
 
-def _score(reply: Any) -> int | None:
+    def _index_of_key(self, key: str) -> tuple[SessionStatus, str | None] | None:
+        """Return which index lies under a key, which is given without the prefix; None where none does."""
+        parts = key.split("/")[1:]
+        if parts[-1] not in _STATUSES or len(parts) not in (1, 3):
+            return None
+        return SessionStatus(parts[-1]), decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004
+
+
+Fetch = Callable[[str, int, int], Any]
+"""Returns from a score on so many members and scores of an index, after so many others."""
+
+
+def positions(fetch: Fetch, after: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
+    """Return up to *limit* positions of an index that come after *after*."""
+    start = ("+inf" if newest_first else "-inf") if after is None else str(after[0])
+    found: list[Position] = []
+    offset = 0
+    while len(found) < limit:
+        # A few more than asked for: those of the same activity that come no later than *after* are passed over.
+        pairs = list(pairs_of(fetch(start, limit + 8, offset)))
+        offset += len(pairs)
+        for name, score in pairs:
+            position = position_of(name, score)
+            if after is None or (position < after if newest_first else position > after):
+                found.append(position)
+        if len(pairs) < limit + 8:
+            break
+    return found[:limit]
+
+
+def position_of(name: Any, score: Any) -> Position:
+    """Return the position that a member and its score are."""
+    return score_of(score) or 0, bytes(name).decode()
+
+
+def score_of(reply: Any) -> int | None:
+    """Return the score of a reply."""
     return None if reply is None else int(float(reply))
 
 
@@ -431,7 +458,7 @@ def _field(key: str) -> str:
     return kind + slash + rest
 
 
-def _pairs(flat: Any) -> Iterable[tuple[Any, Any]]:
+def pairs_of(flat: Any) -> Iterable[tuple[Any, Any]]:
     """Return the pairs of a reply: flat, or a dict or in pairs, by the client and by the newer protocol."""
     if isinstance(flat, dict):
         return flat.items()  # pyright: ignore[reportUnknownVariableType]
