@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Entry, StoredHead, decode_id, head_key, read_head, session_of_key
+from pyai_sessions.documents import Entry, StoredHead, decode_id, read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.models import SessionStatus
 
@@ -103,14 +103,6 @@ def position_of(cursor: str | None) -> Position | None:
     return int(activity), name
 
 
-def head_ids(backend: Backend) -> Iterator[str]:
-    """Iterate over the ids of all stored sessions, by a scan of the keys."""
-    for key in backend.all_keys():
-        session_id = session_of_key(key)
-        if session_id is not None and key == head_key(session_id):
-            yield session_id
-
-
 def mend(backend: Backend, session_id: str, stale: Sequence[Entry]) -> bool:
     """Index a session as its document says, and drop *stale* entries; return False where it changed meanwhile."""
     value = backend.read(session_id)
@@ -156,14 +148,15 @@ def _listed_as(entry: Entry | None) -> tuple[Entry, ...]:
 
 def unlisted(backend: Backend) -> Iterator[tuple[int, list[str]]]:
     """Iterate over the stored sessions, a batch at a time: how many they are, and which the indexes lack."""
-    for ids in _batches(head_ids(backend)):
+    for ids in _batches(backend.session_ids()):
         entries: list[Entry] = []
-        for session_id, value in zip(ids, backend.read_many(ids), strict=True):
+        values = backend.read_many(ids)
+        for session_id, value in zip(ids, values, strict=True):
             with suppress(InvalidDocumentError):
                 if value is not None:
                     entries.append(read_head(value, session_id).entry)
         there = zip(entries, backend.indexed(entries), strict=True)
-        yield len(ids), [entry.session_id for entry, indexed in there if not indexed]
+        yield sum(value is not None for value in values), [entry.session_id for entry, indexed in there if not indexed]
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -647,7 +647,7 @@ class KVSessionStore(SessionStore):
 
     def clear(self) -> int:
         """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""
-        deleted = sum(self.delete(each) for each in indexes.head_ids(self._backend))
+        deleted = sum(self.delete(each) for each in self._backend.session_ids())
         for key in self._backend.all_keys():
             session_id = session_of_key(key)
             if session_id is not None and isinstance(key, str) and key != head_key(session_id):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from binascii import crc_hqx
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pyai_sessions.backends import scripts
@@ -32,7 +33,8 @@ from pyai_sessions.backends.redis import (
     score_of,
     script,
 )
-from pyai_sessions.documents import Draft, Entry, decode_id, encode_id, stamp_of_value
+from pyai_sessions.documents import Draft, Entry, decode_id, encode_id, read_head, stamp_of_value
+from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.models import SessionStatus
 
 BUCKETS = 256
@@ -73,13 +75,22 @@ class ClusterBackend(RedisBackend):
                 if self._mapping.ttl:
                     requests.append(self._expiring(each.entry))
         committed = [bool(each) for each in self._open.commands(requests)[: len(drafts)]]
-        gone = [
-            each.previous
-            for each, done in zip(drafts, committed, strict=True)
-            if done and _listed_anew(each) and each.previous
-        ]
+        gone: list[Entry] = []
+        for draft, done in zip(drafts, committed, strict=True):
+            if not done:
+                self._take_back(draft)
+            elif _listed_anew(draft) and draft.previous:
+                gone.append(draft.previous)
         self._open.commands([each for entry in gone for each in self._unlisting(entry)])
         return committed
+
+    def _take_back(self, draft: Draft) -> None:
+        """Take away the entries of a draft that was not stored, unless what is stored has the same."""
+        value = self.read(draft.session_id)
+        with suppress(InvalidDocumentError):
+            entry = None if value is None else read_head(value, draft.session_id).entry
+            if entry != draft.entry:
+                self.index(draft.session_id, stamp_of_value(value), [draft.entry], entry)
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         removed = bool(self._open.command(*self._remove(session_id, expected, previous, b"")))

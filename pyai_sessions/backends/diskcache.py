@@ -33,7 +33,8 @@ class CacheTable(Table):
         ours = "key = ?2 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
         self.index = '"pyai_sessions/index"'
         self.exists = "SELECT 1 FROM Cache WHERE key >= 'session/' AND key < 'session0' AND raw = 1 LIMIT 1"
-        self.keys = "SELECT key FROM Cache WHERE key > ? AND raw = 1 AND typeof(key) = 'text' ORDER BY key LIMIT 500"
+        between = "key > ? AND key < ? AND raw = 1 AND typeof(key) = 'text'"
+        self.keys = f"SELECT key FROM Cache WHERE {between} ORDER BY key LIMIT 500"
         self.select = f"SELECT {value} FROM Cache WHERE key = ? AND raw = 1"
         self.select_many = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND key IN "
         self.select_whole = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND (key = ? OR (key >= ? AND key < ?))"

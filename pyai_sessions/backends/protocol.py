@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from pyai_sessions.documents import Draft, Entry
+from pyai_sessions.documents import Draft, Entry, head_key, session_of_key
 from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]
@@ -80,6 +80,13 @@ class Backend(ABC):
     @abstractmethod
     def all_keys(self) -> Iterator[object]:
         """Iterate over all keys of the mapping, ours and foreign ones."""
+
+    def session_ids(self) -> Iterator[str]:
+        """Iterate over the ids of what may be sessions, in no order; one may come twice."""
+        for key in self.all_keys():
+            session_id = session_of_key(key)
+            if session_id is not None and key == head_key(session_id):
+                yield session_id
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers out meanwhile, where the storage can, and commit what is written inside as one.

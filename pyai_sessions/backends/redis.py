@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,8 @@ from pyai_sessions.models import SessionStatus
 _HEAD = "session"
 _STATUSES = {each.value for each in SessionStatus}
 _PAGE = "messages/"
+_TOGETHER = 500
+"""Hashes whose fields are listed in one trip."""
 _PURGE = 100
 """Expired sessions that one script clears away from the indexes."""
 
@@ -269,9 +272,18 @@ class RedisBackend(Backend):
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
         mapping = self._open
-        for name in mapping.scan(_literal(self._prefix) + b"*", "hash"):
-            for field in mapping.command("HKEYS", name):
-                yield mapping.key(name, field)
+        names = mapping.scan(_literal(self._prefix) + b"*", "hash")
+        while batch := list(islice(names, _TOGETHER)):
+            for name, fields in zip(batch, mapping.commands([("HKEYS", each) for each in batch]), strict=True):
+                for field in fields:
+                    yield mapping.key(name, field)
+
+    def session_ids(self) -> Iterator[str]:  # noqa: D102
+        size = len(self._prefix)
+        for name in self._open.scan(_literal(self._prefix) + b"*", "hash"):
+            session_id = decode_id(name[size:].decode("utf-8", "surrogatepass"))
+            if session_id is not None:
+                yield session_id
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -284,17 +296,13 @@ class RedisBackend(Backend):
     def _commit(self, draft: Draft, prefix: bytes) -> Command:
         """Return the command that commits a draft; without a *prefix* it leaves the indexes alone."""
         entry, previous = draft.entry, draft.previous
-        arguments: list[bytes | str] = [
-            encode_id(draft.session_id),
-            draft.expected or "",
-            draft.stamp,
-            draft.head,
-            str(self._mapping.ttl or 0),
-            str(entry.activity),
-            *_index_of(entry),
-            *(_index_of(previous) if previous else ("", "")),
-            str(len(draft.pages)),
-        ]
+        old_status, old_user = _index_of(previous) if previous else ("", "")
+        status, user = _index_of(entry)
+        terms = (
+            f"{len(draft.pages)}/{len(draft.stamp)}/{self._mapping.ttl or 0}/{entry.activity}/"
+            f"{encode_id(draft.session_id)}/{status}/{user}/{old_status}/{old_user}"
+        )
+        arguments: list[bytes | str] = [draft.expected or "", draft.head, terms]
         for key, page in draft.pages.items():
             arguments += [_field(key), page]
         arguments += map(_field, draft.garbage)
@@ -350,9 +358,14 @@ class RedisBackend(Backend):
                     break
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
-        places = [(each, key) for each in entries for key in self._index_keys(each)]
-        scores = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for each, key in places])
-        wrong = {each for (each, _), score in zip(places, scores, strict=True) if score_of(score) != each.activity}
+        places: dict[bytes, list[Entry]] = {}
+        for each in entries:
+            for key in self._index_keys(each):
+                places.setdefault(key, []).append(each)
+        requests = [("ZMSCORE", key, *(encode_id(each.session_id) for each in there)) for key, there in places.items()]
+        wrong: set[Entry] = set()
+        for there, scores in zip(places.values(), self._open.commands(requests), strict=True):
+            wrong.update(each for each, score in zip(there, scores, strict=True) if score_of(score) != each.activity)
         return [each not in wrong for each in entries]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102

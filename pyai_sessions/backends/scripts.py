@@ -44,16 +44,19 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
 """
 
-# KEYS: hash. ARGV: prefix, id, expected, stamp, head, ttl, activity, status, user, old status, old user, number of
-# pages, (field, page)…, garbage field…. An empty prefix leaves the indexes to the caller: they lie on other servers.
+# KEYS: hash. ARGV: prefix, expected, head, terms, (field, page)…, garbage field…. The terms, in one text since clients
+# take long over many arguments: number of pages/length of the stamp/ttl/activity/id/status/user/old status/old user.
+# An empty prefix leaves the indexes to the caller: they lie on other servers.
 COMMIT = (
     _SHARED
     + """
-local hash, prefix, id, stamp, head, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local activity, status, user, old_status, old_user = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local hash, prefix, head = KEYS[1], ARGV[1], ARGV[3]
+local pages, size, ttl, activity, id, status, user, old_status, old_user =
+  string.match(ARGV[4], '^(%d+)/(%d+)/(%d+)/(-?%d+)/([^/]*)/([^/]*)/([^/]*)/([^/]*)/(.*)$')
+ttl = tonumber(ttl)
 local stored = redis.call('HGET', hash, 'session')
-if begins(stored, stamp) then return 1 end
-if differs(stored, ARGV[3]) then return 0 end
+if begins(stored, string.sub(head, 1, size)) then return 1 end
+if differs(stored, ARGV[2]) then return 0 end
 if prefix ~= '' then
   redis.call('ZADD', prefix .. '/' .. status, activity, id)
   if user ~= '' then redis.call('ZADD', prefix .. '/user/' .. user .. '/' .. status, activity, id) end
@@ -63,17 +66,15 @@ if prefix ~= '' then
     redis.call('ZREM', prefix .. '/expiry', id .. '/' .. old_status .. '/' .. old_user)
   end
 end
-local last = 12 + 2 * ARGV[12]
-for n = 13, last, 2 do redis.call('HSET', hash, ARGV[n], ARGV[n + 1]) end
+local last = 4 + 2 * pages
+for n = 5, last, 2 do redis.call('HSET', hash, ARGV[n], ARGV[n + 1]) end
 redis.call('HSET', hash, 'session', head)
 for n = last + 1, #ARGV do redis.call('HDEL', hash, ARGV[n]) end
 if ttl > 0 then redis.call('EXPIRE', hash, ttl) end
-if prefix ~= '' then
-  if ttl > 0 then
-    local now = redis.call('TIME')
-    local member = id .. '/' .. status .. '/' .. user
-    redis.call('ZADD', prefix .. '/expiry', (now[1] + ttl) * 1000 + math.floor(now[2] / 1000), member)
-  end
+if prefix ~= '' and ttl > 0 then
+  local now = redis.call('TIME')
+  local member = id .. '/' .. status .. '/' .. user
+  redis.call('ZADD', prefix .. '/expiry', (now[1] + ttl) * 1000 + math.floor(now[2] / 1000), member)
   purge(prefix, 10)
 end
 return 1

@@ -34,6 +34,10 @@ SQLite then writes them in place, and of their pages only those that changed: a 
 """
 
 
+_LAST = chr(0x10FFFF)
+"""Comes after all keys."""
+
+
 class Table:
     """The SQL by which a key and its text lie in a table: SqliteDict's columns are ``key`` and ``value``.
 
@@ -41,12 +45,12 @@ class Table:
     """
 
     def __init__(self, name: str) -> None:
-        quoted = '"' + name.replace('"', '""') + '"'
+        quoted = _quoted(name)
         # As bytes: what is not UTF-8 is for `documents` to name, and what is goes to the JSON reader as it is.
         value = "CAST(value AS BLOB)"
-        self.index = '"' + f"{name}/index".replace('"', '""') + '"'
+        self.index = _quoted(f"{name}/index")
         self.exists = f"SELECT 1 FROM {quoted} WHERE key >= 'session/' AND key < 'session0' LIMIT 1"
-        self.keys = f"SELECT key FROM {quoted} WHERE key > ? ORDER BY key LIMIT {_BATCH}"
+        self.keys = f"SELECT key FROM {quoted} WHERE key > ? AND key < ? ORDER BY key LIMIT {_BATCH}"
         self.select = f"SELECT {value} FROM {quoted} WHERE key = ?"
         self.select_many = f"SELECT key, {value} FROM {quoted} WHERE key IN "
         self.select_whole = f"SELECT key, {value} FROM {quoted} WHERE key = ? OR (key >= ? AND key < ?)"
@@ -85,7 +89,12 @@ class TableBackend(Backend):
         self._ready = False
         self._closed = False
         index = table.index
-        self._put_index = f"REPLACE INTO {index} (id, user, status, activity) VALUES (?, ?, ?, ?)"
+        self._counts = self._name_of("counts")
+        self._put_index = (
+            f"INSERT INTO {index} (id, user, status, activity) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+            "SET user = excluded.user, status = excluded.status, activity = excluded.activity"
+        )
+        self._move_index = f"UPDATE {index} SET activity = ?4 WHERE id = ?1 AND user IS ?2 AND status = ?3"
         self._drop_index = f"DELETE FROM {index} WHERE id = ?"
         self._drop_exact = f"DELETE FROM {index} WHERE id = ? AND user IS ? AND status = ? AND activity = ?"
 
@@ -120,15 +129,21 @@ class TableBackend(Backend):
         return [found.get(key) for key in keys]
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
+        return self._keys("", _LAST)
+
+    def _keys(self, first: str, end: str) -> Iterator[str]:
         self._check_open()
-        last = ""
         while True:  # in batches, so that no read transaction stays open between them
             with self._connections.reading() as connection:
-                batch = [row[0] for row in connection.execute(self._table.keys, (last,)) if isinstance(row[0], str)]
+                rows = connection.execute(self._table.keys, (first, end))
+                batch = [row[0] for row in rows if isinstance(row[0], str)]
             if not batch:
                 return
             yield from batch
-            last = batch[-1]
+            first = batch[-1]
+
+    def session_ids(self) -> Iterator[str]:  # noqa: D102
+        return filter(None, (session_of_key(key) for key in self._keys("session/", "session0")))
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +165,9 @@ class TableBackend(Backend):
                 connection.executemany(table.put, draft.pages.items())
             if draft.garbage:
                 connection.executemany(table.delete, [(each,) for each in draft.garbage])
-            connection.execute(self._put_index, _index_row(draft.entry))
+            row = _index_row(draft.entry)
+            if not connection.execute(self._move_index, row).rowcount:
+                connection.execute(self._put_index, row)
         return True
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
@@ -200,10 +217,11 @@ class TableBackend(Backend):
 
     def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
         where, parameters = self._one_index(status, user_id)
+        query = f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}"
         with self._indexed() as connection:
-            return int(
-                connection.execute(f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}", parameters).fetchone()[0]
-            )
+            if user_id is None and not self._connections.read_only:
+                query = f"SELECT COALESCE(SUM(n), 0) FROM {self._counts} WHERE {where}"
+            return int(connection.execute(query, parameters).fetchone()[0])
 
     @staticmethod
     def _one_index(status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
@@ -280,21 +298,42 @@ class TableBackend(Backend):
             self._ready = True
 
     def _make_index(self, connection: sqlite3.Connection) -> None:
-        index = self._table.index
-        found = connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (_unquoted(index),)
-        ).fetchone()
-        if found:
+        index, counts = self._table.index, self._counts
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        made = connection.execute(query, (_unquoted(index),)).fetchone()
+        if made and connection.execute(query, (_unquoted(counts),)).fetchone():
             return
-        connection.execute(
-            f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER) WITHOUT ROWID"
-        )
-        for columns in ("status, activity, id", "user, status, activity, id"):
-            name = f"{_unquoted(index)}/{columns.split(',')[0]}".replace('"', '""')
-            connection.execute(f'CREATE INDEX "{name}" ON {index} ({columns})')
-        if connection.execute(self._table.exists).fetchone():  # written before there was an index: by another tool
-            last = ""
-            while batch := [row[0] for row in connection.execute(self._table.keys, (last,)) if isinstance(row[0], str)]:
+        if not made:
+            connection.execute(
+                f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER) WITHOUT ROWID"
+            )
+            for columns in ("status, activity, id", "user, status, activity, id"):
+                connection.execute(f"CREATE INDEX {self._name_of(columns.split(',')[0])} ON {index} ({columns})")
+        # How many sessions have a status: counting them would take as long as there are sessions.
+        connection.execute(f"DROP TABLE IF EXISTS {counts}")
+        connection.execute(f"CREATE TABLE {counts} (status TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID")
+        connection.execute(f"INSERT INTO {counts} SELECT status, COUNT(*) FROM {index} GROUP BY status")
+        more = f"INSERT INTO {counts} VALUES (NEW.status, 1) ON CONFLICT (status) DO UPDATE SET n = n + 1"
+        fewer = f"UPDATE {counts} SET n = n - 1 WHERE status = OLD.status"
+        for name, event, action in (
+            ("added", "INSERT", more),
+            ("removed", "DELETE", fewer),
+            ("moved", "UPDATE OF status", f"{more}; {fewer}"),
+        ):
+            connection.execute(f"DROP TRIGGER IF EXISTS {self._name_of(name)}")
+            connection.execute(f"CREATE TRIGGER {self._name_of(name)} AFTER {event} ON {index} BEGIN {action}; END")
+        if not made:
+            self._index_documents(connection)
+
+    def _name_of(self, part: str) -> str:
+        """Return the name of a part of the index, quoted."""
+        return _quoted(f"{_unquoted(self._table.index)}/{part}")
+
+    def _index_documents(self, connection: sqlite3.Connection) -> None:
+        """Index what was written before there was an index: by another tool."""
+        if connection.execute(self._table.exists).fetchone():
+            last, end = "session/", "session0"
+            while batch := [row[0] for row in connection.execute(self._table.keys, (last, end))]:
                 for key in batch:
                     session_id = session_of_key(key)
                     if session_id is None or key != head_key(session_id):
@@ -310,6 +349,10 @@ class TableBackend(Backend):
 def _index_row(entry: Entry) -> tuple[str, str | None, str, int]:
     user = None if entry.user_id is None else encode_id(entry.user_id)
     return encode_id(entry.session_id), user, entry.status.value, entry.activity
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _unquoted(name: str) -> str:

@@ -1,16 +1,14 @@
 """The contracts of mappings and of stores, on real clusters."""
 
 import secrets
+from contextlib import closing
 
 import pytest
-import redis
 import valkey.cluster
 
 from pyai_sessions import RedisMapping, RedisSessionStore
 from tests.contract.mapping import MappingContract
 from tests.contract.store import StoreContract
-
-pytestmark = pytest.mark.xdist_group("clusters")  # six processes a cluster: one worker starts them
 
 
 class OnACluster:
@@ -51,3 +49,24 @@ class OnAStore(OnACluster, StoreContract):
 
 class TestValkeyCluster(OnAStore):
     pass
+
+
+class TestRedisClusterWithATimeToLive(OnAStore):
+    cluster = "redis_cluster"
+    ttl = 3600
+
+
+class TestMappingOnAValkeyCluster(OnACluster, MappingContract):
+    @pytest.fixture
+    def mapping(self, client, prefix):
+        return RedisMapping(client, prefix=prefix)
+
+
+class TestMappingOfAValkeyClientOnARedisCluster(OnACluster, MappingContract):
+    cluster = "redis_cluster"
+
+    @pytest.fixture
+    def mapping(self, request, client, prefix):
+        port = request.getfixturevalue(self.cluster).primaries()[0].port
+        with closing(valkey.cluster.ValkeyCluster(host="127.0.0.1", port=port, decode_responses=True)) as other:
+            yield RedisMapping(other, prefix=prefix)
