@@ -24,10 +24,10 @@ export PATH := $(CURDIR)/.servers:$(PATH)
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help demo test lint types bench faults check interpreters build try-wheel clean servers
+.PHONY: help demo test lint types bench bench-peers faults check interpreters build try-wheel clean servers
 
 help: ## Show the goals
-	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo
 	$(BIN)/python examples/demo.py
@@ -38,8 +38,11 @@ test: $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
 faults: $(VENV)/.package $(VENV)/.group-test servers ## Run the long form of the fault tests
 	$(BIN)/python -m pytest tests/faults --long $(ARGS)
 
-bench: $(VENV)/.package $(VENV)/.group-test $(VENV)/.group-bench servers ## Run the benchmarks
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS=--quick: a short form), beside peers once those are installed
+	@python=$(VENV)-peers/bin/python; [ -e $(VENV)-peers/.group-peers ] || python=$(BIN)/python; \
+		set -x; $$python -m tests.benchmarks $(ARGS)
+
+bench-peers: $(VENV)-peers/.group-peers ## Install the peers that the benchmarks compare with, into .venv-peers
 
 lint: $(VENV)/.group-lint ## Check style and format
 	$(BIN)/ruff check
@@ -99,6 +102,14 @@ $(VENV)/.made:
 $(VENV)-%/.made: $(VENV)/.made
 	@PYENV_VERSION=$* $(UV) venv -q --clear --python $* $(VENV)-$* || { \
 		echo "Python $* is needed, is not on PATH and could not be downloaded: install it as python$*" >&2; exit 1; }
+	@touch $@
+
+$(VENV)-peers/.made: $(VENV)/.made
+	@$(UV) venv -q --clear --python $(BIN)/python $(VENV)-peers
+	@touch $@
+
+$(VENV)-peers/.group-peers: $(VENV)-peers/.made pyproject.toml
+	$(UV) pip install -q --python $(VENV)-peers/bin/python -e . --group bench --group peers
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.made pyproject.toml

@@ -1,0 +1,142 @@
+"""Turns, loads and lists of other libraries' stores, each beside ours of the same durability."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from typing import Any
+
+from pyai_sessions import SessionManager
+from tests.benchmarks.families import Place, conversation, family
+from tests.benchmarks.measure import Call, Effort, finish, interleaved, median, percentile, say
+from tests.benchmarks.peers import installed, serve
+from tests.benchmarks.report import AGAINST_PEER, Report, Table
+from tests.benchmarks.texts import Messages, Texts
+from tests.benchmarks.turns import Ours, replacing
+
+ABOUT = (
+    "Microseconds, each peer in turn with ours, call by call, at the same durability. *turn*: persist one, the "
+    "conversation in hand. *web*: as a server that keeps nothing: load the last 50 messages, then persist a turn. "
+    "*load all*, *last 50*: whole, or the end. *list*: a user's newest 20 of 40 sessions, among so many. "
+    "An async call is timed inside a running event loop. A slow call has fewer samples."
+)
+NOTES = (
+    "Each is used as its documentation shows. *ours beside it* is our store of the same durability: what a write that "
+    "returned survives."
+)
+LISTED = 40
+"""Sessions of a user."""
+
+
+def measure(report: Report, place: Place, sizes: list[int], sessions: list[int], effort: Effort) -> None:
+    peers = list(installed())
+    table = report.table("Peers", AGAINST_PEER, ABOUT)
+    for peer in peers:
+        say(f"peers: {peer.name}")
+        try:
+            Versus(report, table, peer, place, effort).measure(sizes, sessions)
+        except Exception as err:  # noqa: BLE001  a new release of one peer must not cost the results of all
+            table.add(f"{peer.name}: failed", *[""] * 5, f"{type(err).__name__}: {err}"[:200])
+    notes = report.table(
+        "What the peers promise", ("peer", "journal, synchronous", "ours beside it", "in short"), NOTES
+    )
+    for peer in peers:
+        own = peer(place)
+        notes.add(peer.name, finish(own.durability()), peer.beside, peer.note)
+        finish(own.close())
+
+
+def tail(samples: list[float]) -> float:
+    return percentile(samples, 0.95)
+
+
+class Versus:
+    """One peer beside ours."""
+
+    def __init__(self, report: Report, table: Table, peer: type[Any], place: Place, effort: Effort) -> None:
+        self._report = report
+        self._table = table
+        self._peer = peer
+        self._family = family(peer.beside)
+        self._place = place
+        self._effort = effort
+        self._made = 0
+
+    def measure(self, sizes: list[int], sessions: list[int]) -> None:
+        with ExitStack() as stack:
+            store = stack.enter_context(closing(self._family.store(self._place, f"beside-{self._peer.__name__}")))
+            self._manager = SessionManager(store)
+            self._theirs = self._peer(self._place)
+            stack.callback(lambda: finish(self._theirs.close()))
+            self._turns(sizes)
+            self._loads(sizes)
+            if self._peer.lists:
+                self._lists(sessions)
+
+    def _turns(self, sizes: list[int]) -> None:
+        ours, times = Ours(self._manager), self._effort.peer_times + 2
+        calls: dict[tuple[str, int], Call] = {}
+        for size in sizes:
+            calls["turn", size] = replacing(self._turn, size, times)
+            calls["web", size] = replacing(self._serve, size, times)
+            calls["our turn", size] = replacing(ours.save, size, times)
+            calls["our web", size] = replacing(ours.serve, size, times)
+        found = interleaved(calls, self._effort, times=self._effort.peer_times)
+        for kind in ("turn", "web"):
+            for size in sizes:
+                self._row(f"{kind} at {size:,}", found[kind, size], found[f"our {kind}", size])
+        for size in sizes:
+            self._report.point("length", self._peer.name, size, found["turn", size])
+
+    def _loads(self, sizes: list[int]) -> None:
+        texts = Texts()
+        calls: dict[tuple[str, int], Call] = {}
+        for size in sizes:
+            messages = texts.messages(size)
+            mine = conversation(self._manager, messages).session_id
+            name, _ = self._store(messages)
+            for kind, last in (("load all", None), ("last 50", 50)):
+                calls[kind, size] = lambda name=name, last=last: self._load(name, last)
+                calls[f"our {kind}", size] = lambda mine=mine, last=last: self._manager.get_session(mine, last=last)
+            wanted = [each["content"] for each in messages]
+            assert finish(self._load(name, None)) == wanted, f"{self._peer.name} loads other messages than were stored"
+        found = interleaved(calls, self._effort, times=self._effort.peer_times)
+        for kind in ("load all", "last 50"):
+            for size in sizes:
+                if kind == "load all" or size > 50:
+                    self._row(f"{kind} of {size:,}", found[kind, size], found[f"our {kind}", size])
+
+    def _lists(self, sessions: list[int]) -> None:
+        made = 0
+        for count in sessions:
+            for n in range(made, count):
+                user = f"user {n % (count // LISTED)}"
+                finish(self._theirs.create(f"listed-{n}", user))
+                self._manager.create_session(user)
+            made = count
+            mine = lambda: self._manager.list_sessions("user 1", limit=20)  # noqa: E731
+            found = interleaved({"list": lambda: self._theirs.newest("user 1"), "our list": mine}, self._effort)
+            self._row(f"list among {count:,}", found["list"], found["our list"])
+
+    def _row(self, work: str, theirs: list[float], ours: list[float]) -> None:
+        figures = [figure(samples) for samples in (theirs, ours) for figure in (median, tail)]
+        self._table.add(f"{self._peer.name}: {work}", *figures, f"{median(theirs) / median(ours):.1f}", len(theirs))
+
+    # The peer's side, as `turns.Ours` is ours ---------------------------------------------------------------------
+
+    def _store(self, messages: Messages) -> tuple[str, Any]:
+        self._made += 1
+        name = f"s{self._made}"
+        conversation = finish(self._theirs.create(name, "ada"))
+        for n in range(0, len(messages), 2):
+            finish(conversation.turn(messages[n : n + 2]))
+        return name, conversation
+
+    def _turn(self, messages: Messages) -> Callable[[Messages], object]:
+        _, conversation = self._store(messages)
+        return conversation.turn
+
+    def _serve(self, messages: Messages) -> Callable[[Messages], object]:
+        name, _ = self._store(messages)
+        return lambda turn: serve(self._theirs, name, "ada", turn)
+
+    def _load(self, name: str, last: int | None) -> object:
+        return self._theirs.open(name, "ada").load(last)
