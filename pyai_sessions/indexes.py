@@ -49,14 +49,19 @@ def walk(
     batch = min(BATCH, limit) if limit else BATCH
     streams = [_positions(backend, status, user_id, after, batch, newest_first=newest_first) for status in statuses]
     merged = heapq.merge(*streams, reverse=newest_first)
-    seen: set[str] = set()
+    seen: dict[str, Position] = {}  # of the batch before: a session may be archived between two reads
+    end: Position | None = None
     while positions := list(islice(merged, batch)):
         wanted: dict[str, Position] = {}
         for position in positions:
             session_id = decode_id(position[1])
-            if session_id is not None and session_id not in seen:
+            if session_id is not None and session_id not in seen and (end is None or position <= end):
                 wanted.setdefault(session_id, position)
-        seen.update(wanted)
+        if end is not None and positions[-1] > end and not wanted:
+            return
+        if end is None and not newest_first and len(positions) == batch:
+            end = _last(backend, user_id, statuses)  # what changes from now on moves there, again and again
+        seen = wanted
         for (session_id, position), value in zip(wanted.items(), backend.read_many(list(wanted)), strict=True):
             if value is None:
                 continue
@@ -69,6 +74,10 @@ def walk(
                 continue
             if stored.head.status in statuses and user_id in (None, stored.head.user_id):
                 yield position, stored
+
+
+def _last(backend: Backend, user_id: str | None, statuses: Sequence[SessionStatus]) -> Position | None:
+    return max((p for each in statuses for p in backend.scan(each, user_id, None, 1, newest_first=True)), default=None)
 
 
 def _positions(
@@ -138,12 +147,17 @@ def _unfounded(backend: Backend, entries: Sequence[Entry]) -> list[Entry]:
     for session_id, value in zip(ids, backend.read_many(ids), strict=True):
         with suppress(InvalidDocumentError):
             right[session_id] = None if value is None else read_head(value, session_id).entry
-    return [each for each in entries if each.session_id in right and each not in _listed_as(right[each.session_id])]
+    return [
+        each for each in entries if each.session_id in right and each not in _listed_as(backend, right[each.session_id])
+    ]
 
 
-def _listed_as(entry: Entry | None) -> tuple[Entry, ...]:
+def _listed_as(backend: Backend, entry: Entry | None) -> tuple[Entry, ...]:
+    if entry is None:
+        return ()
     # Redis lists a session under all users as well: an entry without a user.
-    return () if entry is None else (entry, entry._replace(user_id=None))
+    entry = backend.as_indexed(entry)
+    return entry, entry._replace(user_id=None)
 
 
 def unlisted(backend: Backend) -> Iterator[tuple[int, list[str]]]:

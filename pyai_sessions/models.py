@@ -5,7 +5,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
@@ -20,6 +20,7 @@ from pyai_sessions.tokens import new_id
 from pyai_sessions.values import frozen_object, is_mapping, plain, plain_object
 
 _TICK = timedelta(microseconds=1)
+_END = datetime.max.replace(tzinfo=timezone.utc)
 _PARTIAL = "is loaded only in part; load all of it with manager.load_history(session)"
 
 
@@ -58,7 +59,7 @@ class Checkpoint(Document):
 
 def later(now: datetime, previous: datetime) -> datetime:
     """Return the time of a change that follows one at *previous*: never backwards, as lists are in that order."""
-    return max(now, previous + _TICK)
+    return max(now, previous + _TICK if previous < _END else _END)
 
 
 class SessionStatus(str, Enum):

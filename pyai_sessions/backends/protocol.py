@@ -109,6 +109,10 @@ class Backend(ABC):
     def entries(self) -> Iterator[Entry]:
         """Iterate over what the indexes hold, in no order; a session may come twice where they disagree."""
 
+    def as_indexed(self, entry: Entry) -> Entry:
+        """Return an entry as the indexes give it back."""
+        return entry
+
     @abstractmethod
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:
         """Return of each entry whether the indexes hold it, in as few trips as can be."""

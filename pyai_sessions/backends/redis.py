@@ -357,6 +357,9 @@ class RedisBackend(Backend):
                 if int(cursor) == 0:
                     break
 
+    def as_indexed(self, entry: Entry) -> Entry:  # noqa: D102
+        return entry._replace(activity=int(float(entry.activity)))  # scores are floats: exact from 1684 to 2255
+
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
         places: dict[bytes, list[Entry]] = {}
         for each in entries:
@@ -365,7 +368,9 @@ class RedisBackend(Backend):
         requests = [("ZMSCORE", key, *(encode_id(each.session_id) for each in there)) for key, there in places.items()]
         wrong: set[Entry] = set()
         for there, scores in zip(places.values(), self._open.commands(requests), strict=True):
-            wrong.update(each for each, score in zip(there, scores, strict=True) if score_of(score) != each.activity)
+            for each, score in zip(there, scores, strict=True):
+                if score_of(score) != self.as_indexed(each).activity:
+                    wrong.add(each)
         return [each not in wrong for each in entries]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102

@@ -121,7 +121,7 @@ for n = 5, last, 3 do
   local keys = {prefix .. '/' .. ARGV[n]}
   if ARGV[n + 1] ~= '' then keys[2] = prefix .. '/user/' .. ARGV[n + 1] .. '/' .. ARGV[n] end
   for _, key in ipairs(keys) do
-    if redis.call('ZSCORE', key, id) == ARGV[n + 2] then redis.call('ZREM', key, id) end
+    if tonumber(redis.call('ZSCORE', key, id) or 'nan') == tonumber(ARGV[n + 2]) then redis.call('ZREM', key, id) end
   end
 end
 if ARGV[last + 1] then
@@ -138,7 +138,7 @@ return 1
 PLACE = """
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local free = not score
-for n = 3, #ARGV do free = free or score == ARGV[n] end
+for n = 3, #ARGV do free = free or tonumber(score) == tonumber(ARGV[n]) end
 if not free then return 0 end
 if ARGV[2] ~= '' then
   redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
