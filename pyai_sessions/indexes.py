@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
@@ -52,11 +52,7 @@ def walk(
     seen: dict[str, Position] = {}  # of the batch before: a session may be archived between two reads
     end: Position | None = None
     while positions := list(islice(merged, batch)):
-        wanted: dict[str, Position] = {}
-        for position in positions:
-            session_id = decode_id(position[1])
-            if session_id is not None and session_id not in seen and (end is None or position <= end):
-                wanted.setdefault(session_id, position)
+        wanted = _named(positions, seen, end)
         if end is not None and positions[-1] > end and not wanted:
             return
         if end is None and not newest_first and len(positions) == batch:
@@ -74,6 +70,16 @@ def walk(
                 continue
             if stored.head.status in statuses and user_id in (None, stored.head.user_id):
                 yield position, stored
+
+
+def _named(positions: Sequence[Position], seen: Mapping[str, Position], end: Position | None) -> dict[str, Position]:
+    """Return positions by their sessions, without those that were seen, or come after the *end*."""
+    named: dict[str, Position] = {}
+    for position in positions:
+        session_id = decode_id(position[1])
+        if session_id is not None and session_id not in seen and (end is None or position <= end):
+            named.setdefault(session_id, position)
+    return named
 
 
 def _last(backend: Backend, user_id: str | None, statuses: Sequence[SessionStatus]) -> Position | None:

@@ -21,6 +21,9 @@ from pyai_sessions import (
     RedisSessionStore,
     Session,
     SessionDeletedError,
+    SessionManager,
+    SessionNotFoundError,
+    SessionStatus,
     StorageClosedError,
     StorageError,
     StorageFullError,
@@ -141,6 +144,74 @@ def test_a_save_is_one_round_trip(store, any_server, client):
     assert after["cmdstat_hget"]["calls"] - commands["cmdstat_hget"]["calls"] == 1  # the script's own
 
 
+# The indexes ----------------------------------------------------------------------------------------------------------
+
+
+def drop(client, sets):
+    client.delete(*sets)
+
+
+def drop_those_of_users(client, sets):
+    client.delete(*(each for each in sets if b"/user/" in each))
+
+
+def shift(client, sets):
+    for each in sets:
+        for member, score in client.zrange(each, 0, 50, withscores=True):
+            client.zadd(each, {member: score - 86_400_000_000})
+
+
+def swap(client, sets):
+    for each in sets:
+        client.rename(each, each + b".")
+    for each in sets:
+        start, _, status = each.rpartition(b"/")
+        client.rename(each + b".", start + {b"active": b"/archived", b"archived": b"/active"}[status])
+
+
+def haunt(client, sets):
+    for each in sets:
+        client.zadd(each, {f"ghost{n}": n for n in range(150)})
+
+
+@pytest.mark.parametrize("wrong", [drop, drop_those_of_users, shift, swap, haunt])
+@pytest.mark.parametrize("act", ["reindex", "repair"])
+def test_wrong_sorted_sets_are_put_right(store, client, prefix, wrong, act):
+    """Entries missing, of another time or status, or of no session: more than a batch, in both indexes."""
+    sessions = [Session(session_id=f"s{n}", user_id=("ada", "bob")[n % 2]) for n in range(250)]
+    for each in sessions[::5]:
+        each.archive()
+    SessionManager(store).import_sessions(sessions)
+    wrong(client, client.keys(f"{prefix}/*"))
+    assert not store.verify()
+
+    if act == "reindex":
+        assert store.reindex() == 250
+    else:
+        assert store.verify(repair=True)
+
+    assert store.verify().problems == []
+    for user in ("ada", "bob", None):
+        for status in SessionStatus:
+            expected = {each.session_id for each in sessions if each.status is status and user in (None, each.user_id)}
+            listed = [each.session_id for each in store.summaries(user, status=status, limit=None)]
+            assert set(listed) == expected
+            assert len(listed) == store.count(user, status=status) == len(expected)
+
+
+def test_upkeep_writes_nothing_where_all_is_right(store, client):
+    """reindex, verify and a repair read; the server counts no change."""
+    SessionManager(store).import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(250))
+    talk(store, count=100)
+    store.set_status("s7", "archived")
+    before = client.info("persistence")["rdb_changes_since_last_save"]
+
+    assert store.reindex() == 251
+    assert store.verify(repair=True)
+
+    assert client.info("persistence")["rdb_changes_since_last_save"] == before
+
+
 # Expiry ---------------------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +256,27 @@ def test_an_expired_session_is_gone_from_everything_at_once(any_server, client, 
         assert (
             client.zrange(prefix + "/active", 0, -1) == client.zrange(prefix + "/user/ada/active", 0, -1) == [b"kept"]
         )
+
+
+def test_an_append_does_not_bring_an_expired_session_back(any_server, client, prefix):
+    """Though the store remembers what it appended last; a session created anew under the id is another."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        for again in range(2):
+            talk(store)
+            for n in range(3):
+                store.append("s", [Message("user", f"{again}/{n}")])
+            assert [each.content for each in store.get("s").messages][-3:] == [f"{again}/{n}" for n in range(3)]
+            client.pexpire(prefix + "s", 1)
+            wait_until_gone(client, prefix + "s")
+
+            with pytest.raises(SessionNotFoundError):
+                store.append("s", [Message("user", "too late")])
+            assert store.get("s") is None
+
+        talk(store)
+        store.append("s", [Message("user", "new")])
+        assert [each.content for each in store.get("s").messages] == ["message 0", "new"]
+        assert store.verify()
 
 
 def test_a_session_that_the_server_drops_early_is_not_listed(any_server, client, prefix):

@@ -508,6 +508,63 @@ def test_a_pickle_in_the_file_is_never_opened(path, tmp_path):
     check_that_it_would_explode(bomb)
 
 
+# The index table ------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "missing": "DELETE FROM {index} WHERE id IN ('s3', 's4', 's120')",
+    "all missing": "DELETE FROM {index}",
+    "other user": "UPDATE {index} SET user = 'bob' WHERE activity % 3 = 0",
+    "no user": "UPDATE {index} SET user = NULL WHERE id < 's2'",
+    "other status": "UPDATE {index} SET status = 'archived' WHERE id >= 's2'",
+    "other time": "UPDATE {index} SET activity = activity - 86400000000 WHERE id > 's1'",
+    "sessions that are not there": "INSERT INTO {index} SELECT id || 'x', user, status, activity FROM {index}",
+    "other names": "UPDATE {index} SET id = id || 'x' WHERE id > 's2'",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("act", ["reindex", "repair"])
+def test_a_wrong_index_table_is_put_right(store, path, wrong, act):
+    """Entries missing, wrong, or of no session, of more than a batch: no list shows what no document bears out."""
+    names = {f"s{n}": ("ada", "carol")[n % 2] for n in range(250)}
+    SessionManager(store).import_sessions(Session(session_id=name, user_id=user) for name, user in names.items())
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(WRONG[wrong].format(index='"sessions/index"'))
+        listed = [each.session_id for each in store.summaries("bob", limit=None)]
+        assert listed == []
+        assert not store.verify()
+
+        if act == "reindex":
+            assert store.reindex() == 250
+        else:
+            assert store.verify(repair=True)
+
+        assert store.verify().problems == []
+        for user in ("ada", "carol"):
+            listed = {each.session_id for each in store.summaries(user, limit=None)}
+            assert listed == {name for name, owner in names.items() if owner == user}
+        assert [store.count(each) for each in ("ada", "bob", "carol", None)] == [125, 0, 125, 250]
+
+
+def test_upkeep_writes_nothing_where_all_is_right(store, path):
+    """reindex, verify and a repair leave the file as it is; where one entry is wrong, that is written."""
+    SessionManager(store).import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(250))
+    talk(store, count=100)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+
+        def version():
+            return connection.execute("PRAGMA data_version").fetchone()
+
+        before = version()
+        assert store.reindex() == 251
+        assert store.verify(repair=True)
+        assert store.verify()
+        assert version() == before
+
+        store.set_status("s7", "archived")
+        assert version() != before
+
+
 # What other tools read and write --------------------------------------------------------------------------------------
 
 
@@ -523,6 +580,52 @@ def test_a_plain_sqlitedict_reads_our_sessions_as_json(store, path):
     assert head["format"] == 1
     assert (head["session_id"], head["user_id"]) == ("s", "ada")
     assert [each["content"] for each in head["messages"]] == ["message 0", "message 1", "message 2"]
+
+
+def test_a_plain_sqlitedict_reads_the_heads_and_pages_of_long_sessions(store, path):
+    """Such heads are filled up with spaces, which JSON readers pass over; `Session.from_json` wants the pages too."""
+    session = talk(store, count=100)
+    store.close()
+
+    with plain_dict(path) as mapping:
+        text = mapping["session/s"]
+        head = json.loads(text)
+        pages = [json.loads(mapping[key]) for key in sorted(mapping) if key.startswith("messages/")]
+        with pytest.raises(InvalidValueError, match="sealed names pages that hold the older messages"):
+            Session.from_json(text)
+
+    assert text.endswith(" ")
+    assert head["message_count"] == 100
+    assert sum(map(len, pages)) + len(head["messages"]) == 100
+    newest = [each["content"] for each in head["messages"]]
+    assert newest == [each.content for each in session.messages][-len(newest) :]
+
+
+def test_a_head_is_filled_up_while_the_session_has_pages(store, path):
+    """A short one is not; whatever is appended, archived or cleared, the text stays JSON, and of the newest save."""
+    session = talk(store, count=3)
+    with plain_dict(path, journal_mode="WAL") as mapping:
+        assert mapping["session/s"] == mapping["session/s"].rstrip()
+
+        for act in (
+            lambda: store.append("s", [Message("user", f"more {n}") for n in range(60)]),
+            lambda: store.append("s", [Message("user", "one more")]),
+            lambda: store.append("s", [Message("user", "x" * 20_000)]),
+            lambda: store.set_status("s", "archived"),
+            lambda: store.set_status("s", "active"),
+        ):
+            act()
+            assert mapping["session/s"].endswith(" ") == (len(mapping["session/s"].rstrip()) < 9_000)
+            assert json.loads(mapping["session/s"])["revision"] == store.get("s").revision
+
+        session = store.get("s")
+        session.clear_messages()
+        session.add_message("user", "anew")
+        store.save(session)
+        head = json.loads(mapping["session/s"])
+        assert [each["content"] for each in head["messages"]] == ["anew"]
+        assert store.get("s") == session
+        assert store.verify()
 
 
 def test_a_plain_sqlitedict_beside_an_open_store_keeps_the_journal(store, path):

@@ -14,7 +14,7 @@ from pyai_sessions import (
     UnsupportedOperationError,
 )
 from tests.clock import StoppedClock
-from tests.contract.store import HOSTILE_IDS, RICH, all_pages, contents, fill, ids
+from tests.contract.store import HOSTILE_IDS, NO_SESSIONS, RICH, all_pages, contents, fill, ids
 
 
 class FourMethodsContract:
@@ -147,6 +147,104 @@ class FourMethodsContract:
         """A cursor goes on where the page before ended, either way round."""
         assert all_pages(manager, "ada", limit=limit) == ten
         assert all_pages(manager, "ada", limit=limit, order="oldest") == ten[::-1]
+
+    def test_a_filter_keeps_the_sessions_whose_metadata_has_the_values(self, manager, ten):
+        """In lists, pages and counts; equal as JSON, and None is a value."""
+        for name, metadata in (("a", {"n": True}), ("b", {"n": None}), ("c", {"n": [1]}), ("d", {"n": 1, "m": 2})):
+            manager.create_session("ada", session_id=name, metadata=metadata)
+        manager.archive("s7")
+
+        assert sorted(ids(manager.list_sessions("ada", where={"n": 1}))) == ["d", "s1"]
+        assert ids(manager.list_sessions("ada", where={"n": True})) == ["a"]
+        assert ids(manager.list_sessions("ada", where={"n": None})) == ["b"]
+        assert manager.list_sessions("ada", where={"n": [True]}) == []
+        assert ids(manager.list_sessions("ada", where={"n": 1, "m": 2})) == ["d"]
+        assert manager.list_sessions("ada", where={"o": None}) == []
+        assert ids(manager.list_sessions("ada", where={"n": 7}, status=None)) == ["s7"]
+        assert [manager.count("ada", where=each) for each in ({"n": 1}, {"n": 7}, {}, None)] == [2, 0, 13, 13]
+        assert sorted(all_pages(manager, "ada", where={"n": 1}, limit=1)) == ["d", "s1"]
+
+    @pytest.mark.parametrize("where", [[], "", 0, {1: 1}, {"a": {1}}], ids=repr)
+    def test_what_cannot_be_a_filter_or_an_order_is_refused(self, manager, ten, where):
+        """As by our own stores."""
+        for act in (manager.list_sessions, manager.count):
+            with pytest.raises(InvalidValueError) as caught:
+                act("ada", where=where)
+            assert caught.value.path.startswith("where")
+        with pytest.raises(InvalidValueError, match="order"):
+            manager.list_sessions("ada", order=where)
+
+    def test_sessions_of_another_store_are_imported_as_they_are(self, manager, clock):
+        """From sessions or what to_dict returned: times, status, messages, checkpoints, unknown fields."""
+        source = SessionManager({}, clock=StoppedClock())
+        for name in ("short", "long", "archived"):
+            session = source.create_session("ada", session_id=name, metadata={"title": name}, state={"n": [1]})
+            for fields in RICH:
+                session.add_message(**fields)
+            session.checkpoint("here")
+            fill(session, 150 if name == "long" else 1)
+            source.save(session)
+        source.archive("archived")
+        source.import_sessions([{**session.to_dict(), "session_id": "unknown", "mood": "good"}])
+        clock.pass_(days=1)
+        old = source.get_sessions_for_user("ada", include_archived=True)
+        before, told = [(each.revision, each.to_dict()) for each in old], []
+
+        assert manager.import_sessions(old[:2], progress=told.append) == 2
+        assert manager.import_sessions((each.to_dict() for each in old), progress=told.append) == 2
+
+        assert manager.get_sessions_for_user("ada", include_archived=True) == old
+        assert [each.to_dict() for each in manager.get_sessions_for_user("ada", include_archived=True)] == [
+            each for _, each in before
+        ]
+        assert [(each.revision, each.to_dict()) for each in old] == before
+        assert told[-1] == 4
+        assert manager.import_sessions(old) == 0
+
+    def test_an_import_leaves_taken_ids_alone(self, manager, ten):
+        """What is stored, and of two sessions of one id the second."""
+        first, second = Session(session_id="s", user_id="carol"), Session(session_id="s", user_id="dan")
+
+        assert manager.import_sessions([Session(session_id="s3", user_id="carol"), first, second]) == 1
+
+        assert ids(manager.get_sessions_for_user("carol")) == ["s"]
+        assert manager.get_session("s3").metadata == {"n": 3}
+
+    @pytest.mark.parametrize("kind", NO_SESSIONS)
+    def test_what_is_no_session_is_named_by_an_import(self, manager, kind):
+        """The error says which it was; the store is not asked to save it."""
+        given = [Session(session_id="a", user_id="ada"), NO_SESSIONS[kind], Session(session_id="b", user_id="ada")]
+
+        with pytest.raises(InvalidValueError) as caught:
+            manager.import_sessions(given)
+
+        assert caught.value.path == "sessions[1]"
+        assert set(ids(manager.get_sessions_for_user("ada", include_archived=True))) <= {"a"}
+
+    def test_a_part_of_a_session_is_not_imported_as_the_whole(self, manager):
+        """Its older messages would be lost without a word."""
+        source = SessionManager({})
+        fill(session := source.create_session("ada", session_id="s"), 100)
+        source.save(session)
+
+        with pytest.raises(InvalidValueError, match=r"^sessions\[0\] cannot be stored.*load_history"):
+            manager.import_sessions([source.get_session("s", last=5)])
+
+        assert manager.get_session("s") is None
+
+    def test_an_error_of_the_generator_comes_as_it_is(self, manager):
+        """It is the caller's own; the import goes on when it is repeated."""
+
+        def sessions():
+            yield Session(session_id="a", user_id="ada")
+            msg = "the old database is down"
+            raise ConnectionError(msg)
+
+        with pytest.raises(ConnectionError, match="the old database is down"):
+            manager.import_sessions(sessions())
+
+        manager.import_sessions([Session(session_id="a", user_id="ada")])
+        assert ids(manager.get_sessions_for_user("ada")) == ["a"]
 
     def test_deleting_a_user_leaves_the_others(self, manager, ten):
         """Archived sessions go too."""

@@ -241,13 +241,13 @@ STORES = """
             return super().list_for_user(user_id, include_archived=True, **options)
 
     class CountsAll(Broken):
-        def count(self, user_id=None, *, status=None):
-            return super().count(user_id, status=None)
+        def count(self, user_id=None, *, where=None, status=None):
+            return super().count(user_id, where=where, status=None)
 
     class ArchivesAll(Broken):
-        def archive_inactive(self, idle_since):
+        def archive_inactive(self, idle_since, progress=None):
             import datetime
-            return super().archive_inactive(idle_since + datetime.timedelta(days=10_000))
+            return super().archive_inactive(idle_since + datetime.timedelta(days=10_000), progress)
 
     class ClearsForeignKeys(Broken):
         def clear(self):
@@ -266,14 +266,66 @@ STORES = """
             return super().get(session_id)
 
     class FindsNoProblem(Broken):
-        def verify(self, *, repair=False):
-            report = super().verify(repair=repair)
+        def verify(self, *, repair=False, progress=None):
+            report = super().verify(repair=repair, progress=progress)
             report.problems.clear()
             return report
 
     class RepairsNothing(Broken):
-        def verify(self, *, repair=False):
-            return super().verify()
+        def verify(self, *, repair=False, progress=None):
+            return super().verify(progress=progress)
+
+    class ReindexesNothing(Broken):
+        def reindex(self, progress=None):
+            return self.verify(progress=progress).sessions
+
+    class ForgetsTheFilter(Broken):
+        def summaries(self, user_id=None, *, where=None, **options):
+            return super().summaries(user_id, **options)
+
+    class CountsWithoutTheFilter(Broken):
+        def count(self, user_id=None, *, where=None, **options):
+            return super().count(user_id, **options)
+
+    class StartsEachPageAnew(Broken):
+        def summaries(self, user_id=None, *, cursor=None, **options):
+            page = super().summaries(user_id, **options)
+            if cursor:
+                page.next_cursor = None
+            return page
+
+    class ImportsAllAtOnce(Broken):
+        def import_sessions(self, sessions, progress=None):
+            return super().import_sessions(list(sessions), progress)
+
+    class ImportsOverTheTaken(Broken):
+        def import_sessions(self, sessions, progress=None):
+            def each():
+                for given in sessions:
+                    session = given if isinstance(given, Session) else Session.from_dict(given)
+                    self.delete(session.session_id)
+                    yield session
+            return super().import_sessions(each(), progress)
+
+    class ImportsBySaving(Broken):
+        def import_sessions(self, sessions, progress=None):
+            done = 0
+            for done, each in enumerate(sessions, 1):
+                self.save(each if isinstance(each, Session) else Session.from_dict(each))
+            return done
+
+    class AppendsToWhatItRemembers(Broken):
+        def __init__(self, mapping=None):
+            super().__init__(mapping)
+            self.remembered = {}
+        def append(self, session_id, messages):
+            session = self.remembered.get(session_id) or self.get(session_id)
+            if session is None:
+                return super().append(session_id, messages)
+            for each in messages:
+                session.add_message(each.role, each.content, message_id=each.message_id)
+            self.save(session, on_conflict="overwrite")
+            self.remembered[session_id] = session
 
     def contract_of(kind):
         class Test(StoreContract):
@@ -334,7 +386,7 @@ def run(folder, module):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr  # 1: tests ran, some failed

@@ -5,6 +5,7 @@ from threading import Event
 
 import pytest
 
+from pyai_sessions import Session
 from tests.faults.storages import ALL
 from tests.faults.workers import check_indexes
 
@@ -35,8 +36,10 @@ def live(manager, writer):
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 @pytest.mark.parametrize("upkeep", ["reindex", "repair"])
 def test_upkeep_beside_writers_leaves_both_indexes_right(storage, upkeep):
-    """Four threads write while another rebuilds or repairs, again and again."""
+    """Four threads write while another rebuilds or repairs, again and again, among sessions that nobody touches."""
     with storage.open() as manager:
+        idle = {f"idle{n}": f"user {n % 3}" for n in range(250)}  # more than a batch
+        manager.import_sessions(Session(session_id=name, user_id=user) for name, user in idle.items())
         done = Event()
 
         def mend():
@@ -54,6 +57,6 @@ def test_upkeep_beside_writers_leaves_both_indexes_right(storage, upkeep):
 
         users = {session_id: user for each, _ in lives for session_id, user in each.items()}
         archived = {session_id for _, each in lives for session_id in each}
-        check_indexes(manager, users, archived)
+        check_indexes(manager, users | idle, archived)
         assert all(manager.get_session(each).message_count == 20 for each in users)
         assert manager.verify().problems == []
