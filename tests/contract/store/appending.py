@@ -1,0 +1,255 @@
+"""Appending."""
+
+import json
+import threading
+
+import pytest
+
+from pyai_sessions import InvalidDocumentError, InvalidValueError, Message, SessionArchivedError, SessionNotFoundError
+from tests.contract.store.base import HOSTILE_IDS, StoreFixtures, contents, fill
+
+
+class Appending(StoreFixtures):
+    def test_append_adds_messages_in_order(self, manager, other, clock):
+        """Messages, and dicts of their fields, go to the end; a dict without a timestamp gets the clock's."""
+        manager.create_session("ada", session_id="s")
+        clock.pass_(minutes=5)
+        manager.append("s", Message("user", "one"), {"role": "assistant", "content": "two"})
+        manager.append("s", {"role": "user", "content": "three", "metadata": {"a": 1}})
+
+        stored = other.get_session("s")
+
+        assert contents(stored) == ["one", "two", "three"]
+        assert stored.messages[1].timestamp == clock.now
+        assert stored.updated_at >= clock.now
+
+    def test_append_one_by_one_makes_pages(self, manager, other):
+        """Two hundred appends are two hundred messages."""
+        manager.create_session("ada", session_id="s")
+        for n in range(120):
+            manager.append("s", {"role": "user", "content": f"message {n}"})
+
+        assert contents(other.get_session("s")) == [f"message {n}" for n in range(120)]
+        assert other.verify()
+
+    def test_appending_a_message_twice_stores_it_once(self, manager):
+        """Its id says that it is the same: an append may be repeated."""
+        manager.create_session("ada", session_id="s")
+        message = Message("user", "one")
+        manager.append("s", message)
+        manager.append("s", message, Message("assistant", "two"))
+
+        assert contents(manager.get_session("s")) == ["one", "two"]
+
+    def test_appending_nothing_changes_nothing(self, manager):
+        """No message, no write."""
+        before = manager.create_session("ada", session_id="s").revision
+        manager.append("s")
+
+        assert manager.get_session("s").revision == before
+
+    def test_appending_to_an_absent_session_raises(self, manager):
+        """It is not created on the way."""
+        with pytest.raises(SessionNotFoundError) as caught:
+            manager.append("s", {"role": "user", "content": "x"})
+
+        assert caught.value.session_id == "s"
+        assert manager.get_session("s") is None
+
+    def test_a_refused_message_leaves_the_others_of_its_call_unwritten(self, manager):
+        """An append is all or nothing."""
+        manager.create_session("ada", session_id="s")
+
+        with pytest.raises(InvalidValueError):
+            manager.append("s", {"role": "user", "content": "fine"}, {"role": "user", "content": {1, 2}})
+
+        assert manager.get_session("s").message_count == 0
+
+    def test_appends_of_threads_all_survive(self, manager, other):
+        """Each message once, and each thread's in its order."""
+        manager.create_session("ada", session_id="s")
+        failures = []
+
+        def work(name, through):
+            try:
+                for n in range(10):
+                    through.append("s", {"role": name, "content": n})
+            except Exception as err:  # noqa: BLE001 (a thread's error would be lost)
+                failures.append(err)
+
+        threads = [threading.Thread(target=work, args=(f"t{n}", (manager, other)[n % 2])) for n in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+
+        assert failures == []
+        messages = manager.get_session("s").messages
+        assert len(messages) == 40
+        for n in range(4):
+            assert [each.content for each in messages if each.role == f"t{n}"] == list(range(10))
+
+    # Again and again by one store, which remembers what it stored last ---------------------------------------------
+
+    @pytest.fixture
+    def known(self, manager):
+        """A session to which the manager's store has just appended: it has 3 messages."""
+        manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
+        for n in range(3):
+            manager.append("s", {"role": "user", "content": f"message {n}", "message_id": f"m{n}"})
+        return [f"message {n}" for n in range(3)]
+
+    @pytest.mark.parametrize("through", ["the same", "another"])
+    @pytest.mark.parametrize(
+        "case",
+        [
+            (lambda m, s: m.append("s", {"role": "user", "content": "theirs"}), [0, 1, 2, "theirs"]),
+            (lambda m, s: s.add_message("user", "theirs") and m.save(s), [0, 1, 2, "theirs"]),
+            (lambda m, s: fill(s, 100, 3) or m.save(s), range(103)),
+            (lambda m, s: s.set_state("n", 2) or m.save(s), [0, 1, 2]),
+            (lambda m, s: s.pop() and m.save(s), [0, 1]),
+            (lambda m, s: s.remove_message("m0") and m.save(s), [1, 2]),
+            (lambda m, s: s.clear_messages() or m.save(s), []),
+            (lambda m, s: m.archive("s") or m.restore("s"), [0, 1, 2]),
+            (lambda m, s: m.delete("s") and m.create_session("bob", session_id="s"), []),
+            (lambda m, s: m.delete("s") and m.import_sessions([s.to_dict()]), [0, 1, 2]),
+            (lambda m, s: m.clear_all() and m.get_or_create_session("s"), []),
+        ],
+        ids="append save pages state pop remove clear archive create import clear_all".split(),  # noqa: SIM905
+    )
+    def test_an_append_follows_whatever_is_stored(self, manager, other, known, through, case):
+        """What happened to the session since the last append counts: nothing comes back, nothing goes."""
+        change, left = case
+        change(other if through == "another" else manager, other.get_session("s"))
+        expected = [each if isinstance(each, str) else f"message {each}" for each in left]
+        before = other.get_session("s")
+
+        manager.append("s", {"role": "user", "content": "new"}, {"role": "user", "content": "and newer"})
+        manager.append("s", {"role": "user", "content": "newest"})
+
+        stored = other.get_session("s")
+        assert contents(stored) == [*expected, "new", "and newer", "newest"]
+        assert (stored.user_id, stored.state, stored.metadata) == (before.user_id, before.state, before.metadata)
+        assert stored.updated_at > before.updated_at
+        assert [each.message_count for each in other.list_sessions()] == [len(expected) + 3]
+        assert other.verify().problems == []
+
+    @pytest.mark.parametrize("through", ["the same", "another"])
+    def test_an_append_is_refused_as_what_is_stored_refuses_it(self, manager, other, known, through):
+        """Archived and deleted since the last append: the errors are those of a first append."""
+        act = other if through == "another" else manager
+        act.archive("s")
+        for _ in range(2):
+            with pytest.raises(SessionArchivedError):
+                manager.append("s", {"role": "user", "content": "too late"})
+        assert contents(other.get_session("s")) == known
+
+        act.delete("s")
+        for _ in range(2):
+            with pytest.raises(SessionNotFoundError):
+                manager.append("s", {"role": "user", "content": "too late"})
+        assert manager.get_session("s") is None
+        assert self.ours(manager.store.mapping) == []
+
+    def test_appends_of_two_stores_by_turns_are_all_stored(self, manager, other, clock):
+        """Of one message and of many, beside saves: each once, in the order of the calls, over many pages."""
+        manager.create_session("ada", session_id="s")
+        expected = []
+        for n in range(60):
+            through = (manager, manager, other)[n % 3]
+            count = (1, 1, 2, 1, 40)[n % 5] if n % 7 else 1
+            added = [f"{n}/{part}" for part in range(count)]
+            clock.pass_(seconds=n % 2)
+            if n % 11 == 10:
+                session = through.get_session("s")
+                for each in added:
+                    session.add_message("user", each)
+                through.save(session)
+            else:
+                through.append("s", *({"role": "user", "content": each} for each in added))
+            expected += added
+
+        assert contents(manager.get_session("s")) == contents(other.get_session("s")) == expected
+        assert other.list_sessions()[0].message_count == len(expected)
+        assert other.verify().problems == []
+
+    def test_appends_to_many_sessions_by_turns_are_all_stored(self, manager, other):
+        """What a store remembers of one session is not taken for another."""
+        names = ["s", "S", "s/", "s ", "t", "session", "\ud800", "h\u00e9llo"]
+        for each in names:
+            manager.create_session(each, session_id=each)
+        for n in range(5):
+            for each in names:
+                manager.append(each, {"role": "user", "content": [each, n]})
+
+        for each in names:
+            assert contents(other.get_session(each)) == [[each, n] for n in range(5)]
+        assert other.verify().problems == []
+
+    @pytest.mark.parametrize("start", range(0, len(HOSTILE_IDS), 12))
+    def test_any_text_is_the_id_of_an_appended_message(self, manager, other, start):
+        """Quotes, backslashes, NUL, any Unicode: stored once when it is appended twice, in one call or in two."""
+        hostile = HOSTILE_IDS[start : start + 12]
+        manager.create_session("ada", session_id="s")
+        messages = [Message("user", f"of {n}", message_id=each) for n, each in enumerate(hostile)]
+        for each in messages:
+            manager.append("s", each)
+            manager.append("s", each)
+        manager.append("s", *messages)
+        other.append("s", *messages)
+
+        assert list(other.get_session("s").messages) == messages
+
+    def test_a_text_that_looks_like_an_id_is_none(self, manager, other):
+        """An id that stands in another message's content, name or metadata is not taken."""
+        manager.create_session("ada", session_id="s")
+        messages = [
+            Message("user", 'm1 "m1" \\"m1\\" "message_id":"m1"', message_id="m0"),
+            Message("user", ["m1", {"message_id": "m1"}], {"m1": "m1"}, name="m1", message_id="m00"),
+            Message("user", "", message_id="m1"),
+            Message("user", "", message_id="m"),
+            Message("user", "", message_id='"m1"'),
+            Message("user", "", message_id='m1","content":"'),
+        ]
+        for each in messages:
+            manager.append("s", each)
+
+        assert list(other.get_session("s").messages) == messages
+
+    def test_a_message_of_a_taken_id_is_the_stored_one(self, manager, known):
+        """Its other fields do not count: the first that was stored stays."""
+        manager.append("s", Message("user", "another", message_id="m1"), Message("user", "new", message_id="m3"))
+
+        assert contents(manager.get_session("s")) == [*known, "new"]
+
+    def test_one_call_cannot_append_an_id_twice(self, manager, known):
+        """Which of the two would be meant is not known; nothing is stored."""
+        with pytest.raises(InvalidValueError):
+            manager.append("s", Message("user", "a", message_id="m"), Message("user", "b", message_id="m"))
+
+        assert contents(manager.get_session("s")) == known
+
+    def test_appended_messages_keep_unknown_fields_beside_them(self, manager, raw, known):
+        """What a later release wrote into the head or into a message stays through any number of appends."""
+        head = json.loads(raw["session/s"])
+        head["mood"] = {"today": "good"}
+        head["messages"][0]["stars"] = 5
+        raw["session/s"] = json.dumps(head)
+
+        for n in range(3):
+            manager.append("s", {"role": "user", "content": f"new {n}"})
+
+        head = json.loads(raw["session/s"])
+        assert head["mood"] == {"today": "good"}
+        assert head["messages"][0]["stars"] == 5
+        assert contents(manager.get_session("s")) == [*known, "new 0", "new 1", "new 2"]
+
+    def test_a_damaged_session_takes_no_append(self, manager, raw, known):
+        """Though the store remembers what it was: unreadable is not absent, and is left as it is."""
+        raw["session/s"] = "torn"
+
+        for _ in range(2):
+            with pytest.raises(InvalidDocumentError):
+                manager.append("s", {"role": "user", "content": "new"})
+
+        assert raw["session/s"] == "torn"

@@ -1,0 +1,357 @@
+"""Deleting, archiving, restoring."""
+
+from datetime import timedelta
+
+import pytest
+
+from pyai_sessions import (
+    Message,
+    Session,
+    SessionArchivedError,
+    SessionDeletedError,
+    SessionNotFoundError,
+    SessionStatus,
+)
+from tests.contract.store.base import StoreFixtures, all_pages, contents, fill, ids
+
+
+class Ending(StoreFixtures):
+    # Deleting --------------------------------------------------------------------------------------------------------
+
+    def test_deleting_leaves_nothing_of_a_session(self, manager, other, raw):
+        """Head, pages and index entries go; the other sessions stay."""
+        kept = manager.create_session("ada", session_id="kept")
+        gone = manager.create_session("ada", session_id="gone")
+        for each in (kept, gone):
+            fill(each, 100)
+            manager.save(each)
+
+        assert manager.delete("gone") is True
+
+        assert other.get_session("gone") is None
+        assert ids(other.get_sessions_for_user("ada")) == ["kept"]
+        assert other.count() == 1
+        assert not [key for key in self.ours(raw) if "gone" in key]
+        assert other.get_session("kept") == kept
+        assert other.verify()
+
+    def test_deleting_an_absent_session_returns_false(self, manager):
+        """Deleting twice is no error."""
+        manager.create_session(session_id="s")
+        manager.delete("s")
+
+        assert manager.delete("s") is False
+
+    @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
+    def test_a_deleted_session_stays_deleted(self, manager, other, raw, mode):
+        """Saving a copy of it raises, in every mode, and does not bring it back."""
+        session = manager.create_session("ada", session_id="s")
+        other.delete("s")
+        session.add_message("user", "too late")
+
+        with pytest.raises(SessionDeletedError) as caught:
+            manager.save(session, on_conflict=mode)
+
+        assert caught.value.session_id == "s"
+        assert manager.get_session("s") is None
+        assert self.ours(raw) == []
+        with pytest.raises(SessionNotFoundError):
+            manager.append("s", {"role": "user", "content": "x"})
+
+    def test_a_copy_of_a_deleted_session_is_not_merged_into_its_successor(self, manager, other):
+        """A session created anew under the id is another."""
+        old = manager.create_session("ada", session_id="s")
+        other.delete("s")
+        new = other.create_session("bob", session_id="s")
+        old.add_message("user", "of the old one")
+
+        with pytest.raises(SessionDeletedError):
+            manager.save(old)
+
+        assert other.get_session("s") == new
+
+    def test_deleting_a_user_leaves_the_others(self, manager, other):
+        """All of a user's sessions go, archived ones too, and nobody else's."""
+        for n in range(3):
+            manager.create_session("ada", session_id=f"ada{n}")
+        manager.archive("ada1")
+        manager.create_session("bob", session_id="bob")
+        manager.create_session(session_id="nobody")
+
+        assert manager.delete_user("ada") == 3
+
+        assert sorted(ids(other.list_sessions(status=None))) == ["bob", "nobody"]
+        assert other.get_session("ada1") is None
+        assert manager.delete_user("ada") == 0
+        assert other.verify()
+
+    def test_clearing_all_leaves_what_is_not_ours(self, manager, other, raw):
+        """Sessions, archived ones too, and left-over pages go; keys of others stay."""
+        foreign = {
+            "other": "1",
+            "session": "2",
+            "session/": "3",
+            "session/a/b": "4",
+            "sessions/x": "5",
+            "messages/x": "6",
+            "messages/x/y/z": "7",
+            "Session/x": "8",
+        }
+        for key, value in foreign.items():
+            raw[key] = value
+        raw["messages/gone/generation/0"] = "[]"
+        for n in range(3):
+            fill(session := manager.create_session("ada", session_id=f"s{n}"), 40)
+            manager.save(session)
+        manager.archive("s1")
+
+        assert manager.clear_all() == 3
+
+        assert {key: raw[key] for key in list(raw)} == foreign
+        assert (other.count(status=None), other.list_sessions(status=None)) == (0, [])
+        assert other.verify()
+        assert manager.clear_all() == 0
+        assert ids([manager.create_session("ada", session_id="s1")]) == ids(other.list_sessions())
+
+    # Archiving -------------------------------------------------------------------------------------------------------
+
+    def test_an_archived_session_is_left_out_of_lists_and_can_be_read(self, manager, other):
+        """Unless archived ones are asked for."""
+        manager.create_session("ada", session_id="kept")
+        manager.create_session("ada", session_id="s")
+        manager.archive("s")
+        manager.archive("s")
+
+        assert ids(other.get_sessions_for_user("ada")) == ["kept"]
+        assert ids(other.list_sessions()) == ids(other.list_sessions("ada")) == ["kept"]
+        assert sorted(ids(other.get_sessions_for_user("ada", include_archived=True))) == ["kept", "s"]
+        assert sorted(ids(other.list_sessions("ada", status=None))) == ["kept", "s"]
+        assert ids(other.list_sessions("ada", status=SessionStatus.ARCHIVED)) == ["s"]
+        assert other.get_session("s").status is SessionStatus.ARCHIVED
+        assert [other.count("ada", status=status) for status in (*SessionStatus, None)] == [1, 1, 2]
+
+    def test_archiving_an_object_and_saving_it_archives(self, manager, other):
+        """`session.archive()` counts once it is saved, with what was added before."""
+        session = manager.create_session("ada", session_id="s")
+        session.add_message("user", "good-bye")
+        session.archive()
+        manager.save(session)
+
+        assert other.count("ada") == 0
+        assert contents(other.get_session("s")) == ["good-bye"]
+        with pytest.raises(SessionArchivedError):
+            manager.save(session)
+
+    def test_an_archived_session_refuses_changes(self, manager, other):
+        """A copy loaded before, one loaded after, and an append: all raise, and nothing is written."""
+        before = manager.create_session("ada", session_id="s")
+        other.archive("s")
+        after = manager.get_session("s")
+        for copy in (before, after):
+            copy.add_message("user", "too late")
+            for mode in ("merge", "overwrite"):
+                with pytest.raises(SessionArchivedError) as caught:
+                    manager.save(copy, on_conflict=mode)
+                assert caught.value.session_id == "s"
+        with pytest.raises(SessionArchivedError):
+            manager.append("s", {"role": "user", "content": "too late"})
+
+        assert other.get_session("s").message_count == 0
+
+    def test_a_restored_session_goes_on(self, manager, other):
+        """It is listed again, and takes messages; a copy loaded while it was archived may be saved too."""
+        manager.create_session("ada", session_id="s")
+        manager.archive("s")
+        copy = manager.get_session("s")
+        other.restore("s")
+        other.restore("s")
+        assert ids(manager.get_sessions_for_user("ada")) == ["s"]
+
+        copy.add_message("user", "again")
+        manager.save(copy)
+        manager.append("s", {"role": "assistant", "content": "welcome back"})
+
+        stored = other.get_session("s")
+        assert contents(stored) == ["again", "welcome back"]
+        assert stored.status is SessionStatus.ACTIVE
+        assert [other.count("ada", status=status) for status in (*SessionStatus, None)] == [1, 0, 1]
+
+    def test_archiving_or_restoring_an_absent_session_raises(self, manager):
+        """A wrong id does not pass for a done deed."""
+        for act in (manager.archive, manager.restore):
+            with pytest.raises(SessionNotFoundError):
+                act("s")
+
+    def test_inactive_sessions_are_archived(self, manager, other, clock):
+        """Those that did not change for so many days, and no other; activity counts, not creation."""
+        for name in ("oldest", "older", "revived", "recent"):
+            manager.create_session("ada", session_id=name)
+            clock.pass_(days=10)
+        manager.append("revived", {"role": "user", "content": "back"})
+        manager.create_session("ada", session_id="archived")
+        manager.archive("archived")
+        clock.pass_(days=15)
+
+        assert manager.archive_inactive(days=30) == 2
+
+        assert sorted(ids(other.list_sessions())) == ["recent", "revived"]
+        assert sorted(ids(other.list_sessions(status=SessionStatus.ARCHIVED))) == ["archived", "older", "oldest"]
+        assert manager.archive_inactive(days=30) == 0
+        assert manager.archive_inactive(days=0.5) == 2
+        assert other.count() == 0
+        assert other.verify()
+
+    # Restoring -------------------------------------------------------------------------------------------------------
+
+    def test_a_restored_session_is_active_now(self, manager, other, clock, ten):
+        """Its activity is the restoring, not its last message: it comes first in the lists."""
+        for name in ("s2", "s7", "bob's"):
+            manager.archive(name)
+        clock.pass_(days=40)
+        other.restore("s2")
+        clock.pass_(days=40)
+        manager.restore("s7")
+
+        assert manager.get_session("s7").updated_at == clock.now
+        expected = ["s7", "s2", *(each for each in ten if each not in ("s2", "s7"))]
+        assert ids(other.list_sessions("ada")) == ids(manager.get_sessions_for_user("ada")) == expected
+        assert ids(other.list_sessions("ada", order="oldest", limit=2)) == ["s0", "s1"]
+        assert ids(other.list_sessions(status=SessionStatus.ARCHIVED)) == ["bob's"]
+        assert manager.archive_inactive(days=60) == 9
+        assert ids(other.list_sessions()) == ["s7", "s2"]
+        assert other.verify().problems == []
+
+    def test_archiving_is_no_activity(self, manager, other, clock, ten):
+        """An archived session keeps its time, and its place among the archived ones."""
+        clock.pass_(days=1)
+        for name in ("s3", "s9", "s0"):
+            manager.archive(name)
+
+        assert ids(other.list_sessions(status=SessionStatus.ARCHIVED)) == ["s9", "s3", "s0"]
+        assert ids(other.list_sessions("ada", status=None)) == ten
+
+    def test_restoring_what_is_active_is_no_activity(self, manager, clock, ten):
+        """Nothing is written, and its place in the lists stays."""
+        before = manager.get_session("s3")
+        clock.pass_(days=1)
+
+        manager.restore("s3")
+
+        assert manager.get_session("s3").revision == before.revision
+        assert ids(manager.list_sessions("ada")) == ten
+
+    def test_a_restored_session_goes_forward_in_time(self, manager, other, clock, ten):
+        """Where the clock was set back, too: lists are in that order."""
+        before = manager.get_session("s3").updated_at
+        manager.archive("s3")
+        clock.pass_(days=-30)
+        manager.restore("s3")
+
+        assert before < manager.get_session("s3").updated_at
+        assert sorted(all_pages(other, "ada", limit=3)) == sorted(ten)
+
+    @pytest.mark.parametrize("count", [3, 100])
+    def test_a_session_may_be_archived_and_restored_again_and_again(self, manager, other, raw, count):
+        """Messages, pages, state and metadata stay as they are."""
+        session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
+        fill(session, count)
+        manager.save(session)
+        keys = self.ours(raw)
+        for _ in range(5):
+            manager.archive("s")
+            other.restore("s")
+
+        stored = other.get_session("s")
+
+        assert contents(stored) == contents(session)
+        assert (stored.metadata, stored.state, stored.created_at) == ({"a": 1}, {"n": 1}, session.created_at)
+        assert self.ours(raw) == keys
+        assert [other.count("ada", status=each) for each in (*SessionStatus, None)] == [1, 0, 1]
+        assert other.verify().problems == []
+
+    # Many inactive ones ----------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def idle(self, manager, clock):
+        """250 sessions of two users, a day apart, s0 the latest: it is as old as *clock* is now; s1 is long."""
+        made = []
+        for n in range(250):
+            time = clock.now - timedelta(days=n)
+            user_id = ("ada", "bob")[n % 2]
+            made.append(Session(session_id=f"s{n}", user_id=user_id, created_at=time, updated_at=time))
+        made[1] = Session(session_id="s1", user_id="bob", messages=[Message("user", n) for n in range(100)])
+        made[1].updated_at = clock.now - timedelta(days=1)
+        manager.import_sessions(made)
+        return [each.session_id for each in made]
+
+    @pytest.mark.parametrize(("days", "due"), [(0, 249), (1, 248), (100, 149), (1e6, 0)])
+    def test_all_that_were_idle_for_so_long_are_archived_and_no_other(self, manager, other, idle, days, due):
+        """However many; one that was idle for that time exactly is not."""
+        told = []
+
+        assert manager.archive_inactive(days=days, progress=told.append) == due
+
+        left = idle[: 250 - due]
+        assert ids(other.list_sessions(limit=None)) == left
+        assert ids(other.list_sessions(status=SessionStatus.ARCHIVED, limit=None)) == idle[250 - due :]
+        assert [other.count(each) for each in ("ada", "bob")] == [len(left[::2]), len(left[1::2])]
+        assert told == sorted(set(told))
+        assert told[-1:] == ([due] if due else [])
+        assert (other.get_session("s1").message_count, other.get_session("s1").updated_at) == (
+            100,
+            other.get_session("s0").updated_at - timedelta(days=1),
+        )
+        assert other.verify().problems == []
+        assert manager.archive_inactive(days=days) == 0
+
+    def test_a_session_that_becomes_active_meanwhile_stays_active(self, manager, other, idle):
+        """Saved, appended to, restored, deleted or created while others are archived: no message is lost."""
+        touched = []
+
+        def progress(done):
+            if touched:
+                return
+            touched.append(done)
+            assert other.get_session("s1").status is SessionStatus.ACTIVE  # its turn is yet to come
+            other.append("s1", {"role": "user", "content": "back"})
+            session = other.get_session("s3")
+            session.add_message("user", "me too")
+            other.save(session)
+            other.delete("s5")
+            other.restore("s249")
+            other.create_session("ada", session_id="new")
+
+        assert manager.archive_inactive(days=0.5, progress=progress) == 249 - 3
+
+        assert touched == [100]
+        assert sorted(ids(other.list_sessions())) == ["new", "s0", "s1", "s249", "s3"]
+        assert contents(other.get_session("s1")) == [*range(100), "back"]
+        assert contents(other.get_session("s3")) == ["me too"]
+        assert other.verify().problems == []
+
+    def test_archiving_that_was_cut_short_goes_on_when_it_is_repeated(self, manager, other, idle):
+        """What was archived stays so, and is not counted again."""
+
+        def stop(done):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            manager.archive_inactive(days=0.5, progress=stop)
+        done = other.count(status=SessionStatus.ARCHIVED)
+
+        assert 0 < done < 249
+        assert manager.archive_inactive(days=0.5) == 249 - done
+        assert ids(other.list_sessions()) == ["s0"]
+        assert other.verify().problems == []
+
+    def test_many_unreadable_sessions_do_not_keep_others_from_being_archived(self, manager, other, raw, idle):
+        """More than a batch of them, at the front of the index: they stay as they are."""
+        torn = [f"s{n}" for n in range(100, 250)]
+        for each in torn:
+            raw[f"session/{each}"] = "torn"
+        raw["session/s50"] = raw["session/s50"].replace('"messages":[]', '"messages":12')
+
+        assert manager.archive_inactive(days=0.5) == 249 - 150 - 1
+
+        assert {raw[f"session/{each}"] for each in torn} == {"torn"}
+        assert sorted(ids(other.list_sessions(skip_invalid=True))) == ["s0", "s50"]

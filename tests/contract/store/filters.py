@@ -1,0 +1,251 @@
+"""Lists and counts of sessions whose metadata has given values."""
+
+import json
+from itertools import product
+
+import pytest
+
+from pyai_sessions import InvalidDocumentError, InvalidValueError, Session, SessionStatus
+from tests.clock import NOON
+from tests.contract.store.base import HOSTILE_IDS, StoreFixtures, all_pages, fill, ids
+
+UNEQUAL = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    1.5,
+    2**70,
+    "",
+    "1",
+    "true",
+    "null",
+    "web",
+    "Web",
+    "web ",
+    [],
+    {},
+    [1],
+    [True],
+    ["1"],
+    [1, 2],
+    [2, 1],
+    [[1]],
+    {"a": 1},
+    {"a": True},
+    {"a": None},
+    {"a": 1, "b": 2},
+    {"a": {"b": [0]}},
+    {"a": {"b": [False]}},
+    {"a": {"b": [None]}},
+    {"b": 1},
+]
+"""Values that JSON tells apart, all of them; Python does not always."""
+
+
+class Filters(StoreFixtures):
+    @pytest.mark.parametrize("user_id", [None, "ada"])
+    def test_where_keeps_the_sessions_whose_metadata_has_the_value(self, manager, other, user_id):
+        """Equal as JSON, to any depth: True is not 1, a list is not its first element, order counts in lists alone."""
+        made = [Session(session_id=f"s{n}", user_id="ada", metadata={"v": each}) for n, each in enumerate(UNEQUAL)]
+        manager.import_sessions([*made, Session(user_id="ada"), Session(user_id="ada", metadata={"w": 1})])
+
+        for n, value in enumerate(UNEQUAL):
+            assert ids(other.list_sessions(user_id, where={"v": value})) == [f"s{n}"]
+            assert other.count(user_id, where={"v": value}) == 1
+        assert ids(other.list_sessions(user_id, where={"v": {"b": 2, "a": 1}})) == [
+            f"s{UNEQUAL.index({'a': 1, 'b': 2})}"
+        ]
+        assert other.count(user_id, where={"v": "nobody has it"}) == 0
+
+    def test_hostile_text_in_a_filter_matches_itself_alone(self, manager):
+        """As a value and as a key: wildcards, quotes, SQL, NUL, lone surrogates, look-alikes."""
+        hostile = [*HOSTILE_IDS, "' OR 1=1 --", "%%", "_", "$", "$.v", "v.a", "v[0]", '"v"', "*)", "(*"]
+        manager.import_sessions(
+            Session(session_id=f"s{n}", metadata={"v": each, each: "as a key"}) for n, each in enumerate(hostile)
+        )
+
+        for n, text in enumerate(hostile):
+            assert ids(manager.list_sessions(where={"v": text})) == [f"s{n}"]
+            assert ids(manager.list_sessions(where={text: "as a key"})) == [f"s{n}"]
+        assert manager.list_sessions(where={"V": "a"}) == []
+
+    def test_all_keys_of_a_filter_have_to_match(self, manager):
+        """A session that lacks one of them is left out, and None is a value as any other."""
+        for name, metadata in (
+            ("both", {"a": 1, "b": None, "c": 3}),
+            ("one", {"a": 1}),
+            ("other", {"b": None}),
+            ("wrong", {"a": 2, "b": None}),
+            ("none", {}),
+        ):
+            manager.create_session("ada", session_id=name, metadata=metadata)
+
+        assert ids(manager.list_sessions(where={"a": 1, "b": None})) == ["both"]
+        assert sorted(ids(manager.list_sessions(where={"a": 1}))) == ["both", "one"]
+        assert sorted(ids(manager.list_sessions(where={"b": None}))) == ["both", "other", "wrong"]
+        assert manager.list_sessions(where={"d": None}) == []
+        assert [manager.count(where=each) for each in ({"a": 1, "b": None}, {"a": 1}, {"d": None})] == [1, 2, 0]
+
+    @pytest.mark.parametrize("where", [None, {}])
+    def test_an_empty_filter_keeps_all(self, manager, ten, where):
+        """Nothing asked for is nothing refused."""
+        assert ids(manager.list_sessions("ada", where=where)) == ten
+        assert [manager.count("ada", where=where), manager.count(where=where)] == [10, 12]
+
+    @pytest.mark.parametrize(
+        "where",
+        [[], [("a", 1)], (), "", "a", 0, 7, {1: 1}, {"a": {1}}, {"a": [b""]}, {"a": float("nan")}, {"a": NOON}],
+        ids=repr,
+    )
+    def test_what_cannot_be_a_filter_is_refused(self, manager, ten, where):
+        """A filter is a dict of JSON values: a mistake is no list of all sessions, and none of nothing."""
+        for act in (manager.list_sessions, manager.count):
+            for user_id in (None, "ada", "nobody has sessions"):
+                with pytest.raises(InvalidValueError) as caught:
+                    act(user_id, where=where)
+                assert caught.value.path.startswith("where")
+
+    @pytest.mark.parametrize("order", ["", "new", "NEWEST", None, 1, True, []], ids=repr)
+    def test_what_cannot_be_an_order_is_refused(self, manager, ten, order):
+        """The two orders have names."""
+        with pytest.raises(InvalidValueError) as caught:
+            manager.list_sessions(order=order)
+
+        assert caught.value.path == "order"
+
+    def test_a_filter_goes_with_users_statuses_orders_and_pages(self, manager, other, clock):
+        """Whatever else is asked for: all pages together are exactly the matching sessions, once, in order."""
+        made = []
+        for n in range(40):
+            user_id, archived = ("ada", "bob", None)[n % 3], n % 5 == 0
+            made.append((f"s{n}", user_id, SessionStatus.ARCHIVED if archived else SessionStatus.ACTIVE, n % 4))
+            manager.create_session(user_id, session_id=f"s{n}", metadata={"n": n % 4, "other": n})
+            if archived:
+                manager.archive(f"s{n}")
+            clock.pass_(seconds=n % 2)  # two by two at the same time
+
+        for user_id, status, limit, order in product(
+            (None, "ada"), (*SessionStatus, None), (1, 3, 50), ("newest", "oldest")
+        ):
+            expected = [
+                name for name, owner, kept, n in made if n == 1 and user_id in (None, owner) and status in (None, kept)
+            ]
+            found = all_pages(other, user_id, where={"n": 1}, status=status, order=order, limit=limit)
+            assert sorted(found) == sorted(expected)
+            times = [manager.get_session(each).updated_at for each in found]
+            assert times == sorted(times, reverse=order == "newest")
+            assert other.count(user_id, where={"n": 1}, status=status) == len(expected)
+
+    def test_a_page_has_a_cursor_just_where_the_list_goes_on(self, manager, ten):
+        """Sessions that do not match are no reason for another page, before the end or behind it."""
+        assert manager.list_sessions("ada", where={"n": 9}, limit=1).next_cursor is None
+        assert manager.list_sessions("ada", where={"n": 5}, limit=1).next_cursor is None
+        assert manager.list_sessions("ada", where={"n": 0}, limit=1).next_cursor is None
+        assert manager.list_sessions("ada", where={"n": 99}, limit=1).next_cursor is None
+        for order, last in (("newest", "s0"), ("oldest", "s9")):
+            page = manager.list_sessions("ada", order=order, limit=9)
+            assert page.next_cursor is not None
+            rest = manager.list_sessions("ada", order=order, limit=1, cursor=page.next_cursor)
+            assert (ids(rest), rest.next_cursor) == ([last], None)
+        for limit in (10, 11, None):
+            assert manager.list_sessions("ada", limit=limit).next_cursor is None
+        assert manager.list_sessions("ada", limit=0).next_cursor is None
+
+    def test_a_rare_match_is_found_far_behind(self, manager, other, clock):
+        """However many sessions are passed over, in either order."""
+        manager.create_session("ada", session_id="first", metadata={"rare": True})
+        clock.pass_(minutes=1)
+        manager.import_sessions(
+            Session(session_id=f"s{n}", user_id="ada", created_at=clock.now, updated_at=clock.now) for n in range(250)
+        )
+        clock.pass_(minutes=1)
+        manager.create_session("ada", session_id="last", metadata={"rare": True})
+
+        for user_id in ("ada", None):
+            for order, expected in (("newest", ["last", "first"]), ("oldest", ["first", "last"])):
+                for limit in (1, 2, 50):
+                    assert all_pages(other, user_id, where={"rare": True}, order=order, limit=limit) == expected
+            assert other.count(user_id, where={"rare": True}) == 2
+
+    @pytest.mark.parametrize("order", ["newest", "oldest"])
+    @pytest.mark.parametrize("where", [None, {"kept": True}], ids=["all", "where"])
+    def test_pages_of_a_list_go_on_beside_writers(self, manager, other, clock, order, where):
+        """Whoever is created, saved, archived, deleted or given away between pages: the untouched come once each."""
+        for n in range(60):
+            manager.create_session("ada", session_id=f"s{n}", metadata={"kept": n % 2 == 0})
+            clock.pass_(seconds=n % 2)
+        before = all_pages(manager, "ada", where=where, order=order)
+        assert len(before) == (30 if where else 60)
+
+        found, cursor, touched = [], None, set()
+        for turn in range(100):
+            page = manager.list_sessions("ada", where=where, order=order, limit=3, cursor=cursor)
+            found += ids(page)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+            if turn >= 15:
+                continue  # else those that are created would be listed for ever, oldest first
+            other.create_session("ada", session_id=f"new{turn}", metadata={"kept": True})
+            for at, act in (
+                (8 * turn, lambda each: other.append(each, {"role": "user", "content": "here"})),
+                (8 * turn + 10, other.archive),
+                (58 - 8 * turn, other.delete),
+            ):
+                if f"s{at}" not in touched and 0 <= at < 60 and other.get_session(f"s{at}"):
+                    touched.add(f"s{at}")
+                    if other.get_session(f"s{at}").status is SessionStatus.ACTIVE:
+                        act(f"s{at}")
+
+        assert cursor is None
+        untouched = [each for each in before if each not in touched]
+        assert untouched
+        assert [each for each in found if each in untouched] == untouched
+        assert manager.verify()
+
+    def test_a_filter_follows_the_metadata(self, manager, other):
+        """A save that changes metadata moves the session in and out of filtered lists."""
+        session = manager.create_session("ada", session_id="s", metadata={"stage": "new"})
+        session.metadata["stage"] = "done"
+        manager.save(session)
+
+        assert ids(other.list_sessions(where={"stage": "done"})) == ["s"]
+        assert other.list_sessions(where={"stage": "new"}) == []
+
+    def test_a_list_reads_no_page_of_messages(self, manager, raw):
+        """All pages may be damaged: summaries, filters and counts come from heads alone."""
+        for n in range(3):
+            fill(session := manager.create_session("ada", session_id=f"s{n}", metadata={"n": n}), 100)
+            manager.save(session)
+        pages = [key for key in raw if key.startswith("messages/")]
+        assert len(pages) >= 6
+        for key in pages:
+            raw[key] = "torn"
+
+        assert [each.message_count for each in manager.list_sessions("ada")] == [100] * 3
+        assert sorted(all_pages(manager, limit=1)) == ["s0", "s1", "s2"]
+        assert ids(manager.list_sessions("ada", where={"n": 1})) == ["s1"]
+        assert manager.count(where={"n": 2}) == 1
+
+    @pytest.mark.parametrize(
+        "damage",
+        ['{"format":1,"user_id":"ada", torn', {"metadata": 12}, {"metadata": [["n", 5]]}, {"created_at": 5}],
+        ids=["torn", "number", "array", "time"],
+    )
+    def test_an_unreadable_session_in_a_filtered_list_is_named_or_skipped(self, manager, raw, ten, damage):
+        """As in a list without a filter; what its metadata were is not known."""
+        text = damage if isinstance(damage, str) else json.dumps(json.loads(raw["session/s5"]) | damage)
+        raw["session/s5"] = text
+
+        for where in (None, {"n": 3}):
+            with pytest.raises(InvalidDocumentError) as caught:
+                manager.list_sessions("ada", where=where)
+            assert caught.value.session_id == "s5"
+        others = [each for each in ten if each != "s5"]
+        assert ids(manager.list_sessions("ada", skip_invalid=True)) == others
+        assert all_pages(manager, "ada", skip_invalid=True, limit=2) == others
+        assert ids(manager.list_sessions("ada", where={"n": 3}, skip_invalid=True)) == ["s3"]
+        assert manager.count("ada", where={"n": 3}) == 1

@@ -1,0 +1,269 @@
+"""Verify, repair, reindex."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from pyai_sessions import Message, Session, SessionStatus
+from tests.contract.store.base import StoreFixtures, contents, fill, ids
+
+
+class Upkeep(StoreFixtures):
+    def test_verify_is_true_where_all_is_well(self, manager, other, ten):
+        """It counts the sessions it read and finds no problem."""
+        fill(session := manager.get_session("s2"), 100)
+        manager.save(session)
+        manager.archive("s3")
+
+        for through in (manager, other):
+            report = through.verify()
+            assert report
+            assert (report.sessions, report.problems) == (12, [])
+
+    def test_verify_finds_and_removes_orphan_pages(self, manager, raw):
+        """Pages that no head names: of a session that is, and of one that is not. Repair removes them alone."""
+        fill(session := manager.create_session("ada", session_id="s"), 100)
+        manager.save(session)
+        orphans = ["messages/gone/generation/0", "messages/s/generation/7"]
+        for key in orphans:
+            raw[key] = "[]"
+
+        report = manager.verify()
+
+        assert not report
+        assert sorted((each.kind, each.session_id) for each in report.problems) == [
+            ("orphan page", "gone"),
+            ("orphan page", "s"),
+        ]
+        assert set(orphans) <= set(raw)
+
+        assert manager.verify(repair=True)
+
+        assert not set(orphans) & set(raw)
+        assert manager.verify().problems == []
+        assert manager.get_session("s") == session
+
+    def test_verify_finds_and_mends_wrong_index_entries(self, manager, other, raw, ten):
+        """Documents that another tool changed, added and removed: the document is the truth."""
+        assert manager.count() == 12
+        head = json.loads(raw["session/s4"])
+        raw["session/s4"] = json.dumps({**head, "user_id": "bob"})
+        raw["session/added"] = json.dumps({**head, "session_id": "added", "user_id": "carol"})
+        del raw["session/s6"]
+
+        report = manager.verify()
+
+        assert not report
+        assert sorted(each.session_id for each in report.problems if each.kind == "index") == ["added", "s4", "s6"]
+        assert ids(manager.get_sessions_for_user("ada")) == [each for each in ten if each not in ("s4", "s6")]
+
+        assert manager.verify(repair=True)
+
+        assert manager.verify().problems == []
+        for through in (manager, other):
+            assert sorted(ids(through.get_sessions_for_user("bob"))) == ["bob's", "s4"]
+            assert ids(through.get_sessions_for_user("carol")) == ["added"]
+            assert [through.count(each) for each in ("ada", "bob", "carol", None)] == [8, 2, 1, 12]
+
+    def test_reindex_lists_what_another_tool_wrote(self, manager, other, raw, ten):
+        """Both indexes are what the documents say, and the number of sessions is returned."""
+        manager.count()
+        head = json.loads(raw["session/s4"])
+        raw["session/s4"] = json.dumps({**head, "user_id": "bob"})
+        raw["session/added"] = json.dumps({**head, "session_id": "added", "user_id": "carol"})
+        del raw["session/s6"]
+
+        assert manager.reindex() == 12
+
+        for through in (manager, other):
+            assert sorted(ids(through.get_sessions_for_user("bob"))) == ["bob's", "s4"]
+            assert ids(through.list_sessions("carol")) == ["added"]
+            assert [through.count(each) for each in ("ada", "bob", "carol", None)] == [8, 2, 1, 12]
+        assert manager.verify()
+
+    def test_verify_names_what_cannot_be_read(self, manager, raw, ten):
+        """A damaged head, a damaged page, a missing page: each by its session, and nothing is changed."""
+        for name in ("s1", "s2", "s3"):
+            fill(session := manager.get_session(name), 50)
+            manager.save(session)
+        raw["session/s1"] = "torn"
+        raw[next(key for key in raw if key.startswith("messages/s2/"))] = "torn"
+        del raw[next(key for key in raw if key.startswith("messages/s3/"))]
+        before = {key: raw[key] for key in list(raw)}
+
+        report = manager.verify()
+
+        assert not report
+        assert sorted((each.session_id, each.kind) for each in report.problems) == [
+            ("s1", "unreadable head"),
+            ("s2", "unreadable page"),
+            ("s3", "missing page"),
+        ]
+        assert {key: raw[key] for key in list(raw)} == before
+
+    def test_repair_sets_an_unreadable_document_aside(self, manager, other, raw, ten):
+        """It is kept, word for word, under a key of its own; the lists work again, and the id is free."""
+        raw["session/s5"] = "torn, but kept"
+
+        manager.verify(repair=True)
+
+        aside = [key for key in raw if key.startswith("unreadable/")]
+        assert [raw[key] for key in aside] == ["torn, but kept"]
+        assert manager.get_session("s5") is None
+        for through in (manager, other):
+            assert ids(through.get_sessions_for_user("ada")) == [each for each in ten if each != "s5"]
+            assert through.count("ada") == 9
+        assert manager.verify().problems == []
+        manager.create_session("ada", session_id="s5")
+        assert [raw[key] for key in aside] == ["torn, but kept"]
+
+    def test_purging_finds_nothing_where_nothing_expires(self, manager, ten):
+        """And takes nothing away."""
+        assert manager.purge_expired() == 0
+        assert manager.count() == 12
+
+    # Many of them ----------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def many(self, manager, clock):
+        """250 sessions of ada, s0 the latest, a minute apart; s0 has pages, every tenth is archived."""
+        made = []
+        for n in range(250):
+            time = clock.now - timedelta(minutes=n)
+            made.append(Session(session_id=f"s{n}", user_id="ada", created_at=time, updated_at=time))
+            if n % 10 == 9:
+                made[-1].archive()
+        made[0] = Session(session_id="s0", user_id="ada", messages=[Message("user", n) for n in range(100)])
+        made[0].updated_at = clock.now
+        manager.import_sessions(made)
+        manager.count()  # an index in memory is built by now
+        return [each.session_id for each in made]
+
+    @pytest.fixture
+    def changed(self, many, raw):
+        """The same, after another tool changed every third document, past the indexes; what is right by now."""
+        right = {name: json.loads(raw[f"session/{name}"]) for name in many}
+        changes = (
+            lambda head: {"user_id": "bob"},
+            lambda head: {"user_id": None},
+            lambda head: {"status": "active" if head["status"] == "archived" else "archived"},
+            lambda head: {"updated_at": "2025-01-01T00:00:00Z"},
+            lambda head: {"user_id": "bob", "status": "archived", "updated_at": "2027-01-01T00:00:00Z"},
+        )
+        for n in range(1, 250, 3):
+            name = f"s{n}"
+            if n % 18 == 1:
+                del raw[f"session/{name}"], right[name]
+            else:
+                right[name] |= changes[n % len(changes)](right[name])
+                raw[f"session/{name}"] = json.dumps(right[name])
+        for n in range(120):
+            head = {**right["s2"], "session_id": f"new{n}", "user_id": ("ada", "carol")[n % 2]}
+            raw[f"session/new{n}"] = json.dumps(head)
+            right[f"new{n}"] = head
+        return right
+
+    @staticmethod
+    def assert_indexed(manager, right):
+        """Assert that lists and counts are what the documents say."""
+        for user_id in (None, "ada", "bob", "carol"):
+            for status in SessionStatus:
+                expected = [
+                    (head["updated_at"], name)
+                    for name, head in right.items()
+                    if head["status"] == status and user_id in (None, head["user_id"])
+                ]
+                found = manager.list_sessions(user_id, status=status, limit=None)
+                assert sorted(ids(found)) == sorted(name for _, name in expected)
+                times = [each.updated_at for each in found]
+                assert times == sorted(times, reverse=True)
+                assert manager.count(user_id, status=status) == len(expected)
+
+    def test_reindex_rights_any_number_of_wrong_entries(self, manager, other, changed):
+        """Other users, statuses and times, sessions that are gone, sessions that are new; progress tells how far."""
+        told = []
+
+        assert manager.reindex(progress=told.append) == len(changed)
+
+        assert told == sorted(set(told))
+        assert len(told) > 2
+        assert told[-1] == len(changed)
+        for through in (manager, other):
+            self.assert_indexed(through, changed)
+        assert manager.verify().problems == []
+        assert manager.reindex() == len(changed)
+
+    def test_repair_rights_any_number_of_wrong_entries(self, manager, other, changed):
+        """As reindex does; before that, verify names each session once and changes nothing."""
+        told = []
+
+        report = manager.verify(progress=told.append)
+
+        assert not report
+        assert report.sessions == told[-1] == len(changed)
+        assert told == sorted(told)
+        assert {each.kind for each in report.problems} == {"index"}
+        named = [each.session_id for each in report.problems]
+        assert len(set(named)) == len(named)
+        assert (
+            {f"new{n}" for n in range(120)}
+            <= set(named)
+            <= {f"new{n}" for n in range(120)} | {f"s{n}" for n in range(1, 250, 3)}
+        )
+
+        assert sorted(each.session_id for each in manager.verify(repair=True).problems) == sorted(named)
+        for through in (manager, other):
+            self.assert_indexed(through, changed)
+        assert manager.verify().problems == []
+
+    def test_upkeep_of_what_is_right_changes_nothing(self, manager, other, raw, many):
+        """No document is written, no list changes, and all are counted."""
+        assert [manager.count("ada", status=each) for each in SessionStatus] == [225, 25]
+        before = {key: raw[key] for key in raw}
+        lists = [ids(manager.list_sessions(status=each, limit=None)) for each in (*SessionStatus, None)]
+        told = []
+
+        assert manager.reindex(progress=told.append) == 250
+        assert manager.verify(progress=told.append).sessions == 250
+        assert manager.verify(repair=True).problems == []
+
+        assert {key: raw[key] for key in raw} == before
+        assert [ids(other.list_sessions(status=each, limit=None)) for each in (*SessionStatus, None)] == lists
+        assert told[-1] == 250
+
+    def test_upkeep_of_nothing_is_no_error(self, manager):
+        """An empty store is right."""
+        assert manager.reindex(progress=lambda done: None) == 0
+        assert manager.verify(progress=lambda done: None).sessions == 0
+
+    @pytest.mark.parametrize("act", ["reindex", "verify", "repair"])
+    def test_upkeep_goes_on_beside_writers(self, manager, other, changed, act):
+        """Sessions that come, change and go between its batches are right at the end, however it meets them."""
+        turn = 0
+
+        def progress(_):
+            nonlocal turn
+            if turn >= 40:
+                return
+            live, name = other.create_session("dan", session_id=f"live{turn}"), f"s{turn * 6 + 2}"
+            if turn % 4 == 1:
+                other.delete(live.session_id)
+            if turn % 4 == 2:
+                other.archive(live.session_id)
+            if other.get_session(name).status is SessionStatus.ACTIVE:
+                other.append(name, {"role": "user", "content": "beside"})
+            turn += 1
+
+        if act == "reindex":
+            manager.reindex(progress=progress)
+        else:
+            manager.verify(repair=act == "repair", progress=progress)
+
+        assert turn
+        if act == "verify":
+            manager.reindex()
+        assert other.verify().problems == []
+        assert other.count("dan", status=None) == sum(n % 4 != 1 for n in range(turn))
+        appended = [n * 6 + 2 for n in range(turn) if (n * 6 + 2) % 10 != 9]
+        assert all(contents(other.get_session(f"s{n}"))[-1:] == ["beside"] for n in appended)

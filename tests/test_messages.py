@@ -1,0 +1,177 @@
+"""Message: a part of a conversation, which does not change."""
+
+import copy
+import re
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from pyai_sessions import InvalidValueError, Message, Session
+from tests.clock import NOON
+from tests.samples import CALLS, PARTS
+
+
+@pytest.mark.parametrize(
+    "field", ["role", "content", "metadata", "timestamp", "message_id", "tool_calls", "tool_call_id", "name", "new"]
+)
+def test_a_message_cannot_be_assigned_to(field):
+    """A message does not change, so sealed pages need not be written again."""
+    with pytest.raises(FrozenInstanceError):
+        setattr(Message("user", "Hello!"), field, "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.content[0].update(text="x"),
+        lambda m: m.content.append("x"),
+        lambda m: m.metadata["tags"].append("x"),
+        lambda m: m.metadata.clear(),
+        lambda m: m.tool_calls[0]["function"].pop("name"),
+    ],
+)
+def test_a_message_cannot_be_changed_from_within(change):
+    """Immutability is deep: no part of a part can change."""
+    message = Message("user", PARTS, metadata={"tags": ["a"]}, tool_calls=CALLS)
+    before = message.to_json()
+
+    with pytest.raises(TypeError, match="replace_message"):
+        change(message)
+
+    assert message.to_json() == before
+
+
+def test_a_message_does_not_follow_what_it_was_made_of():
+    """A later change of a given list or dict does not reach the message."""
+    parts, metadata, calls = copy.deepcopy((PARTS, {"tags": ["a"]}, CALLS))
+    message = Message("user", parts, metadata=metadata, tool_calls=calls)
+
+    parts.clear()
+    metadata["tags"].append("b")
+    calls[0].clear()
+
+    assert (message.content, message.metadata, message.tool_calls) == (PARTS, {"tags": ["a"]}, CALLS)
+
+
+def test_message_ids_are_random_and_do_not_repeat():
+    """An id that is not given is 32 hex digits, another for each message."""
+    ids = {Message("user", "").message_id for _ in range(1000)}
+
+    assert len(ids) == 1000
+    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in ids)
+
+
+def test_session_ids_are_random_and_do_not_repeat():
+    """An id that is not given is sess_ and 32 hex digits, another for each session."""
+    ids = {Session().session_id for _ in range(1000)}
+
+    assert len(ids) == 1000
+    assert all(re.fullmatch("sess_[0-9a-f]{32}", each) for each in ids)
+
+
+@pytest.mark.parametrize(
+    "given", ["x", "a/b", "..", "%2F", "ü" * 512, "x" * 1024, "\U0001f600" * 256, "\x00", "\ud800"]
+)
+def test_an_id_is_any_text_of_up_to_a_kibibyte(given):
+    """Ids are the caller's: any Unicode of 1 to 1,024 bytes in UTF-8."""
+    session = Session(session_id=given, user_id=given)
+
+    assert session.add_message("user", "", message_id=given).message_id == given
+    assert (session.session_id, session.user_id) == (given, given)
+    assert session.checkpoint(given).name == given
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("", "is 0 bytes long"),
+        ("x" * 1025, "is 1025 bytes long"),
+        ("ü" * 513, "is 1026 bytes long"),
+        ("\U0001f600" * 257, "is 1028 bytes long"),
+        (7, "is a int"),
+        (b"x", "is a bytes"),
+    ],
+    ids=["empty", "1025", "two-byte", "four-byte", "int", "bytes"],
+)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("session_id", lambda given: Session(session_id=given)),
+        ("user_id", lambda given: Session(user_id=given)),
+        ("message_id", lambda given: Message("user", "", message_id=given)),
+        ("message_id", lambda given: Session().add_message("user", "", message_id=given)),
+        ("name", lambda given: Session().checkpoint(given)),
+    ],
+    ids=["session_id", "user_id", "message_id", "add_message", "checkpoint"],
+)
+def test_what_cannot_be_an_id_is_refused(name, make, given, problem):
+    """The error says which id, what it is, and what is accepted."""
+    with pytest.raises(InvalidValueError) as caught:
+        make(given)
+
+    assert str(caught.value).startswith(f"{name} {problem}; it is text")
+    assert caught.value.path == name
+
+
+@pytest.mark.parametrize("role", ["user", "assistant", "system", "tool", "developer", "function", "", "\U0001f916"])
+def test_a_role_is_free_text(role):
+    """Frameworks have roles of their own: none is refused."""
+    assert Message(role, "").role == role
+
+
+@pytest.mark.parametrize("field", ["role", "name", "tool_call_id"])
+def test_a_text_field_refuses_what_is_no_text(field):
+    """The error names the field and what it is."""
+    with pytest.raises(InvalidValueError, match=f"^{field} is a int; it is text$"):
+        Message(**{"role": "user", "content": "", field: 1})
+
+
+@pytest.mark.parametrize("content", ["", "text", PARTS, {"result": [1, None]}, None, 0, 1.5, True, [], {}], ids=repr)
+def test_content_is_any_json(content):
+    """Text, multimodal parts, a tool's result, nothing."""
+    assert Message("tool", content).content == content
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"content": {1}}, "content"),
+        ({"content": [{"a": {1}}]}, "content[0]['a']"),
+        ({"metadata": {"a": {1}}}, "metadata['a']"),
+        ({"metadata": {1: "a"}}, "metadata"),
+        ({"metadata": ["a"]}, "metadata"),
+        ({"metadata": None}, "metadata"),
+        ({"tool_calls": [{1}]}, "tool_calls[0]"),
+        ({"tool_calls": "call"}, "tool_calls"),
+        ({"tool_calls": {}}, "tool_calls"),
+        ({"timestamp": "2026-01-31T12:00:00Z"}, "timestamp"),
+        ({"timestamp": NOON.replace(tzinfo=None)}, "timestamp"),
+    ],
+    ids=repr,
+)
+def test_a_field_that_cannot_be_stored_is_refused_when_the_message_is_made(fields, path):
+    """The error names the part; nothing is appended."""
+    session = Session()
+
+    with pytest.raises(InvalidValueError) as caught:
+        session.add_message("user", **{"content": "", **fields})
+
+    assert caught.value.path == path
+    assert session.message_count == 0
+
+
+def test_messages_are_equal_when_all_fields_are():
+    """Equality is of values, not of objects; and equal messages hash alike."""
+    one, other, third = (Message("user", text, timestamp=NOON, message_id="m") for text in ("a", "a", "b"))
+
+    assert one == other
+    assert one != third
+    assert len({one, other, third}) == 2
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copied_message_is_equal(duplicate):
+    """Copying is harmless."""
+    message = Message("user", PARTS, metadata={"a": 1}, tool_calls=CALLS)
+
+    assert duplicate(message) == message
