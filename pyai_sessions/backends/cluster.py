@@ -41,8 +41,8 @@ BUCKETS = 256
 """Parts of the index of all sessions: a list of all users asks each of them."""
 
 _PURGE = 100
-_FOR_EVER = -1
-"""What PTTL says of a key that does not expire."""
+_GONE = -2
+"""What PTTL says of a key that is not there."""
 
 
 class ClusterBackend(RedisBackend):
@@ -177,22 +177,31 @@ class ClusterBackend(RedisBackend):
         scores = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for each, key in listed])
         lives = self._open.commands([("PTTL", self._hash(each.session_id)) for each in entries])
         times = self._open.commands([("ZSCORE", expiry, member) for member in due])  # who writes anew has changed it
-        gone: set[Entry] = set()
+        stale: dict[Entry, list[bytes]] = {}  # with the indexes that the session of their id is rightly in
         requests: list[Command] = []
         for entry, member, life, due_at in zip(entries, due, map(int, lives), map(score_of, times), strict=True):
             if due_at is None or due_at > now:
                 continue
-            if life > 0:
+            found = None if life == _GONE else self._found(entry)
+            if found is None or not _same_place(found, entry):
+                stale[entry] = [] if found is None else self._index_keys(found)
+            elif life > 0:
                 requests.append(("ZADD", expiry, "XX", "GT", now + life, member))
                 continue
-            if life != _FOR_EVER:
-                gone.add(entry)
             requests.append(script(scripts.PLACE, [expiry], member, "", str(due_at)))
         for (entry, key), score in zip(listed, map(score_of, scores), strict=True):
-            if entry in gone and score is not None:
+            if entry in stale and key not in stale[entry] and score is not None:
                 requests.insert(0, script(scripts.PLACE, [key], encode_id(entry.session_id), "", str(score)))
         self._open.commands(requests)
-        return len(gone)
+        return len(stale)
+
+    def _found(self, entry: Entry) -> Entry | None:
+        """Return what lists should hold of the session that now has the id of an entry; the entry, if none can say."""
+        value = self.read(entry.session_id)
+        try:
+            return None if value is None else read_head(value, entry.session_id).entry
+        except InvalidDocumentError:
+            return entry
 
     # Below: entries, and where they lie --------------------------------------------------------------------------
 
@@ -234,8 +243,11 @@ class ClusterBackend(RedisBackend):
 
 def _listed_anew(draft: Draft) -> bool:
     """Return whether the indexes do not hold a draft's session, or hold it under another user or status."""
-    old, new = draft.previous, draft.entry
-    return old is None or (old.user_id, old.status) != (new.user_id, new.status)
+    return draft.previous is None or not _same_place(draft.previous, draft.entry)
+
+
+def _same_place(one: Entry, other: Entry) -> bool:
+    return (one.user_id, one.status) == (other.user_id, other.status)
 
 
 def _bucket(session_id: str) -> int:

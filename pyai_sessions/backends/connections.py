@@ -136,9 +136,10 @@ class Connections:
             raise StorageLockedError(self.path, f"other threads used it for {self.timeout} s")
         _gate.enter()
         try:
-            with suppress(IndexError):
+            try:
                 return self._idle.pop()
-            return self._open()
+            except IndexError:
+                return self._open()
         except BaseException:
             self._given()
             raise
