@@ -166,7 +166,8 @@ class TableBackend(Backend):
             if draft.garbage:
                 connection.executemany(table.delete, [(each,) for each in draft.garbage])
             row = _index_row(draft.entry)
-            if not connection.execute(self._move_index, row).rowcount:
+            moved = draft.previous and draft.previous[:3] == draft.entry[:3]
+            if not moved or not connection.execute(self._move_index, row).rowcount:
                 connection.execute(self._put_index, row)
         return True
 

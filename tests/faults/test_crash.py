@@ -58,6 +58,11 @@ def append(manager):
     return lambda: manager.append("s0", *MORE)
 
 
+def append_again(manager):
+    manager.append("s0", {"role": "user", "content": "first", "message_id": "first"})
+    return lambda: manager.append("s0", *MORE[:3])
+
+
 def rewrite(manager):
     session = manager.get_session("s0")
     session.replace_message("message10", content="edited")
@@ -96,11 +101,42 @@ def archive(manager):
     return lambda: manager.archive("s0")
 
 
+def restore(manager):
+    manager.archive("s0")
+    return lambda: manager.restore("s0")
+
+
+def archive_inactive(manager):
+    return lambda: manager.archive_inactive(days=2.5 / 24 / 60)  # s0 alone is idle for so long
+
+
+def import_one(manager):
+    session = Session(session_id="new", user_id="bob")
+    fill(session, 100)
+    return lambda: manager.import_sessions([session])
+
+
 def delete(manager):
     return lambda: manager.delete("s0")
 
 
-CHANGES = [create, add, add_pages, append, rewrite, shorten, save_stale, rewrite_stale, give_away, archive, delete]
+CHANGES = [
+    create,
+    add,
+    add_pages,
+    append,
+    append_again,
+    rewrite,
+    shorten,
+    save_stale,
+    rewrite_stale,
+    give_away,
+    archive,
+    restore,
+    archive_inactive,
+    import_one,
+    delete,
+]
 
 
 def stored_before():
@@ -266,6 +302,40 @@ def test_a_repeated_append_of_many_stores_each_message_once(at, applied, added, 
     expected = stored + since if stored != first else first + since + more
     assert [each.content for each in other.get_session("s0").messages] == [*expected, "last"]
     assert fresh(mapping.items_).verify(repair=True)
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not applied"])
+@pytest.mark.parametrize("error", [Death, OSError])
+def test_an_import_that_crashed_may_be_repeated(applied, error):
+    """At each of its writes: every session is there whole or not at all, and the repetition stores the others."""
+    sessions = []
+    for n in range(3):
+        sessions.append(Session(session_id=f"s{n}", user_id="ada"))
+        fill(sessions[-1], 70)
+    for at in count(1):
+        mapping = CrashingDict({})
+        manager = SessionManager(KVSessionStore(mapping))
+        mapping.crash(at, error(), applied=applied, once=error is not Death)
+        try:
+            manager.import_sessions(sessions)
+        except (Death, StorageError):
+            assert mapping.crashed
+        mapping.recover()
+        if not mapping.crashed:
+            assert at > 9  # two pages and a head each
+            return
+        if error is Death:
+            manager = fresh(mapping.items_)
+        there = [each.session_id for each in fresh(mapping.items_).list_sessions(limit=None)]
+        assert all(fresh(mapping.items_).get_session(each) in sessions for each in there)
+        assert manager.count() == len(there)
+
+        assert manager.import_sessions(sessions) == 3 - len(there)
+
+        assert [fresh(mapping.items_).get_session(each.session_id) for each in sessions] == sessions
+        assert manager.count("ada") == 3
+        manager.verify(repair=True)
+        assert fresh(mapping.items_).verify().problems == []
 
 
 @pytest.mark.parametrize("change", [each for each in CHANGES if each is not delete])
