@@ -13,6 +13,15 @@ local function unindex(prefix, id, status, user)
   if user ~= '' then redis.call('ZREM', prefix .. '/user/' .. user .. '/' .. status, id) end
   redis.call('ZREM', prefix .. '/expiry', id .. '/' .. status .. '/' .. user)
 end
+local function decode(name)
+  return (string.gsub(name, '%%(%x%x)', function(hex) return string.char(tonumber(hex, 16)) end))
+end
+local function place(head) -- a head's status and user; no user where that cannot be told without parsing it
+  local status = string.match(head, '"status":"(%a+)"')
+  local user = string.match(head, '"user_id":"([^"\\\\]*)"')
+  if not user and string.find(head, '"user_id":null', 1, true) then user = '' end
+  return status, status and user
+end
 local function purge(prefix, most)
   local clock = redis.call('TIME')
   local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -20,12 +29,20 @@ local function purge(prefix, most)
   for _, member in ipairs(due) do
     local id, status, user = string.match(member, '^([^/]*)/([^/]*)/(.*)$')
     local left = redis.call('PTTL', prefix .. id)
-    if left > 0 then
-      redis.call('ZADD', prefix .. '/expiry', now + left, member)
-    elseif redis.call('HEXISTS', prefix .. id, 'session') == 1 then
-      redis.call('ZREM', prefix .. '/expiry', member)
-    else
+    local head = redis.call('HGET', prefix .. id, 'session')
+    local status_now, user_now = place(head or '')
+    if not head then
       unindex(prefix, id, status, user)
+    elseif not user_now or (status_now == status and user_now == decode(user)) then
+      if left > 0 then
+        redis.call('ZADD', prefix .. '/expiry', now + left, member)
+      else
+        redis.call('ZREM', prefix .. '/expiry', member)
+      end
+    else -- created anew under the same id, by another user
+      if status_now ~= status then redis.call('ZREM', prefix .. '/' .. status, id) end
+      if user ~= '' then redis.call('ZREM', prefix .. '/user/' .. user .. '/' .. status, id) end
+      redis.call('ZREM', prefix .. '/expiry', member)
     end
   end
   return #due
