@@ -17,9 +17,10 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     UnsupportedOperationError,
 )
+from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, SessionSummary, check_status, history_of
-from pyai_sessions.store import OnConflict, Order, SummaryPage, check_order, check_where, fits, imported
+from pyai_sessions.store import OnConflict, SummaryPage, imported
 from pyai_sessions.values import plain_object
 
 T = TypeVar("T")

@@ -12,10 +12,11 @@ from typing_extensions import Self
 from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.checks import Clock, check_id
 from pyai_sessions.errors import InvalidValueError, SessionExistsError
+from pyai_sessions.filters import Order
 from pyai_sessions.foreign import ForeignStore
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of
-from pyai_sessions.store import KVSessionStore, OnConflict, Order, SessionStore, SummaryPage
+from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage
 from pyai_sessions.stores import MemorySessionStore, open_store
 from pyai_sessions.upkeep import Verification
 from pyai_sessions.values import is_mapping

@@ -42,6 +42,7 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     SessionStateError,
 )
+from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.history import Attempt, History
 from pyai_sessions.merge import merge, needed, went_back
 from pyai_sessions.messages import Message
@@ -59,10 +60,9 @@ from pyai_sessions.models import (
 from pyai_sessions.reading import Attempts, load
 from pyai_sessions.tokens import new_token
 from pyai_sessions.upkeep import Verification
-from pyai_sessions.values import is_array, is_mapping, plain_object
+from pyai_sessions.values import is_mapping
 
 OnConflict = Literal["merge", "error", "overwrite"]
-Order = Literal["newest", "oldest"]
 
 _LOADED = 20
 """Sessions of a user's list whose pages are read together."""
@@ -695,31 +695,6 @@ def _matching(
                 raise
             continue
         yield position, summary if fits(summary.metadata, wanted) else None
-
-
-def check_where(where: object) -> dict[str, Any]:
-    """Return a filter of metadata if it is one: a dict of JSON values by text keys, or None for all."""
-    return {} if where is None else plain_object(where, "where")
-
-
-def check_order(order: object) -> str:
-    """Return the order of a list if it is one."""
-    if order not in ("newest", "oldest"):
-        raise InvalidValueError("order", f"is {order!r}; it is 'newest' or 'oldest'")
-    return str(order)
-
-
-def fits(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether metadata has the *wanted* values."""
-    return all(key in metadata and _equal(metadata[key], value) for key, value in wanted.items())
-
-
-def _equal(one: object, other: object) -> bool:
-    if is_mapping(one):
-        return is_mapping(other) and one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if is_array(one):
-        return is_array(other) and len(one) == len(other) and all(map(_equal, one, other))
-    return one == other and isinstance(one, bool) == isinstance(other, bool)  # to Python, True is 1
 
 
 def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> Iterator[tuple[Session, SessionDraft]]:

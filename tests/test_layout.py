@@ -40,6 +40,7 @@ ORDER = [
     "backends",
     "indexes",
     "reading",
+    "filters",
     "upkeep",
     "store",
     "stores",
