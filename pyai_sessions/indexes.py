@@ -24,6 +24,9 @@ BATCH = 100
 
 T = TypeVar("T")
 
+_SUSPECTS = 1000
+"""Wrong entries that are held, to wait for the writers of all of them at once."""
+
 OnInvalid = Callable[[InvalidDocumentError], None]
 
 
@@ -131,20 +134,29 @@ def mend(backend: Backend, session_id: str, stale: Sequence[Entry]) -> bool:
 
 
 def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
-    """Iterate over what the indexes hold and no document bears out, by session, a batch at a time.
+    """Iterate over what the indexes hold and no document bears out, by session, some at a time.
 
     What is indexed of an unreadable document is the last that is known of it, and stays.
     """
+    suspects: list[Entry] = []
     for batch in _batches(backend.entries()):
-        wrong = _unfounded(backend, batch)
-        if wrong and backend.settle:
-            time.sleep(backend.settle)  # a writer may be about to commit the document
-            wrong = _unfounded(backend, wrong)
-        if wrong:
-            found: dict[str, list[Entry]] = {}
-            for each in wrong:
-                found.setdefault(each.session_id, []).append(each)
-            yield found
+        suspects += _unfounded(backend, batch)
+        if len(suspects) >= _SUSPECTS:
+            yield from _confirmed(backend, suspects)
+            suspects = []
+    yield from _confirmed(backend, suspects)
+
+
+def _confirmed(backend: Backend, suspects: list[Entry]) -> Iterator[dict[str, list[Entry]]]:
+    """Iterate over those that are still wrong when no writer can be about to commit their document any more."""
+    if suspects and backend.settle:
+        time.sleep(backend.settle)
+        suspects = _unfounded(backend, suspects)
+    found: dict[str, list[Entry]] = {}
+    for each in suspects:
+        found.setdefault(each.session_id, []).append(each)
+    for ids in _batches(found):
+        yield {each: found[each] for each in ids}
 
 
 def _unfounded(backend: Backend, entries: Sequence[Entry]) -> list[Entry]:
