@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.benchmarks import imports, lists, loads, machine, million, plots, shared, threads, turns, versus
 from tests.benchmarks.families import Place
 from tests.benchmarks.measure import FULL, QUICK, close_loop
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import Report, merged
 from tests.benchmarks.stocks import Stocks
 from tests.servers import Server
 
@@ -60,8 +60,9 @@ def main() -> None:
             close_loop()
         finally:  # what was measured until then
             print("", *about, sep="\n")
-            if options.write or (options.only == WORKS and not options.quick):
-                write(report, about)
+            whole = options.only == WORKS and not options.quick
+            if options.write or whole:
+                write(report, about, whole=whole)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -72,17 +73,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", help="messages in a conversation, even numbers")
     parser.add_argument("--sessions", type=int, nargs="+", help="sessions in a store, 1,000 or more")
     parser.add_argument("--quick", action="store_true", help="small sizes and few samples; writes nothing")
-    parser.add_argument("--write", action="store_true", help="write the results of a partial run too")
+    parser.add_argument("--write", action="store_true", help="write a partial run too: its tables replace the former")
     return parser.parse_args(arguments)
 
 
-def write(report: Report, about: list[str]) -> None:
-    """Write the tables and the plots."""
+def write(report: Report, about: list[str], *, whole: bool) -> None:
+    """Write the tables and the plots; of a run that is not *whole* its tables, in the place of the former ones."""
     RESULTS.mkdir(exist_ok=True)
-    plots.draw(report.curves, RESULTS)
-    lines = ["# Results", "", f"    {' '.join([COMMAND, *sys.argv[1:]])}", "", *(f"- {each}" for each in about), ""]
+    path = RESULTS / "results.md"
+    if whole or not path.exists():
+        plots.draw(report.curves, RESULTS)
+    measured = f"*{about[0]}, `{' '.join([COMMAND, *sys.argv[1:]])}`*"
+    old = "" if whole or not path.exists() else path.read_text()
+    lines = ["# Results", "", *(f"- {each}" for each in about[1:]), ""]
     lines += [f"![{each.stem}]({each.name})\n" for each in sorted(RESULTS.glob("*.png"))]
-    (RESULTS / "results.md").write_text("\n".join([*lines, report.markdown(), ""]))
+    path.write_text("\n".join([*lines, merged(old, report.sections(measured)), ""]))
     print(f"\nwritten to {RESULTS}")
 
 

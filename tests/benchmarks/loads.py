@@ -36,7 +36,11 @@ def _measure_family(table: Table, family: Family, place: Place, sizes: list[int]
             calls["rows", size] = family.rows(place, "loads", store, session_id)
             calls["as rows", size] = lambda name=f"{size}": floor.load(name)
             calls["last", size] = lambda name=session_id: manager.get_session(name, last=50)
-        found = interleaved(calls, effort)
+        # Those that load 50 take turns among themselves: 10,000 messages leave nothing in the processor's caches.
+        few = {key: call for key, call in calls.items() if key[0] in ("fifty", "last")}
+        found = interleaved(few, effort)
+        for size in sizes:
+            found |= interleaved({key: calls[key] for key in calls if key not in few and key[1] == size}, effort)
         durability = family.durability(store)
     for size in sizes:
         table.against(f"{family.name}: all of {size:,}", durability, found["all", size], found["rows", size], 0.5)

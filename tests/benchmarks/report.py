@@ -75,5 +75,14 @@ class Report:
     def point(self, plot: str, line: str, x: int, samples: list[float]) -> None:
         self.curves[plot][line][x] = median(samples)
 
-    def markdown(self) -> str:
-        return "\n\n".join(table.markdown() for table in self.tables if table.rows)
+    def sections(self, measured: str) -> dict[str, str]:
+        """Return the tables as Markdown by their headings, each with a line that says how it was *measured*."""
+        made = {table.title: table.markdown() for table in self.tables if table.rows}
+        return {title: f"{text}\n\n{measured}" for title, text in made.items()}
+
+
+def merged(old: str, new: dict[str, str]) -> str:
+    """Return the sections of a text, those replaced that are measured anew, and new ones at the end."""
+    _, *parts = f"\n{old}".split("\n## ")
+    sections = {part.partition("\n")[0]: f"## {part}".strip() for part in parts} | new
+    return "\n\n".join(sections.values())
