@@ -9,6 +9,7 @@ from itertools import count
 
 import pytest
 import redis
+import valkey.cluster
 
 from pyai_sessions import RedisSessionStore, Session, SessionManager
 from pyai_sessions.errors import StorageUnreachableError
@@ -80,6 +81,29 @@ def test_sessions_of_one_server_are_listed_after_reindex(client, prefix, any_ser
     assert {each.session_id for each in manager.list_sessions("ada")} == {f"s{n}" for n in range(5)}
     assert manager.count() == 5
     assert manager.verify()
+
+
+def test_a_client_of_valkey_py_serves_as_well(any_cluster, prefix):
+    """One that decodes; its pipelines and errors are its own."""
+    port = any_cluster.primaries()[0].port
+    with closing(valkey.cluster.ValkeyCluster(host="127.0.0.1", port=port, decode_responses=True)) as client:
+        manager = SessionManager(open_store(client, prefix))
+        assert manager.import_sessions(Session(session_id=f"s{n}", user_id=f"user {n % 3}") for n in range(30)) == 30
+        session = manager.get_session("s3")
+        for n in range(50):
+            session.add_message("user", f"message {n}")
+        manager.save(session)
+        manager.append("s3", {"role": "user", "content": "more"})
+
+        assert [each.session_id for each in manager.list_sessions(limit=1)] == ["s3"]
+        assert len(manager.get_sessions_for_user("user 0")) == 10
+        assert manager.get_sessions_for_user("user 0", limit=1)[0].message_count == 51
+        manager.delete("s0")
+        assert manager.archive_inactive(0) == manager.count(status="archived") == 29
+        assert manager.restore("s3") is None
+        assert manager.count() == 1
+        assert manager.verify()
+        assert manager.clear_all() == 29
 
 
 # Lists ----------------------------------------------------------------------------------------------------------------
