@@ -147,6 +147,10 @@ class Entry(NamedTuple):
     status: SessionStatus
     activity: int
 
+    def is_beside(self, other: Entry) -> bool:
+        """Return whether an index lists both under the same user and status."""
+        return (self.user_id, self.status) == (other.user_id, other.status)
+
 
 class StoredHead(msgspec.Struct, frozen=True):
     """A head that was read: its fields, the *stamp* to compare at the next commit, and fields of later releases."""
@@ -442,6 +446,11 @@ class Draft(msgspec.Struct, frozen=True):
     leftovers: list[str]
     paged: bool
     """Whether the head names pages."""
+
+    @property
+    def listed_anew(self) -> bool:
+        """Whether the indexes do not hold the session, or hold it under another user or status."""
+        return self.previous is None or not self.previous.is_beside(self.entry)
 
 
 class SessionDraft(Draft, frozen=True):

@@ -197,9 +197,9 @@ class SessionManager:
     ) -> list[Session]:
         """Return a user's sessions with their messages, latest activity first.
 
-        *limit* returns the newest so many; *before* those last active before that time. Costs one index read, and per
-        session returned what `get_session` costs; `list_sessions` reads no messages. A session that another process
-        deletes meanwhile is left out.
+        *limit* returns the newest so many; *before* those last active before that time. Costs one index read, one trip
+        for heads per 100 sessions and one for their pages per 20, and to decode all that they hold; `list_sessions`
+        reads no messages. A session that another process deletes meanwhile is left out.
 
         Raises:
             InvalidDocumentError: One of them cannot be read; *skip_invalid* leaves such sessions out.

@@ -77,7 +77,8 @@ class RedisSessionStore(KVSessionStore):
         url: ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix://path``.
         prefix: What all keys begin with.
         ttl: Seconds that a session lives after its last save; None to keep it for ever.
-        client: A redis-py or valkey-py client, instead of a url; you close it.
+        client: A redis-py or valkey-py client of a server, a cluster or Sentinel's primary, instead of a url; you close
+            it.
         timeout: Seconds to wait for the server, and for other writers.
         clock: Returns the current time, aware; tests set it.
 

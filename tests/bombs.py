@@ -3,6 +3,10 @@
 import os
 import pickle
 
+import pytest
+
+from pyai_sessions import InvalidDocumentError
+
 
 class Bomb:
     """An object whose pickle makes the folder *mark* when it is read; *ballast* makes the pickle big."""
@@ -24,3 +28,16 @@ def check_that_it_would_explode(bomb):
     """Prove that the bomb is one."""
     pickle.loads(pickle.dumps(bomb))  # noqa: S301 (that is the point)
     assert os.path.isdir(bomb.mark)  # noqa: PTH112
+
+
+def meet_bombs(store):
+    """Do all that meets the bombs in the head of "s" and in a page of "paged"."""
+    for session_id in ("s", "paged"):
+        with pytest.raises(InvalidDocumentError) as caught:
+            store.get(session_id)
+        assert caught.value.session_id == session_id
+    store.list_for_user("ada", skip_invalid=True)
+    store.reindex()
+    assert not store.verify()
+    store.verify(repair=True)
+    store.clear()

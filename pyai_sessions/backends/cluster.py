@@ -63,14 +63,14 @@ class ClusterBackend(RedisBackend):
         return self.commit_many([draft])[0]
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
-        anew = [each for each in drafts if _listed_anew(each)]
+        anew = [each for each in drafts if each.listed_anew]
         if self._mapping.ttl:  # first, so that `purge_expired` lets be what is about to be listed
             self._open.commands([self._expiring(each.entry) for each in anew])
         self._open.commands([each for draft in anew for each in self._listing(draft.entry)])
         # An entry that is there already may follow its document, or not: it then lists the session where it was.
         requests = [self._commit(each, b"") for each in drafts]
         for each in drafts:
-            if not _listed_anew(each):
+            if not each.listed_anew:
                 requests += self._listing(each.entry, "XX", "GT")
                 if self._mapping.ttl:
                     requests.append(self._expiring(each.entry))
@@ -79,7 +79,7 @@ class ClusterBackend(RedisBackend):
         for draft, done in zip(drafts, committed, strict=True):
             if not done:
                 self._take_back(draft)
-            elif _listed_anew(draft) and draft.previous:
+            elif draft.listed_anew and draft.previous:
                 gone.append(draft.previous)
         self._open.commands([each for entry in gone for each in self._unlisting(entry)])
         return committed
@@ -136,7 +136,7 @@ class ClusterBackend(RedisBackend):
             short = [n for n, end in ends.items() if last is None or (end > last if newest_first else end < last)]
             if not short:
                 return merged
-            wanted = {n: 4 * wanted.get(n, 8 + limit) for n in short}
+            wanted = {n: 4 * wanted[n] for n in short}
 
     def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
         if self._mapping.ttl:
@@ -183,7 +183,7 @@ class ClusterBackend(RedisBackend):
             if due_at is None or due_at > now:
                 continue
             found = None if life == _GONE else self._found(entry)
-            if found is None or not _same_place(found, entry):
+            if found is None or not found.is_beside(entry):
                 stale[entry] = [] if found is None else self._index_keys(found)
             elif life > 0:
                 requests.append(("ZADD", expiry, "XX", "GT", now + life, member))
@@ -239,15 +239,6 @@ class ClusterBackend(RedisBackend):
         if len(parts) == 2 and parts[1].isdecimal():  # noqa: PLR2004 (the status, the bucket)
             return super()._index_of_key(f"/{parts[0]}")
         return super()._index_of_key(key) if len(parts) == 3 else None  # noqa: PLR2004
-
-
-def _listed_anew(draft: Draft) -> bool:
-    """Return whether the indexes do not hold a draft's session, or hold it under another user or status."""
-    return draft.previous is None or not _same_place(draft.previous, draft.entry)
-
-
-def _same_place(one: Entry, other: Entry) -> bool:
-    return (one.user_id, one.status) == (other.user_id, other.status)
 
 
 def _bucket(session_id: str) -> int:

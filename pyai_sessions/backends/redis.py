@@ -69,7 +69,7 @@ class RedisMapping(MutableMapping[str, str]):
     a client is closed by whoever opened it. Tested on Redis 7.0 and Valkey 9.
 
     Args:
-        client: A connected, synchronous client.
+        client: A synchronous client of one server, of a cluster, or of a primary that Sentinel tells.
         prefix: What all keys begin with. Two mappings share a server by different prefixes.
         ttl: Seconds that a hash lives after its last write; None to keep it for ever.
 

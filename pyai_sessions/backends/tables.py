@@ -166,8 +166,7 @@ class TableBackend(Backend):
             if draft.garbage:
                 connection.executemany(table.delete, [(each,) for each in draft.garbage])
             row = _index_row(draft.entry)
-            moved = draft.previous and draft.previous[:3] == draft.entry[:3]
-            if not moved or not connection.execute(self._move_index, row).rowcount:
+            if draft.listed_anew or not connection.execute(self._move_index, row).rowcount:
                 connection.execute(self._put_index, row)
         return True
 
