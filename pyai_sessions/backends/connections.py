@@ -22,12 +22,6 @@ from pyai_sessions.errors import (
 )
 
 
-class _Lent(threading.local):
-    """How many connections are lent to this thread."""
-
-    count = 0
-
-
 class _ForkGate:
     """Lets a fork wait until no connection is in use.
 
@@ -39,30 +33,38 @@ class _ForkGate:
         self.renew()
 
     def renew(self) -> None:
-        self._lock = threading.Lock()
-        self._lent = 0
-        self._mine = _Lent()
+        self._forking = threading.Lock()
+        self._closed = False
+        self._lent: dict[int, int] = {}  # how many connections by thread, each of which writes its own number alone
 
     def enter(self) -> None:
-        with self._lock:
-            self._lent += 1
-            self._mine.count += 1
+        me = threading.get_ident()
+        while True:  # without a lock, for which all threads would wait at each statement
+            self._lent[me] = self._lent.get(me, 0) + 1
+            if not self._closed or self._lent[me] > 1:
+                return
+            self.leave()
+            with self._forking:
+                pass
 
     def leave(self) -> None:
-        with self._lock:
-            self._lent -= 1
-            self._mine.count -= 1
+        me = threading.get_ident()
+        left = self._lent.get(me, 0) - 1
+        if left > 0:
+            self._lent[me] = left
+        else:  # also in a child that was forked meanwhile
+            self._lent.pop(me, None)
 
     def close(self) -> None:
         deadline = time.monotonic() + _FORK_PATIENCE
-        self._lock.acquire()
-        while self._lent > self._mine.count and time.monotonic() < deadline:  # polled: to fork is rare, to enter is not
-            self._lock.release()
-            time.sleep(0.0005)
-            self._lock.acquire()
+        self._forking.acquire()
+        self._closed = True
+        while set(self._lent) - {threading.get_ident()} and time.monotonic() < deadline:
+            time.sleep(0.0005)  # polled: to fork is rare, to enter is not
 
     def open(self) -> None:
-        self._lock.release()
+        self._closed = False
+        self._forking.release()
 
 
 _FORK_PATIENCE = 10.0

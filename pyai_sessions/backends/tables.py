@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from pyai_sessions.backends.connections import Connections
+from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Position
 from pyai_sessions.documents import (
     Draft,
@@ -88,6 +89,7 @@ class TableBackend(Backend):
         self._alive = alive
         self._ready = False
         self._closed = False
+        self._group: Group[Draft] = Group(self._commit_together, connections.path, connections.timeout)
         index = table.index
         self._counts = self._name_of("counts")
         self._put_index = (
@@ -148,26 +150,36 @@ class TableBackend(Backend):
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
+        connection = self._connections.mine()
+        return self._group.put(draft) if connection is None else self._commit(connection, draft)
+
+    def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
+        return self._commit_together(lambda: drafts)
+
+    def _commit_together(self, drafts: Callable[[], Sequence[Draft]]) -> list[bool]:
+        with self._writing() as connection:
+            return [self._commit(connection, each) for each in drafts()]
+
+    def _commit(self, connection: sqlite3.Connection, draft: Draft) -> bool:
         key, table, head = head_key(draft.session_id), self._table, draft.head
         if draft.paged:
             head = head.ljust(_LONG_HEAD)
-        with self._writing() as connection:
-            if draft.expected is None:
-                changed = connection.execute(table.insert, (key, head)).rowcount
-            else:
-                parameters = (head, key, draft.expected, len(draft.expected))
+        if draft.expected is None:
+            changed = connection.execute(table.insert, (key, head)).rowcount
+        else:
+            parameters = (head, key, draft.expected, len(draft.expected))
+            changed = connection.execute(table.update, parameters).rowcount
+            if not changed and table.bring_in(connection, key):
                 changed = connection.execute(table.update, parameters).rowcount
-                if not changed and table.bring_in(connection, key):
-                    changed = connection.execute(table.update, parameters).rowcount
-            if not changed:
-                return self._begins(connection, draft.session_id, draft.stamp)
-            if draft.pages:
-                connection.executemany(table.put, draft.pages.items())
-            if draft.garbage:
-                connection.executemany(table.delete, [(each,) for each in draft.garbage])
-            row = _index_row(draft.entry)
-            if draft.listed_anew or not connection.execute(self._move_index, row).rowcount:
-                connection.execute(self._put_index, row)
+        if not changed:
+            return self._begins(connection, draft.session_id, draft.stamp)
+        if draft.pages:
+            connection.executemany(table.put, draft.pages.items())
+        if draft.garbage:
+            connection.executemany(table.delete, [(each,) for each in draft.garbage])
+        row = _index_row(draft.entry)
+        if draft.listed_anew or not connection.execute(self._move_index, row).rowcount:
+            connection.execute(self._put_index, row)
         return True
 
     def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
