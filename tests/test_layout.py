@@ -31,6 +31,7 @@ ORDER = [
     "backends.derived",
     "backends.mapping",
     "backends.connections",
+    "backends.grouping",
     "backends.tables",
     "backends.sqlite",
     "backends.diskcache",

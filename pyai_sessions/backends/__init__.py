@@ -47,7 +47,9 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
             from pyai_sessions.backends import cluster, redis
 
             return (
-                cluster.ClusterBackend(mapping, timeout=timeout) if mapping.clustered else redis.RedisBackend(mapping)
+                cluster.ClusterBackend(mapping, timeout=timeout)
+                if mapping.clustered
+                else redis.RedisBackend(mapping, timeout=timeout)
             )
         if (family, name) == ("shelve", "Shelf"):
             from pyai_sessions.backends.mapping import MappingBackend

@@ -49,7 +49,7 @@ class ClusterBackend(RedisBackend):
     """Sessions in a `RedisMapping` whose client is a cluster's."""
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
-        super().__init__(mapping)
+        super().__init__(mapping, timeout=timeout)
         self.settle = timeout
 
     # Reading -----------------------------------------------------------------------------------------------------

@@ -1,17 +1,18 @@
-"""Group commit: what many threads want to store at the same time goes into one transaction."""
+"""Group commit: what many threads want to store at the same time goes in one transaction, or one trip."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
-from pyai_sessions.errors import StorageLockedError
+from pyai_sessions.errors import StorageLockedError, StorageUnreachableError
 
 T = TypeVar("T")
+Store = Callable[[Sequence[T]], list[bool]]
 
 
 class _Waiting(Generic[T]):
@@ -27,70 +28,82 @@ class _Waiting(Generic[T]):
         self.settled.acquire()
 
 
+class _Queue(deque[_Waiting[T]]):
+    """What waits in one process, and whose turn it is."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__()
+        self.turns = threading.Lock() if at_once == 1 else threading.Semaphore(at_once)
+
+    def begins_with(self, waiting: _Waiting[T]) -> bool:
+        try:
+            return self[0] is waiting
+        except IndexError:  # another took it along already
+            return False
+
+
 class Group(Generic[T]):
-    """Stores what threads bring, together: the first to come stores all that has come by the time it may write.
+    """Stores what threads bring, together: the first to come stores all that has come when its turn does.
 
     Sixteen threads so share one transaction and its wait for the disk, where each would wait for fifteen others. No
-    thread waits for more to come. The queue has no lock, since threads that sleep for one at each save line up there.
+    thread waits for more to come. The queue has no lock of its own: threads that sleep for one at each save line up.
 
     Args:
-        store: Stores items in one transaction and tells of each whether it was stored. It is given a function that
-            returns them, to be called once when it may write.
         where: The storage's name, for errors.
-        timeout: Seconds that a thread waits for another's transaction to begin.
+        timeout: Seconds that a thread waits for its turn.
+        at_once: How many transactions or trips may be at work: more than one where they wait for a network.
 
     """
 
-    def __init__(self, store: Callable[[Callable[[], Sequence[T]]], list[bool]], where: str, timeout: float) -> None:
-        self._store = store
+    def __init__(self, where: Callable[[], str], timeout: float, at_once: int = 1) -> None:
         self._where = where
         self._timeout = timeout
-        self._queues: dict[int, deque[_Waiting[T]]] = {}  # by process: who waits in the parent is not in a fork
+        self._at_once = at_once
+        self._queues: dict[int, _Queue[T]] = {}  # by process: in a fork those who wait in the parent are not there
 
-    def put(self, item: T) -> bool:
-        """Store an item, with others or alone; return whether it was stored. Storing it may be tried twice."""
+    def put(self, item: T, store: Store[T]) -> bool:
+        """Store an item, with others or alone; return whether it was stored. That may be tried twice.
+
+        *store* stores items together and tells of each whether it was stored.
+        """
         process = os.getpid()
-        queue = self._queues[process] if process in self._queues else self._queues.setdefault(process, deque())
+        queue = self._queues.get(process)
+        if queue is None:
+            queue = self._queues.setdefault(process, _Queue(self._at_once))
         mine = _Waiting(item)
         queue.append(mine)
-        if _is_first(queue, mine):
-            self._store_all(queue)
+        if queue.begins_with(mine):
+            self._store_all(queue, store)
         self._wait(queue, mine)
         if mine.failure is not None:
             raise mine.failure
-        if mine.stored is None:  # the transaction failed, perhaps for another's item
-            return self._store(lambda: [item])[0]
+        if mine.stored is None:  # all failed, perhaps for another's item
+            with self._turn(queue):
+                return store([item])[0]
         return mine.stored
 
-    def _store_all(self, queue: deque[_Waiting[T]]) -> None:
-        """Store all that waits when it may be written, and tell those who wait for it."""
+    def _store_all(self, queue: _Queue[T], store: Store[T]) -> None:
+        """Store all that waits when it is this thread's turn, and tell those who wait for it."""
         together: list[_Waiting[T]] = []
-        begun = False
-
-        def take() -> list[T]:
-            nonlocal begun
-            begun = True
-            with suppress(IndexError):
-                while True:
-                    together.append(queue.popleft())
-            return [each.item for each in together]
-
-        failure = None
+        begun, failure = False, None
         try:
-            for each, stored in zip(together, self._store(take), strict=True):
-                each.stored = stored
-        except Exception as err:  # noqa: BLE001 (raised by `put`, in the thread whose item it is)
+            with self._turn(queue):
+                begun = True
+                _take(queue, together)
+                for each, stored in zip(together, store([each.item for each in together]), strict=True):
+                    each.stored = stored
+        except Exception as err:  # noqa: BLE001 (raised by `put`, in the threads that it concerns)
             failure = err
         finally:
-            one = len(together) < 2
             if not begun:
-                take()
-            if one and together:
-                together[0].failure = failure
+                _take(queue, together)
+            elif len(together) == 1 or isinstance(failure, StorageUnreachableError):
+                for each in together:
+                    each.failure = failure
             for each in together:
                 each.settled.release()
 
-    def _wait(self, queue: deque[_Waiting[T]], mine: _Waiting[T]) -> None:
+    def _wait(self, queue: _Queue[T], mine: _Waiting[T]) -> None:
         if mine.settled.acquire(timeout=self._timeout):
             return
         try:
@@ -98,11 +111,19 @@ class Group(Generic[T]):
         except ValueError:  # it is being stored
             mine.settled.acquire()
         else:
-            raise StorageLockedError(self._where, f"other threads wrote for {self._timeout} s")
+            raise StorageLockedError(self._where(), f"other threads wrote for {self._timeout} s")
+
+    @contextmanager
+    def _turn(self, queue: _Queue[T]) -> Generator[None, None, None]:
+        if not queue.turns.acquire(timeout=self._timeout):
+            raise StorageLockedError(self._where(), f"other threads wrote for {self._timeout} s")
+        try:
+            yield
+        finally:
+            queue.turns.release()
 
 
-def _is_first(queue: deque[_Waiting[T]], mine: _Waiting[T]) -> bool:
-    try:
-        return queue[0] is mine
-    except IndexError:  # another took it along already
-        return False
+def _take(queue: _Queue[T], together: list[_Waiting[T]]) -> None:
+    with suppress(IndexError):
+        while True:
+            together.append(queue.popleft())

@@ -89,7 +89,7 @@ class TableBackend(Backend):
         self._alive = alive
         self._ready = False
         self._closed = False
-        self._group: Group[Draft] = Group(self._commit_together, connections.path, connections.timeout)
+        self._group: Group[Draft] = Group(lambda: connections.path, connections.timeout)
         index = table.index
         self._counts = self._name_of("counts")
         self._put_index = (
@@ -151,14 +151,11 @@ class TableBackend(Backend):
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
         connection = self._connections.mine()
-        return self._group.put(draft) if connection is None else self._commit(connection, draft)
+        return self._group.put(draft, self.commit_many) if connection is None else self._commit(connection, draft)
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
-        return self._commit_together(lambda: drafts)
-
-    def _commit_together(self, drafts: Callable[[], Sequence[Draft]]) -> list[bool]:
         with self._writing() as connection:
-            return [self._commit(connection, each) for each in drafts()]
+            return [self._commit(connection, each) for each in drafts]
 
     def _commit(self, connection: sqlite3.Connection, draft: Draft) -> bool:
         key, table, head = head_key(draft.session_id), self._table, draft.head

@@ -1,0 +1,183 @@
+"""Group commit: what threads bring together is stored together, and each hears what came of its own."""
+
+import os
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import pytest
+
+from pyai_sessions.backends.grouping import Group
+from pyai_sessions.errors import StorageError, StorageFullError, StorageLockedError, StorageUnreachableError
+
+DEADLINE = 20.0
+
+
+class Storage:
+    """Keeps what it is given, call by call; a call waits until `open` is set."""
+
+    def __init__(self):
+        self.calls = []
+        self.refused = {}
+        self.open = threading.Event()
+        self.entered = threading.Semaphore(0)
+
+    def store(self, items):
+        self.entered.release()
+        assert self.open.wait(DEADLINE)
+        for each in items:
+            if each in self.refused:
+                raise self.refused[each]
+        self.calls.append(list(items))
+        return [each % 2 == 0 for each in items]
+
+
+@pytest.fixture
+def storage():
+    return Storage()
+
+
+@pytest.fixture
+def group():
+    return Group(lambda: "here", DEADLINE)
+
+
+def waiting(group, count):
+    """Wait until so many items are in the queue."""
+    deadline = time.monotonic() + DEADLINE
+    while len(group._queues.get(os.getpid(), ())) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def started(group, storage, pool, items):
+    """Begin to put items, one after another in the queue: the first is at work, the others wait."""
+    futures = [pool.submit(group.put, items[0], storage.store)]
+    assert storage.entered.acquire(timeout=DEADLINE)
+    for n, each in enumerate(items[1:], 1):
+        futures.append(pool.submit(group.put, each, storage.store))
+        waiting(group, n)
+    return futures
+
+
+def test_what_comes_while_one_is_stored_is_stored_together(group, storage):
+    with ThreadPoolExecutor(8) as pool:
+        futures = started(group, storage, pool, list(range(8)))
+        storage.open.set()
+        assert [each.result(DEADLINE) for each in futures] == [True, False] * 4
+    assert storage.calls == [[0], [1, 2, 3, 4, 5, 6, 7]]
+
+
+def test_one_thread_alone_waits_for_nobody(group, storage):
+    storage.open.set()
+    assert [group.put(each, storage.store) for each in range(3)] == [True, False, True]
+    assert storage.calls == [[0], [1], [2]]
+
+
+def test_an_item_that_fails_takes_no_other_along(group, storage):
+    storage.refused[2] = StorageFullError("here", "too large")
+    with ThreadPoolExecutor(5) as pool:
+        futures = started(group, storage, pool, list(range(5)))
+        storage.open.set()
+        with pytest.raises(StorageFullError, match="too large"):
+            futures[2].result(DEADLINE)
+        assert [futures[n].result(DEADLINE) for n in (0, 1, 3, 4)] == [True, False, False, True]
+    assert sorted(chain(*storage.calls)) == [0, 1, 3, 4]
+
+
+def test_all_hear_at_once_that_the_storage_is_gone(group, storage):
+    storage.refused = dict.fromkeys(range(1, 5), StorageUnreachableError("here", "gone"))
+    with ThreadPoolExecutor(5) as pool:
+        futures = started(group, storage, pool, list(range(5)))
+        storage.open.set()
+        assert futures[0].result(DEADLINE)
+        for each in futures[1:]:
+            with pytest.raises(StorageUnreachableError):
+                each.result(DEADLINE)
+    calls = 0
+    while storage.entered.acquire(blocking=False):
+        calls += 1
+    assert calls == 1  # for four items: each waits one timeout, not two
+
+
+def test_who_waits_too_long_gives_up_and_is_not_stored(storage):
+    group = Group(lambda: "here", timeout=0.2)
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = started(group, storage, pool, [0, 2, 4])
+        for each in others:
+            with pytest.raises(StorageLockedError, match=r"0\.2 s"):
+                each.result(DEADLINE)
+        storage.open.set()
+        assert first.result(DEADLINE)
+        assert group.put(6, storage.store)  # and the queue goes on
+    assert storage.calls == [[0], [6]]
+
+
+def test_an_interrupted_thread_leaves_nobody_waiting(group, storage):
+    storage.refused[1] = KeyboardInterrupt()
+    with ThreadPoolExecutor(4) as pool:
+        futures = started(group, storage, pool, [0, 1, 2, 4])
+        storage.open.set()
+        outcomes = [each.exception(DEADLINE) for each in futures]
+    assert [type(each) for each in outcomes] == [type(None), KeyboardInterrupt, type(None), type(None)]
+    assert sorted(chain(*storage.calls)) == [0, 2, 4]
+
+
+def test_several_calls_at_once_where_they_wait_for_a_network(storage):
+    group = Group(lambda: "here", DEADLINE, at_once=3)
+    with ThreadPoolExecutor(8) as pool:
+        futures = []
+        for n in range(3):
+            futures.append(pool.submit(group.put, n, storage.store))
+            assert storage.entered.acquire(timeout=DEADLINE)
+        for n in range(3, 8):
+            futures.append(pool.submit(group.put, n, storage.store))
+            waiting(group, n - 2)
+        storage.open.set()
+        assert [each.result(DEADLINE) for each in futures] == [n % 2 == 0 for n in range(8)]
+    assert sorted(map(len, storage.calls)) == [1, 1, 1, 5]
+
+
+def test_a_fork_does_not_wait_for_its_parents_threads(group, storage):
+    with ThreadPoolExecutor(3) as pool:
+        futures = started(group, storage, pool, [0, 2, 4])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = 0 if group.put(6, lambda items: [items == [6]]) else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        storage.open.set()
+        assert all(each.result(DEADLINE) for each in futures)
+
+
+def test_every_item_is_stored_once_whatever_the_threads_do(group):
+    stored, errors, lock = [], 0, threading.Lock()
+
+    def store(items):
+        nonlocal errors
+        with lock:
+            if any(each % 7 == 3 for each in items):
+                errors += 1
+                raise StorageError("here", "a seventh of them fail")
+            stored.extend(items)
+        time.sleep(0)
+        return [True] * len(items)
+
+    def put(n):
+        try:
+            return group.put(n, store)
+        except StorageError:
+            return False
+
+    with ThreadPoolExecutor(16) as pool:
+        done = list(pool.map(put, range(3000)))
+    assert done == [n % 7 != 3 for n in range(3000)]
+    assert sorted(stored) == [n for n in range(3000) if n % 7 != 3]
+    assert errors >= 3000 // 7
