@@ -33,6 +33,7 @@ class _Queue(deque[_Waiting[T]]):
 
     def __init__(self, at_once: int) -> None:
         super().__init__()
+        self.latest = 0
         self.turns = threading.Lock() if at_once == 1 else threading.Semaphore(at_once)
 
     def begins_with(self, waiting: _Waiting[T]) -> bool:
@@ -70,6 +71,13 @@ class Group(Generic[T]):
         queue = self._queues.get(process)
         if queue is None:
             queue = self._queues.setdefault(process, _Queue(self._at_once))
+        me = threading.get_ident()
+        alone, queue.latest = queue.latest == me and not queue, me
+        if alone and queue.turns.acquire(blocking=False):
+            try:
+                return store([item])[0]
+            finally:
+                queue.turns.release()
         mine = _Waiting(item)
         queue.append(mine)
         if queue.begins_with(mine):

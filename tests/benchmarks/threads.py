@@ -15,7 +15,7 @@ from tests.benchmarks.measure import Effort, interleaved, median, say
 from tests.benchmarks.report import AGAINST_FLOOR, Report
 from tests.benchmarks.texts import Texts
 
-THREADS, STORED, ROUNDS = 16, 200, 3
+THREADS, STORED, ROUNDS = 16, 200, 9
 COLUMNS = (
     "store",
     "journal, synchronous",
