@@ -2,10 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import chain
 from uuid import uuid4
 
 from pyai_sessions import SessionManager
@@ -28,13 +30,14 @@ COLUMNS = (
 )
 ABOUT = (
     f"Turns per second, all threads together: {THREADS} threads, each with a session of its own of {STORED} messages, "
-    f"beside one thread; the median of {ROUNDS} rounds. The floor has a connection for each thread."
+    f"beside one thread that serves {THREADS} sessions in turn; the median of {ROUNDS} rounds. The floor has a connection "
+    "for each thread."
 )
 READS = (
     f"Microseconds to load the last 50 of {STORED} messages while another thread saves turns to another session "
     "without a pause; the floor is the same load without the writer."
 )
-Work = Callable[[], None]
+Work = Iterator[None]  # does a turn at each step
 
 
 def measure(report: Report, place: Place, effort: Effort) -> None:
@@ -69,7 +72,9 @@ def rates(makers: list[Callable[[], Work]], effort: Effort) -> tuple[float, floa
     """Return the turns per second of one thread and of all; each maker makes a thread's work, `effort.turns` turns."""
     one, many = [], []
     for _ in range(ROUNDS):
-        one.append(effort.turns / _elapsed([makers[0]()]))
+        one.append(
+            effort.turns * THREADS / _elapsed([chain.from_iterable(zip(*[make() for make in makers], strict=True))])
+        )
         many.append(effort.turns * THREADS / _elapsed([make() for make in makers]))
     return median(one), median(many)
 
@@ -80,7 +85,7 @@ def _elapsed(works: list[Work]) -> float:
 
     def run(work: Work) -> None:
         gate.wait()
-        work()
+        deque(work, maxlen=0)
 
     with ThreadPoolExecutor(len(works)) as pool:
         futures = [pool.submit(run, work) for work in works]
@@ -96,23 +101,16 @@ def _ours(manager: SessionManager, count: int) -> Work:
     session = conversation(manager, texts.messages(STORED))
     turns = [texts.turn() for _ in range(count)]
 
-    def work() -> None:
-        for turn in turns:
-            add(session, turn)
-            manager.save(session)
+    def step(turn: list[dict[str, str]]) -> None:
+        add(session, turn)
+        manager.save(session)
 
-    return work
+    return map(step, turns)
 
 
 def _bare(floor: Floor, count: int) -> Work:
     texts = Texts()
-    name, turns = uuid4().hex, [texts.turn() for _ in range(count)]
-
-    def work() -> None:
-        for turn in turns:
-            floor.turn(name, turn)
-
-    return work
+    return map(partial(floor.turn, uuid4().hex), [texts.turn() for _ in range(count)])
 
 
 class Writer:
