@@ -30,8 +30,8 @@ COLUMNS = (
 )
 ABOUT = (
     f"Turns per second, all threads together: {THREADS} threads, each with a session of its own of {STORED} messages, "
-    f"beside one thread that serves {THREADS} sessions in turn; the median of {ROUNDS} rounds. The floor has a connection "
-    "for each thread."
+    f"beside one thread that serves {THREADS} sessions in turn; the median of {ROUNDS} rounds. The floor has a "
+    "connection for each thread."
 )
 READS = (
     f"Microseconds to load the last 50 of {STORED} messages while another thread saves turns to another session "
