@@ -47,10 +47,12 @@ from pyai_sessions.stores import (
 from pyai_sessions.upkeep import Problem, Verification
 
 if TYPE_CHECKING:
+    from pyai_sessions.aio import AsyncSessionManager
     from pyai_sessions.backends.redis import RedisMapping
     from pyai_sessions.backends.sqlite import SQLiteMapping
 
 __all__ = [
+    "AsyncSessionManager",
     "Checkpoint",
     "DiskCacheSessionStore",
     "InvalidDocumentError",
@@ -89,11 +91,15 @@ __all__ = [
     "open_store",
 ]
 
-_LAZY = {"RedisMapping": "pyai_sessions.backends.redis", "SQLiteMapping": "pyai_sessions.backends.sqlite"}
+_LAZY = {
+    "AsyncSessionManager": "pyai_sessions.aio",
+    "RedisMapping": "pyai_sessions.backends.redis",
+    "SQLiteMapping": "pyai_sessions.backends.sqlite",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the mappings of backends when they are first used, so that this package's import stays light."""
+    """Import what not everyone needs when it is first used, so that this package's import stays light."""
     if name in _LAZY:
         from importlib import import_module
 

@@ -80,7 +80,13 @@ class SessionConflictError(SessionStateError):
     Nothing was written. *base_revision* is what the copy was loaded at, *stored_revision* is what is stored now.
     """
 
-    def __init__(self, session_id: str, base_revision: str | None, stored_revision: str, problem: str) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        base_revision: str | None,
+        stored_revision: str | None,
+        problem: str = "was saved by another writer",
+    ) -> None:
         super().__init__(
             session_id,
             f"{problem}; load it again and repeat the change (loaded at revision {base_revision}, "

@@ -97,6 +97,8 @@ class History:
         rewrites: How often it was rewritten.
         attempts: The latest saves of which it is not known whether they were applied.
         clock: Tells the time of changes.
+        revision: What a custom store calls what is stored; our own have it in the origin.
+        given: Of a custom store: a `snapshots.Snapshot` of what is stored.
 
     """
 
@@ -110,6 +112,8 @@ class History:
     rewrites: int = 0
     attempts: deque[Attempt] = field(default_factory=lambda: deque[Attempt](maxlen=8))
     clock: Clock = utc_now
+    revision: str | None = None
+    given: Any = None
     _ids: set[str] | None = None
 
     @property

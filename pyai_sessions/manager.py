@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import Self
 
 from pyai_sessions.backends.protocol import Progress
+from pyai_sessions.calls import Blocking, Calls, driven
 from pyai_sessions.checks import Clock, check_id
-from pyai_sessions.errors import InvalidValueError, SessionExistsError
+from pyai_sessions.custom import CustomStore
+from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.filters import Order
-from pyai_sessions.foreign import ForeignStore
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of
 from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage
@@ -28,7 +29,10 @@ class SessionManager:
     Args:
         store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, your own), or a url
             (``"sqlite:///chat.db"``). None keeps sessions in memory. What is made here is closed by `close`.
+        index: Of a custom store: a mapping in which the manager lists its sessions by activity, for what the store
+            itself cannot list.
         clock: Returns the current time, aware; tests set it.
+        close_store: Whether `close` closes a store that was given, too.
 
     Notes:
         Any thread may call any method. A `Session` object is one thread's at a time; two threads that load the same
@@ -43,27 +47,16 @@ class SessionManager:
 
     """
 
-    def __init__(self, store: Any = None, *, clock: Clock | None = None) -> None:
-        self._ours = not isinstance(store, SessionStore)
-        self._store: KVSessionStore | ForeignStore
-        if store is None:
-            self._store = MemorySessionStore()
-        elif isinstance(store, KVSessionStore):
-            self._store = store
-        elif isinstance(store, SessionStore) or _has_four_methods(store):
-            self._ours = False
-            self._store = ForeignStore(store)
-        elif isinstance(store, str):
-            self._store = open_store(store)
-        else:
-            self._store = KVSessionStore(store)
-        if clock is not None:
-            self._store.clock = clock
+    def __init__(
+        self, store: Any = None, *, index: Any = None, clock: Clock | None = None, close_store: bool = False
+    ) -> None:
+        made, self._closes = opened(store, index, clock, Blocking(), close_store=close_store)
+        self._store = made if isinstance(made, KVSessionStore) else cast("KVSessionStore", driven(made))
 
     @property
     def store(self) -> Any:
         """The store in use."""
-        return self._store.store if isinstance(self._store, ForeignStore) else self._store
+        return getattr(self._store, "store", self._store)
 
     def __repr__(self) -> str:
         return f"<SessionManager of {self.store!r}>"
@@ -84,18 +77,21 @@ class SessionManager:
             SessionExistsError: The given id is taken.
 
         """
+        session = self._new_session(user_id, session_id, metadata, state)
+        return self._store.create(session, named=session_id is not None)
+
+    def _new_session(
+        self,
+        user_id: str | None,
+        session_id: str | None,
+        metadata: Mapping[str, Any] | None,
+        state: Mapping[str, Any] | None,
+    ) -> Session:
+        given: dict[str, Any] = {"session_id": session_id, "metadata": metadata, "state": state}
+        given = {key: value for key, value in given.items() if value is not None}
         now = self._store.clock()
-        given: dict[str, Any] = {} if session_id is None else {"session_id": session_id}
-        if metadata is not None:
-            given["metadata"] = metadata
-        if state is not None:
-            given["state"] = state
         session = Session(user_id=user_id, created_at=now, updated_at=now, **given)
         history_of(session).clock = self._store.clock
-        if isinstance(self._store, ForeignStore) and session_id is not None:
-            self._store.create(session)
-        else:
-            self._store.save(session)
         return session
 
     def get_session(self, session_id: str, *, last: int | None = None) -> Session | None:
@@ -119,18 +115,13 @@ class SessionManager:
         state: Mapping[str, Any] | None = None,
     ) -> Session:
         """Return the session of this id; create it, with the other arguments, where there is none."""
-        while True:
-            session = self.get_session(session_id)
-            if session is not None:
-                return session
-            try:
-                return self.create_session(user_id, session_id=session_id, metadata=metadata, state=state)
-            except SessionExistsError:  # another thread or process created it in between
-                continue
+        return self._store.get_or_create(
+            self._new_session(user_id, check_id(session_id, "session_id"), metadata, state)
+        )
 
     def load_history(self, session: Session) -> None:
         """Load the older messages of a session that was loaded with ``last=``."""
-        self._store.load_history(session)
+        return self._store.load_history(session)
 
     def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
         """Store a session; afterwards *session* is what is stored. One transaction, or one round trip.
@@ -147,7 +138,7 @@ class SessionManager:
             StorageError: The storage failed.
 
         """
-        self._store.save(session, on_conflict=on_conflict)
+        return self._store.save(session, on_conflict=on_conflict)
 
     def append(self, session_id: str, *messages: Message | Mapping[str, Any]) -> None:
         """Append messages, each a `Message` or a dict of its fields, without loading the history. One commit.
@@ -160,7 +151,7 @@ class SessionManager:
 
         """
         now = self._store.clock()
-        self._store.append(session_id, [_message(each, n, now) for n, each in enumerate(messages)])
+        return self._store.append(session_id, [_message(each, n, now) for n, each in enumerate(messages)])
 
     def archive(self, session_id: str) -> None:
         """Take a session out of the lists; it can still be read. Archived already is fine.
@@ -169,7 +160,7 @@ class SessionManager:
             SessionNotFoundError: There is no such session.
 
         """
-        self._store.set_status(session_id, SessionStatus.ARCHIVED)
+        return self._store.archive(session_id)
 
     def restore(self, session_id: str) -> None:
         """Make an archived session active again: its activity is now. Active already is fine.
@@ -178,7 +169,7 @@ class SessionManager:
             SessionNotFoundError: There is no such session.
 
         """
-        self._store.set_status(session_id, SessionStatus.ACTIVE)
+        return self._store.restore(session_id)
 
     def delete(self, session_id: str) -> bool:
         """Delete a session; return whether there was one. It stays deleted: a copy of it can no longer be saved."""
@@ -293,8 +284,7 @@ class SessionManager:
 
     def delete_user(self, user_id: str) -> int:
         """Delete all sessions of a user, archived and unreadable ones too; return how many."""
-        user_id = check_id(user_id, "user_id")
-        return self._store.delete_user(user_id)
+        return self._store.delete_user(check_id(user_id, "user_id"))
 
     def purge_expired(self, *, progress: Progress | None = None) -> int:
         """Remove what is left of expired sessions; return how many they were. Reads never see them anyway."""
@@ -319,9 +309,8 @@ class SessionManager:
         return self._store.verify(repair=repair, progress=progress)
 
     def close(self) -> None:
-        """Close a store that was made here, from a url or a mapping; a given store or mapping stays open."""
-        if self._ours:
-            self._store.close()
+        """Close a store that was made here, from a url or a mapping; a given one with ``close_store=True`` alone."""
+        return self._store.close() if self._closes else None
 
     def __enter__(self) -> Self:
         return self
@@ -330,6 +319,28 @@ class SessionManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def opened(
+    store: Any, index: Any, clock: Clock | None, calls: Calls, *, close_store: bool
+) -> tuple[KVSessionStore | CustomStore, bool]:
+    """Return the store that a manager's arguments mean, and whether the manager closes it."""
+    made: KVSessionStore | CustomStore
+    if isinstance(store, KVSessionStore):
+        made = store
+    elif isinstance(store, SessionStore) or _has_four_methods(store):
+        made = CustomStore(store, calls, index=index)
+        if close_store:
+            made.check_closes()
+    elif store is None:
+        made = MemorySessionStore()
+    else:
+        made = open_store(store) if isinstance(store, str) else KVSessionStore(store)
+    if index is not None and isinstance(made, KVSessionStore):
+        raise InvalidValueError("index", f"was given beside a {type(made).__name__}, which has indexes of its own")
+    if clock is not None:
+        made.clock = clock
+    return made, close_store or (made is not store and isinstance(made, KVSessionStore))
 
 
 def _has_four_methods(store: object) -> bool:

@@ -174,8 +174,16 @@ class Session(Document):
 
     @property
     def revision(self) -> str | None:
-        """The opaque revision that was loaded or last saved; None before the first save."""
-        return self._history.origin.revision if self._history.origin else None
+        """The opaque revision that was loaded or last saved; None before the first save.
+
+        A custom store that counts revisions sets it; it then raises `SessionConflictError` from ``save`` where it has
+        stored another since.
+        """
+        return self._history.origin.revision if self._history.origin else self._history.revision
+
+    @revision.setter
+    def revision(self, revision: str | None) -> None:
+        self._history.revision = revision
 
     # The conversation --------------------------------------------------------------------------------------------
 

@@ -169,8 +169,7 @@ class KVSessionStore(SessionStore):
             StorageError: The storage failed.
 
         """
-        if on_conflict not in ("merge", "error", "overwrite"):
-            raise InvalidValueError("on_conflict", f"is {on_conflict!r}; it is 'merge', 'error' or 'overwrite'")
+        check_on_conflict(on_conflict)
         if not isinstance(session, Session):
             raise InvalidValueError("session", f"is a {type(session).__name__}; it is a Session")
         origin = history_of(session).origin
@@ -190,6 +189,25 @@ class KVSessionStore(SessionStore):
                     assign(session, values_of(merged), history_of(merged))
                 _adopt(session, draft)
                 return
+
+    def create(self, session: Session, *, named: bool = True) -> Session:  # noqa: ARG002 (custom stores need to know)
+        """Store a new session and return it; *named* tells whether its id was chosen, and so may be taken.
+
+        Raises:
+            SessionExistsError: Its id is taken.
+
+        """
+        self.save(session)
+        return session
+
+    def get_or_create(self, session: Session) -> Session:
+        """Return the session of this id; store *session* where there is none."""
+        while True:
+            stored = self.get(session.session_id)
+            if stored is not None:
+                return stored
+            with suppress(SessionExistsError):  # another thread or process created it in between
+                return self.create(session)
 
     def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
@@ -331,15 +349,10 @@ class KVSessionStore(SessionStore):
 
         """
         session_id = check_id(session_id, "session_id")
-        added = list(messages)
-        for n, each in enumerate(added):
-            if not isinstance(each, Message):
-                raise InvalidValueError(f"messages[{n}]", f"is a {type(each).__name__}; it is a Message")
+        added = check_messages(messages)
         if not added:
             return
         ids = [each.message_id for each in added]
-        if len(set(ids)) < len(ids):
-            raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
         try:
             self._append(session_id, added, repeated=bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids))
         except (SessionStateError, InvalidValueError):
@@ -392,16 +405,25 @@ class KVSessionStore(SessionStore):
             raise SessionNotFoundError(session_id)
         return read_head(value, session_id)
 
-    def set_status(self, session_id: str, status: SessionStatus, *, idle_since: datetime | None = None) -> bool:
-        """Archive or restore a session; return whether that changed it.
-
-        A restored session counts as active now. With *idle_since* one that was active after that time is left as it is.
+    def archive(self, session_id: str) -> None:
+        """Take a session out of the lists; archived already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-        session_id, status = check_id(session_id, "session_id"), check_status(status)
+        self._set_status(check_id(session_id, "session_id"), SessionStatus.ARCHIVED)
+
+    def restore(self, session_id: str) -> None:
+        """Make an archived session active again, as of now; active already is fine.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+
+        """
+        self._set_status(check_id(session_id, "session_id"), SessionStatus.ACTIVE)
+
+    def _set_status(self, session_id: str, status: SessionStatus, *, idle_since: datetime | None = None) -> bool:
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
@@ -628,7 +650,7 @@ class KVSessionStore(SessionStore):
         archived = 0
         for draft, done in zip(drafts, self._backend.commit_many(drafts), strict=True):
             with suppress(SessionNotFoundError, InvalidDocumentError):
-                archived += done or self.set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
+                archived += done or self._set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
         return archived
 
     def delete_user(self, user_id: str) -> int:
@@ -718,6 +740,23 @@ def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> I
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
             raise InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}") from err
         yield new, draft
+
+
+def check_on_conflict(on_conflict: object) -> None:
+    """Raise unless *on_conflict* is one of the ways to save a stale copy."""
+    if on_conflict not in ("merge", "error", "overwrite"):
+        raise InvalidValueError("on_conflict", f"is {on_conflict!r}; it is 'merge', 'error' or 'overwrite'")
+
+
+def check_messages(messages: Iterable[Message]) -> list[Message]:
+    """Return messages to append as a list, if they are messages, each with an id of its own."""
+    added = list(messages)
+    for n, each in enumerate(added):
+        if not isinstance(each, Message):
+            raise InvalidValueError(f"messages[{n}]", f"is a {type(each).__name__}; it is a Message")
+    if len({each.message_id for each in added}) < len(added):
+        raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
+    return added
 
 
 def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

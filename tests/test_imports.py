@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Session, SessionManager, SQLiteSessionStore
 from tests.clock import NOON
-from tests.test_foreign import SyncStore
+from tests.test_custom import SyncStore
 
 JSON = st.recursive(
     st.none()

@@ -45,8 +45,13 @@ ORDER = [
     "upkeep",
     "store",
     "stores",
-    "foreign",
+    "calls",
+    "catalog",
+    "snapshots",
+    "custom",
     "manager",
+    "awaiting",
+    "aio",
     "",
 ]
 

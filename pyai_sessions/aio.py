@@ -1,0 +1,144 @@
+"""AsyncSessionManager: the same face, awaited."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, TypeVar, cast
+
+from typing_extensions import ParamSpec, Self
+
+from pyai_sessions.awaiting import Awaiting
+from pyai_sessions.checks import Clock
+from pyai_sessions.manager import SessionManager, opened
+from pyai_sessions.store import KVSessionStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 8
+"""How many calls of a mapping are at work at the same time."""
+
+
+class _InThreads:
+    """A store whose methods run in threads."""
+
+    def __init__(self, store: Any, calls: Awaiting) -> None:
+        self.store = store
+        self.clock: Clock = store.clock
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.store, name)
+
+        def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
+            return self._calls.in_thread(functools.partial(method, *arguments, **options))
+
+        return call
+
+
+class _ToAwait(SessionManager):
+    """SessionManager over a store whose methods are to be awaited: so are its own, which end in a call of the store."""
+
+    def __init__(self, store: Any, *, closes: bool) -> None:
+        self._store = store
+        self._closes = closes
+
+
+def _awaited(
+    method: Callable[Concatenate[SessionManager, P], T],
+) -> Callable[Concatenate[AsyncSessionManager, P], Coroutine[Any, Any, T]]:
+    """Return the async form of a method of SessionManager."""
+
+    @functools.wraps(method)
+    async def call(self: AsyncSessionManager, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return await cast("Awaitable[T]", method(self._manager, *arguments, **options))  # pyright: ignore[reportPrivateUsage]
+
+    return call
+
+
+class AsyncSessionManager:
+    """SessionManager for async code: the same methods, awaited, on asyncio and, where anyio is installed, on trio.
+
+    Args:
+        store: What SessionManager takes. The async methods of a custom store are awaited; what is sync, mappings among
+            it, runs in threads, so that the event loop goes on.
+        index: Of a custom store: a mapping for its index, as SessionManager's.
+        clock: Returns the current time, aware; tests set it.
+        close_store: Whether `close` closes a store that was given, too.
+        threads: How many sync calls run at the same time.
+
+    Notes:
+        A call that is cancelled while it writes raises only when it is known what became of the write: the session is
+        then as it was stored. A `Session` object is one task's at a time. *progress* is called in the working thread.
+
+    >>> import asyncio
+    >>> async def chat():
+    ...     async with AsyncSessionManager() as manager:
+    ...         session = await manager.create_session(user_id="user123")
+    ...         session.add_message("user", "Hello!")
+    ...         await manager.save(session)
+    ...         return await manager.count("user123")
+    >>> asyncio.run(chat())
+    1
+
+    """
+
+    def __init__(
+        self,
+        store: Any = None,
+        *,
+        index: Any = None,
+        clock: Clock | None = None,
+        close_store: bool = False,
+        threads: int = THREADS,
+    ) -> None:
+        self._calls = Awaiting(threads)
+        made, closes = opened(store, index, clock, self._calls, close_store=close_store)
+        self._manager = _ToAwait(
+            _InThreads(made, self._calls) if isinstance(made, KVSessionStore) else made, closes=closes
+        )
+
+    @property
+    def store(self) -> Any:
+        """The store in use."""
+        return self._manager.store
+
+    def __repr__(self) -> str:
+        return f"<AsyncSessionManager of {self.store!r}>"
+
+    create_session = _awaited(SessionManager.create_session)
+    get_session = _awaited(SessionManager.get_session)
+    get_or_create_session = _awaited(SessionManager.get_or_create_session)
+    load_history = _awaited(SessionManager.load_history)
+    save = _awaited(SessionManager.save)
+    append = _awaited(SessionManager.append)
+    archive = _awaited(SessionManager.archive)
+    restore = _awaited(SessionManager.restore)
+    delete = _awaited(SessionManager.delete)
+    get_sessions_for_user = _awaited(SessionManager.get_sessions_for_user)
+    list_sessions = _awaited(SessionManager.list_sessions)
+    count = _awaited(SessionManager.count)
+    import_sessions = _awaited(SessionManager.import_sessions)
+    archive_inactive = _awaited(SessionManager.archive_inactive)
+    delete_user = _awaited(SessionManager.delete_user)
+    purge_expired = _awaited(SessionManager.purge_expired)
+    clear_all = _awaited(SessionManager.clear_all)
+    reindex = _awaited(SessionManager.reindex)
+    verify = _awaited(SessionManager.verify)
+
+    async def close(self) -> None:
+        """Close what SessionManager.close would, and end the threads. Calls after this raise StorageClosedError."""
+        closing = cast("Awaitable[None] | None", self._manager.close())
+        if closing is not None:
+            await closing
+        self._calls.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
