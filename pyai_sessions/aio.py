@@ -11,14 +11,14 @@ from typing_extensions import ParamSpec, Self
 
 from pyai_sessions.awaiting import Awaiting
 from pyai_sessions.checks import Clock
+from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.manager import SessionManager, opened
 from pyai_sessions.store import KVSessionStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 8
-"""How many calls of a mapping are at work at the same time."""
+_THREADS = 8
 
 
 class _InThreads:
@@ -67,7 +67,7 @@ class AsyncSessionManager:
         index: Of a custom store: a mapping for its index, as SessionManager's.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
-        threads: How many sync calls run at the same time.
+        threads: How many sync calls run at the same time; by default 1 where a lock lets one through, else 8.
 
     Notes:
         A call that is cancelled while it writes raises only when it is known what became of the write: the session is
@@ -92,10 +92,13 @@ class AsyncSessionManager:
         index: Any = None,
         clock: Clock | None = None,
         close_store: bool = False,
-        threads: int = THREADS,
+        threads: int | None = None,
     ) -> None:
-        self._calls = Awaiting(threads)
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise InvalidValueError("threads", f"is {threads!r}; it is a whole number of 1 or more")
+        self._calls = Awaiting()
         made, closes = opened(store, index, clock, self._calls, close_store=close_store)
+        self._calls.threads = threads or (made.threads if isinstance(made, KVSessionStore) else _THREADS)
         self._manager = _ToAwait(
             _InThreads(made, self._calls) if isinstance(made, KVSessionStore) else made, closes=closes
         )

@@ -26,10 +26,11 @@ class Awaiting(Calls):
     *threads* is how many sync methods run at the same time, in threads of its own.
     """
 
-    def __init__(self, threads: int) -> None:
+    threads = 1
+
+    def __init__(self) -> None:
         super().__init__()
-        self._threads = threads
-        self._workers = _Workers(threads)
+        self._workers: _Workers | None = None
         self._limiter: Any = None
         self._closed = False
 
@@ -52,19 +53,24 @@ class Awaiting(Calls):
         if self._closed:
             raise StorageClosedError("AsyncSessionManager", "it was closed")
         loop = _running_loop()
-        return self._in_trio_thread(function) if loop is None else self._workers.run(loop, function)
+        if loop is None:
+            return self._in_trio_thread(function)
+        if self._workers is None:
+            self._workers = _Workers(self.threads)
+        return self._workers.run(loop, function)
 
     async def _in_trio_thread(self, function: Callable[[], T]) -> T:
         import anyio.to_thread
 
         if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._threads)
+            self._limiter = anyio.CapacityLimiter(self.threads)
         return await anyio.to_thread.run_sync(function, limiter=self._limiter)
 
     def close(self) -> None:
         """End the threads when what they do is done."""
         self._closed = True
-        self._workers.close()
+        if self._workers is not None:
+            self._workers.close()
 
     def _new_lock(self) -> Any:
         if _running_loop() is not None:

@@ -149,6 +149,11 @@ class KVSessionStore(SessionStore):
         self._uncertain: deque[str] = deque(maxlen=1000)
         self._latest: OrderedDict[str, bytes] = OrderedDict()
 
+    @property
+    def threads(self) -> int:
+        """How many calls at the same time are worth a thread each."""
+        return self._backend.threads
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on a {type(self.mapping).__name__}>"
 

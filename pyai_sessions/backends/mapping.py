@@ -91,6 +91,8 @@ class MappingBackend(Backend):
     *documents* is where the text lies, when that is not *mapping* itself.
     """
 
+    threads = 1  # one has the lock
+
     def __init__(
         self,
         mapping: AnyMapping,

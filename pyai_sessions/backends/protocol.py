@@ -27,6 +27,9 @@ class Backend(ABC):
     `StorageError` when the storage fails.
     """
 
+    threads = 8
+    """How many calls at the same time are worth a thread each."""
+
     settle = 0.0
     """Seconds after which pages and index entries that no head bears out are of no save that is still at work."""
 
