@@ -1,0 +1,599 @@
+"""AsyncSessionManager: the face of SessionManager, awaited; never a blocked loop, never a half-known write."""
+
+import asyncio
+import contextvars
+import inspect
+import threading
+import time
+from contextlib import closing, suppress
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from pyai_sessions import (
+    AsyncSessionManager,
+    InvalidValueError,
+    KVSessionStore,
+    Message,
+    Session,
+    SessionArchivedError,
+    SessionDeletedError,
+    SessionExistsError,
+    SessionManager,
+    SQLiteMapping,
+    SQLiteSessionStore,
+    StorageClosedError,
+    UnsupportedOperationError,
+)
+from tests.clock import StoppedClock
+from tests.test_custom import AsyncStore, MixedStore, SyncStore
+
+DEADLINE = 10
+FRAMEWORKS = ["asyncio", "trio"]
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request):
+    return request.param
+
+
+def run(function, framework="asyncio"):
+    """Run an async function to its end, within the deadline."""
+
+    async def main():
+        with anyio.fail_after(DEADLINE):
+            return await function()
+
+    return anyio.run(main, backend=framework)
+
+
+class Held(dict):
+    """A dict whose writes wait until they are let go; it counts those at work."""
+
+    def __init__(self):
+        super().__init__()
+        self.held = threading.Event()  # a write has begun and waits
+        self.go = threading.Event()
+        self.go.set()
+        self.at_work = self.most = 0
+
+    def __setitem__(self, key, value):
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        if not self.go.is_set():
+            self.held.set()
+            assert self.go.wait(DEADLINE)
+        super().__setitem__(key, value)
+        self.at_work -= 1
+
+
+# The two faces -----------------------------------------------------------------------------------------------------
+
+
+def public(cls):
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+def test_both_faces_have_the_same_methods():
+    """What one can, the other can."""
+    assert public(SessionManager) == public(AsyncSessionManager)
+
+
+@pytest.mark.parametrize("name", sorted(public(SessionManager) - {"store", "close"}))
+def test_both_faces_of_a_method_take_the_same_arguments_and_have_the_same_documentation(name):
+    """They are one method: nothing is said twice."""
+    sync, awaited = getattr(SessionManager, name), getattr(AsyncSessionManager, name)
+
+    assert inspect.iscoroutinefunction(awaited)
+    assert inspect.signature(awaited) == inspect.signature(sync)
+    assert awaited.__doc__ == sync.__doc__
+    assert awaited.__name__ == name
+
+
+def test_the_constructors_differ_by_threads_alone():
+    """A change of the store's argument is a change of both."""
+    sync, awaited = (inspect.signature(each).parameters for each in (SessionManager, AsyncSessionManager))
+
+    assert set(awaited) - set(sync) == {"threads"}
+    assert set(sync) <= set(awaited)
+
+
+STORES = {
+    "memory": lambda _: None,
+    "a dict": lambda _: {},
+    "a KVSessionStore": lambda _: KVSessionStore({}),
+    "a url": lambda folder: f"sqlite:///{folder}/chat.db?synchronous=NORMAL",
+    "a sync store": lambda _: SyncStore(),
+    "an async store": lambda _: AsyncStore(),
+    "a mixed store": lambda _: MixedStore(),
+}
+ASYNCIO = ("an async store", "a mixed store")  # whose own coroutines are asyncio's
+
+
+async def settled(value):
+    return await value if inspect.isawaitable(value) else value
+
+
+async def use(manager, clock):
+    """Use all methods of a manager of either face; return what came of it."""
+    seen = []
+
+    async def see(value):
+        value = await settled(value)
+        seen.append(value.to_dict() if isinstance(value, Session) else value)
+        return value
+
+    async def refused(error, call):
+        with pytest.raises(error):
+            await settled(call())
+        seen.append(error)
+
+    session = await see(manager.create_session("ada", session_id="s", metadata={"t": 1}, state={"n": 0}))
+    session.add_message("user", "one", message_id="m1")
+    clock.pass_(minutes=1)
+    await see(manager.save(session))
+    await see(manager.append("s", {"role": "assistant", "content": "two", "message_id": "m2"}))
+    await see(manager.append("s", Message("user", "three", message_id="m3", timestamp=clock.now)))
+    await see(manager.get_session("s"))
+    await see(manager.get_session("missing"))
+    await see(manager.get_or_create_session("s", "bob"))
+    clock.pass_(minutes=1)
+    await see(manager.get_or_create_session("t", "bob", metadata={"t": 2}))
+    await refused(SessionExistsError, lambda: manager.create_session(session_id="s"))
+    await see(manager.load_history(session))
+    await see(manager.archive("s"))
+    await refused(SessionArchivedError, lambda: manager.append("s", {"role": "user", "content": "late"}))
+    await see(manager.count("ada", status="archived"))
+    clock.pass_(minutes=1)
+    await see(manager.restore("s"))
+    page = await see(manager.list_sessions("ada", where={"t": 1}, limit=1))
+    seen.append(page.next_cursor)
+    seen.append([each.to_dict() for each in await settled(manager.get_sessions_for_user("ada"))])
+    await see(manager.count("ada"))
+    await see(manager.purge_expired())
+    progress = []
+    await see(
+        manager.import_sessions(
+            [Session("i", "carol", created_at=clock.now, updated_at=clock.now)], progress=progress.append
+        )
+    )
+    seen.append(progress)
+    for act in (
+        lambda: manager.list_sessions(limit=2),
+        manager.count,
+        lambda: manager.archive_inactive(days=0),
+        manager.reindex,
+        manager.verify,
+    ):
+        try:
+            await see(act())
+        except UnsupportedOperationError as err:  # noqa: PERF203 (each is tried)
+            seen.append(str(err))
+    await see(manager.delete("s"))
+    await see(manager.delete("s"))
+    await see(manager.delete_user("bob"))
+    with suppress(UnsupportedOperationError):
+        await see(manager.clear_all())
+    await refused(InvalidValueError, lambda: manager.get_session(None))
+    await refused(InvalidValueError, lambda: manager.save({}))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "framework"),
+    [(kind, each) for kind in STORES for each in FRAMEWORKS if each == "asyncio" or kind not in ASYNCIO],
+)
+def test_both_faces_do_the_same(kind, framework, tmp_path):
+    """Each method, on each kind of store: what sync code sees, async code sees."""
+    (tmp_path / "sync").mkdir()
+    (tmp_path / "async").mkdir()
+
+    async def sync():
+        clock = StoppedClock()
+        with closing(SessionManager(STORES[kind](tmp_path / "sync"), clock=clock)) as manager:
+            return await use(manager, clock)
+
+    async def awaited():
+        clock = StoppedClock()
+        async with AsyncSessionManager(STORES[kind](tmp_path / "async"), clock=clock) as manager:
+            return await use(manager, clock)
+
+    assert run(awaited, framework) == run(sync)
+
+
+def test_an_async_store_written_for_trio_is_awaited_under_trio():
+    """It is awaited by whatever runs the caller."""
+
+    class AnyioStore(SyncStore):
+        async def save(self, session):
+            await anyio.lowlevel.checkpoint()
+            super().save(session)
+
+        async def get(self, session_id):
+            await anyio.lowlevel.checkpoint()
+            return super().get(session_id)
+
+    async def main():
+        async with AsyncSessionManager(AnyioStore()) as manager:
+            await manager.create_session("ada", session_id="s")
+            await manager.append("s", {"role": "user", "content": "one"})
+            return (await manager.get_session("s")).message_count
+
+    assert [run(main, each) for each in FRAMEWORKS] == [1, 1]
+
+
+# The loop goes on --------------------------------------------------------------------------------------------------
+
+
+def test_the_loop_goes_on_while_a_mapping_writes(framework):
+    """A storage that takes long holds up its caller alone."""
+    mapping = Held()
+
+    async def main():
+        async with AsyncSessionManager(mapping) as manager, anyio.create_task_group() as tasks:
+            mapping.go.clear()
+            tasks.start_soon(manager.create_session)
+            while not mapping.held.is_set():  # noqa: ASYNC110 (a thread sets it)
+                await anyio.sleep(0.001)  # the loop runs
+            mapping.go.set()
+
+    run(main, framework)
+
+
+def test_no_more_threads_than_were_asked_for(framework):
+    """However many tasks call."""
+    started, most, lock = threading.Semaphore(0), [0, 0], threading.Lock()
+
+    class Counting(SyncStore):
+        def save(self, session):
+            with lock:
+                most[0] += 1
+                most[1] = max(most)
+            started.release()
+            time.sleep(0.002)
+            super().save(session)
+            with lock:
+                most[0] -= 1
+
+    async def main():
+        async with AsyncSessionManager(Counting(), threads=3) as manager, anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(manager.create_session, "ada")
+
+    run(main, framework)
+
+    assert most == [0, 3]
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "8"])
+def test_what_is_no_number_of_threads_is_refused(threads):
+    """When the manager is made."""
+    with pytest.raises(InvalidValueError, match=r"^threads is"):
+        AsyncSessionManager(threads=threads)
+
+
+def test_async_methods_run_in_the_callers_loop_and_sync_ones_in_threads():
+    """A pool of the store's belongs to the application's own loop."""
+    seen = {}
+
+    class Store(SyncStore):
+        async def save(self, session):
+            seen["save"] = (asyncio.get_running_loop(), threading.get_ident())
+            super().save(session)
+
+        async def get(self, session_id):
+            seen["get"] = (asyncio.current_task(), threading.get_ident())
+            return super().get(session_id)
+
+        def list_for_user(self, user_id):
+            seen["list"] = threading.get_ident()
+            return super().list_for_user(user_id)
+
+    async def main():
+        async with AsyncSessionManager(Store()) as manager:
+            await manager.create_session("ada", session_id="s")
+            await manager.get_session("s")
+            await manager.get_sessions_for_user("ada")
+            return asyncio.get_running_loop(), asyncio.current_task(), threading.get_ident()
+
+    loop, task, thread = run(main)
+
+    assert seen["save"] == (loop, thread)
+    assert seen["get"] == (task, thread)
+    assert seen["list"] != thread
+
+
+@pytest.mark.parametrize("store", [SyncStore, AsyncStore])
+def test_a_call_sees_the_context_of_its_caller(store):
+    """A store may find a request's tenant in a context variable, in a thread too."""
+    tenant, seen = contextvars.ContextVar("tenant"), []
+
+    class TenantStore(store):
+        def save(self, session):
+            seen.append(tenant.get())
+            return super().save(session)
+
+    async def main():
+        tenant.set("t1")
+        async with AsyncSessionManager(TenantStore()) as manager:
+            await manager.create_session()
+
+    run(main)
+
+    assert seen == ["t1"]
+
+
+def test_it_works_in_one_loop_after_another(tmp_path):
+    """As in scripts that call asyncio.run more than once, and in tests."""
+    with closing(SQLiteSessionStore(tmp_path / "chat.db", synchronous="NORMAL")) as store:
+        manager = AsyncSessionManager(store)
+        for n in range(3):
+            run(lambda n=n: manager.create_session("ada", session_id=f"s{n}"), FRAMEWORKS[n % 2])
+        assert run(lambda: manager.count("ada")) == 3
+        run(manager.close)
+
+
+def test_many_tasks_wait_for_few_threads(framework):
+    """Every call is made, whether a thread was free or not."""
+
+    async def counted():
+        store = KVSessionStore({})
+        done = []
+
+        async def chat(manager, n):
+            session = await manager.create_session("ada", session_id=f"s{n}")
+            for k in range(5):
+                session.add_message("user", f"{n} {k}")
+                await manager.save(session)
+            done.append(n)
+
+        async with AsyncSessionManager(store, threads=2) as manager, anyio.create_task_group() as tasks:
+            for n in range(200):
+                tasks.start_soon(chat, manager, n)
+        return sorted(done), [len(each.messages) for each in store.list_for_user("ada")]
+
+    assert run(counted, framework) == (list(range(200)), [5] * 200)
+
+
+# Cancellation ------------------------------------------------------------------------------------------------------
+
+
+async def cancelled_by_task(function, when):
+    """Cancel a call by its task when *when* is set; return whether it raised, after it ended."""
+    task = asyncio.ensure_future(function())
+    while not when.is_set():  # noqa: ASYNC110 (a thread sets it)
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.sleep(0.02)
+    waits = not task.done()
+    return waits, task
+
+
+def test_a_cancelled_save_raises_when_its_outcome_is_known():
+    """It was stored, and the copy in hand is what is stored; the next save goes on from there."""
+    mapping = Held()
+
+    async def main():
+        async with AsyncSessionManager(mapping) as manager:
+            session = await manager.create_session("ada", session_id="s")
+            session.add_message("user", "one")
+            mapping.go.clear()
+            waited, task = await cancelled_by_task(lambda: manager.save(session), mapping.held)
+            task.cancel()  # again
+            await asyncio.sleep(0.01)
+            assert not task.done()
+            mapping.go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            stored = await manager.get_session("s")
+            assert [each.content for each in stored.messages] == ["one"]
+            assert stored.revision == session.revision
+            session.add_message("user", "two")
+            await manager.save(session, on_conflict="error")
+            return waited, (await manager.get_session("s")).message_count
+
+    assert run(main) == (True, 2)
+
+
+def test_a_cancelled_save_that_fails_raises_the_cancellation():
+    """The task was told to end; nothing was stored."""
+
+    class Failing(Held):
+        def __setitem__(self, key, value):
+            super().__setitem__(key, value)
+            if self.held.is_set():
+                del self[key]
+                raise OSError(28, "No space left on device")
+
+    mapping = Failing()
+
+    async def main():
+        async with AsyncSessionManager(mapping) as manager:
+            mapping.go.clear()
+            _, task = await cancelled_by_task(lambda: manager.create_session(session_id="s"), mapping.held)
+            mapping.go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return dict(mapping)
+
+    assert run(main) == {}
+
+
+def test_a_scope_that_ends_waits_for_a_save(framework):
+    """anyio's and trio's cancellation: `move_on_after` around a save."""
+    mapping = Held()
+
+    async def main():
+        async with AsyncSessionManager(mapping) as manager:
+            session = await manager.create_session("ada", session_id="s")
+            session.add_message("user", "one")
+            mapping.go.clear()
+            threading.Timer(0.1, mapping.go.set).start()
+            with anyio.move_on_after(0.02) as scope:
+                await manager.save(session)
+                await anyio.lowlevel.checkpoint()  # here, at the latest, it is cancelled
+                pytest.fail("it was not cancelled")
+            assert scope.cancelled_caught
+            assert mapping.go.is_set()
+            stored = await manager.get_session("s")
+            return stored.message_count, stored.revision == session.revision
+
+    assert run(main, framework) == (1, True)
+
+
+def test_a_timeout_of_asyncio_waits_for_a_save():
+    """`asyncio.wait_for`: it raises TimeoutError, and the save is stored."""
+    mapping = Held()
+
+    async def main():
+        async with AsyncSessionManager(mapping) as manager:
+            mapping.go.clear()
+            threading.Timer(0.1, mapping.go.set).start()
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(manager.create_session("ada", session_id="s"), 0.02)
+            return (await manager.get_session("s")).user_id
+
+    assert run(main) == "ada"
+
+
+@pytest.mark.parametrize("by", ["task", "scope"])
+def test_a_cancelled_save_of_an_async_store_runs_to_its_end(by):
+    """A store's own coroutine is not cut off in the middle of a write."""
+    steps = []
+
+    class Slow(AsyncStore):
+        async def save(self, session):
+            steps.append("begun")
+            begun.set()
+            await asyncio.sleep(0.05)
+            await super().save(session)
+            steps.append("stored")
+
+    begun = threading.Event()
+
+    async def main():
+        async with AsyncSessionManager(Slow()) as manager:
+            if by == "scope":
+                with anyio.move_on_after(0.01):
+                    await manager.create_session(session_id="s")
+                    await anyio.lowlevel.checkpoint()
+                    pytest.fail("it was not cancelled")
+            else:
+                waited, task = await cancelled_by_task(lambda: manager.create_session(session_id="s"), begun)
+                assert waited
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            return steps, await manager.get_session("s") is not None
+
+    assert run(main) == (["begun", "stored"], True)
+
+
+# Two writers -------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_append_to_one_session_lose_nothing():
+    """On a mapping by its atomic commit; on a store of four methods by taking turns."""
+
+    async def main(store):
+        async with AsyncSessionManager(store) as manager, anyio.create_task_group() as tasks:
+            await manager.create_session("ada", session_id="s")
+            for n in range(40):
+                tasks.start_soon(manager.append, "s", {"role": "user", "content": str(n)})
+        async with AsyncSessionManager(store) as manager:
+            return sorted(int(each.content) for each in (await manager.get_session("s")).messages)
+
+    for store in (KVSessionStore({}), SyncStore(), AsyncStore(), MixedStore()):
+        assert run(lambda store=store: main(store)) == list(range(40)), store
+
+
+def test_two_tasks_save_two_copies():
+    """They are merged, as threads' copies are."""
+
+    async def main():
+        async with AsyncSessionManager({}) as manager:
+            await manager.create_session("ada", session_id="s")
+
+            async def write(n):
+                session = await manager.get_session("s")
+                await asyncio.sleep(0)
+                session.add_message("user", str(n))
+                session.set_state(f"by {n}", n)
+                await manager.save(session)
+
+            await asyncio.gather(*map(write, range(20)))
+            session = await manager.get_session("s")
+            return sorted(int(each.content) for each in session.messages), len(session.state)
+
+    assert run(main) == (list(range(20)), 20)
+
+
+def test_a_deleted_session_stays_deleted():
+    """As for threads."""
+
+    async def main():
+        async with AsyncSessionManager({}) as manager:
+            session = await manager.create_session("ada")
+            await manager.delete(session.session_id)
+            with pytest.raises(SessionDeletedError):
+                await manager.save(session)
+
+    run(main)
+
+
+# Closing -----------------------------------------------------------------------------------------------------------
+
+
+def test_leaving_the_block_closes_what_was_made_here(tmp_path, framework):
+    """A url's store; afterwards every call raises."""
+
+    async def main():
+        async with AsyncSessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
+            await manager.create_session("ada")
+        with pytest.raises(StorageClosedError):
+            await manager.count("ada")
+        with pytest.raises(StorageClosedError):
+            manager.store.count("ada")
+
+    run(main, framework)
+
+
+def test_leaving_the_block_leaves_open_what_was_given(tmp_path):
+    """A mapping and a store stay the caller's; with `close_store` the store is closed, too."""
+
+    async def main():
+        with closing(SQLiteMapping(tmp_path / "chat.db", synchronous="NORMAL")) as mapping:
+            async with AsyncSessionManager(mapping) as manager:
+                await manager.create_session("ada")
+            store = KVSessionStore(mapping)
+            async with AsyncSessionManager(store) as manager:
+                assert await manager.count("ada") == 1
+            assert store.count("ada") == 1
+            async with AsyncSessionManager(store, close_store=True) as manager:
+                assert await manager.count("ada") == 1
+            with pytest.raises(StorageClosedError):
+                store.count("ada")
+            assert list(mapping)
+
+    run(main)
+
+
+def test_threads_end_with_the_manager():
+    """None is left behind."""
+    before = threading.active_count()
+
+    async def main():
+        async with AsyncSessionManager({}, threads=4) as manager:
+            await asyncio.gather(*[manager.create_session("ada") for _ in range(20)])
+
+    run(main)
+
+    deadline = time.monotonic() + DEADLINE
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert threading.active_count() <= before
+
+
+def test_its_repr_names_the_store():
+    """And shows nothing of what it holds."""
+    assert repr(AsyncSessionManager()) == "<AsyncSessionManager of <MemorySessionStore on a dict>>"
