@@ -1,0 +1,609 @@
+"""The optional powers of a custom store, and the index that a manager keeps for one that lacks them."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from pyai_sessions import (
+    AsyncSessionManager,
+    InvalidValueError,
+    Session,
+    SessionArchivedError,
+    SessionConflictError,
+    SessionDeletedError,
+    SessionExistsError,
+    SessionManager,
+    SessionNotFoundError,
+    SQLiteMapping,
+    UnsupportedOperationError,
+)
+from tests.clock import StoppedClock
+from tests.test_custom import AsyncStore, MixedStore, SyncStore
+
+
+class RevisedStore(SyncStore):
+    """Counts revisions, and refuses a copy that went stale."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+        self.revisions = {}
+        self.saves = 0
+
+    def save(self, session):
+        with self.lock:
+            self.saves += 1
+            stored = self.revisions.get(session.session_id)
+            if stored != session.revision:
+                raise SessionConflictError(session.session_id, session.revision, stored)
+            super().save(session)
+            session.revision = self.revisions[session.session_id] = str(int(stored or 0) + 1)
+
+    def get(self, session_id):
+        with self.lock:
+            session = super().get(session_id)
+            if session is not None:
+                session.revision = self.revisions[session_id]
+            return session
+
+    def delete(self, session_id):
+        with self.lock:
+            super().delete(session_id)
+            self.revisions.pop(session_id, None)
+
+    def list_for_user(self, user_id):
+        with self.lock:
+            sessions = super().list_for_user(user_id)
+            for each in sessions:
+                each.revision = self.revisions[each.session_id]
+            return sessions
+
+
+class AsyncRevisedStore(RevisedStore):
+    """The same, awaited."""
+
+    async def save(self, session):
+        await asyncio.sleep(0)
+        super().save(session)
+
+    async def get(self, session_id):
+        await asyncio.sleep(0)
+        return super().get(session_id)
+
+
+class ListedStore(SyncStore):
+    """Lists all sessions by activity."""
+
+    asked = 0
+
+    def list_by_activity(self, after, limit):
+        self.asked += 1
+        found = sorted(map(Session.from_json, self.rows.values()), key=lambda each: (each.updated_at, each.session_id))
+        return [each for each in found if after is None or (each.updated_at, each.session_id) > after][:limit]
+
+
+class AsyncListedStore(AsyncStore):
+    """The same, awaited."""
+
+    async def list_by_activity(self, after, limit):
+        await asyncio.sleep(0)
+        return ListedStore.list_by_activity(self, after, limit)
+
+    asked = 0
+
+
+class PowerfulStore(ListedStore):
+    """Has them all."""
+
+    def __init__(self):
+        super().__init__()
+        self.called = []
+
+    def append(self, session_id, messages):
+        self.called.append("append")
+        session = self.get(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id)
+        if session.status == "archived":
+            raise SessionArchivedError(session_id)
+        known = {each.message_id for each in session.messages}
+        for each in messages:
+            if each.message_id not in known:
+                session.add_message(each.role, each.content, message_id=each.message_id)
+        self.save(session)
+
+    def count(self, user_id, status):
+        self.called.append("count")
+        sessions = map(Session.from_json, self.rows.values())
+        return sum(user_id in (None, each.user_id) and status in (None, each.status) for each in sessions)
+
+    def clear(self):
+        self.called.append("clear")
+        there = len(self.rows)
+        self.rows.clear()
+        return there
+
+    def close(self):
+        self.called.append("close")
+
+
+def ids(sessions):
+    return [each.session_id for each in sessions]
+
+
+def pages(manager, limit, **options):
+    """Return the ids of all pages of a list."""
+    found, cursor = [], None
+    while True:
+        page = manager.list_sessions(limit=limit, cursor=cursor, **options)
+        assert len(page) <= limit
+        found += ids(page)
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+@pytest.fixture
+def clock():
+    return StoppedClock()
+
+
+def fill(manager, clock, count=7):
+    """Create s0, s1, … of ada and bob in turn, a day apart; archive s3."""
+    for n in range(count):
+        manager.create_session("ada" if n % 2 == 0 else "bob", session_id=f"s{n}", metadata={"even": n % 2 == 0})
+        clock.pass_(days=1)
+    manager.archive("s3")
+
+
+# Revisions ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[RevisedStore, AsyncRevisedStore])
+def revised(request):
+    return request.param()
+
+
+def test_a_stale_copy_is_merged_with_what_others_saved(revised):
+    """Their messages, then mine; metadata and state key by key: as on our own stores."""
+    manager = SessionManager(revised)
+    session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"a": 1, "b": 1})
+    session.add_message("user", "before")
+    manager.save(session)
+    mine, theirs = manager.get_session("s"), manager.get_session("s")
+    theirs.add_message("user", "theirs")
+    theirs.state = {"a": 2, "b": 1}
+    theirs.metadata["title"] = "theirs"
+    manager.save(theirs)
+
+    mine.add_message("user", "mine")
+    mine.set_state("b", 2)
+    manager.save(mine)
+
+    stored = manager.get_session("s")
+    assert [each.content for each in stored.messages] == ["before", "theirs", "mine"]
+    assert stored.state == {"a": 2, "b": 2}
+    assert stored.metadata == {"a": 1, "title": "theirs"}
+    assert mine == stored
+    assert mine.revision == stored.revision == "4"
+
+
+def test_a_merged_copy_goes_on_as_any(revised):
+    """What it was merged with is the base of the next merge."""
+    manager = SessionManager(revised)
+    manager.create_session("ada", session_id="s")
+    mine, theirs = manager.get_session("s"), manager.get_session("s")
+    for n in range(5):
+        for copy, name in ((theirs, "theirs"), (mine, "mine")):
+            copy.add_message("user", f"{name} {n}")
+            manager.save(copy)
+
+    assert [each.content for each in manager.get_session("s").messages] == [
+        f"{name} {n}" for n in range(5) for name in ("theirs", "mine")
+    ]
+
+
+def test_a_rewritten_history_merges_with_appended_messages(revised):
+    """And with another rewriting it does not: both sides stay as they are."""
+    manager = SessionManager(revised)
+    session = manager.create_session("ada", session_id="s")
+    for n in range(4):
+        session.add_message("user", str(n), message_id=f"m{n}")
+    manager.save(session)
+    mine, theirs, third = (manager.get_session("s") for _ in range(3))
+    theirs.add_message("user", "theirs")
+    manager.save(theirs)
+    mine.remove_message("m1")
+    manager.save(mine)
+
+    assert [each.content for each in manager.get_session("s").messages] == ["0", "2", "3", "theirs"]
+    third.replace_message("m0", content="zero")
+    with pytest.raises(SessionConflictError):
+        manager.save(third)
+    assert [each.content for each in third.messages] == ["zero", "1", "2", "3"]
+    assert [each.content for each in manager.get_session("s").messages] == ["0", "2", "3", "theirs"]
+
+
+def test_a_deleted_session_stays_deleted(revised):
+    """Also when another was created under its id."""
+    manager = SessionManager(revised, clock=(clock := StoppedClock()))
+    session = manager.create_session("ada", session_id="s")
+    manager.delete("s")
+    session.add_message("user", "late")
+
+    with pytest.raises(SessionDeletedError):
+        manager.save(session)
+    assert manager.get_session("s") is None
+
+    clock.pass_(seconds=1)
+    manager.create_session("bob", session_id="s")
+    with pytest.raises((SessionDeletedError, SessionConflictError)):
+        manager.save(session)
+    assert (manager.get_session("s").user_id, manager.get_session("s").message_count) == ("bob", 0)
+
+
+def test_a_new_session_does_not_replace_another(revised):
+    """Its id is taken, and the store says so."""
+    manager = SessionManager(revised)
+    manager.create_session("ada", session_id="s")
+
+    with pytest.raises(SessionExistsError):
+        manager.save(Session(session_id="s", user_id="bob"))
+
+    assert manager.get_session("s").user_id == "ada"
+
+
+def test_a_stale_copy_is_refused_or_replaces_when_asked(revised):
+    """`on_conflict`, as on our own stores."""
+    manager = SessionManager(revised)
+    manager.create_session("ada", session_id="s")
+    first, second = manager.get_session("s"), manager.get_session("s")
+    first.add_message("user", "first")
+    manager.save(first, on_conflict="error")
+    second.add_message("user", "second")
+
+    with pytest.raises(SessionConflictError):
+        manager.save(second, on_conflict="error")
+    assert [each.content for each in manager.get_session("s").messages] == ["first"]
+
+    manager.save(second, on_conflict="overwrite")
+    assert [each.content for each in manager.get_session("s").messages] == ["second"]
+
+
+def test_archiving_meets_a_save(revised):
+    """A copy that is older than the archiving is refused."""
+    manager = SessionManager(revised)
+    session = manager.create_session("ada", session_id="s")
+    manager.archive("s")
+    session.add_message("user", "late")
+
+    with pytest.raises(SessionArchivedError):
+        manager.save(session)
+    assert manager.get_session("s").message_count == 0
+
+
+def test_threads_that_save_and_append_lose_nothing(revised):
+    """Each message once, whoever was faster."""
+    manager = SessionManager(revised)
+    manager.create_session("ada", session_id="s")
+
+    def write(n):
+        session = manager.get_session("s")
+        session.add_message("user", f"saved {n}")
+        manager.save(session)
+        manager.append("s", {"role": "user", "content": f"appended {n}"})
+
+    with ThreadPoolExecutor(8) as threads:
+        for each in [threads.submit(write, n) for n in range(24)]:
+            each.result(20)
+
+    contents = [each.content for each in manager.get_session("s").messages]
+    assert sorted(contents) == sorted(f"{how} {n}" for n in range(24) for how in ("saved", "appended"))
+    assert manager.store.saves > 49  # there were conflicts
+
+
+def test_a_store_that_always_refuses_does_not_hang(monkeypatch):
+    """Tries end; the store's own error is raised."""
+    monkeypatch.setattr("pyai_sessions.custom._PATIENCE", 0.05)
+
+    class Refusing(RevisedStore):
+        refusing = False
+
+        def save(self, session):
+            if self.refusing:
+                raise SessionConflictError(session.session_id, session.revision, None)
+            super().save(session)
+
+    manager = SessionManager(store := Refusing())
+    session = manager.create_session("ada")
+    store.refusing = True
+
+    with pytest.raises(SessionConflictError):
+        manager.save(session)
+    with pytest.raises(SessionConflictError):
+        manager.archive(session.session_id)
+
+
+def test_a_direct_change_counts_as_activity(revised, clock):
+    """``session.state["x"] = …`` moves the session in lists, as on our own stores."""
+    manager = SessionManager(revised, clock=clock)
+    session = manager.create_session("ada", session_id="s")
+    clock.pass_(hours=1)
+    session.state["x"] = 1
+    manager.save(session)
+
+    assert manager.get_session("s").updated_at == clock.now
+
+
+# Listing by activity -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[ListedStore, AsyncListedStore])
+def listed(request):
+    return request.param()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 50])
+def test_all_users_sessions_are_listed_in_pages(listed, clock, limit):
+    """Newest or oldest first, by status and metadata."""
+    manager = SessionManager(listed, clock=clock)
+    fill(manager, clock)
+
+    assert pages(manager, limit) == ["s6", "s5", "s4", "s2", "s1", "s0"]
+    assert pages(manager, limit, order="oldest") == ["s0", "s1", "s2", "s4", "s5", "s6"]
+    assert pages(manager, limit, status="archived") == ["s3"]
+    assert pages(manager, limit, where={"even": True}) == ["s6", "s4", "s2", "s0"]
+    assert pages(manager, limit, where={"even": True}, order="oldest") == ["s0", "s2", "s4", "s6"]
+
+
+def test_all_users_sessions_are_counted(listed, clock):
+    """By status and metadata."""
+    manager = SessionManager(listed, clock=clock)
+    fill(manager, clock)
+
+    assert [manager.count(), manager.count(status=None), manager.count(status="archived")] == [6, 7, 1]
+    assert manager.count(where={"even": True}) == 4
+
+
+def test_inactive_sessions_are_archived(listed, clock):
+    """Those that were idle for so long, and no others; what is archived already is not counted."""
+    manager = SessionManager(listed, clock=clock)
+    fill(manager, clock)
+    seen = []
+
+    assert manager.archive_inactive(days=4, progress=seen.append) == 3
+
+    assert pages(manager, 50) == ["s6", "s5", "s4"]
+    assert seen == [3]
+    assert manager.archive_inactive(days=4) == 0
+
+
+def test_archiving_asks_for_no_more_than_it_archives(clock):
+    """The list ends where the sessions are young enough."""
+    manager = SessionManager(store := ListedStore(), clock=clock)
+    fill(manager, clock, 250)
+    store.asked = 0
+
+    assert manager.archive_inactive(days=249) == 1
+    assert store.asked == 1
+
+
+def test_all_sessions_are_cleared(listed, clock):
+    """Archived ones too."""
+    manager = SessionManager(listed, clock=clock)
+    fill(manager, clock, 150)
+
+    assert manager.clear_all() == 150
+    assert listed.rows == {}
+
+
+def test_all_sessions_are_verified(listed, clock):
+    """They can all be read."""
+    manager = SessionManager(listed, clock=clock)
+    fill(manager, clock)
+
+    report = manager.verify()
+
+    assert (report.sessions, report.problems) == (7, [])
+
+
+# Appending, counting, clearing, closing ----------------------------------------------------------------------------
+
+
+def test_powers_are_used_where_they_are(clock):
+    """Each call of the manager is the store's own."""
+    manager = SessionManager(store := PowerfulStore(), clock=clock, close_store=True)
+    fill(manager, clock)
+
+    manager.append("s0", {"role": "user", "content": "one"})
+    assert [manager.count(), manager.count("ada"), manager.count(status="archived")] == [6, 4, 1]
+    assert manager.count(where={"even": True}) == 4  # counted one by one
+    assert manager.clear_all() == 7
+    manager.close()
+
+    assert store.called == ["append", "count", "count", "count", "clear", "close"]
+
+
+def test_an_appending_store_says_what_it_refuses(clock):
+    """Its errors reach the caller; what is no message never reaches the store."""
+    manager = SessionManager(store := PowerfulStore(), clock=clock)
+    fill(manager, clock)
+
+    with pytest.raises(SessionNotFoundError):
+        manager.append("missing", {"role": "user", "content": "one"})
+    with pytest.raises(SessionArchivedError):
+        manager.append("s3", {"role": "user", "content": "one"})
+    store.called.clear()
+    for wrong in (7, {"content": "no role"}, {"role": "user", "content": {1}}):
+        with pytest.raises(InvalidValueError):
+            manager.append("s0", wrong)
+    manager.append("s0")
+    assert store.called == []
+
+
+def test_a_given_store_stays_open(clock):
+    """Unless the manager was told to close it."""
+    with SessionManager(store := PowerfulStore(), clock=clock):
+        pass
+
+    assert store.called == []
+
+
+# The index ---------------------------------------------------------------------------------------------------------
+
+KINDS = [SyncStore, AsyncStore, MixedStore]
+
+
+@pytest.fixture(params=["dict", "SQLite"])
+def index(request, tmp_path):
+    if request.param == "dict":
+        yield {}
+    else:
+        with closing(SQLiteMapping(tmp_path / "index.db", synchronous="NORMAL")) as mapping:
+            yield mapping
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("limit", [1, 3, 50])
+def test_an_index_lists_what_four_methods_cannot(kind, index, clock, limit):
+    """All users' sessions, by activity, status and metadata; it holds no message."""
+    manager = SessionManager(kind(), index=index, clock=clock)
+    fill(manager, clock)
+    manager.append("s1", {"role": "user", "content": "a secret"})
+
+    assert pages(manager, limit) == ["s1", "s6", "s5", "s4", "s2", "s0"]
+    assert pages(manager, limit, order="oldest") == ["s0", "s2", "s4", "s5", "s6", "s1"]
+    assert pages(manager, limit, status=None, order="oldest") == ["s0", "s2", "s3", "s4", "s5", "s6", "s1"]
+    assert pages(manager, limit, where={"even": True}) == ["s6", "s4", "s2", "s0"]
+    assert [manager.count(), manager.count(status="archived"), manager.count(where={"even": False})] == [6, 1, 2]
+    assert "secret" not in "".join(index.values())
+    assert "even" not in "".join(index.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_makes_all_methods_work(kind, index, clock):
+    """What needs a list of all sessions has one."""
+    manager = SessionManager(kind(), index=index, clock=clock)
+    fill(manager, clock)
+    manager.delete("s6")
+
+    assert manager.archive_inactive(days=4) == 3
+    assert pages(manager, 50) == ["s5", "s4"]
+    assert (manager.verify().sessions, bool(manager.verify())) == (6, True)
+    assert manager.delete_user("bob") == 3
+    assert pages(manager, 50, status=None) == ["s4", "s2", "s0"]
+    assert manager.clear_all() == 3
+    assert [manager.count(), manager.count(status=None), list(manager.store.rows)] == [0, 0, []]
+
+
+def test_an_index_outlives_the_manager(index, clock):
+    """Another manager, in another process or next year, finds it as it was left."""
+    fill(SessionManager(store := SyncStore(), index=index, clock=clock), clock)
+
+    assert pages(SessionManager(store, index=index), 50) == ["s6", "s5", "s4", "s2", "s1", "s0"]
+
+
+def test_an_entry_shows_nothing_that_the_store_does_not_bear_out(index, clock):
+    """What was deleted, archived or given away behind the manager's back is as the store has it."""
+    manager = SessionManager(store := SyncStore(), index=index, clock=clock)
+    fill(manager, clock)
+    store.delete("s6")
+    changed = store.get("s5")
+    changed.archive()
+    store.save(changed)
+    changed = store.get("s4")
+    changed.user_id = "carol"
+    store.save(changed)
+
+    assert pages(manager, 50) == ["s4", "s2", "s1", "s0"]
+    assert manager.list_sessions()[0].user_id == "carol"
+    report = manager.verify(repair=True)
+    assert sorted(each.session_id for each in report.problems) == ["s4", "s5", "s6"]
+    assert manager.verify().problems == []
+    assert manager.count() == 4
+
+
+def test_an_index_is_built_from_a_store_that_can_be_listed(index, clock):
+    """An empty one at its first use; later by `reindex`."""
+    store = ListedStore()
+    fill(SessionManager(store, clock=clock), clock)
+    manager = SessionManager(store, index=index, clock=clock)
+
+    assert pages(manager, 50) == ["s6", "s5", "s4", "s2", "s1", "s0"]
+    SessionManager(store, clock=clock).create_session("carol", session_id="s7")
+    store.delete("s0")
+    assert "s7" not in pages(manager, 50)
+    seen = []
+    assert manager.reindex(progress=seen.append) == 7
+    assert pages(manager, 50) == ["s7", "s6", "s5", "s4", "s2", "s1"]
+    assert (manager.count(), seen, manager.verify().problems) == (6, [7], [])
+
+
+def test_a_save_that_fails_leaves_no_session_in_lists(index, clock):
+    """The entry comes first, and is passed over as long as it has no session."""
+
+    class Failing(SyncStore):
+        failing = False
+
+        def save(self, session):
+            if self.failing:
+                raise ConnectionResetError
+            super().save(session)
+
+    manager = SessionManager(store := Failing(), index=index, clock=clock)
+    fill(manager, clock)
+    store.failing = True
+    with pytest.raises(ConnectionResetError):
+        manager.create_session("ada", session_id="lost")
+
+    assert pages(manager, 50) == ["s6", "s5", "s4", "s2", "s1", "s0"]
+
+
+def test_an_index_is_refused_where_there_are_indexes():
+    """Beside a mapping or a store of ours it would be a second truth."""
+    for store in (None, {}, "memory://"):
+        with pytest.raises(InvalidValueError, match=r"^index was given beside a"):
+            SessionManager(store, index={})
+
+
+def test_an_index_serves_async_code(index, clock):
+    """Its mapping works in threads, the store is awaited."""
+
+    async def main():
+        async with AsyncSessionManager(AsyncStore(), index=index, clock=clock) as manager:
+            for n in range(3):
+                await manager.create_session("ada", session_id=f"s{n}")
+                clock.pass_(days=1)
+            archived = await manager.archive_inactive(days=2)
+            return archived, ids(await manager.list_sessions()), await manager.count(status=None)
+
+    assert asyncio.run(main()) == (2, ["s2"], 3)
+
+
+def test_a_list_by_activity_that_fails_is_not_an_empty_list(clock):
+    """The store's error reaches the caller."""
+
+    class Failing(ListedStore):
+        def list_by_activity(self, after, limit):
+            raise ConnectionResetError
+
+    manager = SessionManager(Failing(), clock=clock)
+    for call in (manager.list_sessions, manager.count, manager.archive_inactive, manager.clear_all, manager.verify):
+        with pytest.raises(ConnectionResetError):
+            call()
+
+
+def test_no_optional_power_is_demanded():
+    """Four methods are enough for what the seed of an application needs."""
+    manager = SessionManager(SyncStore())
+    session = manager.get_or_create_session("s", "ada")
+    session.add_message("user", "one")
+    manager.save(session)
+    manager.append("s", {"role": "assistant", "content": "two"})
+
+    assert [each.message_count for each in manager.get_sessions_for_user("ada")] == [2]
+    with pytest.raises(UnsupportedOperationError):
+        manager.clear_all()
