@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pyai_sessions import indexes
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Position
 from pyai_sessions.documents import Draft, Entry, amend, compose, decode_id, encode_id, microseconds, read_head
@@ -103,6 +102,3 @@ def position_of(session: Session) -> Position:
 def name_of(position: Position) -> str:
     """Return the id of the session at a position."""
     return decode_id(position[1]) or ""
-
-
-cursor_of, cursor_position = indexes.cursor_of, indexes.position_of

@@ -11,9 +11,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Position, Progress
 from pyai_sessions.calls import Calls
-from pyai_sessions.catalog import Catalog, cursor_of, cursor_position, name_of, position_of
+from pyai_sessions.catalog import Catalog, name_of, position_of
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
 from pyai_sessions.documents import from_microseconds
 from pyai_sessions.errors import (
@@ -235,7 +236,7 @@ class CustomStore:
         page, last = SummaryPage(), None
         async for position, session in found:
             if len(page) == limit:
-                page.next_cursor = None if last is None else cursor_of(last)
+                page.next_cursor = None if last is None else indexes.cursor_of(last)
                 break
             page.append(_summary(session))
             last = position
@@ -276,7 +277,7 @@ class CustomStore:
         """Iterate over a user's sessions, or all, after a cursor; *limit* is how many of them will be looked at."""
         newest_first = check_order(order) == "newest"
         statuses = _statuses(status)
-        after = cursor_position(cursor)
+        after = indexes.position_of(cursor)
         if user_id is not None:
             found = self._of_user_after(user_id, after, newest_first=newest_first)
         elif self._catalog:

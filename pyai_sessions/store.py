@@ -82,15 +82,15 @@ class SessionStore(ABC):
 
     - ``append(session_id, messages)`` adds messages in one step, safe for any number of writers; one whose id is stored
       is not stored again. Raises `SessionNotFoundError`, `SessionArchivedError`. Without it an append loads and saves.
-    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, those that were
-      idle longest first: by ``(updated_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists
-      and counts of all users, `archive_inactive` and `clear_all` need it, or an index.
+    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, idle longest
+      first: by ``(updated_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
+      of all users, `archive_inactive` and `clear_all` need it, or an index.
     - ``count(user_id, status)`` returns how many sessions there are of a user, or of all (None), of that status, or of
       both (None). ``clear()`` deletes all, and returns how many they were. ``close()`` is called where the manager was
       made with ``close_store=True``.
-    - Revisions: ``get`` and the lists set ``session.revision``, a text of your own that is never used twice; ``save`` sets
-      the new one, and raises `SessionConflictError` where another is stored than the session has: None, if it is new.
-      Stale copies are then merged, as in our own stores, and a deleted session stays deleted.
+    - Revisions: ``get`` and the lists set ``session.revision``, a text of your own that is never used twice; ``save``
+      sets the new one, and raises `SessionConflictError` where another is stored than the session has: None, if it is
+      new. Stale copies are then merged, as in our own stores, and a deleted session stays deleted.
 
     >>> class DictStore(SessionStore):
     ...     def __init__(self):
