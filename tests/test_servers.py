@@ -1,14 +1,17 @@
 """The servers that the other tests rely on are real, are the releases we claim, and fail as servers do."""
 
+import os
 import random
+import shutil
 import subprocess
 import sys
 
+import psycopg
 import pytest
 import redis
 
 from tests import servers
-from tests.servers import MissingServerError, Server, find_free_port, find_program
+from tests.servers import MissingServerError, PostgresServer, Server, find_free_port, find_postgres, find_program
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -121,3 +124,116 @@ def test_a_port_is_given_out_once(monkeypatch):
     ports.append(int(subprocess.check_output([sys.executable, "-c", draw], cwd=servers.MADE_BY_MAKE.parent)))
 
     assert len(set(ports)) == 3
+
+
+@pytest.fixture
+def postgres():
+    """A PostgreSQL server of this test alone, with one row stored."""
+    with PostgresServer() as server:
+        with server.client() as client:
+            client.execute("CREATE TABLE kept AS SELECT 'yes' AS answer")
+        yield server
+
+
+def answer(server):
+    with server.client() as client:
+        return client.execute("SELECT answer FROM kept").fetchall()
+
+
+def test_postgres_is_16_or_newer_and_durable(postgres_server):
+    """The PostgreSQL server is a current release, and writes to the disk what it acknowledges."""
+    with postgres_server.client() as client:
+        assert client.info.server_version >= 160_000
+        settings = ["fsync", "synchronous_commit", "full_page_writes"]
+        assert [client.execute(f"SHOW {each}").fetchone() for each in settings] == [("on",)] * 3
+
+
+def test_each_database_is_empty_and_of_its_own(postgres_server):
+    """What one test stores, another does not see."""
+    first, second = postgres_server.create_database(), postgres_server.create_database()
+    with psycopg.connect(first) as client:
+        client.execute("CREATE TABLE mine ()")
+
+    with psycopg.connect(second) as client:
+        assert client.execute("SELECT to_regclass('mine')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_postgres_comes_back_with_its_data(postgres, end):
+    """However it ended, with connected clients, it starts again on its port and has what was committed."""
+    url, pid = postgres.url, postgres.pid
+    with postgres.client() as client:
+        getattr(postgres, end)()
+
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError):
+        postgres.client()
+    postgres.start()
+    assert (postgres.url, answer(postgres)) == (url, [("yes",)])
+    assert postgres.pid != pid
+
+
+def test_a_killed_postgres_recovers(postgres):
+    """It is down when `kill` returns, in the middle of a statement too, and starts as after a crash."""
+    client = postgres.client()
+    client.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
+
+    postgres.kill()
+
+    postgres.start()
+    assert answer(postgres) == [("yes",)]
+    assert "was not properly shut down" in postgres.log.read_text()
+    client.close()
+
+
+def test_a_paused_postgres_answers_when_it_is_resumed(postgres):
+    """New connections wait, and nothing is lost."""
+    postgres.pause()
+
+    with pytest.raises(psycopg.errors.ConnectionTimeout):
+        postgres.client(connect_timeout=2)
+    postgres.resume()
+    assert answer(postgres) == [("yes",)]
+
+
+def test_a_closed_postgres_leaves_nothing_behind(postgres):
+    """Closing ends the process and removes the folder, even of a paused server; a second close does nothing."""
+    postgres.pause()
+
+    postgres.close()
+    postgres.close()
+
+    assert postgres.pid is None
+    assert not postgres.folder.exists()
+
+
+def test_a_postgres_that_cannot_start_says_why():
+    """The error shows the server's own words."""
+    with pytest.raises(RuntimeError, match="no_such_option"), PostgresServer("-c", "no_such_option=1") as server:
+        pytest.fail(f"started {server!r}")
+
+
+def test_postgres_is_copied_from_where_nobody_may_read(tmp_path, monkeypatch):
+    """Programs in a folder that is closed to others are started from a copy, where the tests run as root."""
+    programs = find_postgres()
+    package = programs.parents[1]
+    for name in (package.name, *(each.name for each in package.parent.glob("*.libs"))):
+        shutil.copytree(package.parent / name, tmp_path / "closed" / name, ignore=shutil.ignore_patterns("include"))
+    (tmp_path / "closed").chmod(0o700)
+    closed = tmp_path / "closed" / package.name / programs.parent.name / programs.name
+    monkeypatch.setattr(servers, "find_program", lambda name: str(closed / name))
+    monkeypatch.setattr(servers, "find_postgres", find_postgres.__wrapped__)
+
+    found = servers.find_postgres()
+
+    assert (found == closed) is (os.geteuid() != 0)
+    with PostgresServer() as server, server.client() as client:
+        assert client.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_missing_postgres_is_a_failure_that_names_the_remedy(monkeypatch):
+    """Neither postgres nor initdb may be missing; no test is skipped for it."""
+    monkeypatch.setattr(servers, "find_program", lambda name: sys.executable)
+    with pytest.raises(MissingServerError, match="make servers"):
+        find_postgres.__wrapped__()
