@@ -1,5 +1,6 @@
 """The servers that the other tests rely on are real, are the releases we claim, and fail as servers do."""
 
+import functools
 import os
 import random
 import shutil
@@ -223,7 +224,7 @@ def test_postgres_is_copied_from_where_nobody_may_read(tmp_path, monkeypatch):
     (tmp_path / "closed").chmod(0o700)
     closed = tmp_path / "closed" / package.name / programs.parent.name / programs.name
     monkeypatch.setattr(servers, "find_program", lambda name: str(closed / name))
-    monkeypatch.setattr(servers, "find_postgres", find_postgres.__wrapped__)
+    monkeypatch.setattr(servers, "find_postgres", functools.cache(find_postgres.__wrapped__))
 
     found = servers.find_postgres()
 
