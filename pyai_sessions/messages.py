@@ -5,15 +5,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
+from typing_extensions import Self
 
 from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, utc_now
-from pyai_sessions.codec import JSON_VALUE, TIME, Document
+from pyai_sessions.codec import JSON_VALUE, TIME, Document, time_from_text, time_text
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.tokens import new_id
-from pyai_sessions.values import frozen, frozen_object, is_array
+from pyai_sessions.values import frozen, frozen_object, is_array, plain, plain_object
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,12 +69,57 @@ class Message(Document):
         if self.name is not None:
             put(self, "name", check_text(self.name, "name"))
 
+    @classmethod
+    def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
+        """Return the message that ``to_dict`` made *kvs* of; raise ValueError, TypeError or KeyError if it is none."""
+        given = cast("dict[str, Any]", kvs)
+        if (
+            type(kvs) is dict
+            and "role" in given
+            and "timestamp" in given
+            and all(key in _TYPES and type(value) in _TYPES[key] for key, value in given.items())
+        ):  # as it is written: a twentieth of the declared codec's cost
+            values: dict[str, Any] = {**given, "timestamp": time_from_text(given["timestamp"])}
+            return cls(**values)
+        return super().from_dict(kvs, infer_missing=infer_missing)
+
+    def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (the mixin's signature)
+        """Return the message as JSON values, unknown fields included."""
+        if encode_json:
+            return super().to_dict(encode_json)
+        return {
+            "role": self.role,
+            "content": self.content if type(self.content) is str else plain(self.content, "content"),
+            "metadata": plain_object(self.metadata, "metadata") if self.metadata else {},
+            "timestamp": time_text(self.timestamp),
+            "message_id": self.message_id,
+            "tool_calls": None if self.tool_calls is None else plain(self.tool_calls, "tool_calls"),
+            "tool_call_id": self.tool_call_id,
+            "name": self.name,
+            **self.unknown_fields,
+        }
+
     def __hash__(self) -> int:
         return hash(self.message_id)
 
     def __repr__(self) -> str:
         """Without the content: a repr ends up in logs."""
         return f"<Message {self.message_id!r} role={self.role!r} content: {type(self.content).__name__}>"
+
+
+_TEXT_OR_NONE = (str, type(None))
+_JSON = (str, dict, list, int, float, bool, type(None))
+_TYPES: dict[object, tuple[type, ...]] = {
+    "role": (str,),
+    "content": _JSON,
+    "metadata": (dict,),
+    "timestamp": (str,),
+    "message_id": (str,),
+    "tool_calls": (list, type(None)),
+    "tool_call_id": _TEXT_OR_NONE,
+    "name": _TEXT_OR_NONE,
+}
+"""The fields of a message in JSON, and their types."""
 
 
 class ReadMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):

@@ -290,8 +290,11 @@ def test_threads_that_save_and_append_lose_nothing(revised):
     manager = SessionManager(revised)
     manager.create_session("ada", session_id="s")
 
+    all_have_loaded = threading.Barrier(8)
+
     def write(n):
         session = manager.get_session("s")
+        all_have_loaded.wait(20)
         session.add_message("user", f"saved {n}")
         manager.save(session)
         manager.append("s", {"role": "user", "content": f"appended {n}"})
