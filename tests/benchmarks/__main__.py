@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import imports, lists, loads, machine, million, plots, shared, threads, turns, versus
+from tests.benchmarks import chats, imports, lists, loads, machine, million, plots, shared, threads, turns, versus
 from tests.benchmarks.families import Place
 from tests.benchmarks.measure import FULL, QUICK, close_loop
 from tests.benchmarks.report import Report, merged
@@ -26,7 +26,7 @@ from tests.servers import Server
 RESULTS = Path(__file__).parent / "results"
 SIZES, SESSIONS = [10, 100, 1_000, 10_000], [1_000, 10_000, 100_000, 1_000_000]
 QUICK_SIZES, QUICK_SESSIONS = [10, 200], [1_000, 5_000]
-WORKS = ("import", "turn", "load", "peers", "threads", "shared", "list", "million")
+WORKS = ("import", "turn", "load", "peers", "threads", "chats", "shared", "list", "million")
 COMMAND = "python -m tests.benchmarks"
 
 
@@ -48,6 +48,7 @@ def main() -> None:
             "load": lambda: loads.measure(report, place, sizes, effort),
             "peers": lambda: versus.measure(report, place, sizes, few, effort),
             "threads": lambda: threads.measure(report, place, effort),
+            "chats": lambda: chats.measure(report, place, effort),
             "shared": lambda: shared.measure(report, place, effort, peers="peers" in options.only),
             "list": lambda: lists.measure(report, stocks, effort),
             "million": lambda: million.measure(report, stocks),

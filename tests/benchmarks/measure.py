@@ -29,6 +29,7 @@ class Effort:
         times: Samples of a call.
         seconds: What one call's samples may take in all; a slow call gets fewer, three at the least.
         turns: Turns of each thread that writes beside others.
+        chat_turns: Turns of each of many chats at a time.
         peer_times: Samples of a call of a peer's, whose conversations take long to make.
 
     """
@@ -36,11 +37,12 @@ class Effort:
     times: int = 500
     seconds: float = 10.0
     turns: int = 50
+    chat_turns: int = 10
     peer_times: int = 60
 
 
 FULL = Effort()
-QUICK = Effort(times=10, seconds=0.5, turns=5, peer_times=5)
+QUICK = Effort(times=10, seconds=0.5, turns=5, chat_turns=2, peer_times=5)
 
 
 def say(text: str) -> None:

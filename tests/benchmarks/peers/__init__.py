@@ -5,7 +5,7 @@ A module a library. What is not installed is left out: `make bench-peers` instal
 
 import importlib
 import inspect
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
 from tests.benchmarks.families import Place
@@ -61,15 +61,15 @@ class Peer(Protocol):
     def close(self) -> Any: ...
 
 
-def installed() -> Iterator[type[Any]]:
-    """Yield the classes of the peers that are installed."""
-    for each in MODULES:
-        yield from _peers_of(each)
+def installed(modules: Iterable[str] = MODULES, kinds: str = "PEERS") -> Iterator[type[Any]]:
+    """Yield the classes of the peers that are installed, those that their modules name as *kinds*."""
+    for each in modules:
+        yield from _peers_of(each, kinds)
 
 
-def _peers_of(name: str) -> tuple[type[Any], ...]:
+def _peers_of(name: str, kinds: str) -> tuple[type[Any], ...]:
     try:
-        found: tuple[type[Any], ...] = importlib.import_module(f"{__name__}.{name}").PEERS
+        found: tuple[type[Any], ...] = getattr(importlib.import_module(f"{__name__}.{name}"), kinds)
     except ImportError as err:
         say(f"peers: {name} is left out ({err}); `make bench-peers` installs it")
         return ()
