@@ -107,12 +107,12 @@ def model():
     server.server_close()
 
 
-LONGEST = {"postgres_store.py": 300}
+LONGEST = {"fastapi_chat.py": 85, "postgres_store.py": 300}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
-def test_an_example_is_under_60_lines(path):
-    """An example fits on a screen; a whole store on a few."""
+def test_an_example_is_short(path):
+    """An example fits on a screen; a server on a large one, a whole store on a few."""
     assert len(path.read_text("utf-8").splitlines()) < LONGEST.get(path.name, 60)
 
 

@@ -1,0 +1,81 @@
+"""A chat server: a session for each user, and answers that are streamed word by word. The agent is ELIZA, from nltk.
+
+    python fastapi_chat.py        pip install fastapi uvicorn nltk
+    curl -N localhost:8000/chat/ada --json '{"message": "I like trains."}'
+
+SESSIONS names the store: sqlite:///chats.db where it is not set, or redis://localhost:6379. PORT is the port.
+A message is stored before it is answered, an answer when its stream has ended. Where the client goes away in the
+middle, the model is stopped, and what it had said until then is stored.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Body, FastAPI
+from fastapi.responses import StreamingResponse
+from nltk.chat.eliza import eliza_chatbot
+
+from pyai_sessions import AsyncSessionManager
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Keep one manager open as long as the server runs."""
+    async with AsyncSessionManager(os.environ.get("SESSIONS", "sqlite:///chats.db")) as app.state.manager:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+async def ask_model(history: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """Yield the answer to the last message of *history*, word by word, as a model's client does."""
+    for word in eliza_chatbot.respond(history[-1]["content"].rstrip("!.")).split():
+        await asyncio.sleep(0.02)
+        yield f"{word} "
+
+
+async def answer(session_id: str, history: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """Yield the model's answer, and store what was yielded, however that ends."""
+    said = ""
+    try:
+        async for part in ask_model(history):
+            said += part
+            yield part
+    finally:
+        if said:
+            await app.state.manager.append(session_id, {"role": "assistant", "content": said.strip()})
+
+
+class Answer(StreamingResponse):
+    """A response that ends its stream also when the client has gone."""
+
+    async def __call__(self, *connection: Any) -> None:
+        """Send the response."""
+        async with aclosing(self.body_iterator):
+            await super().__call__(*connection)
+
+
+@app.post("/chat/{user_id}")
+async def chat(user_id: str, message: Annotated[str, Body(embed=True)]) -> Answer:
+    """Answer a message in the user's session; who the user is, a real server takes from the login."""
+    manager = app.state.manager
+    session = await manager.get_session(user_id, last=50) or await manager.get_or_create_session(user_id, user_id)
+    session.add_message("user", message)
+    await manager.save(session)
+    return Answer(answer(user_id, session.history(last=50)), media_type="text/plain; charset=utf-8")
+
+
+@app.get("/chat/{user_id}")
+async def history(user_id: str) -> list[dict[str, Any]]:
+    """Return the user's messages so far."""
+    session = await app.state.manager.get_session(user_id)
+    return session.history() if session else []
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))
