@@ -1,6 +1,7 @@
 """What hundreds of chats on one event loop get done, and how long the loop keeps others waiting meanwhile."""
 
 import asyncio
+import gc
 import itertools
 import time
 from collections.abc import Awaitable, Callable
@@ -137,7 +138,10 @@ def _round(chat: Chat, count: int, effort: Effort) -> Round:
         await asyncio.gather(*(chat(name, turns) for name, turns in chats))
         seconds = time.perf_counter() - start
 
+    gc.collect()
+    gc.freeze()  # what other measurements left in memory is no part of a chat
     late = finish(_late_in(run()))
+    gc.unfreeze()
     return Round(count * effort.chat_turns / seconds, late)
 
 
@@ -178,6 +182,8 @@ async def _late_in(work: Awaitable[object]) -> list[float]:
 def _one_thread(manager: SessionManager, effort: Effort) -> float:
     """Return the turns per second of one thread that serves the same chats in turn."""
     chats = _chats(CHATS, effort)
+    gc.collect()
+    gc.freeze()
     start = time.perf_counter()
     for name, _ in chats:
         manager.create_session("ada", session_id=name)
@@ -187,7 +193,9 @@ def _one_thread(manager: SessionManager, effort: Effort) -> float:
             assert session is not None
             add(session, turns[n])
             manager.save(session)
-    return CHATS * effort.chat_turns / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    gc.unfreeze()
+    return CHATS * effort.chat_turns / seconds
 
 
 # A chat ----------------------------------------------------------------------------------------------------------
