@@ -67,7 +67,7 @@ class AsyncSessionManager:
         index: Of a custom store: a mapping for its index, as SessionManager's.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
-        threads: How many sync calls run at the same time; by default 1 where a lock lets one through, else 8.
+        threads: How many sync calls run at the same time; by default as many as the storage makes use of, 1 to 8.
 
     Notes:
         A call that is cancelled while it writes raises only when it is known what became of the write: the session is

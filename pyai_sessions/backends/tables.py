@@ -89,6 +89,8 @@ class TableBackend(Backend):
         self._alive = alive
         self._ready = False
         self._closed = False
+        # Beside an event loop, more would keep the interpreter from it; with FULL they wait for the disk, together.
+        self.threads = 4 if connections.synchronous in ("OFF", "NORMAL") else 8
         self._group: Group[Draft] = Group(lambda: connections.path, connections.timeout)
         index = table.index
         self._counts = self._name_of("counts")
