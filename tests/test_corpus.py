@@ -22,7 +22,7 @@ from pyai_sessions import (
     Session,
     SQLiteSessionStore,
 )
-from tests.clock import NOON
+from pyai_sessions.testing import NOON
 from tests.processes import run_python
 
 # Where the package lies, without importing it: it is the data that is wanted.

@@ -20,7 +20,7 @@ from pyai_sessions import (
     SessionStore,
     UnsupportedOperationError,
 )
-from tests.clock import NOON, StoppedClock
+from pyai_sessions.testing import NOON, StoppedClock
 
 DEADLINE = 5  # seconds after which a call counts as hung
 

@@ -38,8 +38,8 @@ from pyai_sessions.documents import (
     session_of_key,
     write_messages,
 )
+from pyai_sessions.testing import NOON, StoppedClock
 from pyai_sessions.values import MAX_DEPTH
-from tests.clock import NOON, StoppedClock
 
 FROZEN = Path(__file__).parent / "frozen" / "format-1"
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from pyai_sessions import InvalidValueError, KVSessionStore, Message, Session, SessionStateError
-from tests.clock import NOON, StoppedClock
+from pyai_sessions.testing import NOON, StoppedClock
 from tests.samples import CALLS, PARTS, contents, three_messages
 
 

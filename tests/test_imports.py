@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Session, SessionManager, SQLiteSessionStore
-from tests.clock import NOON
+from pyai_sessions.testing import NOON
 from tests.test_custom import SyncStore
 
 JSON = st.recursive(

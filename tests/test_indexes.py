@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pyai_sessions import KVSessionStore, Session, SessionManager, SessionStatus, SQLiteSessionStore
-from tests.clock import NOON, StoppedClock
+from pyai_sessions.testing import NOON, StoppedClock
 
 # Against a model ------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from pyai_sessions import (
     StorageClosedError,
     UnsuitableMappingError,
 )
-from tests.clock import NOON, StoppedClock
+from pyai_sessions.testing import NOON, StoppedClock
 
 
 @pytest.fixture

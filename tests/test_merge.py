@@ -19,7 +19,7 @@ from pyai_sessions import (
     SessionStateError,
     SQLiteMapping,
 )
-from tests.clock import StoppedClock
+from pyai_sessions.testing import StoppedClock
 
 
 class Two:

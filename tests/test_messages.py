@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from pyai_sessions import InvalidValueError, Message, Session
-from tests.clock import NOON
+from pyai_sessions.testing import NOON
 from tests.samples import CALLS, PARTS
 
 

@@ -15,7 +15,7 @@ from pyai_sessions import (
     SessionStatus,
     SessionSummary,
 )
-from tests.clock import NOON, StoppedClock
+from pyai_sessions.testing import NOON, StoppedClock
 from tests.samples import CALLS, PARTS, contents, three_messages
 
 SECRET = "the patient's name"

@@ -17,7 +17,7 @@ from pyai_sessions import (
     SessionStore,
     SQLiteSessionStore,
 )
-from tests.clock import StoppedClock
+from pyai_sessions.testing import StoppedClock
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 
 from pyai_sessions import Session, SessionManager, SQLiteSessionStore
 from pyai_sessions.documents import encode_id
-from tests.clock import NOON
+from pyai_sessions.testing import NOON
 
 REMEMBERED = 256 * 1024
 """Bytes: the dict of the ids that are remembered, which Python makes anew at times."""

@@ -13,7 +13,7 @@ import valkey.cluster
 
 from pyai_sessions import RedisSessionStore, Session, SessionManager
 from pyai_sessions.errors import StorageUnreachableError
-from tests.clock import StoppedClock
+from pyai_sessions.testing import StoppedClock
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

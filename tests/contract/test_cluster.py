@@ -7,8 +7,7 @@ import pytest
 import valkey.cluster
 
 from pyai_sessions import RedisMapping, RedisSessionStore
-from tests.contract.mapping import MappingContract
-from tests.contract.store import StoreContract
+from pyai_sessions.testing import KVSessionStoreContract, MappingContract
 
 
 class OnACluster:
@@ -30,7 +29,7 @@ class OnACluster:
             client.delete(key)
 
 
-class OnAStore(OnACluster, StoreContract):
+class OnAStore(OnACluster, KVSessionStoreContract):
     ttl = None
 
     @pytest.fixture

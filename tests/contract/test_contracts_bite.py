@@ -14,7 +14,7 @@ OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull]
 
 MAPPINGS = '''
     import pytest
-    from tests.contract.mapping import MappingContract, PersistentMappingContract
+    from pyai_sessions.testing import MappingContract, PersistentMappingContract
 
     class OnItems(dict):
         """A dict whose methods the broken ones below override."""
@@ -135,7 +135,7 @@ MAPPINGS = '''
 STORES = """
     import pytest
     from pyai_sessions import KVSessionStore, Session, SessionDeletedError, SessionExistsError
-    from tests.contract.store import StoreContract
+    from pyai_sessions.testing import KVSessionStoreContract
 
     class OnItems(dict):
         pass
@@ -328,7 +328,7 @@ STORES = """
             self.remembered[session_id] = session
 
     def contract_of(kind):
-        class Test(StoreContract):
+        class Test(KVSessionStoreContract):
             @pytest.fixture
             def store(self):
                 return kind() if issubclass(kind, Broken) else Broken(kind())
@@ -340,14 +340,14 @@ STORES = """
     for kind in OnItems.__subclasses__() + Broken.__subclasses__():
         globals()[f"Test{kind.__name__}"] = contract_of(kind)
 
-    class TestStartsFull(StoreContract):
+    class TestStartsFull(KVSessionStoreContract):
         @pytest.fixture
         def store(self):
             store = KVSessionStore({})
             store.save(Session(session_id="already here"))
             return store
 
-    class TestASecondStoreSeesNothing(StoreContract):
+    class TestASecondStoreSeesNothing(KVSessionStoreContract):
         @pytest.fixture
         def store(self):
             return {}

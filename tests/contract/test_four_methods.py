@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 
 from pyai_sessions import Session, SessionManager, SessionStore
-from tests.contract.four_methods import FourMethodsContract
+from pyai_sessions.testing import SessionStoreContract
 
 
 class AsyncStore(SessionStore):
@@ -63,7 +63,7 @@ class Unrelated:
             setattr(self, name, getattr(self._store, name))
 
 
-class TestAsyncStore(FourMethodsContract):
+class TestAsyncStore(SessionStoreContract):
     @pytest.fixture
     def store(self):
         return AsyncStore()
@@ -92,13 +92,13 @@ class TestAsyncStore(FourMethodsContract):
             SessionManager(store).create_session("ada")
 
 
-class TestSyncStore(FourMethodsContract):
+class TestSyncStore(SessionStoreContract):
     @pytest.fixture
     def store(self):
         return SyncStore()
 
 
-class TestAStoreOfNoBaseClass(FourMethodsContract):
+class TestAStoreOfNoBaseClass(SessionStoreContract):
     @pytest.fixture
     def store(self):
         return Unrelated()

@@ -11,7 +11,7 @@ import valkey
 from sqlitedict import SqliteDict
 
 from pyai_sessions import RedisMapping, SQLiteMapping
-from tests.contract.mapping import MappingContract, PersistentMappingContract
+from pyai_sessions.testing import MappingContract, PersistentMappingContract
 
 
 class TestDict(MappingContract):

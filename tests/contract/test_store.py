@@ -24,7 +24,7 @@ from pyai_sessions import (
     RedisSessionStore,
     SQLiteSessionStore,
 )
-from tests.contract.store import StoreContract
+from pyai_sessions.testing import KVSessionStoreContract
 
 
 class Decoded(MutableMapping):
@@ -53,20 +53,20 @@ class Decoded(MutableMapping):
 # In memory ------------------------------------------------------------------------------------------------------------
 
 
-class TestMemory(StoreContract):
+class TestMemory(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         with closing(MemorySessionStore()) as store:
             yield store
 
 
-class TestDict(StoreContract):
+class TestDict(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         return {}
 
 
-class TestOrderedDict(StoreContract):
+class TestOrderedDict(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         return OrderedDict()
@@ -97,7 +97,7 @@ class Minimal:
         return iter([key for key, _ in self._items])
 
 
-class TestAMappingOfOnesOwn(StoreContract):
+class TestAMappingOfOnesOwn(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         return Minimal()
@@ -106,7 +106,7 @@ class TestAMappingOfOnesOwn(StoreContract):
 # SQLite ---------------------------------------------------------------------------------------------------------------
 
 
-class InAFile(StoreContract):
+class InAFile(KVSessionStoreContract):
     """Sessions in a table of an SQLite file: `open` gives the store, a plain SqliteDict the documents."""
 
     table_name = "sessions"
@@ -149,7 +149,7 @@ class TestSQLiteInATableOfItsOwn(InAFile):
         return SQLiteSessionStore(path, self.table_name, synchronous="NORMAL")
 
 
-class TestSQLiteInMemory(StoreContract):
+class TestSQLiteInMemory(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         with closing(SQLiteSessionStore(":memory:")) as store:
@@ -199,7 +199,7 @@ class TestSqliteDictOfJSON(InASqliteDict):
 # diskcache ------------------------------------------------------------------------------------------------------------
 
 
-class InADirectory(StoreContract):
+class InADirectory(KVSessionStoreContract):
     @pytest.fixture
     def make(self, tmp_path, request):
         def make():
@@ -235,7 +235,7 @@ class TestDiskcacheCommunityIndex(InADirectory):
         return diskcache_community.Index(directory)
 
 
-class TestDiskCacheSessionStore(StoreContract):
+class TestDiskCacheSessionStore(KVSessionStoreContract):
     @pytest.fixture
     def make(self, tmp_path, request):
         def make():
@@ -257,7 +257,7 @@ class TestDiskCacheSessionStore(StoreContract):
 # Redis and Valkey -----------------------------------------------------------------------------------------------------
 
 
-class OnAServer(StoreContract):
+class OnAServer(KVSessionStoreContract):
     ttl = None
 
     @pytest.fixture
@@ -327,7 +327,7 @@ class TestRedisMappingOfAClientOfProtocol3(OnAServer):
 # Mappings of others ---------------------------------------------------------------------------------------------------
 
 
-class TestShelf(StoreContract):
+class TestShelf(KVSessionStoreContract):
     """The dumb dbm is the one that every Python has, and that any thread may use."""
 
     @pytest.fixture
@@ -340,7 +340,7 @@ class TestShelf(StoreContract):
         return Decoded(store.dict, str.encode)
 
 
-class TestZictFile(StoreContract):
+class TestZictFile(KVSessionStoreContract):
     longest_id = 60  # a file's name has at most 255 bytes
 
     @pytest.fixture
@@ -352,7 +352,7 @@ class TestZictFile(StoreContract):
         return Decoded(store)
 
 
-class TestZictFunc(StoreContract):
+class TestZictFunc(KVSessionStoreContract):
     longest_id = 60
 
     @pytest.fixture
@@ -360,7 +360,7 @@ class TestZictFunc(StoreContract):
         return zict.Func(str.encode, lambda data: bytes(data).decode(), zict.File(tmp_path / "chat"))
 
 
-class TestZictBuffer(StoreContract):
+class TestZictBuffer(KVSessionStoreContract):
     """A fast mapping before a slow one, as zict stacks them: what leaves the fast one is in the slow one."""
 
     @pytest.fixture

@@ -12,7 +12,7 @@ from threading import Event
 import pytest
 
 from pyai_sessions import Session, SessionArchivedError, SessionStatus
-from tests.clock import NOON
+from pyai_sessions.testing import NOON
 from tests.faults.storages import ALL, SHARED
 from tests.faults.workers import DEADLINE, check_indexes, in_a_process, receive
 

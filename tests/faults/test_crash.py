@@ -15,7 +15,7 @@ from pyai_sessions import (
     StorageError,
     StorageFullError,
 )
-from tests.clock import StoppedClock
+from pyai_sessions.testing import StoppedClock
 from tests.faults.crashing import Crashing, CrashingDict, Death
 from tests.faults.workers import check_indexes
 

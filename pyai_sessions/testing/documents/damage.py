@@ -1,15 +1,17 @@
 """Documents that cannot be read."""
 
 import json
+from typing import Any
 
 import pytest
 
 from pyai_sessions import InvalidDocumentError, SessionExistsError
-from tests.contract.store.base import StoreFixtures, contents, fill, ids
+from pyai_sessions.testing.samples import contents, fill, ids
+from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 class Damage(StoreFixtures):
-    CORRUPT = (
+    CORRUPT: tuple[Any, ...] = (
         "",
         "not JSON, and nobody else's business",
         "{}",
@@ -29,7 +31,9 @@ class Damage(StoreFixtures):
     )
 
     @pytest.mark.parametrize("text", CORRUPT, ids=range(len(CORRUPT)))
-    def test_an_unreadable_session_raises_and_is_left_as_it_is(self, manager, raw, ten, text):
+    def test_an_unreadable_session_raises_and_is_left_as_it_is(
+        self, manager: Any, raw: Any, ten: Any, text: Any
+    ) -> None:
         """Unreadable is not absent: no read, save, append or creation passes over it or overwrites it."""
         copy = manager.get_session("s5")
         copy.add_message("user", "x")
@@ -54,7 +58,7 @@ class Damage(StoreFixtures):
 
         assert raw["session/s5"] == text
 
-    def test_a_torn_session_raises_and_is_left_as_it_is(self, manager, raw, ten):
+    def test_a_torn_session_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, ten: Any) -> None:
         """A document of which the end is missing, as a full disk or a careless copy leaves it."""
         fill(session := manager.get_session("s5"), 3)
         manager.save(session)
@@ -74,17 +78,17 @@ class Damage(StoreFixtures):
 
         assert raw["session/s5"] == torn
 
-    def test_an_unreadable_session_carries_its_text(self, manager, raw, ten):
+    def test_an_unreadable_session_carries_its_text(self, manager: Any, raw: Any, ten: Any) -> None:
         """For a rescue by hand, in an attribute."""
         raw["session/s5"] = "half a docum"
 
         with pytest.raises(InvalidDocumentError) as caught:
             manager.get_session("s5")
 
-        document = caught.value.document
+        document: Any = caught.value.document
         assert (document if isinstance(document, str) else bytes(document).decode()) == "half a docum"
 
-    def test_an_unreadable_session_in_the_middle_of_a_list_is_named(self, manager, raw, ten):
+    def test_an_unreadable_session_in_the_middle_of_a_list_is_named(self, manager: Any, raw: Any, ten: Any) -> None:
         """The list raises; `skip_invalid` leaves it out, and the others stay within reach."""
         raw["session/s5"] = '{"format":1,"user_id":"ada", torn'
 
@@ -105,7 +109,7 @@ class Damage(StoreFixtures):
         assert ids(manager.get_sessions_for_user("ada", limit=3)) == ten[:3]
 
     @pytest.mark.parametrize("text", [None, "", "not JSON", "{}", '[{"content":"no role"}]', "[12]"])
-    def test_an_unreadable_page_raises_and_is_left_as_it_is(self, manager, raw, text):
+    def test_an_unreadable_page_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, text: Any) -> None:
         """A page that is missing or damaged is named; the newest messages can still be read."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
@@ -124,7 +128,7 @@ class Damage(StoreFixtures):
         assert manager.get_sessions_for_user("ada", skip_invalid=True) == []
         assert raw.get(page) == text if hasattr(raw, "get") else True
 
-    def test_an_unreadable_session_can_be_deleted(self, manager, other, raw, ten):
+    def test_an_unreadable_session_can_be_deleted(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
         """With its pages; by itself, with its user, or with all."""
         for n, act in enumerate((lambda: manager.delete("s5"), lambda: manager.delete_user("ada"), manager.clear_all)):
             fill(session := manager.get_or_create_session("s5", "ada"), 50)
@@ -137,7 +141,9 @@ class Damage(StoreFixtures):
             assert other.get_sessions_for_user("ada", include_archived=True) is not None
         assert other.count(status=None) == 0
 
-    def test_archiving_inactive_sessions_passes_over_unreadable_ones(self, manager, raw, clock, ten):
+    def test_archiving_inactive_sessions_passes_over_unreadable_ones(
+        self, manager: Any, raw: Any, clock: Any, ten: Any
+    ) -> None:
         """One damaged document does not keep the others from being archived, and stays as it is."""
         raw["session/s5"] = "torn"
         clock.pass_(days=60)
@@ -146,7 +152,7 @@ class Damage(StoreFixtures):
 
         assert raw["session/s5"] == "torn"
 
-    def test_fields_of_a_later_release_survive_a_save(self, manager, raw):
+    def test_fields_of_a_later_release_survive_a_save(self, manager: Any, raw: Any) -> None:
         """In a head and in a message: read, kept, and written again."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "one")

@@ -1,15 +1,20 @@
 """Stale copies: what is merged, and what conflicts."""
 
+from typing import Any
+
 import pytest
 
 from pyai_sessions import SessionConflictError
-from tests.contract.store.base import StoreFixtures, contents, fill
+from pyai_sessions.testing.samples import contents, fill
+from pyai_sessions.testing.store.fixtures import StoreFixtures
+from pyai_sessions.testing.store.powers import with_revisions
 
 
 class Merging(StoreFixtures):
+    @with_revisions
     @pytest.mark.parametrize("stored", [0, 3, 31, 70])
     @pytest.mark.parametrize("added", [1, 40])
-    def test_both_writers_messages_are_kept(self, manager, other, stored, added):
+    def test_both_writers_messages_are_kept(self, manager: Any, other: Any, stored: Any, added: Any) -> None:
         """Theirs first, then ours; and the object that was saved has both."""
         session = manager.create_session("ada", session_id="s")
         fill(session, stored)
@@ -23,9 +28,10 @@ class Merging(StoreFixtures):
 
         assert contents(mine) == [f"message {n}" for n in range(stored + 2 * added)]
         assert manager.get_session("s") == mine
-        assert other.verify()
+        assert self.sound(other)
 
-    def test_three_stale_copies_are_merged_one_after_the_other(self, manager):
+    @with_revisions
+    def test_three_stale_copies_are_merged_one_after_the_other(self, manager: Any) -> None:
         """However stale a copy is, its messages come after what is stored."""
         manager.create_session("ada", session_id="s")
         copies = [manager.get_session("s") for _ in range(3)]
@@ -35,8 +41,9 @@ class Merging(StoreFixtures):
 
         assert contents(manager.get_session("s")) == ["a", "b", "c"]
 
+    @with_revisions
     @pytest.mark.parametrize("part", ["state", "metadata"])
-    def test_state_and_metadata_merge_key_by_key(self, manager, other, part):
+    def test_state_and_metadata_merge_key_by_key(self, manager: Any, other: Any, part: Any) -> None:
         """Each writer's changes count; of a key that both changed, the later save's."""
         session = manager.create_session("ada", session_id="s")
         getattr(session, part).update(same=0, mine=0, theirs=0, both=0, i_drop=0, they_drop=0)
@@ -54,7 +61,8 @@ class Merging(StoreFixtures):
         assert getattr(mine, part) == merged
         assert getattr(other.get_session("s"), part) == merged
 
-    def test_a_conflict_can_be_an_error(self, manager, other):
+    @with_revisions
+    def test_a_conflict_can_be_an_error(self, manager: Any, other: Any) -> None:
         """`on_conflict="error"` writes nothing over another writer's save, and says which revisions they are."""
         mine = manager.create_session("ada", session_id="s")
         theirs = other.get_session("s")
@@ -70,7 +78,8 @@ class Merging(StoreFixtures):
         assert contents(mine) == ["mine"]
         assert other.get_session("s") == theirs
 
-    def test_a_fresh_copy_is_saved_in_every_mode(self, manager):
+    @with_revisions
+    def test_a_fresh_copy_is_saved_in_every_mode(self, manager: Any) -> None:
         """Where there is no conflict, `on_conflict` changes nothing."""
         session = manager.create_session("ada", session_id="s")
         for mode in ("merge", "error", "overwrite"):
@@ -79,26 +88,8 @@ class Merging(StoreFixtures):
 
         assert contents(manager.get_session("s")) == ["merge", "error", "overwrite"]
 
-    def test_a_conflict_can_be_overwritten(self, manager, other, raw):
-        """`on_conflict="overwrite"` replaces what others stored, and leaves none of their pages."""
-        mine = manager.create_session("ada", session_id="s")
-        fill(mine, 50)
-        manager.save(mine)
-        theirs = other.get_session("s")
-        fill(theirs, 100, 50)
-        theirs.set_state("theirs", 1)
-        other.save(theirs)
-
-        mine.add_message("user", "mine")
-        manager.save(mine, on_conflict="overwrite")
-
-        assert contents(other.get_session("s")) == [*(f"message {n}" for n in range(50)), "mine"]
-        assert other.get_session("s").state == {}
-        assert manager.get_session("s") == mine
-        assert other.verify()
-        assert len(self.ours(raw)) <= 3
-
-    def test_a_conflict_of_two_rewritten_histories_writes_nothing(self, manager, other):
+    @with_revisions
+    def test_a_conflict_of_two_rewritten_histories_writes_nothing(self, manager: Any, other: Any) -> None:
         """Both sides stay as they are."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
@@ -113,9 +104,10 @@ class Merging(StoreFixtures):
 
         assert other.get_session("s") == theirs
         assert mine.message_count == 39
-        assert other.verify()
+        assert self.sound(other)
 
-    def test_messages_written_after_one_that_was_taken_back_conflict(self, manager, other):
+    @with_revisions
+    def test_messages_written_after_one_that_was_taken_back_conflict(self, manager: Any, other: Any) -> None:
         """An answer is not kept where its question was removed."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 3)
@@ -130,7 +122,8 @@ class Merging(StoreFixtures):
 
         assert other.get_session("s") == theirs
 
-    def test_an_edit_and_an_append_are_both_kept(self, manager, other):
+    @with_revisions
+    def test_an_edit_and_an_append_are_both_kept(self, manager: Any, other: Any) -> None:
         """Where the last message stands on both sides, an earlier one may change beside an append."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
@@ -145,4 +138,20 @@ class Merging(StoreFixtures):
         expected = [f"message {n}" for n in range(40)] + ["appended"]
         expected[2] = "edited"
         assert contents(other.get_session("s")) == expected
-        assert other.verify()
+        assert self.sound(other)
+
+    @with_revisions
+    def test_an_overwriting_save_replaces_what_others_stored(self, manager: Any, other: Any) -> None:
+        """`on_conflict="overwrite"` asks for it; no message and no state of theirs is left."""
+        mine = manager.create_session("ada", session_id="s")
+        theirs = other.get_session("s")
+        fill(theirs, 3)
+        theirs.set_state("theirs", 1)
+        other.save(theirs)
+
+        mine.add_message("user", "mine")
+        manager.save(mine, on_conflict="overwrite")
+
+        assert contents(other.get_session("s")) == ["mine"]
+        assert other.get_session("s").state == {}
+        assert manager.get_session("s") == mine

@@ -1,14 +1,17 @@
 """Lists, pages and counts."""
 
+from typing import Any
+
 import pytest
 
-from pyai_sessions import InvalidDocumentError, Session
-from tests.clock import NOON
-from tests.contract.store.base import StoreFixtures, all_pages, fill, ids
+from pyai_sessions.testing.clock import NOON
+from pyai_sessions.testing.samples import all_pages, fill, ids
+from pyai_sessions.testing.store.fixtures import StoreFixtures
+from pyai_sessions.testing.store.powers import of_all_users
 
 
 class Lists(StoreFixtures):
-    def test_a_users_sessions_come_latest_activity_first(self, manager, other, clock, ten):
+    def test_a_users_sessions_come_latest_activity_first(self, manager: Any, other: Any, clock: Any, ten: Any) -> None:
         """A save moves a session to the front of its user's list."""
         assert ids(other.get_sessions_for_user("ada")) == ten
         assert ids(other.list_sessions("ada")) == ten
@@ -21,7 +24,7 @@ class Lists(StoreFixtures):
         assert ids(other.get_sessions_for_user("ada")) == expected
         assert ids(other.list_sessions("ada")) == expected
 
-    def test_lists_hold_whole_sessions_or_summaries(self, manager, other, ten):
+    def test_lists_hold_whole_sessions_or_summaries(self, manager: Any, other: Any, ten: Any) -> None:
         """`get_sessions_for_user` gives the sessions; `list_sessions` all but messages and state."""
         fill(session := manager.get_session("s9"), 50)
         manager.save(session)
@@ -31,13 +34,13 @@ class Lists(StoreFixtures):
         for name in ("session_id", "user_id", "metadata", "message_count", "status", "created_at", "updated_at"):
             assert getattr(summary, name) == getattr(session, name)
 
-    def test_a_limit_cuts_a_list(self, manager, ten):
+    def test_a_limit_cuts_a_list(self, manager: Any, ten: Any) -> None:
         """The newest so many; none, for 0; all, for more than there are."""
         for limit in (0, 1, 3, 10, 99, None):
             assert ids(manager.get_sessions_for_user("ada", limit=limit)) == ten[:limit]
             assert ids(manager.list_sessions("ada", limit=limit)) == ten[:limit]
 
-    def test_before_leaves_out_later_activity(self, manager, ten):
+    def test_before_leaves_out_later_activity(self, manager: Any, ten: Any) -> None:
         """Sessions last active before that time, that time left out."""
         time = manager.get_session("s6").updated_at
 
@@ -45,26 +48,29 @@ class Lists(StoreFixtures):
         assert ids(manager.get_sessions_for_user("ada", before=time, limit=2)) == ten[4:6]
         assert manager.get_sessions_for_user("ada", before=NOON) == []
 
-    def test_a_user_sees_only_their_own(self, manager, other, ten):
+    @of_all_users
+    def test_a_user_sees_only_their_own(self, manager: Any, other: Any, ten: Any) -> None:
         """Those of no user are in the list of all."""
         assert ids(other.get_sessions_for_user("bob")) == ids(other.list_sessions("bob")) == ["bob's"]
         assert other.get_sessions_for_user("carol") == other.list_sessions("carol") == []
         assert sorted(ids(other.list_sessions())) == sorted([*ten, "bob's", "nobody's"])
         assert [other.count(each) for each in ("ada", "bob", "carol", None)] == [10, 1, 0, 12]
 
-    def test_the_oldest_can_come_first(self, manager, ten):
+    def test_the_oldest_can_come_first(self, manager: Any, ten: Any) -> None:
         """The same list the other way round, by pages too."""
         assert ids(manager.list_sessions("ada", order="oldest")) == ten[::-1]
         assert all_pages(manager, "ada", order="oldest", limit=3) == ten[::-1]
 
+    @of_all_users
     @pytest.mark.parametrize("limit", [1, 3, 10, 50])
-    def test_pages_hold_each_session_once(self, manager, other, ten, limit):
+    def test_pages_hold_each_session_once(self, manager: Any, other: Any, ten: Any, limit: Any) -> None:
         """A cursor goes on where the page before ended; the last page has none."""
         for through in (manager, other):
             assert all_pages(through, "ada", limit=limit) == ten
             assert sorted(all_pages(through, limit=limit)) == sorted([*ten, "bob's", "nobody's"])
 
-    def test_pages_hold_each_session_once_where_times_are_equal(self, manager, other):
+    @of_all_users
+    def test_pages_hold_each_session_once_where_times_are_equal(self, manager: Any, other: Any) -> None:
         """Sessions of one and the same microsecond have an order too."""
         made = [manager.create_session("ada").session_id for _ in range(25)]
 
@@ -73,23 +79,8 @@ class Lists(StoreFixtures):
         assert all_pages(other, limit=7) == all_pages(manager, limit=3)
         assert all_pages(other, limit=7, order="oldest") == all_pages(manager, limit=3)[::-1]
 
-    def test_pages_go_on_whatever_is_written_between_them(self, manager, other, clock, ten):
-        """Sessions that nobody touched come once each; what became active after the first page is not waited for."""
-        first = manager.list_sessions("ada", limit=3)
-        other.create_session("ada", session_id="new")
-        other.append("s5", {"role": "user", "content": "moved to the front"})
-        other.delete("s7")
-        other.delete("s3")
-        other.archive("s2")
-        second = manager.list_sessions("ada", limit=3, cursor=first.next_cursor)
-        third = manager.list_sessions("ada", limit=3, cursor=second.next_cursor)
-
-        assert ids(first) == ["s9", "s8", "s7"]
-        assert ids(second) == ["s6", "s4", "s1"]
-        assert ids(third) == ["s0"]
-        assert third.next_cursor is None
-
-    def test_a_session_moves_to_another_users_list(self, manager, other, ten):
+    @of_all_users
+    def test_a_session_moves_to_another_users_list(self, manager: Any, other: Any, ten: Any) -> None:
         """A changed user_id takes effect with the save, in lists and counts."""
         session = manager.get_session("s3")
         session.user_id = "bob"
@@ -103,9 +94,10 @@ class Lists(StoreFixtures):
         manager.save(session)
 
         assert [other.count(each) for each in ("ada", "bob", None)] == [9, 1, 12]
-        assert other.verify()
+        assert self.sound(other)
 
-    def test_a_list_of_more_than_a_batch_is_whole(self, manager, other):
+    @of_all_users
+    def test_a_list_of_more_than_a_batch_is_whole(self, manager: Any, other: Any) -> None:
         """A hundred and more sessions, each once."""
         made = [manager.create_session("ada").session_id for _ in range(130)]
 
@@ -113,26 +105,47 @@ class Lists(StoreFixtures):
         assert sorted(ids(other.list_sessions(limit=None))) == sorted(made)
         assert other.count("ada") == 130
 
-    def test_a_list_of_many_long_sessions_is_whole(self, manager, other, raw, clock):
-        """Each with its own messages, however many are read together; one with a damaged page is named or skipped."""
-        made = []
-        for n in range(25):
-            clock.pass_(minutes=1)
-            made.insert(0, Session(session_id=f"s{n}", user_id="ada", created_at=clock.now))
-            for m in range((70, 0, 33)[n % 3]):
-                made[0].add_message("user", f"{n}/{m}", timestamp=clock.now)
-            made[0].updated_at = clock.now
-        manager.import_sessions(made)
+    def test_a_users_list_of_more_than_a_batch_is_whole(self, manager: Any, other: Any) -> None:
+        """More sessions than a query gives at once: each comes once, with its own."""
+        for n in range(130):
+            manager.create_session(("ada", "bob")[n % 2], session_id=f"s{n}", metadata={"n": n})
 
-        for limit in (1, 20, 21, 25, None):
-            assert other.get_sessions_for_user("ada", limit=limit) == made[:limit]
-        assert other.get_sessions_for_user("ada", before=made[2].updated_at, limit=21) == made[3:24]
+        for user_id, first in (("ada", 0), ("bob", 1)):
+            found = other.get_sessions_for_user(user_id)
+            assert {each.session_id: each.metadata for each in found} == {
+                f"s{n}": {"n": n} for n in range(first, 130, 2)
+            }
+            assert len(found) == other.count(user_id) == 65
 
-        del raw[next(key for key in raw if key.startswith("messages/s3/"))]
-        with pytest.raises(InvalidDocumentError) as caught:
-            other.get_sessions_for_user("ada")
-        assert caught.value.session_id == "s3"
-        others = [each for each in made if each.session_id != "s3"]
-        assert other.get_sessions_for_user("ada", skip_invalid=True) == others
-        assert other.get_sessions_for_user("ada", limit=21) == made[:21]
-        assert other.get_sessions_for_user("ada", limit=22, skip_invalid=True) == others[:22]
+    def test_a_saved_user_id_moves_a_session(self, manager: Any, other: Any) -> None:
+        """From one user's list to the other's."""
+        session = manager.create_session("ada", session_id="s")
+        session.user_id = "bob"
+        manager.save(session)
+
+        assert other.get_sessions_for_user("ada", include_archived=True) == []
+        assert ids(other.get_sessions_for_user("bob")) == ["s"]
+        assert [other.count(each) for each in ("ada", "bob")] == [0, 1]
+
+    @of_all_users
+    @pytest.mark.parametrize("order", ["newest", "oldest"])
+    @pytest.mark.parametrize("limit", [1, 7, None])
+    def test_the_list_of_all_users_is_in_order_of_activity(
+        self, manager: Any, other: Any, clock: Any, order: Any, limit: Any
+    ) -> None:
+        """All of them, of two at the same time too, by pages or at once; a save moves a session."""
+        times = {}
+        for n in range(40):
+            clock.pass_(seconds=n % 2)
+            times[f"s{n}"] = manager.create_session(("ada", "bob", None)[n % 3], session_id=f"s{n}").updated_at
+        clock.pass_(seconds=1)
+        for name in ("s3", "s38", "s0"):
+            session = manager.get_session(name)
+            session.add_message("user", "still here")
+            manager.save(session)
+            times[name] = session.updated_at
+
+        found = all_pages(other, order=order, limit=limit)
+
+        assert sorted(found) == sorted(times)
+        assert [times[each] for each in found] == sorted(times.values(), reverse=order == "newest")

@@ -2,15 +2,17 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from pyai_sessions import Message, Session, SessionStatus
-from tests.contract.store.base import StoreFixtures, contents, fill, ids
+from pyai_sessions.testing.samples import contents, fill, ids
+from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 class Upkeep(StoreFixtures):
-    def test_verify_is_true_where_all_is_well(self, manager, other, ten):
+    def test_verify_is_true_where_all_is_well(self, manager: Any, other: Any, ten: Any) -> None:
         """It counts the sessions it read and finds no problem."""
         fill(session := manager.get_session("s2"), 100)
         manager.save(session)
@@ -21,7 +23,7 @@ class Upkeep(StoreFixtures):
             assert report
             assert (report.sessions, report.problems) == (12, [])
 
-    def test_verify_finds_and_removes_orphan_pages(self, manager, raw):
+    def test_verify_finds_and_removes_orphan_pages(self, manager: Any, raw: Any) -> None:
         """Pages that no head names: of a session that is, and of one that is not. Repair removes them alone."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
@@ -44,7 +46,7 @@ class Upkeep(StoreFixtures):
         assert manager.verify().problems == []
         assert manager.get_session("s") == session
 
-    def test_verify_finds_and_mends_wrong_index_entries(self, manager, other, raw, ten):
+    def test_verify_finds_and_mends_wrong_index_entries(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
         """Documents that another tool changed, added and removed: the document is the truth."""
         assert manager.count() == 12
         head = json.loads(raw["session/s4"])
@@ -66,7 +68,7 @@ class Upkeep(StoreFixtures):
             assert ids(through.get_sessions_for_user("carol")) == ["added"]
             assert [through.count(each) for each in ("ada", "bob", "carol", None)] == [8, 2, 1, 12]
 
-    def test_reindex_lists_what_another_tool_wrote(self, manager, other, raw, ten):
+    def test_reindex_lists_what_another_tool_wrote(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
         """Both indexes are what the documents say, and the number of sessions is returned."""
         manager.count()
         head = json.loads(raw["session/s4"])
@@ -82,7 +84,7 @@ class Upkeep(StoreFixtures):
             assert [through.count(each) for each in ("ada", "bob", "carol", None)] == [8, 2, 1, 12]
         assert manager.verify()
 
-    def test_verify_names_what_cannot_be_read(self, manager, raw, ten):
+    def test_verify_names_what_cannot_be_read(self, manager: Any, raw: Any, ten: Any) -> None:
         """A damaged head, a damaged page, a missing page: each by its session, and nothing is changed."""
         for name in ("s1", "s2", "s3"):
             fill(session := manager.get_session(name), 50)
@@ -102,7 +104,7 @@ class Upkeep(StoreFixtures):
         ]
         assert {key: raw[key] for key in list(raw)} == before
 
-    def test_repair_sets_an_unreadable_document_aside(self, manager, other, raw, ten):
+    def test_repair_sets_an_unreadable_document_aside(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
         """It is kept, word for word, under a key of its own; the lists work again, and the id is free."""
         raw["session/s5"] = "torn, but kept"
 
@@ -118,7 +120,7 @@ class Upkeep(StoreFixtures):
         manager.create_session("ada", session_id="s5")
         assert [raw[key] for key in aside] == ["torn, but kept"]
 
-    def test_purging_finds_nothing_where_nothing_expires(self, manager, ten):
+    def test_purging_finds_nothing_where_nothing_expires(self, manager: Any, ten: Any) -> None:
         """And takes nothing away."""
         assert manager.purge_expired() == 0
         assert manager.count() == 12
@@ -126,7 +128,7 @@ class Upkeep(StoreFixtures):
     # Many of them ----------------------------------------------------------------------------------------------------
 
     @pytest.fixture
-    def many(self, manager, clock):
+    def many(self, manager: Any, clock: Any) -> Any:
         """250 sessions of ada, s0 the latest, a minute apart; s0 has pages, every tenth is archived."""
         made = []
         for n in range(250):
@@ -141,8 +143,8 @@ class Upkeep(StoreFixtures):
         return [each.session_id for each in made]
 
     @pytest.fixture
-    def changed(self, many, raw):
-        """The same, after another tool changed every third document, past the indexes; what is right by now."""
+    def changed(self, many: Any, raw: Any) -> Any:
+        """Change every third document of those past the indexes, as another tool would; return what is right by now."""
         right = {name: json.loads(raw[f"session/{name}"]) for name in many}
         changes = (
             lambda head: {"user_id": "bob"},
@@ -165,7 +167,7 @@ class Upkeep(StoreFixtures):
         return right
 
     @staticmethod
-    def assert_indexed(manager, right):
+    def assert_indexed(manager: Any, right: Any) -> None:
         """Assert that lists and counts are what the documents say."""
         for user_id in (None, "ada", "bob", "carol"):
             for status in SessionStatus:
@@ -180,9 +182,9 @@ class Upkeep(StoreFixtures):
                 assert times == sorted(times, reverse=True)
                 assert manager.count(user_id, status=status) == len(expected)
 
-    def test_reindex_rights_any_number_of_wrong_entries(self, manager, other, changed):
+    def test_reindex_rights_any_number_of_wrong_entries(self, manager: Any, other: Any, changed: Any) -> None:
         """Other users, statuses and times, sessions that are gone, sessions that are new; progress tells how far."""
-        told = []
+        told: list[int] = []
 
         assert manager.reindex(progress=told.append) == len(changed)
 
@@ -194,9 +196,9 @@ class Upkeep(StoreFixtures):
         assert manager.verify().problems == []
         assert manager.reindex() == len(changed)
 
-    def test_repair_rights_any_number_of_wrong_entries(self, manager, other, changed):
+    def test_repair_rights_any_number_of_wrong_entries(self, manager: Any, other: Any, changed: Any) -> None:
         """As reindex does; before that, verify names each session once and changes nothing."""
-        told = []
+        told: list[int] = []
 
         report = manager.verify(progress=told.append)
 
@@ -217,12 +219,12 @@ class Upkeep(StoreFixtures):
             self.assert_indexed(through, changed)
         assert manager.verify().problems == []
 
-    def test_upkeep_of_what_is_right_changes_nothing(self, manager, other, raw, many):
+    def test_upkeep_of_what_is_right_changes_nothing(self, manager: Any, other: Any, raw: Any, many: Any) -> None:
         """No document is written, no list changes, and all are counted."""
         assert [manager.count("ada", status=each) for each in SessionStatus] == [225, 25]
         before = {key: raw[key] for key in raw}
         lists = [ids(manager.list_sessions(status=each, limit=None)) for each in (*SessionStatus, None)]
-        told = []
+        told: list[int] = []
 
         assert manager.reindex(progress=told.append) == 250
         assert manager.verify(progress=told.append).sessions == 250
@@ -232,17 +234,17 @@ class Upkeep(StoreFixtures):
         assert [ids(other.list_sessions(status=each, limit=None)) for each in (*SessionStatus, None)] == lists
         assert told[-1] == 250
 
-    def test_upkeep_of_nothing_is_no_error(self, manager):
+    def test_upkeep_of_nothing_is_no_error(self, manager: Any) -> None:
         """An empty store is right."""
         assert manager.reindex(progress=lambda done: None) == 0
         assert manager.verify(progress=lambda done: None).sessions == 0
 
     @pytest.mark.parametrize("act", ["reindex", "verify", "repair"])
-    def test_upkeep_goes_on_beside_writers(self, manager, other, changed, act):
+    def test_upkeep_goes_on_beside_writers(self, manager: Any, other: Any, changed: Any, act: Any) -> None:
         """Sessions that come, change and go between its batches are right at the end, however it meets them."""
         turn = 0
 
-        def progress(_):
+        def progress(_: Any) -> None:
             nonlocal turn
             if turn >= 40:
                 return

@@ -1,0 +1,31 @@
+"""A clock that stands still until it is told to go on."""
+
+from datetime import datetime, timedelta, timezone
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+"""What a `StoppedClock` shows at first."""
+
+
+class StoppedClock:
+    """Returns the same time at every call: noon of a day, plus what `pass_` let pass.
+
+    >>> from pyai_sessions import SessionManager
+    >>> clock = StoppedClock()
+    >>> manager = SessionManager(clock=clock)
+    >>> _ = manager.create_session("ada")
+    >>> clock.pass_(days=31)
+    >>> manager.archive_inactive(days=30)
+    1
+
+    """
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.now
+
+    def pass_(self, **duration: float) -> None:
+        """Go on by a timedelta's arguments: ``clock.pass_(days=30)``; negative ones go back."""
+        self.now += timedelta(**duration)

@@ -1,0 +1,252 @@
+"""Hypothesis machines: any sequence of calls, on a mapping or a store, and on a plain dict beside it."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from pyai_sessions import SessionArchivedError, SessionExistsError, SessionManager, SessionNotFoundError, SessionStatus
+from pyai_sessions.testing.clock import StoppedClock
+from pyai_sessions.testing.samples import KEYS, contents, ids
+
+NO_CHECKS: Any = list(HealthCheck)
+"""A short run on a slow storage is no fault of the test's."""
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+"""Text that UTF-8 can hold: documents escape lone surrogates, and ids are percent-encoded in keys."""
+SOME_KEYS = TEXT | st.sampled_from(sorted(KEYS.values()))
+
+
+class MappingMachine(RuleBasedStateMachine):
+    """After any sequence of writes, deletions and reads a mapping holds what a dict holds.
+
+    `MappingContract` runs a short form of it. For a longer one, say how to open an empty mapping::
+
+        class MyMachine(MappingMachine):
+            def open(self):
+                return MyMapping(tempfile.mkdtemp())
+
+        TestMyMachine = MyMachine.TestCase
+        TestMyMachine.settings = settings(max_examples=500, stateful_step_count=50)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping = self.open()
+        self.model: dict[str, str] = {}
+
+    def takes_key(self, text: str) -> bool:
+        """Return whether the storage takes a text as a key; all, if not overridden."""
+        return True
+
+    def open(self) -> Any:
+        """Return an empty mapping."""
+        msg = "a subclass of MappingMachine has a method `open` that returns an empty mapping"
+        raise NotImplementedError(msg)
+
+    @rule(key=SOME_KEYS, value=TEXT)
+    def write(self, key: str, value: str) -> None:
+        """Write under any key."""
+        if self.takes_key(key):
+            self.mapping[key] = self.model[key] = value
+
+    @rule(data=st.data(), value=TEXT)
+    def write_again(self, data: Any, value: str) -> None:
+        """Replace a value."""
+        if self.model:
+            key = data.draw(st.sampled_from(sorted(self.model)))
+            self.mapping[key] = self.model[key] = value
+
+    @rule(data=st.data())
+    def delete(self, data: Any) -> None:
+        """Delete an item."""
+        if self.model:
+            key = data.draw(st.sampled_from(sorted(self.model)))
+            del self.mapping[key], self.model[key]
+
+    @rule(key=SOME_KEYS)
+    def read(self, key: str) -> None:
+        """Read any key, there or not."""
+        if not self.takes_key(key):
+            return
+        if key in self.model:
+            assert self.mapping[key] == self.model[key]
+        else:
+            with pytest.raises(KeyError):
+                self.mapping[key]
+
+    @invariant()
+    def same(self) -> None:
+        """Both hold the same."""
+        assert sorted(self.mapping) == sorted(self.model)
+        assert {key: self.mapping[key] for key in self.mapping} == self.model
+
+
+class Row(NamedTuple):
+    """What the model of a store knows of a session."""
+
+    user_id: str
+    status: SessionStatus
+    updated_at: datetime
+    state: dict[str, Any]
+    messages: list[Any]
+
+
+SESSION_IDS = ["s", "S", "t", "a/b", " ", "\U0001f600"]
+USER_IDS = ["ada", "Ada", "bob", "%"]
+IDS, USERS = st.sampled_from(SESSION_IDS), st.sampled_from(USER_IDS)
+CONTENT = TEXT | st.lists(st.none() | st.booleans() | st.integers() | TEXT, max_size=3)
+
+
+class SessionStoreMachine(RuleBasedStateMachine):
+    """After any sequence of calls a store's sessions are those of a plain dict: read one by one, and in users' lists.
+
+    Calls go by turns through two managers, each on what is stored then: copies that went stale are left out, since not
+    every store counts revisions. `SessionStoreContract` runs a short form of it. For a longer one, say how to open an
+    empty store::
+
+        class MyMachine(SessionStoreMachine):
+            def open(self):
+                return MyStore(":memory:")
+
+        TestMyMachine = MyMachine.TestCase
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = StoppedClock()
+        self.managers = self.open_managers()
+        self.model: dict[str, Row] = {}
+        self._turn = 0
+
+    def open(self) -> Any:
+        """Return an empty store: what SessionManager takes."""
+        msg = "a subclass of SessionStoreMachine has a method `open` that returns an empty store"
+        raise NotImplementedError(msg)
+
+    def open_managers(self) -> tuple[SessionManager, SessionManager]:
+        """Return two managers of one empty storage."""
+        store = self.open()
+        return SessionManager(store, clock=self.clock), SessionManager(store, clock=self.clock)
+
+    @property
+    def manager(self) -> SessionManager:
+        """One of the two managers, the other at the next call."""
+        self._turn += 1
+        self.clock.pass_(seconds=1)
+        return self.managers[self._turn % 2]
+
+    @rule(session_id=IDS, user_id=USERS)
+    def create(self, session_id: str, user_id: str) -> None:
+        """Create a session, where the id is free."""
+        if session_id in self.model:
+            with pytest.raises(SessionExistsError):
+                self.manager.create_session(user_id, session_id=session_id)
+            return
+        made = self.manager.create_session(user_id, session_id=session_id)
+        self.model[session_id] = Row(user_id, SessionStatus.ACTIVE, made.updated_at, {}, [])
+
+    @rule(session_id=IDS, content=CONTENT, count=st.sampled_from([1, 2, 33]))
+    def append(self, session_id: str, content: Any, count: int) -> None:
+        """Append messages, where a session takes them."""
+        given = [{"role": "user", "content": content}] * count
+        row, manager = self.model.get(session_id), self.manager
+        if row is None or row.status is SessionStatus.ARCHIVED:
+            with pytest.raises(SessionNotFoundError if row is None else SessionArchivedError):
+                manager.append(session_id, *given)
+            return
+        manager.append(session_id, *given)
+        self._now(session_id, row._replace(messages=row.messages + [content] * count))
+
+    @rule(session_id=IDS, key=TEXT, value=CONTENT, user_id=USERS, pop=st.booleans())
+    def save(self, session_id: str, key: str, value: Any, user_id: str, pop: bool) -> None:  # noqa: FBT001 (drawn)
+        """Load a session, change it, and save it, where it is active."""
+        row, manager = self.model.get(session_id), self.manager
+        if row is None:
+            return
+        session = manager.get_session(session_id)
+        assert session is not None
+        session.set_state(key, value)
+        session.user_id = user_id
+        messages = row.messages
+        if pop and messages:
+            session.pop()
+            messages = messages[:-1]
+        else:
+            session.add_message("assistant", value)
+            messages = [*messages, value]
+        if row.status is SessionStatus.ARCHIVED:
+            with pytest.raises(SessionArchivedError):
+                manager.save(session)
+            return
+        manager.save(session)
+        self._now(session_id, row._replace(user_id=user_id, state=row.state | {key: value}, messages=messages))
+
+    @rule(session_id=IDS, status=st.sampled_from(SessionStatus))
+    def set_status(self, session_id: str, status: SessionStatus) -> None:
+        """Archive or restore a session, where there is one."""
+        row, manager = self.model.get(session_id), self.manager
+        act = manager.archive if status is SessionStatus.ARCHIVED else manager.restore
+        if row is None:
+            with pytest.raises(SessionNotFoundError):
+                act(session_id)
+            return
+        act(session_id)
+        self._now(session_id, row._replace(status=status))
+
+    @rule(session_id=IDS)
+    def delete(self, session_id: str) -> None:
+        """Delete a session; say whether there was one."""
+        there = self.model.pop(session_id, None) is not None
+        assert self.manager.delete(session_id) is there
+
+    @rule(user_id=USERS)
+    def delete_user(self, user_id: str) -> None:
+        """Delete a user's sessions; say how many they were."""
+        gone = [name for name, row in self.model.items() if row.user_id == user_id]
+        for each in gone:
+            del self.model[each]
+        assert self.manager.delete_user(user_id) == len(gone)
+
+    @invariant()
+    def same(self) -> None:
+        """Each session is read as it was written, and is in its user's list alone, in order."""
+        for each in SESSION_IDS:
+            session, row = self.managers[0].get_session(each), self.model.get(each)
+            if row is None:
+                assert session is None
+                continue
+            assert session is not None
+            found = Row(session.user_id or "", session.status, session.updated_at, dict(session.state), [])
+            assert found == row._replace(messages=[])
+            assert contents(session) == row.messages
+        for user_id in USER_IDS:
+            rows = [(row.updated_at, name) for name, row in self.model.items() if row.user_id == user_id]
+            expected = [name for _, name in sorted(rows, reverse=True)]
+            assert ids(self.managers[1].get_sessions_for_user(user_id, include_archived=True)) == expected
+            active = [each for each in expected if self.model[each].status is SessionStatus.ACTIVE]
+            assert ids(self.managers[1].list_sessions(user_id)) == active
+
+    def _now(self, session_id: str, row: Row) -> None:
+        """Note what a session is by now; its time never goes back."""
+        session = self.managers[self._turn % 2].get_session(session_id)
+        assert session is not None
+        assert session.updated_at >= row.updated_at
+        self.model[session_id] = row._replace(updated_at=session.updated_at)
+
+
+def run_short(machine: type[RuleBasedStateMachine]) -> None:
+    """Run a machine as a test, for a second or so."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=10,
+            stateful_step_count=15,
+            deadline=None,
+            database=None,
+            suppress_health_check=NO_CHECKS,
+        ),
+    )

@@ -1,0 +1,145 @@
+"""Conversations of any length, and their rewritten history."""
+
+from typing import Any
+
+import pytest
+
+from pyai_sessions.testing.samples import contents, fill
+from pyai_sessions.testing.store.fixtures import StoreFixtures
+
+
+class Conversations(StoreFixtures):
+    # Long conversations ----------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 65, 500])
+    def test_a_conversation_of_any_length_is_read_as_it_was_saved(self, manager: Any, other: Any, count: Any) -> None:
+        """One page, many pages, and the lengths at which a page is full."""
+        session = manager.create_session("ada")
+        fill(session, count)
+        manager.save(session)
+
+        stored = other.get_session(session.session_id)
+
+        assert stored == session
+        assert contents(stored) == [f"message {n}" for n in range(count)]
+        assert self.listed(manager, "ada")[0].message_count == count
+
+    def test_big_messages_are_kept_whole(self, manager: Any, other: Any) -> None:
+        """A message of a megabyte, among small ones."""
+        session = manager.create_session("ada")
+        fill(session, 3)
+        session.add_message("tool", "h\u00e9llo \U0001f600 " * 100_000)
+        fill(session, 3, 3)
+        for _ in range(5):
+            session.add_message("tool", "x" * 40_000)
+        manager.save(session)
+
+        assert other.get_session(session.session_id) == session
+
+    # Rewritten history -----------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("count", [3, 40, 100])
+    @pytest.mark.parametrize("at", [0, 0.5, 1])
+    @pytest.mark.parametrize("act", ["remove", "replace"])
+    def test_a_rewritten_message_is_read_as_it_was_rewritten(
+        self, manager: Any, other: Any, count: Any, at: Any, act: Any
+    ) -> None:
+        """In the first page, between, in the tail; and no page of the former history is left."""
+        session = manager.create_session("ada", session_id="s")
+        fill(session, count)
+        manager.save(session)
+        n = round(at * (count - 1))
+        if act == "remove":
+            session.remove_message(f"m{n}")
+        else:
+            session.replace_message(f"m{n}", content="another", metadata={"edited": True})
+        manager.save(session)
+
+        stored = other.get_session("s")
+
+        assert stored == session
+        assert stored.message_count == count - (act == "remove")
+        assert self.sound(other)
+
+    @pytest.mark.parametrize("count", [1, 33, 100])
+    @pytest.mark.parametrize("popped", [1, 20, 70])
+    def test_popped_messages_are_gone(self, manager: Any, other: Any, count: Any, popped: Any) -> None:
+        """`pop` takes back the newest, across pages, and the conversation goes on from there."""
+        session = manager.create_session("ada", session_id="s")
+        fill(session, count)
+        manager.save(session)
+        left = max(0, count - popped)
+        for n in range(count - 1, left - 1, -1):
+            assert session.pop().content == f"message {n}"
+        manager.save(session)
+        assert contents(other.get_session("s")) == [f"message {n}" for n in range(left)]
+
+        fill(session, 40, 1000)
+        manager.save(session)
+
+        assert contents(other.get_session("s")) == [f"message {n}" for n in [*range(left), *range(1000, 1040)]]
+        assert self.sound(other)
+
+    @pytest.mark.parametrize("at", [0, 10, 70])
+    def test_rewinding_returns_to_the_checkpoint(self, manager: Any, other: Any, at: Any) -> None:
+        """Messages and state are what they were, after a save and a load in between."""
+        session = manager.create_session("ada", session_id="s", state={"step": 1})
+        fill(session, at)
+        session.checkpoint("before")
+        manager.save(session)
+        session.set_state("step", 2)
+        fill(session, 60, at)
+        manager.save(session)
+
+        loaded = other.get_session("s")
+        loaded.rewind("before")
+        other.save(loaded)
+
+        stored = manager.get_session("s")
+        assert stored == loaded
+        assert contents(stored) == [f"message {n}" for n in range(at)]
+        assert stored.state == {"step": 1}
+        assert self.sound(other)
+
+    def test_a_conversation_goes_on_turn_by_turn(self, manager: Any, other: Any) -> None:
+        """Each save adds its turn, by the object that was saved before or by one that was loaded anew."""
+        session = manager.create_session("ada", session_id="s")
+        for n in range(0, 40, 2):
+            fill(session, 2, n)
+            manager.save(session)
+            if n % 10 == 0:
+                session = other.get_session("s")
+
+        assert contents(other.get_session("s")) == [f"message {n}" for n in range(40)]
+
+    def test_a_cleared_conversation_goes_on(self, manager: Any, other: Any) -> None:
+        """State and metadata stay."""
+        session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
+        fill(session, 40)
+        manager.save(session)
+        session.clear_messages()
+        manager.save(session)
+        assert contents(other.get_session("s")) == []
+
+        fill(session, 3)
+        manager.save(session)
+
+        stored = other.get_session("s")
+        assert contents(stored) == ["message 0", "message 1", "message 2"]
+        assert (stored.metadata, stored.state) == ({"a": 1}, {"n": 1})
+
+    @pytest.mark.parametrize("last", [0, 5, 1000])
+    def test_last_loads_the_newest_messages_at_least(self, manager: Any, last: Any) -> None:
+        """A store that cannot load a part gives the whole; what is asked for is there in either case."""
+        session = manager.create_session("ada", session_id="s")
+        fill(session, 40)
+        manager.save(session)
+
+        part = manager.get_session("s", last=last)
+
+        assert [f"message {n}" for n in range(40)][40 - min(last, 40) :] == contents(part)[
+            max(0, len(part.messages) - last) :
+        ]
+        assert part.message_count == 40
+        manager.load_history(part)
+        assert part == session

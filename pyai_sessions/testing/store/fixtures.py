@@ -1,0 +1,104 @@
+"""What the tests of all themes use: the store under test, and managers of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyai_sessions import KVSessionStore, SessionManager
+from pyai_sessions.testing.clock import StoppedClock
+from pyai_sessions.testing.rules import Contract
+from pyai_sessions.testing.samples import HOSTILE_IDS
+from pyai_sessions.testing.store.powers import has, need
+
+
+class StoreFixtures(Contract):
+    """The store under test, a second one over the same storage, and what the store can do."""
+
+    # The reports are shown also where warnings are errors.
+    pytestmark = pytest.mark.filterwarnings("always::pyai_sessions.testing.MissingPowerWarning")
+
+    longest_id = 1024
+    """In bytes; less where a storage's own keys have a limit, as file names have."""
+
+    must_have: tuple[str, ...] = ()
+    """Powers whose absence is a failure, not a report: some of "list_by_activity", "revisions" and "append"."""
+
+    def takes_id(self, text: str) -> bool:
+        """Return whether the storage takes a text as an id; all, if not overridden."""
+        return True
+
+    @pytest.fixture
+    def store(self) -> Any:
+        """Return the store under test, still empty: whatever SessionManager takes."""
+        msg = "a subclass of SessionStoreContract has a fixture `store` that gives an empty store"
+        raise NotImplementedError(msg)
+
+    @pytest.fixture
+    def index(self) -> Any:
+        """Return the `index=` of the managers; None for none."""
+        return None
+
+    @pytest.fixture
+    def clock(self) -> StoppedClock:
+        """Return the clock of all managers."""
+        return StoppedClock()
+
+    @pytest.fixture
+    def manager(self, store: Any, clock: StoppedClock, index: Any) -> SessionManager:
+        """Return a manager of the store under test."""
+        return _manager(store, clock, index)
+
+    @pytest.fixture
+    def reopen(self, manager: SessionManager, store: Any) -> Callable[[], Any]:
+        """Return a function that gives a second store over the same storage; the same one, if not overridden."""
+        return lambda: KVSessionStore(manager.store.mapping) if isinstance(manager.store, KVSessionStore) else store
+
+    @pytest.fixture
+    def other(self, reopen: Callable[[], Any], clock: StoppedClock, index: Any) -> SessionManager:
+        """Return a second manager over the same storage."""
+        return _manager(reopen(), clock, index)
+
+    @pytest.fixture
+    def _of_all_users(self, manager: SessionManager) -> None:
+        need(manager, "list_by_activity", self.must_have)
+
+    @pytest.fixture
+    def _with_revisions(self, manager: SessionManager) -> None:
+        need(manager, "revisions", self.must_have)
+
+    @pytest.fixture
+    def _with_safe_appends(self, manager: SessionManager) -> None:
+        need(manager, "append", self.must_have)
+
+    @property
+    def hostile_ids(self) -> list[str]:
+        """Ids that look alike, or mean something to some storage, as far as this one takes them."""
+        longest = ["k" * self.longest_id, "k" * (self.longest_id - 1) + "j"]
+        return [each for each in [*HOSTILE_IDS, *longest] if self.takes_id(each)]
+
+    def sound(self, manager: SessionManager) -> bool:
+        """Return whether a store's own check finds no problem; True for one that has no such check."""
+        return not isinstance(manager.store, KVSessionStore) or manager.verify().problems == []
+
+    def listed(self, manager: SessionManager, *user_ids: str) -> list[Any]:
+        """Return summaries of all users' active sessions; of these users' alone where the store cannot list all."""
+        if has(manager, "list_by_activity"):
+            return list(manager.list_sessions(limit=None))
+        return [each for user_id in user_ids for each in manager.list_sessions(user_id, limit=None)]
+
+    @pytest.fixture
+    def ten(self, manager: SessionManager, clock: StoppedClock) -> list[str]:
+        """Ten sessions of ada, s0 the oldest, a minute apart; one of bob's and one of nobody's between."""
+        for n in range(10):
+            manager.create_session("ada", session_id=f"s{n}", metadata={"n": n})
+            clock.pass_(minutes=1)
+            if n == 5:
+                manager.create_session("bob", session_id="bob's")
+                manager.create_session(session_id="nobody's")
+        return [f"s{n}" for n in range(9, -1, -1)]
+
+
+def _manager(store: Any, clock: StoppedClock, index: Any) -> SessionManager:
+    options = {} if index is None else {"index": index}
+    return SessionManager(store, clock=clock, **options)

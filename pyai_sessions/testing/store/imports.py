@@ -1,0 +1,221 @@
+"""Importing sessions of other stores."""
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from pyai_sessions import InvalidValueError, Session, SessionManager, SessionStatus
+from pyai_sessions.testing.clock import StoppedClock
+from pyai_sessions.testing.samples import HOSTILE_IDS, RICH, all_pages, contents, fill, hand_made, ids
+from pyai_sessions.testing.store.fixtures import StoreFixtures
+from pyai_sessions.testing.store.powers import has, of_all_users
+
+
+class Imports(StoreFixtures):
+    @pytest.fixture
+    def source(self) -> Any:
+        """Return a manager of another store, with sessions of every kind; its clock is a day behind."""
+        clock = StoppedClock()
+        clock.pass_(days=-1)
+        source = SessionManager({}, clock=clock)
+        source.create_session("ada", session_id="empty")
+        for name, count in (("short", 3), ("long", 150), ("archived", 40)):
+            clock.pass_(minutes=1)
+            session = source.create_session("ada", session_id=name, metadata={"title": name, "n": [1, {"a": None}]})
+            session.set_state("cursor", {"page": 2, "\ud800": "\ud800"})
+            fill(session, count // 2)
+            session.checkpoint("half")
+            fill(session, count - count // 2, count // 2)
+            source.save(session)
+        source.archive("archived")
+        clock.pass_(minutes=1)
+        rich = source.create_session("ada", session_id="rich \ud800")
+        for fields in RICH:
+            rich.add_message(**fields)
+        rich.remove_message(rich.messages[1].message_id)
+        source.save(rich)
+        later = source.create_session("ada", session_id="later").to_dict()
+        source.delete("later")
+        later |= {"mood": {"today": "good"}, "messages": [{"role": "user", "content": "", "stars": 5}]}
+        source.save(Session.from_dict(later))
+        return source
+
+    @staticmethod
+    def all_of(source: Any) -> Any:
+        """Return all of its sessions."""
+        return source.get_sessions_for_user("ada", include_archived=True)
+
+    @of_all_users
+    @pytest.mark.parametrize("form", ["sessions", "dicts", "JSON", "generator"])
+    def test_imported_sessions_are_what_they_were(self, manager: Any, other: Any, source: Any, form: Any) -> None:
+        """Users, times, status, messages, checkpoints, unknown fields: from sessions, or from what to_dict returned."""
+        old = self.all_of(source)
+        given = {
+            "sessions": lambda: old,
+            "dicts": lambda: [each.to_dict() for each in old],
+            "JSON": lambda: [json.loads(each.to_json()) for each in old],
+            "generator": lambda: (each for each in old),
+        }[form]()
+
+        assert manager.import_sessions(given) == len(old) == 6
+
+        for each in old:
+            new = other.get_session(each.session_id)
+            assert new == each
+            assert new.to_dict() == each.to_dict()
+            assert new.revision is not None or not has(other, "revisions")
+        assert ids(other.get_sessions_for_user("ada", include_archived=True)) == ids(old)
+        assert ids(other.list_sessions("ada")) == [each for each in ids(old) if each != "archived"]
+        assert ids(other.list_sessions(status=SessionStatus.ARCHIVED)) == ["archived"]
+        assert [other.count("ada", status=each) for each in (*SessionStatus, None)] == [5, 1, 6]
+        assert ids(other.list_sessions(where={"title": "long"})) == ["long"]
+        assert self.sound(other)
+
+    def test_imported_sessions_stay_their_own_stores(self, manager: Any, source: Any) -> None:
+        """An import changes no object that it was given, and ties none to the new store."""
+        old = self.all_of(source)
+        before = [(each.revision, each.to_dict()) for each in old]
+
+        manager.import_sessions(old)
+
+        assert [(each.revision, each.to_dict()) for each in old] == before
+        for each in old:
+            if each.status is SessionStatus.ACTIVE:
+                each.add_message("user", "to the old store")
+                source.save(each)
+                assert contents(source.get_session(each.session_id))[-1] == "to the old store"
+                assert "to the old store" not in contents(manager.get_session(each.session_id))
+        assert self.sound(source)
+
+    def test_a_session_and_its_import_share_nothing(self, manager: Any) -> None:
+        """What is changed afterwards in a given session or dict does not reach the store."""
+        session = hand_made("s", metadata={"tags": ["a"]}, state={"n": [1]})
+        given = hand_made("d", metadata={"tags": ["a"]}).to_dict()
+        manager.import_sessions([session, given])
+
+        session.metadata["tags"].append("b")
+        session.state["n"].append(2)
+        given["metadata"]["tags"].append("b")
+
+        assert (manager.get_session("s").metadata, manager.get_session("s").state) == ({"tags": ["a"]}, {"n": [1]})
+        assert manager.get_session("d").metadata == {"tags": ["a"]}
+
+    @of_all_users
+    def test_a_taken_id_is_left_alone_and_not_counted(self, manager: Any, other: Any, source: Any) -> None:
+        """What is stored stays, archived or changed as it is; the others come in beside it."""
+        mine = manager.create_session("bob", session_id="long", state={"mine": 1})
+        fill(mine, 50)
+        manager.save(mine)
+        manager.create_session("bob", session_id="short")
+        manager.archive("short")
+
+        assert manager.import_sessions(self.all_of(source)) == 4
+
+        assert other.get_session("long") == mine
+        assert other.get_session("short").user_id == "bob"
+        assert [other.count(each, status=None) for each in ("ada", "bob", None)] == [4, 2, 6]
+        assert self.sound(other)
+
+    def test_of_sessions_of_one_id_the_first_is_stored(self, manager: Any, other: Any) -> None:
+        """Within one import too, long ones and their pages included."""
+        first, second = hand_made("s"), hand_made("s")
+        fill(first, 100)
+        second.user_id = "bob"
+        fill(second, 200, 1000)
+
+        assert manager.import_sessions([first, second, first, second.to_dict(), hand_made("t")]) == 2
+
+        assert other.get_session("s") == first
+        assert [other.count(each) for each in ("ada", "bob")] == [2, 0]
+        assert self.sound(other)
+
+    def test_any_text_is_an_imported_id(self, manager: Any, other: Any) -> None:
+        """Of sessions, users and messages."""
+        hostile = [each for each in HOSTILE_IDS if self.takes_id(each)]
+        made = [Session(session_id=each, user_id=each) for each in hostile]
+        for each in hostile:
+            made[0].add_message("user", "", message_id=each)
+
+        assert manager.import_sessions(made) == len(hostile)
+
+        for session in made:
+            assert other.get_session(session.session_id) == session
+            assert ids(other.list_sessions(session.user_id)) == [session.session_id]
+        assert self.sound(other)
+
+    @of_all_users
+    def test_times_far_away_are_kept(self, manager: Any, other: Any) -> None:
+        """What other stores have for an unknown time, the first and the last day of all: lists and upkeep are right."""
+        days = [datetime(year, 1, 1, 0, 0, 0, 1, timezone.utc) for year in (1, 1600, 1969, 1970, 2026, 2300, 9999)]
+        made = [Session(session_id=f"s{n}", user_id="ada", created_at=t, updated_at=t) for n, t in enumerate(days)]
+
+        assert manager.import_sessions(made) == 7
+
+        assert other.get_sessions_for_user("ada") == made[::-1]
+        for limit in (1, 2, 7):
+            assert all_pages(other, "ada", limit=limit) == ids(made[::-1])
+            assert all_pages(other, limit=limit, order="oldest") == ids(made)
+        assert ids(other.get_sessions_for_user("ada", before=days[3])) == ["s2", "s1", "s0"]
+        assert self.sound(other)
+        assert manager.archive_inactive(days=31) == 4
+        assert ids(other.list_sessions("ada")) == ["s6", "s5", "s4"]
+        assert self.sound(other)
+
+    def test_a_session_at_the_end_of_time_goes_on(self, manager: Any, other: Any) -> None:
+        """No later time can be written: its time stays, and its changes are stored all the same."""
+        end = datetime.max.replace(tzinfo=timezone.utc)
+        manager.import_sessions([Session(session_id="s", user_id="ada", created_at=end, updated_at=end)])
+
+        manager.append("s", {"role": "user", "content": "one"})
+        session = other.get_session("s")
+        session.add_message("user", "two")
+        other.save(session)
+        manager.archive("s")
+        manager.restore("s")
+
+        assert contents(other.get_session("s")) == ["one", "two"]
+        assert other.get_session("s").updated_at == end
+        assert ids(other.list_sessions("ada")) == ["s"]
+
+    @of_all_users
+    def test_nothing_is_imported_from_nothing(self, manager: Any) -> None:
+        """An empty import is no error."""
+        told: list[int] = []
+
+        assert manager.import_sessions([], progress=told.append) == 0
+        assert manager.import_sessions(iter(())) == 0
+
+        assert told == []
+        assert manager.count(status=None) == 0
+
+    @pytest.mark.parametrize("last", [0, 1, 40])
+    def test_a_session_that_was_loaded_in_part_is_not_imported_as_the_whole(
+        self, manager: Any, source: Any, last: Any
+    ) -> None:
+        """Its older messages would be lost without a word."""
+        with pytest.raises(InvalidValueError) as caught:
+            manager.import_sessions([source.get_session("long", last=last)])
+
+        assert caught.value.path == "sessions[0]"
+        assert "load_history" in str(caught.value)
+        assert manager.get_session("long") is None
+
+        part = source.get_session("long", last=last)
+        source.load_history(part)
+        assert manager.import_sessions([part]) == 1
+        assert manager.get_session("long").message_count == 150
+
+    @of_all_users
+    def test_an_import_may_read_the_store_that_it_writes(self, manager: Any) -> Any:
+        """A generator may ask the same manager, and may write to it."""
+
+        def sessions() -> Any:
+            for n in range(3):
+                manager.create_session("bob", session_id=f"bob{n}")
+                assert manager.get_session(f"bob{n}")
+                yield hand_made(f"s{n}")
+
+        assert manager.import_sessions(sessions()) == 3
+        assert manager.count() == 6
