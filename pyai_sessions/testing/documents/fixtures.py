@@ -1,6 +1,6 @@
 """What the tests of a KVSessionStore's documents use: the documents as they lie in the mapping."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -16,6 +16,16 @@ class DocumentFixtures(StoreFixtures):
     def raw(self, manager: SessionManager) -> Any:
         """Return the stored documents, as a mapping of text."""
         return manager.store.mapping
+
+    @pytest.fixture
+    def damage(self, raw: Any) -> Callable[[str], object]:
+        """Return a function that tears off the end of a session's head."""
+
+        def damage(session_id: str) -> None:
+            key = f"session/{session_id}"
+            raw[key] = raw[key][:-30]
+
+        return damage
 
     @staticmethod
     def ours(raw: Iterable[str]) -> list[str]:

@@ -32,6 +32,7 @@ class SessionStoreContract(
 
     - A fixture `reopen`: a function that gives a second store over the same storage. Without it the second manager of
       the tests uses the same store.
+    - A fixture `damage`: a function that makes the stored row of a session id unreadable, past the store.
     - A fixture `index`: the mapping that managers take as ``index=``.
     - `longest_id`, in bytes, and ``takes_id(text)``, where the storage does not take every text as an id.
     - `must_have`: the powers that the store is meant to have, ``("list_by_activity", "revisions", "append")``.

@@ -60,6 +60,11 @@ class StoreFixtures(Contract):
         return _manager(reopen(), clock, index)
 
     @pytest.fixture
+    def damage(self) -> Callable[[str], object] | None:
+        """Return a function that makes what is stored of a session unreadable, past the store; None for none."""
+        return None
+
+    @pytest.fixture
     def _of_all_users(self, manager: SessionManager) -> None:
         need(manager, "list_by_activity", self.must_have)
 

@@ -1,7 +1,7 @@
 """What a store can do beyond the four methods: found out, asked for by tests, and reported where it is missing."""
 
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -51,7 +51,12 @@ def need(manager: SessionManager, power: str, must_have: Any = ()) -> None:
     text = f"{type(manager.store).__name__} has no {power}: {MEANING[power]}"
     if power in must_have:
         pytest.fail(text)
-    warnings.warn(f"{text}. The tests of it did not run", MissingPowerWarning, stacklevel=2)
+    report(f"{text}. The tests of it did not run")
+
+
+def report(text: str) -> NoReturn:
+    """Skip the test, and say so in a warning."""
+    warnings.warn(text, MissingPowerWarning, stacklevel=3)
     pytest.skip(text)
 
 

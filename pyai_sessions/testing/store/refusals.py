@@ -6,7 +6,7 @@ import pytest
 
 from pyai_sessions import KVSessionStore, UnsupportedOperationError
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import has
+from pyai_sessions.testing.store.powers import has, report
 
 # What is called, and the methods of which one is enough for it.
 OPERATIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -21,7 +21,28 @@ OPERATIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 class Refusals(StoreFixtures):
-    """Every operation works, or says what it lacks."""
+    """Nothing is pretended: an operation works or says what it lacks, and what cannot be read is not absent."""
+
+    def test_an_unreadable_session_is_not_absent(self, manager: Any, damage: Any) -> None:
+        """To read, list, change or replace it raises, whatever the exception; the others can be read."""
+        if damage is None:
+            report(f"the test of {type(manager.store).__name__} has no fixture `damage`: no row was made unreadable")
+        kept = manager.create_session("bob", session_id="kept")
+        manager.create_session("ada", session_id="s")
+        damage("s")
+
+        for act in (
+            lambda: manager.get_session("s"),
+            lambda: manager.append("s", {"role": "user", "content": "x"}),
+            lambda: manager.archive("s"),
+            lambda: manager.create_session("ada", session_id="s"),
+            lambda: manager.get_or_create_session("s", "ada"),
+            lambda: manager.get_sessions_for_user("ada"),
+        ):
+            with pytest.raises(Exception):  # noqa: B017, PT011 (it is the store's own)
+                act()
+
+        assert manager.get_session("kept") == kept
 
     @pytest.mark.parametrize("operation", OPERATIONS)
     def test_an_operation_works_or_says_what_it_lacks(self, manager: Any, index: Any, operation: Any) -> None:
