@@ -9,6 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from pyai_sessions import Session
+
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull]
 
@@ -356,6 +358,402 @@ STORES = """
             return lambda: KVSessionStore({})
 """
 
+CUSTOM = """
+    import datetime
+    import pytest
+    from pyai_sessions import InvalidDocumentError, Session, SessionStatus, SessionStore
+    from pyai_sessions.testing import SessionStoreContract
+
+    class Rows(SessionStore):
+        \"\"\"Rows of JSON, as a table has them; the broken stores override a method.\"\"\"
+        def __init__(self):
+            self.rows = {}
+        def save(self, session):
+            self.rows[session.session_id] = session.to_json()
+        def get(self, session_id):
+            return Session.from_json(self.rows[session_id]) if session_id in self.rows else None
+        def delete(self, session_id):
+            self.rows.pop(session_id, None)
+        def list_for_user(self, user_id):
+            return [each for each in map(self.get, list(self.rows)) if each.user_id == user_id]
+
+    class Sound(Rows):
+        pass
+
+    class SoundAsync(Rows):
+        async def save(self, session):
+            super().save(session)
+        async def get(self, session_id):
+            return super().get(session_id)
+        async def delete(self, session_id):
+            super().delete(session_id)
+        async def list_for_user(self, user_id):
+            return [each for each in map(super().get, list(self.rows)) if each.user_id == user_id]
+
+    def changed(session, **fields):
+        return Session.from_dict(session.to_dict() | fields)
+
+    class LosesEveryThirdSave(Rows):
+        saves = 0
+        def save(self, session):
+            self.saves += 1
+            if self.saves % 3:
+                super().save(session)
+
+    class LosesTheNewestMessage(Rows):
+        def save(self, session):
+            super().save(changed(session, messages=session.to_dict()["messages"][:-1]))
+
+    class KeepsTheNewest50Messages(Rows):
+        def save(self, session):
+            super().save(changed(session, messages=session.to_dict()["messages"][-50:]))
+
+    class StoresMessagesTwice(Rows):
+        def save(self, session):
+            fields = session.to_dict()
+            again = [each | {"message_id": each["message_id"] + "'"} for each in fields["messages"]]
+            super().save(changed(session, messages=fields["messages"] + again))
+
+    class ForgetsTheOrderOfMessages(Rows):
+        def save(self, session):
+            messages = sorted(session.to_dict()["messages"], key=lambda each: each["timestamp"], reverse=True)
+            super().save(changed(session, messages=messages))
+
+    class InsertsOnly(Rows):
+        def save(self, session):
+            if session.session_id not in self.rows:
+                super().save(session)
+
+    class DeletesNothing(Rows):
+        def delete(self, session_id):
+            pass
+
+    class BringsBackTheDeleted(Rows):
+        \"\"\"A list that is not told of deletions.\"\"\"
+        def __init__(self):
+            super().__init__()
+            self.seen = {}
+        def save(self, session):
+            super().save(session)
+            self.seen[session.session_id] = session.to_json()
+        def list_for_user(self, user_id):
+            return [each for each in map(Session.from_json, self.seen.values()) if each.user_id == user_id]
+
+    class ListsStrangers(Rows):
+        def list_for_user(self, user_id):
+            return [each for each in map(self.get, list(self.rows)) if each.user_id in (user_id, None)]
+
+    class FoldsTheCaseOfUsers(Rows):
+        def list_for_user(self, user_id):
+            found = map(self.get, list(self.rows))
+            return [each for each in found if (each.user_id or "").lower() == user_id.lower()]
+
+    class MatchesUsersByPattern(Rows):
+        def list_for_user(self, user_id):
+            import fnmatch
+            return [s for s in map(self.get, list(self.rows)) if fnmatch.fnmatchcase(s.user_id or "", user_id)]
+
+    class FoldsTheCaseOfIds(Rows):
+        def save(self, session):
+            self.rows[session.session_id.lower()] = session.to_json()
+        def get(self, session_id):
+            return super().get(session_id.lower())
+        def delete(self, session_id):
+            super().delete(session_id.lower())
+
+    class CutsIds(Rows):
+        def save(self, session):
+            self.rows[session.session_id[:255]] = session.to_json()
+        def get(self, session_id):
+            return super().get(session_id[:255])
+        def delete(self, session_id):
+            super().delete(session_id[:255])
+
+    class ListsNothing(Rows):
+        def list_for_user(self, user_id):
+            return []
+
+    class ListsTheFirst25(Rows):
+        def list_for_user(self, user_id):
+            return super().list_for_user(user_id)[:25]
+
+    class ListsActiveOnesOnly(Rows):
+        def list_for_user(self, user_id):
+            return [each for each in super().list_for_user(user_id) if each.status is SessionStatus.ACTIVE]
+
+    class ListsWithoutMessages(Rows):
+        def list_for_user(self, user_id):
+            return [changed(each, messages=[]) for each in super().list_for_user(user_id)]
+
+    class LosesMetadata(Rows):
+        def save(self, session):
+            super().save(changed(session, metadata={}))
+
+    class LosesState(Rows):
+        def get(self, session_id):
+            session = super().get(session_id)
+            return session and changed(session, state={})
+
+    class LosesCheckpoints(Rows):
+        def save(self, session):
+            super().save(changed(session, checkpoints=[]))
+
+    class LosesToolCalls(Rows):
+        def save(self, session):
+            kept = ("role", "content", "message_id", "timestamp")
+            messages = [{key: each[key] for key in kept} for each in session.to_dict()["messages"]]
+            super().save(changed(session, messages=messages))
+
+    class StampsByItsOwnClock(Rows):
+        def save(self, session):
+            super().save(changed(session, updated_at="2027-01-01T00:00:00Z"))
+
+    class CutsTimesToSeconds(Rows):
+        def get(self, session_id):
+            session = super().get(session_id)
+            if session:
+                session.updated_at = session.updated_at.replace(microsecond=0)
+            return session
+
+    class GivesNaiveTimes(Rows):
+        def get(self, session_id):
+            session = super().get(session_id)
+            if session:
+                session.updated_at = session.updated_at.replace(tzinfo=None)
+            return session
+
+    class KeepsTheObject(Rows):
+        def save(self, session):
+            self.rows[session.session_id] = session
+        def get(self, session_id):
+            return self.rows.get(session_id)
+        def list_for_user(self, user_id):
+            return [each for each in self.rows.values() if each.user_id == user_id]
+
+    class ForgetsThatItIsArchived(Rows):
+        def save(self, session):
+            super().save(changed(session, status="active"))
+
+    class ForgetsTheNewUser(Rows):
+        def save(self, session):
+            old = self.get(session.session_id)
+            super().save(changed(session, user_id=old.user_id) if old else session)
+
+    class RaisesWhereNothingIs(Rows):
+        def get(self, session_id):
+            return Session.from_json(self.rows[session_id])
+
+    class CachesWhatItRead(Rows):
+        def __init__(self):
+            super().__init__()
+            self.cache = {}
+        def get(self, session_id):
+            if session_id in self.rows:
+                return Session.from_json(self.cache.setdefault(session_id, self.rows[session_id]))
+
+    class KnowsNoEmoji(Rows):
+        def save(self, session):
+            fields = session.to_dict()
+            for each in fields["messages"]:
+                if isinstance(each["content"], str):
+                    each["content"] = "".join(c if c < chr(0x10000) else "?" for c in each["content"])
+            super().save(Session.from_dict(fields))
+
+    class ReadsTheUnreadableAsAbsent(Rows):
+        def get(self, session_id):
+            try:
+                return super().get(session_id)
+            except InvalidDocumentError:
+                return None
+        def list_for_user(self, user_id):
+            return [each for each in map(super().get, list(self.rows)) if each.user_id == user_id]
+
+    class ListsWhatCanBeRead(Rows):
+        def list_for_user(self, user_id):
+            found = []
+            for each in list(self.rows):
+                try:
+                    found.append(self.get(each))
+                except InvalidDocumentError:
+                    pass
+            return [each for each in found if each.user_id == user_id]
+
+    def contract_of(kind):
+        class Test(SessionStoreContract):
+            @pytest.fixture
+            def store(self):
+                return kind()
+            @pytest.fixture
+            def damage(self, store):
+                def damage(session_id):
+                    store.rows[session_id] = store.rows[session_id][:-30]
+                return damage
+        return Test
+
+    for kind in Rows.__subclasses__():
+        globals()[f"Test{kind.__name__}"] = contract_of(kind)
+
+    class TestStartsFull(SessionStoreContract):
+        @pytest.fixture
+        def store(self):
+            store = Rows()
+            store.save(Session(session_id="already here", user_id="ada"))
+            return store
+
+    class TestASecondStoreSeesNothing(SessionStoreContract):
+        @pytest.fixture
+        def store(self):
+            return Rows()
+        @pytest.fixture
+        def reopen(self):
+            return Rows
+
+    class TestTakesLessThanItSays(SessionStoreContract):
+        \"\"\"What it is said not to take, it takes for something else.\"\"\"
+        def takes_id(self, text):
+            return chr(0) not in text
+        @pytest.fixture
+        def store(self):
+            class EndsAtNUL(Rows):
+                def save(self, session):
+                    self.rows[session.session_id.partition(chr(0))[0]] = session.to_json()
+            return EndsAtNUL()
+"""
+
+POWERS = """
+    import pytest
+    from pyai_sessions import Message
+    from pyai_sessions.testing import SessionStoreContract
+    from tests.contract.stores import FullStore
+
+    class Sound(FullStore):
+        pass
+
+    class LosesAnAppend(FullStore):
+        appends = 0
+        def append(self, session_id, messages):
+            self.appends += 1
+            if self.appends % 4:
+                super().append(session_id, messages)
+
+    class AppendsTwice(FullStore):
+        def append(self, session_id, messages):
+            super().append(session_id, messages)
+            super().append(session_id, [Message(each.role, each.content) for each in messages])
+
+    class AppendsWhatIsThere(FullStore):
+        \"\"\"It does not look at the ids.\"\"\"
+        def append(self, session_id, messages):
+            session = self.get(session_id)
+            known = {each.message_id for each in session.messages} if session else ()
+            anew = [Message(m.role, m.content) if m.message_id in known else m for m in messages]
+            super().append(session_id, anew)
+
+    class AppendsToTheArchived(FullStore):
+        def append(self, session_id, messages):
+            session = self.get(session_id)
+            if session and session.status == "archived":
+                for each in messages:
+                    session.add_message(each.role, each.content)
+                self.write(session)
+            else:
+                super().append(session_id, messages)
+
+    class CreatesByAppending(FullStore):
+        def append(self, session_id, messages):
+            from pyai_sessions import Session
+            if self.get(session_id) is None:
+                self.save(Session(session_id=session_id))
+            super().append(session_id, messages)
+
+    class ListsBackwards(FullStore):
+        def list_by_activity(self, after, limit):
+            return super().list_by_activity(after, limit)[::-1]
+
+    class ListsInOrderOfIds(FullStore):
+        def list_by_activity(self, after, limit):
+            found = sorted(self.all(), key=lambda each: each.session_id)
+            return [each for each in found if after is None or each.session_id > after[1]][:limit]
+
+    class DropsThoseOfOneTime(FullStore):
+        \"\"\"It goes on behind the time, not behind the time and id.\"\"\"
+        def list_by_activity(self, after, limit):
+            found = super().list_by_activity(None, 10_000)
+            return [each for each in found if after is None or each.updated_at > after[0]][:limit]
+
+    class ListsActiveOnesOnly(FullStore):
+        def list_by_activity(self, after, limit):
+            return [s for s in super().list_by_activity(after, 10_000) if s.status == "active"][:limit]
+
+    class ListsUsersOnly(FullStore):
+        def list_by_activity(self, after, limit):
+            return [s for s in super().list_by_activity(after, 10_000) if s.user_id is not None][:limit]
+
+    class CountsAll(FullStore):
+        def count(self, user_id, status):
+            return super().count(None, status)
+
+    class CountsArchivedOnes(FullStore):
+        def count(self, user_id, status):
+            return super().count(user_id, None)
+
+    class ClearsActiveOnes(FullStore):
+        def clear(self):
+            active = [each.session_id for each in self.all() if each.status == "active"]
+            for each in active:
+                self.delete(each)
+            return len(active)
+
+    class CountsNothingCleared(FullStore):
+        def clear(self):
+            super().clear()
+            return 0
+
+    class ComparesNoRevision(FullStore):
+        def save(self, session):
+            self.write(session)
+
+    class InsertsOverTheTaken(FullStore):
+        def save(self, session):
+            if session.revision is None:
+                self.write(session)
+            else:
+                super().save(session)
+
+    class BringsBackTheDeleted(FullStore):
+        def save(self, session):
+            if session.session_id not in self.rows:
+                self.write(session)
+            else:
+                super().save(session)
+
+    class UsesARevisionAgain(FullStore):
+        \"\"\"A counter in the row: a session created anew begins at 1 again.\"\"\"
+        def write(self, session):
+            from itertools import count
+            stored, _ = self.rows.get(session.session_id, ("0", None))
+            self.revisions = count(int(stored) + 1)
+            super().write(session)
+
+    class KeepsTheRevisionToItself(FullStore):
+        \"\"\"After a save the object still has the revision before it.\"\"\"
+        def write(self, session):
+            before = session.revision
+            super().write(session)
+            session.revision = before
+
+    def contract_of(kind):
+        class Test(SessionStoreContract):
+            must_have = ("list_by_activity", "revisions", "append")
+            @pytest.fixture
+            def store(self):
+                return kind()
+        return Test
+
+    for kind in FullStore.__subclasses__():
+        globals()[f"Test{kind.__name__}"] = contract_of(kind)
+"""
+
 # What keeps a class's further tests from running once one failed: that one is what it is here for.
 FIRST_FAILURE_IS_ENOUGH = """
     import pytest
@@ -398,8 +796,17 @@ def run(folder, module):
     return counts
 
 
+SUPPORTED = pytest.mark.skipif(Session.revision.fset is None, reason="a store cannot set a revision yet")
+
+
 @pytest.mark.parametrize(
-    ("module", "sound"), [(MAPPINGS, ["Sound"]), (STORES, ["SoundMapping", "SoundStore"])], ids=["mapping", "store"]
+    ("module", "sound"),
+    [
+        pytest.param(MAPPINGS, ["Sound"], id="mapping"),
+        pytest.param(STORES, ["SoundMapping", "SoundStore"], id="store"),
+        pytest.param(CUSTOM, ["Sound", "SoundAsync"], id="custom"),
+        pytest.param(POWERS, ["Sound"], id="powers", marks=SUPPORTED),
+    ],
 )
 def test_what_is_broken_fails_its_contract_and_what_is_sound_passes(tmp_path, module, sound):
     """Each broken mapping and store fails a test (a failure, not an error of its fixtures); sound ones fail none."""

