@@ -294,3 +294,25 @@ def test_the_demo_fails_where_a_message_is_lost(tmp_path):
 
     assert done.returncode == 1
     assert done.stderr.startswith("demo failed: ")
+
+
+def test_a_mapping_of_ones_own_keeps_a_conversation(tmp_path):
+    """Each run goes on where the one before stopped."""
+    first = run(EXAMPLES / "own_mapping.py", cwd=tmp_path)
+    second = run(EXAMPLES / "own_mapping.py", cwd=tmp_path)
+
+    assert first == "1 messages in ['session/chat']\n"
+    assert second == "2 messages in ['session/chat']\n"
+
+
+def test_a_mapping_of_ones_own_passes_the_contracts(tmp_path):
+    """As a reader would try it: both files in a folder, and pytest without any option of ours."""
+    for name in ("own_mapping.py", "test_own_mapping.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+
+    options = ["-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider"]
+    done = start("-m", "pytest", *options, "test_own_mapping.py", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^\d{3} passed in ", done.stdout, re.MULTILINE)
+    assert "warnings summary" not in done.stdout
