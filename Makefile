@@ -12,7 +12,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-WORKERS := -n 2
+WORKERS := -n 3
 
 export UV_HTTP_TIMEOUT ?= 180
 # A wrapper's news of newer releases; pyright is pinned.

@@ -19,6 +19,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 8
+_LONG = frozenset(["import_sessions", "archive_inactive", "delete_user", "purge_expired", "clear", "reindex", "verify"])
+"""Methods of a store that work on any number of sessions."""
 
 
 class _InThreads:
@@ -33,7 +35,7 @@ class _InThreads:
         method = getattr(self.store, name)
 
         def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
-            return self._calls.in_thread(functools.partial(method, *arguments, **options))
+            return self._calls.in_thread(functools.partial(method, *arguments, **options), long=name in _LONG)
 
         return call
 

@@ -30,8 +30,8 @@ class Awaiting(Calls):
 
     def __init__(self) -> None:
         super().__init__()
-        self._workers: _Workers | None = None
-        self._limiter: Any = None
+        self._workers: dict[bool, _Workers] = {}
+        self._limiters: dict[bool, Any] = {}
         self._closed = False
 
     async def read(self, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -48,29 +48,32 @@ class Awaiting(Calls):
         value = await self.in_thread(partial(method, *arguments))
         return await _finished(_awaited(cast("Any", value))) if isinstance(value, Awaitable) else value
 
-    def in_thread(self, function: Callable[[], T]) -> Coroutine[Any, Any, T]:
-        """Run a function in a thread; a caller that is cancelled meanwhile learns so only when it has returned."""
+    def in_thread(self, function: Callable[[], T], *, long: bool = False) -> Coroutine[Any, Any, T]:
+        """Run a function in a thread; a caller that is cancelled meanwhile learns so only when it has returned.
+
+        *long* ones have threads of their own, so that the others do not wait for them, nor they for each other.
+        """
         if self._closed:
             raise StorageClosedError("AsyncSessionManager", "it was closed")
         loop = _running_loop()
         if loop is None:
-            return self._in_trio_thread(function)
-        if self._workers is None:
-            self._workers = _Workers(self.threads)
-        return self._workers.run(loop, function)
+            return self._in_trio_thread(function, long)
+        if long not in self._workers:
+            self._workers[long] = _Workers(_LONG if long else self.threads)
+        return self._workers[long].run(loop, function)
 
-    async def _in_trio_thread(self, function: Callable[[], T]) -> T:
+    async def _in_trio_thread(self, function: Callable[[], T], long: bool) -> T:  # noqa: FBT001 (a key)
         import anyio.to_thread
 
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self.threads)
-        return await anyio.to_thread.run_sync(function, limiter=self._limiter)
+        if long not in self._limiters:
+            self._limiters[long] = anyio.CapacityLimiter(_LONG if long else self.threads)
+        return await anyio.to_thread.run_sync(function, limiter=self._limiters[long])
 
     def close(self) -> None:
         """End the threads when what they do is done."""
         self._closed = True
-        if self._workers is not None:
-            self._workers.close()
+        for each in self._workers.values():
+            each.close()
 
     def _new_lock(self) -> Any:
         if _running_loop() is not None:
@@ -82,6 +85,9 @@ class Awaiting(Calls):
     async def _acquire(self, lock: Any) -> None:
         await lock.acquire()
 
+
+_LONG = 4
+"""Long calls at the same time."""
 
 _TOLD = 16
 """Tasks that go on in one round of the loop: the others wait for the next, and so does not all else."""

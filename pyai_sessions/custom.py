@@ -373,11 +373,14 @@ class CustomStore:
         self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None
     ) -> int:
         """Save those whose id is free, one by one; return how many."""
-        stored = 0
-        for done, (session, _) in enumerate(imported(sessions, self.clock), start=1):
+        stored = done = 0
+        found = imported(sessions, self.clock)
+        while pair := await self._calls.read(next, found, None):  # in a thread: it may read another storage
+            session: Session = pair[0]
             if await self._load(session.session_id) is None:
                 await self._save(session)
                 stored += 1
+            done += 1
             if progress:
                 progress(done)
         return stored

@@ -26,7 +26,7 @@ from pyai_sessions import (
     StorageClosedError,
     UnsupportedOperationError,
 )
-from tests.clock import StoppedClock
+from pyai_sessions.testing import StoppedClock
 from tests.test_custom import AsyncStore, MixedStore, SyncStore
 
 DEADLINE = 10
@@ -264,6 +264,26 @@ def test_no_more_threads_than_were_asked_for(framework):
     run(main, framework)
 
     assert most == [0, 3]
+
+
+def test_a_long_call_holds_up_no_other(framework):
+    """An import of many sessions takes a thread of its own."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def sessions():
+        reading.set()
+        assert go_on.wait(DEADLINE)
+        yield Session("i", "carol")
+
+    async def main():
+        async with AsyncSessionManager(threads=1) as manager, anyio.create_task_group() as tasks:
+            tasks.start_soon(manager.import_sessions, sessions())
+            while not reading.is_set():  # noqa: ASYNC110 (a thread sets it)
+                await anyio.sleep(0.001)
+            await manager.create_session("ada")
+            go_on.set()
+
+    run(main, framework)
 
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5, "8"])

@@ -18,7 +18,7 @@ from pyai_sessions import (
     SessionNotFoundError,
     SessionStatus,
 )
-from tests.clock import NOON, StoppedClock
+from pyai_sessions.testing import NOON, StoppedClock
 from tests.samples import CALLS, PARTS
 from tests.servers import PostgresServer
 

@@ -20,7 +20,7 @@ from pyai_sessions import (
     SQLiteMapping,
     UnsupportedOperationError,
 )
-from tests.clock import StoppedClock
+from pyai_sessions.testing import StoppedClock
 from tests.test_custom import AsyncStore, MixedStore, SyncStore
 
 

@@ -9,8 +9,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pyai_sessions import Session
-
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull]
 
@@ -796,16 +794,13 @@ def run(folder, module):
     return counts
 
 
-SUPPORTED = pytest.mark.skipif(Session.revision.fset is None, reason="a store cannot set a revision yet")
-
-
 @pytest.mark.parametrize(
     ("module", "sound"),
     [
         pytest.param(MAPPINGS, ["Sound"], id="mapping"),
         pytest.param(STORES, ["SoundMapping", "SoundStore"], id="store"),
         pytest.param(CUSTOM, ["Sound", "SoundAsync"], id="custom"),
-        pytest.param(POWERS, ["Sound"], id="powers", marks=SUPPORTED),
+        pytest.param(POWERS, ["Sound"], id="powers"),
     ],
 )
 def test_what_is_broken_fails_its_contract_and_what_is_sound_passes(tmp_path, module, sound):

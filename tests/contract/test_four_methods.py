@@ -4,19 +4,12 @@ import asyncio
 
 import pytest
 
-from pyai_sessions import Session, SessionManager
+from pyai_sessions import SessionManager
 from pyai_sessions.testing import SessionStoreContract
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore, Unrelated
 
 
-class OfFourMethods(SessionStoreContract):
-    @pytest.mark.xfail(reason="a restored session of four methods keeps its time", strict=False)
-    def test_a_restored_session_goes_forward_in_time(self, manager, other, clock, ten):
-        """Restoring is activity."""
-        super().test_a_restored_session_goes_forward_in_time(manager, other, clock, ten)
-
-
-class TestAsyncStore(OfFourMethods):
+class TestAsyncStore(SessionStoreContract):
     @pytest.fixture
     def store(self):
         return AsyncStore()
@@ -45,19 +38,18 @@ class TestAsyncStore(OfFourMethods):
             SessionManager(store).create_session("ada")
 
 
-class TestSyncStore(OfFourMethods):
+class TestSyncStore(SessionStoreContract):
     @pytest.fixture
     def store(self):
         return SyncStore()
 
 
-class TestAStoreOfNoBaseClass(OfFourMethods):
+class TestAStoreOfNoBaseClass(SessionStoreContract):
     @pytest.fixture
     def store(self):
         return Unrelated()
 
 
-@pytest.mark.skipif(Session.revision.fset is None, reason="a store cannot set a revision yet")
 class WithAllPowers(SessionStoreContract):
     must_have = ("list_by_activity", "revisions", "append")
 
@@ -74,7 +66,6 @@ class TestAsyncFullStore(WithAllPowers):
         return AsyncFullStore()
 
 
-@pytest.mark.skipif(Session.revision.fset is None, reason="SessionManager takes no index yet")
 class TestSyncStoreWithAnIndex(SessionStoreContract):
     must_have = ("list_by_activity",)
 

@@ -268,10 +268,11 @@ class Ending(StoreFixtures):
         assert manager.get_session("s") is None
 
     @with_revisions
-    def test_a_copy_of_a_deleted_session_leaves_its_successor_alone(self, manager: Any, other: Any) -> None:
+    def test_a_copy_of_a_deleted_session_leaves_its_successor_alone(self, manager: Any, other: Any, clock: Any) -> None:
         """So a revision is never used again under an id: not even by a session created anew."""
         old = manager.create_session("ada", session_id="s")
         other.delete("s")
+        clock.pass_(microseconds=1)
         new = other.create_session("bob", session_id="s")
         old.add_message("user", "of the old one")
 

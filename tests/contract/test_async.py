@@ -1,0 +1,124 @@
+"""AsyncSessionManager keeps the contracts of SessionManager: each call is awaited in a running loop."""
+
+import asyncio
+import inspect
+import secrets
+import threading
+from contextlib import closing
+
+import pytest
+
+from pyai_sessions import AsyncSessionManager, RedisSessionStore, SQLiteSessionStore
+from pyai_sessions.testing import KVSessionStoreContract, SessionStoreContract
+from tests.contract.stores import AsyncFullStore, AsyncStore
+
+
+class Awaited:
+    """An AsyncSessionManager seen as a sync one: each call is awaited in a loop that runs in another thread."""
+
+    def __init__(self, manager, loop):
+        self._manager = manager
+        self._loop = loop
+
+    def __getattr__(self, name):
+        value = getattr(self._manager, name)
+        if not inspect.iscoroutinefunction(value):
+            return value
+
+        async def outcome(args, kwargs):
+            try:
+                return await value(*args, **kwargs), None
+            except BaseException as err:  # noqa: BLE001 (a KeyboardInterrupt would end the loop)
+                return None, err
+
+        def call(*args, **kwargs):
+            result, error = asyncio.run_coroutine_threadsafe(outcome(args, kwargs), self._loop).result(60)
+            if error is not None:
+                raise error
+            return result
+
+        return call
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class OfAwaited:
+    """Managers whose calls are awaited."""
+
+    @pytest.fixture
+    def manager(self, store, clock, index, loop):
+        with Awaited(AsyncSessionManager(store, clock=clock, index=index), loop) as manager:
+            yield manager
+
+    @pytest.fixture
+    def other(self, reopen, clock, index, loop):
+        with Awaited(AsyncSessionManager(reopen(), clock=clock, index=index), loop) as manager:
+            yield manager
+
+
+class TestSQLite(OfAwaited, KVSessionStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        with closing(SQLiteSessionStore(tmp_path / "chat.db", synchronous="NORMAL")) as store:
+            yield store
+
+    @pytest.fixture
+    def reopen(self, tmp_path, request):
+        def reopen():
+            store = SQLiteSessionStore(tmp_path / "chat.db", synchronous="NORMAL")
+            request.addfinalizer(store.close)
+            return store
+
+        return reopen
+
+
+class TestValkey(OfAwaited, KVSessionStoreContract):
+    @pytest.fixture
+    def reopen(self, valkey_server, request):
+        prefix = f"{secrets.token_hex(8)}:"
+
+        def reopen():
+            store = RedisSessionStore(valkey_server.url, prefix=prefix)
+            request.addfinalizer(store.close)
+            return store
+
+        return reopen
+
+    @pytest.fixture
+    def store(self, reopen):
+        return reopen()
+
+
+class TestAsyncStoreWithAnIndex(OfAwaited, SessionStoreContract):
+    must_have = ("list_by_activity",)
+
+    @pytest.fixture
+    def store(self):
+        return AsyncStore()
+
+    @pytest.fixture
+    def index(self):
+        return {}
+
+
+class TestAsyncFullStore(OfAwaited, SessionStoreContract):
+    must_have = ("list_by_activity", "revisions", "append")
+
+    @pytest.fixture
+    def store(self):
+        return AsyncFullStore()

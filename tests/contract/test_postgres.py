@@ -1,0 +1,43 @@
+"""The PostgreSQL store of the examples keeps the contract of stores, with all its optional powers."""
+
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from examples.postgres_store import PostgresSessionStore
+from pyai_sessions import SessionManager
+from pyai_sessions.testing import SessionStoreContract
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server):
+    return postgres_server.create_database()
+
+
+class TestPostgres(SessionStoreContract):
+    must_have = ("list_by_activity", "revisions", "append")
+
+    @pytest.fixture
+    def store(self, database, clock):
+        with closing(SessionManager(PostgresSessionStore(database, clock=clock), close_store=True)) as manager:
+            yield manager.store
+            manager.clear_all()
+
+    @pytest.fixture
+    def reopen(self, database, clock, request):
+        def reopen():
+            manager = SessionManager(PostgresSessionStore(database, clock=clock), close_store=True)
+            request.addfinalizer(manager.close)
+            return manager.store
+
+        return reopen
+
+    @pytest.fixture
+    def damage(self, database):
+        def damage(session_id):
+            with psycopg.connect(database) as connection:
+                query = 'UPDATE chat_sessions SET body = body || \'{"status": "lost"}\' WHERE session_id = %s'
+                assert connection.execute(query, [session_id.encode()]).rowcount == 1
+
+        return damage
