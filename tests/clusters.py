@@ -11,7 +11,7 @@ import redis.sentinel
 
 from tests.servers import Server, find_free_port, find_program
 
-DEADLINE = 30.0  # seconds for the servers to agree, or for a slot to move
+DEADLINE = 90.0  # seconds for the servers to agree, or for a slot to move
 NODE_TIMEOUT = 1500  # milliseconds of silence after which the others take a node for dead
 SLOTS = 16_384
 PRIMARIES = 3

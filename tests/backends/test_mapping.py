@@ -170,7 +170,7 @@ def test_stores_over_one_dict_share_its_index():
     talk(two, "b")
 
     assert (one.count("ada"), two.count("ada")) == (2, 2)
-    two.set_status("a", "archived")
+    two.archive("a")
     one.delete("b")
     assert (one.count("ada"), two.count("ada")) == (0, 0)
     assert [each.session_id for each in one.summaries(status=None)] == ["a"]

@@ -202,7 +202,7 @@ def test_upkeep_writes_nothing_where_all_is_right(store, client):
     """reindex, verify and a repair read; the server counts no change."""
     SessionManager(store).import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(250))
     talk(store, count=100)
-    store.set_status("s7", "archived")
+    store.archive("s7")
     before = client.info("persistence")["rdb_changes_since_last_save"]
 
     assert store.reindex() == 251
@@ -223,8 +223,8 @@ def test_every_save_begins_the_time_to_live_anew(any_server, client, prefix):
         for act in (
             lambda: store.save(session),
             lambda: store.append("s", [Message("user", "x")]),
-            lambda: store.set_status("s", "archived"),
-            lambda: store.set_status("s", "active"),
+            lambda: store.archive("s"),
+            lambda: store.restore("s"),
         ):
             client.expire(prefix + "s", 10)
             act()
@@ -239,7 +239,7 @@ def test_an_expired_session_is_gone_from_everything_at_once(any_server, client, 
     ):
         talk(kept, "kept")
         copies = [talk(store, f"s{n}", count=40) for n in range(3)]
-        store.set_status("s2", "archived")
+        store.archive("s2")
         wait_until_gone(client, *(f"{prefix}s{n}" for n in range(3)))
 
         assert [store.get(f"s{n}") for n in range(3)] == [None] * 3

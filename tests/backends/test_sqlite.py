@@ -561,7 +561,7 @@ def test_upkeep_writes_nothing_where_all_is_right(store, path):
         assert store.verify()
         assert version() == before
 
-        store.set_status("s7", "archived")
+        store.archive("s7")
         assert version() != before
 
 
@@ -611,8 +611,8 @@ def test_a_head_is_filled_up_while_the_session_has_pages(store, path):
             lambda: store.append("s", [Message("user", f"more {n}") for n in range(60)]),
             lambda: store.append("s", [Message("user", "one more")]),
             lambda: store.append("s", [Message("user", "x" * 20_000)]),
-            lambda: store.set_status("s", "archived"),
-            lambda: store.set_status("s", "active"),
+            lambda: store.archive("s"),
+            lambda: store.restore("s"),
         ):
             act()
             assert mapping["session/s"].endswith(" ") == (len(mapping["session/s"].rstrip()) < 9_000)

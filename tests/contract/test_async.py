@@ -10,7 +10,7 @@ import pytest
 
 from pyai_sessions import AsyncSessionManager, RedisSessionStore, SQLiteSessionStore
 from pyai_sessions.testing import KVSessionStoreContract, SessionStoreContract
-from tests.contract.stores import AsyncFullStore, AsyncStore
+from tests.contract.stores import AsyncFullStore
 
 
 class Awaited:
@@ -102,18 +102,6 @@ class TestValkey(OfAwaited, KVSessionStoreContract):
     @pytest.fixture
     def store(self, reopen):
         return reopen()
-
-
-class TestAsyncStoreWithAnIndex(OfAwaited, SessionStoreContract):
-    must_have = ("list_by_activity",)
-
-    @pytest.fixture
-    def store(self):
-        return AsyncStore()
-
-    @pytest.fixture
-    def index(self):
-        return {}
 
 
 class TestAsyncFullStore(OfAwaited, SessionStoreContract):

@@ -4,7 +4,6 @@ import dbm.dumb
 import json
 import secrets
 import shelve
-from collections import OrderedDict
 from contextlib import closing
 
 import diskcache
@@ -40,12 +39,6 @@ class TestDict(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         return {}
-
-
-class TestOrderedDict(KVSessionStoreContract):
-    @pytest.fixture
-    def store(self):
-        return OrderedDict()
 
 
 class Minimal:
@@ -116,13 +109,6 @@ class InAFile(KVSessionStoreContract):
 class TestSQLite(InAFile):
     def open(self, path):
         return SQLiteSessionStore(path, synchronous="NORMAL")
-
-
-class TestSQLiteInATableOfItsOwn(InAFile):
-    table_name = 'chats of "ada"; --'
-
-    def open(self, path):
-        return SQLiteSessionStore(path, self.table_name, synchronous="NORMAL")
 
 
 class TestSQLiteInMemory(KVSessionStoreContract):
@@ -291,15 +277,6 @@ class TestRedisMappingOfAValkeyClient(OnAServer):
         return KVSessionStore(RedisMapping(client, prefix=prefix))
 
 
-class TestRedisMappingOfAClientOfProtocol3(OnAServer):
-    server = "valkey_server"
-
-    def open(self, url, prefix, request):
-        client = redis.Redis.from_url(url, protocol=3)
-        request.addfinalizer(client.close)
-        return KVSessionStore(RedisMapping(client, prefix=prefix))
-
-
 # Mappings of others ---------------------------------------------------------------------------------------------------
 
 
@@ -334,11 +311,3 @@ class TestZictFunc(KVSessionStoreContract):
     @pytest.fixture
     def store(self, tmp_path):
         return zict.Func(str.encode, lambda data: bytes(data).decode(), zict.File(tmp_path / "chat"))
-
-
-class TestZictBuffer(KVSessionStoreContract):
-    """A fast mapping before a slow one, as zict stacks them: what leaves the fast one is in the slow one."""
-
-    @pytest.fixture
-    def store(self):
-        return zict.Buffer({}, {}, n=10)
