@@ -15,9 +15,7 @@ import zict
 from sqlitedict import SqliteDict
 
 from pyai_sessions import (
-    DiskCacheSessionStore,
     KVSessionStore,
-    MemorySessionStore,
     RedisMapping,
     RedisSessionStore,
     SQLiteSessionStore,
@@ -26,13 +24,6 @@ from pyai_sessions.testing import KVSessionStoreContract
 from tests.contract.decoded import Decoded
 
 # In memory ------------------------------------------------------------------------------------------------------------
-
-
-class TestMemory(KVSessionStoreContract):
-    @pytest.fixture
-    def store(self):
-        with closing(MemorySessionStore()) as store:
-            yield store
 
 
 class TestDict(KVSessionStoreContract):
@@ -197,25 +188,6 @@ class TestDiskcacheCommunityIndex(InADirectory):
         return diskcache_community.Index(directory)
 
 
-class TestDiskCacheSessionStore(KVSessionStoreContract):
-    @pytest.fixture
-    def make(self, tmp_path, request):
-        def make():
-            store = DiskCacheSessionStore(tmp_path / "chat")
-            request.addfinalizer(store.close)
-            return store
-
-        return make
-
-    @pytest.fixture
-    def store(self, make):
-        return make()
-
-    @pytest.fixture
-    def reopen(self, make):
-        return make
-
-
 # Redis and Valkey -----------------------------------------------------------------------------------------------------
 
 
@@ -303,11 +275,3 @@ class TestZictFile(KVSessionStoreContract):
     @pytest.fixture
     def raw(self, store):
         return Decoded(store)
-
-
-class TestZictFunc(KVSessionStoreContract):
-    longest_id = 60
-
-    @pytest.fixture
-    def store(self, tmp_path):
-        return zict.Func(str.encode, lambda data: bytes(data).decode(), zict.File(tmp_path / "chat"))
