@@ -68,10 +68,11 @@ clean: ## Remove all that the Makefile made
 # --- the built wheel ---
 
 # Left out on other Pythons than the default one: the proof that the contracts bite, which is not about the package, killed
-# imports, which do in processes what other tests do in one, and the contracts on variants of what keeps them there as well.
+# imports, which do in processes what other tests do in one, servers and stores of the examples, and the contracts on variants
+# of what keeps them there as well.
 # On the newest also what clusters do, which depends on the client alone: the oldest Python has the lowest client.
 ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
-	contract/test_four_methods.py faults/test_bulk.py) $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
+	contract/test_four_methods.py faults/test_bulk.py test_fastapi_chat.py test_postgres_managers.py test_postgres_store.py) $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
 	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \
 	DiskcacheCommunityIndex RedisMappingOfAValkeyClient RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive \
 	Shelf ZictFile)
