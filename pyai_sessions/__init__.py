@@ -35,7 +35,8 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.manager import SessionManager
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Checkpoint, Session, SessionStatus, SessionSummary
+from pyai_sessions.models import Session, SessionStatus, SessionSummary
+from pyai_sessions.points import Branch, Checkpoint, Summary
 from pyai_sessions.store import KVSessionStore, SessionStore, SummaryPage
 from pyai_sessions.stores import (
     DiskCacheSessionStore,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncSessionManager",
+    "Branch",
     "Checkpoint",
     "DiskCacheSessionStore",
     "InvalidDocumentError",
@@ -84,6 +86,7 @@ __all__ = [
     "StorageLockedError",
     "StorageReadOnlyError",
     "StorageUnreachableError",
+    "Summary",
     "SummaryPage",
     "UnsuitableMappingError",
     "UnsupportedOperationError",

@@ -117,6 +117,7 @@ class AsyncSessionManager:
     get_session = _awaited(SessionManager.get_session)
     get_or_create_session = _awaited(SessionManager.get_or_create_session)
     load_history = _awaited(SessionManager.load_history)
+    switch = _awaited(SessionManager.switch)
     save = _awaited(SessionManager.save)
     append = _awaited(SessionManager.append)
     archive = _awaited(SessionManager.archive)

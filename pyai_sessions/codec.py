@@ -96,3 +96,15 @@ def list_of(kind: type[Document]) -> FieldMetadata:
         return [kind.from_dict(each) for each in items]
 
     return config(encoder=encode, decoder=decode, mm_field=schema_fields.List(schema_fields.Nested(kind.schema)))
+
+
+def optional(kind: type[Document]) -> FieldMetadata:
+    """Return the metadata of a field that is a document, or None."""
+
+    def encode(item: Document | None) -> dict[str, Any] | None:
+        return None if item is None else item.to_dict()
+
+    def decode(item: Any) -> Document | None:
+        return None if item is None else kind.from_dict(item)
+
+    return config(encoder=encode, decoder=decode, mm_field=schema_fields.Nested(kind.schema, allow_none=True))

@@ -29,7 +29,17 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionStatus, SessionSummary, check_status, history_of, later
+from pyai_sessions.models import (
+    Session,
+    SessionStatus,
+    SessionSummary,
+    check_branch,
+    check_status,
+    history_of,
+    later,
+    switch,
+)
+from pyai_sessions.points import Branch
 from pyai_sessions.snapshots import known, merged, touch_if_changed
 from pyai_sessions.store import OnConflict, SummaryPage, check_messages, check_on_conflict, imported
 from pyai_sessions.upkeep import Problem, Verification
@@ -128,6 +138,18 @@ class CustomStore:
                 return stored
             with suppress(SessionExistsError):  # another created it in between
                 return await self.create(session)
+
+    async def switch(self, session_id: str, branch: str | Branch, *, last: int | None = None) -> Session:
+        """Load, change and save."""
+        session_id, branch_id = check_id(session_id, "session_id"), check_branch(branch)
+        check_limit(last, "last")
+        async with self._calls.turn(session_id):
+            session = await self._existing(session_id)
+            if session.status is SessionStatus.ARCHIVED:
+                raise SessionArchivedError(session_id)
+            switch(session, branch_id)
+            await self._save(session)
+        return session
 
     async def load_history(self, session: Session) -> None:
         """Do nothing: all of it is loaded."""

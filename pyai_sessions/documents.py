@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -24,20 +25,23 @@ import msgspec
 
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
-from pyai_sessions.history import History, Origin, Run
+from pyai_sessions.history import History, Line, Origin, Run
 from pyai_sessions.messages import Message, ReadMessage, messages_of
 from pyai_sessions.models import (
-    Checkpoint,
     Session,
     SessionStatus,
     SessionSummary,
     check_status,
     history_of,
     later,
+    leave,
     session_of,
+    values_of,
 )
+from pyai_sessions.points import Branch, Checkpoint, Summary
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import convert, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
+from pyai_sessions.windows import SYSTEM
 
 FORMAT = 1
 
@@ -96,6 +100,11 @@ def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> l
     return keys
 
 
+def branch_key(session_id: str, branch_id: str) -> str:
+    """Return the key of the document of a branch: where the first page of a generation of that name would be."""
+    return f"{page_prefix(session_id)}{branch_id}/0"
+
+
 def aside_key(key: str, token: str) -> str:
     """Return the key under which an unreadable document is set aside: ``unreadable/<id>/<token>/…``."""
     kind, _, rest = key.partition("/")
@@ -118,8 +127,21 @@ def session_of_key(key: object) -> str | None:
 # Heads ------------------------------------------------------------------------------------------------------------
 
 
+class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What a head says of a branch: its messages lie in the pages of *sealed*, and what follows under `branch_key`."""
+
+    branch_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    message_count: int
+    last_message_id: str | None
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    sealed: tuple[Run, ...] = ()
+
+
 class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A session's head document. What has a default may be absent in a document that was written by hand."""
+    """A session's head document. What has a default may be absent in a document that was written by hand.
+
+    *leading* is how many of the first messages instruct the model. Fields that are UNSET are not written.
+    """
 
     format: int
     revision: str = ""
@@ -133,6 +155,9 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     edition: str = ""
     sealed: tuple[Run, ...] = ()
     dropped: tuple[str, ...] = ()
+    branches: tuple[StoredBranch, ...] | msgspec.UnsetType = msgspec.UNSET
+    leading: int | msgspec.UnsetType = msgspec.UNSET
+    summary: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     metadata: msgspec.Raw = msgspec.Raw(b"{}")
     state: msgspec.Raw = msgspec.Raw(b"{}")
     checkpoints: msgspec.Raw = msgspec.Raw(b"[]")
@@ -171,7 +196,7 @@ class StoredHead(msgspec.Struct, frozen=True):
 
 
 _HEAD = msgspec.json.Decoder(Head)
-_RAW_FIELDS = ("metadata", "state", "checkpoints", "messages")
+_RAW_FIELDS = ("metadata", "state", "checkpoints", "messages", "summary")
 _STAMP = re.compile(r'\{"format":[0-9]{1,9},"revision":"[A-Za-z0-9_-]{1,64}"')
 _STAMP_SIZE = 100
 
@@ -332,8 +357,10 @@ def _read_messages_slowly(text: str) -> list[Message]:
 # Documents → session ----------------------------------------------------------------------------------------------
 
 
-def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Session:
+def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock, leading: Iterable[Message] = ()) -> Session:
     """Return the session of a head and its last *pages*, oldest first; earlier pages count as not loaded.
+
+    *leading* are the first messages, where those pages do not have them.
 
     Raises:
         InvalidDocumentError: The head's parts do not fit together.
@@ -348,7 +375,7 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Ses
     whole = sum(run.pages for run in head.sealed) == len(pages)
     if unloaded < 0 or (whole and unloaded) or head.message_count not in (-1, count):
         raise InvalidDocumentError(key, head.session_id, None, "its message count does not fit its messages and pages")
-    metadata, state, checkpoints = _read_objects(stored)
+    metadata, state, checkpoints, summary = _read_objects(stored)
     values = {
         "session_id": head.session_id,
         "user_id": head.user_id,
@@ -358,6 +385,7 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Ses
         "created_at": check_time(head.created_at, "created_at"),
         "updated_at": check_time(head.updated_at, "updated_at"),
         "checkpoints": checkpoints,
+        "summary": summary,
     }
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
@@ -370,6 +398,8 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock) -> Ses
             page_sizes=[len(page) for page in pages],
             incarnation=head.incarnation,
             clock=clock,
+            branches=_lines(head),
+            leading=list(leading) if unloaded else [],
         ),
     )
 
@@ -390,18 +420,94 @@ def _origin(head: Head, stamp: str, message_count: int, last_message: Message | 
         head.dropped,
         message_count,
         last_message,
+        tuple(_lines(head)),
+        b"null" if head.summary is msgspec.UNSET else bytes(head.summary),
+        head.leading or 0,
     )
 
 
-def _read_objects(stored: StoredHead) -> tuple[dict[str, Any], dict[str, Any], list[Checkpoint]]:
+class Left(NamedTuple):
+    """What the document of a branch holds: the values that the session had, and the messages after sealed pages.
+
+    *leading* is how many of the first messages of the branch instruct the model.
+    """
+
+    leading: int
+    values: dict[str, Any]
+    messages: list[Message]
+
+
+def read_branch(value: object, key: str, session_id: str) -> Left:
+    """Return what a mapping holds as *value* under the *key* of a branch.
+
+    Raises:
+        InvalidDocumentError: It is not the document of a branch.
+
+    """
+    document = _decoded(_document(value, key, session_id))
+    try:
+        found = convert(read(document), dict[str, Any])
+        summary = found["summary"]
+        values = {
+            "state": plain_object(found["state"], "state"),
+            "checkpoints": [Checkpoint.from_dict(each) for each in found["checkpoints"]],
+            "summary": None if summary is None else Summary.from_dict(summary),
+        }
+        leading, messages = convert(found["leading"], int), write(found["messages"])
+    except (ValueError, TypeError, AttributeError, KeyError) as err:
+        raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
+    return Left(leading, values, read_messages(messages, key, session_id))
+
+
+def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock) -> Session:
+    """Return a session that goes on from a branch that its head names, and remembers how it went on till now.
+
+    The sealed messages of the branch count as not loaded.
+    """
+    session = restore(stored, [], clock)
+    history = history_of(session)
+    line = next(each for each in history.branches if each.branch.branch_id == branch_id)
+    if history.count:
+        leave(session)
+    origin = None if history.origin is None else history.origin._replace(leading=left.leading)
+    branches = [each for each in history.branches if each is not line]
+    unloaded = sum(run.messages for run in line.runs)
+    other = replace(
+        history,
+        log=left.messages,
+        unloaded=unloaded,
+        origin=origin,
+        page_sizes=[],
+        rewritten_from=0,
+        branches=branches,
+        line=line.runs,
+    )
+    found = session_of(values_of(session) | left.values, other)
+    found.touch()
+    return found
+
+
+def _lines(head: Head) -> list[Line]:
+    """Return the branches that a head names."""
+    return [
+        Line(Branch(each.message_count, each.last_message_id, each.created_at, each.branch_id), each.sealed)
+        for each in head.branches or ()
+    ]
+
+
+def _read_objects(
+    stored: StoredHead,
+) -> tuple[dict[str, Any], dict[str, Any], list[Checkpoint], Summary | None]:
     head = stored.head
     try:
         metadata = read_as(bytes(head.metadata), _OBJECT, dict[str, Any])
         state = read_as(bytes(head.state), _OBJECT, dict[str, Any])
-        checkpoints = read(bytes(head.checkpoints))
-        return metadata, state, [Checkpoint.from_dict(each) for each in checkpoints]
+        checkpoints = [Checkpoint.from_dict(each) for each in read(bytes(head.checkpoints))]
+        summary = None if head.summary is msgspec.UNSET else Summary.from_dict(read(bytes(head.summary)))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
+    else:
+        return metadata, state, checkpoints, summary
 
 
 def summarize(stored: StoredHead) -> SessionSummary:
@@ -458,6 +564,7 @@ class SessionDraft(Draft, frozen=True):
 
     origin: Origin
     page_sizes: list[int]
+    branches: list[Line]
 
 
 def compose(session: Session) -> SessionDraft:
@@ -502,6 +609,9 @@ def compose(session: Session) -> SessionDraft:
         runs = [*runs[:-1], run]
         page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
 
+    lines = [_stored_line(session.session_id, each, pages) for each in history.branches]
+    garbage, dropped = _no_longer_named(session.session_id, origin, runs, lines)
+    leading = _count_leading(origin.leading if origin else 0, history.unloaded, history.log)
     head = Head(
         FORMAT,
         new_token(12),
@@ -514,8 +624,11 @@ def compose(session: Session) -> SessionDraft:
         history.incarnation,
         new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
         # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
-        tuple([run for run in runs if run.pages or plan.dropped or (origin and run in origin.runs)]),
-        plan.dropped,
+        tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.runs)]),
+        dropped,
+        tuple([_stored_branch(each) for each in lines]) or msgspec.UNSET,
+        leading or msgspec.UNSET,
+        msgspec.UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
         msgspec.Raw(metadata),
         msgspec.Raw(state),
         msgspec.Raw(checkpoints),
@@ -529,11 +642,12 @@ def compose(session: Session) -> SessionDraft:
         stamp=_stamp(head),
         entry=Entry(session.session_id, session.user_id, status, activity),
         pages=pages,
-        garbage=plan.garbage,
+        garbage=garbage,
         leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
         paged=bool(head.sealed),
         origin=_origin(head, _stamp(head), history.count, history.log[-1] if history.log else None),
         page_sizes=page_sizes,
+        branches=lines,
     )
 
 
@@ -577,8 +691,14 @@ def appended(stored: StoredHead, messages: list[Message], now: datetime) -> Draf
         stored,
         messages=msgspec.Raw(added if tail == b"[]" else tail[:-1] + b"," + added[1:]),
         message_count=head.message_count + len(messages),
+        leading=_count_leading(head.leading or 0, head.message_count, messages) or msgspec.UNSET,
         updated_at=later(now, head.updated_at),
     )
+
+
+def _count_leading(known: int, before: int, messages: list[Message]) -> int:
+    """Return how many of the first messages instruct the model: *known* of those *before*, and *messages* follow."""
+    return known if known < before else before + sum(1 for _ in takewhile(lambda each: each.role in SYSTEM, messages))
 
 
 def _entry(session_id: str, origin: Origin) -> Entry:
@@ -601,10 +721,8 @@ class _PagePlan(NamedTuple):
     """How many messages lie in the pages that stay."""
     sizes: list[int]
     """The sizes of those that are loaded."""
-    garbage: list[str]
-    """The keys of those that go, last page first."""
-    dropped: tuple[str, ...]
-    """Where those that go begin: ``generation/number``."""
+    opened: bool = False
+    """Whether the open run is new, as pages of the former go."""
 
 
 def _leftovers(run: Run, dropped: Iterable[str], revision: str) -> list[str]:
@@ -621,19 +739,21 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
     # Generations are named by what they follow, so that a save that is tried again overwrites its own pages.
     first = history.incarnation or "0"
     if origin is None:
-        return _PagePlan([Run(session_id, first, 0, 0)], 0, [], [], ())
+        return _PagePlan([Run(session_id, first, 0, 0)], 0, [])
+    # A page is never written again with other messages: a reader may hold the former head.
+    anew = Run(session_id, origin.revision or new_token(6), 0, 0)
+    if history.line is not None:
+        return _PagePlan([*history.line, anew], sum(run.messages for run in history.line), sizes, opened=True)
     runs = list(origin.runs)
     if at is None or at >= origin.sealed:
         if not runs or runs[-1].owner != session_id:
             runs.append(Run(session_id, origin.revision or first if runs else first, 0, 0))
-        return _PagePlan(runs, origin.sealed, sizes, [], ())
+        return _PagePlan(runs, origin.sealed, sizes)
     ends = list(accumulate(sizes, initial=history.unloaded))
     kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
     base = ends[kept_loaded]
     keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
     kept: list[Run] = []
-    garbage: list[str] = []
-    dropped: list[str] = []
     before = 0
     for run in runs:
         pages = min(run.pages, keep)
@@ -642,12 +762,76 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
             messages = run.messages if pages == run.pages else base - before
             kept.append(Run(run.owner, run.generation, pages, messages))
             before += messages
-        if pages < run.pages and run.owner == session_id:
-            garbage += page_keys([run], pages)
-            dropped.append(f"{run.generation}/{pages}")
-    # A page is never written again with other messages: a reader may hold the former head.
-    kept.append(Run(session_id, origin.revision or new_token(6), 0, 0))
-    return _PagePlan(kept, base, sizes[:kept_loaded], garbage[::-1], tuple(dropped))
+    return _PagePlan([*kept, anew], base, sizes[:kept_loaded], opened=True)
+
+
+def _no_longer_named(
+    session_id: str, origin: Origin | None, runs: Iterable[Run], lines: Iterable[Line]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return the pages that what is stored names and the new head does not, last first, and where they begin.
+
+    That is ``generation/number``; such pages end with the generation.
+    """
+    if origin is None:
+        return [], ()
+    after = _named(session_id, runs, lines)
+    garbage: list[str] = []
+    dropped: list[str] = []
+    for (owner, generation), pages in _named(session_id, origin.runs, origin.branches).items():
+        kept = after.get((owner, generation), 0)
+        if owner == session_id and kept < pages:
+            garbage += page_keys([Run(owner, generation, pages, 0)], kept)
+            dropped.append(f"{generation}/{kept}")
+    return garbage[::-1], tuple(dropped)
+
+
+def _named(session_id: str, runs: Iterable[Run], lines: Iterable[Line]) -> dict[tuple[str, str], int]:
+    """Return how many pages of each generation a head names, by owner and generation."""
+    named: dict[tuple[str, str], int] = {}
+    for run in [*runs, *(run for line in lines for run in line_runs(session_id, line))]:
+        key = run.owner, run.generation
+        named[key] = max(run.pages, named.get(key, 0))
+    return named
+
+
+def named_runs(head: Head) -> list[Run]:
+    """Return the pages that a head names, those of its branches and their documents among them, each once."""
+    named = _named(head.session_id, head.sealed, _lines(head))
+    return [Run(owner, generation, pages, 0) for (owner, generation), pages in named.items()]
+
+
+def branch_keys(head: Head) -> set[str]:
+    """Return the keys of the documents of a head's branches."""
+    return {branch_key(head.session_id, each.branch_id) for each in head.branches or ()}
+
+
+def line_runs(session_id: str, line: Line) -> list[Run]:
+    """Return the runs of a stored branch, its own document, which holds no page of messages, included."""
+    return [*line.runs, Run(session_id, line.branch.branch_id, 1, 0)]
+
+
+def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
+    """Return a branch as it will be stored; its document joins *pages* if it is new."""
+    if line.left is None:
+        return line
+    left, plan = line.left, _plan_pages(session_id, line.left)
+    summary: Summary | None = line.values["summary"]
+    pages[branch_key(session_id, line.branch.branch_id)] = write(
+        {
+            "format": FORMAT,
+            "leading": _count_leading(left.origin.leading if left.origin else 0, left.unloaded, left.log),
+            "state": line.values["state"],
+            "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
+            "summary": None if summary is None else summary.to_dict(),
+            "messages": [each.to_dict() for each in left.log[plan.kept - left.unloaded :]],
+        }
+    )
+    return Line(line.branch, tuple([run for run in plan.runs if run.pages]))
+
+
+def _stored_branch(line: Line) -> StoredBranch:
+    branch = line.branch
+    return StoredBranch(branch.branch_id, branch.message_count, branch.last_message_id, branch.created_at, line.runs)
 
 
 def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], bytes]], list[Message]]:
@@ -668,11 +852,15 @@ def _stamp(head: Head) -> str:
     return f'{{"format":{head.format},"revision":"{head.revision}"'
 
 
-def _write_head(head: Head, unknown: Mapping[str, Any]) -> bytes:
+def _write_struct(document: msgspec.Struct) -> bytes:
     try:
-        written = msgspec.json.encode(head)
+        return msgspec.json.encode(document)
     except UnicodeEncodeError:  # a lone surrogate in an id
-        fields = ((name.encode(), getattr(head, name)) for name in Head.__struct_fields__)
-        written = b",".join(b'"%b":%b' % (k, bytes(v) if isinstance(v, msgspec.Raw) else write(v)) for k, v in fields)
-        written = b"{" + written + b"}"
+        fields = ((name.encode(), getattr(document, name)) for name in document.__struct_fields__)
+        parts = ((k, bytes(v) if isinstance(v, msgspec.Raw) else write(v)) for k, v in fields if v is not msgspec.UNSET)
+        return b"{" + b",".join(b'"%b":%b' % each for each in parts) + b"}"
+
+
+def _write_head(head: Head, unknown: Mapping[str, Any]) -> bytes:
+    written = _write_struct(head)
     return written[:-1] + b"," + write(dict(unknown))[1:] if unknown else written

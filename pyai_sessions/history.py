@@ -7,7 +7,7 @@ was stored: messages appended, or rewritten from some point on. A save needs to 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, overload
 
@@ -16,6 +16,7 @@ import msgspec
 from pyai_sessions.checks import Clock, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message
+from pyai_sessions.points import Branch
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -41,6 +42,9 @@ class Origin(NamedTuple):
         dropped: Where the pages begin that this commit removed: ``generation/number``.
         message_count: How many messages were stored.
         last_message: The last of them.
+        branches: What rewinds have left.
+        summary: The JSON of the summary.
+        leading: How many of the first messages instruct the model.
 
     """
 
@@ -58,6 +62,9 @@ class Origin(NamedTuple):
     dropped: tuple[str, ...]
     message_count: int
     last_message: Message | None
+    branches: tuple[Line, ...] = ()
+    summary: bytes = b"null"
+    leading: int = 0
 
     @property
     def sealed(self) -> int:
@@ -82,6 +89,23 @@ class Attempt(NamedTuple):
     base: Origin | None = None
 
 
+class Line(NamedTuple):
+    """A branch with what it holds: in the pages of *runs* and one of its own, or, not stored yet, in memory.
+
+    Attributes:
+        branch: What users see of it.
+        runs: Where its sealed messages lie, once it is stored.
+        left: Until then: the history as it was when it was left.
+        values: Then: the state, the checkpoints and the summary.
+
+    """
+
+    branch: Branch
+    runs: tuple[Run, ...] = ()
+    left: History | None = None
+    values: Mapping[str, Any] = {}
+
+
 @dataclass
 class History:
     """A session's messages in memory, with the bookkeeping of its store.
@@ -97,6 +121,9 @@ class History:
         rewrites: How often it was rewritten.
         attempts: The latest saves of which it is not known whether they were applied.
         clock: Tells the time of changes.
+        branches: What rewinds have left, oldest first.
+        leading: The first messages, which instruct the model, where they are not among the loaded.
+        line: The sealed pages to go on from, where those are not the origin's: a branch was switched to.
         revision: What a custom store calls what is stored; our own have it in the origin.
         given: Of a custom store: a `snapshots.Snapshot` of what is stored.
 
@@ -112,6 +139,9 @@ class History:
     rewrites: int = 0
     attempts: deque[Attempt] = field(default_factory=lambda: deque[Attempt](maxlen=8))
     clock: Clock = utc_now
+    branches: list[Line] = field(default_factory=list[Line])
+    leading: list[Message] = field(default_factory=list[Message])
+    line: tuple[Run, ...] | None = None
     revision: str | None = None
     given: Any = None
     _ids: set[str] | None = None
@@ -132,12 +162,25 @@ class History:
 
     def append(self, message: Message) -> None:
         """Add a message at the end."""
+        self.extend([message])
+
+    def extend(self, messages: Sequence[Message]) -> None:
+        """Add messages at the end: all, or none where the id of one is taken."""
+        ids = self.check_new(messages)
+        ids.update(each.message_id for each in messages)
+        self.log += messages
+
+    def check_new(self, messages: Sequence[Message]) -> set[str]:
+        """Raise if the id of a message is taken; return the ids of the loaded ones."""
         if self._ids is None:
             self._ids = {each.message_id for each in self.log}
-        if message.message_id in self._ids:
-            raise InvalidValueError("message_id", f"{message.message_id!r} is taken by another message of this session")
-        self._ids.add(message.message_id)
-        self.log.append(message)
+        new: set[str] = set()
+        for each in messages:
+            if each.message_id in self._ids or each.message_id in new:
+                taken = f"{each.message_id!r} is taken by another message of this session"
+                raise InvalidValueError("message_id", taken)
+            new.add(each.message_id)
+        return self._ids
 
     def rewrite(self, index: int, rest: list[Message]) -> None:
         """Let the log go on with *rest* from *index*."""
@@ -154,6 +197,7 @@ class History:
         self.log[:0] = older
         self.page_sizes = [*page_sizes, *self.page_sizes]
         self.unloaded = self.hidden = 0
+        self.leading = []
         self._ids = None
 
 

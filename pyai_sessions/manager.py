@@ -17,6 +17,7 @@ from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.filters import Order
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of
+from pyai_sessions.points import Branch
 from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage
 from pyai_sessions.stores import MemorySessionStore, open_store
 from pyai_sessions.upkeep import Verification
@@ -122,6 +123,30 @@ class SessionManager:
     def load_history(self, session: Session) -> None:
         """Load the older messages of a session that was loaded with ``last=``."""
         return self._store.load_history(session)
+
+    def switch(self, session_id: str, branch: str | Branch, *, last: int | None = None) -> Session:
+        """Let a session go on from a branch that `Session.rewind` left, and return it, loaded as `get_session` does.
+
+        *branch* is one of ``session.branches``, or its id. Messages, state, checkpoints and summary are those of the
+        branch; how the conversation went on till now becomes a branch in turn. One commit, at a cost that does not grow
+        with the conversation. A copy of the session that was loaded before is stale.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionArchivedError: It is archived.
+            SessionStateError: It has no such branch.
+
+        >>> manager = SessionManager()
+        >>> session = manager.create_session("ada")
+        >>> _ = session.add_message("user", "Tell me a joke."), session.add_message("assistant", "No.")
+        >>> branch = session.rewind(1)
+        >>> _ = session.add_message("user", "A joke, please!")
+        >>> manager.save(session)
+        >>> [each.content for each in manager.switch(session.session_id, branch).messages]
+        ['Tell me a joke.', 'No.']
+
+        """
+        return self._store.switch(session_id, branch, last=last)
 
     def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
         """Store a session; afterwards *session* is what is stored. One transaction, or one round trip.

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
-from pyai_sessions.history import History, Origin
+from pyai_sessions.history import History, Line, Origin
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Checkpoint, Session, SessionStatus, history_of, session_of
+from pyai_sessions.models import Session, SessionStatus, history_of, session_of
+from pyai_sessions.points import Checkpoint, Summary
 from pyai_sessions.values import plain, read
 
 
@@ -82,6 +83,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         "created_at": theirs.created_at,
         "updated_at": max(mine.updated_at, theirs.updated_at),
         "checkpoints": _checkpoints(base, mine, theirs),
+        "summary": _summary(base, mine, theirs),
     }
     if mine.unknown_fields or theirs.unknown_fields:
         values["unknown_fields"] = {**mine.unknown_fields, **theirs.unknown_fields}
@@ -94,6 +96,8 @@ def merge(mine: Session, theirs: Session) -> Session:
         rewritten_from=my.rewritten_from,
         incarnation=new.incarnation,
         clock=my.clock,
+        branches=_branches(base, my, their),
+        leading=(my.leading or their.leading) if unloaded else [],
     )
     return session_of(values, history)
 
@@ -154,3 +158,16 @@ def _checkpoints(base: Origin | None, mine: Session, theirs: Session) -> list[Ch
     added = [each for each in mine.checkpoints if each not in old]
     replaced = gone | {each.name for each in added}
     return [each for each in theirs.checkpoints if each.name not in replaced] + added
+
+
+def _summary(base: Origin | None, mine: Session, theirs: Session) -> Summary | None:
+    found = None if mine.summary is None else mine.summary.to_dict()
+    return theirs.summary if base and read(base.summary) == found else mine.summary
+
+
+def _branches(base: Origin | None, my: History, their: History) -> list[Line]:
+    old = {each.branch.branch_id for each in base.branches} if base else set[str]()
+    mine = {each.branch.branch_id for each in my.branches}
+    both = {each.branch.branch_id for each in their.branches}
+    kept = [each for each in their.branches if each.branch.branch_id not in old - mine]
+    return kept + [each for each in my.branches if each.branch.branch_id not in old | both]

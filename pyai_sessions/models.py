@@ -1,60 +1,40 @@
-"""What users hold in their hands: Session, Checkpoint, SessionStatus and SessionSummary; Message has its own room."""
+"""What users hold in their hands: Session, SessionStatus, SessionSummary; messages and points have their own rooms."""
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Any
+from itertools import takewhile
+from typing import Any, cast
 
 from typing_extensions import Self
 
 from pyai_sessions.checks import check_id, check_limit, check_text, check_time, utc_now
-from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of
+from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, optional
 from pyai_sessions.errors import InvalidValueError, SessionStateError
-from pyai_sessions.history import History, Messages
+from pyai_sessions.formats import Prompt, read_prompt, write_prompt
+from pyai_sessions.history import History, Line, Messages
 from pyai_sessions.messages import Message
+from pyai_sessions.points import Branch, Checkpoint, Summary
 from pyai_sessions.tokens import new_id
-from pyai_sessions.values import frozen_object, is_mapping, plain, plain_object
+from pyai_sessions.values import is_mapping, plain, plain_object
+from pyai_sessions.windows import SYSTEM, Budget, CountTokens, Orphan, counter, newest, paired
 
 _TICK = timedelta(microseconds=1)
 _END = datetime.max.replace(tzinfo=timezone.utc)
 _PARTIAL = "is loaded only in part; load all of it with manager.load_history(session)"
 
+MAX_BRANCHES = 32
+"""A session remembers so many of the branches that rewinds left, the newest: its head names them all."""
+
 
 def new_session_id() -> str:
     """Return a new session id: ``sess_`` and 32 hex digits, 128 random bits."""
     return f"sess_{new_id()}"
-
-
-@dataclass(frozen=True, repr=False)
-class Checkpoint(Document):
-    """A named point of a conversation that `Session.rewind` returns to.
-
-    Attributes:
-        name: Unique within the session.
-        message_count: How many messages the conversation had.
-        last_message_id: The id of the last of them, or None where there was none.
-        state: The session's state then.
-        created_at: When it was made, in UTC.
-
-    """
-
-    name: str
-    message_count: int
-    last_message_id: str | None = None
-    state: Mapping[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
-    created_at: datetime = field(default_factory=utc_now, metadata=TIME)
-
-    def __post_init__(self) -> None:
-        """Freeze the state: a checkpoint does not change."""
-        object.__setattr__(self, "state", frozen_object(self.state, "state"))
-        object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
-
-    def __repr__(self) -> str:
-        return f"<Checkpoint {self.name!r} at {self.message_count} messages>"
 
 
 def later(now: datetime, previous: datetime) -> datetime:
@@ -123,6 +103,7 @@ class Session(Document):
         updated_at: When it last changed, in UTC.
         checkpoints: The points that `rewind` can return to, oldest first.
         messages: The history, read as a list.
+        summary: What `compact` put in the place of the first messages, for models.
 
     >>> session = Session(session_id="sess_abc123", user_id="user123", metadata={"channel": "web"})
     >>> session.add_message("user", "Hello!").role
@@ -142,8 +123,22 @@ class Session(Document):
     updated_at: datetime = field(default_factory=utc_now, metadata=TIME)
     checkpoints: list[Checkpoint] = field(default_factory=list[Checkpoint], metadata=list_of(Checkpoint))
     messages: Sequence[Message] = field(default_factory=list[Message], metadata=list_of(Message))
+    summary: Summary | None = field(default=None, metadata=optional(Summary))
 
-    _stored_fields = frozenset({"format", "revision", "incarnation", "edition", "sealed", "dropped", "message_count"})
+    _stored_fields = frozenset(
+        {
+            "format",
+            "revision",
+            "incarnation",
+            "edition",
+            "sealed",
+            "dropped",
+            "leading",
+            "branches",
+            "left",
+            "message_count",
+        }
+    )
 
     def __post_init__(self) -> None:
         """Check the given fields, and take copies of the containers."""
@@ -185,6 +180,15 @@ class Session(Document):
     def revision(self, revision: str | None) -> None:
         self._history.revision = revision
 
+    @property
+    def branches(self) -> list[Branch]:
+        """What rewinds left, oldest first, of the newest 32: ``manager.switch`` goes on from one, `prune` forgets them.
+
+        They stay with the store: `to_dict` has those alone that were left since the session was loaded, or that a
+        custom store gave.
+        """
+        return [each.branch for each in self._history.branches]
+
     # The conversation --------------------------------------------------------------------------------------------
 
     def add_message(self, role: str, content: Any, **fields: Any) -> Message:
@@ -202,25 +206,141 @@ class Session(Document):
         self.touch()
         return message
 
-    def history(self, *, last: int | None = None, roles: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    def add_messages(self, items: Iterable[object], *, format: str = "openai") -> list[Message]:  # noqa: A002
+        """Append what a model's client was given or returned, and return it as messages: all of it, or nothing.
+
+        *items* are messages as dicts, or as the objects of the client's package, in *format* ``"openai"`` (Chat
+        Completions), ``"anthropic"`` (Messages) or ``"gemini"`` (contents). What `history` returned may be given back.
+
+        Raises:
+            InvalidValueError: One of them is not of that format; the error says where.
+
+        """
+        added = read_prompt(items, format, clock=self._history.clock)
+        self._history.extend(added)
+        if added:
+            self.touch()
+        return added
+
+    def history(
+        self,
+        *,
+        last: int | None = None,
+        max_tokens: int | None = None,
+        count_tokens: CountTokens | None = None,
+        roles: Iterable[str] | None = None,
+        since: datetime | str | None = None,
+        format: str | None = None,  # noqa: A002 (the word that users would try)
+    ) -> Prompt:
         """Return the messages as a model's client takes them: dicts of role, content, and tool fields where present.
 
-        *last* keeps the newest so many, *roles* those of these roles; roles are chosen first.
+        Never what a model's API refuses: a tool's call and its results stay together or go together, orphans of them
+        go, and what was cut begins with a user's message. The messages that instruct the model (system, developer),
+        which the conversation begins with, stay; after `compact` the summary follows them, and stands for what it sums
+        up. Where the newest turn alone is too long, its first message stays, with as many of its newest ones as fit.
+
+        Args:
+            last: At most so many messages, the newest; those that instruct are not counted.
+            max_tokens: At most so many tokens, those that instruct included.
+            count_tokens: Counts the tokens of a text: any callable, or an encoding of tiktoken. By default an estimate:
+                one for 4 ASCII characters, and for each other character. 4 are added for a message, 1,000 for an image
+                or a file.
+            roles: Messages of these roles alone; they are chosen first.
+            since: Messages made at that time or later alone, or those from the one of this id on.
+            format: ``"openai"``, ``"anthropic"`` or ``"gemini"``: exactly as that API takes them. The list's ``system``
+                has the system text for the last two. By default, content and tool calls are as they were added.
+
+        Raises:
+            InvalidValueError: What instructs the model takes more than *max_tokens* by itself.
+
+        >>> session = Session()
+        >>> for n in range(3):
+        ...     _ = session.add_message("user", f"Question {n}")
+        ...     _ = session.add_message("assistant", f"Answer {n}")
+        >>> session.history(last=2)
+        [{'role': 'user', 'content': 'Question 2'}, {'role': 'assistant', 'content': 'Answer 2'}]
+
         """
         check_limit(last, "last")
+        check_limit(max_tokens, "max_tokens")
         wanted = None if roles is None else frozenset(roles)
-        chosen = [each for each in self.messages if wanted is None or each.role in wanted]
-        if last is not None:
-            chosen = chosen[max(0, len(chosen) - last) :]
-        optional = ("name", "tool_calls", "tool_call_id")
-        return [
-            {
-                "role": each.role,
-                "content": plain(each.content, "content"),
-                **{name: plain(getattr(each, name), name) for name in optional if getattr(each, name) is not None},
-            }
-            for each in chosen
-        ]
+        first, body, cut = self._window(since)
+        if wanted is not None:
+            first = [each for each in first if each.role in wanted]
+            body = [each for each in body if each.role in wanted]
+        budget = Budget(None, max_tokens, counter(count_tokens))
+        if not budget.take(first):
+            raise InvalidValueError("max_tokens", f"is {max_tokens}; the messages that instruct the model take more")
+        budget.messages = last
+        begins = "user" if wanted is None or "user" in wanted else None
+        groups, _ = paired(body)
+        chosen = newest(groups, budget, begins=begins, cut=cut or format not in (None, "openai"))
+        messages = [*first, *(each for group in chosen for each in group)]
+        return _as_added(messages) if format is None else write_prompt(messages, format)
+
+    def _window(self, since: datetime | str | None) -> tuple[list[Message], list[Message], bool]:
+        """Return what instructs the model, the other messages of a window, and whether older ones are left out."""
+        history = self._history
+        instructions = history.leading if history.unloaded else _leading(history.log)
+        start = max(history.hidden, len(instructions) - history.unloaded)
+        first = list(instructions)
+        if self.summary is not None:
+            start = max(start, self.summary.message_count - history.unloaded)
+            first.append(Message("system", self.summary.content, timestamp=self.summary.created_at))
+        cut = history.unloaded + start > len(instructions)
+        if isinstance(since, str):
+            begin = self._index(since)
+            cut, start = cut or begin > start, max(start, begin)
+        body = history.log[start:]
+        if since is not None and not isinstance(since, str):
+            bound = check_time(since, "since")
+            body = [each for each in body if each.timestamp >= bound]
+            cut = cut or len(body) < len(history.log) - start
+        return first, body, cut
+
+    def repair(self, *, write: bool = False) -> list[Orphan]:
+        """Find calls of tools without a result, and results without their call; *write* takes them out.
+
+        `history` leaves them out anyway. A message that holds nothing but such calls is removed, like a result; the
+        others lose the call. Where the session is loaded in part, a result is no orphan: its call may lie in the rest.
+        """
+        history = self._history
+        groups, orphans = paired(history.log)
+        if history.unloaded:
+            orphans = [each for each in orphans if each.kind == "call"]
+        if write and orphans:
+            bad = {each.message_id for each in orphans}
+            left = {group[0].message_id: group[0] for group in groups}
+            first = next(n for n, each in enumerate(history.log) if each.message_id in bad)
+            rest = [left.get(each.message_id) if each.message_id in bad else each for each in history.log[first:]]
+            self._rewrite(first, [each for each in rest if each is not None])
+        return orphans
+
+    def compact(self, summary: str, *, keep_last: int = 0) -> Summary:
+        """Let a summary stand for the messages so far where a model is given the history, and return it.
+
+        The newest *keep_last* messages, back to the beginning of that turn, stay as they are. The whole conversation
+        stays stored, and `messages` has it. A summary before is replaced: `history` shows it, to sum it up as well.
+
+        Raises:
+            SessionStateError: There is nothing before those messages to sum up.
+
+        """
+        check_limit(keep_last, "keep_last")
+        log, unloaded = self._history.log, self._history.unloaded
+        end = len(log)
+        if keep_last:
+            latest = max(0, len(log) - keep_last)
+            end = next((n for n in range(latest, -1, -1) if n < len(log) and log[n].role == "user"), 0)
+        if unloaded + end <= len(self._history.leading if unloaded else _leading(log)) or end == 0:
+            problem = f"has nothing before its last {keep_last} messages to sum up"
+            raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if unloaded else problem)
+        made = Summary(summary, unloaded + end, log[end - 1].message_id, self._history.clock())
+        if not made.content:
+            raise InvalidValueError("summary", "is empty")
+        self.summary = made
+        self.touch()
+        return made
 
     def pop(self) -> Message:
         """Remove the last message and return it."""
@@ -240,6 +360,15 @@ class Session(Document):
         message = replace(old, **changes)
         message.keep_unknown(old.unknown_fields)
         self._rewrite(index, [message, *self._history.log[index + 1 :]])
+        return message
+
+    def insert_message(self, before: str, role: str, content: Any, **fields: Any) -> Message:
+        """Insert a message before the one with the id *before*, and return it; *fields* are those of `add_message`."""
+        index = self._index(before)
+        fields.setdefault("timestamp", self._history.log[index].timestamp)
+        message = Message(role, content, **fields)
+        self._history.check_new([message])
+        self._rewrite(index, [message, *self._history.log[index:]])
         return message
 
     def remove_message(self, message_id: str) -> Message:
@@ -268,23 +397,75 @@ class Session(Document):
         self.touch()
         return made
 
-    def rewind(self, to: str | Checkpoint) -> None:
-        """Return to a checkpoint, given by itself or by its name: later messages go, the state is what it was."""
-        name = to.name if isinstance(to, Checkpoint) else to
-        found = next((each for each in self.checkpoints if each.name == name), None)
-        if found is None:
-            names = ", ".join(repr(each.name) for each in self.checkpoints) or "none"
-            raise InvalidValueError("to", f"is {name!r}; the session's checkpoints are: {names}")
-        log = self._history.log
-        keep = found.message_count - self._history.unloaded
-        if self._history.unloaded and keep <= 0:
-            raise SessionStateError(self.session_id, _PARTIAL)
-        if keep > len(log) or (keep and log[keep - 1].message_id != found.last_message_id):
-            raise SessionStateError(self.session_id, f"no longer has the history of checkpoint {name!r}")
-        if keep < len(log):
+    def rewind(self, to: str | int | Checkpoint) -> Branch | None:
+        """Go back to a point of the conversation; return the branch that is left so, None where nothing follows it.
+
+        *to* is a checkpoint or its name: the state becomes what it was then. Or it is the id of a message, which
+        becomes the last. Or it is a number of turns, which go; a user's message begins one. `branches` has what was
+        left until `prune`, or until 32 others have been left; ``manager.switch`` goes on from it.
+
+        Raises:
+            InvalidValueError: There is no such checkpoint or message.
+            SessionStateError: The history is no longer that of the checkpoint, has fewer turns, or was loaded only in
+                part and that part does not reach so far.
+
+        """
+        found = to if isinstance(to, Checkpoint) else None
+        if isinstance(to, str):
+            found = next((each for each in self.checkpoints if each.name == to), None)
+        elif found is not None and found not in self.checkpoints:
+            raise InvalidValueError("to", f"is {found!r}, which is none of the session's checkpoints")
+        if found is not None:
+            keep = self._kept_by(found)
+        elif isinstance(to, str):
+            keep = self._kept_up_to(to)
+        else:
+            keep = self._kept_without(cast("int", to))
+        left = None
+        if keep < len(self._history.log):
+            left = leave(self)
             self._rewrite(keep, [])
-        self.checkpoints = [each for each in self.checkpoints if each.message_count <= found.message_count]
-        self.state = plain_object(found.state, "state")
+        count = self.message_count
+        self.checkpoints = [each for each in self.checkpoints if each.message_count <= count]
+        if found is not None:
+            self.state = plain_object(found.state, "state")
+        self.touch()
+        return left
+
+    def _kept_by(self, checkpoint: Checkpoint) -> int:
+        log, unloaded = self._history.log, self._history.unloaded
+        keep = checkpoint.message_count - unloaded
+        if unloaded and keep <= 0:
+            raise SessionStateError(self.session_id, _PARTIAL)
+        if keep > len(log) or (keep and log[keep - 1].message_id != checkpoint.last_message_id):
+            raise SessionStateError(self.session_id, f"no longer has the history of checkpoint {checkpoint.name!r}")
+        return keep
+
+    def _kept_up_to(self, message_id: str) -> int:
+        index = self._history.find(message_id)
+        if index is not None:
+            return index + 1
+        names = ", ".join(repr(each.name) for each in self.checkpoints) or "none"
+        partly = f"; it {_PARTIAL}" if self._history.unloaded else ""
+        raise InvalidValueError(
+            "to", f"is {message_id!r}, no id of a message; the session's checkpoints are: {names}{partly}"
+        )
+
+    def _kept_without(self, turns: int) -> int:
+        if isinstance(turns, bool) or not isinstance(turns, int) or turns < 0:
+            raise InvalidValueError("to", f"is {turns!r}; it is a checkpoint, a message id, or a number of turns")
+        log = self._history.log
+        begins = [n for n, each in enumerate(log) if each.role == "user"]
+        if turns > len(begins):
+            problem = f"has {len(begins)} turns"
+            raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if self._history.unloaded else problem)
+        return begins[-turns] if turns else len(log)
+
+    def prune(self, branch: str | Branch | None = None) -> None:
+        """Forget a branch, given by itself or by its id, or all of them; saving the session frees what they held."""
+        left = self._history.branches
+        gone = left if branch is None else [branch_of(self, check_branch(branch))]
+        self._history.branches = [each for each in left if each not in gone]
         self.touch()
 
     def _index(self, message_id: str) -> int:
@@ -298,7 +479,12 @@ class Session(Document):
         return index
 
     def _rewrite(self, index: int, rest: list[Message]) -> None:
-        self._history.rewrite(index, rest)
+        history = self._history
+        history.rewrite(index, rest)
+        if self.summary is not None and self.summary.message_count > history.unloaded + index:
+            last = history.find(self.summary.last_message_id)
+            count = None if last is None else history.unloaded + last + 1
+            self.summary = None if count is None else replace(self.summary, message_count=count)
         self.touch()
 
     # Metadata, state, status -------------------------------------------------------------------------------------
@@ -345,7 +531,19 @@ class Session(Document):
         made = super().to_dict(encode_json)
         made["metadata"] = plain_object(self.metadata, "metadata")
         made["state"] = plain_object(self.state, "state")
-        return {"format": 1, **made, "message_count": self.message_count}
+        if self.summary is None:
+            del made["summary"]
+        branches = [
+            _whole_branch(each, self._history.log)
+            for each in self._history.branches
+            if each.left and not each.left.unloaded
+        ]
+        return {
+            "format": 1,
+            **made,
+            **({"left": branches} if branches else {}),
+            "message_count": self.message_count,
+        }
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
@@ -360,11 +558,75 @@ class Session(Document):
                 raise InvalidValueError("format", f"is {kvs['format']!r}; this release reads format 1")
             if kvs.get("sealed"):
                 raise InvalidValueError("sealed", "names pages that hold the older messages; load it through a store")
-        return super().from_dict(kvs, infer_missing=infer_missing)
+        made = super().from_dict(kvs, infer_missing=infer_missing)
+        history = history_of(made)
+        given = kvs.get("left", ()) if is_mapping(kvs) else ()
+        history.branches = [_line_of(each, history.log) for each in given]
+        return made
 
     def to_json(self, **options: Any) -> str:
         """Return the whole session as JSON text; *options* are those of `json.dumps`."""
         return json.dumps(self.to_dict(), **options)
+
+
+def _leading(log: Sequence[Message]) -> list[Message]:
+    return list(takewhile(lambda each: each.role in SYSTEM, log))
+
+
+def _as_added(messages: Iterable[Message]) -> Prompt:
+    optional = ("name", "tool_calls", "tool_call_id")
+    return Prompt(
+        {
+            "role": each.role,
+            "content": plain(each.content, "content"),
+            **{name: plain(getattr(each, name), name) for name in optional if getattr(each, name) is not None},
+        }
+        for each in messages
+    )
+
+
+# Branches in JSON: the messages that the conversation has, too, are not repeated -----------------------------------
+
+
+def _whole_branch(line: Line, log: list[Message]) -> dict[str, Any]:
+    left = line.left.log if line.left else []
+    shared = common(left, log)
+    summary: Summary | None = line.values["summary"]
+    return {
+        **line.branch.to_dict(),
+        "state": deepcopy(line.values["state"]),
+        "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
+        "summary": None if summary is None else summary.to_dict(),
+        "after": shared,
+        "messages": [each.to_dict() for each in left[shared:]],
+    }
+
+
+def _line_of(given: Mapping[str, Any], log: list[Message]) -> Line:
+    own = ("state", "checkpoints", "summary", "after", "messages")
+    summary = given.get("summary")
+    return Line(
+        Branch.from_dict({name: value for name, value in given.items() if name not in own}),
+        left=History(log=[*log[: given["after"]], *(Message.from_dict(each) for each in given["messages"])]),
+        values={
+            "state": plain_object(given.get("state", {}), "state"),
+            "checkpoints": [Checkpoint.from_dict(each) for each in given.get("checkpoints", ())],
+            "summary": None if summary is None else Summary.from_dict(summary),
+        },
+    )
+
+
+def common(one: Sequence[Message], other: Sequence[Message]) -> int:
+    """Return how many messages two lists begin with alike."""
+    for n, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a is not b and a != b:
+            return n
+    return min(len(one), len(other))
+
+
+def check_branch(value: object) -> str:
+    """Return the id of a branch that is given by itself or by its id."""
+    return value.branch_id if isinstance(value, Branch) else check_id(value, "branch")
 
 
 # For stores: a session and its history are two parts of one thing ---------------------------------------------------
@@ -383,6 +645,53 @@ def session_of(values: Mapping[str, Any], history: History) -> Session:
     session = Session.__new__(Session)
     assign(session, values, history)
     return session
+
+
+def leave(session: Session) -> Branch:
+    """Let a session remember its conversation as it is now, as a branch, and return that."""
+    history = history_of(session)
+    last = history.log[-1].message_id if history.log else None
+    branch = Branch(history.count, last, history.clock())
+    values = {
+        "state": plain_object(session.state, "state"),
+        "checkpoints": list(session.checkpoints),
+        "summary": session.summary,
+    }
+    left = replace(history, log=list(history.log), branches=[])
+    history.branches = [*history.branches, Line(branch, left=left, values=values)][-MAX_BRANCHES:]
+    return branch
+
+
+def switch(session: Session, branch_id: str) -> None:
+    """Let a session, all of it in memory, go on from a branch, and remember how it went on till now.
+
+    Raises:
+        SessionStateError: It has no such branch.
+
+    """
+    history = history_of(session)
+    line = branch_of(session, branch_id)
+    left = line.left.log if line.left else []
+    if history.count:
+        leave(session)
+    history.branches = [each for each in history.branches if each is not line]
+    history.rewrite(common(left, history.log), [])
+    history.extend(left[len(history.log) :])
+    assign(session, line.values, history)
+    session.touch()
+
+
+def branch_of(session: Session, branch_id: str) -> Line:
+    """Return a branch of a session.
+
+    Raises:
+        SessionStateError: It has no such branch.
+
+    """
+    for each in history_of(session).branches:
+        if each.branch.branch_id == branch_id:
+            return each
+    raise SessionStateError(session.session_id, f"has no branch {branch_id!r}")
 
 
 def assign(session: Session, values: Mapping[str, Any], history: History) -> None:

@@ -18,12 +18,19 @@ MISSING = "the page is missing"
 
 
 def load(
-    backend: Backend, stored: StoredHead, clock: Clock, *, wanted: int, known: Mapping[str, object] | None = None
+    backend: Backend,
+    stored: StoredHead,
+    clock: Clock,
+    *,
+    wanted: int,
+    known: Mapping[str, object] | None = None,
+    instructed: bool = False,
 ) -> Session | None:
     """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
 
     Costs one trip for the pages that are not *known*, by their keys; two where pages hold fewer messages than they do
-    on average.
+    on average; one more where it is to be *instructed*, and the first messages, which instruct the model, are not in
+    those pages.
 
     Raises:
         InvalidDocumentError: A document of it cannot be read, or a page is missing.
@@ -32,22 +39,38 @@ def load(
     head = stored.head
     unread = sum(run.pages for run in head.sealed)
     pages: list[list[Message]] = []
-    loaded = 0
-    while loaded < wanted and unread:
-        average = max(1, (stored.sealed - loaded) // unread)
-        step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
-        keys = page_keys(head.sealed, unread - step, unread)
-        read: list[list[Message]] = []
-        for key, value in zip(keys, _values(backend, keys, known or {}), strict=True):
-            if value is None:
-                if stamp_of_value(backend.read(head.session_id)) != stored.stamp:
-                    return None
-                raise InvalidDocumentError(key, head.session_id, None, MISSING)
-            read.append(read_messages(value, key, head.session_id))
-        pages = read + pages
-        unread -= step
-        loaded += sum(map(len, read))
-    return restore(stored, pages, clock)
+    leading: list[Message] = []
+    loaded = first = 0
+    try:
+        while loaded < wanted and unread:
+            average = max(1, (stored.sealed - loaded) // unread)
+            step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
+            read = _read(backend, stored, page_keys(head.sealed, unread - step, unread), known or {})
+            pages = read + pages
+            unread -= step
+            loaded += sum(map(len, read))
+        while instructed and unread > first and len(leading) < (head.leading or 0):
+            leading += _read(backend, stored, page_keys(head.sealed, first, first + 1), known or {})[0]
+            first += 1
+    except _RewrittenError:
+        return None
+    return restore(stored, pages, clock, leading[: head.leading or 0])
+
+
+class _RewrittenError(Exception):
+    """The session was rewritten meanwhile."""
+
+
+def _read(backend: Backend, stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> list[list[Message]]:
+    session_id = stored.head.session_id
+    read: list[list[Message]] = []
+    for key, value in zip(keys, _values(backend, keys, known), strict=True):
+        if value is None:
+            if stamp_of_value(backend.read(session_id)) != stored.stamp:
+                raise _RewrittenError
+            raise InvalidDocumentError(key, session_id, None, MISSING)
+        read.append(read_messages(value, key, session_id))
+    return read
 
 
 def _values(backend: Backend, keys: list[str], known: Mapping[str, object]) -> Iterable[object | None]:

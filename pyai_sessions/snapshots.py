@@ -14,7 +14,7 @@ from pyai_sessions.documents import microseconds
 from pyai_sessions.history import History, Origin
 from pyai_sessions.merge import merge
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, assign, history_of, session_of, values_of
+from pyai_sessions.models import Session, assign, common, history_of, session_of, values_of
 from pyai_sessions.values import write
 
 
@@ -45,6 +45,8 @@ def known(session: Session, clock: Clock) -> Session:
         dropped=(),
         message_count=len(log),
         last_message=log[-1] if log else None,
+        branches=tuple(history.branches),
+        summary=write(None if session.summary is None else session.summary.to_dict()),
     )
     history.given = Snapshot(origin, log)
     return session
@@ -72,24 +74,17 @@ def merged(session: Session, theirs: Session) -> None:
     if given is None or new is None:
         msg = "the session was not given by a store"
         raise ValueError(msg)
-    kept = _common(given.log, history.log)
+    kept = common(given.log, history.log)
     mine = replace(
         history,
         origin=given.origin,
         incarnation=given.origin.incarnation,
         rewritten_from=kept if kept < len(given.log) else None,
     )
-    appended_only = _common(given.log, their.log) == len(given.log)
+    appended_only = common(given.log, their.log) == len(given.log)
     origin = new.origin if appended_only else new.origin._replace(edition="rewritten")
     stored = replace(their, origin=origin, incarnation=origin.incarnation)
     both = merge(session_of(values_of(session), mine), session_of(values_of(theirs), stored))
-    log = history_of(both).log
-    assign(session, values_of(both), History(log=log, given=new, revision=theirs.revision, clock=history.clock))
-
-
-def _common(one: list[Message], other: list[Message]) -> int:
-    """Return how many messages two lists begin with alike."""
-    for n, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a is not b and a != b:
-            return n
-    return min(len(one), len(other))
+    made = History(given=new, revision=theirs.revision, clock=history.clock)
+    made.log, made.branches = history_of(both).log, history_of(both).branches
+    assign(session, values_of(both), made)

@@ -21,15 +21,20 @@ from pyai_sessions.documents import (
     StoredHead,
     amend,
     appended,
+    branch_key,
     compose,
     decode_id,
     head_key,
     microseconds,
+    named_runs,
     page_keys,
     page_prefix,
+    read_branch,
     read_head,
     restore,
+    restore_branch,
     session_of_key,
+    stamp_of_value,
     summarize,
 )
 from pyai_sessions.errors import (
@@ -51,13 +56,16 @@ from pyai_sessions.models import (
     SessionStatus,
     SessionSummary,
     assign,
+    branch_of,
+    check_branch,
     check_status,
     history_of,
     later,
     session_of,
     values_of,
 )
-from pyai_sessions.reading import Attempts, load
+from pyai_sessions.points import Branch
+from pyai_sessions.reading import MISSING, Attempts, load
 from pyai_sessions.tokens import new_token
 from pyai_sessions.upkeep import Verification
 from pyai_sessions.values import is_mapping
@@ -161,6 +169,8 @@ class KVSessionStore(SessionStore):
         self._close_mapping: Callable[[], object] | None = None
         # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
         self._uncertain: deque[str] = deque(maxlen=1000)
+        # Switches to a branch that failed so: the session, the branch, the stamp of what was to be stored.
+        self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
         self._latest: OrderedDict[str, bytes] = OrderedDict()
 
     @property
@@ -275,7 +285,11 @@ class KVSessionStore(SessionStore):
             raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
         origin = history_of(restore(stored, [], self.clock)).origin
         values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
-        return session_of(values, replace(history, origin=origin, page_sizes=[], rewritten_from=0))
+        there = {each.branch.branch_id for each in origin.branches} if origin else set[str]()
+        branches = [each for each in history.branches if each.left or each.branch.branch_id in there]
+        return session_of(
+            values, replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
+        )
 
     def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
         draft = self._commit(session, copy)
@@ -332,7 +346,7 @@ class KVSessionStore(SessionStore):
             wanted = stored.sealed
             if last is not None:
                 wanted = min(wanted, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
-            session = load(self._backend, stored, self.clock, wanted=wanted, known=pages)
+            session = load(self._backend, stored, self.clock, wanted=wanted, known=pages, instructed=True)
             if session is not None:
                 history = history_of(session)
                 history.hidden = 0 if last is None else max(0, len(history.log) - last)
@@ -356,6 +370,46 @@ class KVSessionStore(SessionStore):
                 pages = list(accumulate(sizes)).index(history.unloaded) + 1
                 history.prepend(older, sizes[:pages])
         history_of(session).hidden = 0
+
+    def switch(self, session_id: str, branch: str | Branch, *, last: int | None = None) -> Session:
+        """Let a session go on from a branch that a rewind left, and return it, loaded as `get` does.
+
+        How it went on till now becomes a branch. One commit, at a cost that does not grow with the conversation.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionArchivedError: It is archived.
+            SessionStateError: It has no such branch.
+
+        """
+        session_id, branch_id = check_id(session_id, "session_id"), check_branch(branch)
+        check_limit(last, "last")
+        attempts = Attempts(self._backend, session_id, self._timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                stored = self._stored(session_id)
+                if stored.head.status is SessionStatus.ARCHIVED:
+                    raise SessionArchivedError(session_id)
+                if (session_id, branch_id, stored.stamp) in self._switched:
+                    break  # by a commit whose reply was lost
+                branch_of(restore(stored, [], self.clock), branch_id)
+                key = branch_key(session_id, branch_id)
+                value = self._backend.read_pages([key])[0]
+                if value is None:
+                    if stamp_of_value(self._backend.read(session_id)) != stored.stamp:
+                        continue
+                    raise InvalidDocumentError(key, session_id, None, MISSING)
+                left = read_branch(value, key, session_id)
+                draft = compose(restore_branch(stored, branch_id, left, self.clock))
+                self._switched.append((session_id, branch_id, draft.stamp))  # stays if this raises
+                done = self._backend.commit(draft)
+                self._switched.remove((session_id, branch_id, draft.stamp))
+            if done:
+                break
+        session = self.get(session_id, last=last)
+        if session is None:
+            raise SessionDeletedError(session_id)
+        return session
 
     def append(self, session_id: str, messages: Iterable[Message]) -> None:
         """Append messages in one commit, without loading the history. Safe for any number of writers.
@@ -474,7 +528,7 @@ class KVSessionStore(SessionStore):
                     return False
                 try:
                     stored = read_head(value, session_id)
-                    keys = page_keys(run for run in stored.head.sealed if run.owner == session_id)
+                    keys = page_keys(run for run in named_runs(stored.head) if run.owner == session_id)
                     done = self._backend.remove(session_id, stored.stamp, keys, stored.entry)
                 except InvalidDocumentError:
                     keys = [
@@ -754,7 +808,12 @@ def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> I
             if len(log) < session.message_count:
                 problem = "are loaded only in part; load all of them with manager.load_history(session)"
                 raise InvalidValueError("messages", problem)
-            new = session_of(values_of(session), History(log=list(log), clock=clock))
+            branches = [
+                each._replace(left=History(log=each.left.log))
+                for each in history_of(session).branches
+                if each.left and not each.left.unloaded
+            ]
+            new = session_of(values_of(session), History(log=list(log), clock=clock, branches=branches))
             draft = compose(new)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
             raise InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}") from err
@@ -783,6 +842,9 @@ def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -
     history = history_of(session)
     history.origin = draft.origin
     history.page_sizes = draft.page_sizes
+    history.line = None
+    lines = {each.branch.branch_id: each for each in draft.branches}
+    history.branches = [lines.get(each.branch.branch_id, each) for each in history.branches]
     if rewrites in (None, history.rewrites):
         history.rewritten_from = None
     history.attempts.clear()

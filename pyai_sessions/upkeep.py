@@ -11,11 +11,15 @@ from pyai_sessions.backends.protocol import Backend, Progress
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
     Entry,
-    StoredHead,
+    Head,
+    branch_keys,
     compose,
     head_key,
+    line_runs,
+    named_runs,
     page_keys,
     page_prefix,
+    read_branch,
     read_head,
     read_messages,
     restore,
@@ -141,8 +145,7 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
         yield Problem("unreadable head", session_id, f"{err.reason}: {head_key(session_id)}")
         return
     broken = False
-    for key, page in _pages(backend, stored):
-        _, reason = _read_page(page, key, session_id)
+    for key, page, _, reason in _pages(backend, stored.head):
         if reason and backend.read(session_id) == value:  # not rewritten meanwhile
             broken = True
             yield Problem("missing page" if page is None else "unreadable page", session_id, f"{reason}: {key}")
@@ -154,19 +157,20 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
                 yield Problem("wrong count", session_id, f"{err.reason}: {err.key}")
 
 
-def _pages(backend: Backend, stored: StoredHead) -> Iterator[tuple[str, object | None]]:
-    keys = page_keys(stored.head.sealed)
-    yield from zip(keys, backend.read_pages(keys), strict=True)
-
-
-def _read_page(page: object | None, key: str, session_id: str) -> tuple[list[Message], str]:
-    """Return a page's messages, or why there are none."""
-    if page is None:
-        return [], MISSING
-    try:
-        return read_messages(page, key, session_id), ""
-    except InvalidDocumentError as err:
-        return [], err.reason
+def _pages(backend: Backend, head: Head) -> Iterator[tuple[str, object | None, list[Message], str]]:
+    """Read all pages that a head names: the key and the value of each, its messages, or why there are none."""
+    keys, branches = page_keys(named_runs(head)), branch_keys(head)
+    for key, page in zip(keys, backend.read_pages(keys), strict=True):
+        messages: list[Message] = []
+        reason = MISSING if page is None else ""
+        try:
+            if page is not None and key in branches:
+                read_branch(page, key, head.session_id)
+            elif page is not None:
+                messages = read_messages(page, key, head.session_id)
+        except InvalidDocumentError as err:
+            reason = err.reason
+        yield key, page, messages, reason
 
 
 def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clock, timeout: float) -> None:
@@ -188,18 +192,21 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock) -> b
     if value is None:
         return True
     stored = read_head(value, session_id)
-    readable: list[Message] = []
+    readable: dict[str, list[Message]] = {}
     unreadable: list[str] = []
-    for key, page in _pages(backend, stored):
-        messages, reason = _read_page(page, key, session_id)
-        readable += messages
-        if reason and page is not None:
+    for key, page, messages, reason in _pages(backend, stored.head):
+        if not reason:
+            readable[key] = messages
+        elif page is not None:
             unreadable.append(key)
     backend.set_aside(session_id, unreadable, new_token(6))
     session = restore(stored, [], clock)
     history = history_of(session)
-    history.log[:0] = readable
+    history.log[:0] = [each for key in page_keys(stored.head.sealed) for each in readable.get(key, ())]
     history.unloaded, history.rewritten_from = 0, 0
+    history.branches = [
+        each for each in history.branches if readable.keys() >= set(page_keys(line_runs(session_id, each)))
+    ]
     return backend.commit(compose(session))
 
 
@@ -216,7 +223,7 @@ def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[st
     """Return which of the pages are there and not named by their head, and its stamp."""
     value = backend.read(session_id)
     try:
-        named = [] if value is None else page_keys(read_head(value, session_id).head.sealed)
+        named = [] if value is None else page_keys(named_runs(read_head(value, session_id).head))
     except InvalidDocumentError:
         return [], None  # nothing says which of them are orphans
     unnamed = sorted(keys - set(named))

@@ -319,11 +319,13 @@ def test_history_is_what_a_model_s_client_takes(session):
     ("arguments", "expected"),
     [
         ({}, ["text 0", "text 1", "text 2"]),
-        ({"last": 2}, ["text 1", "text 2"]),
-        ({"last": 0}, []),
+        ({"last": 2}, ["text 0", "text 1", "text 2"]),
+        ({"last": 1}, ["text 0", "text 1"]),
+        ({"last": 0}, ["text 0"]),
         ({"last": 9}, ["text 0", "text 1", "text 2"]),
         ({"roles": ["user", "system"]}, ["text 0", "text 1"]),
-        ({"roles": ("user", "assistant"), "last": 1}, ["text 2"]),
+        ({"roles": ("user", "assistant"), "last": 1}, ["text 1"]),
+        ({"roles": ("assistant",), "last": 1}, ["text 2"]),
         ({"roles": ["system"], "last": 1}, ["text 0"]),
         ({"roles": []}, []),
         ({"roles": {"user": 1}.keys()}, ["text 1"]),
@@ -331,7 +333,7 @@ def test_history_is_what_a_model_s_client_takes(session):
     ids=repr,
 )
 def test_history_chooses_roles_first_and_then_the_last(session, arguments, expected):
-    """*last* counts the messages of the wanted roles."""
+    """*last* counts the messages of the wanted roles; what instructs the model stays, and what was asked."""
     assert [each["content"] for each in session.history(**arguments)] == expected
 
 

@@ -213,11 +213,13 @@ def test_a_checkpoint_of_a_taken_name_replaces_the_other(session):
 
 def test_rewind_to_an_unknown_checkpoint_names_the_known_ones(session):
     """The error lists what there is."""
-    with pytest.raises(InvalidValueError, match="to is 'x'; the session's checkpoints are: none"):
+    with pytest.raises(InvalidValueError, match="to is 'x', no id of a message; the session's checkpoints are: none"):
         session.rewind("x")
     session.checkpoint("a")
     session.checkpoint("b")
-    with pytest.raises(InvalidValueError, match="to is 'x'; the session's checkpoints are: 'a', 'b'"):
+    with pytest.raises(
+        InvalidValueError, match="to is 'x', no id of a message; the session's checkpoints are: 'a', 'b'"
+    ):
         session.rewind("x")
 
 

@@ -1,5 +1,6 @@
 """Hypothesis machines: any sequence of calls, on a mapping or a store, and on a plain dict beside it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -93,6 +94,7 @@ class Row(NamedTuple):
     updated_at: datetime
     state: dict[str, Any]
     messages: list[Any]
+    branches: Sequence[list[Any]] = ()
 
 
 SESSION_IDS = ["s", "S", "t", "a/b", " ", "\U0001f600"]
@@ -185,6 +187,32 @@ class SessionStoreMachine(RuleBasedStateMachine):
         manager.save(session)
         self._now(session_id, row._replace(user_id=user_id, state=row.state | {key: value}, messages=messages))
 
+    @rule(session_id=IDS, data=st.data())
+    def rewind(self, session_id: str, data: Any) -> None:
+        """Go back to a message, where there is one that others follow."""
+        row, manager = self.model.get(session_id), self.manager
+        if row is None or row.status is SessionStatus.ARCHIVED or len(row.messages) < 2:
+            return
+        kept = data.draw(st.integers(1, len(row.messages) - 1))
+        session = manager.get_session(session_id)
+        assert session is not None
+        session.rewind(session.messages[kept - 1].message_id)
+        manager.save(session)
+        self._now(session_id, row._replace(messages=row.messages[:kept], branches=[*row.branches, row.messages]))
+
+    @rule(session_id=IDS, data=st.data())
+    def switch(self, session_id: str, data: Any) -> None:
+        """Go on from a branch, where there is one."""
+        row, manager = self.model.get(session_id), self.manager
+        if row is None or row.status is SessionStatus.ARCHIVED or not row.branches:
+            return
+        n = data.draw(st.integers(0, len(row.branches) - 1))
+        session = manager.get_session(session_id)
+        assert session is not None
+        state = manager.switch(session_id, session.branches[n]).state
+        left = [*row.branches[:n], *row.branches[n + 1 :], *([row.messages] if row.messages else [])]
+        self._now(session_id, row._replace(state=state, messages=row.branches[n], branches=left))
+
     @rule(session_id=IDS, status=st.sampled_from(SessionStatus))
     def set_status(self, session_id: str, status: SessionStatus) -> None:
         """Archive or restore a session, where there is one."""
@@ -221,8 +249,9 @@ class SessionStoreMachine(RuleBasedStateMachine):
                 continue
             assert session is not None
             found = Row(session.user_id or "", session.status, session.updated_at, dict(session.state), [])
-            assert found == row._replace(messages=[])
+            assert found == row._replace(messages=[], branches=())
             assert contents(session) == row.messages
+            assert [each.message_count for each in session.branches] == [len(each) for each in row.branches]
         for user_id in USER_IDS:
             rows = [(row.updated_at, name) for name, row in self.model.items() if row.user_id == user_id]
             expected = [name for _, name in sorted(rows, reverse=True)]

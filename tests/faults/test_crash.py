@@ -76,6 +76,29 @@ def shorten(manager):
     return lambda: manager.save(session)
 
 
+def rewind(manager):
+    session = manager.get_session("s0")
+    session.rewind("message40")
+    fill(session, 3, "more")
+    return lambda: manager.save(session)
+
+
+def switch(manager):
+    session = manager.get_session("s0")
+    branch = session.rewind("message40")
+    fill(session, 40, "more")
+    manager.save(session)
+    return lambda: manager.switch("s0", branch)
+
+
+def prune(manager):
+    session = manager.get_session("s0")
+    session.rewind("message40")
+    manager.save(session)
+    session.prune()
+    return lambda: manager.save(session)
+
+
 def save_stale(manager):
     session = manager.get_session("s0")
     manager.append("s0", *MORE)
@@ -128,6 +151,9 @@ CHANGES = [
     append_again,
     rewrite,
     shorten,
+    rewind,
+    switch,
+    prune,
     save_stale,
     rewrite_stale,
     give_away,

@@ -170,3 +170,30 @@ class Damage(StoreFixtures):
         assert head["mood"] == {"today": "good"}
         assert head["messages"][0]["stars"] == 5
         assert contents(manager.get_session("s")) == ["one", "two"]
+
+    @pytest.mark.parametrize("text", [None, "", "not JSON", "{}", "[]", '{"format":2}'])
+    def test_an_unreadable_branch_harms_nothing_else(self, manager: Any, raw: Any, text: Any) -> None:
+        """To switch to it raises and leaves it; the conversation goes on, and verify sets the branch aside."""
+        fill(session := manager.create_session("ada", session_id="s"), 100)
+        manager.save(session)
+        branch, other = session.rewind("m60"), session.rewind("m20")
+        manager.save(session)
+        key = f"messages/s/{branch.branch_id}/0"
+        if text is None:
+            del raw[key]
+        else:
+            raw[key] = text
+
+        with pytest.raises(InvalidDocumentError) as caught:
+            manager.switch("s", branch)
+        assert (caught.value.session_id, caught.value.key) == ("s", key)
+        assert {each: raw[each] for each in raw}.get(key) == text
+        manager.append("s", {"role": "user", "content": "goes on"})
+        assert not manager.verify()
+        assert manager.verify(repair=True)
+
+        assert manager.verify().problems == []
+        stored = manager.get_session("s")
+        assert contents(stored) == [*(f"message {n}" for n in range(21)), "goes on"]
+        assert stored.branches == [other]
+        assert manager.switch("s", other).message_count == 61

@@ -10,6 +10,7 @@ from pyai_sessions.testing.store.lists import Lists
 from pyai_sessions.testing.store.merging import Merging
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.refusals import Refusals
+from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.values import Values
 
 __all__ = ["SessionStoreContract"]
@@ -17,7 +18,7 @@ __all__ = ["SessionStoreContract"]
 
 # The last class comes first: a store is read and written before it is tried on more.
 class SessionStoreContract(
-    Refusals, Imports, Filters, Lists, Ending, Merging, Appending, Conversations, Values, Everyday, Reading
+    Refusals, Imports, Filters, Lists, Ending, Merging, Appending, Rewinding, Conversations, Values, Everyday, Reading
 ):
     """What a SessionManager does with a store: of four methods, sync or async, or a KVSessionStore, or a mapping.
 

@@ -1,0 +1,93 @@
+"""Points of a conversation that are remembered: checkpoints, what a rewind left, and a summary of what came before."""
+
+# Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pyai_sessions.checks import check_text, check_time, utc_now
+from pyai_sessions.codec import JSON_VALUE, TIME, Document
+from pyai_sessions.tokens import new_token
+from pyai_sessions.values import frozen_object
+
+
+@dataclass(frozen=True, repr=False)
+class Checkpoint(Document):
+    """A named point of a conversation that `Session.rewind` returns to.
+
+    Attributes:
+        name: Unique within the session.
+        message_count: How many messages the conversation had.
+        last_message_id: The id of the last of them, or None where there was none.
+        state: The session's state then.
+        created_at: When it was made, in UTC.
+
+    """
+
+    name: str
+    message_count: int
+    last_message_id: str | None = None
+    state: Mapping[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
+    created_at: datetime = field(default_factory=utc_now, metadata=TIME)
+
+    def __post_init__(self) -> None:
+        """Freeze the state: a checkpoint does not change."""
+        object.__setattr__(self, "state", frozen_object(self.state, "state"))
+        object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.name!r} at {self.message_count} messages>"
+
+
+@dataclass(frozen=True, repr=False)
+class Branch(Document):
+    """How a conversation went on before `Session.rewind` left it; ``manager.switch`` goes on from there.
+
+    Attributes:
+        branch_id: Random, unique.
+        message_count: How many messages it has, those before the rewind's target included.
+        last_message_id: The id of the last of them.
+        created_at: When it was left, in UTC.
+
+    """
+
+    message_count: int
+    last_message_id: str | None = None
+    created_at: datetime = field(default_factory=utc_now, metadata=TIME)
+    branch_id: str = field(default_factory=lambda: new_token(12))
+
+    def __post_init__(self) -> None:
+        """Check the time."""
+        object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
+
+    def __repr__(self) -> str:
+        return f"<Branch {self.branch_id!r} of {self.message_count} messages>"
+
+
+@dataclass(frozen=True, repr=False)
+class Summary(Document):
+    """A text that stands for the first messages of a conversation where a model is given its history.
+
+    Attributes:
+        content: The text.
+        message_count: For how many messages it stands.
+        last_message_id: The id of the last of them.
+        created_at: When it was made, in UTC.
+
+    """
+
+    content: str
+    message_count: int
+    last_message_id: str
+    created_at: datetime = field(default_factory=utc_now, metadata=TIME)
+
+    def __post_init__(self) -> None:
+        """Check the text and the time."""
+        object.__setattr__(self, "content", check_text(self.content, "content"))
+        object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
+
+    def __repr__(self) -> str:
+        """Without the content: a repr ends up in logs."""
+        return f"<Summary of {self.message_count} messages>"
