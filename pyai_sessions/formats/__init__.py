@@ -1,0 +1,81 @@
+"""The formats of model APIs: a conversation's messages as their clients take them, and back.
+
+Messages are stored in the shape of OpenAI's Chat Completions. What another API says beyond that is kept beside it,
+under that API's name, so that what was read in a format is written in it again as it was; the other formats leave it
+out, or tell in a short text what is missing. Each format's module says what it makes of what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any
+
+from pyai_sessions.checks import Clock
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.messages import Message
+
+_ROOMS = {
+    "openai": "pyai_sessions.formats.openai",
+    "anthropic": "pyai_sessions.formats.anthropic",
+    "gemini": "pyai_sessions.formats.gemini",
+}
+"""A format's module is imported when it is first used."""
+
+
+class Prompt(list[dict[str, Any]]):
+    """The messages of a model call, as its client takes them, and the system text that some formats keep apart.
+
+    Attributes:
+        system: For anthropic text or a list of text blocks, what ``system=`` takes; for gemini a Content, what
+            ``system_instruction`` takes; None where there is none, and for openai, whose list has it.
+
+    >>> prompt = write_prompt([Message("system", "Be brief."), Message("user", "Hello!")], "anthropic")
+    >>> prompt, prompt.system
+    ([{'role': 'user', 'content': 'Hello!'}], 'Be brief.')
+
+    """
+
+    def __init__(self, messages: Iterable[dict[str, Any]] = (), *, system: Any = None) -> None:
+        super().__init__(messages)
+        self.system: Any = system
+
+
+def write_prompt(messages: Sequence[Message], format: str) -> Prompt:  # noqa: A002 (what its callers call it)
+    """Return *messages* as ``"openai"``, ``"anthropic"`` or ``"gemini"`` takes them, in copies that may be changed.
+
+    Nothing that a message holds makes this fail. The prompt keeps the API's rules if each call of a tool is followed by
+    its results, and the first message after the system's is a user's.
+
+    Raises:
+        InvalidValueError: There is no such *format*.
+
+    """
+    written, system = _room(format).write(messages)
+    return Prompt(written, system=system)
+
+
+def read_prompt(
+    items: Iterable[object],
+    format: str,  # noqa: A002 (likewise)
+    *,
+    clock: Clock,
+) -> list[Message]:
+    """Return new messages that say what *items* say: dicts of the *format*, or its client's own objects.
+
+    A `Prompt`'s ``system`` comes first, as a system message. Each message has the time that *clock* tells.
+
+    Raises:
+        InvalidValueError: There is no such *format*, or an item is not of it; the error names the place, as in
+            ``items[3].content[0].text``.
+
+    """
+    system = items.system if isinstance(items, Prompt) else None
+    messages: list[Message] = _room(format).read(items, system, clock)
+    return messages
+
+
+def _room(name: str) -> Any:
+    if name not in _ROOMS:
+        raise InvalidValueError("format", f"is {name!r}; it is 'openai', 'anthropic' or 'gemini'")
+    return import_module(_ROOMS[name])
