@@ -1,4 +1,4 @@
-"""A support chat of 2,100 messages: what of it a model is given, another way to go on, a copy for a colleague, and back.
+"""A support chat of 2,100 messages: what of it a model is given, another try, a copy for a colleague, and back again.
 
 The conversation is real: ``pip install chatterbot-corpus PyYAML`` brings it.
 """
