@@ -10,12 +10,15 @@ from tests.faults.storages import ALL, IN_FILES, SHARED
 from tests.faults.workers import (
     check_turns,
     hammer,
+    ids_of_all_branches,
     in_a_process,
     plan,
     receive,
     results,
     session_ids,
+    travel,
     user_of,
+    write_on,
     write_turns,
 )
 
@@ -101,4 +104,25 @@ def test_a_call_that_gave_up_may_be_repeated(storage, way, turns):
 
     with storage.open() as manager:
         check_turns(manager, ids, plans)
+        assert not manager.verify().problems
+
+
+@pytest.mark.parametrize("storage", SHARED, indirect=True)
+def test_what_others_add_is_kept_while_one_goes_back_and_forth(storage, turns):
+    """Each message whose save or append returned is in the conversation, or in a branch; a rewind takes none away."""
+    create(storage, session_ids(1))
+    with storage.open() as manager:
+        manager.append("s0", *({"role": "user", "content": f"{n}", "message_id": f"before{n}"} for n in range(40)))
+    workers = [in_a_process(write_on, storage, writer, turns) for writer in range(3)]
+    workers.append(in_a_process(travel, storage, 2 * turns))
+    for _, link in workers:
+        assert receive(link) == "ready"
+    for _, link in workers:
+        link.send("go")
+    *written, conflicts = results(workers)
+
+    with storage.open() as manager:
+        there = ids_of_all_branches(manager)
+        assert there >= {each for ids in written for each in ids} | {f"before{n}" for n in range(40)}
+        assert conflicts < 2 * turns
         assert not manager.verify().problems

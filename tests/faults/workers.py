@@ -11,7 +11,7 @@ import diskcache  # noqa: F401  (in every worker from the start: one may lose th
 import redis  # noqa: F401
 import sqlitedict  # noqa: F401
 
-from pyai_sessions import Message, StorageLockedError, StorageUnreachableError
+from pyai_sessions import Message, SessionConflictError, StorageLockedError, StorageUnreachableError
 
 # A process of its own forks each worker: quick, and without the threads and connections of the tests.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -135,3 +135,63 @@ def check_indexes(manager, users, archived=()):
         assert manager.count(user) == len(theirs)
         for summary in manager.list_sessions(user, limit=None):
             assert summary.message_count == len(manager.get_session(summary.session_id).messages)
+
+
+# One goes back and forth, others write --------------------------------------------------------------------------------
+
+
+def write_on(link, storage, writer, count):
+    """Add messages to session s0 by turns of append and save, and send the ids of those that were stored."""
+    with storage.open() as manager:
+        link.send("ready")
+        link.recv()
+        for n in range(count):
+            message = Message("user", f"{writer}/{n}", message_id=f"{writer}/{n}")
+            if n % 2:
+                until_stored(partial(manager.append, "s0", message))
+            else:
+                until_stored(partial(_add_and_save, manager, message))
+        link.send([f"{writer}/{n}" for n in range(count)])
+
+
+def _add_and_save(manager, message):
+    while True:
+        session = manager.get_session("s0", last=5)
+        session.add_message(message.role, message.content, message_id=message.message_id)
+        try:
+            manager.save(session)
+        except SessionConflictError:
+            continue
+        return
+
+
+def travel(link, storage, count):
+    """Rewind, edit, and switch to what was left, and send how often that conflicted."""
+    choose, conflicts = random.Random(0), 0
+    with storage.open() as manager:
+        link.send("ready")
+        link.recv()
+        for n in range(count):
+            session = manager.get_session("s0")
+            try:
+                if n % 3 == 2 and session.branches:
+                    manager.switch("s0", choose.choice(session.branches))
+                    continue
+                if n % 3:
+                    session.replace_message(choose.choice(session.messages).message_id, content="edited")
+                else:
+                    session.rewind(min(3, session.message_count))
+                    session.add_message("user", f"another way {n}")
+                until_stored(partial(manager.save, session))
+            except SessionConflictError:
+                conflicts += 1
+        link.send(conflicts)
+
+
+def ids_of_all_branches(manager):
+    """Return the ids of the messages of session s0, those of its branches included."""
+    session = manager.get_session("s0")
+    found = {each.message_id for each in session.messages}
+    for branch in session.branches:
+        found |= {each.message_id for each in manager.switch("s0", branch).messages}
+    return found
