@@ -177,7 +177,7 @@ def travel(link, storage, count):
                 if n % 3 == 2 and session.branches:
                     manager.switch("s0", choose.choice(session.branches))
                     continue
-                if n % 3:
+                if n % 3 or len(session.branches) > 20:  # 32 are remembered
                     session.replace_message(choose.choice(session.messages).message_id, content="edited")
                 else:
                     session.rewind(min(3, session.message_count))
