@@ -25,7 +25,7 @@ import msgspec
 
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
-from pyai_sessions.history import History, Line, Origin, Run
+from pyai_sessions.history import History, Line, Origin, Run, StoredBranch
 from pyai_sessions.messages import Message, ReadMessage, messages_of
 from pyai_sessions.models import (
     Session,
@@ -38,7 +38,7 @@ from pyai_sessions.models import (
     session_of,
     values_of,
 )
-from pyai_sessions.points import Branch, Checkpoint, Summary
+from pyai_sessions.points import Checkpoint, Summary
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import convert, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
 from pyai_sessions.windows import SYSTEM
@@ -125,16 +125,6 @@ def session_of_key(key: object) -> str | None:
 
 
 # Heads ------------------------------------------------------------------------------------------------------------
-
-
-class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What a head says of a branch: its messages lie in the pages of *sealed*, and what follows under `branch_key`."""
-
-    branch_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
-    message_count: int
-    last_message_id: str | None
-    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
-    sealed: tuple[Run, ...] = ()
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -389,16 +379,17 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock, leadin
     }
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
+    origin = _origin(head, stored.stamp, count, log[-1] if log else None)
     return session_of(
         values,
         History(
             log=log,
             unloaded=unloaded,
-            origin=_origin(head, stored.stamp, count, log[-1] if log else None),
+            origin=origin,
             page_sizes=[len(page) for page in pages],
             incarnation=head.incarnation,
             clock=clock,
-            branches=_lines(head),
+            branches=list(origin.branches),
             leading=list(leading) if unloaded else [],
         ),
     )
@@ -466,12 +457,12 @@ def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock)
     """
     session = restore(stored, [], clock)
     history = history_of(session)
-    line = next(each for each in history.branches if each.branch.branch_id == branch_id)
+    line = next(each for each in history.branches if each.branch_id == branch_id)
     if history.count:
         leave(session)
     origin = None if history.origin is None else history.origin._replace(leading=left.leading)
     branches = [each for each in history.branches if each is not line]
-    unloaded = sum(run.messages for run in line.runs)
+    unloaded = sum(run.messages for run in line.stored.sealed)
     other = replace(
         history,
         log=left.messages,
@@ -480,7 +471,7 @@ def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock)
         page_sizes=[],
         rewritten_from=0,
         branches=branches,
-        line=line.runs,
+        line=line.stored.sealed,
     )
     found = session_of(values_of(session) | left.values, other)
     found.touch()
@@ -489,10 +480,7 @@ def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock)
 
 def _lines(head: Head) -> list[Line]:
     """Return the branches that a head names."""
-    return [
-        Line(Branch(each.message_count, each.last_message_id, each.created_at, each.branch_id), each.sealed)
-        for each in head.branches or ()
-    ]
+    return [Line(each) for each in head.branches or ()]
 
 
 def _read_objects(
@@ -610,7 +598,10 @@ def compose(session: Session) -> SessionDraft:
         page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
 
     lines = [_stored_line(session.session_id, each, pages) for each in history.branches]
-    garbage, dropped = _no_longer_named(session.session_id, origin, runs, lines)
+    garbage: list[str] = []
+    dropped: tuple[str, ...] = ()
+    if origin and (plan.opened or tuple(lines) != origin.branches):
+        garbage, dropped = _no_longer_named(session.session_id, origin, runs, lines)
     leading = _count_leading(origin.leading if origin else 0, history.unloaded, history.log)
     head = Head(
         FORMAT,
@@ -626,7 +617,7 @@ def compose(session: Session) -> SessionDraft:
         # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
         tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.runs)]),
         dropped,
-        tuple([_stored_branch(each) for each in lines]) or msgspec.UNSET,
+        tuple([each.stored for each in lines]) or msgspec.UNSET,
         leading or msgspec.UNSET,
         msgspec.UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
         msgspec.Raw(metadata),
@@ -766,14 +757,12 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
 
 
 def _no_longer_named(
-    session_id: str, origin: Origin | None, runs: Iterable[Run], lines: Iterable[Line]
+    session_id: str, origin: Origin, runs: Iterable[Run], lines: Iterable[Line]
 ) -> tuple[list[str], tuple[str, ...]]:
     """Return the pages that what is stored names and the new head does not, last first, and where they begin.
 
     That is ``generation/number``; such pages end with the generation.
     """
-    if origin is None:
-        return [], ()
     after = _named(session_id, runs, lines)
     garbage: list[str] = []
     dropped: list[str] = []
@@ -807,7 +796,7 @@ def branch_keys(head: Head) -> set[str]:
 
 def line_runs(session_id: str, line: Line) -> list[Run]:
     """Return the runs of a stored branch, its own document, which holds no page of messages, included."""
-    return [*line.runs, Run(session_id, line.branch.branch_id, 1, 0)]
+    return [*line.stored.sealed, Run(session_id, line.branch_id, 1, 0)]
 
 
 def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
@@ -816,7 +805,7 @@ def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
         return line
     left, plan = line.left, _plan_pages(session_id, line.left)
     summary: Summary | None = line.values["summary"]
-    pages[branch_key(session_id, line.branch.branch_id)] = write(
+    pages[branch_key(session_id, line.branch_id)] = write(
         {
             "format": FORMAT,
             "leading": _count_leading(left.origin.leading if left.origin else 0, left.unloaded, left.log),
@@ -826,12 +815,7 @@ def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
             "messages": [each.to_dict() for each in left.log[plan.kept - left.unloaded :]],
         }
     )
-    return Line(line.branch, tuple([run for run in plan.runs if run.pages]))
-
-
-def _stored_branch(line: Line) -> StoredBranch:
-    branch = line.branch
-    return StoredBranch(branch.branch_id, branch.message_count, branch.last_message_id, branch.created_at, line.runs)
+    return Line(msgspec.structs.replace(line.stored, sealed=tuple([run for run in plan.runs if run.pages])))
 
 
 def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], bytes]], list[Message]]:

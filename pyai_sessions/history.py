@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn, overload
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple, NoReturn, overload
 
 import msgspec
 
@@ -26,6 +27,16 @@ class Run(msgspec.Struct, frozen=True):
     generation: str
     pages: int
     messages: int
+
+
+class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What a head says of a branch: its messages lie in the pages of *sealed*, and what follows in one of its own."""
+
+    branch_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    message_count: int
+    last_message_id: str | None
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    sealed: tuple[Run, ...] = ()
 
 
 class Origin(NamedTuple):
@@ -90,20 +101,29 @@ class Attempt(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A branch with what it holds: in the pages of *runs* and one of its own, or, not stored yet, in memory.
+    """A branch with what it holds: in pages, or, not stored yet, in memory.
 
     Attributes:
-        branch: What users see of it.
-        runs: Where its sealed messages lie, once it is stored.
-        left: Until then: the history as it was when it was left.
+        stored: What a head says of it.
+        left: Until it is stored: the history as it was when it was left.
         values: Then: the state, the checkpoints and the summary.
 
     """
 
-    branch: Branch
-    runs: tuple[Run, ...] = ()
+    stored: StoredBranch
     left: History | None = None
     values: Mapping[str, Any] = {}
+
+    @property
+    def branch_id(self) -> str:
+        """The branch's id."""
+        return self.stored.branch_id
+
+    @property
+    def branch(self) -> Branch:
+        """What users see of it."""
+        of = self.stored
+        return Branch(of.message_count, of.last_message_id, of.created_at, of.branch_id)
 
 
 @dataclass

@@ -166,8 +166,8 @@ def _summary(base: Origin | None, mine: Session, theirs: Session) -> Summary | N
 
 
 def _branches(base: Origin | None, my: History, their: History) -> list[Line]:
-    old = {each.branch.branch_id for each in base.branches} if base else set[str]()
-    mine = {each.branch.branch_id for each in my.branches}
-    both = {each.branch.branch_id for each in their.branches}
-    kept = [each for each in their.branches if each.branch.branch_id not in old - mine]
-    return kept + [each for each in my.branches if each.branch.branch_id not in old | both]
+    old = {each.branch_id for each in base.branches} if base else set[str]()
+    mine = {each.branch_id for each in my.branches}
+    both = {each.branch_id for each in their.branches}
+    kept = [each for each in their.branches if each.branch_id not in old - mine]
+    return kept + [each for each in my.branches if each.branch_id not in old | both]

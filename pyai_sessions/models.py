@@ -17,7 +17,7 @@ from pyai_sessions.checks import check_id, check_limit, check_text, check_time, 
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, optional
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
-from pyai_sessions.history import History, Line, Messages
+from pyai_sessions.history import History, Line, Messages, StoredBranch
 from pyai_sessions.messages import Message
 from pyai_sessions.points import Branch, Checkpoint, Summary
 from pyai_sessions.tokens import new_id
@@ -606,7 +606,7 @@ def _line_of(given: Mapping[str, Any], log: list[Message]) -> Line:
     own = ("state", "checkpoints", "summary", "after", "messages")
     summary = given.get("summary")
     return Line(
-        Branch.from_dict({name: value for name, value in given.items() if name not in own}),
+        stored_of(Branch.from_dict({name: value for name, value in given.items() if name not in own})),
         left=History(log=[*log[: given["after"]], *(Message.from_dict(each) for each in given["messages"])]),
         values={
             "state": plain_object(given.get("state", {}), "state"),
@@ -647,6 +647,11 @@ def session_of(values: Mapping[str, Any], history: History) -> Session:
     return session
 
 
+def stored_of(branch: Branch) -> StoredBranch:
+    """Return what a head says of a branch before it is stored."""
+    return StoredBranch(branch.branch_id, branch.message_count, branch.last_message_id, branch.created_at)
+
+
 def leave(session: Session) -> Branch:
     """Let a session remember its conversation as it is now, as a branch, and return that."""
     history = history_of(session)
@@ -658,7 +663,7 @@ def leave(session: Session) -> Branch:
         "summary": session.summary,
     }
     left = replace(history, log=list(history.log), branches=[])
-    history.branches = [*history.branches, Line(branch, left=left, values=values)][-MAX_BRANCHES:]
+    history.branches = [*history.branches, Line(stored_of(branch), left=left, values=values)][-MAX_BRANCHES:]
     return branch
 
 
@@ -689,7 +694,7 @@ def branch_of(session: Session, branch_id: str) -> Line:
 
     """
     for each in history_of(session).branches:
-        if each.branch.branch_id == branch_id:
+        if each.branch_id == branch_id:
             return each
     raise SessionStateError(session.session_id, f"has no branch {branch_id!r}")
 

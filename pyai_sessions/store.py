@@ -285,8 +285,8 @@ class KVSessionStore(SessionStore):
             raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
         origin = history_of(restore(stored, [], self.clock)).origin
         values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
-        there = {each.branch.branch_id for each in origin.branches} if origin else set[str]()
-        branches = [each for each in history.branches if each.left or each.branch.branch_id in there]
+        there = {each.branch_id for each in origin.branches} if origin else set[str]()
+        branches = [each for each in history.branches if each.left or each.branch_id in there]
         return session_of(
             values, replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
         )
@@ -843,8 +843,8 @@ def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -
     history.origin = draft.origin
     history.page_sizes = draft.page_sizes
     history.line = None
-    lines = {each.branch.branch_id: each for each in draft.branches}
-    history.branches = [lines.get(each.branch.branch_id, each) for each in history.branches]
+    lines = {each.branch_id: each for each in draft.branches}
+    history.branches = [lines.get(each.branch_id, each) for each in history.branches]
     if rewrites in (None, history.rewrites):
         history.rewritten_from = None
     history.attempts.clear()
