@@ -74,12 +74,12 @@ def _user(message: Message, ids: p.CallIds) -> tuple[str, Content]:
     del ids
     if isinstance(message.content, str) and message.content.strip():
         return "user", message.content
-    return "user", _written(p.parts_of(message), _TAKEN) or [p.text_part(p.EMPTY)]
+    return "user", _written(p.parts_of(message), _USER) or [p.text_part(p.EMPTY)]
 
 
 def _other(message: Message, ids: p.CallIds) -> tuple[str, Content]:
     del ids
-    return "user", _written(p.told_parts(message), _TAKEN)
+    return "user", _written(p.told_parts(message), _USER)
 
 
 def _late_system(message: Message, ids: p.CallIds) -> tuple[str, Content]:
@@ -92,7 +92,7 @@ def _assistant(message: Message, ids: p.CallIds) -> tuple[str, Content]:
     calls = [_tool_use(each, ids) for each in p.calls_of(message)]
     if isinstance(message.content, str) and message.content.strip() and not calls:
         return "assistant", message.content
-    blocks = _written(p.parts_of(message), _TAKEN - {"image_url", "file"})
+    blocks = _written(p.parts_of(message), _ASSISTANT)
     return "assistant", p.woven(blocks, calls, p.native(message.metadata.get("anthropic")))
 
 
@@ -101,7 +101,7 @@ def _tool(message: Message, ids: p.CallIds) -> tuple[str, Content]:
     block: p.Part = {"type": "tool_result", "tool_use_id": ids.of_result(message.tool_call_id or "")}
     result = p.result_of(message)
     if is_array(result):
-        block["content"] = _written(result, _TAKEN)
+        block["content"] = _written(result, _RESULT)
     elif result is not None:
         block["content"] = p.text_of(result)
     return "user", [{**block, **own}]
@@ -151,19 +151,21 @@ def _written(given: Iterable[Mapping[str, Any]], taken: frozenset[str]) -> list[
 
 def _block(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
     """Return a stored part as a block; None if there is nothing to say of it."""
-    kind = part["type"]
-    if kind == "anthropic":
-        return dict(p.native(part.get(kind)))
-    if kind in p.NATIVE:
-        return p.rest_of(part, *p.APIS)
-    block = _MAKE[kind](part) if kind in taken else None
+    own = p.native(part.get("anthropic"))
+    if part["type"] == "anthropic" and own.get("type") not in p.NATIVE:
+        return dict(own)
+    native = own if part["type"] == "anthropic" else part
+    kind = native["type"]
+    if kind in p.NATIVE and kind in taken:
+        return p.rest_of(native, *p.APIS)
+    block = _MAKE[kind](part) if kind in _MAKE and kind in taken else None
     if block is None:
         told = p.left_out(part)
         return None if told is None else p.text_part(told)
     if kind == "text" and not block["text"].strip():
         return None
     marks = {key: part[key] for key in ("cache_control", "citations") if key in part}
-    return {**block, **marks, **p.native(part.get("anthropic"))}
+    return {**block, **marks, **own}
 
 
 def _text(part: Mapping[str, Any]) -> p.Part | None:
@@ -199,7 +201,10 @@ _MAKE: dict[str, Callable[[Mapping[str, Any]], p.Part | None]] = {
     "image_url": _image,
     "file": _document,
 }
-_TAKEN = frozenset(_MAKE)
+_GIVEN = frozenset({"image", "document", "search_result"})
+_RESULT = frozenset(_MAKE) | _GIVEN | {"tool_reference"}
+_USER = frozenset(_MAKE) | _GIVEN | {"tool_result", "container_upload"}
+_ASSISTANT = (p.NATIVE - _RESULT - _USER) | {"text", "refusal"}
 
 
 def _tool_use(call: p.Call, ids: p.CallIds) -> p.Part:
@@ -295,7 +300,7 @@ def _part(block: p.Part) -> p.Part:
     if kind == "text":
         return p.with_native(p.text_part(block["text"]), "anthropic", p.rest_of(block, "type", "text"))
     candidate = _CANONICAL[kind](block) if kind in _CANONICAL else None
-    if candidate is not None and _block(candidate, _TAKEN) == block:
+    if candidate is not None and _block(candidate, _USER) == block:
         return candidate
     return block if kind in p.NATIVE else {"type": "anthropic", "anthropic": block}
 

@@ -124,7 +124,7 @@ def _sorted(run: Sequence[Message], calls: Sequence[p.Call]) -> Iterator[Message
 
 
 def _model_parts(message: Message) -> list[p.Part]:
-    parts = _written(p.parts_of(message), frozenset({"text", "refusal"}))
+    parts = _written(p.parts_of(message), _TAKEN)
     calls = [_function_call(each) for each in p.calls_of(message)]
     return p.woven(parts, calls, p.native(message.metadata.get("gemini")))
 
