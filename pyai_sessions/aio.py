@@ -69,7 +69,8 @@ class AsyncSessionManager:
         index: Of a custom store: a mapping for its index, as SessionManager's.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
-        threads: How many sync calls run at the same time; by default as many as the storage makes use of, 1 to 8.
+        threads: How many sync calls run at the same time; by default as many as the storage makes use of, 1 to 8. Calls
+            that share their trips to Redis do so in two more, many at a time.
 
     Notes:
         A call that is cancelled while it writes raises only when it is known what became of the write: the session is
@@ -101,6 +102,7 @@ class AsyncSessionManager:
         self._calls = Awaiting()
         made, closes = opened(store, index, clock, self._calls, close_store=close_store)
         self._calls.threads = threads or (made.threads if isinstance(made, KVSessionStore) else _THREADS)
+        self._calls.trips = made.trips if isinstance(made, KVSessionStore) and made.trips.together > 1 else None
         self._manager = _ToAwait(
             _InThreads(made, self._calls) if isinstance(made, KVSessionStore) else made, closes=closes
         )

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from pyai_sessions.calls import Calls
 from pyai_sessions.errors import StorageClosedError
+from pyai_sessions.trips import Ask, Asking, Trips, asked
 
 T = TypeVar("T")
 
@@ -23,14 +24,17 @@ T = TypeVar("T")
 class Awaiting(Calls):
     """Calls that are awaited, on asyncio or, where anyio is installed, on trio.
 
-    *threads* is how many sync methods run at the same time, in threads of its own.
+    *threads* is how many sync methods run at the same time, in threads of its own. Where *trips* are given, the methods
+    that can share them have two more.
     """
 
     threads = 1
+    trips: Trips | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self._workers: dict[bool, _Workers] = {}
+        self._sharing: _Sharing | None = None
         self._limiters: dict[bool, Any] = {}
         self._closed = False
 
@@ -60,7 +64,12 @@ class Awaiting(Calls):
             return self._in_trio_thread(function, long)
         if long not in self._workers:
             self._workers[long] = _Workers(_LONG if long else self.threads)
-        return self._workers[long].run(loop, function)
+        call = None if self.trips is None else asked(function)
+        if self.trips is None or call is None:
+            return self._workers[long].run(loop, _Job(function, loop.create_future()))
+        if self._sharing is None:
+            self._sharing = _Sharing(min(self.threads, _SHARING), self.trips, self._workers[False])
+        return self._sharing.run(loop, _Call(call, self.trips, loop.create_future()))
 
     async def _in_trio_thread(self, function: Callable[[], T], long: bool) -> T:  # noqa: FBT001 (a key)
         import anyio.to_thread
@@ -72,8 +81,9 @@ class Awaiting(Calls):
     def close(self) -> None:
         """End the threads when what they do is done."""
         self._closed = True
-        for each in self._workers.values():
-            each.close()
+        for each in (self._sharing, *self._workers.values()):
+            if each is not None:
+                each.close()
 
     def _new_lock(self) -> Any:
         if _running_loop() is not None:
@@ -88,6 +98,9 @@ class Awaiting(Calls):
 
 _LONG = 4
 """Long calls at the same time."""
+
+_SHARING = 2
+"""Threads that make calls which share trips: one asks while the other waits for answers."""
 
 _TOLD = 16
 """Tasks that go on in one round of the loop: the others wait for the next, and so does not all else."""
@@ -105,6 +118,38 @@ class _Job:
         self.ended = False
         self.error: BaseException | None = None
         self.result: Any = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.context.run(self.function)
+        except BaseException as err:  # noqa: BLE001 (the task raises it)
+            self.error = err
+        self.ended = True
+
+
+class _Call(_Job):
+    """A call that can share its trips: made step by step; `run` makes the rest of it alone."""
+
+    __slots__ = ("_on", "answer")
+
+    def __init__(self, call: Asking[Any], trips: Trips, future: asyncio.Future[None]) -> None:
+        super().__init__(partial(trips.alone, call), future)
+        self._on = call
+        self.answer: Any = None
+
+    def step(self) -> Ask:
+        """Go on until it asks something, and return that, or until it has ended."""
+        on = self._on.throw if isinstance(self.answer, BaseException) else self._on.send
+        try:
+            ask: Ask = self.context.run(on, self.answer)
+        except StopIteration as ended:
+            self.result = ended.value
+        except BaseException as err:  # noqa: BLE001 (the task raises it)
+            self.error = err
+        else:
+            return ask
+        self.ended = True
+        return None
 
 
 class _Returns:
@@ -148,16 +193,12 @@ class _Workers:
         self._jobs: deque[tuple[_Job, _Returns]] = deque()
         self._returns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Returns] = WeakKeyDictionary()
 
-    async def run(self, loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> T:
-        """Run a function in a thread; raise a cancellation only when it has returned."""
+    async def run(self, loop: asyncio.AbstractEventLoop, job: _Job) -> Any:
+        """Run a job in a thread, and return its result; raise a cancellation only when it has returned."""
         returns = self._returns.get(loop)
         if returns is None:
             returns = self._returns[loop] = _Returns(loop)
-        job = _Job(function, loop.create_future())
-        self._jobs.append((job, returns))
-        with suppress(IndexError):  # all are at work, and look for jobs before they end
-            self._free.pop()
-            self._pool.submit(self._work)
+        self.put(job, returns)
         cancelled: asyncio.CancelledError | None = None
         with _shielded_scope():
             while not job.ended:
@@ -170,12 +211,20 @@ class _Workers:
             raise cancelled
         if job.error is not None:
             raise job.error
-        return cast("T", job.result)
+        return job.result
+
+    def put(self, job: _Job, returns: _Returns) -> None:
+        """Let a thread run a job."""
+        self._jobs.append((job, returns))
+        with suppress(IndexError):  # all are at work, and look for jobs before they end
+            self._free.pop()
+            self._pool.submit(self.work)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False)
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Run jobs until there are none."""
         while True:
             try:
                 job, returns = self._jobs.popleft()
@@ -188,12 +237,55 @@ class _Workers:
                 except IndexError:  # others are at work
                     return
                 continue
-            try:
-                job.result = job.context.run(job.function)
-            except BaseException as err:  # noqa: BLE001 (the task raises it)
-                job.error = err
-            job.ended = True
-            returns.add(job)
+            self._run(job, returns)
+
+    def _run(self, job: _Job, returns: _Returns) -> None:
+        job.run()
+        returns.add(job)
+
+
+class _Sharing(_Workers):
+    """Threads each of which takes as many calls as wait, and asks a storage for all of them together.
+
+    No call waits for more to come. One that wants to be alone goes on in the threads of *alone*.
+    """
+
+    def __init__(self, threads: int, trips: Trips, alone: _Workers) -> None:
+        super().__init__(threads)
+        self._trips = trips
+        self._alone = alone
+
+    def _run(self, job: _Job, returns: _Returns) -> None:
+        taken = [(job, returns)]
+        with suppress(IndexError):
+            while len(taken) < self._trips.together:
+                taken.append(self._jobs.popleft())
+        calls = cast("list[tuple[_Call, _Returns]]", taken)
+        while calls:
+            calls = self._go_on(calls)
+
+    def _go_on(self, calls: list[tuple[_Call, _Returns]]) -> list[tuple[_Call, _Returns]]:
+        """Let calls take a step each; return those that have not ended, with the answers for the next."""
+        going: list[tuple[_Call, _Returns]] = []
+        asks: list[Ask] = []
+        for call, returns in calls:
+            ask = call.step()
+            if call.ended:
+                returns.add(call)
+            elif ask is None:
+                self._leave(call, returns)
+            else:
+                going.append((call, returns))
+                asks.append(ask)
+        for (call, _), answer in zip(going, self._trips.answers(asks), strict=True):
+            call.answer = answer
+        return going
+
+    def _leave(self, call: _Call, returns: _Returns) -> None:
+        try:
+            self._alone.put(call, returns)
+        except RuntimeError:  # they were closed: no thread begins any more
+            self._alone.work()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

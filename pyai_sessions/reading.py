@@ -13,6 +13,7 @@ from pyai_sessions.documents import StoredHead, page_keys, read_messages, restor
 from pyai_sessions.errors import InvalidDocumentError, StorageLockedError
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session
+from pyai_sessions.trips import Asking, Trips
 
 MISSING = "the page is missing"
 
@@ -24,8 +25,19 @@ def load(
     *,
     wanted: int,
     known: Mapping[str, object] | None = None,
-    instructed: bool = False,
 ) -> Session | None:
+    """Make the call `loading` alone."""
+    return Trips(backend).alone(loading(stored, clock, wanted=wanted, known=known))
+
+
+def loading(
+    stored: StoredHead,
+    clock: Clock,
+    *,
+    wanted: int,
+    known: Mapping[str, object] | None = None,
+    instructed: bool = False,
+) -> Asking[Session | None]:
     """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
 
     Costs one trip for the pages that are not *known*, by their keys; two where pages hold fewer messages than they do
@@ -45,12 +57,13 @@ def load(
         while loaded < wanted and unread:
             average = max(1, (stored.sealed - loaded) // unread)
             step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
-            read = _read(backend, stored, page_keys(head.sealed, unread - step, unread), known or {})
+            read = yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known or {})
             pages = read + pages
             unread -= step
             loaded += sum(map(len, read))
         while instructed and unread > first and len(leading) < (head.leading or 0):
-            leading += _read(backend, stored, page_keys(head.sealed, first, first + 1), known or {})[0]
+            [page] = yield from _reading(stored, page_keys(head.sealed, first, first + 1), known or {})
+            leading += page
             first += 1
     except _RewrittenError:
         return None
@@ -61,23 +74,23 @@ class _RewrittenError(Exception):
     """The session was rewritten meanwhile."""
 
 
-def _read(backend: Backend, stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> list[list[Message]]:
+def _reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> Asking[list[list[Message]]]:
     session_id = stored.head.session_id
     read: list[list[Message]] = []
-    for key, value in zip(keys, _values(backend, keys, known), strict=True):
+    for key, value in zip(keys, (yield from _values(keys, known)), strict=True):
         if value is None:
-            if stamp_of_value(backend.read(session_id)) != stored.stamp:
+            if stamp_of_value((yield "read", session_id)) != stored.stamp:
                 raise _RewrittenError
             raise InvalidDocumentError(key, session_id, None, MISSING)
         read.append(read_messages(value, key, session_id))
     return read
 
 
-def _values(backend: Backend, keys: list[str], known: Mapping[str, object]) -> Iterable[object | None]:
+def _values(keys: list[str], known: Mapping[str, object]) -> Asking[Iterable[object | None]]:
     missing = [key for key in keys if key not in known]
     if not missing:
         return [known[key] for key in keys]
-    found = dict(zip(missing, backend.read_pages(missing), strict=True))
+    found = dict(zip(missing, (yield "read_pages", missing), strict=True))
     return [known.get(key, found.get(key)) for key in keys]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import accumulate, islice
 from typing import Any, Literal
 
@@ -65,8 +66,9 @@ from pyai_sessions.models import (
     values_of,
 )
 from pyai_sessions.points import Branch
-from pyai_sessions.reading import MISSING, Attempts, load
+from pyai_sessions.reading import MISSING, Attempts, load, loading
 from pyai_sessions.tokens import new_token
+from pyai_sessions.trips import Asking, Trips, asked, sharing
 from pyai_sessions.upkeep import Verification
 from pyai_sessions.values import is_mapping
 
@@ -166,6 +168,7 @@ class KVSessionStore(SessionStore):
         self.clock = clock
         self._timeout = check_timeout(timeout)
         self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout)
+        self.trips = Trips(self._backend)
         self._close_mapping: Callable[[], object] | None = None
         # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
         self._uncertain: deque[str] = deque(maxlen=1000)
@@ -183,7 +186,8 @@ class KVSessionStore(SessionStore):
 
     # One session -------------------------------------------------------------------------------------------------
 
-    def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
+    @sharing
+    def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> Asking[None]:
         """Store a session, new or changed; afterwards *session* is what is stored.
 
         A copy that went stale is merged with what other writers stored: their messages, then yours; metadata and state
@@ -203,11 +207,14 @@ class KVSessionStore(SessionStore):
             raise InvalidValueError("session", f"is a {type(session).__name__}; it is a Session")
         origin = history_of(session).origin
         if origin and origin.status == SessionStatus.ARCHIVED:
+            yield None
             self._check_active(session)
-        draft = self._commit(session)
-        if draft:
-            _adopt(session, draft)
+        attempt = _attempt(session)
+        if (yield "commit", attempt.draft):
+            _adopt(session, attempt.draft)
             return
+        history_of(session).attempts.remove(attempt)
+        yield None
         attempts = Attempts(self._backend, session.session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
@@ -219,14 +226,19 @@ class KVSessionStore(SessionStore):
                 _adopt(session, draft)
                 return
 
-    def create(self, session: Session, *, named: bool = True) -> Session:  # noqa: ARG002 (custom stores need to know)
+    @sharing
+    def create(self, session: Session, *, named: bool = True) -> Asking[Session]:  # noqa: ARG002 (custom stores need to know)
         """Store a new session and return it; *named* tells whether its id was chosen, and so may be taken.
 
         Raises:
             SessionExistsError: Its id is taken.
 
         """
-        self.save(session)
+        saving = asked(partial(self.save, session))
+        yield from saving or ()
+        if saving is None:  # a class of the user's own saves otherwise
+            yield None
+            self.save(session)
         return session
 
     def get_or_create(self, session: Session) -> Session:
@@ -300,18 +312,11 @@ class KVSessionStore(SessionStore):
 
         *copy* is the one in the user's hand, where *session* is that one merged.
         """
-        history, draft = history_of(session), compose(session)
-        if copy is None:
-            attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
-        else:
-            # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
-            base = compose(copy).origin._replace(edition=new_token(6))
-            attempts = history_of(copy).attempts
-            attempt = Attempt(draft, history_of(copy).rewrites, session, base)
-        attempts.append(attempt)  # stays if this raises: the commit may have been applied
-        if self._backend.commit(draft):
+        attempt = _attempt(session, copy)
+        if self._backend.commit(attempt.draft):
+            draft: SessionDraft = attempt.draft
             return draft
-        attempts.remove(attempt)
+        history_of(session if copy is None else copy).attempts.remove(attempt)
         return None
 
     def _check_active(self, session: Session) -> None:
@@ -322,7 +327,8 @@ class KVSessionStore(SessionStore):
         if read_head(value, session.session_id).head.status is SessionStatus.ARCHIVED:
             raise SessionArchivedError(session.session_id)
 
-    def get(self, session_id: str, *, last: int | None = None) -> Session | None:
+    @sharing
+    def get(self, session_id: str, *, last: int | None = None) -> Asking[Session | None]:
         """Return a session, or None.
 
         *last* loads the newest so many messages alone, at a cost that does not grow with the conversation; such a
@@ -337,20 +343,24 @@ class KVSessionStore(SessionStore):
         for _ in Attempts(self._backend, session_id, self._timeout):
             pages: dict[str, object] = {}
             if last is None:
-                value, pages = self._backend.read_whole(session_id)
+                value, pages = yield "read_whole", session_id
             else:
-                value = self._backend.read(session_id)
+                value = yield "read", session_id
             if value is None:
                 return None
             stored = read_head(value, session_id)
             wanted = stored.sealed
             if last is not None:
                 wanted = min(wanted, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
-            session = load(self._backend, stored, self.clock, wanted=wanted, known=pages, instructed=True)
+            if wanted or stored.head.leading:
+                session = yield from loading(stored, self.clock, wanted=wanted, known=pages, instructed=True)
+            else:
+                session = restore(stored, [], self.clock)
             if session is not None:
                 history = history_of(session)
                 history.hidden = 0 if last is None else max(0, len(history.log) - last)
                 return session
+            yield None
         return None
 
     def load_history(self, session: Session) -> None:
@@ -411,7 +421,8 @@ class KVSessionStore(SessionStore):
             raise SessionDeletedError(session_id)
         return session
 
-    def append(self, session_id: str, messages: Iterable[Message]) -> None:
+    @sharing
+    def append(self, session_id: str, messages: Iterable[Message]) -> Asking[None]:
         """Append messages in one commit, without loading the history. Safe for any number of writers.
 
         A message whose id is stored among the newest is not stored again: an append that failed may be repeated.
@@ -427,21 +438,23 @@ class KVSessionStore(SessionStore):
             return
         ids = [each.message_id for each in added]
         try:
-            self._append(session_id, added, repeated=bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids))
+            repeated = bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids)
+            yield from self._append(session_id, added, repeated=repeated)
         except (SessionStateError, InvalidValueError):
             raise
         except BaseException:
             self._uncertain.extend(ids)
             raise
 
-    def _append(self, session_id: str, added: list[Message], *, repeated: bool) -> None:
+    def _append(self, session_id: str, added: list[Message], *, repeated: bool) -> Asking[None]:
         """Append to what this store appended last, unseen; else to what is stored."""
         latest = None if repeated else self._latest.pop(session_id, None)
         if latest is not None:
             draft = appended(read_head(latest, session_id), added, self.clock())
-            if draft and self._backend.commit(draft):
+            if draft and (yield "commit", draft):
                 self._remember(draft)
                 return
+        yield None
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
@@ -835,6 +848,23 @@ def check_messages(messages: Iterable[Message]) -> list[Message]:
     if len({each.message_id for each in added}) < len(added):
         raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
     return added
+
+
+def _attempt(session: Session, copy: Session | None = None) -> Attempt:
+    """Return what a commit is to store. It stays with the copy in hand if the commit fails: it may have been applied.
+
+    *copy* is the one in the user's hand, where *session* is that one merged.
+    """
+    history, draft = history_of(session), compose(session)
+    if copy is None:
+        attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
+    else:
+        # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
+        base = compose(copy).origin._replace(edition=new_token(6))
+        attempts = history_of(copy).attempts
+        attempt = Attempt(draft, history_of(copy).rewrites, session, base)
+    attempts.append(attempt)
+    return attempt
 
 
 def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

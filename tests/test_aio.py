@@ -13,6 +13,7 @@ import pytest
 
 from pyai_sessions import (
     AsyncSessionManager,
+    InvalidDocumentError,
     InvalidValueError,
     KVSessionStore,
     Message,
@@ -24,6 +25,7 @@ from pyai_sessions import (
     SQLiteMapping,
     SQLiteSessionStore,
     StorageClosedError,
+    StorageError,
     UnsupportedOperationError,
 )
 from pyai_sessions.testing import StoppedClock
@@ -66,6 +68,13 @@ class Held(dict):
             assert self.go.wait(DEADLINE)
         super().__setitem__(key, value)
         self.at_work -= 1
+
+
+def sharing(mapping, together=8):
+    """Return a store whose calls share trips, as those to Redis do."""
+    store = KVSessionStore(mapping)
+    store.trips.together = together
+    return store
 
 
 # The two faces -----------------------------------------------------------------------------------------------------
@@ -390,12 +399,13 @@ async def cancelled_by_task(function, when):
     return waits, task
 
 
-def test_a_cancelled_save_raises_when_its_outcome_is_known():
+@pytest.mark.parametrize("together", [1, 8])
+def test_a_cancelled_save_raises_when_its_outcome_is_known(together):
     """It was stored, and the copy in hand is what is stored; the next save goes on from there."""
     mapping = Held()
 
     async def main():
-        async with AsyncSessionManager(mapping) as manager:
+        async with AsyncSessionManager(sharing(mapping, together)) as manager:
             session = await manager.create_session("ada", session_id="s")
             session.add_message("user", "one")
             mapping.go.clear()
@@ -559,6 +569,155 @@ def test_a_deleted_session_stays_deleted():
                 await manager.save(session)
 
     run(main)
+
+
+# Calls that share their trips --------------------------------------------------------------------------------------
+
+
+class Stopping(dict):
+    """A dict in which the look-up of one key waits, and that of others fails, once they are told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.stopped, self.go = threading.Event(), threading.Event()
+        self.stop, self.fail = None, set()
+
+    def __getitem__(self, key):
+        if key in self.fail:
+            raise OSError(5, "Input/output error")
+        if key == self.stop:
+            self.stopped.set()
+            assert self.go.wait(DEADLINE)
+        return super().__getitem__(key)
+
+
+async def until(event):
+    while not event.is_set():  # noqa: ASYNC110 (a thread sets it)
+        await asyncio.sleep(0.001)
+
+
+def test_many_tasks_chat_through_few_trips():
+    """Each has its own messages, all of them."""
+
+    async def chat(manager, name):
+        await manager.create_session("ada", session_id=name)
+        for n in range(20):
+            session = await manager.get_session(name, last=4)
+            session.add_message("user", f"{name} {n}")
+            await manager.save(session)
+            await manager.append(name, Message("assistant", f"to {name} {n}"))
+        whole = await manager.get_session(name)
+        return [each.content for each in whole.messages]
+
+    async def main():
+        async with AsyncSessionManager(sharing({})) as manager:
+            return await asyncio.gather(*[chat(manager, f"s{n}") for n in range(40)])
+
+    assert run(main) == [[f"{to}s{n} {turn}" for turn in range(20) for to in ("", "to ")] for n in range(40)]
+
+
+def test_each_hears_of_its_own_error_alone():
+    """The storage fails for one of those that share a trip; another one is taken, another is unreadable."""
+    mapping = Stopping()
+
+    async def main():
+        async with AsyncSessionManager(sharing(mapping), threads=1) as manager:
+            for name in "abcd":
+                await manager.create_session("ada", session_id=name)
+            mapping.fail.add("session/b")
+            mapping["session/c"] = "damaged"
+            mapping.stop = "session/d"
+            first = asyncio.create_task(manager.get_session("d", last=1))
+            await until(mapping.stopped)
+            tasks = [asyncio.create_task(manager.get_session(name, last=1)) for name in "abc"]
+            tasks.append(asyncio.create_task(manager.create_session("eve", session_id="a")))
+            await asyncio.sleep(0.01)  # they wait for the one thread
+            mapping.go.set()
+            await first
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    got, failed, unreadable, taken = run(main)
+    assert got.session_id == "a"
+    assert [type(each) for each in (failed, unreadable, taken)] == [
+        StorageError,
+        InvalidDocumentError,
+        SessionExistsError,
+    ]
+
+
+def test_a_call_that_takes_long_holds_up_no_other(monkeypatch):
+    """A save that looks at what is stored before goes on in a thread of its own."""
+    store, reading, go = sharing({}), threading.Event(), threading.Event()
+    read = store._backend.read
+
+    def slow(session_id):
+        if session_id == "s":
+            reading.set()
+            assert go.wait(DEADLINE)
+        return read(session_id)
+
+    async def main():
+        async with AsyncSessionManager(store, threads=1) as manager:
+            await manager.create_session("ada", session_id="s")
+            await manager.archive("s")
+            archived = await manager.get_session("s")
+            monkeypatch.setattr(store._backend, "read", slow)
+            saving = asyncio.create_task(manager.save(archived))
+            await until(reading)
+            other = await manager.create_session("ada")
+            assert await manager.get_session(other.session_id) is not None
+            assert not saving.done()
+            go.set()
+            with pytest.raises(SessionArchivedError):
+                await saving
+
+    run(main)
+
+
+def test_a_save_that_merges_ends_though_the_manager_is_closed():
+    """Whoever closes it waits for nobody; whoever saves hears what came of it."""
+    mapping = Stopping()
+
+    async def main():
+        manager = AsyncSessionManager(sharing(mapping), threads=1)
+        await manager.create_session("ada", session_id="t")
+        stale = await manager.create_session("ada", session_id="s")
+        await manager.append("s", Message("user", "one"))
+        stale.add_message("user", "two")
+        mapping.stop = "session/t"
+        first = asyncio.create_task(manager.get_session("t", last=1))
+        await until(mapping.stopped)
+        merging = asyncio.create_task(manager.save(stale))
+        await asyncio.sleep(0.01)  # it waits for the one thread
+        await manager.close()
+        mapping.go.set()
+        await first
+        await merging
+        return [each.content for each in stale.messages]
+
+    assert run(main) == ["one", "two"]
+
+
+def test_methods_of_a_class_of_the_users_own_are_called():
+    """Whatever is shared otherwise; one that creates a session saves it by them."""
+    saved = []
+
+    class Own(KVSessionStore):
+        def save(self, session, *, on_conflict="merge"):
+            saved.append(session.session_id)
+            super().save(session, on_conflict=on_conflict)
+
+    async def main():
+        store = Own({})
+        store.trips.together = 8
+        async with AsyncSessionManager(store) as manager:
+            session = await manager.create_session("ada", session_id="s")
+            session.add_message("user", "one")
+            await manager.save(session)
+            return (await manager.get_session("s")).message_count
+
+    assert run(main) == 1
+    assert saved == ["s", "s"]
 
 
 # Closing -----------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ ORDER = [
     "backends.redis",
     "backends.cluster",
     "backends",
+    "trips",
     "indexes",
     "reading",
     "filters",

@@ -1,12 +1,20 @@
 """What each call asks of a storage: trips to a server, statements in a file. They do not grow with anything stored."""
 
+import asyncio
+import threading
 from contextlib import closing
+from functools import partial
 
 import pytest
 
-from pyai_sessions import KVSessionStore, RedisMapping, SessionManager
+from pyai_sessions import AsyncSessionManager, KVSessionStore, RedisMapping, SessionManager
 from pyai_sessions.backends import connections
 from pyai_sessions.backends.sqlite import SQLiteMapping
+from pyai_sessions.errors import StorageClosedError, StorageError, StorageUnreachableError
+from pyai_sessions.trips import Trips as SharedTrips
+from pyai_sessions.trips import asked, sharing
+
+DEADLINE = 20.0
 
 
 class Trips:
@@ -141,3 +149,161 @@ def test_statements(tmp_path, messages, monkeypatch):
         spent = spending(manager, statements, messages)
     allowed = {"get the last 60": 1, "list whole sessions": 2} if messages == 2 else {}
     assert spent == {name: count for name, (_, count) in ALLOWED.items()} | allowed
+
+
+# Calls that share their trips ----------------------------------------------------------------------------------------
+
+
+class Storage:
+    """What calls ask a backend; what is in `failing` fails."""
+
+    together = 8
+
+    def __init__(self):
+        self.asked, self.failing = [], {}
+
+    def _many(self, method, given):
+        self.asked.append((method, list(given)))
+        for each in given:
+            if each in self.failing:
+                raise self.failing[each]
+        return [f"{each}!" for each in given]
+
+    def read_many(self, given):
+        return self._many("read", given)
+
+    def read_whole_many(self, given):
+        return self._many("read_whole", given)
+
+    def read_pages(self, given):
+        return self._many("read_pages", given)
+
+    def commit_many(self, given):
+        return self._many("commit", given)
+
+    def read(self, given):
+        return self._many("read", [given])[0]
+
+    def read_whole(self, given):
+        return self._many("read_whole", [given])[0]
+
+    def commit(self, given):
+        return self._many("commit", [given])[0]
+
+
+class Caller:
+    def __init__(self, storage):
+        self.trips = SharedTrips(storage)
+
+    @sharing
+    def call(self, name, *, more=None):
+        try:
+            found = yield "read", name
+            yield None
+            return found, more and (yield "read_pages", more)
+        except StorageError as err:
+            return err
+
+
+@pytest.fixture
+def storage():
+    return Storage()
+
+
+def test_a_call_alone_asks_one_thing_after_another(storage):
+    assert Caller(storage).call("a", more=["p", "q"]) == ("a!", ["p!", "q!"])
+    assert storage.asked == [("read", ["a"]), ("read_pages", ["p", "q"])]
+
+
+def test_an_error_is_raised_where_the_call_asks(storage):
+    storage.failing["a"] = StorageError("here", "no")
+    assert Caller(storage).call("a") is storage.failing["a"]
+    storage.failing["a"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        Caller(storage).call("a")
+
+
+def test_what_many_ask_is_asked_together_by_its_kind(storage):
+    asks = [("commit", "d"), ("read", "a"), None, ("read_pages", ["p", "q"]), ("read", "b"), ("read_pages", ["r"])]
+    assert SharedTrips(storage).answers(asks) == ["d!", "a!", None, ["p!", "q!"], "b!", ["r!"]]
+    assert storage.asked == [("read", ["a", "b"]), ("read_pages", ["p", "q", "r"]), ("commit", ["d"])]
+
+
+@pytest.mark.parametrize("error", [StorageError("here", "no"), StorageClosedError("here", "no"), KeyboardInterrupt()])
+def test_what_fails_takes_no_other_along(storage, error):
+    storage.failing["b"] = error
+    asks = [("commit", each) for each in "abc"]
+    assert SharedTrips(storage).answers(asks) == ["a!", error, "c!"]
+    assert [given for _, given in storage.asked] == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize("failing", [{"a": StorageUnreachableError("here", "gone")}, {"b": StorageError("here", "no")}])
+def test_once_the_storage_is_gone_nobody_waits_for_it_anew(storage, failing):
+    gone = StorageUnreachableError("here", "gone")
+    storage.failing = {**failing, "c": gone} if "b" in failing else {"a": gone}
+    found = SharedTrips(storage).answers([("read", each) for each in "abcd"] + [("commit", "e")])
+    assert found == (["a!", failing["b"], gone, gone, gone] if "b" in failing else [gone] * 5)
+    assert ("read", ["d"]) not in storage.asked
+    assert ("commit", ["e"]) not in storage.asked
+
+
+def test_a_method_of_the_users_own_shares_nothing(storage):
+    class Own(Caller):
+        def call(self, name, *, more=None):
+            return "own"
+
+    assert asked(partial(Caller(storage).call, "a")) is not None
+    assert asked(partial(Own(storage).call, "a")) is None
+    assert asked(Caller(storage).call) is None
+    assert asked(partial(len, "a")) is None
+
+
+class Waiting(Trips):
+    """A client whose first trip waits until it is let go."""
+
+    def __init__(self, client):
+        super().__init__(client)
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def execute_command(self, *args, **options):
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.go.wait(DEADLINE)
+        return super().execute_command(*args, **options)
+
+
+def test_many_tasks_share_their_trips(valkey_server):
+    """However many call while one is on its way: one trip for all their heads, one for all pages, one for all saves."""
+
+    async def main(client):
+        manager = SessionManager(RedisMapping(client, "shared:"))
+        fill(manager, 60)
+        manager.list_sessions("ada")  # the server has learnt the scripts
+        async with AsyncSessionManager(RedisMapping(client, "shared:"), threads=1) as manager:
+
+            async def alike(calls):
+                client.begun.clear()
+                client.go.clear()
+                first = asyncio.create_task(manager.get_session("nobody", last=1))
+                await asyncio.to_thread(client.begun.wait, DEADLINE)
+                tasks = [asyncio.create_task(each) for each in calls]
+                await asyncio.sleep(0.01)  # all of them wait
+                client.count = 0
+                client.go.set()
+                await first
+                return await asyncio.gather(*tasks), client.count - 1
+
+            names = [f"s{n}" for n in range(20)]
+            sessions, read = await alike([manager.get_session(each, last=50) for each in names])
+            assert [each.session_id for each in sessions] == names
+            for each in sessions:
+                turn(each)
+            _, saved = await alike([manager.save(each) for each in sessions])
+            whole, read_whole = await alike([manager.get_session(each) for each in names])
+            assert [each.message_count for each in whole] == [62, 62, *[4] * 18]
+            return read, saved, read_whole
+
+    with valkey_server.client() as client:
+        waiting = Waiting(client)
+        waiting.go.set()
+        assert asyncio.run(main(waiting)) == (2, 1, 1)

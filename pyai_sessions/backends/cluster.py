@@ -48,6 +48,8 @@ _GONE = -2
 class ClusterBackend(RedisBackend):
     """Sessions in a `RedisMapping` whose client is a cluster's."""
 
+    together = 1  # a server that is gone fails the trip of all
+
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         super().__init__(mapping, timeout=timeout)
         self.settle = timeout

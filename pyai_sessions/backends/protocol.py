@@ -30,6 +30,9 @@ class Backend(ABC):
     threads = 8
     """How many calls at the same time are worth a thread each."""
 
+    together = 1
+    """How many calls of an event loop's tasks share their trips, if any do."""
+
     settle = 0.0
     """Seconds after which pages and index entries that no head bears out are of no save that is still at work."""
 
@@ -44,6 +47,10 @@ class Backend(ABC):
     def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:
         """Return the head of a session and its pages by their keys, in one trip; pages may be left out."""
         return self.read(session_id), {}
+
+    def read_whole_many(self, session_ids: Sequence[str]) -> list[tuple[object | None, dict[str, object]]]:
+        """Return what `read_whole` does of sessions, in that order, in as few trips as the storage allows."""
+        return [self.read_whole(each) for each in session_ids]
 
     @abstractmethod
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:
