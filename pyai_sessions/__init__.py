@@ -36,7 +36,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.manager import SessionManager
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, SessionSummary
-from pyai_sessions.points import Branch, Checkpoint, Summary
+from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.store import KVSessionStore, SessionStore, SummaryPage
 from pyai_sessions.stores import (
     DiskCacheSessionStore,
@@ -62,6 +62,7 @@ __all__ = [
     "KVSessionStore",
     "MemorySessionStore",
     "Message",
+    "Parent",
     "Problem",
     "RedisMapping",
     "RedisSessionStore",

@@ -122,6 +122,7 @@ class AsyncSessionManager:
     switch = _awaited(SessionManager.switch)
     save = _awaited(SessionManager.save)
     append = _awaited(SessionManager.append)
+    fork = _awaited(SessionManager.fork)
     archive = _awaited(SessionManager.archive)
     restore = _awaited(SessionManager.restore)
     delete = _awaited(SessionManager.delete)

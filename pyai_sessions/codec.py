@@ -86,6 +86,22 @@ class Document(DataClassJsonMixin):
             object.__setattr__(self, "unknown_fields", frozen(dict(unknown), type(self).__name__))
 
 
+def maybe(kind: type[Document]) -> FieldMetadata:
+    """Return the metadata of a field that is a document or None; the JSON has no such field where it is None."""
+
+    def encode(item: Document | None) -> dict[str, Any] | None:
+        return None if item is None else item.to_dict()
+
+    def decode(item: Any) -> Document | None:
+        return None if item is None else kind.from_dict(item)
+
+    def absent(item: Any) -> bool:
+        return item is None
+
+    nested = schema_fields.Nested(kind.schema, allow_none=True)
+    return config(encoder=encode, decoder=decode, mm_field=nested, exclude=cast("Any", absent))
+
+
 def list_of(kind: type[Document]) -> FieldMetadata:
     """Return the metadata of a field that is a list of documents."""
 
@@ -96,15 +112,3 @@ def list_of(kind: type[Document]) -> FieldMetadata:
         return [kind.from_dict(each) for each in items]
 
     return config(encoder=encode, decoder=decode, mm_field=schema_fields.List(schema_fields.Nested(kind.schema)))
-
-
-def optional(kind: type[Document]) -> FieldMetadata:
-    """Return the metadata of a field that is a document, or None."""
-
-    def encode(item: Document | None) -> dict[str, Any] | None:
-        return None if item is None else item.to_dict()
-
-    def decode(item: Any) -> Document | None:
-        return None if item is None else kind.from_dict(item)
-
-    return config(encoder=encode, decoder=decode, mm_field=schema_fields.Nested(kind.schema, allow_none=True))

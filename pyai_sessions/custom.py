@@ -28,6 +28,7 @@ from pyai_sessions.errors import (
     UnsupportedOperationError,
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
+from pyai_sessions.forks import At, copied
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
@@ -37,6 +38,7 @@ from pyai_sessions.models import (
     check_status,
     history_of,
     later,
+    new_session_id,
     switch,
 )
 from pyai_sessions.points import Branch
@@ -201,6 +203,23 @@ class CustomStore:
                         raise
                 else:
                     return True
+
+    async def fork(
+        self,
+        session_id: str,
+        at: At = None,
+        *,
+        user_id: str | None = None,
+        new_id: str | None = None,
+        last: int | None = 0,
+    ) -> Session:
+        """Save a copy of a session up to a point as a new one: such a store shares nothing."""
+        check_limit(last, "last")
+        user_id = None if user_id is None else check_id(user_id, "user_id")
+        name = new_session_id() if new_id is None else check_id(new_id, "new_id")
+        session = await self._existing(check_id(session_id, "session_id"))
+        fork = copied(session, at, session_id=name, user_id=user_id, clock=self.clock)
+        return await self.create(fork, named=new_id is not None)
 
     async def delete(self, session_id: str) -> bool:
         """Delete a session; return whether there was one."""

@@ -4,6 +4,7 @@ One *head* document per session, and *sealed pages* for the older messages:
 
     session/<id>             {"format":1,"revision":…,"session_id":…, …, "sealed":[…], …, "messages":[the newest]}
     messages/<id>/<gen>/<n>  [32 messages or fewer]: written once, never changed
+    forks/<id>/<fork>/<inc>  {"format":1,"pages":{"<gen>":3}}: pages of <id> that the session <fork> names, too
 
 The head is the commit point: a page counts once a head names it. `Head` lists the head's fields in the order in which
 they are written; the fields that an index reads come before the conversation.
@@ -18,7 +19,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from itertools import accumulate, takewhile
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -38,7 +39,7 @@ from pyai_sessions.models import (
     session_of,
     values_of,
 )
-from pyai_sessions.points import Checkpoint, Summary
+from pyai_sessions.points import Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import convert, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
 from pyai_sessions.windows import SYSTEM
@@ -105,6 +106,22 @@ def branch_key(session_id: str, branch_id: str) -> str:
     return f"{page_prefix(session_id)}{branch_id}/0"
 
 
+def reference_prefix(owner: str) -> str:
+    """Return what the keys of all references to a session's pages begin with."""
+    return f"forks/{encode_id(owner)}/"
+
+
+def reference_key(owner: str, fork: str, incarnation: str) -> str:
+    """Return the key of the reference that a *fork* of that *incarnation* leaves with the *owner* of pages it names."""
+    return f"{reference_prefix(owner)}{encode_id(fork)}/{incarnation}"
+
+
+def parts_of_reference(key: str) -> tuple[str, str, str]:
+    """Return the owner, the fork and its incarnation that the key of a reference names."""
+    _, owner, fork, incarnation = key.split("/")
+    return decode_id(owner) or "", decode_id(fork) or "", incarnation
+
+
 def aside_key(key: str, token: str) -> str:
     """Return the key under which an unreadable document is set aside: ``unreadable/<id>/<token>/…``."""
     kind, _, rest = key.partition("/")
@@ -113,7 +130,7 @@ def aside_key(key: str, token: str) -> str:
 
 
 def session_of_key(key: object) -> str | None:
-    """Return the id of the session whose head or page lies under *key*; None where the key is not ours."""
+    """Return the id of the session whose head, page or reference lies under *key*; None where the key is not ours."""
     if not isinstance(key, str):
         return None
     kind, _, rest = key.partition("/")
@@ -121,6 +138,9 @@ def session_of_key(key: object) -> str | None:
         return decode_id(rest)
     if kind == "messages" and re.fullmatch(r"[^/]+/[A-Za-z0-9_-]+/[0-9]+", rest):
         return decode_id(rest.partition("/")[0])
+    if kind == "forks" and re.fullmatch(r"[^/]+/[^/]+/[A-Za-z0-9_-]*", rest):
+        owner, fork, _ = rest.split("/")
+        return decode_id(owner) if decode_id(fork) else None
     return None
 
 
@@ -148,10 +168,50 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     branches: tuple[StoredBranch, ...] | msgspec.UnsetType = msgspec.UNSET
     leading: int | msgspec.UnsetType = msgspec.UNSET
     summary: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    forked: bool | msgspec.UnsetType = msgspec.UNSET
+    parent: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     metadata: msgspec.Raw = msgspec.Raw(b"{}")
     state: msgspec.Raw = msgspec.Raw(b"{}")
     checkpoints: msgspec.Raw = msgspec.Raw(b"[]")
     messages: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+def named_runs(head: Head) -> tuple[Run, ...]:
+    """Return all pages that a head names, each once: what may not be removed while it stands.
+
+    Those of its branches and their documents are among them. Where there are such, the runs' numbers of messages are 0.
+    """
+    if not head.branches:
+        return head.sealed
+    runs = [*head.sealed, *(run for each in head.branches for run in branch_runs(head.session_id, each))]
+    owners = dict.fromkeys(run.owner for run in runs)
+    return tuple(
+        [Run(owner, generation, pages, 0) for owner in owners for generation, pages in extent(runs, owner).items()]
+    )
+
+
+def branch_runs(session_id: str, branch: StoredBranch) -> list[Run]:
+    """Return the pages of a branch, its document among them, which is no page of messages."""
+    return [*branch.sealed, Run(session_id, branch.branch_id, 1, 0)]
+
+
+def branch_keys(head: Head) -> set[str]:
+    """Return the keys of the documents of a head's branches."""
+    return {branch_key(head.session_id, each.branch_id) for each in head.branches or ()}
+
+
+def owners_of(runs: Iterable[Run], session_id: str) -> tuple[str, ...]:
+    """Return the sessions other than this one whose pages *runs* are."""
+    return tuple({run.owner: None for run in runs if run.owner != session_id})
+
+
+def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
+    """Return how many pages of each generation of *owner* the *runs* name: always the first ones."""
+    found: dict[str, int] = {}
+    for run in runs:
+        if run.owner == owner and run.pages:
+            found[run.generation] = max(run.pages, found.get(run.generation, 0))
+    return found
 
 
 class Entry(NamedTuple):
@@ -295,6 +355,37 @@ def _reason(err: Exception) -> str:
     return str(err) if type(err) is ValueError else f"it is not JSON ({type(err).__name__})"
 
 
+# References -------------------------------------------------------------------------------------------------------
+
+
+def write_reference(pages: Mapping[str, int]) -> bytes:
+    """Return a reference to so many pages of each generation."""
+    return write({"format": FORMAT, "pages": dict(pages)})
+
+
+def read_reference(value: object, key: str) -> dict[str, int]:
+    """Return how many pages of each generation the reference names that a mapping holds as *value* under *key*.
+
+    Raises:
+        InvalidDocumentError: It is not a reference that this release can read.
+
+    """
+    fork = parts_of_reference(key)[1]
+    document = _document(value, key, fork)
+    try:
+        return _REFERENCE.decode(document).pages
+    except (ValueError, RecursionError) as err:
+        raise InvalidDocumentError(key, fork, value, _reason(err)) from err
+
+
+class _Reference(msgspec.Struct, frozen=True):
+    format: Literal[1]
+    pages: dict[str, int]
+
+
+_REFERENCE = msgspec.json.Decoder(_Reference)
+
+
 # Messages ---------------------------------------------------------------------------------------------------------
 
 
@@ -347,10 +438,12 @@ def _read_messages_slowly(text: str) -> list[Message]:
 # Documents → session ----------------------------------------------------------------------------------------------
 
 
-def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock, leading: Iterable[Message] = ()) -> Session:
+def restore(
+    stored: StoredHead, pages: list[list[Message]], clock: Clock, instructions: Iterable[Message] = ()
+) -> Session:
     """Return the session of a head and its last *pages*, oldest first; earlier pages count as not loaded.
 
-    *leading* are the first messages, where those pages do not have them.
+    *instructions* are the first messages, where those pages do not have them.
 
     Raises:
         InvalidDocumentError: The head's parts do not fit together.
@@ -366,7 +459,7 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock, leadin
     if unloaded < 0 or (whole and unloaded) or head.message_count not in (-1, count):
         raise InvalidDocumentError(key, head.session_id, None, "its message count does not fit its messages and pages")
     metadata, state, checkpoints, summary = _read_objects(stored)
-    values = {
+    values: dict[str, Any] = {
         "session_id": head.session_id,
         "user_id": head.user_id,
         "metadata": metadata,
@@ -377,6 +470,8 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock, leadin
         "checkpoints": checkpoints,
         "summary": summary,
     }
+    if head.parent:
+        values["parent"] = _read_parent(head)
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
     origin = _origin(head, stored.stamp, count, log[-1] if log else None)
@@ -390,7 +485,8 @@ def restore(stored: StoredHead, pages: list[list[Message]], clock: Clock, leadin
             incarnation=head.incarnation,
             clock=clock,
             branches=list(origin.branches),
-            leading=list(leading) if unloaded else [],
+            leading=head.leading or 0,
+            instructions=list(instructions) if unloaded else [],
         ),
     )
 
@@ -413,7 +509,8 @@ def _origin(head: Head, stamp: str, message_count: int, last_message: Message | 
         last_message,
         tuple(_lines(head)),
         b"null" if head.summary is msgspec.UNSET else bytes(head.summary),
-        head.leading or 0,
+        named_runs(head),
+        head.forked is True,
     )
 
 
@@ -460,22 +557,28 @@ def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock)
     line = next(each for each in history.branches if each.branch_id == branch_id)
     if history.count:
         leave(session)
-    origin = None if history.origin is None else history.origin._replace(leading=left.leading)
     branches = [each for each in history.branches if each is not line]
     unloaded = sum(run.messages for run in line.stored.sealed)
     other = replace(
         history,
         log=left.messages,
         unloaded=unloaded,
-        origin=origin,
         page_sizes=[],
         rewritten_from=0,
+        leading=left.leading,
         branches=branches,
         line=line.stored.sealed,
     )
     found = session_of(values_of(session) | left.values, other)
     found.touch()
     return found
+
+
+def _read_parent(head: Head) -> Parent:
+    try:
+        return Parent.from_dict(head.parent)
+    except (ValueError, TypeError, AttributeError, KeyError) as err:
+        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
 
 
 def _lines(head: Head) -> list[Line]:
@@ -540,6 +643,8 @@ class Draft(msgspec.Struct, frozen=True):
     leftovers: list[str]
     paged: bool
     """Whether the head names pages."""
+    owners: tuple[str, ...]
+    """The other sessions whose pages the head names."""
 
     @property
     def listed_anew(self) -> bool:
@@ -587,6 +692,8 @@ def compose(session: Session) -> SessionDraft:
     tail_json = write_messages(tail)
     pages: dict[str, bytes] = {}
     runs, page_sizes = plan.runs, plan.sizes
+    # A new session is "forked" where it shares pages of a former one of its own id.
+    forked = origin.forked if origin else session.session_id in {run.owner for run in history.line or ()}
     if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
         chunks, tail = _chunks(tail)
         tail_json = write_messages(tail)
@@ -601,8 +708,9 @@ def compose(session: Session) -> SessionDraft:
     garbage: list[str] = []
     dropped: tuple[str, ...] = ()
     if origin and (plan.opened or tuple(lines) != origin.branches):
-        garbage, dropped = _no_longer_named(session.session_id, origin, runs, lines)
-    leading = _count_leading(origin.leading if origin else 0, history.unloaded, history.log)
+        left = [run for each in lines for run in branch_runs(session.session_id, each.stored)]
+        garbage, dropped = _no_longer_named(session.session_id, origin, [*runs, *left])
+    leading = _count_leading(history.leading, history.unloaded, history.log)
     head = Head(
         FORMAT,
         new_token(12),
@@ -616,10 +724,12 @@ def compose(session: Session) -> SessionDraft:
         new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
         # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
         tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.runs)]),
-        dropped,
+        () if forked else dropped,
         tuple([each.stored for each in lines]) or msgspec.UNSET,
         leading or msgspec.UNSET,
         msgspec.UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
+        forked or msgspec.UNSET,
+        msgspec.UNSET if session.parent is None else session.parent.to_dict(),
         msgspec.Raw(metadata),
         msgspec.Raw(state),
         msgspec.Raw(checkpoints),
@@ -633,9 +743,10 @@ def compose(session: Session) -> SessionDraft:
         stamp=_stamp(head),
         entry=Entry(session.session_id, session.user_id, status, activity),
         pages=pages,
-        garbage=garbage,
+        garbage=[] if forked else garbage,
         leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
         paged=bool(head.sealed),
+        owners=owners_of(named_runs(head), head.session_id),
         origin=_origin(head, _stamp(head), history.count, history.log[-1] if history.log else None),
         page_sizes=page_sizes,
         branches=lines,
@@ -661,6 +772,7 @@ def amend(stored: StoredHead, **changes: Any) -> Draft:
         garbage=[],
         leftovers=_leftovers(run, old.dropped, old.revision),
         paged=bool(head.sealed),
+        owners=owners_of(named_runs(head), head.session_id),
     )
 
 
@@ -730,6 +842,10 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
     # Generations are named by what they follow, so that a save that is tried again overwrites its own pages.
     first = history.incarnation or "0"
     if origin is None:
+        if history.line is not None:
+            return _PagePlan(
+                [*history.line, Run(session_id, first, 0, 0)], history.unloaded, [], opened=bool(history.line)
+            )
         return _PagePlan([Run(session_id, first, 0, 0)], 0, [])
     # A page is never written again with other messages: a reader may hold the former head.
     anew = Run(session_id, origin.revision or new_token(6), 0, 0)
@@ -756,47 +872,20 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
     return _PagePlan([*kept, anew], base, sizes[:kept_loaded], opened=True)
 
 
-def _no_longer_named(
-    session_id: str, origin: Origin, runs: Iterable[Run], lines: Iterable[Line]
-) -> tuple[list[str], tuple[str, ...]]:
-    """Return the pages that what is stored names and the new head does not, last first, and where they begin.
+def _no_longer_named(session_id: str, origin: Origin, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the pages that the stored head names and *runs* do not, last first, and where they begin.
 
     That is ``generation/number``; such pages end with the generation.
     """
-    after = _named(session_id, runs, lines)
+    after = extent(runs, session_id)
     garbage: list[str] = []
     dropped: list[str] = []
-    for (owner, generation), pages in _named(session_id, origin.runs, origin.branches).items():
-        kept = after.get((owner, generation), 0)
-        if owner == session_id and kept < pages:
-            garbage += page_keys([Run(owner, generation, pages, 0)], kept)
+    for generation, pages in extent(origin.named, session_id).items():
+        kept = after.get(generation, 0)
+        if kept < pages:
+            garbage += page_keys([Run(session_id, generation, pages, 0)], kept)
             dropped.append(f"{generation}/{kept}")
     return garbage[::-1], tuple(dropped)
-
-
-def _named(session_id: str, runs: Iterable[Run], lines: Iterable[Line]) -> dict[tuple[str, str], int]:
-    """Return how many pages of each generation a head names, by owner and generation."""
-    named: dict[tuple[str, str], int] = {}
-    for run in [*runs, *(run for line in lines for run in line_runs(session_id, line))]:
-        key = run.owner, run.generation
-        named[key] = max(run.pages, named.get(key, 0))
-    return named
-
-
-def named_runs(head: Head) -> list[Run]:
-    """Return the pages that a head names, those of its branches and their documents among them, each once."""
-    named = _named(head.session_id, head.sealed, _lines(head))
-    return [Run(owner, generation, pages, 0) for (owner, generation), pages in named.items()]
-
-
-def branch_keys(head: Head) -> set[str]:
-    """Return the keys of the documents of a head's branches."""
-    return {branch_key(head.session_id, each.branch_id) for each in head.branches or ()}
-
-
-def line_runs(session_id: str, line: Line) -> list[Run]:
-    """Return the runs of a stored branch, its own document, which holds no page of messages, included."""
-    return [*line.stored.sealed, Run(session_id, line.branch_id, 1, 0)]
 
 
 def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
@@ -808,7 +897,7 @@ def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
     pages[branch_key(session_id, line.branch_id)] = write(
         {
             "format": FORMAT,
-            "leading": _count_leading(left.origin.leading if left.origin else 0, left.unloaded, left.log),
+            "leading": _count_leading(left.leading, left.unloaded, left.log),
             "state": line.values["state"],
             "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
             "summary": None if summary is None else summary.to_dict(),

@@ -55,7 +55,8 @@ class Origin(NamedTuple):
         last_message: The last of them.
         branches: What rewinds have left.
         summary: The JSON of the summary.
-        leading: How many of the first messages instruct the model.
+        named: All pages that the stored head names: those of the history, and what else it keeps.
+        forked: Whether other sessions may share pages of it.
 
     """
 
@@ -75,7 +76,8 @@ class Origin(NamedTuple):
     last_message: Message | None
     branches: tuple[Line, ...] = ()
     summary: bytes = b"null"
-    leading: int = 0
+    named: tuple[Run, ...] = ()
+    forked: bool = False
 
     @property
     def sealed(self) -> int:
@@ -142,8 +144,9 @@ class History:
         attempts: The latest saves of which it is not known whether they were applied.
         clock: Tells the time of changes.
         branches: What rewinds have left, oldest first.
-        leading: The first messages, which instruct the model, where they are not among the loaded.
-        line: The sealed pages to go on from, where those are not the origin's: a branch was switched to.
+        leading: How many of the first messages instruct the model, as far as they are not among the loaded.
+        instructions: These messages, where they were asked for.
+        line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
         revision: What a custom store calls what is stored; our own have it in the origin.
         given: Of a custom store: a `snapshots.Snapshot` of what is stored.
 
@@ -160,7 +163,8 @@ class History:
     attempts: deque[Attempt] = field(default_factory=lambda: deque[Attempt](maxlen=8))
     clock: Clock = utc_now
     branches: list[Line] = field(default_factory=list[Line])
-    leading: list[Message] = field(default_factory=list[Message])
+    leading: int = 0
+    instructions: list[Message] = field(default_factory=list[Message])
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     given: Any = None
@@ -217,7 +221,7 @@ class History:
         self.log[:0] = older
         self.page_sizes = [*page_sizes, *self.page_sizes]
         self.unloaded = self.hidden = 0
-        self.leading = []
+        self.instructions = []
         self._ids = None
 
 

@@ -178,6 +178,44 @@ class SessionManager:
         now = self._store.clock()
         return self._store.append(session_id, [_message(each, n, now) for n, each in enumerate(messages)])
 
+    def fork(
+        self,
+        session_id: str,
+        at: str | int | None = None,
+        *,
+        user_id: str | None = None,
+        new_id: str | None = None,
+        last: int | None = 0,
+    ) -> Session:
+        """Create a session that goes on from a point of another, archived or not, store it, and return it.
+
+        *at* says where: a checkpoint's name, the id of the last message to keep, or how many messages to keep; None
+        keeps all that is stored. Metadata, and checkpoints up to there, are those of the other session, and so is the
+        state: at a checkpoint that of the checkpoint. The user is the same unless *user_id* is given. The fork's
+        ``parent`` tells where it came from. Either can be changed and deleted without the other.
+
+        Older messages are shared, not copied: at the end a fork costs the same at any length, before it the way to
+        that point. *last* loads the newest so many messages of the fork, as `get_session` does, None all of them.
+        Of a custom store the fork is a copy, and loaded whole.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionExistsError: The new id is taken.
+            InvalidValueError: *at* names no point of the session.
+            SessionStateError: The session no longer has the history of the checkpoint.
+
+        >>> manager = SessionManager()
+        >>> session = manager.create_session("ada", session_id="s")
+        >>> for n in range(3):
+        ...     _ = session.add_message("user", f"message {n}")
+        >>> manager.save(session)
+        >>> fork = manager.fork("s", at=2, new_id="t")
+        >>> fork.parent, [each.content for each in manager.get_session("t").messages]
+        (<Parent 's' at 2 messages>, ['message 0', 'message 1'])
+
+        """
+        return self._store.fork(session_id, at, user_id=user_id, new_id=new_id, last=last)
+
     def archive(self, session_id: str) -> None:
         """Take a session out of the lists; it can still be read. Archived already is fine.
 
@@ -197,7 +235,10 @@ class SessionManager:
         return self._store.restore(session_id)
 
     def delete(self, session_id: str) -> bool:
-        """Delete a session; return whether there was one. It stays deleted: a copy of it can no longer be saved."""
+        """Delete a session; return whether there was one. It stays deleted: a copy of it can no longer be saved.
+
+        Its forks stay whole.
+        """
         return self._store.delete(session_id)
 
     # Lists -------------------------------------------------------------------------------------------------------

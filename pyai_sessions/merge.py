@@ -84,6 +84,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         "updated_at": max(mine.updated_at, theirs.updated_at),
         "checkpoints": _checkpoints(base, mine, theirs),
         "summary": _summary(base, mine, theirs),
+        "parent": theirs.parent,
     }
     if mine.unknown_fields or theirs.unknown_fields:
         values["unknown_fields"] = {**mine.unknown_fields, **theirs.unknown_fields}
@@ -97,7 +98,8 @@ def merge(mine: Session, theirs: Session) -> Session:
         incarnation=new.incarnation,
         clock=my.clock,
         branches=_branches(base, my, their),
-        leading=(my.leading or their.leading) if unloaded else [],
+        leading=their.leading,
+        instructions=(my.instructions or their.instructions) if unloaded else [],
     )
     return session_of(values, history)
 

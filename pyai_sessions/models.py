@@ -14,12 +14,12 @@ from typing import Any, cast
 from typing_extensions import Self
 
 from pyai_sessions.checks import check_id, check_limit, check_text, check_time, utc_now
-from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, optional
+from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.history import History, Line, Messages, StoredBranch
 from pyai_sessions.messages import Message
-from pyai_sessions.points import Branch, Checkpoint, Summary
+from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
 from pyai_sessions.values import is_mapping, plain, plain_object
 from pyai_sessions.windows import SYSTEM, Budget, CountTokens, Orphan, counter, newest, paired
@@ -102,6 +102,7 @@ class Session(Document):
         created_at: When it was created, in UTC.
         updated_at: When it last changed, in UTC.
         checkpoints: The points that `rewind` can return to, oldest first.
+        parent: Of a fork: which session it was forked from, and where. None for others.
         messages: The history, read as a list.
         summary: What `compact` put in the place of the first messages, for models.
 
@@ -122,8 +123,9 @@ class Session(Document):
     created_at: datetime = field(default_factory=utc_now, metadata=TIME)
     updated_at: datetime = field(default_factory=utc_now, metadata=TIME)
     checkpoints: list[Checkpoint] = field(default_factory=list[Checkpoint], metadata=list_of(Checkpoint))
+    parent: Parent | None = field(default=None, metadata=maybe(Parent))
     messages: Sequence[Message] = field(default_factory=list[Message], metadata=list_of(Message))
-    summary: Summary | None = field(default=None, metadata=optional(Summary))
+    summary: Summary | None = field(default=None, metadata=maybe(Summary))
 
     _stored_fields = frozenset(
         {
@@ -136,6 +138,7 @@ class Session(Document):
             "leading",
             "branches",
             "left",
+            "forked",
             "message_count",
         }
     )
@@ -151,6 +154,8 @@ class Session(Document):
         self.created_at = check_time(self.created_at, "created_at")
         self.updated_at = check_time(self.updated_at, "updated_at")
         self.checkpoints = list(self.checkpoints)
+        if self.parent is not None and not isinstance(self.parent, Parent):
+            raise InvalidValueError("parent", f"is a {type(self.parent).__name__}; it is a Parent, or None")
         self._history = History()
         for n, each in enumerate(self.messages):
             if not isinstance(each, Message):
@@ -281,13 +286,14 @@ class Session(Document):
     def _window(self, since: datetime | str | None) -> tuple[list[Message], list[Message], bool]:
         """Return what instructs the model, the other messages of a window, and whether older ones are left out."""
         history = self._history
-        instructions = history.leading if history.unloaded else _leading(history.log)
-        start = max(history.hidden, len(instructions) - history.unloaded)
+        instructions = history.instructions if history.unloaded else _leading(history.log)
+        leading = history.leading if history.unloaded else len(instructions)
+        start = max(history.hidden, leading - history.unloaded)
         first = list(instructions)
         if self.summary is not None:
             start = max(start, self.summary.message_count - history.unloaded)
             first.append(Message("system", self.summary.content, timestamp=self.summary.created_at))
-        cut = history.unloaded + start > len(instructions)
+        cut = history.unloaded + start > leading
         if isinstance(since, str):
             begin = self._index(since)
             cut, start = cut or begin > start, max(start, begin)
@@ -332,7 +338,7 @@ class Session(Document):
         if keep_last:
             latest = max(0, len(log) - keep_last)
             end = next((n for n in range(latest, -1, -1) if n < len(log) and log[n].role == "user"), 0)
-        if unloaded + end <= len(self._history.leading if unloaded else _leading(log)) or end == 0:
+        if unloaded + end <= (self._history.leading if unloaded else len(_leading(log))) or end == 0:
             problem = f"has nothing before its last {keep_last} messages to sum up"
             raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if unloaded else problem)
         made = Summary(summary, unloaded + end, log[end - 1].message_id, self._history.clock())
@@ -531,8 +537,6 @@ class Session(Document):
         made = super().to_dict(encode_json)
         made["metadata"] = plain_object(self.metadata, "metadata")
         made["state"] = plain_object(self.state, "state")
-        if self.summary is None:
-            del made["summary"]
         branches = [
             _whole_branch(each, self._history.log)
             for each in self._history.branches

@@ -1,4 +1,4 @@
-"""Points of a conversation that are remembered: checkpoints, what a rewind left, and a summary of what came before."""
+"""Points of a conversation that are remembered: checkpoints, what a rewind left, a summary, where a fork began."""
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
@@ -91,3 +91,22 @@ class Summary(Document):
     def __repr__(self) -> str:
         """Without the content: a repr ends up in logs."""
         return f"<Summary of {self.message_count} messages>"
+
+
+@dataclass(frozen=True, repr=False)
+class Parent(Document):
+    """The session that another was forked from, and where.
+
+    Attributes:
+        session_id: The id of the session, which may be gone by now.
+        message_count: How many of its messages the fork began with.
+        message_id: The id of the last of them, or None where there was none.
+
+    """
+
+    session_id: str
+    message_count: int
+    message_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Parent {self.session_id!r} at {self.message_count} messages>"

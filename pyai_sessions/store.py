@@ -12,7 +12,7 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import Any, Literal
 
-from pyai_sessions import indexes, upkeep
+from pyai_sessions import forks, indexes, upkeep
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, check_timeout, utc_now
@@ -27,9 +27,7 @@ from pyai_sessions.documents import (
     decode_id,
     head_key,
     microseconds,
-    named_runs,
     page_keys,
-    page_prefix,
     read_branch,
     read_head,
     restore,
@@ -62,6 +60,7 @@ from pyai_sessions.models import (
     check_status,
     history_of,
     later,
+    new_session_id,
     session_of,
     values_of,
 )
@@ -211,6 +210,9 @@ class KVSessionStore(SessionStore):
             self._check_active(session)
         attempt = _attempt(session)
         if (yield "commit", attempt.draft):
+            if forks.leaves(origin, attempt.draft):
+                yield None
+                forks.tidy(self._backend, origin, attempt.draft, self._timeout)
             _adopt(session, attempt.draft)
             return
         history_of(session).attempts.remove(attempt)
@@ -315,6 +317,7 @@ class KVSessionStore(SessionStore):
         attempt = _attempt(session, copy)
         if self._backend.commit(attempt.draft):
             draft: SessionDraft = attempt.draft
+            forks.tidy(self._backend, history_of(session).origin, draft, self._timeout)
             return draft
         history_of(session if copy is None else copy).attempts.remove(attempt)
         return None
@@ -530,8 +533,52 @@ class KVSessionStore(SessionStore):
             return amend(stored, status=status, updated_at=later(self.clock(), head.updated_at))
         return amend(stored, status=status)
 
+    def fork(
+        self,
+        session_id: str,
+        at: forks.At = None,
+        *,
+        user_id: str | None = None,
+        new_id: str | None = None,
+        last: int | None = 0,
+    ) -> Session:
+        """Store a session that goes on from a point of another, and return it; sealed pages are shared, not copied.
+
+        Costs at most seven trips, or one transaction, whatever the conversation's length, and to find the point.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionExistsError: The new id is taken.
+            InvalidValueError: *at* is no point of the session.
+            SessionStateError: It no longer has the history of the checkpoint.
+
+        """
+        session_id = check_id(session_id, "session_id")
+        new_id = new_session_id() if new_id is None else check_id(new_id, "new_id")
+        user_id = None if user_id is None else check_id(user_id, "user_id")
+        check_limit(last, "last")
+        attempts = Attempts(self._backend, session_id, self._timeout)
+        for _ in attempts:
+            stored = self._stored(session_id)
+            try:
+                session = forks.forked(self._backend, stored, at, session_id=new_id, user_id=user_id, clock=self.clock)
+            except InvalidDocumentError:
+                if stamp_of_value(self._backend.read(session_id)) != stored.stamp:
+                    continue  # rewritten meanwhile: its pages are others
+                raise
+            with attempts.exclusive():
+                draft = forks.store(self._backend, session, stored, self._timeout)
+            if draft:
+                _adopt(session, draft)
+                history_of(session).hidden = len(history_of(session).log)
+                return session if last == 0 else self.get(new_id, last=last) or session
+        raise SessionNotFoundError(session_id)
+
     def delete(self, session_id: str) -> bool:
-        """Delete a session with all that belongs to it, readable or not; return whether there was one."""
+        """Delete a session with all that belongs to it, readable or not; return whether there was one.
+
+        Pages that forks share stay until the last of these goes.
+        """
         session_id = check_id(session_id, "session_id")
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
@@ -539,19 +586,9 @@ class KVSessionStore(SessionStore):
                 value = self._backend.read(session_id)
                 if value is None:
                     return False
-                try:
-                    stored = read_head(value, session_id)
-                    keys = page_keys(run for run in named_runs(stored.head) if run.owner == session_id)
-                    done = self._backend.remove(session_id, stored.stamp, keys, stored.entry)
-                except InvalidDocumentError:
-                    keys = [
-                        each
-                        for each in self._backend.all_keys()
-                        if isinstance(each, str) and each.startswith(page_prefix(session_id))
-                    ]
-                    done = self._backend.remove(session_id, None, keys, None)
-                if done:
-                    return True
+                done = forks.remove(self._backend, session_id, value, self._timeout)
+            if done:
+                return True
         return False
 
     # Lists -------------------------------------------------------------------------------------------------------

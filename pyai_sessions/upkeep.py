@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pyai_sessions import indexes
+from pyai_sessions import forks, indexes
 from pyai_sessions.backends.protocol import Backend, Progress
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
     Entry,
     Head,
     branch_keys,
+    branch_runs,
     compose,
+    encode_id,
     head_key,
-    line_runs,
     named_runs,
     page_keys,
     page_prefix,
+    parts_of_reference,
     read_branch,
     read_head,
     read_messages,
     restore,
     session_of_key,
     stamp_of_value,
+    write_reference,
 )
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.messages import Message
@@ -41,7 +45,7 @@ class Problem:
     """Something that `verify` found: its *kind*, the *session_id*, a *detail*, and whether it was *repaired*.
 
     Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"missing page"``, ``"wrong count"``, ``"orphan page"``,
-    ``"index"``.
+    ``"missing reference"``, ``"orphan reference"`` (of a fork to pages that it shares), ``"index"``.
     """
 
     kind: str
@@ -91,18 +95,30 @@ def verify(
     """Read everything and report what is wrong; *repair* mends what can be mended."""
     report = Verification()
     pages: dict[str, set[str]] = {}
+    references: list[str] = []
+    aside: set[str] = set()
     for n, key in enumerate(backend.all_keys(), start=1):
         session_id = session_of_key(key)
         if session_id is not None and isinstance(key, str):
-            if key != head_key(session_id):
+            if key.startswith("forks/"):
+                references.append(key)
+            elif key != head_key(session_id):
                 pages.setdefault(session_id, set()).add(key)
             else:
                 _verify_session(backend, session_id, report, repair=repair, clock=clock, timeout=timeout)
                 if progress:
                     progress(report.sessions)
+        elif isinstance(key, str) and key.startswith("unreadable/"):
+            aside.add(key.split("/")[1])
         if n % _PAGES_TOGETHER == 0:
             _verify_pages(backend, pages, report, repair=repair)
     _verify_pages(backend, pages, report, repair=repair)
+    _verify_references(backend, references, aside, report, repair=repair, timeout=timeout)
+    _verify_indexes(backend, report, repair=repair, timeout=timeout)
+    return report
+
+
+def _verify_indexes(backend: Backend, report: Verification, *, repair: bool, timeout: float) -> None:
     wrong: set[str] = set()
     for batch in indexes.wrong_entries(backend):
         wrong.update(batch)
@@ -114,7 +130,6 @@ def verify(
             _mend_indexes(backend, {each: [] for each in missing}, timeout)
     detail = "its index entries do not fit its document"
     report.problems += [Problem("index", each, detail, repaired=repair) for each in sorted(wrong)]
-    return report
 
 
 def _verify_session(
@@ -124,7 +139,37 @@ def _verify_session(
     problems = list(_damage(backend, session_id, clock))
     if problems and repair:
         _mend(backend, session_id, problems, clock, timeout)
+    problems += _lacks(backend, session_id, repair=repair)
     report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
+
+
+def _lacks(backend: Backend, session_id: str, *, repair: bool) -> Iterator[Problem]:
+    """Find, and mend, what the owners of pages that a fork names do not know of it."""
+    value = backend.read(session_id)
+    with suppress(InvalidDocumentError):
+        lacks = [] if value is None else forks.lacks(backend, read_head(value, session_id))
+        for each in lacks if backend.read(session_id) == value else ():
+            if repair:
+                backend.refer(each.key, write_reference(each.pages))
+            yield Problem("missing reference", session_id, each.key)
+
+
+def _verify_references(
+    backend: Backend, references: list[str], aside: set[str], report: Verification, *, repair: bool, timeout: float
+) -> None:
+    """Find references that serve nobody; one of a fork that was set aside keeps pages for whoever mends that."""
+    suspects: list[str] = []
+    for start in range(0, len(references), indexes.BATCH):
+        suspects += forks.dangling(backend, references[start : start + indexes.BATCH])
+    if suspects and backend.settle_forks:
+        time.sleep(backend.settle_forks)  # another process may be about to write the fork's head
+        suspects = forks.dangling(backend, suspects)
+    for key in suspects:
+        owner, fork, _ = parts_of_reference(key)
+        if encode_id(fork) not in aside:
+            if repair:
+                forks.let_go(backend, owner, timeout, reference=key)
+            report.problems.append(Problem("orphan reference", fork, f"its fork is gone: {key}", repaired=repair))
 
 
 def _verify_pages(backend: Backend, pages: dict[str, set[str]], report: Verification, *, repair: bool) -> None:
@@ -175,39 +220,45 @@ def _pages(backend: Backend, head: Head) -> Iterator[tuple[str, object | None, l
 
 def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clock, timeout: float) -> None:
     if any(each.kind == "unreadable head" for each in problems):
-        aside = [key for key in backend.all_keys() if isinstance(key, str) and key.startswith(page_prefix(session_id))]
+        pages = [key for key in backend.all_keys() if isinstance(key, str) and key.startswith(page_prefix(session_id))]
+        aside = forks.unnamed(backend, session_id, None, pages)
         backend.set_aside(session_id, [head_key(session_id), *aside], new_token(6))
         return
     attempts = Attempts(backend, session_id, timeout)
     for _ in attempts:
         with attempts.exclusive():
-            done = _drop_unreadable_pages(backend, session_id, clock)
+            done = _drop_unreadable_pages(backend, session_id, clock, timeout)
         if done:
             return
 
 
-def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock) -> bool:
+def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, timeout: float) -> bool:
     """Set a session's unreadable pages aside, and let it go on with the messages of the others."""
     value = backend.read(session_id)
     if value is None:
         return True
     stored = read_head(value, session_id)
     readable: dict[str, list[Message]] = {}
-    unreadable: list[str] = []
+    unreadable: dict[str, list[str]] = {}
     for key, page, messages, reason in _pages(backend, stored.head):
         if not reason:
             readable[key] = messages
         elif page is not None:
-            unreadable.append(key)
-    backend.set_aside(session_id, unreadable, new_token(6))
+            unreadable.setdefault(session_of_key(key) or session_id, []).append(key)
+    for owner, keys in unreadable.items():
+        backend.set_aside(owner, keys, new_token(6))
     session = restore(stored, [], clock)
     history = history_of(session)
     history.log[:0] = [each for key in page_keys(stored.head.sealed) for each in readable.get(key, ())]
     history.unloaded, history.rewritten_from = 0, 0
     history.branches = [
-        each for each in history.branches if readable.keys() >= set(page_keys(line_runs(session_id, each)))
+        each for each in history.branches if readable.keys() >= set(page_keys(branch_runs(session_id, each.stored)))
     ]
-    return backend.commit(compose(session))
+    draft = compose(session)
+    done = backend.commit(draft)
+    if done:
+        forks.tidy(backend, history.origin, draft, timeout)
+    return done
 
 
 def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
@@ -220,12 +271,8 @@ def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool)
 
 
 def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[str], str | None]:
-    """Return which of the pages are there and not named by their head, and its stamp."""
+    """Return which of the pages are there and named by nobody, and the stamp of their session's head."""
     value = backend.read(session_id)
-    try:
-        named = [] if value is None else page_keys(named_runs(read_head(value, session_id).head))
-    except InvalidDocumentError:
-        return [], None  # nothing says which of them are orphans
-    unnamed = sorted(keys - set(named))
+    unnamed = forks.unnamed(backend, session_id, value, keys)
     there = backend.read_pages(unnamed)
     return [key for key, page in zip(unnamed, there, strict=True) if page is not None], stamp_of_value(value)

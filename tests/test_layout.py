@@ -49,6 +49,7 @@ ORDER = [
     "trips",
     "indexes",
     "reading",
+    "forks",
     "filters",
     "upkeep",
     "store",

@@ -35,6 +35,7 @@ from pyai_sessions.backends.redis import (
 )
 from pyai_sessions.documents import Draft, Entry, decode_id, encode_id, read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
 
 BUCKETS = 256
@@ -52,7 +53,7 @@ class ClusterBackend(RedisBackend):
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         super().__init__(mapping, timeout=timeout)
-        self.settle = timeout
+        self.settle = self.settle_forks = timeout
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -76,6 +77,7 @@ class ClusterBackend(RedisBackend):
                 requests += self._listing(each.entry, "XX", "GT")
                 if self._mapping.ttl:
                     requests.append(self._expiring(each.entry))
+        requests += self._renewing(drafts)
         committed = [bool(each) for each in self._open.commands(requests)[: len(drafts)]]
         gone: list[Entry] = []
         for draft, done in zip(drafts, committed, strict=True):
@@ -94,8 +96,8 @@ class ClusterBackend(RedisBackend):
             if entry != draft.entry:
                 self.index(draft.session_id, stamp_of_value(value), [draft.entry], entry)
 
-    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
-        removed = bool(self._open.command(*self._remove(session_id, expected, previous, b"")))
+    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:  # noqa: D102
+        removed = bool(self._open.command(*self._remove(session_id, expected, runs, previous, b"")))
         if removed and previous:
             self._open.commands(self._unlisting(previous))
         return removed

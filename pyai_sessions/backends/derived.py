@@ -1,4 +1,7 @@
-"""The two indexes in memory, for mappings that have none: derived from the documents, kept up by commits."""
+"""The two indexes in memory, and who refers to whose pages, for mappings that cannot tell.
+
+Derived from the documents, kept up by commits.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,8 @@ class DerivedIndex:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._orders: dict[tuple[SessionStatus, str | None], Order] = {}
+        self.references: dict[str, set[str]] = {}
+        """The keys of references, by the owners of the pages."""
 
     def put(self, entry: Entry) -> None:
         """Index a session, wherever it was indexed."""

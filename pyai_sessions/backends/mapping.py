@@ -27,6 +27,7 @@ from pyai_sessions.documents import (
     aside_key,
     head_key,
     microseconds,
+    page_keys,
     page_prefix,
     read_head,
     session_of_key,
@@ -43,6 +44,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
+from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
 from pyai_sessions.values import is_bytes
 
@@ -106,7 +108,7 @@ class MappingBackend(Backend):
         self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
         self._shared = _share(mapping)
         self._scan_always = shared
-        self.settle = timeout if shared else 0.0
+        self.settle = self.settle_forks = timeout if shared else 0.0
         self._timeout = timeout
         self._binary = binary
         self._flush = next((f for n in ("sync", "commit") if callable(f := getattr(mapping, n, None))), None)
@@ -162,13 +164,13 @@ class MappingBackend(Backend):
                 if self._get(key) is not None:  # a mapping that does not delete
                     break
 
-    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
+    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         key = head_key(session_id)
         with self._writing():
             if expected is not None and self._stamp(key) != expected:
                 return False
             self._delete(key)
-            for page_key in keys:
+            for page_key in page_keys(runs):
                 self._delete(page_key)
             self._flushed()
             if self._shared.index is not None:
@@ -183,6 +185,23 @@ class MappingBackend(Backend):
                 self._delete(key)
             self._flushed()
         return True
+
+    def refer(self, key: str, reference: bytes | None) -> None:  # noqa: D102
+        with self._writing():
+            if reference is None:
+                self._delete(key)
+            else:
+                self._put(key, reference)
+                if self._shared.index is not None:
+                    self._shared.index.references.setdefault(session_of_key(key) or "", set()).add(key)
+            self._flushed()
+
+    def references(self, owner: str) -> dict[str, object]:  # noqa: D102
+        with self._locked():
+            keys = self._index().references.get(owner, set[str]())
+            found = {key: value for key in keys if (value := self._get(key)) is not None}
+            keys &= found.keys()
+        return found
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
         with self._writing():
@@ -267,6 +286,8 @@ class MappingBackend(Backend):
                 session_id = session_of_key(name)
                 if session_id is not None and name == head_key(session_id):
                     index.put(_entry_of(self._get(name), session_id))
+                elif session_id is not None and name.startswith("forks/"):
+                    index.references.setdefault(session_id, set()).add(name)
             self._shared.index = index
         return index
 

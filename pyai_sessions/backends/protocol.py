@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from pyai_sessions.documents import Draft, Entry, head_key, session_of_key
+from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]
@@ -35,6 +36,9 @@ class Backend(ABC):
 
     settle = 0.0
     """Seconds after which pages and index entries that no head bears out are of no save that is still at work."""
+
+    settle_forks = 0.0
+    """Likewise of references: a fork leaves them before it writes its head."""
 
     @abstractmethod
     def read(self, session_id: str) -> object | None:
@@ -73,15 +77,27 @@ class Backend(ABC):
             return [self.commit(each) for each in drafts]
 
     @abstractmethod
-    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:
-        """Delete a session's head if it begins with *expected*, then its pages and index entry; else return False.
+    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:
+        """Delete a session's head if it begins with *expected*, then *runs* and its index entry; else return False.
 
-        *expected* None deletes whatever is there.
+        *runs* are pages of its own; what is left of their generations may go with them. *expected* None deletes
+        whatever head is there.
         """
 
     @abstractmethod
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:
         """Delete pages if the stored head still begins with *expected* (None: is gone); else return False."""
+
+    @abstractmethod
+    def refer(self, key: str, reference: bytes | None) -> None:
+        """Store a *reference* to a session's pages where they lie, whether or not its head is there; None deletes it.
+
+        What lies there then lives as long as after a commit.
+        """
+
+    @abstractmethod
+    def references(self, owner: str) -> dict[str, object]:
+        """Return the references to a session's pages by their keys."""
 
     @abstractmethod
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:

@@ -1,6 +1,8 @@
 """Redis and Valkey: one hash per session, so that a session expires, moves and loads as one.
 
-    <prefix><id>                    a hash: field "session" is the head, fields "messages/<gen>/<n>" are pages
+    <prefix><id>                    a hash: field "session" is the head, fields "messages/<gen>/<n>" are pages, and
+                                    "forks/<fork>/<incarnation>" references; of a deleted session, while others share
+                                    pages of it, such pages and references alone
     <prefix>/active, …/archived     sorted sets: session ids by activity
     <prefix>/user/<user>/active, …  the same of one user
     <prefix>/expiry                 a sorted set: "<id>/<status>/<user>" by the time at which the session expires
@@ -22,7 +24,7 @@ from urllib.parse import urlsplit
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Position, Progress
-from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id, page_prefix
+from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id, page_prefix, reference_prefix
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -33,6 +35,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
+from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"
@@ -43,6 +46,8 @@ _TOGETHER = 500
 _TRIPS = 4
 """Trips with which threads save at the same time: fewer carry more each, more wait less (of 16 threads on a local
 server, turns a second against one thread: 1.5 with one trip, 1.3 with 4, 0.95 with 8, 0.8 each with its own)."""
+_LONGER = 60
+"""Seconds by which shared pages outlive those that share them: two servers' keys do not expire at the same moment."""
 _PURGE = 100
 """Expired sessions that one script clears away from the indexes."""
 
@@ -244,6 +249,7 @@ class RedisBackend(Backend):
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         self._mapping = mapping
+        self.settle_forks = timeout
         self._group: Group[Draft] = Group(lambda: mapping.where, timeout, at_once=_TRIPS)
         self._prefix = mapping.prefix.encode("utf-8", "surrogatepass")
         self._closed = False
@@ -298,7 +304,13 @@ class RedisBackend(Backend):
         return self._group.put(draft, self.commit_many)
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
-        return [bool(each) for each in self._open.commands([self._commit(each, self._prefix) for each in drafts])]
+        requests = [self._commit(each, self._prefix) for each in drafts]
+        return [bool(each) for each in self._open.commands(requests + self._renewing(drafts))[: len(drafts)]]
+
+    def _renewing(self, drafts: Sequence[Draft]) -> list[Command]:
+        """Return the commands that let shared pages live as long as those that share them."""
+        owners = {owner for each in drafts for owner in each.owners} if self._mapping.ttl else set[str]()
+        return [("EXPIRE", self._hash(each), (self._mapping.ttl or 0) + _LONGER) for each in owners]
 
     def _commit(self, draft: Draft, prefix: bytes) -> Command:
         """Return the command that commits a draft; without a *prefix* it leaves the indexes alone."""
@@ -315,18 +327,32 @@ class RedisBackend(Backend):
         arguments += map(_field, draft.garbage)
         return script(scripts.COMMIT, [self._hash(draft.session_id)], prefix, *arguments)
 
-    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
-        return bool(self._open.command(*self._remove(session_id, expected, previous, self._prefix)))
+    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:  # noqa: D102
+        return bool(self._open.command(*self._remove(session_id, expected, runs, previous, self._prefix)))
 
-    def _remove(self, session_id: str, expected: str | None, previous: Entry | None, prefix: bytes) -> Command:
+    def _remove(
+        self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None, prefix: bytes
+    ) -> Command:
         index = _index_of(previous) if previous else ("", "")
-        return script(scripts.REMOVE, [self._hash(session_id)], prefix, encode_id(session_id), expected or "", *index)
+        arguments = [encode_id(session_id), expected or "", *index, *{run.generation for run in runs}]
+        return script(scripts.REMOVE, [self._hash(session_id)], prefix, *arguments)
 
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
         fields = map(_field, keys)
         return bool(
             self._open.command(*script(scripts.REMOVE_PAGES, [self._hash(session_id)], expected or "", *fields))
         )
+
+    def refer(self, key: str, reference: bytes | None) -> None:  # noqa: D102
+        if reference is None:
+            self._open.command("HDEL", self._hash_of(key), _field(key))
+        else:
+            ttl = str(self._mapping.ttl or 0)
+            self._open.command(*script(scripts.PUT, [self._hash_of(key)], _field(key), reference, ttl))
+
+    def references(self, owner: str) -> dict[str, object]:  # noqa: D102
+        found = self._open.command(*script(scripts.REFERENCES, [self._hash(owner)]))
+        return {f"{reference_prefix(owner)}{bytes(name).decode()[6:]}": value for name, value in pairs_of(found)}
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
         fields = [each for key in keys for each in (_field(key), _field(aside_key(key, token)))]

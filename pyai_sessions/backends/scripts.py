@@ -98,14 +98,16 @@ return 1
 """
 )
 
-# KEYS: hash. ARGV: prefix (empty, as above), id, expected, status, user
+# KEYS: hash. ARGV: prefix (empty, as above), id, expected, status, user, generation of pages that go with it…
 REMOVE = (
     _SHARED
     + """
 local stored = redis.call('HGET', KEYS[1], 'session')
 if not begins(stored, ARGV[3]) then return 0 end
+local gone = {}
+for n = 6, #ARGV do gone['messages/' .. ARGV[n]] = true end
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if field == 'session' or string.sub(field, 1, 9) == 'messages/' then redis.call('HDEL', KEYS[1], field) end
+  if field == 'session' or gone[string.match(field, '^messages/[^/]*')] then redis.call('HDEL', KEYS[1], field) end
 end
 if ARGV[1] ~= '' and ARGV[4] ~= '' then unindex(ARGV[1], ARGV[2], ARGV[4], ARGV[5]) end
 return 1
@@ -181,6 +183,18 @@ for n = 1, #ARGV, 2 do
     redis.call('HDEL', KEYS[1], ARGV[n])
   end
 end
+"""
+
+# KEYS: hash. One reply of names and values, as HGETALL's, of the fields that are references.
+REFERENCES = """
+local found = {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if string.sub(field, 1, 6) == 'forks/' then
+    found[#found + 1] = field
+    found[#found + 1] = redis.call('HGET', KEYS[1], field)
+  end
+end
+return found
 """
 
 # KEYS: hash. ARGV: expected, field…

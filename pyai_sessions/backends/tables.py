@@ -19,9 +19,11 @@ from pyai_sessions.documents import (
     head_key,
     page_prefix,
     read_head,
+    reference_prefix,
     session_of_key,
 )
 from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageReadOnlyError
+from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
 
 _BATCH = 500
@@ -115,9 +117,9 @@ class TableBackend(Backend):
 
     def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
         self._check_open()
-        key, prefix = head_key(session_id), page_prefix(session_id)
+        key = head_key(session_id)
         with self._connections.reading() as connection:
-            rows = connection.execute(self._table.select_whole, (key, prefix, prefix[:-1] + "0")).fetchall()
+            rows = connection.execute(self._table.select_whole, (key, *_below(page_prefix(session_id)))).fetchall()
         found = {name: self._table.value(row) for name, *row in rows}
         return found.pop(key, None), found
 
@@ -181,8 +183,7 @@ class TableBackend(Backend):
             connection.execute(self._put_index, row)
         return True
 
-    def remove(self, session_id: str, expected: str | None, keys: Sequence[str], previous: Entry | None) -> bool:  # noqa: ARG002, D102
-        prefix = page_prefix(session_id)
+    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         with self._writing() as connection:
             key = head_key(session_id)
             if expected is None:
@@ -191,7 +192,8 @@ class TableBackend(Backend):
                 self._table.bring_in(connection, key)
                 if not connection.execute(self._table.delete_head, (key, expected, len(expected))).rowcount:
                     return False
-            connection.execute(self._table.delete_range, (prefix, prefix[:-1] + "0"))  # "0" follows "/"
+            for generation in {run.generation for run in runs}:
+                connection.execute(self._table.delete_range, _below(f"{page_prefix(session_id)}{generation}/"))
             connection.execute(self._drop_index, (encode_id(session_id),))
         return True
 
@@ -201,6 +203,17 @@ class TableBackend(Backend):
                 return False
             connection.executemany(self._table.delete, [(each,) for each in keys])
             return True
+
+    def refer(self, key: str, reference: bytes | None) -> None:  # noqa: D102
+        with self._writing() as connection:
+            if reference is None:
+                connection.execute(self._table.delete, (key,))
+            else:
+                connection.execute(self._table.put, (key, reference))
+
+    def references(self, owner: str) -> dict[str, object]:  # noqa: D102
+        keys = list(self._keys(*_below(reference_prefix(owner))))
+        return {key: value for key, value in zip(keys, self.read_pages(keys), strict=True) if value is not None}
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
         with self._writing() as connection:
@@ -355,6 +368,11 @@ class TableBackend(Backend):
                             self._put_index, _index_row(read_head(self._table.value(row), session_id).entry)
                         )
                 last = batch[-1]
+
+
+def _below(prefix: str) -> tuple[str, str]:
+    """Return between which keys those lie that begin with *prefix*, which ends with a slash."""
+    return prefix, prefix[:-1] + "0"  # "0" follows "/"
 
 
 def _index_row(entry: Entry) -> tuple[str, str | None, str, int]:
