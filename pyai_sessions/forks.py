@@ -373,7 +373,7 @@ def lacks(backend: Backend, stored: StoredHead) -> list[Lack]:
 
 
 def dangling(backend: Backend, references: Sequence[str]) -> list[str]:
-    """Return the references whose fork is gone, or names no page of the owner any more."""
+    """Return those of *references* whose fork is gone, or names no page of the owner any more."""
     forks = [parts_of_reference(key) for key in references]
     values = backend.read_many([fork for _, fork, _ in forks])
     found: list[str] = []
@@ -384,4 +384,5 @@ def dangling(backend: Backend, references: Sequence[str]) -> list[str]:
             continue  # it may be the one
         if head is None or head.incarnation != incarnation or not any(r.owner == owner for r in named_runs(head)):
             found.append(key)
-    return found
+    there = backend.read_pages(found) if found else []
+    return [key for key, text in zip(found, there, strict=True) if text is not None]

@@ -225,6 +225,19 @@ class SessionStoreMachine(RuleBasedStateMachine):
         act(session_id)
         self._now(session_id, row._replace(status=status))
 
+    @rule(session_id=IDS, new_id=IDS, keep=st.none() | st.integers(0, 70), user_id=st.none() | USERS)
+    def fork(self, session_id: str, new_id: str, keep: int | None, user_id: str | None) -> None:
+        """Fork a session, from its end or an earlier point, where the id is free; under that of a deleted one, too."""
+        row, manager = self.model.get(session_id), self.manager
+        if row is None or new_id in self.model:
+            with pytest.raises(SessionNotFoundError if row is None else SessionExistsError):
+                manager.fork(session_id, new_id=new_id)
+            return
+        at = None if keep is None else min(keep, len(row.messages))
+        fork = manager.fork(session_id, at, new_id=new_id, user_id=user_id)
+        owner = row.user_id if user_id is None else user_id
+        self.model[new_id] = Row(owner, SessionStatus.ACTIVE, fork.updated_at, row.state, row.messages[:at])
+
     @rule(session_id=IDS)
     def delete(self, session_id: str) -> None:
         """Delete a session; say whether there was one."""

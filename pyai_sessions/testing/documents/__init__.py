@@ -2,6 +2,7 @@
 
 from pyai_sessions.testing.documents.damage import Damage
 from pyai_sessions.testing.documents.ending import EndingOfDocuments
+from pyai_sessions.testing.documents.forking import ForkingOfDocuments
 from pyai_sessions.testing.documents.imports import ImportsOfDocuments
 from pyai_sessions.testing.documents.lists import ListsOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
@@ -16,6 +17,7 @@ class KVSessionStoreContract(
     Damage,
     ImportsOfDocuments,
     ListsOfDocuments,
+    ForkingOfDocuments,
     EndingOfDocuments,
     SessionsOfDocuments,
     SessionStoreContract,

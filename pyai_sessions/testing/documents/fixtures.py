@@ -30,4 +30,4 @@ class DocumentFixtures(StoreFixtures):
     @staticmethod
     def ours(raw: Iterable[str]) -> list[str]:
         """Return the keys of all documents."""
-        return sorted(key for key in raw if key.startswith(("session/", "messages/")))
+        return sorted(key for key in raw if key.startswith(("session/", "messages/", "forks/")))

@@ -5,6 +5,7 @@ from pyai_sessions.testing.store.conversations import Conversations
 from pyai_sessions.testing.store.ending import Ending
 from pyai_sessions.testing.store.everyday import Everyday
 from pyai_sessions.testing.store.filters import Filters
+from pyai_sessions.testing.store.forking import Forking
 from pyai_sessions.testing.store.imports import Imports
 from pyai_sessions.testing.store.lists import Lists
 from pyai_sessions.testing.store.merging import Merging
@@ -18,7 +19,19 @@ __all__ = ["SessionStoreContract"]
 
 # The last class comes first: a store is read and written before it is tried on more.
 class SessionStoreContract(
-    Refusals, Imports, Filters, Lists, Ending, Merging, Appending, Rewinding, Conversations, Values, Everyday, Reading
+    Refusals,
+    Imports,
+    Filters,
+    Lists,
+    Forking,
+    Rewinding,
+    Ending,
+    Merging,
+    Appending,
+    Conversations,
+    Values,
+    Everyday,
+    Reading,
 ):
     """What a SessionManager does with a store: of four methods, sync or async, or a KVSessionStore, or a mapping.
 

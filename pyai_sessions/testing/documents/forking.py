@@ -1,0 +1,253 @@
+"""Forks, down to the last document: which pages are shared, and when they go."""
+
+from collections.abc import Callable
+from contextlib import closing
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from pyai_sessions import KVSessionStore, SessionManager
+from pyai_sessions.testing.documents.fixtures import DocumentFixtures
+from pyai_sessions.testing.samples import contents, fill, ids
+from pyai_sessions.testing.store.forking import told
+
+
+class ForkingOfDocuments(DocumentFixtures):
+    @pytest.fixture
+    def talk(self, manager: Any) -> Callable[..., Any]:
+        """Return a function that stores a session of so many messages."""
+
+        def talk(session_id: str = "parent", count: int = 100) -> Any:
+            session = manager.create_session("ada", session_id=session_id)
+            fill(session, count)
+            manager.save(session)
+            return session
+
+        return talk
+
+    @staticmethod
+    def pages(raw: Any) -> list[str]:
+        """Return the keys of all pages."""
+        return sorted(key for key in raw if key.startswith("messages/"))
+
+    def test_a_fork_copies_no_page(self, manager: Any, raw: Any, talk: Any) -> None:
+        """It adds a head and a reference, whatever the length; its messages are loaded when asked for."""
+        talk(count=500)
+        before = self.ours(raw)
+
+        fork = manager.fork("parent", new_id="fork")
+
+        added = set(self.ours(raw)) - set(before)
+        assert {key.rpartition("/")[0] for key in added} == {"session", "forks/parent/fork"}
+        assert (len(fork.messages), fork.message_count) == (0, 500)
+        assert contents(manager.fork("parent", last=3)) == told(500)[-3:]
+        manager.load_history(fork)
+        assert contents(fork) == told(500)
+
+    def test_a_fork_of_a_short_session_shares_nothing(self, manager: Any, raw: Any, talk: Any) -> None:
+        """It is one document, as its parent, which is left as it was."""
+        talk(count=20)
+        before = raw["session/parent"]
+
+        manager.fork("parent", new_id="fork")
+
+        assert self.ours(raw) == ["session/fork", "session/parent"]
+        assert raw["session/parent"] == before
+
+    def test_shared_pages_go_with_the_last_that_names_them(self, manager: Any, raw: Any, talk: Any) -> None:
+        """Whoever that is: the owner, a fork, a fork of a fork; nothing at all is left then."""
+        for order in permutations(["parent", "fork", "second"]):
+            talk()
+            shared = self.pages(raw)
+            manager.fork("parent", new_id="fork")
+            manager.fork("fork", new_id="second")
+            for n, name in enumerate(order, start=1):
+                assert self.pages(raw) == shared
+                assert manager.delete(name)
+                assert manager.verify().problems == []
+                assert sorted(ids(manager.list_sessions("ada"))) == sorted(order[n:])
+            assert self.ours(raw) == []
+
+    def test_a_rewritten_parent_leaves_its_forks_their_pages(
+        self, manager: Any, other: Any, raw: Any, talk: Any
+    ) -> None:
+        """What only the parent had goes at once, what a fork shares with the fork, and what both name stays."""
+        session = talk(count=200)
+        manager.fork("parent", 70, new_id="fork")
+        session.replace_message("m40", content="edited")
+        manager.save(session)  # a copy from before the fork
+        assert contents(other.get_session("fork")) == told(70)
+        kept = [key for key in self.pages(raw) if key.endswith(("/0", "/1"))]
+        assert manager.verify().problems == []
+
+        manager.delete("fork")
+
+        assert set(kept) > set(self.pages(raw)) & set(kept)
+        assert manager.verify().problems == []
+        assert other.get_session("parent") == session
+        manager.delete("parent")
+        assert self.ours(raw) == []
+
+    def test_a_fork_that_rewrites_its_history_lets_its_parents_pages_go(
+        self, manager: Any, other: Any, raw: Any, talk: Any
+    ) -> None:
+        """It refers to them as long as it names one."""
+        talk()
+        fork = manager.fork("parent", new_id="fork", last=None)
+        manager.delete("parent")
+        fork.replace_message("m50", content="edited")
+        manager.save(fork)
+        assert [key for key in raw if key.startswith("forks/")]
+        assert manager.verify().problems == []
+        fork.replace_message("m0", content="edited")
+        manager.save(fork)
+
+        assert not [key for key in self.ours(raw) if "parent" in key]
+        assert manager.verify().problems == []
+        assert other.get_session("fork") == fork
+        fork.clear_messages()
+        manager.save(fork)
+        assert self.ours(raw) == ["session/fork"]
+
+    def test_a_deleted_parent_is_gone_for_all_but_its_forks(
+        self, manager: Any, other: Any, raw: Any, talk: Any
+    ) -> None:
+        """Its id is free; what comes and goes under it leaves the forks alone."""
+        talk()
+        manager.fork("parent", new_id="fork")
+        manager.delete("parent")
+        assert other.get_session("parent") is None
+        assert (ids(other.list_sessions()), other.count(), other.count("ada"), other.reindex()) == (["fork"], 1, 1, 1)
+        for rewrites in (False, True):
+            successor = talk(count=90)
+            if rewrites:
+                successor.pop()
+                successor.replace_message("m1", content="edited")
+                manager.save(successor)
+            manager.fork("parent", new_id="second")
+            assert contents(other.get_session("fork")) == told(100)
+            manager.delete("parent")
+            manager.delete("second")
+        assert contents(other.get_session("fork")) == told(100)
+        assert manager.verify().problems == []
+        manager.delete("fork")
+        assert self.ours(raw) == []
+
+    def test_a_deleted_session_may_come_back_from_its_fork(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
+        """Under its former id it names pages that others share still, and writes none of them anew."""
+        talk(count=200)
+        manager.fork("parent", new_id="whole")
+        manager.fork("parent", 80, new_id="fork")
+        manager.delete("parent")
+
+        back = manager.fork("fork", new_id="parent", last=None)
+        fill(back, 70, 80)
+        manager.save(back)
+
+        assert contents(other.get_session("whole")) == told(200)
+        assert contents(other.get_session("parent")) == told(150)
+        back.replace_message("m40", content="edited")
+        manager.save(back)
+        manager.append("parent", *({"role": "user", "content": f"message {n}"} for n in range(150, 220)))
+        assert contents(other.get_session("whole")) == told(200)
+        assert manager.verify().problems == []
+        manager.delete("parent")
+        assert contents(other.get_session("whole")) == told(200)
+        assert contents(other.get_session("fork")) == told(80)
+        manager.delete("whole")
+        assert contents(other.get_session("fork")) == told(80)
+        assert manager.verify().problems == []
+        manager.delete("fork")
+        assert self.ours(raw) == []
+
+    def test_stale_copies_of_a_fork_merge(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
+        """As those of any session, across shared pages; the parent may be gone."""
+        talk()
+        manager.fork("parent", new_id="fork")
+        manager.delete("parent")
+        mine, theirs = manager.get_session("fork", last=5), other.get_session("fork")
+        theirs.replace_message("m10", content="edited")
+        fill(theirs, 50, 100)
+        other.save(theirs)
+        mine.add_message("user", "mine")
+
+        manager.save(mine)
+
+        assert contents(other.get_session("fork")) == [*told(10), "edited", *told(150)[11:], "mine"]
+        assert other.get_session("fork").parent == theirs.parent
+        assert manager.verify().problems == []
+
+    @pytest.mark.parametrize("act", ["clear_all", "delete_user"])
+    def test_nothing_is_left_where_all_are_deleted(self, manager: Any, raw: Any, talk: Any, act: Any) -> None:
+        """No page, no reference: of forks, of deleted parents."""
+        for name in ("a", "b"):
+            talk(name)
+            manager.fork(name, new_id=f"fork of {name}")
+            manager.fork(f"fork of {name}", new_id=f"second of {name}")
+        manager.delete("a")
+
+        assert (manager.clear_all() if act == "clear_all" else manager.delete_user("ada")) == 5
+
+        assert self.ours(raw) == []
+        assert manager.verify().problems == []
+
+    def test_verify_rights_references(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
+        """Those of forks that are gone, and what they alone kept; those that a fork lacks, or that cannot be read."""
+        talk()
+        for name in ("fork", "torn", "lost"):
+            manager.fork("parent", new_id=name)
+        references = {key.split("/")[2]: key for key in raw if key.startswith("forks/")}
+        raw[references["torn"]] = "torn"
+        del raw[references["lost"]], raw["session/fork"]
+        manager.delete("parent")
+        with closing(KVSessionStore(manager.store.mapping, timeout=0.2)) as store:
+            patient = SessionManager(store)
+            found = {(each.kind, each.session_id) for each in patient.verify().problems if each.kind != "index"}
+            assert found == {
+                ("orphan reference", "fork"),
+                ("missing reference", "torn"),
+                ("missing reference", "lost"),
+            }
+
+            assert patient.verify(repair=True)
+            assert patient.verify().problems == []
+        for name in ("lost", "torn"):
+            assert contents(other.get_session(name)) == told(100)
+            other.delete(name)
+        assert self.ours(raw) == []
+
+    @pytest.mark.parametrize("act", ["delete", "repair"])
+    def test_an_unreadable_parent_leaves_its_forks_whole(self, manager: Any, raw: Any, talk: Any, act: Any) -> None:
+        """Deleted or set aside, it takes no page along that a fork names."""
+        talk()
+        manager.fork("parent", 70, new_id="fork")
+        raw["session/parent"] = "torn"
+
+        if act == "delete":
+            manager.delete("parent")
+        else:
+            manager.verify(repair=True)
+
+        assert manager.get_session("parent") is None
+        assert contents(manager.get_session("fork")) == told(70)
+        assert not [each for each in manager.verify().problems if each.kind != "index"]
+        assert len(self.pages(raw)) == 2
+        manager.delete("fork")
+        assert self.ours(raw) == []
+
+    def test_an_unreadable_shared_page_is_dropped_by_each_that_names_it(
+        self, manager: Any, other: Any, raw: Any, talk: Any
+    ) -> None:
+        """Each keeps its other messages, and the page is kept aside."""
+        talk()
+        manager.fork("parent", new_id="fork")
+        raw[self.pages(raw)[1]] = "torn"
+
+        manager.verify(repair=True)
+        manager.verify(repair=True)
+
+        assert manager.verify().problems == []
+        for name in ("parent", "fork"):
+            assert contents(other.get_session(name)) == told(32) + told(100)[64:]
+        assert [raw[key] for key in raw if key.startswith("unreadable/parent/")] == ["torn"]
