@@ -544,7 +544,8 @@ class KVSessionStore(SessionStore):
     ) -> Session:
         """Store a session that goes on from a point of another, and return it; sealed pages are shared, not copied.
 
-        Costs at most seven trips, or one transaction, whatever the conversation's length, and to find the point.
+        Costs five trips, or a read and a transaction, whatever the conversation's length; one trip more for each
+        session but the first whose pages it shares, and the way to the point.
 
         Raises:
             SessionNotFoundError: There is no such session.
