@@ -317,6 +317,9 @@ ODD_PARTS = fixed(
     {"type": "gemini", "gemini": {"thought": True, "text": "x"}},
     {"type": "gemini", "gemini": {"executable_code": {"code": "1", "language": "PYTHON"}}},
     {"type": "openai", "openai": {"type": "text", "text": "x"}},
+    {"type": "openai"},
+    {"type": "anthropic", "anthropic": {"type": []}},
+    {"type": "gemini", "gemini": 7},
 )
 CONTENTS = (
     st.none()

@@ -152,10 +152,10 @@ def _written(given: Iterable[Mapping[str, Any]], taken: frozenset[str]) -> list[
 def _block(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
     """Return a stored part as a block; None if there is nothing to say of it."""
     own = p.native(part.get("anthropic"))
-    if part["type"] == "anthropic" and own.get("type") not in p.NATIVE:
-        return dict(own)
-    native = own if part["type"] == "anthropic" else part
+    native = own if part["type"] == "anthropic" and p.is_part(own) else part
     kind = native["type"]
+    if native is own and kind not in p.NATIVE and "anthropic" in taken:
+        return dict(own)
     if kind in p.NATIVE and kind in taken:
         return p.rest_of(native, *p.APIS)
     block = _MAKE[kind](part) if kind in _MAKE and kind in taken else None
@@ -202,9 +202,9 @@ _MAKE: dict[str, Callable[[Mapping[str, Any]], p.Part | None]] = {
     "file": _document,
 }
 _GIVEN = frozenset({"image", "document", "search_result"})
-_RESULT = frozenset(_MAKE) | _GIVEN | {"tool_reference"}
-_USER = frozenset(_MAKE) | _GIVEN | {"tool_result", "container_upload"}
-_ASSISTANT = (p.NATIVE - _RESULT - _USER) | {"text", "refusal"}
+_RESULT = frozenset(_MAKE) | _GIVEN | {"tool_reference", "anthropic"}
+_USER = frozenset(_MAKE) | _GIVEN | {"tool_result", "container_upload", "anthropic"}
+_ASSISTANT = (p.NATIVE - _RESULT - _USER) | {"text", "refusal", "anthropic"}
 
 
 def _tool_use(call: p.Call, ids: p.CallIds) -> p.Part:

@@ -166,9 +166,9 @@ def _written_part(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | No
     """Return a stored part as Gemini's; None if there is nothing to say of it."""
     kind = part["type"]
     own = p.native(part.get("gemini"))
-    if kind == "gemini":
+    if kind == "gemini" and kind in taken and own:
         return dict(own)
-    made = _MAKE[kind](part) if kind in taken else None
+    made = _MAKE[kind](part) if kind in _MAKE and kind in taken else None
     if made is None:
         told = p.left_out(part)
         return None if told is None else {"text": told}
@@ -207,7 +207,7 @@ _MAKE: dict[str, Callable[[Mapping[str, Any]], p.Part | None]] = {
     "input_audio": _data,
     "file": _data,
 }
-_TAKEN = frozenset(_MAKE)
+_TAKEN = frozenset(_MAKE) | {"gemini"}
 
 
 # Reading ----------------------------------------------------------------------------------------------------------

@@ -89,8 +89,8 @@ def _parts(given: Iterable[p.Part], taken: frozenset[str]) -> list[p.Part]:
 
 def _part(part: p.Part, taken: frozenset[str]) -> p.Part | None:
     kind = part["type"]
-    if kind == "openai":
-        return dict(p.native(part.get(kind)))
+    if kind == "openai" and p.is_part(part.get(kind)):
+        return dict(part[kind])
     if kind == "refusal" and kind not in taken:
         return p.text_part(p.text_of(part.get("refusal")))
     if kind in taken and _SOUND[kind](part):

@@ -137,7 +137,7 @@ def left_out(part: Mapping[str, Any]) -> str | None:
     """Return the text that tells of a part which was left out, None if it is private and not to be told of."""
     kind = part["type"]
     own = native(part.get(kind)) if kind in APIS else part
-    if own.get("type") in PRIVATE or own.get("thought") is True:
+    if str(own.get("type")) in PRIVATE or own.get("thought") is True:
         return None
     name = own.get("type") or next((key for key, value in own.items() if is_mapping(value)), kind)
     return f"[{_mime_type(part, own) or name} left out]"
