@@ -665,6 +665,35 @@ def test_what_is_written_may_be_changed():
         assert write_prompt(messages, "anthropic") == ANTHROPIC
 
 
+def test_a_result_of_geminis_may_answer_a_call_that_was_read_before():
+    """It goes to the first call of its function that waits; its function's name stays with it."""
+    results = [{"function_response": {"name": name, "response": {}}} for name in ("f", "g", "f", "f")]
+    waiting = {"a": "f", "b": "f", "c": "g"}
+
+    messages = read_prompt([{"role": "user", "parts": results}], "gemini", clock=lambda: NOON, calls=waiting)
+
+    assert [each.tool_call_id for each in messages[:3]] == ["a", "c", "b"]
+    assert messages[3].tool_call_id not in waiting
+    assert write_prompt(messages, "gemini") == [{"role": "user", "parts": results}]
+    assert waiting == {"a": "f", "b": "f", "c": "g"}
+
+
+def test_a_turn_of_geminis_may_come_in_pieces():
+    """Calls in neighbouring contents wait together; those left open by an earlier turn wait no longer."""
+    first, second, third = (
+        {"role": "model", "parts": [{"function_call": {"name": "f", "args": {"n": n}}}]} for n in range(3)
+    )
+    result = {"role": "user", "parts": [{"function_response": {"name": "f", "response": {}}}]}
+    said = {"role": "user", "parts": [{"text": "Never mind."}]}
+
+    messages = read([first, second, result, result, third, said, first, result], "gemini")
+
+    ids = [each["id"] for message in messages for each in message.tool_calls or ()]
+    answered = [each.tool_call_id for each in messages if each.role == "tool"]
+    assert answered == [ids[0], ids[1], ids[3]]
+    assert [len(each["parts"]) for each in write_prompt(messages, "gemini")][:2] == [2, 2]
+
+
 # What is given ----------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ out, or tell in a short text what is missing. Each format's module says what it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -60,10 +60,13 @@ def read_prompt(
     format: str,  # noqa: A002 (likewise)
     *,
     clock: Clock,
+    calls: Mapping[str, str] | None = None,
 ) -> list[Message]:
     """Return new messages that say what *items* say: dicts of the *format*, or its client's own objects.
 
-    A `Prompt`'s ``system`` comes first, as a system message. Each message has the time that *clock* tells.
+    A `Prompt`'s ``system`` comes first, as a system message. Each message has the time that *clock* tells. *calls* are
+    the tool calls that still wait for a result when *items* begin, in their order: the function's name by the call's
+    id. Gemini's results need not tell which call they answer.
 
     Raises:
         InvalidValueError: There is no such *format*, or an item is not of it; the error names the place, as in
@@ -71,7 +74,7 @@ def read_prompt(
 
     """
     system = items.system if isinstance(items, Prompt) else None
-    messages: list[Message] = _room(format).read(items, system, clock)
+    messages: list[Message] = _room(format).read(items, system, clock, calls or {})
     return messages
 
 

@@ -216,8 +216,9 @@ def _tool_use(call: p.Call, ids: p.CallIds) -> p.Part:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(items: Iterable[object], system: object, clock: Clock) -> list[Message]:
-    """Return the messages that *items* say, those of the system text first."""
+def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
+    """Return the messages that *items* say, the system text first. Their results name their *calls* themselves."""
+    del calls
     messages: list[Message] = []
     if system is not None:
         content = _stored_content(p.given_object({"system": system}, "prompt")["system"], "prompt.system")

@@ -98,13 +98,13 @@ def _turns(messages: Sequence[Message]) -> Iterator[tuple[str, list[p.Part]]]:
 def _in_order_of_calls(messages: Sequence[Message]) -> Iterator[Message]:
     """Yield the messages; results of calls to one function, if they have no ids there, in the order of the calls."""
     run: list[Message] = []
-    calls: list[p.Call] = []
+    calls: list[p.Call] = []  # of all messages since the last results: neighbours are one content
     for message in messages:
         if p.speaker(message) == "tool":
             run.append(message)
             continue
         yield from _sorted(run, calls)
-        run, calls = [], p.calls_of(message)
+        run, calls = [], [*([] if run else calls), *p.calls_of(message)]
         yield message
     yield from _sorted(run, calls)
 
@@ -213,35 +213,41 @@ _TAKEN = frozenset(_MAKE) | {"gemini"}
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(items: Iterable[object], system: object, clock: Clock) -> list[Message]:
-    """Return the messages that *items* say, those of the system instruction first."""
+def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
+    """Return the messages that *items* say, the system instruction first. *calls* still wait for their results."""
     messages: list[Message] = []
     if system is not None:
         given = {"parts": [{"text": system}]} if isinstance(system, str) else system
         parts = _checked(_snake(p.given_object(given, "prompt.system")), "prompt.system")
         messages.append(p.new_message("prompt.system", clock, "system", _content(parts)))
-    calls = _OpenCalls()
+    waiting = _OpenCalls(calls)
     for path, item in p.given_items(items):
         content = _snake(item)
         role = content.get("role", "user")
-        parts = _checked(content, path)
-        if role == "model":
-            messages.append(p.new_message(path, clock, **_read_model(parts, path, calls)))
-        elif role in ("user", "function"):
-            messages += [p.new_message(path, clock, **fields) for fields in _read_user(parts, path, calls)]
-        else:
+        if role not in _READERS:
             raise InvalidValueError(f"{path}.role", f"is {role!r}; it is 'user' or 'model'")
+        told = _READERS[role](_checked(content, path), path, waiting)
+        messages.extend(p.new_message(path, clock, **fields) for fields in told)
     return messages
 
 
 class _OpenCalls:
-    """The calls of the model's latest content that have no result yet, as (id, name)."""
+    """The calls of the model's latest turn that have no result yet, as (id, name)."""
 
-    def __init__(self) -> None:
-        self._open: list[tuple[str, str]] = []
+    def __init__(self, calls: Mapping[str, str]) -> None:
+        self._open = list(calls.items())
+        self._turn_is_over = False
 
-    def begin(self, calls: Iterable[p.Part]) -> None:
-        self._open = [(each["id"], each["function"]["name"]) for each in calls]
+    def add(self, calls: Iterable[p.Part]) -> None:
+        """Take the calls of a model's content."""
+        if self._turn_is_over:
+            self._open.clear()
+        self._turn_is_over = False
+        self._open += [(each["id"], each["function"]["name"]) for each in calls]
+
+    def end_turn(self) -> None:
+        """Let the next calls be those of a new turn."""
+        self._turn_is_over = True
 
     def answer(self, call_id: str | None, name: str) -> str | None:
         """Return the id of the call that a result is for; None if there is none."""
@@ -253,13 +259,13 @@ class _OpenCalls:
         return found[0] if found else None
 
 
-def _read_model(parts: Sequence[p.Part], path: str, calls: _OpenCalls) -> p.Part:
+def _read_model(parts: Sequence[p.Part], path: str, calls: _OpenCalls) -> Iterator[p.Part]:
     kinds = ["function_call" in each for each in parts]
     asked = [_read_call(each, f"{path}.parts[{n}]") for n, each in enumerate(parts) if kinds[n]]
     rest = [each for each in parts if "function_call" not in each]
     places = p.call_places(kinds)
-    calls.begin(asked)
-    return {
+    calls.add(asked)
+    yield {
         "role": "assistant",
         "content": None if asked and not rest else _content(rest),
         "tool_calls": asked,
@@ -282,6 +288,7 @@ def _read_user(parts: Sequence[p.Part], path: str, calls: _OpenCalls) -> Iterato
     yield from (_read_result(each, f"{path}.parts[{n}]", calls) for n, each in results)
     if len(results) < len(parts) or not parts:
         yield {"role": "user", "content": _content([each for each in parts if "function_response" not in each])}
+    calls.end_turn()
 
 
 def _read_result(part: p.Part, path: str, calls: _OpenCalls) -> p.Part:
@@ -298,9 +305,17 @@ def _read_result(part: p.Part, path: str, calls: _OpenCalls) -> p.Part:
         "role": "tool",
         "content": _result(response),
         "tool_call_id": answered or call_id or f"call_{new_id()}",
-        "name": None if answered else name,
+        "name": name,
         "metadata": {"gemini": own} if own else None,
     }
+
+
+_READERS: dict[object, Callable[[Sequence[p.Part], str, _OpenCalls], Iterator[p.Part]]] = {
+    "model": _read_model,
+    "user": _read_user,
+    "function": _read_user,
+}
+"""``function`` is what older clients say where results stand; ``user`` is written."""
 
 
 def _result(response: p.Part | None) -> Any:

@@ -25,7 +25,7 @@ The form with ``function_call`` and the role ``function``, which tools replaced,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pyai_sessions.checks import Clock, check_text
@@ -138,8 +138,9 @@ def _call(call: p.Call, ids: p.CallIds) -> p.Part:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(items: Iterable[object], system: object, clock: Clock) -> list[Message]:
-    """Return the messages that *items* are."""
+def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
+    """Return the messages that *items* are. Their results name their *calls* themselves."""
+    del calls
     opening = [] if system is None else [("prompt", p.given_object({"role": "system", "content": system}, "prompt"))]
     return [_message(item, path, clock) for path, item in [*opening, *p.given_items(items)]]
 
