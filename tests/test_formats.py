@@ -563,6 +563,20 @@ def test_a_later_system_message_and_unknown_roles_are_told_as_a_users(format_):
     ]
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}, "[image/png left out]"),
+        ({"type": "gemini", "gemini": {"executable_code": {"code": "1"}}}, "[executable_code left out]"),
+    ],
+)
+def test_a_system_instruction_of_geminis_is_text(part, said):
+    """Nothing else is taken there, also not what Gemini takes elsewhere."""
+    written = write_prompt([Message("system", [part]), Message("user", "x")], "gemini")
+
+    assert written.system == {"parts": [{"text": said}]}
+
+
 def test_a_system_message_read_among_anthropics_is_moved_where_it_would_be_refused():
     """It is written where it was read; with an assistant's message before it, it is told as a user's."""
     items = [
