@@ -206,6 +206,7 @@ CHANGES = {
     "save": talk,
     "append": lambda manager: manager.append("s", {"role": "user", "content": "x"}),
     "change the user": change_user,
+    "fork": lambda manager: manager.fork("s", new_id="new", user_id="eve"),
     "archive": lambda manager: manager.archive("s"),
     "restore": lambda manager: manager.restore("old"),
     "archive many": lambda manager: manager.archive_inactive(0),
@@ -286,6 +287,29 @@ def test_an_expired_session_is_in_no_list_and_no_count(client, prefix):
     assert manager.purge_expired() == 0
     assert manager.get_session("s0") == again
     assert manager.verify()
+
+
+def test_shared_pages_live_as_long_as_what_shares_them(client, prefix):
+    """On another server than the fork, and though their session was deleted, which is in no list any more."""
+    manager = SessionManager(open_store(client, prefix, ttl=1000))
+    session = manager.create_session("ada", session_id="s")
+    for n in range(100):
+        session.add_message("user", f"message {n}")
+    manager.save(session)
+    for n in range(4):
+        fork = manager.fork("s", new_id=f"fork {n}")
+        client.expire(f"{prefix}s", 10)
+        manager.save(fork)
+        assert client.ttl(f"{prefix}s") > 1000
+    manager.delete("s")
+    client.expire(f"{prefix}s", 10)
+    manager.append("fork 0", {"role": "user", "content": "x"})
+
+    assert client.ttl(f"{prefix}s") > 1000
+    assert manager.purge_expired() == 0
+    assert (manager.count(), manager.get_session("fork 3").message_count) == (4, 100)
+    assert manager.clear_all() == 4
+    assert not client.exists(f"{prefix}s")
 
 
 def test_a_session_that_lives_on_is_not_purged(client, prefix):

@@ -231,6 +231,51 @@ def test_every_save_begins_the_time_to_live_anew(any_server, client, prefix):
             assert client.ttl(prefix + "s") > 900
 
 
+def test_shared_pages_live_as_long_as_what_shares_them(any_server, client, prefix):
+    """Each save of a fork keeps the pages of its parents alive, deleted or not, a little longer than itself."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        talk(store, count=100)
+        store.fork("s", new_id="child")
+        child = store.get("child")
+        for n in range(100):
+            child.add_message("user", f"more {n}")
+        store.save(child)
+        fork = store.fork("child", new_id="fork")
+        store.delete("s")
+        assert set(client.hkeys(prefix + "s")) == {
+            each for each in client.hkeys(prefix + "s") if each.startswith((b"messages/", b"forks/"))
+        }
+
+        for act in (
+            lambda: store.save(fork),
+            lambda: store.append("fork", [Message("user", "x")]),
+            lambda: store.archive("fork"),
+            lambda: store.fork("fork", new_id="another"),
+        ):
+            for name in ("s", "child"):
+                client.expire(prefix + name, 10)
+            act()
+            assert [client.ttl(prefix + name) > 1000 for name in ("s", "child")] == [True, True]
+        for name in ("child", "fork", "another"):
+            store.delete(name)
+        assert keys(client, prefix) == {}
+
+
+def test_what_a_family_leaves_expires_with_it(any_server, client, prefix):
+    """A deleted session's pages are no session: in no list, no count, and nothing to purge."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store:
+        talk(store, count=100)
+        store.fork("s", new_id="fork")
+        store.delete("s")
+        client.expire(prefix + "s", 2)
+        assert (store.count(), store.count("ada"), store.purge_expired()) == (1, 1, 0)
+        assert store.get("fork").message_count == 100
+        wait_until_gone(client, prefix + "fork", prefix + "s")
+
+        assert (store.count(), store.summaries(), store.get("fork"), store.get("s")) == (0, [], None, None)
+        assert store.verify().problems == []
+
+
 def test_an_expired_session_is_gone_from_everything_at_once(any_server, client, prefix):
     """From reads, lists, counts and index entries; those that do not expire stay."""
     with (

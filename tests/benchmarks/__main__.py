@@ -16,7 +16,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import chats, imports, lists, loads, machine, million, plots, shared, threads, turns, versus
+from tests.benchmarks import (
+    chats,
+    forks,
+    imports,
+    lists,
+    loads,
+    machine,
+    million,
+    plots,
+    shared,
+    threads,
+    turns,
+    versus,
+)
 from tests.benchmarks.families import Place
 from tests.benchmarks.measure import FULL, QUICK, close_loop
 from tests.benchmarks.report import Report, merged
@@ -26,7 +39,7 @@ from tests.servers import Server
 RESULTS = Path(__file__).parent / "results"
 SIZES, SESSIONS = [10, 100, 1_000, 10_000], [1_000, 10_000, 100_000, 1_000_000]
 QUICK_SIZES, QUICK_SESSIONS = [10, 200], [1_000, 5_000]
-WORKS = ("import", "turn", "load", "peers", "threads", "chats", "shared", "list", "million")
+WORKS = ("import", "turn", "load", "forks", "peers", "threads", "chats", "shared", "list", "million")
 COMMAND = "python -m tests.benchmarks"
 
 
@@ -46,6 +59,7 @@ def main() -> None:
             "import": lambda: imports.measure(report, effort),
             "turn": lambda: turns.measure(report, place, sizes, effort),
             "load": lambda: loads.measure(report, place, sizes, effort),
+            "forks": lambda: forks.measure(report, place, sizes, effort),
             "peers": lambda: versus.measure(report, place, sizes, few, effort),
             "threads": lambda: threads.measure(report, place, effort),
             "chats": lambda: chats.measure(report, place, effort),

@@ -1,0 +1,69 @@
+"""What it costs to fork a conversation, at each length of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from pyai_sessions import KVSessionStore, RedisSessionStore, SessionManager
+from tests.benchmarks.families import FAMILIES, Place, conversation
+from tests.benchmarks.measure import Call, Effort, interleaved, say
+from tests.benchmarks.report import AGAINST_FLOOR, Report, Table
+from tests.benchmarks.texts import Texts
+from tests.clusters import Cluster
+
+ABOUT = (
+    "Microseconds to go on from a point of a conversation; the floor is the same with one of 100 messages. *at the "
+    "end*: `fork(id)`. *20 messages back*: `fork(id, at=message_id)`. Each fork of a conversation leaves one more; all "
+    "lengths take turns, call by call."
+)
+SHORT, BACK = 100, 20
+REACH = 1.5
+
+Make = Callable[[SessionManager, str], Call]
+"""Returns a call that goes on from a point of a stored session, again and again."""
+
+
+def at_the_end(manager: SessionManager, session_id: str) -> Call:
+    return lambda: manager.fork(session_id)
+
+
+def back(manager: SessionManager, session_id: str) -> Call:
+    session = manager.get_session(session_id, last=BACK + 1)
+    assert session is not None
+    message_id = session.messages[0].message_id
+    return lambda: manager.fork(session_id, message_id)
+
+
+WORKS: dict[str, Make] = {"fork at the end": at_the_end, f"fork {BACK} messages back": back}
+
+
+def measure(report: Report, place: Place, sizes: list[int], effort: Effort) -> None:
+    table = report.table("A fork", AGAINST_FLOOR, ABOUT)
+    for family in FAMILIES:
+        say(f"forks: {family.name}")
+        with closing(family.store(place, "forks")) as store:
+            _measure(table, (family.name, family.durability(store)), store, sizes, effort)
+    say("forks: Valkey Cluster")
+    with cluster_store() as store:
+        _measure(table, ("Valkey Cluster", "the servers'"), store, sizes, effort)
+
+
+@contextmanager
+def cluster_store() -> Iterator[KVSessionStore]:
+    """Open a store on three servers of one's own."""
+    with (
+        Cluster("valkey-server", replicas=0) as cluster,
+        cluster.client() as client,
+        closing(RedisSessionStore(client=client, prefix="forks:", timeout=60)) as store,
+    ):
+        yield store
+
+
+def _measure(table: Table, where: tuple[str, str], store: KVSessionStore, sizes: list[int], effort: Effort) -> None:
+    name, durability = where
+    manager, texts = SessionManager(store), Texts()
+    longer = [each for each in sizes if each > SHORT]
+    stored = {size: conversation(manager, texts.messages(size)).session_id for size in (SHORT, *longer)}
+    for work, make in WORKS.items():
+        found = interleaved({size: make(manager, session_id) for size, session_id in stored.items()}, effort)
+        for size in longer:
+            table.against(f"{name}: {work} of {size:,}", durability, found[size], found[SHORT], REACH)
