@@ -277,7 +277,11 @@ class _Sharing(_Workers):
             else:
                 going.append((call, returns))
                 asks.append(ask)
-        for (call, _), answer in zip(going, self._trips.answers(asks), strict=True):
+        try:
+            answers = self._trips.answers(asks)
+        except BaseException as err:  # noqa: BLE001 (each call raises it: a thread that ended here would leave them waiting)
+            answers = [err] * len(going)
+        for (call, _), answer in zip(going, answers, strict=True):
             call.answer = answer
         return going
 

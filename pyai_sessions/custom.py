@@ -208,10 +208,10 @@ class CustomStore:
         self,
         session_id: str,
         at: At = None,
-        *,
         user_id: str | None = None,
+        *,
         new_id: str | None = None,
-        last: int | None = 0,
+        last: int | None = 50,
     ) -> Session:
         """Save a copy of a session up to a point as a new one: such a store shares nothing."""
         check_limit(last, "last")

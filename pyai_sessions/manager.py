@@ -182,10 +182,10 @@ class SessionManager:
         self,
         session_id: str,
         at: str | int | None = None,
-        *,
         user_id: str | None = None,
+        *,
         new_id: str | None = None,
-        last: int | None = 0,
+        last: int | None = 50,
     ) -> Session:
         """Create a session that goes on from a point of another, archived or not, store it, and return it.
 
@@ -195,8 +195,8 @@ class SessionManager:
         ``parent`` tells where it came from. Either can be changed and deleted without the other.
 
         Older messages are shared, not copied: at the end a fork costs the same at any length, before it the way to
-        that point. *last* loads the newest so many messages of the fork, as `get_session` does, None all of them.
-        Of a custom store the fork is a copy, and loaded whole.
+        that point. The fork is loaded as `get_session` does it with ``last=50``; None loads all of it. Of a custom
+        store it is a copy, and loaded whole.
 
         Raises:
             SessionNotFoundError: There is no such session.

@@ -22,7 +22,7 @@ from pyai_sessions.messages import Message
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
 from pyai_sessions.values import is_mapping, plain, plain_object
-from pyai_sessions.windows import SYSTEM, Budget, CountTokens, Orphan, counter, newest, paired
+from pyai_sessions.windows import SYSTEM, Budget, CountTokens, Orphan, counter, newest, paired, waiting
 
 _TICK = timedelta(microseconds=1)
 _END = datetime.max.replace(tzinfo=timezone.utc)
@@ -221,7 +221,7 @@ class Session(Document):
             InvalidValueError: One of them is not of that format; the error says where.
 
         """
-        added = read_prompt(items, format, clock=self._history.clock)
+        added = read_prompt(items, format, clock=self._history.clock, calls=waiting(self._history.log))
         self._history.extend(added)
         if added:
             self.touch()

@@ -537,10 +537,10 @@ class KVSessionStore(SessionStore):
         self,
         session_id: str,
         at: forks.At = None,
-        *,
         user_id: str | None = None,
+        *,
         new_id: str | None = None,
-        last: int | None = 0,
+        last: int | None = 50,
     ) -> Session:
         """Store a session that goes on from a point of another, and return it; sealed pages are shared, not copied.
 

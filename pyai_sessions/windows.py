@@ -82,6 +82,23 @@ def paired(messages: Sequence[Message]) -> tuple[list[Group], list[Orphan]]:
     return whole, orphans
 
 
+def waiting(messages: Sequence[Message]) -> dict[str, str]:
+    """Return the names of the functions that the last calls are for, by the ids of those that wait for a result."""
+    answered: set[str | None] = set()
+    for message in reversed(messages):
+        if message.tool_calls:
+            calls = {call_id(each): each for each in message.tool_calls}
+            return {key: _function(call) for key, call in calls.items() if key is not None and key not in answered}
+        answered.add(message.tool_call_id)
+    return {}
+
+
+def _function(call: Any) -> str:
+    function = call.get("function")
+    name = function.get("name") if is_mapping(function) else None
+    return name if isinstance(name, str) else ""
+
+
 def call_id(call: object) -> str | None:
     """Return the id of a tool's call, or None where it has none: it can then not be answered."""
     found = call.get("id") if is_mapping(call) else None

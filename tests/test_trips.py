@@ -117,7 +117,7 @@ def spending(manager, counter, messages):
         manager.save(session)
 
     def fork(name):
-        forks[name] = manager.fork("s1", new_id=name)
+        forks[name] = manager.fork("s1", new_id=name, last=0)
 
     calls = {
         "get": lambda: manager.get_session("s0"),
@@ -329,3 +329,17 @@ def test_many_tasks_share_their_trips(valkey_server):
         waiting = Waiting(client)
         waiting.go.set()
         assert asyncio.run(main(waiting)) == (2, 1, 1)
+
+
+def test_a_backend_that_answers_too_little_leaves_nobody_waiting(valkey_server, monkeypatch):
+    """Its fault is raised in every task that asked."""
+
+    async def main(client):
+        async with AsyncSessionManager(RedisMapping(client, "short:"), threads=1) as manager:
+            sessions = [await manager.create_session("ada") for _ in range(5)]
+            monkeypatch.setattr(SharedTrips, "answers", lambda self, asks: [][1])
+            saves = [manager.save(each) for each in sessions]
+            return await asyncio.wait_for(asyncio.gather(*saves, return_exceptions=True), DEADLINE)
+
+    with valkey_server.client() as client:
+        assert {type(each) for each in asyncio.run(main(client))} == {IndexError}

@@ -419,3 +419,20 @@ def test_what_history_gives_can_be_added_elsewhere(form):
     with pytest.raises(InvalidValueError):
         other.add_messages([*window, {"role": "no such", "nothing": 1}], format=form)
     assert added == list(other.messages)
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic", "gemini"])
+def test_results_may_be_added_after_their_calls(form):
+    """As an agent does it: what the model said, then what the tools gave, in two steps."""
+    session = talk(*"u")
+    session.add_message("assistant", None, tool_calls=[call("c1"), call("c2")])
+    asked = session.history(roles={"user"}, format=form)
+    complete = talk(*"uc").history(format=form)
+    other = Session()
+    other.add_messages(asked, format=form)
+    other.add_messages(complete[1:2], format=form)
+
+    other.add_messages(complete[2:], format=form)
+
+    assert said(other.history()) == "u c r r"
+    assert other.history(format=form) == complete

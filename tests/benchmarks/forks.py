@@ -1,10 +1,10 @@
-"""What it costs to fork a conversation, at each length of it."""
+"""What it costs to fork a conversation, to rewind it, and to switch between its branches, at each length of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from pyai_sessions import KVSessionStore, RedisSessionStore, SessionManager
-from tests.benchmarks.families import FAMILIES, Place, conversation
+from tests.benchmarks.families import FAMILIES, Place, add, conversation
 from tests.benchmarks.measure import Call, Effort, interleaved, say
 from tests.benchmarks.report import AGAINST_FLOOR, Report, Table
 from tests.benchmarks.texts import Texts
@@ -12,8 +12,9 @@ from tests.clusters import Cluster
 
 ABOUT = (
     "Microseconds to go on from a point of a conversation; the floor is the same with one of 100 messages. *at the "
-    "end*: `fork(id)`. *20 messages back*: `fork(id, at=message_id)`. Each fork of a conversation leaves one more; all "
-    "lengths take turns, call by call."
+    "end*: `fork(id)`. *20 messages back*: `fork(id, at=message_id)`. *rewind*: the last 20 are loaded, a turn is "
+    "left, another one saved. *switch*: from one branch to another. Each fork of a conversation leaves one more, and "
+    "each rewind a branch, up to 32; all lengths take turns, call by call."
 )
 SHORT, BACK = 100, 20
 REACH = 1.5
@@ -33,11 +34,38 @@ def back(manager: SessionManager, session_id: str) -> Call:
     return lambda: manager.fork(session_id, message_id)
 
 
-WORKS: dict[str, Make] = {"fork at the end": at_the_end, f"fork {BACK} messages back": back}
+def rewind(manager: SessionManager, session_id: str) -> Call:
+    turns = Texts()
+
+    def call() -> None:
+        session = manager.get_session(session_id, last=BACK)
+        assert session is not None
+        session.rewind(1)
+        add(session, turns.turn())
+        manager.save(session)
+
+    return call
+
+
+def switch(manager: SessionManager, session_id: str) -> Call:
+    def call() -> None:
+        session = manager.get_session(session_id, last=0)
+        assert session is not None
+        manager.switch(session_id, session.branches[-1], last=BACK)
+
+    return call
+
+
+WORKS: dict[str, Make] = {
+    "fork at the end": at_the_end,
+    f"fork {BACK} messages back": back,
+    "rewind": rewind,
+    "switch": switch,
+}
 
 
 def measure(report: Report, place: Place, sizes: list[int], effort: Effort) -> None:
-    table = report.table("A fork", AGAINST_FLOOR, ABOUT)
+    table = report.table("Forks and rewinds", AGAINST_FLOOR, ABOUT)
     for family in FAMILIES:
         say(f"forks: {family.name}")
         with closing(family.store(place, "forks")) as store:
