@@ -764,9 +764,12 @@ FIRST_FAILURE_IS_ENOUGH = """
         if report.failed:
             failed.add(item.cls)
 
-    def pytest_runtest_setup(item):
-        if item.cls in failed:
-            pytest.skip("its class failed already")
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(item, nextitem):
+        if item.cls not in failed:
+            return None
+        item.session._setupstate.teardown_exact(nextitem)  # as the end of a test that ran does
+        return True
 """
 
 
