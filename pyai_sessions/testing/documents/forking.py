@@ -32,7 +32,7 @@ class ForkingOfDocuments(DocumentFixtures):
         return sorted(key for key in raw if key.startswith("messages/"))
 
     def test_a_fork_copies_no_page(self, manager: Any, raw: Any, talk: Any) -> None:
-        """It adds a head and a reference, whatever the length; the newest 50 messages are loaded, or as many as asked for."""
+        """It adds a head and a reference, whatever the length; 50 messages are loaded, or as many as asked for."""
         talk(count=500)
         before = self.ours(raw)
 
