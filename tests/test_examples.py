@@ -316,3 +316,19 @@ def test_a_mapping_of_ones_own_passes_the_contracts(tmp_path):
     assert done.returncode == 0, done.stdout
     assert re.search(r"^\d{3} passed in ", done.stdout, re.MULTILINE)
     assert "warnings summary" not in done.stdout
+
+
+def test_time_travel_goes_back_and_loses_nothing(tmp_path):
+    """1,000 tokens of 2,100 messages, two tries, a copy for a colleague, a summary; all messages stay stored."""
+    lines = run(EXAMPLES / "time_travel.py", cwd=tmp_path).splitlines()
+
+    assert re.fullmatch(r"in 1000 tokens: \d\d of 2103 messages, from .* on", lines[0])
+    assert lines[1:4] == [
+        "second try: Check the cable. - left: [" + lines[1].partition("[")[2],
+        "the copy: 2104 messages; the original: 2103",
+        "first try: Reinstall everything.",
+    ]
+    assert lines[4:] == [
+        "after the summary: ['system', 'system', 'user', 'assistant']",
+        "stored: 2103 messages",
+    ]
