@@ -67,17 +67,19 @@ clean: ## Remove all that the Makefile made
 
 # --- the built wheel ---
 
-# Left out on other Pythons than the default one: the proof that the contracts bite, which is not about the package, killed
-# imports, which do in processes what other tests do in one, servers and stores of the examples, and the contracts on variants
-# of what keeps them there as well.
+# Left out on other Pythons than the default one: the proof that the contracts bite, which is not about the package, faults of
+# storages, which are the same on each, real dialogues, servers and stores of the examples, and the contracts on variants of
+# what keeps them there as well.
 # On the newest also what clusters do, which depends on the client alone: the oldest Python has the lowest client.
 ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
-	contract/test_four_methods.py faults/test_bulk.py test_fastapi_chat.py test_postgres_managers.py test_postgres_store.py) $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
+	contract/test_four_methods.py test_corpus.py test_fastapi_chat.py test_postgres_managers.py test_postgres_store.py \
+	$(addprefix faults/test_, bulk.py cluster.py crash.py damage.py forks.py full.py kill.py server.py)) \
+	--deselect=tests/contract/test_cluster.py::TestRedisClusterWithATimeToLive $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
 	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \
 	DiskcacheCommunityIndex RedisMappingOfAValkeyClient RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive \
 	Shelf ZictFile)
 CLUSTERS := $(addprefix --ignore=tests/, \
-	test_clusters.py backends/test_cluster.py contract/test_cluster.py faults/test_cluster.py)
+	test_clusters.py backends/test_cluster.py contract/test_cluster.py)
 
 # The tests of the wheel run in a copy of the checkout that lacks the package, so they cannot import it from there.
 # On the oldest Python with the lowest dependencies that pyproject.toml allows, elsewhere with the newest.

@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import takewhile
 from typing import Any
@@ -28,7 +27,6 @@ from pyai_sessions import (
     SessionArchivedError,
     SessionConflictError,
     SessionNotFoundError,
-    SessionStateError,
     SessionStatus,
     SessionStore,
 )
@@ -134,12 +132,9 @@ class PostgresSessionStore(SessionStore):
     async def save(self, session: Session) -> None:
         """Store a new session (its revision is None), or replace the revision that it was loaded at."""
         session_id, messages, revision = as_bytes(session.session_id), list(session.messages), uuid4().hex
-        if len(messages) != session.message_count:
-            raise SessionStateError(session.session_id, "is loaded only in part; load all of it, then save it")
-        head = replace(session, messages=[])  # all but the messages, as it is now: it may change while we wait
-        head.keep_unknown(session.unknown_fields)
-        body = Jsonb({name: each for name, each in head.to_dict().items() if name not in IN_COLUMNS})
-        row = [as_bytes(head.user_id), str(head.status), head.updated_at, len(messages), revision, body, session_id]
+        now = session.to_dict()  # it may change while we wait; raises where it is loaded only in part
+        body = Jsonb({name: each for name, each in now.items() if name not in IN_COLUMNS})
+        row = [as_bytes(now["user_id"]), now["status"], session.updated_at, len(messages), revision, body, session_id]
         async with self._connection() as conn, conn.transaction():
             if session.revision is None:
                 found = await conn.execute(INSERT, row)

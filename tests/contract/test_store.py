@@ -21,7 +21,19 @@ from pyai_sessions import (
     SQLiteSessionStore,
 )
 from pyai_sessions.testing import KVSessionStoreContract
+from pyai_sessions.testing.documents.damage import Damage
+from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
+from pyai_sessions.testing.store.appending import Appending
+from pyai_sessions.testing.store.everyday import Everyday
+from pyai_sessions.testing.store.reading import Reading
+from pyai_sessions.testing.store.rewinding import Rewinding
+from pyai_sessions.testing.store.values import Values
 from tests.contract.decoded import Decoded
+
+
+class WhatDependsOnTheMapping(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyday, Reading):
+    """A part of the contract, for variants of storages that keep all of it: how items are written, read and removed."""
+
 
 # In memory ------------------------------------------------------------------------------------------------------------
 
@@ -66,7 +78,7 @@ class TestAMappingOfOnesOwn(KVSessionStoreContract):
 # SQLite ---------------------------------------------------------------------------------------------------------------
 
 
-class InAFile(KVSessionStoreContract):
+class InAFile:
     """Sessions in a table of an SQLite file: `open` gives the store, a plain SqliteDict the documents."""
 
     table_name = "sessions"
@@ -97,7 +109,7 @@ class InAFile(KVSessionStoreContract):
             yield raw
 
 
-class TestSQLite(InAFile):
+class TestSQLite(InAFile, KVSessionStoreContract):
     def open(self, path):
         return SQLiteSessionStore(path, synchronous="NORMAL")
 
@@ -133,26 +145,26 @@ class InASqliteDict(InAFile):
         return make
 
 
-class TestSqliteDict(InASqliteDict):
+class TestSqliteDict(InASqliteDict, KVSessionStoreContract):
     options = {"encode": str, "decode": str, "autocommit": True}  # noqa: RUF012
 
 
-class TestSqliteDictWithoutAutocommit(InASqliteDict):
+class TestSqliteDictWithoutAutocommit(InASqliteDict, WhatDependsOnTheMapping):
     options = {"encode": str, "decode": str}  # noqa: RUF012
 
 
-class TestSqliteDictThatPickles(InASqliteDict):
+class TestSqliteDictThatPickles(InASqliteDict, WhatDependsOnTheMapping):
     options = {}  # noqa: RUF012
 
 
-class TestSqliteDictOfJSON(InASqliteDict):
+class TestSqliteDictOfJSON(InASqliteDict, WhatDependsOnTheMapping):
     options = {"encode": json.dumps, "decode": json.loads, "autocommit": True}  # noqa: RUF012
 
 
 # diskcache ------------------------------------------------------------------------------------------------------------
 
 
-class InADirectory(KVSessionStoreContract):
+class InADirectory:
     @pytest.fixture
     def make(self, tmp_path, request):
         def make():
@@ -173,17 +185,17 @@ class InADirectory(KVSessionStoreContract):
         return make
 
 
-class TestDiskcacheIndex(InADirectory):
+class TestDiskcacheIndex(InADirectory, KVSessionStoreContract):
     def open(self, directory):
         return diskcache.Index(directory)
 
 
-class TestDiskcacheCache(InADirectory):
+class TestDiskcacheCache(InADirectory, WhatDependsOnTheMapping):
     def open(self, directory):
         return diskcache.Cache(directory, eviction_policy="none")
 
 
-class TestDiskcacheCommunityIndex(InADirectory):
+class TestDiskcacheCommunityIndex(InADirectory, WhatDependsOnTheMapping):
     def open(self, directory):
         return diskcache_community.Index(directory)
 
@@ -191,7 +203,7 @@ class TestDiskcacheCommunityIndex(InADirectory):
 # Redis and Valkey -----------------------------------------------------------------------------------------------------
 
 
-class OnAServer(KVSessionStoreContract):
+class OnAServer:
     ttl = None
 
     @pytest.fixture
@@ -227,20 +239,20 @@ class OnAServer(KVSessionStoreContract):
         return make
 
 
-class TestRedisSessionStoreOnValkey(OnAServer):
+class TestRedisSessionStoreOnValkey(OnAServer, KVSessionStoreContract):
     server = "valkey_server"
 
 
-class TestRedisSessionStoreOnRedis(OnAServer):
+class TestRedisSessionStoreOnRedis(OnAServer, KVSessionStoreContract):
     server = "redis_server"
 
 
-class TestRedisSessionStoreWithATimeToLive(OnAServer):
+class TestRedisSessionStoreWithATimeToLive(OnAServer, KVSessionStoreContract):
     server = "valkey_server"
     ttl = 3600
 
 
-class TestRedisMappingOfAValkeyClient(OnAServer):
+class TestRedisMappingOfAValkeyClient(OnAServer, WhatDependsOnTheMapping):
     server = "redis_server"
 
     def open(self, url, prefix, request):
