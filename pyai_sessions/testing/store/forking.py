@@ -7,6 +7,7 @@ import pytest
 from pyai_sessions import (
     InvalidValueError,
     Parent,
+    Session,
     SessionExistsError,
     SessionNotFoundError,
     SessionStateError,
@@ -21,21 +22,22 @@ def told(count: int) -> list[str]:
     return [f"message {n}" for n in range(count)]
 
 
-class Forking(StoreFixtures):
-    @pytest.fixture
-    def parent(self, manager: Any) -> Any:
-        """Store a session of 100 messages, with a checkpoint at 70."""
-        session = manager.create_session("ada", session_id="parent", metadata={"channel": "web"})
-        fill(session, 70)
-        session.set_state("step", 1)
-        session.checkpoint("booked")
-        fill(session, 30, 70)
-        session.set_state("step", 2)
-        manager.save(session)
-        return session
+def talk(manager: Any) -> Session:
+    """Return a stored session of 100 messages, with a checkpoint at 70."""
+    session: Session = manager.create_session("ada", session_id="parent", metadata={"channel": "web"})
+    fill(session, 70)
+    session.set_state("step", 1)
+    session.checkpoint("booked")
+    fill(session, 30, 70)
+    session.set_state("step", 2)
+    manager.save(session)
+    return session
 
-    def test_a_fork_goes_on_from_the_end(self, manager: Any, other: Any, parent: Any, clock: Any) -> None:
+
+class Forking(StoreFixtures):
+    def test_a_fork_goes_on_from_the_end(self, manager: Any, other: Any, clock: Any) -> None:
         """It has all that was stored, tells where it came from, and is active now."""
+        parent = talk(manager)
         clock.pass_(minutes=1)
 
         fork = manager.fork("parent", new_id="fork")
@@ -55,8 +57,9 @@ class Forking(StoreFixtures):
         assert ids(other.get_sessions_for_user("ada")) == ["fork", "parent"]
         assert manager.fork("parent").session_id not in ("fork", "parent")
 
-    def test_a_fork_goes_on_from_any_point(self, manager: Any, other: Any, parent: Any) -> None:
+    def test_a_fork_goes_on_from_any_point(self, manager: Any, other: Any) -> None:
         """A number of messages, a message's id, a checkpoint with its state."""
+        talk(manager)
         points = {0: 0, 1: 1, 32: 32, 33: 33, 64: 64, 99: 99, 100: 100, "m0": 1, "m40": 41, "m99": 100, "booked": 70}
         for at, count in points.items():
             fork = manager.fork("parent", at, last=None)
@@ -69,8 +72,9 @@ class Forking(StoreFixtures):
             assert [each.name for each in stored.checkpoints] == ["booked"] * (count >= 70)
         assert self.sound(manager)
 
-    def test_neither_hears_of_what_is_said_in_the_other(self, manager: Any, other: Any, parent: Any) -> None:
+    def test_neither_hears_of_what_is_said_in_the_other(self, manager: Any, other: Any) -> None:
         """Both go on, far enough to fill pages, and rewrite what they had in common."""
+        talk(manager)
         fork = manager.fork("parent", 80, new_id="fork", last=None)
         manager.append("parent", *({"role": "user", "content": f"more {n}"} for n in range(70)))
         fill(fork, 70, 80)
@@ -94,8 +98,9 @@ class Forking(StoreFixtures):
         assert self.sound(manager)
 
     @pytest.mark.parametrize("order", ["abcd", "dcba", "bdac", "cabd"])
-    def test_each_of_a_family_outlives_the_others(self, manager: Any, other: Any, parent: Any, order: Any) -> None:
+    def test_each_of_a_family_outlives_the_others(self, manager: Any, other: Any, order: Any) -> None:
         """A fork of a fork, and one of that: deleted in any order, those left are whole."""
+        talk(manager)
         names = {"a": "parent", "b": "child", "c": "grandchild", "d": "last"}
         manager.fork("parent", 90, new_id="child")
         manager.append("child", *({"role": "user", "content": f"message {n}"} for n in range(90, 170)))
@@ -111,8 +116,9 @@ class Forking(StoreFixtures):
                 assert contents(other.get_session(names[each])) == told(counts[each])
         assert self.listed(other, "ada") == []
 
-    def test_an_archived_session_can_be_forked(self, manager: Any, other: Any, parent: Any) -> None:
+    def test_an_archived_session_can_be_forked(self, manager: Any, other: Any) -> None:
         """The fork is active, and may be another user's."""
+        talk(manager)
         manager.archive("parent")
 
         fork = manager.fork("parent", "booked", user_id="bob")
@@ -123,8 +129,9 @@ class Forking(StoreFixtures):
         assert other.get_session("parent").status is SessionStatus.ARCHIVED
         assert contents(other.get_session(fork.session_id)) == told(70)
 
-    def test_what_is_no_point_of_a_session_is_refused(self, manager: Any, other: Any, parent: Any) -> None:
+    def test_what_is_no_point_of_a_session_is_refused(self, manager: Any, other: Any) -> None:
         """By name, and nothing is stored."""
+        talk(manager)
         for at in (-1, 101, "nothing", 1.5, True, b"m1"):
             with pytest.raises(InvalidValueError, match=r"^at "):
                 manager.fork("parent", at)
