@@ -83,6 +83,8 @@ def prepare(manager):
         if before == "child":
             manager.delete("child")
             manager.fork("grandchild", 50, new_id="child")
+            fork.rewind(fork.messages[70].message_id)
+            manager.save(fork)
 
 
 def edit(name, at):
@@ -90,6 +92,17 @@ def edit(name, at):
         session = manager.get_session(name)
         if session is not None:
             session.replace_message(session.messages[at].message_id, content="edited")
+            manager.save(session)
+
+    return act
+
+
+def leave_a_branch(name, at):
+    def act(manager):
+        session = manager.get_session(name)
+        if session is not None:
+            session.prune()  # what `prepare` left
+            session.rewind(session.messages[at].message_id)
             manager.save(session)
 
     return act
@@ -104,7 +117,7 @@ ACTS = {
     "delete another": lambda manager: manager.delete("child"),
     "edit": edit("parent", 2),
     "edit a fork": edit("grandchild", 2),
-    "edit a fork's own": edit("grandchild", 45),
+    "leave a branch": leave_a_branch("grandchild", 45),
 }
 
 
