@@ -72,8 +72,8 @@ clean: ## Remove all that the Makefile made
 # what keeps them there as well.
 # On the newest also what clusters do, which depends on the client alone: the oldest Python has the lowest client.
 ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
-	contract/test_four_methods.py test_corpus.py test_fastapi_chat.py test_postgres_managers.py test_postgres_store.py \
-	$(addprefix faults/test_, bulk.py cluster.py crash.py damage.py forks.py full.py kill.py server.py)) \
+	contract/test_four_methods.py contract/test_encrypted.py test_corpus.py test_fastapi_chat.py test_postgres_managers.py \
+	test_postgres_store.py $(addprefix faults/test_, bulk.py cluster.py crash.py damage.py forks.py full.py kill.py server.py)) \
 	--deselect=tests/contract/test_cluster.py::TestRedisClusterWithATimeToLive $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
 	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \
 	DiskcacheCommunityIndex RedisMappingOfAValkeyClient RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive \

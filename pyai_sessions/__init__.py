@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyai_sessions.errors import (
+    EncryptionError,
     InvalidDocumentError,
     InvalidValueError,
+    OversizedDocumentError,
     SessionArchivedError,
     SessionConflictError,
     SessionDeletedError,
@@ -51,17 +53,21 @@ if TYPE_CHECKING:
     from pyai_sessions.aio import AsyncSessionManager
     from pyai_sessions.backends.redis import RedisMapping
     from pyai_sessions.backends.sqlite import SQLiteMapping
+    from pyai_sessions.transforms import Encrypted
 
 __all__ = [
     "AsyncSessionManager",
     "Branch",
     "Checkpoint",
     "DiskCacheSessionStore",
+    "Encrypted",
+    "EncryptionError",
     "InvalidDocumentError",
     "InvalidValueError",
     "KVSessionStore",
     "MemorySessionStore",
     "Message",
+    "OversizedDocumentError",
     "Parent",
     "Problem",
     "RedisMapping",
@@ -97,6 +103,7 @@ __all__ = [
 
 _LAZY = {
     "AsyncSessionManager": "pyai_sessions.aio",
+    "Encrypted": "pyai_sessions.transforms",
     "RedisMapping": "pyai_sessions.backends.redis",
     "SQLiteMapping": "pyai_sessions.backends.sqlite",
 }

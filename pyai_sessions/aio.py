@@ -19,7 +19,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 8
-_LONG = frozenset(["import_sessions", "archive_inactive", "delete_user", "purge_expired", "clear", "reindex", "verify"])
+_LONG = frozenset(
+    ["import_sessions", "archive_inactive", "delete_user", "purge_expired", "clear", "reindex", "verify", "rotate_keys"]
+)
 """Methods of a store that work on any number of sessions."""
 
 
@@ -136,6 +138,7 @@ class AsyncSessionManager:
     clear_all = _awaited(SessionManager.clear_all)
     reindex = _awaited(SessionManager.reindex)
     verify = _awaited(SessionManager.verify)
+    rotate_keys = _awaited(SessionManager.rotate_keys)
 
     async def close(self) -> None:
         """Close what SessionManager.close would, and end the threads. Calls after this raise StorageClosedError."""

@@ -456,6 +456,10 @@ class CustomStore:
         """Return 0: expiry is the store's own affair."""
         return 0
 
+    async def rotate_keys(self, progress: Progress | None = None) -> int:  # noqa: ARG002
+        """Raise UnsupportedOperationError: encryption is the store's own affair."""
+        raise UnsupportedOperationError("only an Encrypted mapping has keys to rotate: its own rotate() does that")
+
     async def clear(self) -> int:
         """Delete all sessions; return how many there were."""
         if not (self._clear or self._list or self._catalog):

@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from pyai_sessions.checks import Clock, check_id, check_time
-from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
 from pyai_sessions.history import History, Line, Origin, Run, StoredBranch
 from pyai_sessions.messages import Message, ReadMessage, messages_of
 from pyai_sessions.models import (
@@ -127,6 +127,16 @@ def aside_key(key: str, token: str) -> str:
     kind, _, rest = key.partition("/")
     name, slash, page = rest.partition("/")
     return f"unreadable/{name}/{token}/{kind}{slash}{page}"
+
+
+def written_key(key: str) -> str:
+    """Return the key that a document was written under: *key*, or the one before it was set aside."""
+    kind, _, rest = key.partition("/")
+    parts = rest.split("/", 3)
+    if kind != "unreadable" or len(parts) < 3:  # noqa: PLR2004 (the id, the token, the kind, and what followed the id)
+        return key
+    name, _, kind, *page = parts
+    return "/".join([kind, name, *page])
 
 
 def session_of_key(key: object) -> str | None:
@@ -249,6 +259,7 @@ _HEAD = msgspec.json.Decoder(Head)
 _RAW_FIELDS = ("metadata", "state", "checkpoints", "messages", "summary")
 _STAMP = re.compile(r'\{"format":[0-9]{1,9},"revision":"[A-Za-z0-9_-]{1,64}"')
 _STAMP_SIZE = 100
+_KEY_NAME = re.compile("([A-Za-z0-9_-]{1,32})[.][A-Za-z0-9_-]{8}:")
 
 
 def microseconds(time: datetime) -> int:
@@ -273,8 +284,15 @@ def stamp_of(document: str | bytes) -> str:
     return document.decode(errors="replace") if isinstance(document, bytes) else document
 
 
+def is_stamp(text: str) -> bool:
+    """Return whether a text is the prefix that heads written by us begin with, not a whole document."""
+    return _STAMP.fullmatch(text) is not None
+
+
 def stamp_of_value(value: object | None) -> str | None:
     """Return the stamp of a stored head, readable or not; None where there is none."""
+    if isinstance(value, InvalidDocumentError):
+        value = value.document
     if value is None or isinstance(value, str):
         return None if value is None else stamp_of(value)
     return stamp_of(bytes(value)) if is_bytes(value) else str(value)
@@ -294,7 +312,7 @@ def read_head(value: object, session_id: str) -> StoredHead:
         if head.user_id is not None:
             check_id(head.user_id, "user_id")
     except ValueError as err:
-        raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
+        raise _unreadable(key, session_id, value, err) from err
     if head.session_id != session_id:
         raise InvalidDocumentError(key, session_id, value, f"it is the head of session {head.session_id!r}")
     return StoredHead(head, stamp_of(document), unknown)
@@ -317,6 +335,7 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
         msg = 'it is not a JSON object with a whole number as "format"'
         raise ValueError(msg)
     fields = dict(found)
+    _refuse_encrypted(fields)
     if fields["format"] > FORMAT:
         msg = f"it has format {fields['format']}, written by a newer release; this one reads up to {FORMAT}"
         raise ValueError(msg)
@@ -333,11 +352,31 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
 
 def _document(value: object, key: str, session_id: str) -> str | bytes:
     """Return a stored value if it can be a document: text, or bytes, which some mappings and SQL return."""
+    if isinstance(value, InvalidDocumentError):  # the backend could not open it
+        raise value
     if isinstance(value, str):
         return value
     if is_bytes(value):
         return bytes(value)
     raise InvalidDocumentError(key, session_id, value, f"it is a {type(value).__name__}, not JSON text")
+
+
+class _EncryptedError(ValueError):
+    """A document is encrypted, and no backend below this has opened it."""
+
+
+def _refuse_encrypted(found: Mapping[str, Any]) -> None:
+    name = _KEY_NAME.match(str(found.get("encrypted")))
+    if name:
+        raise _EncryptedError(name.group(1))
+
+
+def _unreadable(key: str, session_id: str, value: object, err: Exception) -> InvalidDocumentError:
+    """Return the error that says why a document cannot be read."""
+    if isinstance(err, _EncryptedError):
+        reason = f"it is encrypted with key {err.args[0]!r}: open the store as KVSessionStore(Encrypted(mapping, keys))"
+        return EncryptionError(key, session_id, value, reason, err.args[0])
+    return InvalidDocumentError(key, session_id, value, _reason(err))
 
 
 def _decoded(document: str | bytes) -> str:
@@ -415,12 +454,14 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             return _read_messages_slowly(_decoded(document))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
-        raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
+        raise _unreadable(key, session_id, value, err) from err
 
 
 def _read_messages_slowly(text: str) -> list[Message]:
     """Read messages with unknown fields, or with lone surrogates."""
     items = read(text)
+    if is_mapping(items):
+        _refuse_encrypted(items)
     if not is_array(items):
         msg = "it is not a JSON array"
         raise ValueError(msg)
@@ -535,6 +576,7 @@ def read_branch(value: object, key: str, session_id: str) -> Left:
     document = _decoded(_document(value, key, session_id))
     try:
         found = convert(read(document), dict[str, Any])
+        _refuse_encrypted(found)
         summary = found["summary"]
         values = {
             "state": plain_object(found["state"], "state"),
@@ -543,7 +585,7 @@ def read_branch(value: object, key: str, session_id: str) -> Left:
         }
         leading, messages = convert(found["leading"], int), write(found["messages"])
     except (ValueError, TypeError, AttributeError, KeyError) as err:
-        raise InvalidDocumentError(key, session_id, value, _reason(err)) from err
+        raise _unreadable(key, session_id, value, err) from err
     return Left(leading, values, read_messages(messages, key, session_id))
 
 

@@ -106,15 +106,41 @@ class InvalidDocumentError(SessionError):
     hand (it may contain conversation text, so it is not part of the message), *reason* what is wrong with it.
     """
 
+    remedy = "verify(repair=True) sets unreadable documents aside"
+
     def __init__(self, key: str, session_id: str | None, document: object, reason: str) -> None:
-        super().__init__(
-            f"the document under {key!r} cannot be read: {reason}. It was left untouched; "
-            "verify(repair=True) sets unreadable documents aside"
-        )
+        super().__init__(f"the document under {key!r} cannot be read: {reason}. It was left untouched; {self.remedy}")
         self.key = key
         self.session_id = session_id
         self.document = document
         self.reason = reason
+
+
+class EncryptionError(InvalidDocumentError):
+    """A document does not fit the keys that the store is opened with: one is missing or another, or there are none.
+
+    Or it is not encrypted where all should be. Nothing says that it is damaged, so `verify` reports it and leaves it
+    where it is. *key_id* names the key that it was encrypted with; None where it is not encrypted.
+    """
+
+    remedy = "it can be read when the store is opened as the reason says"
+
+    def __init__(self, key: str, session_id: str | None, document: object, reason: str, key_id: str | None) -> None:
+        super().__init__(key, session_id, document, reason)
+        self.key_id = key_id
+
+
+class OversizedDocumentError(InvalidDocumentError):
+    """A compressed document would expand beyond the set size or ratio; no more than its header was read.
+
+    *size* is what it says that it expands to. `verify` reports it and leaves it where it is.
+    """
+
+    remedy = "Encrypted(..., max_size=..., max_ratio=...) sets what is accepted"
+
+    def __init__(self, key: str, session_id: str | None, document: object, reason: str, size: int) -> None:
+        super().__init__(key, session_id, document, reason)
+        self.size = size
 
 
 # What the storage cannot do now -----------------------------------------------------------------------------------

@@ -374,6 +374,18 @@ class SessionManager:
         """
         return self._store.verify(repair=repair, progress=progress)
 
+    def rotate_keys(self, *, progress: Progress | None = None) -> int:
+        """Encrypt with the newest key what is not, while others write; return how many documents those were.
+
+        Repeat it where it was cut short. *progress* is called with the number of documents so far.
+
+        Raises:
+            UnsupportedOperationError: The mapping is not `Encrypted`.
+            EncryptionError: The ring lacks the key of some document. All others are done.
+
+        """
+        return self._store.rotate_keys(progress)
+
     def close(self) -> None:
         """Close a store that was made here, from a url or a mapping; a given one with ``close_store=True`` alone."""
         return self._store.close() if self._closes else None

@@ -823,6 +823,18 @@ class KVSessionStore(SessionStore):
         """
         return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout, progress=progress)
 
+    def rotate_keys(self, progress: Progress | None = None) -> int:
+        """Encrypt with the newest key of an `Encrypted` mapping what is not; return how many documents those were.
+
+        As `Encrypted.rotate` does: beside other writers, and to be repeated where it was cut short.
+
+        Raises:
+            UnsupportedOperationError: The mapping is not `Encrypted`.
+            EncryptionError: The ring lacks the key of some document. All others are done.
+
+        """
+        return self._backend.rotate(progress)
+
     def close(self) -> None:
         """Free what the store opened. A mapping that was given stays open."""
         self._backend.close()

@@ -30,11 +30,13 @@ from pyai_sessions.documents import (
     stamp_of_value,
     write_reference,
 )
-from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
 from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of
 from pyai_sessions.reading import MISSING, Attempts, load
 from pyai_sessions.tokens import new_token
+
+_UNOPENED = (EncryptionError, OversizedDocumentError)
 
 _PAGES_TOGETHER = 1000
 """Keys that are looked at before their pages are: what is held in memory."""
@@ -45,7 +47,8 @@ class Problem:
     """Something that `verify` found: its *kind*, the *session_id*, a *detail*, and whether it was *repaired*.
 
     Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"missing page"``, ``"wrong count"``, ``"orphan page"``,
-    ``"missing reference"``, ``"orphan reference"`` (of a fork to pages that it shares), ``"index"``.
+    ``"missing reference"``, ``"orphan reference"`` (of a fork to pages that it shares), ``"index"``; ``"encryption"``:
+    its document may be whole, but the store is not opened as it must be to read it, so nothing of it is mended.
     """
 
     kind: str
@@ -137,6 +140,7 @@ def _verify_session(
 ) -> None:
     report.sessions += 1
     problems = list(_damage(backend, session_id, clock))
+    repair = repair and all(each.kind != "encryption" for each in problems)
     if problems and repair:
         _mend(backend, session_id, problems, clock, timeout)
     problems += _lacks(backend, session_id, repair=repair)
@@ -187,13 +191,15 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
         stored = read_head(value, session_id)
         restore(stored, [], clock)
     except InvalidDocumentError as err:
-        yield Problem("unreadable head", session_id, f"{err.reason}: {head_key(session_id)}")
+        kind = "encryption" if isinstance(err, _UNOPENED) else "unreadable head"
+        yield Problem(kind, session_id, f"{err.reason}: {head_key(session_id)}")
         return
     broken = False
     for key, page, _, reason in _pages(backend, stored.head):
         if reason and backend.read(session_id) == value:  # not rewritten meanwhile
             broken = True
-            yield Problem("missing page" if page is None else "unreadable page", session_id, f"{reason}: {key}")
+            kind = "missing page" if page is None else "unreadable page"
+            yield Problem("encryption" if isinstance(page, _UNOPENED) else kind, session_id, f"{reason}: {key}")
     if not broken:
         try:
             load(backend, stored, clock, wanted=stored.sealed)

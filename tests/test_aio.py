@@ -174,6 +174,7 @@ async def use(manager, clock):
         lambda: manager.archive_inactive(days=0),
         manager.reindex,
         manager.verify,
+        manager.rotate_keys,
     ):
         try:
             await see(act())

@@ -33,6 +33,8 @@ ORDER = [
     "windows",
     "models",
     "documents",
+    "envelopes",
+    "sealing",
     "merge",
     "backends.protocol",
     "backends.derived",
@@ -45,7 +47,9 @@ ORDER = [
     "backends.scripts",
     "backends.redis",
     "backends.cluster",
+    "backends.sealed",
     "backends",
+    "transforms",
     "trips",
     "indexes",
     "reading",
@@ -185,7 +189,7 @@ def imported_by(statement):
 
 HEAVY = {
     "sqlite3", "redis", "valkey", "diskcache", "diskcache_community", "sqlitedict", "shelve", "dbm",
-    "hypothesis", "pytest", "nltk", "numpy", "zict", "cachetools",
+    "hypothesis", "pytest", "nltk", "numpy", "zict", "cachetools", "cryptography", "zstandard",
 }  # fmt: skip
 
 
@@ -205,6 +209,7 @@ def test_an_import_needs_no_event_loop():
         ("import pyai_sessions; pyai_sessions.SessionManager({}).create_session('u')", set()),
         ("import pyai_sessions; pyai_sessions.SQLiteSessionStore(':memory:').close()", {"sqlite3", "sqlitedict"}),
         ("import pyai_sessions; pyai_sessions.RedisSessionStore().close()", {"redis"}),
+        ("import pyai_sessions; pyai_sessions.Encrypted({}, {'a': bytes(32)})", {"cryptography"}),
     ],
 )
 def test_a_store_imports_its_own_client_alone(statement, needed):
@@ -212,7 +217,7 @@ def test_a_store_imports_its_own_client_alone(statement, needed):
     imported = imported_by(statement)
 
     assert needed <= imported
-    assert not (imported & {"sqlite3", "redis", "valkey", "diskcache", "sqlitedict"}) - needed
+    assert not (imported & {"sqlite3", "redis", "valkey", "diskcache", "sqlitedict", "zstandard"}) - needed
 
 
 @pytest.mark.parametrize("name", pyai_sessions.__all__)

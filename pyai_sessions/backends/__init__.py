@@ -18,7 +18,7 @@ _EVICTING = {
 """Mappings that drop items of their own accord, with what to use instead."""
 
 
-def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backend:
+def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backend:  # noqa: PLR0911 (a table)
     """Return the backend of a mapping: of its family, or else that of any mapping.
 
     Raises:
@@ -31,6 +31,10 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
             use = _EVICTING[family, name]
             msg = f"a {family}.{name} drops items of its own accord, so sessions would vanish; use {use}"
             raise UnsuitableMappingError(msg)
+        if (family, name) == ("pyai_sessions", "Encrypted"):
+            from pyai_sessions.backends.sealed import SealedBackend
+
+            return SealedBackend(adapt(mapping.mapping, shared=shared, timeout=timeout), mapping.sealer)
         if (family, name) == ("sqlitedict", "SqliteDict") and mapping.filename not in (":memory:", ""):
             from pyai_sessions.backends import sqlite
 

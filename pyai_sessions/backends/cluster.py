@@ -33,7 +33,8 @@ from pyai_sessions.backends.redis import (
     score_of,
     script,
 )
-from pyai_sessions.documents import Draft, Entry, decode_id, encode_id, read_head, stamp_of_value
+from pyai_sessions.documents import Draft, Entry, decode_id, encode_id, stamp_of_value
+from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
@@ -92,7 +93,7 @@ class ClusterBackend(RedisBackend):
         """Take away the entries of a draft that was not stored, unless what is stored has the same."""
         value = self.read(draft.session_id)
         with suppress(InvalidDocumentError):
-            entry = None if value is None else read_head(value, draft.session_id).entry
+            entry = None if value is None else read_entry(value, draft.session_id)
             if entry != draft.entry:
                 self.index(draft.session_id, stamp_of_value(value), [draft.entry], entry)
 
@@ -203,7 +204,7 @@ class ClusterBackend(RedisBackend):
         """Return what lists should hold of the session that now has the id of an entry; the entry, if none can say."""
         value = self.read(entry.session_id)
         try:
-            return None if value is None else read_head(value, entry.session_id).entry
+            return None if value is None else read_entry(value, entry.session_id)
         except InvalidDocumentError:
             return entry
 

@@ -29,10 +29,10 @@ from pyai_sessions.documents import (
     microseconds,
     page_keys,
     page_prefix,
-    read_head,
     session_of_key,
     stamp_of_value,
 )
+from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import (
     InvalidDocumentError,
     SessionError,
@@ -213,6 +213,15 @@ class MappingBackend(Backend):
                     self._delete(key)
             self._flushed()
 
+    def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:  # noqa: D102
+        with self._locked():
+            same = [self._get(key) == old for key, old, _ in changes]
+            for (key, _, document), each in zip(changes, same, strict=True):
+                if each:
+                    self._put(key, document)
+            self._flushed()
+        return same
+
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._locked()
 
@@ -361,7 +370,7 @@ def _entry_of(value: object, session_id: str) -> Entry:
     A damaged session stays in its user's list, where reading it raises: unreadable is not absent.
     """
     try:
-        return read_head(value, session_id).entry
+        return read_entry(value, session_id)
     except InvalidDocumentError:
         text = _text(value)
     user, updated = _USER.search(text), _UPDATED.search(text)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from pyai_sessions.documents import Draft, Entry, head_key, session_of_key
+from pyai_sessions.errors import UnsupportedOperationError
 from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
 
@@ -24,8 +25,8 @@ Progress = Callable[[int], object]
 class Backend(ABC):
     """One kind of storage. All methods may be called from any thread.
 
-    Text comes back as the storage holds it (str or bytes): only `documents` judges it. Every method raises a
-    `StorageError` when the storage fails.
+    Text comes back as the storage holds it (str or bytes): only `documents` judges it. In the place of what cannot be
+    decrypted comes the InvalidDocumentError that says why. Every method raises a `StorageError` when the storage fails.
     """
 
     threads = 8
@@ -102,6 +103,18 @@ class Backend(ABC):
     @abstractmethod
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:
         """Move documents of a session, as they are, to the keys that `documents.aside_key` gives."""
+
+    @abstractmethod
+    def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:
+        """Put other text under keys, each if what was read there still is all that is there, in as few trips as can be.
+
+        Index entries stay as they are, and so does what time is left to a session.
+        """
+
+    def rotate(self, progress: Progress | None = None) -> int:  # noqa: ARG002
+        """Encrypt anew what is not encrypted with the newest key; return how many documents that were."""
+        msg = "only what is encrypted has keys to rotate: KVSessionStore(Encrypted(mapping, keys))"
+        raise UnsupportedOperationError(msg)
 
     @abstractmethod
     def all_keys(self) -> Iterator[object]:

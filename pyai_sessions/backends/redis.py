@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapp
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pyai_sessions.backends import scripts
@@ -278,7 +278,7 @@ class RedisBackend(Backend):
         for key in keys:
             fields.setdefault(self._hash_of(key), []).append(key)
         found: dict[str, object] = {}
-        replies = self._open.commands([("HMGET", name, *map(_field, each)) for name, each in fields.items()])
+        replies = self._open.commands([("HMGET", name, *map(_field_of_any, each)) for name, each in fields.items()])
         for each, values in zip(fields.values(), replies, strict=True):
             found.update(zip(each, values, strict=True))
         return [found.get(key) for key in keys]
@@ -357,6 +357,13 @@ class RedisBackend(Backend):
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
         fields = [each for key in keys for each in (_field(key), _field(aside_key(key, token)))]
         self._open.command(*script(scripts.SET_ASIDE, [self._hash(session_id)], *fields))
+
+    def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:  # noqa: D102
+        requests = [
+            script(scripts.REWRITE, [self._hash_of(key)], _field_of_any(key), bytes(cast("bytes", old)), document)
+            for key, old, document in changes
+        ]
+        return [bool(each) for each in self._open.commands(requests)]
 
     # Indexes -----------------------------------------------------------------------------------------------------
 
@@ -440,7 +447,8 @@ class RedisBackend(Backend):
         return self._prefix + encode_id(session_id).encode()
 
     def _hash_of(self, key: str) -> bytes:
-        return self._prefix + key.split("/", 2)[1].encode()
+        name = key.split("/", 2)[1] if "/" in key else "/"  # as in the mapping
+        return self._prefix + name.encode("utf-8", "surrogatepass")
 
     def _index_key(self, status: SessionStatus, user_id: str | None) -> bytes:
         user = "" if user_id is None else f"/user/{encode_id(user_id)}"
@@ -512,6 +520,11 @@ def _field(key: str) -> str:
     kind, _, rest = key.partition("/")
     _, slash, rest = rest.partition("/")
     return kind + slash + rest
+
+
+def _field_of_any(key: str) -> bytes:
+    """Return the field of a document or a foreign item."""
+    return _field(key).encode("utf-8", "surrogatepass")
 
 
 def pairs_of(flat: Any) -> Iterable[tuple[Any, Any]]:

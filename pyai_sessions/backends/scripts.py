@@ -114,6 +114,13 @@ return 1
 """
 )
 
+# KEYS: hash. ARGV: field, what it holds, what it is to hold
+REWRITE = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+
 # KEYS: index. ARGV: prefix, newest first (1 or 0), from, limit, offset
 SCAN = (
     _SHARED

@@ -18,10 +18,10 @@ from pyai_sessions.documents import (
     encode_id,
     head_key,
     page_prefix,
-    read_head,
     reference_prefix,
     session_of_key,
 )
+from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageReadOnlyError
 from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
@@ -219,6 +219,18 @@ class TableBackend(Backend):
         with self._writing() as connection:
             connection.executemany(self._table.rename, [(aside_key(key, token), key) for key in keys])
 
+    def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:  # noqa: D102
+        with self._writing() as connection:
+            return [self._rewrite(connection, *each) for each in changes]
+
+    def _rewrite(self, connection: sqlite3.Connection, key: str, old: object, document: bytes) -> bool:
+        self._table.bring_in(connection, key)
+        row = connection.execute(self._table.select, (key,)).fetchone()
+        if row is None or self._table.value(row) != old:
+            return False
+        connection.execute(self._table.put, (key, document))
+        return True
+
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._writing()
 
@@ -364,9 +376,7 @@ class TableBackend(Backend):
                         continue
                     row = connection.execute(self._table.select, (key,)).fetchone()
                     with suppress(InvalidDocumentError):
-                        connection.execute(
-                            self._put_index, _index_row(read_head(self._table.value(row), session_id).entry)
-                        )
+                        connection.execute(self._put_index, _index_row(read_entry(self._table.value(row), session_id)))
                 last = batch[-1]
 
 

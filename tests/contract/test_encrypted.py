@@ -1,0 +1,52 @@
+"""Encrypted mappings keep the contracts of what they are around: of a mapping, and of a store."""
+
+import pytest
+import redis
+
+from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SQLiteMapping
+from pyai_sessions.testing import KVSessionStoreContract, MappingContract
+from tests.contract.test_store import OnAServer
+
+KEYS = {"index": b"i" * 32, "old": b"o" * 32, "new": b"n" * 32}
+
+
+class TestAnEncryptedMapping(MappingContract):
+    @pytest.fixture(params=[False, True], ids=["plain", "compressed"])
+    def mapping(self, request):
+        return Encrypted({}, KEYS, compress=request.param)
+
+
+class TestEncryptedDict(KVSessionStoreContract):
+    @pytest.fixture
+    def store(self):
+        return Encrypted({}, KEYS)
+
+
+class TestEncryptedSQLite(KVSessionStoreContract):
+    @pytest.fixture
+    def make(self, tmp_path, request):
+        def make():
+            mapping = SQLiteMapping(tmp_path / "chat.db", synchronous="NORMAL")
+            request.addfinalizer(mapping.close)
+            store = KVSessionStore(Encrypted(mapping, KEYS))
+            request.addfinalizer(store.close)
+            return store
+
+        return make
+
+    @pytest.fixture
+    def store(self, make):
+        return make()
+
+    @pytest.fixture
+    def reopen(self, make):
+        return make
+
+
+class TestEncryptedAndCompressedOnValkey(OnAServer):
+    server = "valkey_server"
+
+    def open(self, url, prefix, request):
+        client = redis.Redis.from_url(url, decode_responses=True)
+        request.addfinalizer(client.close)
+        return KVSessionStore(Encrypted(RedisMapping(client, prefix=prefix), KEYS, compress=True))

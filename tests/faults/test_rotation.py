@@ -1,0 +1,102 @@
+"""Keys are rotated beside live writers, by a process that is killed in the middle: every session stays readable."""
+
+import random
+import time
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SessionManager, SQLiteMapping
+from pyai_sessions.backends import sealed
+from tests.faults.storages import ON_SERVERS
+from tests.faults.test_kill import reports
+from tests.faults.workers import check_turns, hammer, in_a_process, plan, receive, results, session_ids, user_of
+
+INDEX, OLD, NEW = b"i" * 32, b"o" * 32, b"n" * 32
+IDS = session_ids(10)
+
+
+@dataclass(frozen=True)
+class EncryptedStorage:
+    """A storage that any process can open, with a ring."""
+
+    kind: str
+    at: Any
+    keys: dict[str, bytes]
+
+    @contextmanager
+    def mapping(self):
+        """Open what lies below."""
+        if self.kind in ON_SERVERS:
+            url, prefix = self.at
+            with closing(redis.Redis.from_url(url)) as client:
+                yield RedisMapping(client, prefix=prefix)
+        else:
+            with closing(SQLiteMapping(Path(self.at) / "chat.db", synchronous="NORMAL", timeout=30)) as mapping:
+                yield mapping
+
+    @contextmanager
+    def open(self, *, timeout=30.0):
+        with ExitStack() as stack:
+            mapping = Encrypted(stack.enter_context(self.mapping()), self.keys, compress=True)
+            yield SessionManager(stack.enter_context(closing(KVSessionStore(mapping, timeout=timeout))))
+
+
+def rotate(link, storage):
+    """In a process: rotate in small batches; tell when it begins, after each batch, and when it ends."""
+    sealed._TOGETHER = 5
+    with storage.open() as manager:
+        link.send("begun")
+        manager.rotate_keys(progress=link.send)
+        link.send("ended")
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "valkey"], indirect=True)
+def test_a_killed_rotation_beside_writers_leaves_every_session_readable(storage, long_form):
+    """Three writers save and append all the while; at the end all turns are there, under the new key alone."""
+    before = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "old": OLD})
+    during = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "old": OLD, "new": NEW})
+    after = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "new": NEW})
+    kills, moment = (40 if long_form else 6), random.Random(2026)
+    plans = [plan(writer, IDS, 250 if writer == 0 else 600 if long_form else 40) for writer in range(4)]
+    with before.open() as manager:
+        for session_id in IDS:
+            manager.create_session(user_of(session_id), session_id=session_id)
+    first, link = in_a_process(hammer, before, plans[0], "append", 30)
+    assert receive(link) == "ready"
+    link.send("go")
+    results([(first, link)])
+
+    ways = ["save", "append", "save"]
+    workers = [in_a_process(hammer, during, turns, way, 30) for turns, way in zip(plans[1:], ways, strict=True)]
+    for _, link in workers:
+        assert receive(link) == "ready"
+    for _, link in workers:
+        link.send("go")
+    cut = 0
+    for _ in range(kills):
+        process, link = in_a_process(rotate, during)
+        with link:
+            assert receive(link) == "begun"
+            time.sleep(moment.uniform(0, 0.02))  # the instant
+            process.kill()
+            process.join()
+            cut += "ended" not in reports(link)
+        with during.open() as manager:
+            for session_id in IDS:
+                manager.get_session(session_id)
+    results(workers)
+    with during.open() as manager:
+        manager.rotate_keys()
+        assert manager.rotate_keys() == 0
+
+    assert cut
+    with after.open() as manager:
+        check_turns(manager, IDS, plans)
+        assert not manager.verify().problems
+    with after.mapping() as mapping:
+        assert not [key for key in mapping if '"encrypted":"new.' not in mapping[key]]

@@ -1,0 +1,717 @@
+"""Encrypted: what opens and what does not, keys that come and go, stores that were not encrypted, and bombs."""
+
+import dbm.dumb
+import json
+import os
+import secrets
+import shelve
+import tracemalloc
+from contextlib import closing
+
+import diskcache
+import pytest
+import redis
+import zict
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlitedict import SqliteDict
+
+from pyai_sessions import (
+    Encrypted,
+    EncryptionError,
+    InvalidDocumentError,
+    InvalidValueError,
+    KVSessionStore,
+    OversizedDocumentError,
+    RedisMapping,
+    Session,
+    SessionManager,
+    SQLiteMapping,
+    StorageError,
+    StorageLockedError,
+    UnsuitableMappingError,
+    UnsupportedOperationError,
+)
+from pyai_sessions.backends import adapt
+from pyai_sessions.testing import FaultyMapping, StoppedClock
+from pyai_sessions.testing.samples import contents, fill, ids
+from tests.contract.decoded import Decoded
+
+INDEX, OLD, NEW = b"i" * 32, b"o" * 32, b"n" * 32
+FIRST, BOTH, LAST = {"index": INDEX, "old": OLD}, {"index": INDEX, "old": OLD, "new": NEW}, {"index": INDEX, "new": NEW}
+
+
+def manage(mapping, keys=FIRST, **options):
+    return SessionManager(KVSessionStore(Encrypted(mapping, keys, **options), clock=StoppedClock()))
+
+
+def write_some(manager):
+    """Store a session with pages and a branch, one without a user and an archived one; return the first."""
+    session = manager.create_session("ada", session_id="s", metadata={"title": "Trains"}, state={"step": 1})
+    fill(session, 100)
+    manager.save(session)
+    session.rewind("m50")
+    session.add_message("user", "another question")
+    manager.save(session)
+    manager.create_session(session_id="nobody's")
+    manager.archive(manager.create_session("bob", session_id="archived").session_id)
+    return session
+
+
+def key_ids(mapping):
+    """Return the ids of the keys that the values are encrypted with; None for those that are not."""
+    values = [value if isinstance(value, str) else bytes(value).decode() for value in map(mapping.__getitem__, mapping)]
+    return {json.loads(each).get("encrypted", ".").partition(".")[0] if each[0] == "{" else "" for each in values}
+
+
+# Opening --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@settings(max_examples=300, deadline=None)
+@given(key=st.text(), text=st.text(st.characters(exclude_categories=())) | st.text("ab\ud800", min_size=300))
+def test_what_goes_in_comes_out(compress, key, text):
+    """Any text under any key, lone surrogates among them."""
+    mapping = Encrypted({}, FIRST, compress=compress)
+
+    mapping[key] = text
+
+    assert mapping[key] == text
+    assert mapping.mapping[key].isascii()
+    assert json.loads(mapping.mapping[key])["format"] == 1
+
+
+def test_the_same_text_is_never_the_same_ciphertext():
+    """Each write has a nonce of its own."""
+    mapping = Encrypted({}, FIRST)
+    seen = set()
+
+    for _ in range(100):
+        mapping["k"] = "text"
+        seen.add(mapping.mapping["k"])
+
+    assert len(seen) == 100
+
+
+def test_a_changed_document_does_not_open():
+    """Whichever byte of it is changed, of a head and of a page: it raises, and is left."""
+    inner = {}
+    manager = manage(inner)
+    manager.create_session("ada", session_id="s")
+    Encrypted(inner, FIRST)["messages/s/g/0"] = '[{"secret":1}]'
+
+    for key in ("session/s", "messages/s/g/0"):
+        value = inner[key]
+        for n, character in enumerate(value):
+            for other in {"A", "}", chr(ord(character) ^ 1), " ", ""} - {character}:
+                inner[key] = value[:n] + other + value[n + 1 :]
+                with pytest.raises(InvalidDocumentError) as caught:
+                    Encrypted(inner, BOTH)[key]
+                assert (caught.value.key, caught.value.session_id) == (key, "s")
+                assert "secret" not in str(caught.value)
+        inner[key] = value
+    assert manager.get_session("s").user_id == "ada"
+
+
+def test_a_moved_document_does_not_open():
+    """Neither under another session's key, nor as another page of its own, nor in the place of a later head."""
+    inner = {}
+    manager = manage(inner)
+    for session_id in ("a", "b"):
+        fill(session := manager.create_session("ada", session_id=session_id), 100)
+        manager.save(session)
+    pages = sorted(key for key in inner if key.startswith("messages/a/"))
+    kept, head = inner[pages[1]], inner["session/a"]
+
+    inner["session/b"] = head
+    with pytest.raises(InvalidDocumentError, match="was moved from another key"):
+        manager.get_session("b")
+    inner[pages[1]] = inner[pages[0]]
+    with pytest.raises(InvalidDocumentError, match="was moved from another key"):
+        manager.get_session("a")
+    inner[pages[1]] = kept
+    manager.append("a", {"role": "user", "content": "one more"})
+    later = inner["session/a"]
+    inner["session/a"] = later[: later.index('"encrypted"')] + head[head.index('"encrypted"') :]
+    with pytest.raises(InvalidDocumentError, match="was moved from another key"):
+        manager.get_session("a")
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"index": INDEX, "other": NEW}, "which is not in the ring"),
+        ({"index": INDEX, "old": NEW}, "which has other bytes in the ring"),
+        ({"index": NEW, "old": OLD}, "hashed with another key than this ring's"),
+        ({"old": OLD}, "hashed with another key than this ring's"),
+    ],
+)
+def test_a_wrong_or_missing_key_is_never_not_found(keys, problem):
+    """It raises an error of its own, which names the key, and leaves all as it is, in a repair too."""
+    inner = {}
+    session = write_some(manage(inner))
+    before = dict(inner)
+    manager = manage(inner, keys)
+    session.add_message("user", "a secret")
+
+    for act in (
+        lambda: manager.get_session("s"),
+        lambda: manager.get_or_create_session("s"),
+        lambda: manager.append("s", {"role": "user", "content": "a secret"}),
+        lambda: manager.archive("s"),
+        lambda: manager.get_sessions_for_user("ada"),
+        manager.list_sessions,
+        manager.rotate_keys,
+    ):
+        with pytest.raises(EncryptionError, match=problem) as caught:
+            act()
+        assert caught.value.key_id == "old"
+        assert "secret" not in str(caught.value)
+        assert str(OLD) not in str(caught.value)
+
+    report = manager.verify(repair=True)
+    assert not report
+    assert {each.kind for each in report.problems} >= {"encryption"}
+    assert not [each for each in report.problems if each.repaired and each.kind != "index"]
+    assert inner == before
+
+
+def test_a_session_whose_key_is_lost_can_be_deleted():
+    """What nobody can read, its owner may still want gone."""
+    inner = {}
+    write_some(manage(inner))
+    manager = manage(inner, LAST)
+
+    assert manager.delete("s")
+
+    assert not [key for key in inner if "/s" in key]
+
+
+def test_a_plain_store_says_that_a_session_is_encrypted():
+    """Neither empty nor damaged: nothing is set aside."""
+    inner = {}
+    write_some(manage(inner))
+    before = dict(inner)
+    manager = SessionManager(inner)
+
+    for act in (lambda: manager.get_session("s"), manager.list_sessions, lambda: manager.append("s", {"role": "user"})):
+        with pytest.raises(EncryptionError, match="it is encrypted with key 'old': open the store as KV") as caught:
+            act()
+        assert caught.value.key_id == "old"
+    assert not manager.verify(repair=True)
+
+    assert inner == before
+
+
+def test_a_damaged_document_is_set_aside_and_the_rest_goes_on():
+    """With the right keys, damage is told from a wrong key, and is mended as in any store; what is aside stays so."""
+    inner = {}
+    manager = manage(inner)
+    fill(session := manager.create_session("ada", session_id="s"), 100)
+    manager.save(session)
+    page = min(key for key in inner if key.startswith("messages/s/"))
+    inner[page] = inner[page][:-40] + 'AAAA"}'
+    Encrypted(inner, FIRST)["session/t"] = "half a docum"
+
+    report = manager.verify(repair=True)
+
+    assert sorted(each.kind for each in report.problems if each.kind != "index") == [
+        "unreadable head",
+        "unreadable page",
+    ]
+    assert report
+    assert manager.get_session("s").message_count < 100
+    aside = sorted(key for key in inner if key.startswith("unreadable/"))
+    assert len(aside) == 2
+    assert manage(inner, BOTH).rotate_keys() == len(inner) - 1
+    assert Encrypted(inner, LAST)[aside[1]] == "half a docum"
+
+
+# What is in the clear -------------------------------------------------------------------------------------------------
+
+
+def test_user_ids_are_hashed_in_documents_and_indexes(tmp_path):
+    """With a key: the same user has another name in another store."""
+    names = []
+    for keys in (FIRST, {"index": NEW, "old": OLD}):
+        mapping = SQLiteMapping(tmp_path / f"{len(names)}.db")
+        with closing(mapping):
+            manager = manage(mapping, keys)
+            manager.create_session("ada lovelace", session_id="s")
+            assert ids(manager.list_sessions("ada lovelace")) == ["s"]
+            with mapping.connections.reading() as connection:
+                row = connection.execute('SELECT user FROM "sessions/index"').fetchone()
+            assert json.loads(mapping["session/s"])["user_id"] == row[0]
+            assert len(row[0]) == 24
+            names.append(row[0])
+
+    assert names[0] != names[1]
+
+
+def test_secrets_show_nowhere():
+    """Not in what is printed of the mapping, the store and the manager, nor in an error about a ring."""
+    mapping = Encrypted({}, {"a": b"secret" * 5 + b"!!"})
+
+    for each in (mapping, KVSessionStore(mapping), SessionManager(KVSessionStore(mapping)), mapping.sealer):
+        assert "secret" not in repr(each)
+    assert repr(mapping) == "<Encrypted dict with the keys a>"
+    for ring in ({"a": b"secret"}, {b"secret" * 6: "a"}, {"secret!": OLD}, "secret", {"a": "secret" * 8}):
+        with pytest.raises(InvalidValueError) as caught:
+            Encrypted({}, ring)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "ring", [{}, {"index": INDEX}, None, [OLD], {"": OLD}, {"a.b": OLD}, {"k" * 33: OLD}, {1: OLD}]
+)
+def test_what_is_no_ring_is_refused(ring):
+    """A ring has ids of a few plain characters, and a key besides that of the index."""
+    with pytest.raises(InvalidValueError) as caught:
+        Encrypted({}, ring)
+    assert caught.value.path == "keys"
+
+
+def test_a_mapping_is_encrypted_once():
+    """A second ring around the first would be of no use."""
+    with pytest.raises(UnsuitableMappingError, match="Encrypted already"):
+        Encrypted(Encrypted({}, FIRST), LAST)
+
+
+def test_what_cannot_keep_sessions_is_refused_within():
+    """An evicting mapping loses encrypted sessions as well."""
+    with pytest.raises(UnsuitableMappingError, match="drops items"):
+        KVSessionStore(Encrypted(zict.LRU(10, {}), FIRST))
+
+
+def test_what_was_given_stays_open(tmp_path):
+    """Closing the store closes nothing of the caller's."""
+    with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
+        store = KVSessionStore(Encrypted(mapping, FIRST))
+        store.save(Session("s"))
+        store.close()
+
+        assert "session/s" in mapping
+
+
+def test_a_head_that_was_written_by_hand_can_be_saved():
+    """Formatted anew, it does not begin as ours do: it is compared whole, as in a plain mapping."""
+    mapping = Encrypted({}, FIRST)
+    manager = SessionManager(KVSessionStore(mapping))
+    manager.create_session("ada", session_id="s")
+    mapping["session/s"] = json.dumps(json.loads(mapping["session/s"]) | {"state": {"by": "hand"}}, indent=1)
+    stale = manager.get_session("s")
+    manager.append("s", {"role": "user", "content": "one"})
+    stale.set_state("more", 1)
+
+    manager.save(stale)
+
+    assert manager.get_session("s").state == {"by": "hand", "more": 1}
+    assert contents(manager.get_session("s")) == ["one"]
+    assert ids(KVSessionStore(Encrypted(dict(mapping.mapping), FIRST)).summaries("ada")) == ["s"]
+    mapping["session/s"] = json.dumps(json.loads(mapping["session/s"]), indent=1)
+    assert manager.delete("s")
+
+
+# Keys that come and go ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["dict", "sqlite", "sqlitedict", "diskcache", "valkey", "cluster", "shelf", "zict"])
+def inner(request, tmp_path):
+    """An empty mapping of each kind that stores take, and a view of it as text."""
+    if request.param in ("dict", "zict"):
+        yield {} if request.param == "dict" else zict.File(tmp_path / "chat")
+    else:
+        with closing(_opened(request.param, request, tmp_path)) as mapping:
+            yield mapping
+
+
+def _opened(kind, request, folder):
+    if kind == "sqlite":
+        return SQLiteMapping(folder / "chat.db")
+    if kind == "sqlitedict":
+        return SqliteDict(str(folder / "chat.db"), encode=str, decode=str, autocommit=True)
+    if kind == "diskcache":
+        mapping = diskcache.Index(str(folder / "chat"))
+        mapping.close = mapping.cache.close
+        return mapping
+    if kind == "shelf":
+        return shelve.Shelf(dbm.dumb.open(str(folder / "chat")))
+    server = request.getfixturevalue(f"valkey_{'server' if kind == 'valkey' else kind}")
+    mapping = RedisMapping(server.client(), prefix=f"rotate:{secrets.token_hex(8)}:", ttl=3600)
+    mapping.close = mapping.client.close
+    return mapping
+
+
+def view(inner):
+    """Return a mapping as one of text, past what a shelf makes of it."""
+    return Decoded(inner.dict, str.encode) if isinstance(inner, shelve.Shelf) else inner
+
+
+def test_rotation_rewrites_all_with_the_newest_key(inner):
+    """In every family: heads, pages, branches and what was set aside. Copies in hand, lists and revisions stay."""
+    write_some(manage(inner))
+    if isinstance(inner, dict):
+        Encrypted(inner, FIRST)["a foreign item"] = "by hand"
+    manager, told = manage(inner, BOTH), []
+    before = manager.get_session("s")
+    documents = len(list(view(inner)))
+    assert documents >= 7
+
+    assert manager.rotate_keys(progress=told.append) == documents
+    assert manager.rotate_keys() == 0
+
+    assert told[-1] == documents
+    manager = manage(inner, LAST)
+    assert manager.get_session("s") == before
+    assert manager.get_session("s").revision == before.revision
+    before.add_message("user", "after")
+    manager.save(before)
+    branch = before.branches[0]
+    assert manager.switch("s", branch).message_count == 100
+    assert ids(manager.list_sessions("ada")) == ["s"]
+    assert ids(manager.list_sessions("bob", status="archived")) == ["archived"]
+    assert manager.count(status=None) == 3
+    assert manager.verify().problems == []
+    if isinstance(inner, dict):
+        assert Encrypted(inner, LAST)["a foreign item"] == "by hand"
+        assert key_ids(inner) == {"new"}
+
+
+def test_rotation_names_a_missing_key_when_all_else_is_done():
+    """One lost key does not keep the rest under the old one."""
+    inner = {}
+    manage(inner, {"index": INDEX, "lost": b"l" * 32}).create_session("ada", session_id="lost")
+    write_some(manage(inner))
+
+    with pytest.raises(EncryptionError, match="'lost', which is not in the ring"):
+        manage(inner, BOTH).rotate_keys()
+
+    assert key_ids(inner) == {"lost", "new"}
+
+
+def test_rotation_leaves_the_time_that_a_session_has_left(valkey_server):
+    """To encrypt anew is no use of a session."""
+    prefix = f"rotate:{secrets.token_hex(8)}:"
+    with closing(redis.Redis.from_url(valkey_server.url)) as client:
+        mapping = RedisMapping(client, prefix=prefix, ttl=3600)
+        manage(mapping).create_session("ada", session_id="s")
+        client.expire(f"{prefix}s", 1800)
+
+        assert manage(mapping, BOTH).rotate_keys() == 1
+
+        assert 1700 < client.ttl(f"{prefix}s") <= 1800
+
+
+def test_rotation_never_overwrites_a_writer(monkeypatch):
+    """What was written between the look and the rewriting stays; one that never rests is given up with an error."""
+    inner = {}
+    manager = manage(inner)
+    manager.create_session("ada", session_id="s")
+    backend = adapt(Encrypted(inner, BOTH))
+    tries = []
+
+    def index_hashed(changes):  # what comes between
+        if changes and len(tries) < 3:
+            tries.append(manager.append("s", {"role": "user", "content": "meanwhile"}))
+
+    monkeypatch.setattr(backend, "_index_hashed", index_hashed)
+    assert backend.rotate() == 1
+
+    assert len(tries) == 3
+    assert manage(inner, BOTH).get_session("s").message_count == 3
+    tries = []
+    monkeypatch.setattr(
+        backend, "_index_hashed", lambda _: manager.append("s", {"role": "user", "content": "without end"})
+    )
+    manager = manage(inner, {"index": INDEX, "new": NEW, "old": OLD})
+    manager.append("s", {"role": "user", "content": "with the old key"})
+    with pytest.raises(StorageLockedError):
+        backend.rotate()
+
+
+def test_the_first_key_hashes_users_where_none_is_named_for_it():
+    """It may go on doing that alone, under the id "index"; a ring without it is refused before it hides a session."""
+    inner = {}
+    manage(inner, {"a": OLD}).create_session("ada", session_id="s")
+    assert manage(inner, {"a": OLD, "b": NEW}).rotate_keys() == 1
+
+    assert ids(manage(inner, {"index": OLD, "b": NEW}).list_sessions("ada")) == ["s"]
+    for act in (
+        lambda: manage(inner, {"b": NEW}).list_sessions("ada"),
+        lambda: manage(inner, {"b": NEW}).count("ada"),
+        lambda: manage(inner, {"b": NEW}).create_session("ada"),
+        lambda: manage(inner, {"b": NEW, "a": OLD}).create_session("ada"),
+    ):
+        with pytest.raises(EncryptionError, match="under the id 'index'"):
+            act()
+    assert len(inner) == 1
+
+
+def test_only_what_is_encrypted_has_keys_to_rotate():
+    """A plain store says so, and so does one of one's own."""
+    for manager in (SessionManager({}), SessionManager(Foreign())):
+        with pytest.raises(UnsupportedOperationError, match="keys to rotate"):
+            manager.rotate_keys()
+
+
+class Foreign:
+    def save(self, session): ...
+    def get(self, session_id): ...
+    def delete(self, session_id): ...
+    def list_for_user(self, user_id): ...
+
+
+# Stores that were not encrypted ---------------------------------------------------------------------------------------
+
+
+def test_plain_documents_are_refused():
+    """Where all should be encrypted, what is not is not read, and not overwritten or set aside either."""
+    inner = {}
+    session = write_some(SessionManager(inner))
+    before = dict(inner)
+    manager = manage(inner)
+    session.add_message("user", "x")
+
+    for act in (
+        lambda: manager.get_session("s"),
+        lambda: manager.append("s", {"role": "user", "content": "x"}),
+        lambda: manager.save(session),
+        lambda: manager.list_sessions("ada"),
+        lambda: manager.create_session("ada"),
+        manager.rotate_keys,
+    ):
+        with pytest.raises(EncryptionError, match="it is not encrypted, as all") as caught:
+            act()
+        assert caught.value.key_id is None
+    assert {each.kind for each in manager.verify(repair=True).problems} == {"encryption"}
+
+    assert inner == before
+
+
+def test_a_plain_page_in_an_encrypted_session_is_refused():
+    """Who can write the storage, but has no key, cannot put words into a conversation."""
+    inner = {}
+    manager = manage(inner)
+    fill(session := manager.create_session("ada", session_id="s"), 100)
+    manager.save(session)
+    page = min(key for key in inner if key.startswith("messages/"))
+    inner[page] = Encrypted(inner, FIRST)[page]
+
+    with pytest.raises(EncryptionError, match="it is not encrypted") as caught:
+        manager.get_session("s")
+
+    assert caught.value.key == page
+    assert not manager.verify(repair=True)
+    assert page in inner
+
+
+def test_a_store_is_migrated_beside_its_use(inner):
+    """Plain and encrypted sessions are listed together; what is saved is encrypted, and `rotate` does the rest."""
+    plain = SessionManager(KVSessionStore(inner, clock=StoppedClock()))
+    write_some(plain)
+    for n in range(5):
+        plain.create_session("ada", session_id=f"s{n}")
+    manager = manage(inner, FIRST, migrate=True)
+    copy = plain.get_session("s1")
+    manager.append("s0", {"role": "user", "content": "now encrypted"})
+    manager.create_session("ada", session_id="new")
+    manager.delete("s4")
+    wanted = ["new", "s", "s0", "s1", "s2", "s3"]
+
+    assert sorted(ids(manager.list_sessions("ada"))) == wanted
+    assert manager.count("ada") == 6
+    assert ids(manager.list_sessions("ada", limit=2)) == ids(manager.list_sessions("ada"))[:2]
+    with pytest.raises(EncryptionError):
+        manage(inner).get_session("s1")
+    assert manager.rotate_keys() > 6
+    assert manager.rotate_keys() == 0
+
+    manager = manage(inner)
+    assert sorted(ids(manager.list_sessions("ada"))) == wanted
+    assert manager.count("ada") == 6
+    assert manager.get_session("s").message_count == 52
+    copy.add_message("user", "late")
+    manager.save(copy)
+    assert contents(manager.get_session("s1")) == ["late"]
+    assert manager.verify().problems == []
+
+
+def test_a_migration_that_was_cut_short_is_repeated(tmp_path):
+    """Cut between the index and the document, nothing is missing from a list, then or later."""
+    with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
+        SessionManager(KVSessionStore(mapping)).create_session("ada", session_id="s")
+        store = KVSessionStore(Encrypted(mapping, FIRST, migrate=True))
+        inner = store._backend._inner
+        rewrite, inner.rewrite = inner.rewrite, lambda _: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            store.rotate_keys()
+        assert ids(store.summaries("ada")) == ["s"]
+        inner.rewrite = rewrite
+
+        assert store.rotate_keys() == 1
+
+        store = KVSessionStore(Encrypted(mapping, FIRST))
+        assert ids(store.summaries("ada")) == ["s"]
+        assert store.verify().problems == []
+
+
+# Compression ----------------------------------------------------------------------------------------------------------
+
+
+def test_compression_comes_before_encryption():
+    """What repeats itself takes less room; what does not is left as it is, and a ring opens either."""
+    sizes = {}
+    for compress in (False, True):
+        mapping = Encrypted({}, FIRST, compress=compress)
+        for name, text in (("words", "all the words " * 500), ("noise", secrets.token_hex(8))):
+            mapping[name] = text
+            sizes[compress, name] = len(mapping.mapping[name])
+            assert Encrypted(mapping.mapping, FIRST)[name] == text
+
+    assert sizes[True, "words"] < sizes[False, "words"] / 20
+    assert sizes[True, "noise"] == sizes[False, "noise"]
+
+
+def planted(frame):
+    """Return an encrypted mapping whose value is this frame of zstandard."""
+    mapping = Encrypted({}, FIRST)
+    mapping.mapping["messages/s/g/0"] = mapping.sealer.seal("messages/s/g/0", frame).decode()
+    return mapping.mapping
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [({}, 200 * 1024 * 1024), ({"max_size": 100_000}, 100_001), ({"max_ratio": 10}, 10_000)],
+)
+def test_a_bomb_is_refused_unopened(limits, size):
+    """What would expand beyond the set size or ratio is named, and takes no memory."""
+    compressor = zstandard.ZstdCompressor(level=19)
+    bomb = planted(compressor.compress(bytes(size)) if size > 1e6 else compressor.compress(b"a" * size))
+    mapping = Encrypted(bomb, FIRST, **limits)
+    tracemalloc.start()
+
+    with pytest.raises(OversizedDocumentError, match=f"to {size} bytes; at most") as caught:
+        mapping["messages/s/g/0"]
+
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert (caught.value.size, caught.value.session_id) == (size, "s")
+
+
+def test_a_bomb_that_lies_is_refused():
+    """A frame whose header says less than it holds, or nothing, or whose end is missing."""
+    frame = zstandard.ZstdCompressor().compress(b"a" * 1_000_000)
+    for lie in (
+        frame[:5] + (1000).to_bytes(4, "little") + frame[9:],
+        zstandard.ZstdCompressor(write_content_size=False).compress(b"a" * 1_000_000),
+        frame[:-3],
+        frame[:5],
+    ):
+        with pytest.raises(InvalidDocumentError, match="what it holds"):
+            Encrypted(planted(lie), FIRST, max_ratio=10**6)["messages/s/g/0"]
+
+
+def test_what_is_written_can_be_read():
+    """Text beyond the limits is stored as it is, not as what would be refused later."""
+    mapping = Encrypted({}, FIRST, compress=True, max_size=10_000, max_ratio=50)
+
+    for text in ("ab " * 3000, "ab " * 4000, "a" * 9000):
+        mapping["k"] = text
+        assert mapping["k"] == text
+
+
+@pytest.mark.parametrize("limits", [{"max_size": 0}, {"max_ratio": 1.5}, {"max_size": True}])
+def test_limits_are_whole_numbers(limits):
+    """An error names the one that is not."""
+    with pytest.raises(InvalidValueError) as caught:
+        Encrypted({}, FIRST, **limits)
+    assert caught.value.path in limits
+
+
+def test_a_failing_mapping_is_named():
+    """Errors of what lies below pass as they are."""
+    mapping = FaultyMapping({})
+    manager = manage(mapping)
+    session = manager.create_session("ada")
+    session.add_message("user", "kept")
+    mapping.fail(OSError("disk full"))
+
+    with pytest.raises(StorageError):
+        manager.save(session)
+
+    manager.save(session)
+    assert contents(manager.get_session(session.session_id)) == ["kept"]
+
+
+# What lies on disk ----------------------------------------------------------------------------------------------------
+
+SECRETS = {
+    "message": "the night train to Lisbon",
+    "title": "a journey in spring",
+    "state": "seat forty-two",
+    "user": "ada.lovelace@example.org",
+    "branch": "what was taken back",
+    "tool": "a forecast for Friday",
+    "checkpoint": "before the storm",
+    "summary": "they spoke of the weather",
+}
+
+
+def tell(manager):
+    """Write all secrets, in each place where a session keeps text, and some of them in pages."""
+    session = manager.create_session(SECRETS["user"], session_id="s", metadata={"title": SECRETS["title"]})
+    session.set_state("seat", SECRETS["state"])
+    for n in range(80):
+        session.add_message("user", f"{SECRETS['message']} {n}", metadata={"tool": SECRETS["tool"]})
+    session.checkpoint(SECRETS["checkpoint"])
+    session.add_message("user", SECRETS["branch"])
+    manager.save(session)
+    session.rewind(SECRETS["checkpoint"])
+    session.compact(SECRETS["summary"], keep_last=2)
+    manager.save(session)
+    assert ids(manager.list_sessions(SECRETS["user"])) == ["s"]
+
+
+def found_in(folder):
+    """Return which secrets stand in the files of a folder, and how many bytes there are."""
+    data = b"".join(each.read_bytes() for each in sorted(folder.rglob("*")) if each.is_file() and each.name != "log")
+    return {name for name, text in SECRETS.items() if text.encode() in data}, len(data)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("kind", ["sqlite", "sqlitedict", "diskcache"])
+def test_no_file_holds_what_was_said_or_who_said_it(kind, compress, tmp_path):
+    """Neither the file nor its log, open or closed; a plain store's files hold all of it."""
+    for name, wanted in (("plain", set(SECRETS)), ("encrypted", set())):
+        folder = tmp_path / name
+        folder.mkdir()
+        with closing(_opened(kind, None, folder)) as mapping:
+            kept = mapping if name == "plain" else Encrypted(mapping, FIRST, compress=compress)
+            with closing(KVSessionStore(kept)) as store:
+                tell(SessionManager(store))
+                found, size = found_in(folder)
+                assert found == wanted
+                assert size > 10_000
+                assert kind == "sqlitedict" or any(each.name.endswith("-wal") for each in folder.rglob("*"))
+        assert found_in(folder)[0] == wanted
+
+
+def test_no_dump_holds_what_was_said_or_who_said_it(start_server):
+    """Neither Redis's snapshot nor its append-only file, nor a key's dump."""
+    server = start_server("redis", "--appendonly", "yes", "--rdbcompression", "no")
+    with closing(server.client()) as client:
+        for prefix, keys, wanted in (("encrypted:", FIRST, set()), ("plain:", None, set(SECRETS))):
+            mapping = RedisMapping(client, prefix=prefix)
+            tell(SessionManager(KVSessionStore(Encrypted(mapping, keys) if keys else mapping)))
+            client.save()
+            dumps = b"".join(client.dump(each) for each in client.keys(f"{prefix}*"))
+            assert {name for name, text in SECRETS.items() if text.encode() in dumps} <= wanted
+            found, size = found_in(server.folder)
+            assert found == wanted
+            assert size > 10_000
+
+
+def test_keys_come_from_the_system():
+    """The README's ring is one."""
+    assert Encrypted({}, {"2026-01": os.urandom(32)}).sealer.key_ids == ["2026-01"]
