@@ -37,6 +37,7 @@ from pyai_sessions.documents import (
     summarize,
 )
 from pyai_sessions.errors import (
+    EncryptionError,
     InvalidDocumentError,
     InvalidValueError,
     SessionArchivedError,
@@ -628,9 +629,10 @@ class KVSessionStore(SessionStore):
                 try:
                     session = load(self._backend, stored, self.clock, wanted=stored.sealed, known=pages)
                     session = session or self.get(stored.head.session_id)
-                except InvalidDocumentError:
+                except InvalidDocumentError as err:
                     if not skip_invalid:
                         raise
+                    _ignore(err)
                     continue
                 if session is not None:
                     sessions.append(session)
@@ -930,5 +932,7 @@ def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -
     history.attempts.clear()
 
 
-def _ignore(_: InvalidDocumentError) -> None:
-    """Leave an unreadable session out of a list."""
+def _ignore(err: InvalidDocumentError) -> None:
+    """Leave a damaged session out of a list; not one that other keys would open: with wrong ones all would be out."""
+    if isinstance(err, EncryptionError):
+        raise err

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pyai_sessions import (
     Checkpoint,
+    Encrypted,
     InvalidDocumentError,
     InvalidValueError,
     KVSessionStore,
@@ -898,6 +899,14 @@ def test_a_sqlite_file_of_format_1_is_read_for_ever(tmp_path):
 
     with SessionManager(f"sqlite:///{tmp_path}/sessions.db") as manager:
         check_frozen(manager)
+
+
+def test_encrypted_documents_of_format_1_are_read_for_ever():
+    """With their keys, compressed or not."""
+    mapping = json.loads((FROZEN / "encrypted.json").read_text())
+    keys = {"index": b"index key, for ever: 32 bytes ok", "2026-01": b"an old key, for ever: 32 bytes k"}
+
+    check_frozen(SessionManager(KVSessionStore(Encrypted(mapping, keys))))
 
 
 def test_the_frozen_documents_are_what_is_written_today():

@@ -25,6 +25,7 @@ from tests.benchmarks import (
     machine,
     million,
     plots,
+    sealed,
     shared,
     threads,
     turns,
@@ -39,7 +40,7 @@ from tests.servers import Server
 RESULTS = Path(__file__).parent / "results"
 SIZES, SESSIONS = [10, 100, 1_000, 10_000], [1_000, 10_000, 100_000, 1_000_000]
 QUICK_SIZES, QUICK_SESSIONS = [10, 200], [1_000, 5_000]
-WORKS = ("import", "turn", "load", "forks", "peers", "threads", "chats", "shared", "list", "million")
+WORKS = ("import", "turn", "load", "forks", "peers", "threads", "chats", "shared", "sealed", "list", "million")
 COMMAND = "python -m tests.benchmarks"
 
 
@@ -64,6 +65,7 @@ def main() -> None:
             "threads": lambda: threads.measure(report, place, effort),
             "chats": lambda: chats.measure(report, place, effort),
             "shared": lambda: shared.measure(report, place, effort, peers="peers" in options.only),
+            "sealed": lambda: sealed.measure(report, place, sizes, effort),
             "list": lambda: lists.measure(report, stocks, effort),
             "million": lambda: million.measure(report, stocks),
         }
