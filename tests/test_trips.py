@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from pyai_sessions import AsyncSessionManager, KVSessionStore, RedisMapping, SessionManager
+from pyai_sessions import AsyncSessionManager, Encrypted, KVSessionStore, RedisMapping, SessionManager
 from pyai_sessions.backends import connections
 from pyai_sessions.backends.sqlite import SQLiteMapping
 from pyai_sessions.errors import StorageClosedError, StorageError, StorageUnreachableError
@@ -74,6 +74,7 @@ def turn(session):
     session.add_message("assistant", "two")
 
 
+WAYS = {"plain": lambda mapping: mapping, "encrypted": lambda mapping: Encrypted(mapping, {"a": bytes(32)})}
 ALLOWED = {  # trips, statements
     "get": (1, 1),
     "get the last 60": (2, 2),
@@ -149,12 +150,13 @@ def spending(manager, counter, messages):
     return spent
 
 
-@pytest.mark.parametrize("messages", [2, 400])
-def test_round_trips(valkey_server, messages, request):
+@pytest.mark.parametrize(("messages", "way"), [(2, "plain"), (400, "plain"), (400, "encrypted")])
+def test_round_trips(valkey_server, messages, way):
     with valkey_server.client() as client:
         trips = Trips(client)
         for _ in range(2):  # at first the server learns the scripts
-            manager = SessionManager(KVSessionStore(RedisMapping(trips, prefix=f"trips:{messages}:")))
+            mapping = RedisMapping(trips, prefix=f"trips:{messages}:{way}:")
+            manager = SessionManager(KVSessionStore(WAYS[way](mapping)))
             fill(manager, messages)
             spent = spending(manager, trips, messages)
             manager.clear_all()
@@ -162,11 +164,11 @@ def test_round_trips(valkey_server, messages, request):
     assert spent == {name: trips for name, (trips, _) in allowed.items()}
 
 
-@pytest.mark.parametrize("messages", [2, 400])
-def test_statements(tmp_path, messages, monkeypatch):
+@pytest.mark.parametrize(("messages", "way"), [(2, "plain"), (400, "plain"), (400, "encrypted")])
+def test_statements(tmp_path, messages, way, monkeypatch):
     statements = Statements(monkeypatch)
     with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
-        manager = SessionManager(KVSessionStore(mapping))
+        manager = SessionManager(KVSessionStore(WAYS[way](mapping)))
         fill(manager, messages)
         spent = spending(manager, statements, messages)
     allowed = ALLOWED | WITHOUT_PAGES if messages == 2 else ALLOWED
