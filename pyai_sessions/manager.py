@@ -381,7 +381,8 @@ class SessionManager:
 
         Raises:
             UnsupportedOperationError: The mapping is not `Encrypted`.
-            EncryptionError: The ring lacks the key of some document. All others are done.
+            EncryptionError: The ring lacks the key of some document; all others are done.
+            OversizedDocumentError: Some document would expand too far; all others are done.
 
         """
         return self._store.rotate_keys(progress)

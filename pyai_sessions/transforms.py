@@ -98,7 +98,8 @@ class Encrypted(MutableMapping[str, str]):
         are not encrypted are encrypted, too.
 
         Raises:
-            EncryptionError: The ring lacks the key of some value. All others are done.
+            EncryptionError: The ring lacks the key of some value; all others are done.
+            OversizedDocumentError: Some document would expand too far; all others are done.
 
         """
         backend = adapt(self)

@@ -394,6 +394,19 @@ def test_rotation_names_a_missing_key_when_all_else_is_done():
     assert key_ids(inner) == {"lost", "new"}
 
 
+def test_rotation_names_what_would_expand_too_far_when_all_else_is_done():
+    """It can still be read where the limits are wider, if its key is kept."""
+    inner = {}
+    Encrypted(inner, FIRST, compress=True)["long"] = " ".join(map(str, range(10_000)))
+    write_some(manage(inner))
+
+    with pytest.raises(OversizedDocumentError):
+        Encrypted(inner, BOTH, max_size=20_000).rotate()
+
+    assert key_ids(inner) == {"old", "new"}
+    assert Encrypted(inner, BOTH).rotate() == 1
+
+
 def test_rotation_leaves_the_time_that_a_session_has_left(valkey_server):
     """To encrypt anew is no use of a session."""
     prefix = f"rotate:{secrets.token_hex(8)}:"

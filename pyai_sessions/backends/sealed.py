@@ -24,7 +24,7 @@ from pyai_sessions.documents import (
     written_key,
 )
 from pyai_sessions.envelopes import read_envelope
-from pyai_sessions.errors import EncryptionError, InvalidDocumentError, StorageLockedError
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
 from pyai_sessions.history import Run
 from pyai_sessions.models import SessionStatus
 from pyai_sessions.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
@@ -156,7 +156,7 @@ class SealedBackend(Backend):
         """
         self._check_fit()
         rewritten = done = 0
-        refused: list[EncryptionError] = []
+        refused: list[InvalidDocumentError] = []
         keys = (each for each in self._inner.all_keys() if isinstance(each, str))
         while batch := list(islice(keys, _TOGETHER)):
             due = batch
@@ -177,14 +177,14 @@ class SealedBackend(Backend):
             raise refused[0]
         return rewritten
 
-    def _changes(self, keys: Sequence[str], refused: list[EncryptionError]) -> list[tuple[str, object, bytes]]:
-        """Return what is to be rewritten of these: key, value, new text. What its key is missing of joins *refused*."""
+    def _changes(self, keys: Sequence[str], refused: list[InvalidDocumentError]) -> list[tuple[str, object, bytes]]:
+        """Return what is to be rewritten: key, value, new text. What the ring or the bounds forbid joins *refused*."""
         changes: list[tuple[str, object, bytes]] = []
         for key, value in zip(keys, self._inner.read_pages(keys), strict=True):
             try:
                 if self._is_due(key, value):
                     changes.append((key, value, self._sealer.resealed(key, value)))
-            except EncryptionError as err:  # noqa: PERF203 (the others are done)
+            except (EncryptionError, OversizedDocumentError) as err:  # noqa: PERF203 (the others are done)
                 refused.append(err)
             except InvalidDocumentError:
                 continue  # damaged: no key opens it

@@ -11,6 +11,7 @@ import pytest
 from pyai_sessions import AsyncSessionManager, RedisSessionStore, SQLiteSessionStore
 from pyai_sessions.testing import KVSessionStoreContract, SessionStoreContract
 from tests.contract.stores import AsyncFullStore
+from tests.contract.variants import OfItemsAndIndexes
 
 
 class Awaited:
@@ -87,7 +88,7 @@ class TestSQLite(OfAwaited, KVSessionStoreContract):
         return reopen
 
 
-class TestValkey(OfAwaited, KVSessionStoreContract):
+class TestValkey(OfAwaited, OfItemsAndIndexes):
     @pytest.fixture
     def reopen(self, valkey_server, request):
         prefix = f"{secrets.token_hex(8)}:"

@@ -8,6 +8,7 @@ import valkey.cluster
 
 from pyai_sessions import RedisMapping, RedisSessionStore
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract
+from tests.contract.variants import OfItemsAndIndexes
 
 
 class OnACluster:
@@ -29,7 +30,7 @@ class OnACluster:
             client.delete(key)
 
 
-class OnAStore(OnACluster, KVSessionStoreContract):
+class OnAStore(OnACluster):
     ttl = None
 
     @pytest.fixture
@@ -46,11 +47,11 @@ class OnAStore(OnACluster, KVSessionStoreContract):
         return make()
 
 
-class TestValkeyCluster(OnAStore):
+class TestValkeyCluster(OnAStore, KVSessionStoreContract):
     pass
 
 
-class TestRedisClusterWithATimeToLive(OnAStore):
+class TestRedisClusterWithATimeToLive(OnAStore, OfItemsAndIndexes):
     cluster = "redis_cluster"
     ttl = 3600
 

@@ -6,6 +6,7 @@ import redis
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SQLiteMapping
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract
 from tests.contract.test_store import OnAServer
+from tests.contract.variants import OfItemsAndIndexes
 
 KEYS = {"index": b"i" * 32, "old": b"o" * 32, "new": b"n" * 32}
 
@@ -22,7 +23,7 @@ class TestEncryptedDict(KVSessionStoreContract):
         return Encrypted({}, KEYS)
 
 
-class TestEncryptedSQLite(KVSessionStoreContract):
+class TestEncryptedSQLite(OfItemsAndIndexes):
     @pytest.fixture
     def make(self, tmp_path, request):
         def make():
@@ -43,7 +44,7 @@ class TestEncryptedSQLite(KVSessionStoreContract):
         return make
 
 
-class TestEncryptedAndCompressedOnValkey(OnAServer):
+class TestEncryptedAndCompressedOnValkey(OnAServer, OfItemsAndIndexes):
     server = "valkey_server"
 
     def open(self, url, prefix, request):

@@ -21,19 +21,8 @@ from pyai_sessions import (
     SQLiteSessionStore,
 )
 from pyai_sessions.testing import KVSessionStoreContract
-from pyai_sessions.testing.documents.damage import Damage
-from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
-from pyai_sessions.testing.store.appending import Appending
-from pyai_sessions.testing.store.everyday import Everyday
-from pyai_sessions.testing.store.reading import Reading
-from pyai_sessions.testing.store.rewinding import Rewinding
-from pyai_sessions.testing.store.values import Values
 from tests.contract.decoded import Decoded
-
-
-class WhatDependsOnTheMapping(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyday, Reading):
-    """A part of the contract, for variants of storages that keep all of it: how items are written, read and removed."""
-
+from tests.contract.variants import OfItems, OfItemsAndIndexes
 
 # In memory ------------------------------------------------------------------------------------------------------------
 
@@ -149,15 +138,15 @@ class TestSqliteDict(InASqliteDict, KVSessionStoreContract):
     options = {"encode": str, "decode": str, "autocommit": True}  # noqa: RUF012
 
 
-class TestSqliteDictWithoutAutocommit(InASqliteDict, WhatDependsOnTheMapping):
+class TestSqliteDictWithoutAutocommit(InASqliteDict, OfItems):
     options = {"encode": str, "decode": str}  # noqa: RUF012
 
 
-class TestSqliteDictThatPickles(InASqliteDict, WhatDependsOnTheMapping):
+class TestSqliteDictThatPickles(InASqliteDict, OfItems):
     options = {}  # noqa: RUF012
 
 
-class TestSqliteDictOfJSON(InASqliteDict, WhatDependsOnTheMapping):
+class TestSqliteDictOfJSON(InASqliteDict, OfItems):
     options = {"encode": json.dumps, "decode": json.loads, "autocommit": True}  # noqa: RUF012
 
 
@@ -190,12 +179,12 @@ class TestDiskcacheIndex(InADirectory, KVSessionStoreContract):
         return diskcache.Index(directory)
 
 
-class TestDiskcacheCache(InADirectory, WhatDependsOnTheMapping):
+class TestDiskcacheCache(InADirectory, OfItems):
     def open(self, directory):
         return diskcache.Cache(directory, eviction_policy="none")
 
 
-class TestDiskcacheCommunityIndex(InADirectory, WhatDependsOnTheMapping):
+class TestDiskcacheCommunityIndex(InADirectory, OfItems):
     def open(self, directory):
         return diskcache_community.Index(directory)
 
@@ -247,12 +236,12 @@ class TestRedisSessionStoreOnRedis(OnAServer, KVSessionStoreContract):
     server = "redis_server"
 
 
-class TestRedisSessionStoreWithATimeToLive(OnAServer, KVSessionStoreContract):
+class TestRedisSessionStoreWithATimeToLive(OnAServer, OfItemsAndIndexes):
     server = "valkey_server"
     ttl = 3600
 
 
-class TestRedisMappingOfAValkeyClient(OnAServer, WhatDependsOnTheMapping):
+class TestRedisMappingOfAValkeyClient(OnAServer, OfItems):
     server = "redis_server"
 
     def open(self, url, prefix, request):

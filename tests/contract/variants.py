@@ -1,0 +1,22 @@
+"""Parts of the contract, for variants of storages that keep all of it."""
+
+from pyai_sessions.testing.documents.damage import Damage
+from pyai_sessions.testing.documents.ending import EndingOfDocuments
+from pyai_sessions.testing.documents.forking import ForkingOfDocuments
+from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
+from pyai_sessions.testing.documents.upkeep import Upkeep
+from pyai_sessions.testing.store.appending import Appending
+from pyai_sessions.testing.store.ending import Ending
+from pyai_sessions.testing.store.everyday import Everyday
+from pyai_sessions.testing.store.forking import Forking
+from pyai_sessions.testing.store.reading import Reading
+from pyai_sessions.testing.store.rewinding import Rewinding
+from pyai_sessions.testing.store.values import Values
+
+
+class OfItems(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyday, Reading):
+    """What depends on how a mapping writes, reads and removes its items."""
+
+
+class OfItemsAndIndexes(Upkeep, ForkingOfDocuments, Forking, EndingOfDocuments, Ending, OfItems):
+    """What depends also on its indexes, and on what ends with a session and what does not."""
