@@ -412,8 +412,8 @@ def read_reference(value: object, key: str) -> dict[str, int]:
     fork = parts_of_reference(key)[1]
     document = _document(value, key, fork)
     try:
-        return _REFERENCE.decode(document).pages
-    except (ValueError, RecursionError) as err:
+        return read_as(document, _REFERENCE, _Reference).pages
+    except ValueError as err:
         raise InvalidDocumentError(key, fork, value, _reason(err)) from err
 
 
