@@ -70,16 +70,18 @@ clean: ## Remove all that the Makefile made
 # Left out on other Pythons than the default one: the proof that the contracts bite, which is not about the package, faults of
 # storages, which are the same on each, real dialogues, servers and stores of the examples, and the contracts on variants of
 # what keeps them there as well.
-# On the newest also what clusters do, which depends on the client alone: the oldest Python has the lowest client.
+# On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
+	test_clusters.py backends/test_cluster.py \
 	contract/test_four_methods.py contract/test_encrypted.py test_corpus.py test_fastapi_chat.py test_postgres_managers.py \
 	test_postgres_store.py $(addprefix faults/test_, bulk.py cluster.py crash.py damage.py forks.py full.py kill.py server.py)) \
 	--deselect=tests/contract/test_cluster.py::TestRedisClusterWithATimeToLive $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
 	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \
 	DiskcacheCommunityIndex RedisMappingOfAValkeyClient RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive \
 	Shelf ZictFile)
-CLUSTERS := $(addprefix --ignore=tests/, \
-	test_clusters.py backends/test_cluster.py contract/test_cluster.py)
+ON_OLDEST := $(addprefix --ignore=tests/, \
+	faults contract/test_cluster.py contract/test_mapping.py test_examples.py test_formats.py) \
+	$(addprefix --deselect=tests/contract/test_store.py::Test, SqliteDict DiskcacheIndex AMappingOfOnesOwn)
 
 # The tests of the wheel run in a copy of the checkout that lacks the package, so they cannot import it from there.
 # On the oldest Python with the lowest dependencies that pyproject.toml allows, elsewhere with the newest.
@@ -88,7 +90,7 @@ test-%: $(VENV)-%/.group-test build servers
 	@rm -rf $(VENV)-$*/checkout && mkdir $(VENV)-$*/checkout
 	@tar -c --exclude='./.*' --exclude=./pyai_sessions --exclude=./dist --exclude=__pycache__ . \
 		| tar -x -C $(VENV)-$*/checkout
-	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) $(ELSEWHERE) $(if $(filter $(NEWEST),$*),$(CLUSTERS)) $(ARGS)
+	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) $(ELSEWHERE) $(if $(filter $(NEWEST),$*),$(ON_OLDEST)) $(ARGS)
 
 # What a user gets: the wheel and its dependencies, in an environment and a folder with nothing else.
 try-wheel: build
