@@ -414,10 +414,13 @@ class KVSessionStore(SessionStore):
                         continue
                     raise InvalidDocumentError(key, session_id, None, MISSING)
                 left = read_branch(value, key, session_id)
-                draft = compose(restore_branch(stored, branch_id, left, self.clock))
+                switched = restore_branch(stored, branch_id, left, self.clock)
+                draft = compose(switched)
                 self._switched.append((session_id, branch_id, draft.stamp))  # stays if this raises
                 done = self._backend.commit(draft)
                 self._switched.remove((session_id, branch_id, draft.stamp))
+                if done:
+                    forks.tidy(self._backend, history_of(switched).origin, draft, self._timeout)
             if done:
                 break
         session = self.get(session_id, last=last)

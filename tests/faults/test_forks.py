@@ -15,6 +15,7 @@ from pyai_sessions import (
     SessionExistsError,
     SessionManager,
     SessionNotFoundError,
+    SessionStateError,
 )
 from tests.faults.storages import ALL, SHARED
 from tests.faults.workers import in_a_process, receive, results
@@ -108,6 +109,16 @@ def leave_a_branch(name, at):
     return act
 
 
+def switch(name):
+    def act(manager):
+        session = manager.get_session(name)
+        if session is not None and session.branches:
+            with suppress(SessionStateError):  # another has left it, or pruned it
+                manager.switch(name, session.branches[0])
+
+    return act
+
+
 ACTS = {
     "fork": lambda manager: manager.fork("parent", new_id=secrets.token_hex(4)),
     "fork at a page": lambda manager: manager.fork("parent", 20, new_id=secrets.token_hex(4)),
@@ -118,6 +129,7 @@ ACTS = {
     "edit": edit("parent", 2),
     "edit a fork": edit("grandchild", 2),
     "leave a branch": leave_a_branch("grandchild", 45),
+    "switch": switch("grandchild"),
 }
 
 

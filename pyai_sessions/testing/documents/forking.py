@@ -110,6 +110,23 @@ class ForkingOfDocuments(DocumentFixtures):
         manager.save(fork)
         assert self.ours(raw) == ["session/fork"]
 
+    def test_a_switch_leaves_no_page_behind(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
+        """Of a session that was forked, and of the fork: what the branch held lies in the head again."""
+        talk()
+        manager.fork("parent", new_id="fork", last=None)
+        for name in ("parent", "fork"):
+            session = manager.get_session(name)
+            session.rewind("m80")
+            manager.save(session)
+
+            manager.switch(name, session.branches[0])
+
+            assert contents(other.get_session(name)) == told(100)
+            assert manager.verify().problems == []
+        for name in ("parent", "fork"):
+            manager.delete(name)
+        assert self.ours(raw) == []
+
     def test_a_deleted_parent_is_gone_for_all_but_its_forks(
         self, manager: Any, other: Any, raw: Any, talk: Any
     ) -> None:
