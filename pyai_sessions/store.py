@@ -389,6 +389,7 @@ class KVSessionStore(SessionStore):
         """Let a session go on from a branch that a rewind left, and return it, loaded as `get` does.
 
         How it went on till now becomes a branch. One commit, at a cost that does not grow with the conversation.
+        Of a session that was forked it grows with the number of forks: the references of all are read.
 
         Raises:
             SessionNotFoundError: There is no such session.
