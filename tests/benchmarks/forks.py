@@ -13,8 +13,8 @@ from tests.clusters import Cluster
 ABOUT = (
     "Microseconds to go on from a point of a conversation; the floor is the same with one of 100 messages. *at the "
     "end*: `fork(id)`. *20 messages back*: `fork(id, at=message_id)`. *rewind*: the last 20 are loaded, a turn is "
-    "left, another one saved. *switch*: from one branch to another. Each fork of a conversation leaves one more, and "
-    "each rewind a branch, up to 32; all lengths take turns, call by call."
+    "left, another one saved. *switch*: from one branch to another. Each work has conversations of its own; each fork "
+    "leaves one more, and each rewind a branch, up to 32; all lengths take turns, call by call."
 )
 SHORT, BACK = 100, 20
 REACH = 1.5
@@ -48,6 +48,11 @@ def rewind(manager: SessionManager, session_id: str) -> Call:
 
 
 def switch(manager: SessionManager, session_id: str) -> Call:
+    session = manager.get_session(session_id, last=BACK)
+    assert session is not None
+    session.rewind(1)
+    manager.save(session)
+
     def call() -> None:
         session = manager.get_session(session_id, last=0)
         assert session is not None
@@ -90,8 +95,8 @@ def _measure(table: Table, where: tuple[str, str], store: KVSessionStore, sizes:
     name, durability = where
     manager, texts = SessionManager(store), Texts()
     longer = [each for each in sizes if each > SHORT]
-    stored = {size: conversation(manager, texts.messages(size)).session_id for size in (SHORT, *longer)}
     for work, make in WORKS.items():
+        stored = {size: conversation(manager, texts.messages(size)).session_id for size in (SHORT, *longer)}
         found = interleaved({size: make(manager, session_id) for size, session_id in stored.items()}, effort)
         for size in longer:
             table.against(f"{name}: {work} of {size:,}", durability, found[size], found[SHORT], REACH)
