@@ -252,8 +252,9 @@ class Session(Document):
                 or a file.
             roles: Messages of these roles alone; they are chosen first.
             since: Messages made at that time or later alone, or those from the one of this id on.
-            format: ``"openai"``, ``"anthropic"`` or ``"gemini"``: exactly as that API takes them. The list's ``system``
-                has the system text for the last two. By default, content and tool calls are as they were added.
+            format: ``"openai"``, ``"anthropic"`` or ``"gemini"``: exactly as that API takes them, from the first user's
+                message on. The list's ``system`` has the system text for the last two. By default, content and tool
+                calls are as they were added, and a conversation that is not cut begins as it does.
 
         Raises:
             InvalidValueError: What instructs the model takes more than *max_tokens* by itself.
@@ -279,7 +280,7 @@ class Session(Document):
         budget.messages = last
         begins = "user" if wanted is None or "user" in wanted else None
         groups, _ = paired(body)
-        chosen = newest(groups, budget, begins=begins, cut=cut or format not in (None, "openai"))
+        chosen = newest(groups, budget, begins=begins, cut=cut or format is not None)
         messages = [*first, *(each for group in chosen for each in group)]
         return _as_added(messages) if format is None else write_prompt(messages, format)
 
