@@ -29,6 +29,7 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.forks import At, copied
+from pyai_sessions.imports import imported
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
@@ -43,7 +44,7 @@ from pyai_sessions.models import (
 )
 from pyai_sessions.points import Branch
 from pyai_sessions.snapshots import known, merged, touch_if_changed
-from pyai_sessions.store import OnConflict, SummaryPage, check_messages, check_on_conflict, imported
+from pyai_sessions.store import OnConflict, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.upkeep import Problem, Verification
 from pyai_sessions.values import plain_object
 

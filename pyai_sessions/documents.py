@@ -1,4 +1,4 @@
-"""Session ⇄ documents: the one home of the stored JSON format.
+"""Documents → session: the stored JSON format, and how it is read. `pyai_sessions.drafts` writes it.
 
 One *head* document per session, and *sealed pages* for the older messages:
 
@@ -17,141 +17,34 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
-from itertools import accumulate, takewhile
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import quote, unquote
 
 import msgspec
 
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
 from pyai_sessions.history import History, Line, Origin, Run, StoredBranch
+from pyai_sessions.keys import branch_key, head_key, parts_of_reference
 from pyai_sessions.messages import Message, ReadMessage, messages_of
 from pyai_sessions.models import (
     Session,
     SessionStatus,
     SessionSummary,
-    check_status,
     history_of,
-    later,
     leave,
     session_of,
     values_of,
 )
 from pyai_sessions.points import Checkpoint, Parent, Summary
-from pyai_sessions.tokens import new_token
 from pyai_sessions.values import convert, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
-from pyai_sessions.windows import SYSTEM
 
 FORMAT = 1
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """How to read older formats: under *n*, a function from a head of format *n* to one of format *n* + 1."""
 
-PAGE_MESSAGES = 32
-PAGE_BYTES = 8 * 1024
-"""A tail of more messages or bytes of JSON than this is sealed into pages of at most so much.
-
-Measured on SQLite: with 16 KiB a turn costs a sixth more, with 4 KiB no less, and loading costs the same with each.
-"""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-# Keys -------------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4096)
-def encode_id(value: str) -> str:
-    """Return an id as it stands in keys: percent-encoded, so that no id can forge another key or a path."""
-    text = quote(value, safe="", errors="surrogatepass")
-    return "%2E" + text[1:] if text[0] == "." else text
-
-
-def decode_id(text: str) -> str | None:
-    """Return the id that stands as *text* in keys, or None where none does: the key is not ours."""
-    try:
-        value = unquote(text, errors="surrogatepass")
-    except UnicodeDecodeError:
-        return None
-    return value if value and encode_id(value) == text else None
-
-
-def head_key(session_id: str) -> str:
-    """Return the key of a session's head."""
-    return f"session/{encode_id(session_id)}"
-
-
-def page_prefix(session_id: str) -> str:
-    """Return what the keys of all pages of a session begin with."""
-    return f"messages/{encode_id(session_id)}/"
-
-
-def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> list[str]:
-    """Return the keys of the pages of *runs*, oldest first; of those from *start* to *stop*, counted over all runs."""
-    keys: list[str] = []
-    for run in runs:
-        prefix = f"{page_prefix(run.owner)}{run.generation}/"
-        last = run.pages if stop is None else min(run.pages, stop)
-        keys += [f"{prefix}{n}" for n in range(max(0, start), last)]
-        start -= run.pages
-        stop = None if stop is None else stop - run.pages
-    return keys
-
-
-def branch_key(session_id: str, branch_id: str) -> str:
-    """Return the key of the document of a branch: where the first page of a generation of that name would be."""
-    return f"{page_prefix(session_id)}{branch_id}/0"
-
-
-def reference_prefix(owner: str) -> str:
-    """Return what the keys of all references to a session's pages begin with."""
-    return f"forks/{encode_id(owner)}/"
-
-
-def reference_key(owner: str, fork: str, incarnation: str) -> str:
-    """Return the key of the reference that a *fork* of that *incarnation* leaves with the *owner* of pages it names."""
-    return f"{reference_prefix(owner)}{encode_id(fork)}/{incarnation}"
-
-
-def parts_of_reference(key: str) -> tuple[str, str, str]:
-    """Return the owner, the fork and its incarnation that the key of a reference names."""
-    _, owner, fork, incarnation = key.split("/")
-    return decode_id(owner) or "", decode_id(fork) or "", incarnation
-
-
-def aside_key(key: str, token: str) -> str:
-    """Return the key under which an unreadable document is set aside: ``unreadable/<id>/<token>/…``."""
-    kind, _, rest = key.partition("/")
-    name, slash, page = rest.partition("/")
-    return f"unreadable/{name}/{token}/{kind}{slash}{page}"
-
-
-def written_key(key: str) -> str:
-    """Return the key that a document was written under: *key*, or the one before it was set aside."""
-    kind, _, rest = key.partition("/")
-    parts = rest.split("/", 3)
-    if kind != "unreadable" or len(parts) < 3:  # noqa: PLR2004 (the id, the token, the kind, and what followed the id)
-        return key
-    name, _, kind, *page = parts
-    return "/".join([kind, name, *page])
-
-
-def session_of_key(key: object) -> str | None:
-    """Return the id of the session whose head, page or reference lies under *key*; None where the key is not ours."""
-    if not isinstance(key, str):
-        return None
-    kind, _, rest = key.partition("/")
-    if kind == "session":
-        return decode_id(rest)
-    if kind == "messages" and re.fullmatch(r"[^/]+/[A-Za-z0-9_-]+/[0-9]+", rest):
-        return decode_id(rest.partition("/")[0])
-    if kind == "forks" and re.fullmatch(r"[^/]+/[^/]+/[A-Za-z0-9_-]*", rest):
-        owner, fork, _ = rest.split("/")
-        return decode_id(owner) if decode_id(fork) else None
-    return None
 
 
 # Heads ------------------------------------------------------------------------------------------------------------
@@ -515,7 +408,7 @@ def restore(
         values["parent"] = _read_parent(head)
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
-    origin = _origin(head, stored.stamp, count, log[-1] if log else None)
+    origin = origin_of(head, stored.stamp, count, log[-1] if log else None)
     return session_of(
         values,
         History(
@@ -532,7 +425,8 @@ def restore(
     )
 
 
-def _origin(head: Head, stamp: str, message_count: int, last_message: Message | None) -> Origin:
+def origin_of(head: Head, stamp: str, message_count: int, last_message: Message | None) -> Origin:
+    """Return what a store knows of a session whose stored head is this one."""
     return Origin(
         stamp,
         head.revision,
@@ -661,321 +555,3 @@ def summarize(stored: StoredHead) -> SessionSummary:
         created_at=check_time(head.created_at, "created_at"),
         updated_at=check_time(head.updated_at, "updated_at"),
     )
-
-
-# Session → documents ----------------------------------------------------------------------------------------------
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """What a save will write over the head that begins with *expected* (None: where there is none).
-
-    New *pages* by key, then the *head*, then the removal of *garbage* pages; the index *entry* in place of *previous*.
-    *leftovers* are where pages of saves that were cut short would begin, as ``generation/number``: a backend that
-    cannot commit pages and head as one removes them, from each such page on, while there are any.
-    """
-
-    session_id: str
-    expected: str | None
-    previous: Entry | None
-    head: bytes
-    stamp: str
-    entry: Entry
-    pages: dict[str, bytes]
-    garbage: list[str]
-    leftovers: list[str]
-    paged: bool
-    """Whether the head names pages."""
-    owners: tuple[str, ...]
-    """The other sessions whose pages the head names."""
-
-    @property
-    def listed_anew(self) -> bool:
-        """Whether the indexes do not hold the session, or hold it under another user or status."""
-        return self.previous is None or not self.previous.is_beside(self.entry)
-
-
-class SessionDraft(Draft, frozen=True):
-    """The draft of a session in hand, with what its history knows of the store once it is stored."""
-
-    origin: Origin
-    page_sizes: list[int]
-    branches: list[Line]
-
-
-def compose(session: Session) -> SessionDraft:
-    """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
-
-    Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
-
-    Raises:
-        InvalidValueError: Something in the session cannot be stored; the error names it.
-
-    """
-    history = history_of(session)
-    origin = history.origin
-    session.session_id = check_id(session.session_id, "session_id")
-    session.user_id = None if session.user_id is None else check_id(session.user_id, "user_id")
-    status = check_status(session.status)
-    metadata, state = _object_json(session.metadata, "metadata"), _object_json(session.state, "state")
-    checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
-    activity = microseconds(check_time(session.updated_at, "updated_at"))
-    if (
-        origin
-        and activity == origin.activity
-        and (session.user_id != origin.user_id or _differ(metadata, origin.metadata) or _differ(state, origin.state))
-    ):
-        session.touch()  # it was changed directly: session.state["x"] = …
-        activity = microseconds(session.updated_at)
-
-    if history.incarnation is None:
-        history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
-    plan = _plan_pages(session.session_id, history)
-    tail = history.log[plan.kept - history.unloaded :]
-    tail_json = write_messages(tail)
-    pages: dict[str, bytes] = {}
-    runs, page_sizes = plan.runs, plan.sizes
-    # A new session is "forked" where it shares pages of a former one of its own id.
-    forked = origin.forked if origin else session.session_id in {run.owner for run in history.line or ()}
-    if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
-        chunks, tail = _chunks(tail)
-        tail_json = write_messages(tail)
-        run = runs[-1]
-        for chunk, text in chunks:
-            pages[f"{page_prefix(run.owner)}{run.generation}/{run.pages}"] = text
-            run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
-        runs = [*runs[:-1], run]
-        page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
-
-    lines = [_stored_line(session.session_id, each, pages) for each in history.branches]
-    garbage: list[str] = []
-    dropped: tuple[str, ...] = ()
-    if origin and (plan.opened or tuple(lines) != origin.branches):
-        left = [run for each in lines for run in branch_runs(session.session_id, each.stored)]
-        garbage, dropped = _no_longer_named(session.session_id, origin, [*runs, *left])
-    leading = _count_leading(history.leading, history.unloaded, history.log)
-    head = Head(
-        FORMAT,
-        new_token(12),
-        session.session_id,
-        session.user_id,
-        status,
-        check_time(session.created_at, "created_at"),
-        check_time(session.updated_at, "updated_at"),
-        history.count,
-        history.incarnation,
-        new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
-        # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
-        tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.runs)]),
-        () if forked else dropped,
-        tuple([each.stored for each in lines]) or msgspec.UNSET,
-        leading or msgspec.UNSET,
-        msgspec.UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
-        forked or msgspec.UNSET,
-        msgspec.UNSET if session.parent is None else session.parent.to_dict(),
-        msgspec.Raw(metadata),
-        msgspec.Raw(state),
-        msgspec.Raw(checkpoints),
-        msgspec.Raw(tail_json),
-    )
-    return SessionDraft(
-        session_id=session.session_id,
-        expected=origin.stamp if origin else None,
-        previous=_entry(session.session_id, origin) if origin else None,
-        head=_write_head(head, session.unknown_fields),
-        stamp=_stamp(head),
-        entry=Entry(session.session_id, session.user_id, status, activity),
-        pages=pages,
-        garbage=[] if forked else garbage,
-        leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
-        paged=bool(head.sealed),
-        owners=owners_of(named_runs(head), head.session_id),
-        origin=_origin(head, _stamp(head), history.count, history.log[-1] if history.log else None),
-        page_sizes=page_sizes,
-        branches=lines,
-    )
-
-
-def amend(stored: StoredHead, **changes: Any) -> Draft:
-    """Return the documents that store a session with other fields in its head, unseen the messages.
-
-    *changes* are fields of `Head`.
-    """
-    old = stored.head
-    head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
-    run = old.sealed[-1] if old.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
-    return Draft(
-        session_id=head.session_id,
-        expected=stored.stamp,
-        previous=stored.entry,
-        head=_write_head(head, stored.unknown),
-        stamp=_stamp(head),
-        entry=Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at)),
-        pages={},
-        garbage=[],
-        leftovers=_leftovers(run, old.dropped, old.revision),
-        paged=bool(head.sealed),
-        owners=owners_of(named_runs(head), head.session_id),
-    )
-
-
-def appended(stored: StoredHead, messages: list[Message], now: datetime) -> Draft | None:
-    """Return the documents that store a session with *messages* appended, unseen those that it has.
-
-    None where they have to be seen: the tail is full, or may hold one of the messages.
-    """
-    head, tail, added = stored.head, bytes(stored.head.messages), write_messages(messages)
-    count = head.message_count - stored.sealed + len(messages)
-    if head.message_count < stored.sealed or count > PAGE_MESSAGES or len(tail) + len(added) > PAGE_BYTES:
-        return None
-    if tail != b"[]" and (b"\\u" in tail or not (tail.startswith(b"[{") and tail.endswith(b"}]"))):
-        return None  # written by another hand: ids may be spelled in other ways
-    for each in messages:
-        if not each.message_id.isascii() or write(each.message_id) in tail:
-            return None
-    return amend(
-        stored,
-        messages=msgspec.Raw(added if tail == b"[]" else tail[:-1] + b"," + added[1:]),
-        message_count=head.message_count + len(messages),
-        leading=_count_leading(head.leading or 0, head.message_count, messages) or msgspec.UNSET,
-        updated_at=later(now, head.updated_at),
-    )
-
-
-def _count_leading(known: int, before: int, messages: list[Message]) -> int:
-    """Return how many of the first messages instruct the model: *known* of those *before*, and *messages* follow."""
-    return known if known < before else before + sum(1 for _ in takewhile(lambda each: each.role in SYSTEM, messages))
-
-
-def _entry(session_id: str, origin: Origin) -> Entry:
-    return Entry(session_id, origin.user_id, check_status(origin.status), origin.activity)
-
-
-def _object_json(value: object, name: str) -> bytes:
-    return b"{}" if value == {} else write(plain_object(value, name))
-
-
-def _differ(written: bytes, stored: bytes) -> bool:
-    return written != stored and bool(read(written) != read(stored))
-
-
-class _PagePlan(NamedTuple):
-    """Which pages stay and which go; the last of *runs* is open: new pages continue it."""
-
-    runs: list[Run]
-    kept: int
-    """How many messages lie in the pages that stay."""
-    sizes: list[int]
-    """The sizes of those that are loaded."""
-    opened: bool = False
-    """Whether the open run is new, as pages of the former go."""
-
-
-def _leftovers(run: Run, dropped: Iterable[str], revision: str) -> list[str]:
-    """Return where pages of saves that were cut short would begin: after an open run, or of a head's revision."""
-    found = [*dropped, f"{run.generation}/{run.pages}"]
-    if revision and run.generation != revision:
-        found.append(f"{revision}/0")
-    return found
-
-
-def _plan_pages(session_id: str, history: History) -> _PagePlan:
-    origin, at = history.origin, history.rewritten_from
-    sizes = history.page_sizes
-    # Generations are named by what they follow, so that a save that is tried again overwrites its own pages.
-    first = history.incarnation or "0"
-    if origin is None:
-        if history.line is not None:
-            return _PagePlan(
-                [*history.line, Run(session_id, first, 0, 0)], history.unloaded, [], opened=bool(history.line)
-            )
-        return _PagePlan([Run(session_id, first, 0, 0)], 0, [])
-    # A page is never written again with other messages: a reader may hold the former head.
-    anew = Run(session_id, origin.revision or new_token(6), 0, 0)
-    if history.line is not None:
-        return _PagePlan([*history.line, anew], sum(run.messages for run in history.line), sizes, opened=True)
-    runs = list(origin.runs)
-    if at is None or at >= origin.sealed:
-        if not runs or runs[-1].owner != session_id:
-            runs.append(Run(session_id, origin.revision or first if runs else first, 0, 0))
-        return _PagePlan(runs, origin.sealed, sizes)
-    ends = list(accumulate(sizes, initial=history.unloaded))
-    kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
-    base = ends[kept_loaded]
-    keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
-    kept: list[Run] = []
-    before = 0
-    for run in runs:
-        pages = min(run.pages, keep)
-        keep -= pages
-        if pages:
-            messages = run.messages if pages == run.pages else base - before
-            kept.append(Run(run.owner, run.generation, pages, messages))
-            before += messages
-    return _PagePlan([*kept, anew], base, sizes[:kept_loaded], opened=True)
-
-
-def _no_longer_named(session_id: str, origin: Origin, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the pages that the stored head names and *runs* do not, last first, and where they begin.
-
-    That is ``generation/number``; such pages end with the generation.
-    """
-    after = extent(runs, session_id)
-    garbage: list[str] = []
-    dropped: list[str] = []
-    for generation, pages in extent(origin.named, session_id).items():
-        kept = after.get(generation, 0)
-        if kept < pages:
-            garbage += page_keys([Run(session_id, generation, pages, 0)], kept)
-            dropped.append(f"{generation}/{kept}")
-    return garbage[::-1], tuple(dropped)
-
-
-def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
-    """Return a branch as it will be stored; its document joins *pages* if it is new."""
-    if line.left is None:
-        return line
-    left, plan = line.left, _plan_pages(session_id, line.left)
-    summary: Summary | None = line.values["summary"]
-    pages[branch_key(session_id, line.branch_id)] = write(
-        {
-            "format": FORMAT,
-            "leading": _count_leading(left.leading, left.unloaded, left.log),
-            "state": line.values["state"],
-            "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
-            "summary": None if summary is None else summary.to_dict(),
-            "messages": [each.to_dict() for each in left.log[plan.kept - left.unloaded :]],
-        }
-    )
-    return Line(msgspec.structs.replace(line.stored, sealed=tuple([run for run in plan.runs if run.pages])))
-
-
-def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], bytes]], list[Message]]:
-    """Cut a full tail into pages from its oldest message on, and what is left: less than a page, or one message."""
-    texts = [write_messages([each]) for each in tail]
-    chunks: list[tuple[list[Message], bytes]] = []
-    start, size = 0, 0
-    for n, text in enumerate(texts):
-        if n > start and (n - start == PAGE_MESSAGES or size + len(text) > PAGE_BYTES):
-            chunks.append((tail[start:n], b"[" + b",".join(each[1:-1] for each in texts[start:n]) + b"]"))
-            start, size = n, 0
-        size += len(text)
-    return chunks, tail[start:]
-
-
-def _stamp(head: Head) -> str:
-    """Return how the text of a head that we write begins."""
-    return f'{{"format":{head.format},"revision":"{head.revision}"'
-
-
-def _write_struct(document: msgspec.Struct) -> bytes:
-    try:
-        return msgspec.json.encode(document)
-    except UnicodeEncodeError:  # a lone surrogate in an id
-        fields = ((name.encode(), getattr(document, name)) for name in document.__struct_fields__)
-        parts = ((k, bytes(v) if isinstance(v, msgspec.Raw) else write(v)) for k, v in fields if v is not msgspec.UNSET)
-        return b"{" + b",".join(b'"%b":%b' % each for each in parts) + b"}"
-
-
-def _write_head(head: Head, unknown: Mapping[str, Any]) -> bytes:
-    written = _write_struct(head)
-    return written[:-1] + b"," + write(dict(unknown))[1:] if unknown else written

@@ -18,27 +18,21 @@ from typing import NamedTuple
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
-    SessionDraft,
     StoredHead,
-    amend,
-    compose,
     extent,
-    head_key,
     named_runs,
     owners_of,
-    page_keys,
-    page_prefix,
-    parts_of_reference,
     read_head,
     read_messages,
     read_reference,
-    reference_key,
     restore,
     stamp_of_value,
     write_reference,
 )
+from pyai_sessions.drafts import SessionDraft, amend, compose
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
 from pyai_sessions.history import History, Origin, Run
+from pyai_sessions.keys import head_key, page_keys, page_prefix, parts_of_reference, reference_key
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of, session_of, values_of
 from pyai_sessions.points import Checkpoint, Parent

@@ -14,8 +14,9 @@ from itertools import islice
 from typing import TypeVar
 
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Entry, StoredHead, decode_id, read_head
+from pyai_sessions.documents import Entry, StoredHead, read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.keys import decode_id
 from pyai_sessions.models import SessionStatus
 
 ALL = tuple(SessionStatus)

@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
-from pyai_sessions.documents import StoredHead, page_keys, read_messages, restore, stamp_of_value
+from pyai_sessions.documents import StoredHead, read_messages, restore, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, StorageLockedError
+from pyai_sessions.keys import page_keys
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session
 from pyai_sessions.trips import Asking, Trips

@@ -12,30 +12,21 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import Any, Literal
 
-from pyai_sessions import forks, indexes, upkeep
+from pyai_sessions import forks, imports, indexes, upkeep
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, check_timeout, utc_now
 from pyai_sessions.documents import (
-    Draft,
-    SessionDraft,
     StoredHead,
-    amend,
-    appended,
-    branch_key,
-    compose,
-    decode_id,
-    head_key,
     microseconds,
-    page_keys,
     read_branch,
     read_head,
     restore,
     restore_branch,
-    session_of_key,
     stamp_of_value,
     summarize,
 )
+from pyai_sessions.drafts import Draft, SessionDraft, amend, appended, compose
 from pyai_sessions.errors import (
     EncryptionError,
     InvalidDocumentError,
@@ -48,7 +39,8 @@ from pyai_sessions.errors import (
     SessionStateError,
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
-from pyai_sessions.history import Attempt, History
+from pyai_sessions.history import Attempt
+from pyai_sessions.keys import branch_key, decode_id, head_key, page_keys, session_of_key
 from pyai_sessions.merge import merge, needed, went_back
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
@@ -70,16 +62,11 @@ from pyai_sessions.reading import MISSING, Attempts, load, loading
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking, Trips, asked, sharing
 from pyai_sessions.upkeep import Verification
-from pyai_sessions.values import is_mapping
 
 OnConflict = Literal["merge", "error", "overwrite"]
 
 _LOADED = 20
 """Sessions of a user's list whose pages are read together."""
-
-_IMPORTED = 500
-_IMPORTED_BYTES = 4 * 1024 * 1024
-"""Sessions, or bytes of their documents, that an import commits together."""
 
 _LATEST = 1000
 """Heads that a store remembers of its latest appends, 8 KiB each or so."""
@@ -732,22 +719,7 @@ class KVSessionStore(SessionStore):
             InvalidValueError: One of them cannot be stored. The batches before it are.
 
         """
-        stored = done = size = 0
-        drafts: list[Draft] = []
-        for _, draft in imported(sessions, self.clock):
-            drafts.append(draft)
-            size += len(draft.head) + sum(map(len, draft.pages.values()))
-            if len(drafts) == _IMPORTED or size > _IMPORTED_BYTES:
-                stored += sum(self._backend.commit_many(drafts))
-                done += len(drafts)
-                drafts, size = [], 0
-                if progress:
-                    progress(done)
-        if drafts:
-            stored += sum(self._backend.commit_many(drafts))
-            if progress:
-                progress(done + len(drafts))
-        return stored
+        return imports.store(self._backend, sessions, self.clock, progress)
 
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
         """Archive the sessions that were last active before *idle_since*; return how many.
@@ -860,34 +832,6 @@ def _matching(
                 raise
             continue
         yield position, summary if fits(summary.metadata, wanted) else None
-
-
-def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> Iterator[tuple[Session, SessionDraft]]:
-    """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones, each with its draft.
-
-    Raises:
-        InvalidValueError: One of them cannot be stored, or is loaded only in part.
-
-    """
-    for n, given in enumerate(sessions):
-        try:
-            if is_mapping(given) and "session_id" not in given:
-                raise InvalidValueError("session_id", "is missing; with a new one at each try it would be stored twice")
-            session = given if isinstance(given, Session) else Session.from_dict(given)
-            log = history_of(session).log
-            if len(log) < session.message_count:
-                problem = "are loaded only in part; load all of them with manager.load_history(session)"
-                raise InvalidValueError("messages", problem)
-            branches = [
-                each._replace(left=History(log=each.left.log))
-                for each in history_of(session).branches
-                if each.left and not each.left.unloaded
-            ]
-            new = session_of(values_of(session), History(log=list(log), clock=clock, branches=branches))
-            draft = compose(new)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
-            raise InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}") from err
-        yield new, draft
 
 
 def check_on_conflict(on_conflict: object) -> None:

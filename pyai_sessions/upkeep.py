@@ -15,22 +15,17 @@ from pyai_sessions.documents import (
     Head,
     branch_keys,
     branch_runs,
-    compose,
-    encode_id,
-    head_key,
     named_runs,
-    page_keys,
-    page_prefix,
-    parts_of_reference,
     read_branch,
     read_head,
     read_messages,
     restore,
-    session_of_key,
     stamp_of_value,
     write_reference,
 )
+from pyai_sessions.drafts import compose
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
+from pyai_sessions.keys import encode_id, head_key, page_keys, page_prefix, parts_of_reference, session_of_key
 from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of
 from pyai_sessions.reading import MISSING, Attempts, load

@@ -24,21 +24,11 @@ from pyai_sessions import (
     SessionStatus,
     SQLiteMapping,
     documents,
+    drafts,
 )
-from pyai_sessions.documents import (
-    PAGE_BYTES,
-    PAGE_MESSAGES,
-    compose,
-    decode_id,
-    encode_id,
-    head_key,
-    page_prefix,
-    read_head,
-    read_messages,
-    restore,
-    session_of_key,
-    write_messages,
-)
+from pyai_sessions.documents import read_head, read_messages, restore, write_messages
+from pyai_sessions.drafts import PAGE_BYTES, PAGE_MESSAGES, compose
+from pyai_sessions.keys import decode_id, encode_id, head_key, page_prefix, session_of_key
 from pyai_sessions.testing import NOON, StoppedClock
 from pyai_sessions.values import MAX_DEPTH
 
@@ -778,7 +768,7 @@ def test_a_missing_page_is_an_invalid_document():
 
 def pin_tokens(monkeypatch):
     revisions = itertools.count(1)
-    monkeypatch.setattr(documents, "new_token", lambda size: f"revision{next(revisions)}" if size == 12 else "sixbytes")
+    monkeypatch.setattr(drafts, "new_token", lambda size: f"revision{next(revisions)}" if size == 12 else "sixbytes")
 
 
 def test_the_text_written_today_is_this(monkeypatch):

@@ -33,10 +33,12 @@ from pyai_sessions.backends.redis import (
     score_of,
     script,
 )
-from pyai_sessions.documents import Draft, Entry, decode_id, encode_id, stamp_of_value
+from pyai_sessions.documents import Entry, stamp_of_value
+from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.history import Run
+from pyai_sessions.keys import decode_id, encode_id
 from pyai_sessions.models import SessionStatus
 
 BUCKETS = 256

@@ -8,7 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 
 from pyai_sessions.backends.protocol import Position
-from pyai_sessions.documents import Entry, encode_id
+from pyai_sessions.documents import Entry
+from pyai_sessions.keys import encode_id
 from pyai_sessions.models import SessionStatus
 
 

@@ -9,9 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from pyai_sessions.documents import Draft, Entry, head_key, session_of_key
+from pyai_sessions.documents import Entry
+from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import UnsupportedOperationError
 from pyai_sessions.history import Run
+from pyai_sessions.keys import head_key, session_of_key
 from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]

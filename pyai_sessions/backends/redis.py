@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Position, Progress
-from pyai_sessions.documents import Draft, Entry, aside_key, decode_id, encode_id, page_prefix, reference_prefix
+from pyai_sessions.documents import Entry
+from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -36,6 +37,7 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
 )
 from pyai_sessions.history import Run
+from pyai_sessions.keys import aside_key, decode_id, encode_id, page_prefix, reference_prefix
 from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"

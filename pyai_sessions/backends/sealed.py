@@ -12,20 +12,12 @@ from contextlib import AbstractContextManager
 from itertools import groupby, islice
 
 from pyai_sessions.backends.protocol import Backend, Position, Progress
-from pyai_sessions.documents import (
-    Draft,
-    Entry,
-    decode_id,
-    head_key,
-    is_stamp,
-    read_head,
-    session_of_key,
-    stamp_of_value,
-    written_key,
-)
+from pyai_sessions.documents import Entry, is_stamp, read_head, stamp_of_value
+from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_envelope
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
 from pyai_sessions.history import Run
+from pyai_sessions.keys import decode_id, head_key, session_of_key, written_key
 from pyai_sessions.models import SessionStatus
 from pyai_sessions.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
 

@@ -10,20 +10,12 @@ from typing import Any
 from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import (
-    Draft,
-    Entry,
-    aside_key,
-    decode_id,
-    encode_id,
-    head_key,
-    page_prefix,
-    reference_prefix,
-    session_of_key,
-)
+from pyai_sessions.documents import Entry
+from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageReadOnlyError
 from pyai_sessions.history import Run
+from pyai_sessions.keys import aside_key, decode_id, encode_id, head_key, page_prefix, reference_prefix, session_of_key
 from pyai_sessions.models import SessionStatus
 
 _BATCH = 500

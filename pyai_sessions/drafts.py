@@ -1,0 +1,358 @@
+"""Session → documents: what a save is to write, and where.
+
+Nothing here reads or writes a storage: a draft says what a commit compares, writes and removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import accumulate, takewhile
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pyai_sessions.checks import check_id, check_time
+from pyai_sessions.documents import (
+    FORMAT,
+    Entry,
+    Head,
+    StoredHead,
+    branch_runs,
+    extent,
+    microseconds,
+    named_runs,
+    origin_of,
+    owners_of,
+    write_messages,
+)
+from pyai_sessions.history import History, Line, Origin, Run
+from pyai_sessions.keys import branch_key, page_keys, page_prefix
+from pyai_sessions.messages import Message
+from pyai_sessions.models import Session, check_status, history_of, later
+from pyai_sessions.points import Summary
+from pyai_sessions.tokens import new_token
+from pyai_sessions.values import plain_object, read, write
+from pyai_sessions.windows import SYSTEM
+
+PAGE_MESSAGES = 32
+PAGE_BYTES = 8 * 1024
+"""A tail of more messages or bytes of JSON than this is sealed into pages of at most so much.
+
+Measured on SQLite: with 16 KiB a turn costs a sixth more, with 4 KiB no less, and loading costs the same with each.
+"""
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """What a save will write over the head that begins with *expected* (None: where there is none).
+
+    New *pages* by key, then the *head*, then the removal of *garbage* pages; the index *entry* in place of *previous*.
+    *leftovers* are where pages of saves that were cut short would begin, as ``generation/number``: a backend that
+    cannot commit pages and head as one removes them, from each such page on, while there are any.
+    """
+
+    session_id: str
+    expected: str | None
+    previous: Entry | None
+    head: bytes
+    stamp: str
+    entry: Entry
+    pages: dict[str, bytes]
+    garbage: list[str]
+    leftovers: list[str]
+    paged: bool
+    """Whether the head names pages."""
+    owners: tuple[str, ...]
+    """The other sessions whose pages the head names."""
+
+    @property
+    def listed_anew(self) -> bool:
+        """Whether the indexes do not hold the session, or hold it under another user or status."""
+        return self.previous is None or not self.previous.is_beside(self.entry)
+
+
+class SessionDraft(Draft, frozen=True):
+    """The draft of a session in hand, with what its history knows of the store once it is stored."""
+
+    origin: Origin
+    page_sizes: list[int]
+    branches: list[Line]
+
+
+def compose(session: Session) -> SessionDraft:
+    """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
+
+    Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
+
+    Raises:
+        InvalidValueError: Something in the session cannot be stored; the error names it.
+
+    """
+    history = history_of(session)
+    origin = history.origin
+    session.session_id = check_id(session.session_id, "session_id")
+    session.user_id = None if session.user_id is None else check_id(session.user_id, "user_id")
+    status = check_status(session.status)
+    metadata, state = _object_json(session.metadata, "metadata"), _object_json(session.state, "state")
+    checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
+    activity = microseconds(check_time(session.updated_at, "updated_at"))
+    if (
+        origin
+        and activity == origin.activity
+        and (session.user_id != origin.user_id or _differ(metadata, origin.metadata) or _differ(state, origin.state))
+    ):
+        session.touch()  # it was changed directly: session.state["x"] = …
+        activity = microseconds(session.updated_at)
+
+    if history.incarnation is None:
+        history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
+    plan = _plan_pages(session.session_id, history)
+    tail = history.log[plan.kept - history.unloaded :]
+    tail_json = write_messages(tail)
+    pages: dict[str, bytes] = {}
+    runs, page_sizes = plan.runs, plan.sizes
+    # A new session is "forked" where it shares pages of a former one of its own id.
+    forked = origin.forked if origin else session.session_id in {run.owner for run in history.line or ()}
+    if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
+        chunks, tail = _chunks(tail)
+        tail_json = write_messages(tail)
+        run = runs[-1]
+        for chunk, text in chunks:
+            pages[f"{page_prefix(run.owner)}{run.generation}/{run.pages}"] = text
+            run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
+        runs = [*runs[:-1], run]
+        page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
+
+    lines = [_stored_line(session.session_id, each, pages) for each in history.branches]
+    garbage: list[str] = []
+    dropped: tuple[str, ...] = ()
+    if origin and (plan.opened or tuple(lines) != origin.branches):
+        left = [run for each in lines for run in branch_runs(session.session_id, each.stored)]
+        garbage, dropped = _no_longer_named(session.session_id, origin, [*runs, *left])
+    leading = _count_leading(history.leading, history.unloaded, history.log)
+    head = Head(
+        FORMAT,
+        new_token(12),
+        session.session_id,
+        session.user_id,
+        status,
+        check_time(session.created_at, "created_at"),
+        check_time(session.updated_at, "updated_at"),
+        history.count,
+        history.incarnation,
+        new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
+        # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
+        tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.runs)]),
+        () if forked else dropped,
+        tuple([each.stored for each in lines]) or msgspec.UNSET,
+        leading or msgspec.UNSET,
+        msgspec.UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
+        forked or msgspec.UNSET,
+        msgspec.UNSET if session.parent is None else session.parent.to_dict(),
+        msgspec.Raw(metadata),
+        msgspec.Raw(state),
+        msgspec.Raw(checkpoints),
+        msgspec.Raw(tail_json),
+    )
+    return SessionDraft(
+        session_id=session.session_id,
+        expected=origin.stamp if origin else None,
+        previous=_entry(session.session_id, origin) if origin else None,
+        head=_write_head(head, session.unknown_fields),
+        stamp=_stamp(head),
+        entry=Entry(session.session_id, session.user_id, status, activity),
+        pages=pages,
+        garbage=[] if forked else garbage,
+        leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
+        paged=bool(head.sealed),
+        owners=owners_of(named_runs(head), head.session_id),
+        origin=origin_of(head, _stamp(head), history.count, history.log[-1] if history.log else None),
+        page_sizes=page_sizes,
+        branches=lines,
+    )
+
+
+def amend(stored: StoredHead, **changes: Any) -> Draft:
+    """Return the documents that store a session with other fields in its head, unseen the messages.
+
+    *changes* are fields of `Head`.
+    """
+    old = stored.head
+    head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
+    run = old.sealed[-1] if old.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
+    return Draft(
+        session_id=head.session_id,
+        expected=stored.stamp,
+        previous=stored.entry,
+        head=_write_head(head, stored.unknown),
+        stamp=_stamp(head),
+        entry=Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at)),
+        pages={},
+        garbage=[],
+        leftovers=_leftovers(run, old.dropped, old.revision),
+        paged=bool(head.sealed),
+        owners=owners_of(named_runs(head), head.session_id),
+    )
+
+
+def appended(stored: StoredHead, messages: list[Message], now: datetime) -> Draft | None:
+    """Return the documents that store a session with *messages* appended, unseen those that it has.
+
+    None where they have to be seen: the tail is full, or may hold one of the messages.
+    """
+    head, tail, added = stored.head, bytes(stored.head.messages), write_messages(messages)
+    count = head.message_count - stored.sealed + len(messages)
+    if head.message_count < stored.sealed or count > PAGE_MESSAGES or len(tail) + len(added) > PAGE_BYTES:
+        return None
+    if tail != b"[]" and (b"\\u" in tail or not (tail.startswith(b"[{") and tail.endswith(b"}]"))):
+        return None  # written by another hand: ids may be spelled in other ways
+    for each in messages:
+        if not each.message_id.isascii() or write(each.message_id) in tail:
+            return None
+    return amend(
+        stored,
+        messages=msgspec.Raw(added if tail == b"[]" else tail[:-1] + b"," + added[1:]),
+        message_count=head.message_count + len(messages),
+        leading=_count_leading(head.leading or 0, head.message_count, messages) or msgspec.UNSET,
+        updated_at=later(now, head.updated_at),
+    )
+
+
+def _count_leading(known: int, before: int, messages: list[Message]) -> int:
+    """Return how many of the first messages instruct the model: *known* of those *before*, and *messages* follow."""
+    return known if known < before else before + sum(1 for _ in takewhile(lambda each: each.role in SYSTEM, messages))
+
+
+def _entry(session_id: str, origin: Origin) -> Entry:
+    return Entry(session_id, origin.user_id, check_status(origin.status), origin.activity)
+
+
+def _object_json(value: object, name: str) -> bytes:
+    return b"{}" if value == {} else write(plain_object(value, name))
+
+
+def _differ(written: bytes, stored: bytes) -> bool:
+    return written != stored and bool(read(written) != read(stored))
+
+
+class _PagePlan(NamedTuple):
+    """Which pages stay and which go; the last of *runs* is open: new pages continue it."""
+
+    runs: list[Run]
+    kept: int
+    """How many messages lie in the pages that stay."""
+    sizes: list[int]
+    """The sizes of those that are loaded."""
+    opened: bool = False
+    """Whether the open run is new, as pages of the former go."""
+
+
+def _leftovers(run: Run, dropped: Iterable[str], revision: str) -> list[str]:
+    """Return where pages of saves that were cut short would begin: after an open run, or of a head's revision."""
+    found = [*dropped, f"{run.generation}/{run.pages}"]
+    if revision and run.generation != revision:
+        found.append(f"{revision}/0")
+    return found
+
+
+def _plan_pages(session_id: str, history: History) -> _PagePlan:
+    origin, at = history.origin, history.rewritten_from
+    sizes = history.page_sizes
+    # Generations are named by what they follow, so that a save that is tried again overwrites its own pages.
+    first = history.incarnation or "0"
+    if origin is None:
+        if history.line is not None:
+            return _PagePlan(
+                [*history.line, Run(session_id, first, 0, 0)], history.unloaded, [], opened=bool(history.line)
+            )
+        return _PagePlan([Run(session_id, first, 0, 0)], 0, [])
+    # A page is never written again with other messages: a reader may hold the former head.
+    anew = Run(session_id, origin.revision or new_token(6), 0, 0)
+    if history.line is not None:
+        return _PagePlan([*history.line, anew], sum(run.messages for run in history.line), sizes, opened=True)
+    runs = list(origin.runs)
+    if at is None or at >= origin.sealed:
+        if not runs or runs[-1].owner != session_id:
+            runs.append(Run(session_id, origin.revision or first if runs else first, 0, 0))
+        return _PagePlan(runs, origin.sealed, sizes)
+    ends = list(accumulate(sizes, initial=history.unloaded))
+    kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
+    base = ends[kept_loaded]
+    keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
+    kept: list[Run] = []
+    before = 0
+    for run in runs:
+        pages = min(run.pages, keep)
+        keep -= pages
+        if pages:
+            messages = run.messages if pages == run.pages else base - before
+            kept.append(Run(run.owner, run.generation, pages, messages))
+            before += messages
+    return _PagePlan([*kept, anew], base, sizes[:kept_loaded], opened=True)
+
+
+def _no_longer_named(session_id: str, origin: Origin, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the pages that the stored head names and *runs* do not, last first, and where they begin.
+
+    That is ``generation/number``; such pages end with the generation.
+    """
+    after = extent(runs, session_id)
+    garbage: list[str] = []
+    dropped: list[str] = []
+    for generation, pages in extent(origin.named, session_id).items():
+        kept = after.get(generation, 0)
+        if kept < pages:
+            garbage += page_keys([Run(session_id, generation, pages, 0)], kept)
+            dropped.append(f"{generation}/{kept}")
+    return garbage[::-1], tuple(dropped)
+
+
+def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
+    """Return a branch as it will be stored; its document joins *pages* if it is new."""
+    if line.left is None:
+        return line
+    left, plan = line.left, _plan_pages(session_id, line.left)
+    summary: Summary | None = line.values["summary"]
+    pages[branch_key(session_id, line.branch_id)] = write(
+        {
+            "format": FORMAT,
+            "leading": _count_leading(left.leading, left.unloaded, left.log),
+            "state": line.values["state"],
+            "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
+            "summary": None if summary is None else summary.to_dict(),
+            "messages": [each.to_dict() for each in left.log[plan.kept - left.unloaded :]],
+        }
+    )
+    return Line(msgspec.structs.replace(line.stored, sealed=tuple([run for run in plan.runs if run.pages])))
+
+
+def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], bytes]], list[Message]]:
+    """Cut a full tail into pages from its oldest message on, and what is left: less than a page, or one message."""
+    texts = [write_messages([each]) for each in tail]
+    chunks: list[tuple[list[Message], bytes]] = []
+    start, size = 0, 0
+    for n, text in enumerate(texts):
+        if n > start and (n - start == PAGE_MESSAGES or size + len(text) > PAGE_BYTES):
+            chunks.append((tail[start:n], b"[" + b",".join(each[1:-1] for each in texts[start:n]) + b"]"))
+            start, size = n, 0
+        size += len(text)
+    return chunks, tail[start:]
+
+
+def _stamp(head: Head) -> str:
+    """Return how the text of a head that we write begins."""
+    return f'{{"format":{head.format},"revision":"{head.revision}"'
+
+
+def _write_struct(document: msgspec.Struct) -> bytes:
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:  # a lone surrogate in an id
+        fields = ((name.encode(), getattr(document, name)) for name in document.__struct_fields__)
+        parts = ((k, bytes(v) if isinstance(v, msgspec.Raw) else write(v)) for k, v in fields if v is not msgspec.UNSET)
+        return b"{" + b",".join(b'"%b":%b' % each for each in parts) + b"}"
+
+
+def _write_head(head: Head, unknown: Mapping[str, Any]) -> bytes:
+    written = _write_struct(head)
+    return written[:-1] + b"," + write(dict(unknown))[1:] if unknown else written

@@ -1,0 +1,71 @@
+"""Importing: many sessions of any store as new ones, a batch in each transaction or trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pyai_sessions.backends.protocol import Backend, Progress
+from pyai_sessions.checks import Clock
+from pyai_sessions.drafts import Draft, SessionDraft, compose
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.history import History
+from pyai_sessions.models import Session, history_of, session_of, values_of
+from pyai_sessions.values import is_mapping
+
+_TOGETHER = 500
+_TOGETHER_BYTES = 4 * 1024 * 1024
+"""Sessions, or bytes of their documents, that are committed together."""
+
+
+def store(
+    backend: Backend,
+    sessions: Iterable[Session | Mapping[str, Any]],
+    clock: Clock,
+    progress: Progress | None = None,
+) -> int:
+    """Store new sessions, and return how many were stored: one whose id is taken is left out. Holds one batch."""
+    stored = done = size = 0
+    drafts: list[Draft] = []
+    for _, draft in imported(sessions, clock):
+        drafts.append(draft)
+        size += len(draft.head) + sum(map(len, draft.pages.values()))
+        if len(drafts) == _TOGETHER or size > _TOGETHER_BYTES:
+            stored += sum(backend.commit_many(drafts))
+            done += len(drafts)
+            drafts, size = [], 0
+            if progress:
+                progress(done)
+    if drafts:
+        stored += sum(backend.commit_many(drafts))
+        if progress:
+            progress(done + len(drafts))
+    return stored
+
+
+def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> Iterator[tuple[Session, SessionDraft]]:
+    """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones, each with its draft.
+
+    Raises:
+        InvalidValueError: One of them cannot be stored, or is loaded only in part.
+
+    """
+    for n, given in enumerate(sessions):
+        try:
+            if is_mapping(given) and "session_id" not in given:
+                raise InvalidValueError("session_id", "is missing; with a new one at each try it would be stored twice")
+            session = given if isinstance(given, Session) else Session.from_dict(given)
+            log = history_of(session).log
+            if len(log) < session.message_count:
+                problem = "are loaded only in part; load all of them with manager.load_history(session)"
+                raise InvalidValueError("messages", problem)
+            branches = [
+                each._replace(left=History(log=each.left.log))
+                for each in history_of(session).branches
+                if each.left and not each.left.unloaded
+            ]
+            new = session_of(values_of(session), History(log=list(log), clock=clock, branches=branches))
+            draft = compose(new)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
+            raise InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}") from err
+        yield new, draft

@@ -1,0 +1,106 @@
+"""The keys under which documents lie: percent-encoded, so that no id can forge another key.
+
+session/<id>             a head
+messages/<id>/<gen>/<n>  a page
+forks/<id>/<fork>/<inc>  a reference to pages of <id>
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import quote, unquote
+
+from pyai_sessions.history import Run
+
+
+@lru_cache(maxsize=4096)
+def encode_id(value: str) -> str:
+    """Return an id as it stands in keys: percent-encoded, so that no id can forge another key or a path."""
+    text = quote(value, safe="", errors="surrogatepass")
+    return "%2E" + text[1:] if text[0] == "." else text
+
+
+def decode_id(text: str) -> str | None:
+    """Return the id that stands as *text* in keys, or None where none does: the key is not ours."""
+    try:
+        value = unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return value if value and encode_id(value) == text else None
+
+
+def head_key(session_id: str) -> str:
+    """Return the key of a session's head."""
+    return f"session/{encode_id(session_id)}"
+
+
+def page_prefix(session_id: str) -> str:
+    """Return what the keys of all pages of a session begin with."""
+    return f"messages/{encode_id(session_id)}/"
+
+
+def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> list[str]:
+    """Return the keys of the pages of *runs*, oldest first; of those from *start* to *stop*, counted over all runs."""
+    keys: list[str] = []
+    for run in runs:
+        prefix = f"{page_prefix(run.owner)}{run.generation}/"
+        last = run.pages if stop is None else min(run.pages, stop)
+        keys += [f"{prefix}{n}" for n in range(max(0, start), last)]
+        start -= run.pages
+        stop = None if stop is None else stop - run.pages
+    return keys
+
+
+def branch_key(session_id: str, branch_id: str) -> str:
+    """Return the key of the document of a branch: where the first page of a generation of that name would be."""
+    return f"{page_prefix(session_id)}{branch_id}/0"
+
+
+def reference_prefix(owner: str) -> str:
+    """Return what the keys of all references to a session's pages begin with."""
+    return f"forks/{encode_id(owner)}/"
+
+
+def reference_key(owner: str, fork: str, incarnation: str) -> str:
+    """Return the key of the reference that a *fork* of that *incarnation* leaves with the *owner* of pages it names."""
+    return f"{reference_prefix(owner)}{encode_id(fork)}/{incarnation}"
+
+
+def parts_of_reference(key: str) -> tuple[str, str, str]:
+    """Return the owner, the fork and its incarnation that the key of a reference names."""
+    _, owner, fork, incarnation = key.split("/")
+    return decode_id(owner) or "", decode_id(fork) or "", incarnation
+
+
+def aside_key(key: str, token: str) -> str:
+    """Return the key under which an unreadable document is set aside: ``unreadable/<id>/<token>/…``."""
+    kind, _, rest = key.partition("/")
+    name, slash, page = rest.partition("/")
+    return f"unreadable/{name}/{token}/{kind}{slash}{page}"
+
+
+def written_key(key: str) -> str:
+    """Return the key that a document was written under: *key*, or the one before it was set aside."""
+    kind, _, rest = key.partition("/")
+    parts = rest.split("/", 3)
+    if kind != "unreadable" or len(parts) < 3:  # noqa: PLR2004 (the id, the token, the kind, and what followed the id)
+        return key
+    name, _, kind, *page = parts
+    return "/".join([kind, name, *page])
+
+
+def session_of_key(key: object) -> str | None:
+    """Return the id of the session whose head, page or reference lies under *key*; None where the key is not ours."""
+    if not isinstance(key, str):
+        return None
+    kind, _, rest = key.partition("/")
+    if kind == "session":
+        return decode_id(rest)
+    if kind == "messages" and re.fullmatch(r"[^/]+/[A-Za-z0-9_-]+/[0-9]+", rest):
+        return decode_id(rest.partition("/")[0])
+    if kind == "forks" and re.fullmatch(r"[^/]+/[^/]+/[A-Za-z0-9_-]*", rest):
+        owner, fork, _ = rest.split("/")
+        return decode_id(owner) if decode_id(fork) else None
+    return None
