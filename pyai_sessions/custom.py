@@ -45,6 +45,7 @@ from pyai_sessions.models import (
 from pyai_sessions.points import Branch
 from pyai_sessions.snapshots import known, merged, touch_if_changed
 from pyai_sessions.store import OnConflict, SummaryPage, check_messages, check_on_conflict
+from pyai_sessions.terms import Terms
 from pyai_sessions.upkeep import Problem, Verification
 from pyai_sessions.values import plain_object
 
@@ -127,9 +128,11 @@ class CustomStore:
                 known(session, self.clock)
                 return
 
-    async def get(self, session_id: str, *, last: int | None = None) -> Session | None:
+    async def get(self, session_id: str, *, last: int | None = None, renew: bool = False) -> Session | None:
         """Return a session, whole: a store of four methods cannot load a part."""
         session_id = check_id(session_id, "session_id")
+        if renew:
+            raise InvalidValueError("renew", "is given, but only a KVSessionStore has a ttl that can be renewed")
         check_limit(last, "last")
         return await self._load(session_id)
 
@@ -416,7 +419,7 @@ class CustomStore:
     ) -> int:
         """Save those whose id is free, one by one; return how many."""
         stored = done = 0
-        found = imported(sessions, self.clock)
+        found = imported(sessions, Terms(self.clock))
         while pair := await self._calls.read(next, found, None):  # in a thread: it may read another storage
             session: Session = pair[0]
             if await self._load(session.session_id) is None:

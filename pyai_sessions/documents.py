@@ -63,6 +63,7 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     status: SessionStatus = SessionStatus.ACTIVE
     created_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
     updated_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | msgspec.UnsetType = msgspec.UNSET
     message_count: int = -1
     incarnation: str = ""
     edition: str = ""
@@ -118,12 +119,16 @@ def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
 
 
 class Entry(NamedTuple):
-    """What the indexes hold of a session. *activity* is its ``updated_at`` in microseconds since 1970."""
+    """What the indexes hold of a session.
+
+    *activity* is its ``updated_at`` in microseconds since 1970; *expires* its ``expires_at``, None if it has none.
+    """
 
     session_id: str
     user_id: str | None
     status: SessionStatus
     activity: int
+    expires: int | None = None
 
     def is_beside(self, other: Entry) -> bool:
         """Return whether an index lists both under the same user and status."""
@@ -140,12 +145,27 @@ class StoredHead(msgspec.Struct, frozen=True):
     @property
     def entry(self) -> Entry:
         """What the indexes should hold of this session."""
-        return Entry(self.head.session_id, self.head.user_id, self.head.status, microseconds(self.head.updated_at))
+        return entry_of(self.head)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session expires."""
+        return self.head.expires_at or None
+
+    def is_over(self, clock: Clock) -> bool:
+        """Return whether the session has expired: it is there for nobody, but may not have been removed yet."""
+        return self.head.expires_at is not msgspec.UNSET and self.head.expires_at <= clock()
 
     @property
     def sealed(self) -> int:
         """How many messages lie in pages."""
         return sum(run.messages for run in self.head.sealed)
+
+
+def entry_of(head: Head) -> Entry:
+    """Return what the indexes should hold of a head."""
+    expires = microseconds(head.expires_at) if head.expires_at else None
+    return Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at), expires)
 
 
 _HEAD = msgspec.json.Decoder(Head)
@@ -446,6 +466,7 @@ def origin_of(head: Head, stamp: str, message_count: int, last_message: Message 
         b"null" if head.summary is msgspec.UNSET else bytes(head.summary),
         named_runs(head),
         head.forked is True,
+        head.expires_at or None,
     )
 
 
@@ -554,4 +575,5 @@ def summarize(stored: StoredHead) -> SessionSummary:
         status=head.status,
         created_at=check_time(head.created_at, "created_at"),
         updated_at=check_time(head.updated_at, "updated_at"),
+        expires_at=stored.expires_at,
     )

@@ -6,7 +6,6 @@ Nothing here reads or writes a storage: a draft says what a commit compares, wri
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from itertools import accumulate, takewhile
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from pyai_sessions.documents import (
     Head,
     StoredHead,
     branch_runs,
+    entry_of,
     extent,
     microseconds,
     named_runs,
@@ -31,6 +31,7 @@ from pyai_sessions.keys import branch_key, page_keys, page_prefix
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, check_status, history_of, later
 from pyai_sessions.points import Summary
+from pyai_sessions.terms import KEPT, Terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import plain_object, read, write
 from pyai_sessions.windows import SYSTEM
@@ -62,8 +63,12 @@ class Draft(msgspec.Struct, frozen=True):
     leftovers: list[str]
     paged: bool
     """Whether the head names pages."""
+    forked: bool
+    """Whether other sessions may name pages of this one."""
     owners: tuple[str, ...]
     """The other sessions whose pages the head names."""
+    time_left: int | None
+    """Milliseconds after which a storage that can may forget the session; None leaves that as it is."""
 
     @property
     def listed_anew(self) -> bool:
@@ -79,7 +84,7 @@ class SessionDraft(Draft, frozen=True):
     branches: list[Line]
 
 
-def compose(session: Session) -> SessionDraft:
+def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
     """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
 
     Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
@@ -130,6 +135,7 @@ def compose(session: Session) -> SessionDraft:
         left = [run for each in lines for run in branch_runs(session.session_id, each.stored)]
         garbage, dropped = _no_longer_named(session.session_id, origin, [*runs, *left])
     leading = _count_leading(history.leading, history.unloaded, history.log)
+    expires_at = terms.end(origin.expires_at if origin else None, new=origin is None)
     head = Head(
         FORMAT,
         new_token(12),
@@ -138,6 +144,7 @@ def compose(session: Session) -> SessionDraft:
         status,
         check_time(session.created_at, "created_at"),
         check_time(session.updated_at, "updated_at"),
+        expires_at or msgspec.UNSET,
         history.count,
         history.incarnation,
         new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
@@ -160,24 +167,27 @@ def compose(session: Session) -> SessionDraft:
         previous=_entry(session.session_id, origin) if origin else None,
         head=_write_head(head, session.unknown_fields),
         stamp=_stamp(head),
-        entry=Entry(session.session_id, session.user_id, status, activity),
+        entry=entry_of(head),
         pages=pages,
         garbage=[] if forked else garbage,
         leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
         paged=bool(head.sealed),
+        forked=forked,
         owners=owners_of(named_runs(head), head.session_id),
+        time_left=terms.left(expires_at),
         origin=origin_of(head, _stamp(head), history.count, history.log[-1] if history.log else None),
         page_sizes=page_sizes,
         branches=lines,
     )
 
 
-def amend(stored: StoredHead, **changes: Any) -> Draft:
+def amend(stored: StoredHead, terms: Terms = KEPT, **changes: Any) -> Draft:
     """Return the documents that store a session with other fields in its head, unseen the messages.
 
     *changes* are fields of `Head`.
     """
-    old = stored.head
+    old, expires_at = stored.head, terms.end(stored.expires_at, new=False)
+    changes["expires_at"] = expires_at or msgspec.UNSET
     head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
     run = old.sealed[-1] if old.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
     return Draft(
@@ -186,16 +196,18 @@ def amend(stored: StoredHead, **changes: Any) -> Draft:
         previous=stored.entry,
         head=_write_head(head, stored.unknown),
         stamp=_stamp(head),
-        entry=Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at)),
+        entry=entry_of(head),
         pages={},
         garbage=[],
         leftovers=_leftovers(run, old.dropped, old.revision),
         paged=bool(head.sealed),
+        forked=head.forked is True,
         owners=owners_of(named_runs(head), head.session_id),
+        time_left=terms.left(expires_at),
     )
 
 
-def appended(stored: StoredHead, messages: list[Message], now: datetime) -> Draft | None:
+def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft | None:
     """Return the documents that store a session with *messages* appended, unseen those that it has.
 
     None where they have to be seen: the tail is full, or may hold one of the messages.
@@ -211,10 +223,11 @@ def appended(stored: StoredHead, messages: list[Message], now: datetime) -> Draf
             return None
     return amend(
         stored,
+        terms,
         messages=msgspec.Raw(added if tail == b"[]" else tail[:-1] + b"," + added[1:]),
         message_count=head.message_count + len(messages),
         leading=_count_leading(head.leading or 0, head.message_count, messages) or msgspec.UNSET,
-        updated_at=later(now, head.updated_at),
+        updated_at=later(terms.clock(), head.updated_at),
     )
 
 
@@ -224,7 +237,8 @@ def _count_leading(known: int, before: int, messages: list[Message]) -> int:
 
 
 def _entry(session_id: str, origin: Origin) -> Entry:
-    return Entry(session_id, origin.user_id, check_status(origin.status), origin.activity)
+    expires = None if origin.expires_at is None else microseconds(origin.expires_at)
+    return Entry(session_id, origin.user_id, check_status(origin.status), origin.activity, expires)
 
 
 def _object_json(value: object, name: str) -> bytes:

@@ -1,6 +1,7 @@
 """Envelopes: how an encrypted document lies in a mapping. What indexes and comparisons need stands in the clear.
 
     a head     {"format":1,"revision":…,"user_id":…,"status":…,"activity":…,"index":…,"encrypted":"<name>:<base64>"}
+               (with "expires":…, after the activity, where it does)
     the rest   {"format":1,"encrypted":"<name>:<base64>"}
 
 The name is the key's id and a check of the key, the base64 is a nonce and the ciphertext. All that stands before the
@@ -27,6 +28,7 @@ _ENVELOPE = re.compile(
             (?P<entry> "user_id":(?: "(?P<user>[A-Za-z0-9_-]{24})" | null ),
                 "status":"(?P<status>active|archived)",
                 "activity":(?P<activity>-?[0-9]{1,20}),
+                (?: "expires":(?P<expires>-?[0-9]{1,20}), )?
                 "index":"(?P<index>[A-Za-z0-9_-]{8})", )? )? )
     "encrypted":"(?P<key_id>[A-Za-z0-9_-]{1,32})[.](?P<check>[A-Za-z0-9_-]{8}):
     """,
@@ -80,7 +82,8 @@ def read_envelope(value: object, session_id: str = "") -> Envelope | None:
     entry = None
     if parts["entry"]:
         status, user = SessionStatus(parts["status"]), parts["user"] or None
-        entry = Entry(session_id, user, status, int(parts["activity"]))
+        expires = int(parts["expires"]) if parts["expires"] else None
+        entry = Entry(session_id, user, status, int(parts["activity"]), expires)
     return Envelope(
         found["clear"],
         found.group(),
@@ -97,8 +100,10 @@ def clear_of(stamp: str, entry: Entry | None, index: str) -> bytes:
     if entry is None:
         return f"{stamp},".encode()
     user = "null" if entry.user_id is None else f'"{entry.user_id}"'
+    expires = "" if entry.expires is None else f'"expires":{entry.expires},'
     return (
-        f'{stamp},"user_id":{user},"status":"{entry.status.value}","activity":{entry.activity},"index":"{index}",'
+        f'{stamp},"user_id":{user},"status":"{entry.status.value}","activity":{entry.activity},{expires}'
+        f'"index":"{index}",'
     ).encode()
 
 

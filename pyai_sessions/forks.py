@@ -37,6 +37,7 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of, session_of, values_of
 from pyai_sessions.points import Checkpoint, Parent
 from pyai_sessions.reading import MISSING, Attempts
+from pyai_sessions.terms import Terms
 from pyai_sessions.values import plain_object
 
 At = str | int | None
@@ -203,14 +204,14 @@ class _Pages:
 # Sharing ------------------------------------------------------------------------------------------------------------
 
 
-def store(backend: Backend, session: Session, parent: StoredHead, timeout: float) -> SessionDraft | None:
+def store(backend: Backend, session: Session, parent: StoredHead, terms: Terms, timeout: float) -> SessionDraft | None:
     """Store a fork that `forked` returned, and return its draft; None where the parent was changed meanwhile.
 
     Raises:
         SessionExistsError: Its id is taken.
 
     """
-    shared, draft = history_of(session).line or (), compose(session)
+    shared, draft = history_of(session).line or (), compose(session, terms)
     owners = {run.owner for run in shared}
     if parent.head.session_id in owners and parent.head.forked is not True:
         mark = amend(parent, forked=True)
@@ -218,7 +219,7 @@ def store(backend: Backend, session: Session, parent: StoredHead, timeout: float
             return None
     references = {reference_key(each, session.session_id, draft.origin.incarnation): each for each in owners}
     for key, owner in references.items():
-        backend.refer(key, write_reference(extent(shared, owner)))
+        backend.refer(key, write_reference(extent(shared, owner)), draft.time_left)
     named = not owners or _names(backend.read(parent.head.session_id), parent.head.session_id, shared)
     if named and backend.commit(draft):
         return draft

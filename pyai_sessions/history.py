@@ -57,6 +57,7 @@ class Origin(NamedTuple):
         summary: The JSON of the summary.
         named: All pages that the stored head names: those of the history, and what else it keeps.
         forked: Whether other sessions may share pages of it.
+        expires_at: When the session expires; None: never.
 
     """
 
@@ -78,6 +79,7 @@ class Origin(NamedTuple):
     summary: bytes = b"null"
     named: tuple[Run, ...] = ()
     forked: bool = False
+    expires_at: datetime | None = None
 
     @property
     def sealed(self) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pyai_sessions.backends.protocol import Backend, Progress
-from pyai_sessions.checks import Clock
 from pyai_sessions.drafts import Draft, SessionDraft, compose
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.history import History
 from pyai_sessions.models import Session, history_of, session_of, values_of
+from pyai_sessions.terms import Terms
 from pyai_sessions.values import is_mapping
 
 _TOGETHER = 500
@@ -21,29 +21,39 @@ _TOGETHER_BYTES = 4 * 1024 * 1024
 def store(
     backend: Backend,
     sessions: Iterable[Session | Mapping[str, Any]],
-    clock: Clock,
+    terms: Terms,
+    free: Callable[[str], bool],
     progress: Progress | None = None,
 ) -> int:
-    """Store new sessions, and return how many were stored: one whose id is taken is left out. Holds one batch."""
+    """Store new sessions, and return how many were stored: one whose id is taken is left out. Holds one batch.
+
+    *free* removes an expired session of an id, and returns whether there was one.
+    """
     stored = done = size = 0
     drafts: list[Draft] = []
-    for _, draft in imported(sessions, clock):
+    for _, draft in imported(sessions, terms):
         drafts.append(draft)
         size += len(draft.head) + sum(map(len, draft.pages.values()))
         if len(drafts) == _TOGETHER or size > _TOGETHER_BYTES:
-            stored += sum(backend.commit_many(drafts))
+            stored += _commit(backend, drafts, free)
             done += len(drafts)
             drafts, size = [], 0
             if progress:
                 progress(done)
     if drafts:
-        stored += sum(backend.commit_many(drafts))
+        stored += _commit(backend, drafts, free)
         if progress:
             progress(done + len(drafts))
     return stored
 
 
-def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> Iterator[tuple[Session, SessionDraft]]:
+def _commit(backend: Backend, drafts: list[Draft], free: Callable[[str], bool]) -> int:
+    done = backend.commit_many(drafts)
+    again = [draft for draft, stored in zip(drafts, done, strict=True) if not stored and free(draft.session_id)]
+    return sum(done) + (sum(backend.commit_many(again)) if again else 0)
+
+
+def imported(sessions: Iterable[Session | Mapping[str, Any]], terms: Terms) -> Iterator[tuple[Session, SessionDraft]]:
     """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones, each with its draft.
 
     Raises:
@@ -64,8 +74,8 @@ def imported(sessions: Iterable[Session | Mapping[str, Any]], clock: Clock) -> I
                 for each in history_of(session).branches
                 if each.left and not each.left.unloaded
             ]
-            new = session_of(values_of(session), History(log=list(log), clock=clock, branches=branches))
-            draft = compose(new)
+            new = session_of(values_of(session), History(log=list(log), clock=terms.clock, branches=branches))
+            draft = compose(new, terms)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
             raise InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}") from err
         yield new, draft

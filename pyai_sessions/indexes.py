@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.checks import Clock
 from pyai_sessions.documents import Entry, StoredHead, read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.keys import decode_id
@@ -40,11 +41,13 @@ def walk(
     limit: int | None = None,
     newest_first: bool = True,
     on_invalid: OnInvalid | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[tuple[Position, StoredHead]]:
     """Iterate over the heads of a user's sessions, or of all (None), from the position *after* on, with their own.
 
     Costs one index read and one trip for heads per 100 sessions, or per *limit*. A session that was deleted, expired,
-    archived or given to another user meanwhile is left out.
+    archived or given to another user meanwhile is left out. Without a *clock* those are not that have expired and
+    were not removed yet.
 
     Raises:
         InvalidDocumentError: A head cannot be read, unless *on_invalid* takes the error.
@@ -71,6 +74,8 @@ def walk(
                 if on_invalid is None:
                     raise
                 on_invalid(err)
+                continue
+            if clock is not None and stored.is_over(clock):
                 continue
             if stored.head.status in statuses and user_id in (None, stored.head.user_id):
                 yield position, stored

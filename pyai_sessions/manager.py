@@ -95,17 +95,19 @@ class SessionManager:
         history_of(session).clock = self._store.clock
         return session
 
-    def get_session(self, session_id: str, *, last: int | None = None) -> Session | None:
-        """Return a session, or None where there is none.
+    def get_session(self, session_id: str, *, last: int | None = None, renew: bool = False) -> Session | None:
+        """Return a session, or None where there is none, or it has expired.
 
         *last* loads the newest so many messages alone, at a cost that does not grow with the conversation's length.
-        Such a session can be saved and appended to; `load_history` loads what was left out.
+        Such a session can be saved and appended to; `load_history` loads what was left out. *renew* lets the session
+        live as long from now as after a save, for one commit more: reading alone does not.
 
         Raises:
             InvalidDocumentError: It is stored, but cannot be read.
+            InvalidValueError: It is to be renewed, and its store has no ``ttl`` that slides.
 
         """
-        return self._store.get(session_id, last=last)
+        return self._store.get(session_id, last=last, renew=renew)
 
     def get_or_create_session(
         self,
@@ -353,7 +355,11 @@ class SessionManager:
         return self._store.delete_user(check_id(user_id, "user_id"))
 
     def purge_expired(self, *, progress: Progress | None = None) -> int:
-        """Remove what is left of expired sessions; return how many they were. Reads never see them anyway."""
+        """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.
+
+        Costs only those, 100 in one transaction or a few trips; *progress* is called with their number so far. Beside
+        other writers; one that was cut short goes on where it stopped. Redis forgets sessions by itself.
+        """
         return self._store.purge_expired(progress)
 
     def clear_all(self) -> int:

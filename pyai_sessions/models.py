@@ -74,6 +74,7 @@ class SessionSummary:
         status: Active or archived.
         created_at: When the session was created, in UTC.
         updated_at: When it last changed, in UTC: the order of lists.
+        expires_at: When it expires, in UTC; None if its store has no ``ttl``.
 
     """
 
@@ -84,6 +85,7 @@ class SessionSummary:
     status: SessionStatus
     created_at: datetime
     updated_at: datetime
+    expires_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<SessionSummary {self.session_id!r} {self.status} {self.message_count} messages>"
@@ -184,6 +186,11 @@ class Session(Document):
     @revision.setter
     def revision(self, revision: str | None) -> None:
         self._history.revision = revision
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session expires, as it was loaded or last saved; None if its store has no ``ttl``."""
+        return self._history.origin.expires_at if self._history.origin else None
 
     @property
     def branches(self) -> list[Branch]:

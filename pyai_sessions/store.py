@@ -12,7 +12,7 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import Any, Literal
 
-from pyai_sessions import forks, imports, indexes, upkeep
+from pyai_sessions import expiry, forks, imports, indexes, upkeep
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import Clock, check_id, check_limit, check_time, check_timeout, utc_now
@@ -39,7 +39,7 @@ from pyai_sessions.errors import (
     SessionStateError,
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
-from pyai_sessions.history import Attempt
+from pyai_sessions.history import Attempt, Origin
 from pyai_sessions.keys import branch_key, decode_id, head_key, page_keys, session_of_key
 from pyai_sessions.merge import merge, needed, went_back
 from pyai_sessions.messages import Message
@@ -59,6 +59,7 @@ from pyai_sessions.models import (
 )
 from pyai_sessions.points import Branch
 from pyai_sessions.reading import MISSING, Attempts, load, loading
+from pyai_sessions.terms import Terms, check_ttl
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking, Trips, asked, sharing
 from pyai_sessions.upkeep import Verification
@@ -133,6 +134,9 @@ class KVSessionStore(SessionStore):
 
     Args:
         mapping: The mapping. What you opened, you close.
+        ttl: Seconds that a session lives; then no call finds it, and `purge_expired` removes it. None: for ever, or as
+            long as a RedisMapping's own ``ttl``.
+        sliding: Whether it lives so long after its last save; False: after its creation.
         shared: Whether other processes write the same mapping. Only mappings without an index of their own need to
             know (not SQLite, diskcache, Redis): lists then scan them each time.
         timeout: Seconds that a call may wait for other writers.
@@ -150,11 +154,21 @@ class KVSessionStore(SessionStore):
 
     """
 
-    def __init__(self, mapping: Any, *, shared: bool = False, timeout: float = 10.0, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        mapping: Any,
+        *,
+        ttl: int | None = None,
+        sliding: bool = True,
+        shared: bool = False,
+        timeout: float = 10.0,
+        clock: Clock = utc_now,
+    ) -> None:
         self.mapping = mapping
-        self.clock = clock
+        lifetime = check_ttl(ttl)
         self._timeout = check_timeout(timeout)
         self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout)
+        self._terms = Terms(clock, lifetime or check_ttl(self._backend.ttl), bool(sliding))
         self.trips = Trips(self._backend)
         self._close_mapping: Callable[[], object] | None = None
         # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
@@ -162,6 +176,15 @@ class KVSessionStore(SessionStore):
         # Switches to a branch that failed so: the session, the branch, the stamp of what was to be stored.
         self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
         self._latest: OrderedDict[str, bytes] = OrderedDict()
+
+    @property
+    def clock(self) -> Clock:
+        """Returns the current time."""
+        return self._terms.clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self._terms = self._terms._replace(clock=clock)
 
     @property
     def threads(self) -> int:
@@ -196,8 +219,8 @@ class KVSessionStore(SessionStore):
         if origin and origin.status == SessionStatus.ARCHIVED:
             yield None
             self._check_active(session)
-        attempt = _attempt(session)
-        if (yield "commit", attempt.draft):
+        attempt = self._attempt(session)
+        if not self._is_over(origin) and (yield "commit", attempt.draft):
             if forks.leaves(origin, attempt.draft):
                 yield None
                 forks.tidy(self._backend, origin, attempt.draft, self._timeout)
@@ -244,11 +267,13 @@ class KVSessionStore(SessionStore):
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
         history = history_of(session)
         value = self._backend.read(session.session_id)
-        if value is None:
+        stored = None if value is None else read_head(value, session.session_id)
+        if stored is None or stored.is_over(self.clock):
             if history.origin:
                 raise SessionDeletedError(session.session_id)
-            return self._commit_as(session)  # created and deleted by others since the save began
-        stored = read_head(value, session.session_id)
+            if stored is not None:
+                self._free(session.session_id)
+            return self._commit_as(session)  # or created and deleted by others since the save began
         applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
         if applied:  # though its reply was lost
             return self._save_after(session, applied)
@@ -302,7 +327,7 @@ class KVSessionStore(SessionStore):
 
         *copy* is the one in the user's hand, where *session* is that one merged.
         """
-        attempt = _attempt(session, copy)
+        attempt = self._attempt(session, copy)
         if self._backend.commit(attempt.draft):
             draft: SessionDraft = attempt.draft
             forks.tidy(self._backend, history_of(session).origin, draft, self._timeout)
@@ -310,27 +335,55 @@ class KVSessionStore(SessionStore):
         history_of(session if copy is None else copy).attempts.remove(attempt)
         return None
 
+    def _attempt(self, session: Session, copy: Session | None = None) -> Attempt:
+        """Return what a commit is to store. It stays with the copy in hand if that fails: it may have been applied.
+
+        *copy* is the one in the user's hand, where *session* is that one merged.
+        """
+        history, draft = history_of(session), compose(session, self._terms)
+        if copy is None:
+            attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
+        else:
+            # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
+            base = compose(copy).origin._replace(edition=new_token(6))
+            attempts = history_of(copy).attempts
+            attempt = Attempt(draft, history_of(copy).rewrites, session, base)
+        attempts.append(attempt)
+        return attempt
+
     def _check_active(self, session: Session) -> None:
         """Raise unless the session, loaded as archived, was restored by another since."""
-        value = self._backend.read(session.session_id)
-        if value is None:
-            raise SessionDeletedError(session.session_id)
-        if read_head(value, session.session_id).head.status is SessionStatus.ARCHIVED:
+        try:
+            stored = self._stored(session.session_id)
+        except SessionNotFoundError as err:
+            raise SessionDeletedError(session.session_id) from err
+        if stored.head.status is SessionStatus.ARCHIVED:
             raise SessionArchivedError(session.session_id)
 
+    def _is_over(self, origin: Origin | None) -> bool:
+        """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
+        return origin is not None and origin.expires_at is not None and origin.expires_at <= self.clock()
+
     @sharing
-    def get(self, session_id: str, *, last: int | None = None) -> Asking[Session | None]:
+    def get(self, session_id: str, *, last: int | None = None, renew: bool = False) -> Asking[Session | None]:
         """Return a session, or None.
 
         *last* loads the newest so many messages alone, at a cost that does not grow with the conversation; such a
-        session can be saved and appended to. `load_history` loads the rest.
+        session can be saved and appended to. `load_history` loads the rest. *renew* prolongs its life first, as a save
+        does.
 
         Raises:
             InvalidDocumentError: A document of it cannot be read.
+            InvalidValueError: It is to be renewed, and the store has no ``ttl`` that slides.
 
         """
         session_id = check_id(session_id, "session_id")
         check_limit(last, "last")
+        if renew:
+            self._check_renewable()
+            yield None
+            with suppress(SessionNotFoundError):
+                self._renew(session_id)
         for _ in Attempts(self._backend, session_id, self._timeout):
             pages: dict[str, object] = {}
             if last is None:
@@ -340,6 +393,8 @@ class KVSessionStore(SessionStore):
             if value is None:
                 return None
             stored = read_head(value, session_id)
+            if stored.is_over(self.clock):
+                return None
             wanted = stored.sealed
             if last is not None:
                 wanted = min(wanted, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
@@ -403,7 +458,7 @@ class KVSessionStore(SessionStore):
                     raise InvalidDocumentError(key, session_id, None, MISSING)
                 left = read_branch(value, key, session_id)
                 switched = restore_branch(stored, branch_id, left, self.clock)
-                draft = compose(switched)
+                draft = compose(switched, self._terms)
                 self._switched.append((session_id, branch_id, draft.stamp))  # stays if this raises
                 done = self._backend.commit(draft)
                 self._switched.remove((session_id, branch_id, draft.stamp))
@@ -445,7 +500,8 @@ class KVSessionStore(SessionStore):
         """Append to what this store appended last, unseen; else to what is stored."""
         latest = None if repeated else self._latest.pop(session_id, None)
         if latest is not None:
-            draft = appended(read_head(latest, session_id), added, self.clock())
+            head = read_head(latest, session_id)
+            draft = None if head.is_over(self.clock) else appended(head, added, self._terms)
             if draft and (yield "commit", draft):
                 self._remember(draft)
                 return
@@ -467,7 +523,7 @@ class KVSessionStore(SessionStore):
                 for each in new:
                     history.append(each)
                 session.touch()
-                draft = compose(session)
+                draft = compose(session, self._terms)
                 done = self._backend.commit(draft)
             if done:
                 self._remember(draft)
@@ -482,9 +538,21 @@ class KVSessionStore(SessionStore):
 
     def _stored(self, session_id: str) -> StoredHead:
         value = self._backend.read(session_id)
-        if value is None:
+        stored = None if value is None else read_head(value, session_id)
+        if stored is None or stored.is_over(self.clock):
             raise SessionNotFoundError(session_id)
-        return read_head(value, session_id)
+        return stored
+
+    def _check_renewable(self) -> None:
+        if self._terms.ttl is None or not self._terms.sliding:
+            problem = "is given, but only a sliding ttl can be renewed: KVSessionStore(mapping, ttl=seconds)"
+            raise InvalidValueError("renew", problem)
+
+    def _renew(self, session_id: str) -> None:
+        attempts = Attempts(self._backend, session_id, self._timeout)
+        for _ in attempts:
+            if self._backend.commit(amend(self._stored(session_id), self._terms)):
+                return
 
     def archive(self, session_id: str) -> None:
         """Take a session out of the lists; archived already is fine.
@@ -520,10 +588,12 @@ class KVSessionStore(SessionStore):
         head = stored.head
         if head.status is status or (idle_since is not None and head.updated_at >= idle_since):
             return None
+        if stored.is_over(self.clock):
+            return None
         restore(stored, [], self.clock)  # raises where the session cannot be read
         if status is SessionStatus.ACTIVE:
-            return amend(stored, status=status, updated_at=later(self.clock(), head.updated_at))
-        return amend(stored, status=status)
+            return amend(stored, self._terms, status=status, updated_at=later(self.clock(), head.updated_at))
+        return amend(stored, self._terms, status=status)
 
     def fork(
         self,
@@ -559,8 +629,13 @@ class KVSessionStore(SessionStore):
                 if stamp_of_value(self._backend.read(session_id)) != stored.stamp:
                     continue  # rewritten meanwhile: its pages are others
                 raise
-            with attempts.exclusive():
-                draft = forks.store(self._backend, session, stored, self._timeout)
+            try:
+                with attempts.exclusive():
+                    draft = forks.store(self._backend, session, stored, self._terms, self._timeout)
+            except SessionExistsError:
+                if not self._free(new_id):
+                    raise
+                continue
             if draft:
                 _adopt(session, draft)
                 history_of(session).hidden = len(history_of(session).log)
@@ -579,10 +654,15 @@ class KVSessionStore(SessionStore):
                 value = self._backend.read(session_id)
                 if value is None:
                     return False
+                is_over = expiry.has_expired(value, session_id, self.clock)
                 done = forks.remove(self._backend, session_id, value, self._timeout)
             if done:
-                return True
+                return not is_over
         return False
+
+    def _free(self, session_id: str) -> bool:
+        """Remove an expired session so that its id can be taken; return whether there was one."""
+        return expiry.purge(self._backend, session_id, self._backend.read(session_id), self.clock, self._timeout)
 
     # Lists -------------------------------------------------------------------------------------------------------
 
@@ -612,7 +692,7 @@ class KVSessionStore(SessionStore):
         after = None if before is None else (microseconds(check_time(before, "before")), "")
         statuses = indexes.ALL if include_archived else (SessionStatus.ACTIVE,)
         ignore = _ignore if skip_invalid else None
-        found = indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore)
+        found = indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore, clock=self.clock)
         while together := list(islice(found, _LOADED if limit is None else min(_LOADED, limit - len(sessions)))):
             keys = [key for _, stored in together for key in page_keys(stored.head.sealed)]
             pages = dict(zip(keys, self._backend.read_pages(keys), strict=True))
@@ -677,8 +757,10 @@ class KVSessionStore(SessionStore):
             return sum(summary is not None for _, summary in self._summaries(user_id, where, status))
         if user_id is not None:
             user_id = check_id(user_id, "user_id")
+        now = microseconds(self.clock())
         return sum(
-            self._backend.count(each, user_id) for each in (indexes.ALL if status is None else (check_status(status),))
+            self._backend.count(each, user_id, now)
+            for each in (indexes.ALL if status is None else (check_status(status),))
         )
 
     def _summaries(
@@ -704,6 +786,7 @@ class KVSessionStore(SessionStore):
             limit=None if limit is None or wanted else limit + 1,
             newest_first=check_order(order) == "newest",
             on_invalid=_ignore if skip_invalid else None,
+            clock=self.clock,
         )
         return _matching(found, wanted, skip_invalid=skip_invalid)
 
@@ -719,7 +802,7 @@ class KVSessionStore(SessionStore):
             InvalidValueError: One of them cannot be stored. The batches before it are.
 
         """
-        return imports.store(self._backend, sessions, self.clock, progress)
+        return imports.store(self._backend, sessions, self._terms, self._free, progress)
 
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
         """Archive the sessions that were last active before *idle_since*; return how many.
@@ -782,8 +865,12 @@ class KVSessionStore(SessionStore):
         return deleted
 
     def purge_expired(self, progress: Progress | None = None) -> int:
-        """Remove what is left of expired sessions in the indexes; return how many they were."""
-        return self._backend.purge_expired(progress)
+        """Remove expired sessions, with all that belongs to them; return how many they were.
+
+        Costs only those: per 100 of them one index read, one trip for heads and one transaction, or the trips to
+        remove each. Beside other writers; what was cut short goes on where it stopped.
+        """
+        return expiry.purge_all(self._backend, self.clock, self._timeout, progress)
 
     def reindex(self, progress: Progress | None = None) -> int:
         """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed.
@@ -849,23 +936,6 @@ def check_messages(messages: Iterable[Message]) -> list[Message]:
     if len({each.message_id for each in added}) < len(added):
         raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
     return added
-
-
-def _attempt(session: Session, copy: Session | None = None) -> Attempt:
-    """Return what a commit is to store. It stays with the copy in hand if the commit fails: it may have been applied.
-
-    *copy* is the one in the user's hand, where *session* is that one merged.
-    """
-    history, draft = history_of(session), compose(session)
-    if copy is None:
-        attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
-    else:
-        # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
-        base = compose(copy).origin._replace(edition=new_token(6))
-        attempts = history_of(copy).attempts
-        attempt = Attempt(draft, history_of(copy).rewrites, session, base)
-    attempts.append(attempt)
-    return attempt
 
 
 def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

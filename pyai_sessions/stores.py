@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -17,8 +18,10 @@ class MemorySessionStore(KVSessionStore):
     >>> store = MemorySessionStore()
     """
 
-    def __init__(self, *, timeout: float = 10.0, clock: Clock = utc_now) -> None:
-        super().__init__({}, timeout=timeout, clock=clock)
+    def __init__(
+        self, *, ttl: int | None = None, sliding: bool = True, timeout: float = 10.0, clock: Clock = utc_now
+    ) -> None:
+        super().__init__({}, ttl=ttl, sliding=sliding, timeout=timeout, clock=clock)
 
 
 class SQLiteSessionStore(KVSessionStore):
@@ -28,6 +31,8 @@ class SQLiteSessionStore(KVSessionStore):
         path: The file, or ``":memory:"``. It and its folders are made if absent, for this user alone (0600, 0700).
         table_name: The table; a file holds several.
         synchronous: ``"FULL"``: what ``save`` stored survives a power cut. ``"NORMAL"``: a killed process; faster.
+        ttl: Seconds that a session lives; None: for ever.
+        sliding: Whether it lives so long after its last save; False: after its creation.
         timeout: Seconds that a call may wait for other writers.
         clock: Returns the current time, aware; tests set it.
 
@@ -41,13 +46,15 @@ class SQLiteSessionStore(KVSessionStore):
         table_name: str = "sessions",
         *,
         synchronous: str = "FULL",
+        ttl: int | None = None,
+        sliding: bool = True,
         timeout: float = 10.0,
         clock: Clock = utc_now,
     ) -> None:
         from pyai_sessions.backends.sqlite import SQLiteMapping
 
         mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout)
-        super().__init__(mapping, timeout=timeout, clock=clock)
+        super().__init__(mapping, ttl=ttl, sliding=sliding, timeout=timeout, clock=clock)
         self._close_mapping = mapping.close
 
 
@@ -56,17 +63,27 @@ class DiskCacheSessionStore(KVSessionStore):
 
     Args:
         directory: The directory; made if absent, for this user alone (0700).
+        ttl: Seconds that a session lives; None: for ever.
+        sliding: Whether it lives so long after its last save; False: after its creation.
         timeout: Seconds that a call may wait for other writers.
         clock: Returns the current time, aware; tests set it.
 
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, timeout: float = 10.0, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        ttl: int | None = None,
+        sliding: bool = True,
+        timeout: float = 10.0,
+        clock: Clock = utc_now,
+    ) -> None:
         from pyai_sessions.backends.diskcache import open_index
 
         check_timeout(timeout)
         index = open_index(directory)
-        super().__init__(index, timeout=timeout, clock=clock)
+        super().__init__(index, ttl=ttl, sliding=sliding, timeout=timeout, clock=clock)
         self._close_mapping = index.cache.close
 
 
@@ -76,9 +93,10 @@ class RedisSessionStore(KVSessionStore):
     Args:
         url: ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix://path``.
         prefix: What all keys begin with.
-        ttl: Seconds that a session lives after its last save; None to keep it for ever.
+        ttl: Seconds that a session lives; None: for ever. The server forgets it then by itself.
         client: A redis-py or valkey-py client of a server, a cluster or Sentinel's primary, instead of a url; you close
             it.
+        sliding: Whether it lives so long after its last save; False: after its creation.
         timeout: Seconds to wait for the server, and for other writers.
         clock: Returns the current time, aware; tests set it.
 
@@ -93,6 +111,7 @@ class RedisSessionStore(KVSessionStore):
         ttl: int | None = None,
         *,
         client: Any = None,
+        sliding: bool = True,
         timeout: float = 10.0,
         clock: Clock = utc_now,
     ) -> None:
@@ -106,7 +125,7 @@ class RedisSessionStore(KVSessionStore):
             else connect("redis://localhost:6379" if url is None else url, check_timeout(timeout))
         )
         mapping = RedisMapping(client if ours is None else ours, prefix=prefix, ttl=ttl)
-        super().__init__(mapping, timeout=timeout, clock=clock)
+        super().__init__(mapping, sliding=sliding, timeout=timeout, clock=clock)
         if ours is not None:
             self._close_mapping = ours.close
 
@@ -117,7 +136,7 @@ def open_store(url: str) -> KVSessionStore:
     ``memory://``, ``sqlite:///chat.db`` (relative), ``sqlite:////var/chat.db`` (absolute), ``sqlite:///:memory:``,
     ``diskcache:///directory`` (absolute), ``diskcache://directory`` (relative), ``redis://host:port/db``, ``rediss://…``,
     ``unix://…``. Options follow as a query: ``sqlite:///chat.db?table_name=chats&synchronous=NORMAL``,
-    ``redis://localhost?prefix=app:&ttl=86400``.
+    ``redis://localhost?prefix=app:&ttl=86400&sliding=false``.
 
     Raises:
         InvalidValueError: It names no store.
@@ -132,28 +151,34 @@ def open_store(url: str) -> KVSessionStore:
     options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     place = unquote(parts.netloc + parts.path)
     if parts.scheme == "memory":
-        _take(options, url)
-        return MemorySessionStore()
+        return MemorySessionStore(**_take(options, url))
     if parts.scheme == "sqlite":
         return SQLiteSessionStore(
             _path(place.removeprefix("/"), url), **_take(options, url, "table_name", "synchronous")
         )
     if parts.scheme == "diskcache":
-        _take(options, url)
-        return DiskCacheSessionStore(_path(place, url))
+        return DiskCacheSessionStore(_path(place, url), **_take(options, url))
     if parts.scheme in ("redis", "rediss", "unix"):
-        ours = {key: options.pop(key) for key in ("prefix", "ttl") if key in options}
-        query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in ("prefix", "ttl"))
-        ttl = ours.get("ttl")
-        if ttl is not None and not ttl.isdecimal():
-            raise InvalidValueError("ttl", f"is {ttl!r}; it is a whole number of seconds above 0")
-        return RedisSessionStore(
-            url.partition("?")[0] + (f"?{query}" if query else ""),
-            ours.get("prefix", "pyai:sessions:"),
-            int(ttl) if ttl else None,
-        )
+        ours = {key: options[key] for key in ("prefix", *_COMMON) if key in options}
+        query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in ours)
+        return RedisSessionStore(url.partition("?")[0] + (f"?{query}" if query else ""), **_take(ours, url, "prefix"))
     raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
 
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal():
+        raise InvalidValueError("ttl", f"is {text!r}; it is a whole number of seconds above 0")
+    return int(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidValueError("sliding", f"is {text!r}; it is true or false")
+    return text == "true"
+
+
+_COMMON: dict[str, Callable[[str], Any]] = {"ttl": _seconds, "sliding": _truth}
+"""Options of all families, each with how its text is read."""
 
 _URLS = "memory://, sqlite:///chat.db, diskcache:///directory or redis://localhost:6379/0"
 
@@ -174,8 +199,9 @@ def _path(place: str, url: str) -> str:
 
 
 def _take(options: dict[str, str], url: str, *known: str) -> dict[str, Any]:
-    unknown = sorted(set(options) - set(known))
+    """Return options as arguments, if they are *known* ones or common to all."""
+    unknown = sorted(set(options) - {*known, *_COMMON})
     if unknown:
-        accepted = ", ".join(known) or "none"
+        accepted = ", ".join((*known, *_COMMON))
         raise InvalidValueError("url", f"is {_shown(url)} with the option {unknown[0]!r}; its options are: {accepted}")
-    return dict(options)
+    return {key: _COMMON.get(key, str)(text) for key, text in options.items()}

@@ -19,6 +19,7 @@ PACKAGE = Path(pyai_sessions.__file__).parent
 ORDER = [
     "errors",
     "checks",
+    "terms",
     "tokens",
     "values",
     "codec",
@@ -57,6 +58,7 @@ ORDER = [
     "reading",
     "forks",
     "filters",
+    "expiry",
     "imports",
     "upkeep",
     "store",
@@ -94,6 +96,7 @@ ORDER = [
     "testing.documents.fixtures",
     "testing.documents.sessions",
     "testing.documents.ending",
+    "testing.documents.expiry",
     "testing.documents.forking",
     "testing.documents.lists",
     "testing.documents.imports",

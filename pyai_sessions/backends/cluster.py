@@ -4,6 +4,7 @@
     <prefix>/active/<n>, …          sorted sets: ids by activity, each of one bucket of the sessions
     <prefix>/user/<user>/active, …  as on one server
     <prefix>/expiry/<n>             sorted sets, as on one server, by bucket
+    <prefix>/expiring               is there if any session expires
 
 Each script and command works on one key. Those of several keys, though they share a slot, fail for as long as the slot
 moves to another server, since some of its keys are there already. So a save is not one step with its index entries: the
@@ -15,9 +16,8 @@ counts as activity), so an entry is taken away only if it still has the activity
 
 from __future__ import annotations
 
-import time
 from binascii import crc_hqx
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,11 +27,14 @@ from pyai_sessions.backends.redis import (
     Command,
     RedisBackend,
     RedisMapping,
+    member_of,
     pairs_of,
     position_of,
     positions,
+    range_of,
     score_of,
     script,
+    session_of_member,
 )
 from pyai_sessions.documents import Entry, stamp_of_value
 from pyai_sessions.drafts import Draft
@@ -45,8 +48,6 @@ BUCKETS = 256
 """Parts of the index of all sessions: a list of all users asks each of them."""
 
 _PURGE = 100
-_GONE = -2
-"""What PTTL says of a key that is not there."""
 
 
 class ClusterBackend(RedisBackend):
@@ -70,16 +71,15 @@ class ClusterBackend(RedisBackend):
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
         anew = [each for each in drafts if each.listed_anew]
-        if self._mapping.ttl:  # first, so that `purge_expired` lets be what is about to be listed
-            self._open.commands([self._expiring(each.entry) for each in anew])
+        # First, so that `purge_expired` lets be what is about to be listed.
+        expiring = [each for draft in anew for each in self._expiring(draft.entry, "GT")]
+        self._open.commands([("SET", self._marker, "1"), *expiring] if expiring else [])
         self._open.commands([each for draft in anew for each in self._listing(draft.entry)])
         # An entry that is there already may follow its document, or not: it then lists the session where it was.
         requests = [self._commit(each, b"") for each in drafts]
         for each in drafts:
             if not each.listed_anew:
-                requests += self._listing(each.entry, "XX", "GT")
-                if self._mapping.ttl:
-                    requests.append(self._expiring(each.entry))
+                requests += self._listing(each.entry, "XX", "GT") + self._expiring(each.entry, "GT")
         requests += self._renewing(drafts)
         committed = [bool(each) for each in self._open.commands(requests)[: len(drafts)]]
         gone: list[Entry] = []
@@ -114,13 +114,23 @@ class ClusterBackend(RedisBackend):
             key = self._index_key(status, user_id)
 
             def fetch(start: str, count: int, offset: int) -> Any:
-                return self._open.command(*_range(key, start, count, offset, newest_first=newest_first))
+                return self._open.command(*range_of(key, start, count, offset, newest_first=newest_first))
 
             return positions(fetch, after, limit, newest_first=newest_first)
-        return self._scan_buckets(status, after, limit, newest_first=newest_first)
+        return self._merged(status.value, after, limit, newest_first=newest_first)
 
-    def _scan_buckets(
-        self, status: SessionStatus, after: Position | None, limit: int, *, newest_first: bool
+    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
+        return self._merged("expiry", after, limit, newest_first=False, end=str(until), name_of=session_of_member)
+
+    def _merged(
+        self,
+        kind: str,
+        after: Position | None,
+        limit: int,
+        *,
+        newest_first: bool,
+        end: str | None = None,
+        name_of: Callable[[str], str] = str,
     ) -> list[Position]:
         """Merge the buckets: a few of each, and more of those that have given all of theirs."""
         wanted: dict[int, int] = dict.fromkeys(range(BUCKETS), 8 + 4 * limit // BUCKETS)
@@ -128,12 +138,13 @@ class ClusterBackend(RedisBackend):
         start = ("+inf" if newest_first else "-inf") if after is None else str(after[0])
         while True:
             ranges = [
-                _range(self._bucket_key(status.value, n), start, count, 0, newest_first=newest_first)
+                range_of(self._bucket_key(kind, n), start, count, 0, newest_first=newest_first, end=end)
                 for n, count in wanted.items()
             ]
             ends: dict[int, Position] = {}
             for (n, count), reply in zip(wanted.items(), self._open.commands(ranges), strict=True):
-                of_bucket = [position_of(name, score) for name, score in pairs_of(reply)]
+                named = (position_of(name, score) for name, score in pairs_of(reply))
+                of_bucket = [(activity, name_of(name)) for activity, name in named]
                 found[n] = [p for p in of_bucket if after is None or (p < after if newest_first else p > after)]
                 if len(of_bucket) == count:
                     ends[n] = of_bucket[-1]
@@ -145,13 +156,28 @@ class ClusterBackend(RedisBackend):
                 return merged
             wanted = {n: 4 * wanted[n] for n in short}
 
-    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
-        if self._mapping.ttl:
-            self.purge_expired()
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
         if user_id is not None:
-            return int(self._open.command("ZCARD", self._index_key(status, user_id)))
-        keys = [self._bucket_key(status.value, n) for n in range(BUCKETS)]
-        return sum(int(each) for each in self._open.commands([("ZCARD", key) for key in keys]))
+            keys = [self._index_key(status, user_id)]
+        else:
+            keys = [self._bucket_key(status.value, n) for n in range(BUCKETS)]
+        requests: list[Command] = [("ZCARD", key) for key in keys]
+        if self._open.command("GET", self._marker):
+            self.purge_expired(now)
+            over = self._count_over(status, user_id, now, keys)
+        else:
+            over = 0
+        return sum(map(int, self._open.commands(requests))) - over
+
+    def _count_over(self, status: SessionStatus, user_id: str | None, now: int, keys: Sequence[bytes]) -> int:
+        """Return how many of those that the indexes under *keys* list have expired by *now*."""
+        buckets = [self._bucket_key("expiry", n) for n in range(BUCKETS)]
+        replies = self._open.commands([("ZRANGEBYSCORE", key, "-inf", str(now)) for key in buckets])
+        due = (_entry_of(bytes(member)) for reply in replies for member in reply)
+        over = [each for each in due if each.status is status and user_id in (None, each.user_id)]
+        listed = [(key, each) for each in over for key in self._index_keys(each) if key in keys]
+        there = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for key, each in listed])
+        return sum(score is not None for score in there)
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         olds = list(stale)
@@ -161,41 +187,44 @@ class ClusterBackend(RedisBackend):
         there = set(self._index_keys(entry)) if entry else set[bytes]()
         for each in olds:
             requests += [self._placing(key, None, [each]) for key in self._index_keys(each) if key not in there]
+        if entry:
+            requests += self._expiring(entry)
         self._open.commands(requests)
         return True
 
-    def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: D102
+    def purge_expired(self, now: int, progress: Progress | None = None) -> int:  # noqa: D102
         total = 0
-        keys = [self._bucket_key("expiry", n) for n in range(BUCKETS)]
-        while True:
-            now = _now()
-            due = self._open.commands([("ZRANGEBYSCORE", key, "-inf", now, "LIMIT", "0", str(_PURGE)) for key in keys])
-            gone = sum(self._purge(key, members, now) for key, members in zip(keys, due, strict=True) if members)
-            total += gone
+        skips = dict.fromkeys((self._bucket_key("expiry", n) for n in range(BUCKETS)), 0)
+        while skips:
+            requests = [
+                ("ZRANGEBYSCORE", key, "-inf", str(now), "LIMIT", str(skip), str(_PURGE)) for key, skip in skips.items()
+            ]
+            for key, members in zip(list(skips), self._open.commands(requests), strict=True):
+                gone = self._purge(key, members, now) if members else 0
+                total, skips[key] = total + gone, skips[key] + len(members) - gone
+                if len(members) < _PURGE:
+                    del skips[key]
             if progress:
                 progress(total)
-            if not gone:
-                return total
+        return total
 
     def _purge(self, expiry: bytes, due: Sequence[bytes], now: int) -> int:
         """Clear away what expired of those that are due in one bucket; return how many they were."""
         entries = [_entry_of(bytes(member)) for member in due]
         listed = [(each, key) for each in entries for key in self._index_keys(each)]
         scores = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for each, key in listed])
-        lives = self._open.commands([("PTTL", self._hash(each.session_id)) for each in entries])
         times = self._open.commands([("ZSCORE", expiry, member) for member in due])  # who writes anew has changed it
         stale: dict[Entry, list[bytes]] = {}  # with the indexes that the session of their id is rightly in
         requests: list[Command] = []
-        for entry, member, life, due_at in zip(entries, due, map(int, lives), map(score_of, times), strict=True):
+        for entry, member, due_at in zip(entries, due, map(score_of, times), strict=True):
             if due_at is None or due_at > now:
                 continue
-            found = None if life == _GONE else self._found(entry)
+            found = self._found(entry)
             if found is None or not found.is_beside(entry):
                 stale[entry] = [] if found is None else self._index_keys(found)
-            elif life > 0:
-                requests.append(("ZADD", expiry, "XX", "GT", now + life, member))
-                continue
-            requests.append(script(scripts.PLACE, [expiry], member, "", str(due_at)))
+                requests.append(script(scripts.PLACE, [expiry], member, "", str(due_at)))
+            elif found.expires is not None and found.expires > due_at:  # its document tells more
+                requests.append(("ZADD", expiry, "XX", "GT", str(found.expires), member))
         for (entry, key), score in zip(listed, map(score_of, scores), strict=True):
             if entry in stale and key not in stale[entry] and score is not None:
                 requests.insert(0, script(scripts.PLACE, [key], encode_id(entry.session_id), "", str(score)))
@@ -220,8 +249,8 @@ class ClusterBackend(RedisBackend):
     def _unlisting(self, entry: Entry) -> list[Command]:
         """Return the commands that take an entry away, if it is still as it was."""
         requests = [self._placing(key, None, [entry]) for key in self._index_keys(entry)]
-        if self._mapping.ttl:
-            requests.append(("ZREM", self._bucket_key("expiry", _bucket(entry.session_id)), _member(entry)))
+        if entry.expires is not None:
+            requests.append(("ZREM", self._expiry_key(entry), member_of(entry)))
         return requests
 
     def _placing(self, key: bytes, entry: Entry | None, olds: Sequence[Entry]) -> Command:
@@ -230,9 +259,19 @@ class ClusterBackend(RedisBackend):
         activity = "" if entry is None else str(entry.activity)
         return script(scripts.PLACE, [key], name, activity, *(str(each.activity) for each in olds))
 
-    def _expiring(self, entry: Entry) -> Command:
-        due = _now() + 1000 * (self._mapping.ttl or 0)
-        return ("ZADD", self._bucket_key("expiry", _bucket(entry.session_id)), due, _member(entry))
+    @property
+    def _marker(self) -> bytes:
+        """What is there if any session expires: else nobody need ask all buckets which have."""
+        return self._prefix + b"/expiring"
+
+    def _expiring(self, entry: Entry, *how: str) -> list[Command]:
+        """Return the commands that tell when a session expires, if it does; ``GT`` keeps it from going back."""
+        if entry.expires is None:
+            return []
+        return [("ZADD", self._expiry_key(entry), *how, str(entry.expires), member_of(entry))]
+
+    def _expiry_key(self, entry: Entry) -> bytes:
+        return self._bucket_key("expiry", _bucket(entry.session_id))
 
     def _bucket_key(self, kind: str, bucket: int) -> bytes:
         return self._prefix + f"/{kind}/{bucket}".encode()
@@ -252,21 +291,6 @@ def _bucket(session_id: str) -> int:
     return crc_hqx(encode_id(session_id).encode(), 0) % BUCKETS
 
 
-def _member(entry: Entry) -> str:
-    user = "" if entry.user_id is None else encode_id(entry.user_id)
-    return f"{encode_id(entry.session_id)}/{entry.status.value}/{user}"
-
-
 def _entry_of(member: bytes) -> Entry:
     name, status, user = member.decode().split("/")
     return Entry(decode_id(name) or name, decode_id(user) if user else None, SessionStatus(status), 0)
-
-
-def _now() -> int:
-    """Return the time in milliseconds: a first guess at what has expired, which the servers then tell."""
-    return int(time.time() * 1000)
-
-
-def _range(key: bytes, start: str, count: int, offset: int, *, newest_first: bool) -> Command:
-    name, end = ("ZREVRANGEBYSCORE", "-inf") if newest_first else ("ZRANGEBYSCORE", "+inf")
-    return (name, key, start, end, "WITHSCORES", "LIMIT", str(offset), str(count))

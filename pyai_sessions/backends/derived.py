@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 
 from pyai_sessions.backends.protocol import Position
 from pyai_sessions.documents import Entry
-from pyai_sessions.keys import encode_id
+from pyai_sessions.keys import decode_id, encode_id
 from pyai_sessions.models import SessionStatus
 
 
@@ -57,6 +57,11 @@ class Order:
                 found.append(positions[n])
         return found
 
+    def until(self, activity: int) -> list[Position]:
+        """Return all positions up to an activity, in order."""
+        passed = self._positions[: bisect_left(self._positions, (activity + 1, ""))]
+        return [each for each in dict.fromkeys(passed) if self._current.get(each[1]) == each[0]]
+
 
 class DerivedIndex:
     """The two indexes of a mapping, in memory."""
@@ -64,6 +69,7 @@ class DerivedIndex:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._orders: dict[tuple[SessionStatus, str | None], Order] = {}
+        self._expiring = Order()
         self.references: dict[str, set[str]] = {}
         """The keys of references, by the owners of the pages."""
 
@@ -73,8 +79,13 @@ class DerivedIndex:
         if old and (old.status, old.user_id) != (entry.status, entry.user_id):
             self.discard(entry.session_id)
         self._entries[entry.session_id] = entry
+        name = encode_id(entry.session_id)
         for user_id in {None, entry.user_id}:
-            self._orders.setdefault((entry.status, user_id), Order()).add(encode_id(entry.session_id), entry.activity)
+            self._orders.setdefault((entry.status, user_id), Order()).add(name, entry.activity)
+        if entry.expires is not None:
+            self._expiring.add(name, entry.expires)
+        elif old and old.expires is not None:
+            self._expiring.discard(name)
 
     def discard(self, session_id: str) -> None:
         """Take a session out, if it is in."""
@@ -86,6 +97,18 @@ class DerivedIndex:
             order.discard(encode_id(session_id))
             if not len(order):
                 del self._orders[old.status, user_id]
+        self._expiring.discard(encode_id(session_id))
+
+    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:
+        """Return the next *limit* sessions after *after* that expire by *until*, each at its expiry."""
+        return [each for each in self._expiring.after(after, limit, newest_first=False) if each[0] <= until]
+
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:
+        """Return how many sessions one index has that do not expire by *now*. Costs those that do."""
+        over = [self._entries[decode_id(name) or name] for _, name in self._expiring.until(now)]
+        return len(self.order(status, user_id)) - sum(
+            each.status is status and user_id in (None, each.user_id) for each in over
+        )
 
     def order(self, status: SessionStatus, user_id: str | None) -> Order:
         """Return the order of one index."""

@@ -178,7 +178,7 @@ class MappingBackend(Backend):
             self._flushed()
         return True
 
-    def refer(self, key: str, reference: bytes | None) -> None:  # noqa: D102
+    def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:  # noqa: ARG002, D102
         with self._writing():
             if reference is None:
                 self._delete(key)
@@ -225,9 +225,13 @@ class MappingBackend(Backend):
         with self._locked():
             return self._index().order(status, user_id).after(after, limit, newest_first=newest_first)
 
-    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
         with self._locked():
-            return len(self._index().order(status, user_id))
+            return self._index().count(status, user_id, now)
+
+    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
+        with self._locked():
+            return self._index().expiring(until, after, limit)
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
         with self._locked():

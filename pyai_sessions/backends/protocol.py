@@ -37,6 +37,9 @@ class Backend(ABC):
     together = 1
     """How many calls of an event loop's tasks share their trips, if any do."""
 
+    ttl: int | None = None
+    """Seconds that a session lives after its last save, where the mapping says so and its store does not."""
+
     settle = 0.0
     """Seconds after which pages and index entries that no head bears out are of no save that is still at work."""
 
@@ -92,10 +95,10 @@ class Backend(ABC):
         """Delete pages if the stored head still begins with *expected* (None: is gone); else return False."""
 
     @abstractmethod
-    def refer(self, key: str, reference: bytes | None) -> None:
+    def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:
         """Store a *reference* to a session's pages where they lie, whether or not its head is there; None deletes it.
 
-        What lies there then lives as long as after a commit.
+        What lies there then lives for so many milliseconds at the least, as after a commit.
         """
 
     @abstractmethod
@@ -143,8 +146,15 @@ class Backend(ABC):
         """Return up to *limit* positions of an index that come after *after*; *user_id* None means all users."""
 
     @abstractmethod
-    def count(self, status: SessionStatus, user_id: str | None) -> int:
-        """Return how many entries an index has."""
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:
+        """Return how many entries an index has that do not expire by *now*, in microseconds since 1970."""
+
+    @abstractmethod
+    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:
+        """Return up to *limit* sessions that expire by *until*, first those that do first: each at its expiry.
+
+        *after* is the last one of the answer before.
+        """
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
@@ -162,8 +172,11 @@ class Backend(ABC):
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:
         """Remove *stale* index entries and add *entry*, if the stored head begins with *expected* (None: is gone)."""
 
-    def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: ARG002
-        """Remove what is left of sessions whose time has run out; return how many they were."""
+    def purge_expired(self, now: int, progress: Progress | None = None) -> int:  # noqa: ARG002
+        """Remove what the indexes hold of sessions that the storage itself forgot by *now*; return how many.
+
+        Where it forgets nothing by itself, there are none.
+        """
         return 0
 
     @abstractmethod

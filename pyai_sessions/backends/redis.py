@@ -252,6 +252,7 @@ class RedisBackend(Backend):
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         self._mapping = mapping
         self.settle_forks = timeout
+        self.ttl = mapping.ttl
         self._group: Group[Draft] = Group(lambda: mapping.where, timeout, at_once=_TRIPS)
         self._prefix = mapping.prefix.encode("utf-8", "surrogatepass")
         self._closed = False
@@ -310,17 +311,22 @@ class RedisBackend(Backend):
         return [bool(each) for each in self._open.commands(requests + self._renewing(drafts))[: len(drafts)]]
 
     def _renewing(self, drafts: Sequence[Draft]) -> list[Command]:
-        """Return the commands that let shared pages live as long as those that share them."""
-        owners = {owner for each in drafts for owner in each.owners} if self._mapping.ttl else set[str]()
-        return [("EXPIRE", self._hash(each), (self._mapping.ttl or 0) + _LONGER) for each in owners]
+        """Return the commands that let shared pages live as long as those that share them, where they would not."""
+        longest: dict[str, int] = {}
+        for each in drafts:
+            for owner in each.owners if each.time_left else ():
+                longest[owner] = max(longest.get(owner, 0), each.time_left or 0)
+        return [("PEXPIRE", self._hash(owner), left + 1000 * _LONGER, "GT") for owner, left in longest.items()]
 
     def _commit(self, draft: Draft, prefix: bytes) -> Command:
         """Return the command that commits a draft; without a *prefix* it leaves the indexes alone."""
         entry, previous = draft.entry, draft.previous
         old_status, old_user = _index_of(previous) if previous else ("", "")
         status, user = _index_of(entry)
+        lives, expires = draft.time_left or 0, "" if entry.expires is None else entry.expires
+        now = entry.expires - 1000 * lives if lives and entry.expires is not None else 0
         terms = (
-            f"{len(draft.pages)}/{len(draft.stamp)}/{self._mapping.ttl or 0}/{entry.activity}/"
+            f"{len(draft.pages)}/{len(draft.stamp)}/{lives}/{draft.forked:d}/{expires}/{now}/{entry.activity}/"
             f"{encode_id(draft.session_id)}/{status}/{user}/{old_status}/{old_user}"
         )
         arguments: list[bytes | str] = [draft.expected or "", draft.head, terms]
@@ -345,12 +351,12 @@ class RedisBackend(Backend):
             self._open.command(*script(scripts.REMOVE_PAGES, [self._hash(session_id)], expected or "", *fields))
         )
 
-    def refer(self, key: str, reference: bytes | None) -> None:  # noqa: D102
+    def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:  # noqa: D102
         if reference is None:
             self._open.command("HDEL", self._hash_of(key), _field(key))
         else:
-            ttl = str(self._mapping.ttl or 0)
-            self._open.command(*script(scripts.PUT, [self._hash_of(key)], _field(key), reference, ttl))
+            least = 0 if time_left is None else time_left + 1000 * _LONGER
+            self._open.command(*script(scripts.REFER, [self._hash_of(key)], _field(key), reference, str(least)))
 
     def references(self, owner: str) -> dict[str, object]:  # noqa: D102
         found = self._open.command(*script(scripts.REFERENCES, [self._hash(owner)]))
@@ -372,16 +378,24 @@ class RedisBackend(Backend):
     def scan(  # noqa: D102
         self, status: SessionStatus, user_id: str | None, after: Position | None, limit: int, *, newest_first: bool
     ) -> list[Position]:
-        key, order = self._index_key(status, user_id), "1" if newest_first else "0"
+        key = self._index_key(status, user_id)
 
         def fetch(start: str, count: int, offset: int) -> Any:
-            return self._open.command(*script(scripts.SCAN, [key], self._prefix, order, start, str(count), str(offset)))
+            return self._open.command(*range_of(key, start, count, offset, newest_first=newest_first))
 
         return positions(fetch, after, limit, newest_first=newest_first)
 
-    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
-        self.purge_expired()
-        return int(self._open.command("ZCARD", self._index_key(status, user_id)))
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
+        user = "" if user_id is None else encode_id(user_id)
+        key = self._index_key(status, user_id)
+        return int(self._open.command(*script(scripts.COUNT, [key], self._prefix, status.value, user, str(now))))
+
+    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
+        def fetch(start: str, count: int, offset: int) -> Any:
+            key = self._prefix + b"/expiry"
+            return self._open.command(*range_of(key, start, count, offset, newest_first=False, end=str(until)))
+
+        return positions(fetch, after, limit, newest_first=False, name_of=session_of_member)
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
         for name in self._open.scan(_literal(self._prefix) + b"/*", "zset"):
@@ -400,7 +414,8 @@ class RedisBackend(Backend):
                     break
 
     def as_indexed(self, entry: Entry) -> Entry:  # noqa: D102
-        return entry._replace(activity=int(float(entry.activity)))  # scores are floats: exact from 1684 to 2255
+        # Scores are floats: exact from 1684 to 2255. When a session expires stands in an index of its own.
+        return entry._replace(activity=int(float(entry.activity)), expires=None)
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
         places: dict[bytes, list[Entry]] = {}
@@ -408,12 +423,30 @@ class RedisBackend(Backend):
             for key in self._index_keys(each):
                 places.setdefault(key, []).append(each)
         requests = [("ZMSCORE", key, *(encode_id(each.session_id) for each in there)) for key, there in places.items()]
-        wrong: set[Entry] = set()
+        wrong = self._without_expiry(entries)
         for there, scores in zip(places.values(), self._open.commands(requests), strict=True):
             for each, score in zip(there, scores, strict=True):
                 if score_of(score) != self.as_indexed(each).activity:
                     wrong.add(each)
         return [each not in wrong for each in entries]
+
+    def _without_expiry(self, entries: Sequence[Entry]) -> set[Entry]:
+        """Return those of entries that expire, and of which that is not indexed."""
+        places: dict[bytes, list[Entry]] = {}
+        for each in entries:
+            if each.expires is not None:
+                places.setdefault(self._expiry_key(each), []).append(each)
+        requests = [("ZMSCORE", key, *map(member_of, there)) for key, there in places.items()]
+        found = zip(places.values(), self._open.commands(requests), strict=True)
+        return {
+            each
+            for there, scores in found
+            for each, score in zip(there, scores, strict=True)
+            if score_of(score) != each.expires
+        }
+
+    def _expiry_key(self, entry: Entry) -> bytes:  # noqa: ARG002 (a cluster has many)
+        return self._prefix + b"/expiry"
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         olds = list(stale)
@@ -421,17 +454,19 @@ class RedisBackend(Backend):
         for each in olds:
             arguments += [*_index_of(each), str(each.activity)]
         if entry:
-            arguments += [*_index_of(entry), str(entry.activity)]
+            expires = "" if entry.expires is None else str(entry.expires)
+            arguments += [*_index_of(entry), str(entry.activity), expires]
         return bool(self._open.command(*script(scripts.INDEX, [self._hash(session_id)], self._prefix, *arguments)))
 
-    def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: D102
-        total = 0
+    def purge_expired(self, now: int, progress: Progress | None = None) -> int:  # noqa: D102
+        total = skip = 0
         while True:
-            purged = int(self._open.command(*script(scripts.PURGE_ALL, [], self._prefix, str(_PURGE))))
-            total += purged
+            arguments = [str(now), str(skip), str(_PURGE)]
+            gone, due = map(int, self._open.command(*script(scripts.PURGE_ALL, [], self._prefix, *arguments)))
+            total, skip = total + gone, skip + due - gone
             if progress:
                 progress(total)
-            if purged < _PURGE:
+            if due < _PURGE:
                 return total
 
     def close(self) -> None:  # noqa: D102
@@ -473,8 +508,15 @@ Fetch = Callable[[str, int, int], Any]
 """Returns from a score on so many members and scores of an index, after so many others."""
 
 
-def positions(fetch: Fetch, after: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
-    """Return up to *limit* positions of an index that come after *after*."""
+def positions(
+    fetch: Fetch,
+    after: Position | None,
+    limit: int,
+    *,
+    newest_first: bool,
+    name_of: Callable[[str], str] = str,
+) -> list[Position]:
+    """Return up to *limit* positions of an index that come after *after*; *name_of* a member tells the session's."""
     start = ("+inf" if newest_first else "-inf") if after is None else str(after[0])
     found: list[Position] = []
     offset = 0
@@ -483,7 +525,8 @@ def positions(fetch: Fetch, after: Position | None, limit: int, *, newest_first:
         pairs = list(pairs_of(fetch(start, limit + 8, offset)))
         offset += len(pairs)
         for name, score in pairs:
-            position = position_of(name, score)
+            activity, member = position_of(name, score)
+            position = activity, name_of(member)
             if after is None or (position < after if newest_first else position > after):
                 found.append(position)
         if len(pairs) < limit + 8:
@@ -494,6 +537,22 @@ def positions(fetch: Fetch, after: Position | None, limit: int, *, newest_first:
 def position_of(name: Any, score: Any) -> Position:
     """Return the position that a member and its score are."""
     return score_of(score) or 0, bytes(name).decode()
+
+
+def range_of(key: bytes, start: str, count: int, offset: int, *, newest_first: bool, end: str | None = None) -> Command:
+    """Return the command that reads an index from a score on, to its end or to the score *end*."""
+    name, last = ("ZREVRANGEBYSCORE", "-inf") if newest_first else ("ZRANGEBYSCORE", "+inf")
+    return (name, key, start, end or last, "WITHSCORES", "LIMIT", str(offset), str(count))
+
+
+def member_of(entry: Entry) -> str:
+    """Return the member of the index of expiries that an entry is."""
+    return "/".join([encode_id(entry.session_id), *_index_of(entry)])
+
+
+def session_of_member(member: str) -> str:
+    """Return the session, by its encoded id, that a member of the index of expiries names."""
+    return member.partition("/")[0]
 
 
 def score_of(reply: Any) -> int | None:

@@ -22,30 +22,24 @@ local function place(head) -- a head's status and user; no user where that canno
   if not user and string.find(head, '"user_id":null', 1, true) then user = '' end
   return status, status and user
 end
-local function purge(prefix, most)
-  local clock = redis.call('TIME')
-  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  local due = redis.call('ZRANGEBYSCORE', prefix .. '/expiry', '-inf', now, 'LIMIT', 0, most)
+local function purge(prefix, now, skip, most) -- of those that are due the ones that are gone; how many, of how many
+  local due = redis.call('ZRANGEBYSCORE', prefix .. '/expiry', '-inf', now, 'LIMIT', skip, most)
+  local gone = 0
   for _, member in ipairs(due) do
     local id, status, user = string.match(member, '^([^/]*)/([^/]*)/(.*)$')
-    local left = redis.call('PTTL', prefix .. id)
     local head = redis.call('HGET', prefix .. id, 'session')
     local status_now, user_now = place(head or '')
     if not head then
       unindex(prefix, id, status, user)
-    elseif not user_now or (status_now == status and user_now == decode(user)) then
-      if left > 0 then
-        redis.call('ZADD', prefix .. '/expiry', now + left, member)
-      else
-        redis.call('ZREM', prefix .. '/expiry', member)
-      end
-    else -- created anew under the same id, by another user
+      gone = gone + 1
+    elseif user_now and (status_now ~= status or user_now ~= decode(user)) then -- created anew, by another user
       if status_now ~= status then redis.call('ZREM', prefix .. '/' .. status, id) end
       if user ~= '' then redis.call('ZREM', prefix .. '/user/' .. user .. '/' .. status, id) end
       redis.call('ZREM', prefix .. '/expiry', member)
+      gone = gone + 1
     end
   end
-  return #due
+  return {gone, #due}
 end
 local function begins(text, start)
   return text and string.sub(text, 1, #start) == start
@@ -61,16 +55,26 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
 """
 
+# KEYS: hash. ARGV: field, reference, milliseconds that the hash lives at the least (0: as it does)
+REFER = """
+local left = redis.call('PTTL', KEYS[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[3] ~= '0' and (left == -2 or (left >= 0 and left < tonumber(ARGV[3]))) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+"""
+
 # KEYS: hash. ARGV: prefix, expected, head, terms, (field, page)…, garbage field…. The terms, in one text since clients
-# take long over many arguments: number of pages/length of the stamp/ttl/activity/id/status/user/old status/old user.
+# take long over many arguments: number of pages/length of the stamp/milliseconds to live (0: as it does)/whether forks
+# share it/expiry in milliseconds (or none)/the time now/activity/id/status/user/old status/old user.
 # An empty prefix leaves the indexes to the caller: they lie on other servers.
 COMMIT = (
     _SHARED
     + """
 local hash, prefix, head = KEYS[1], ARGV[1], ARGV[3]
-local pages, size, ttl, activity, id, status, user, old_status, old_user =
-  string.match(ARGV[4], '^(%d+)/(%d+)/(%d+)/(-?%d+)/([^/]*)/([^/]*)/([^/]*)/([^/]*)/(.*)$')
-ttl = tonumber(ttl)
+local pages, size, lives, shared, expires, now, activity, id, status, user, old_status, old_user = string.match(
+  ARGV[4], '^(%d+)/(%d+)/(%d+)/(%d)/(-?%d*)/(-?%d+)/(-?%d+)/([^/]*)/([^/]*)/([^/]*)/([^/]*)/(.*)$')
+lives = tonumber(lives)
 local stored = redis.call('HGET', hash, 'session')
 if begins(stored, string.sub(head, 1, size)) then return 1 end
 if differs(stored, ARGV[2]) then return 0 end
@@ -83,16 +87,17 @@ if prefix ~= '' then
     redis.call('ZREM', prefix .. '/expiry', id .. '/' .. old_status .. '/' .. old_user)
   end
 end
-local last = 4 + 2 * pages
+local last, left = 4 + 2 * pages, redis.call('PTTL', hash)
 for n = 5, last, 2 do redis.call('HSET', hash, ARGV[n], ARGV[n + 1]) end
 redis.call('HSET', hash, 'session', head)
 for n = last + 1, #ARGV do redis.call('HDEL', hash, ARGV[n]) end
-if ttl > 0 then redis.call('EXPIRE', hash, ttl) end
-if prefix ~= '' and ttl > 0 then
-  local now = redis.call('TIME')
-  local member = id .. '/' .. status .. '/' .. user
-  redis.call('ZADD', prefix .. '/expiry', (now[1] + ttl) * 1000 + math.floor(now[2] / 1000), member)
-  purge(prefix, 10)
+-- Never sooner: forks may need it longer than the session itself.
+if lives > 0 and (left == -2 or (left == -1 and shared == '0') or (left >= 0 and left < lives)) then
+  redis.call('PEXPIRE', hash, lives)
+end
+if prefix ~= '' and expires ~= '' then
+  redis.call('ZADD', prefix .. '/expiry', expires, id .. '/' .. status .. '/' .. user)
+  purge(prefix, now, 0, 10)
 end
 return 1
 """
@@ -121,22 +126,25 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
 
-# KEYS: index. ARGV: prefix, newest first (1 or 0), from, limit, offset
-SCAN = (
+# KEYS: index. ARGV: prefix, status, user, now
+COUNT = (
     _SHARED
     + """
-purge(ARGV[1], 100)
-if ARGV[2] == '1' then
-  return redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[3], '-inf', 'WITHSCORES', 'LIMIT', ARGV[5], ARGV[4])
+purge(ARGV[1], ARGV[4], 0, 100)
+local count = redis.call('ZCARD', KEYS[1])
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', ARGV[1] .. '/expiry', '-inf', ARGV[4])) do
+  local status, user = string.match(member, '^[^/]*/([^/]*)/(.*)$')
+  if status == ARGV[2] and (ARGV[3] == '' or user == ARGV[3]) then count = count - 1 end
 end
-return redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[3], '+inf', 'WITHSCORES', 'LIMIT', ARGV[5], ARGV[4])
+return count
 """
 )
 
-# ARGV: prefix, how many at the most
-PURGE_ALL = _SHARED + "return purge(ARGV[1], tonumber(ARGV[2]))"
+# ARGV: prefix, now, how many to pass over, how many to look at. Returns how many are gone, and how many were looked at.
+PURGE_ALL = _SHARED + "return purge(ARGV[1], ARGV[2], ARGV[3], ARGV[4])"
 
-# KEYS: hash. ARGV: prefix, id, expected, number of stale entries, (status, user, activity)…, status, user, activity
+# KEYS: hash. ARGV: prefix, id, expected, number of stale entries, (status, user, activity)…, status, user, activity,
+# expiry (or none)
 INDEX = (
     _SHARED
     + """
@@ -147,13 +155,19 @@ for n = 5, last, 3 do
   local keys = {prefix .. '/' .. ARGV[n]}
   if ARGV[n + 1] ~= '' then keys[2] = prefix .. '/user/' .. ARGV[n + 1] .. '/' .. ARGV[n] end
   for _, key in ipairs(keys) do
-    if tonumber(redis.call('ZSCORE', key, id) or 'nan') == tonumber(ARGV[n + 2]) then redis.call('ZREM', key, id) end
+    if tonumber(redis.call('ZSCORE', key, id) or 'nan') == tonumber(ARGV[n + 2]) then
+      redis.call('ZREM', key, id)
+      redis.call('ZREM', prefix .. '/expiry', id .. '/' .. ARGV[n] .. '/' .. ARGV[n + 1])
+    end
   end
 end
 if ARGV[last + 1] then
   redis.call('ZADD', prefix .. '/' .. ARGV[last + 1], ARGV[last + 3], id)
   if ARGV[last + 2] ~= '' then
     redis.call('ZADD', prefix .. '/user/' .. ARGV[last + 2] .. '/' .. ARGV[last + 1], ARGV[last + 3], id)
+  end
+  if ARGV[last + 4] ~= '' then
+    redis.call('ZADD', prefix .. '/expiry', ARGV[last + 4], id .. '/' .. ARGV[last + 1] .. '/' .. ARGV[last + 2])
   end
 end
 return 1

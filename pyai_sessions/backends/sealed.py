@@ -37,7 +37,9 @@ class SealedBackend(Backend):
         self._fits = False
         self.threads = inner.threads
         self.settle = inner.settle
+        self.settle_forks = inner.settle_forks
         self.together = inner.together
+        self.ttl = inner.ttl
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -94,7 +96,9 @@ class SealedBackend(Backend):
             garbage=draft.garbage,
             leftovers=draft.leftovers,
             paged=draft.paged,
+            forked=draft.forked,
             owners=draft.owners,
+            time_left=draft.time_left,
         )
 
     def _stored_as(self, session_id: str, expected: str | None) -> str | None:
@@ -123,9 +127,9 @@ class SealedBackend(Backend):
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
         return self._inner.remove_pages(session_id, keys, self._stored_as(session_id, expected))
 
-    def refer(self, key: str, reference: bytes | None) -> None:  # noqa: D102
+    def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:  # noqa: D102
         self._check_fit()
-        self._inner.refer(key, reference and self._sealer.seal(key, reference))
+        self._inner.refer(key, reference and self._sealer.seal(key, reference), time_left)
 
     def references(self, owner: str) -> dict[str, object]:  # noqa: D102
         return {key: self._sealer.open(key, value) for key, value in self._inner.references(owner).items()}
@@ -207,8 +211,11 @@ class SealedBackend(Backend):
         merged = groupby(heapq.merge(*found, reverse=newest_first))
         return [position for position, _ in islice(merged, limit)]
 
-    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
-        return sum(self._inner.count(status, each) for each in self._names(user_id))
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
+        return sum(self._inner.count(status, each, now) for each in self._names(user_id))
+
+    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
+        return self._inner.expiring(until, after, limit)
 
     def _names(self, user_id: str | None) -> list[str | None]:
         """Return the names by which the indexes may list a user's sessions."""
@@ -231,8 +238,8 @@ class SealedBackend(Backend):
         stored = self._stored_as(session_id, expected)
         return self._inner.index(session_id, stored, stale, entry and self._sealer.entry(entry))
 
-    def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: D102
-        return self._inner.purge_expired(progress)
+    def purge_expired(self, now: int, progress: Progress | None = None) -> int:  # noqa: D102
+        return self._inner.purge_expired(now, progress)
 
     def close(self) -> None:  # noqa: D102
         self._inner.close()

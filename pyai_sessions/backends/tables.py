@@ -86,15 +86,20 @@ class TableBackend(Backend):
         # Beside an event loop, more would keep the interpreter from it; with FULL they wait for the disk, together.
         self.threads = 4 if connections.synchronous in ("OFF", "NORMAL") else 8
         self._group: Group[Draft] = Group(lambda: connections.path, connections.timeout)
-        index = table.index
+        index = self._rows = table.index
         self._counts = self._name_of("counts")
         self._put_index = (
-            f"INSERT INTO {index} (id, user, status, activity) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
-            "SET user = excluded.user, status = excluded.status, activity = excluded.activity"
+            f"INSERT INTO {index} (id, user, status, activity, expires) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) "
+            "DO UPDATE SET user = excluded.user, status = excluded.status, activity = excluded.activity, "
+            "expires = excluded.expires"
         )
-        self._move_index = f"UPDATE {index} SET activity = ?4 WHERE id = ?1 AND user IS ?2 AND status = ?3"
+        self._move_index = (
+            f"UPDATE {index} SET activity = ?4, expires = ?5 WHERE id = ?1 AND user IS ?2 AND status = ?3"
+        )
         self._drop_index = f"DELETE FROM {index} WHERE id = ?"
-        self._drop_exact = f"DELETE FROM {index} WHERE id = ? AND user IS ? AND status = ? AND activity = ?"
+        self._drop_exact = (
+            f"DELETE FROM {index} WHERE id = ? AND user IS ? AND status = ? AND activity = ? AND expires IS ?"
+        )
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -196,7 +201,7 @@ class TableBackend(Backend):
             connection.executemany(self._table.delete, [(each,) for each in keys])
             return True
 
-    def refer(self, key: str, reference: bytes | None) -> None:  # noqa: D102
+    def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:  # noqa: ARG002, D102
         with self._writing() as connection:
             if reference is None:
                 connection.execute(self._table.delete, (key,))
@@ -243,13 +248,26 @@ class TableBackend(Backend):
             rows = connection.execute(query, (*parameters, limit)).fetchall()
         return [(activity, name) for activity, name in rows]
 
-    def count(self, status: SessionStatus, user_id: str | None) -> int:  # noqa: D102
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
         where, parameters = self._one_index(status, user_id)
         query = f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}"
         with self._indexed() as connection:
+            # The signs keep SQLite to the index of those that expire: they are the fewest.
+            over = f"SELECT COUNT(*) FROM {self._rows} WHERE expires <= ? AND +{where.replace('AND ', 'AND +')}"
             if user_id is None and not self._connections.read_only:
                 query = f"SELECT COALESCE(SUM(n), 0) FROM {self._counts} WHERE {where}"
-            return int(connection.execute(query, parameters).fetchone()[0])
+            query = f"SELECT ({query}) - ({over})"
+            return int(connection.execute(query, (*parameters, now, *parameters)).fetchone()[0])
+
+    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
+        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ?"
+        parameters: tuple[object, ...] = (until,)
+        if after is not None:
+            query += " AND (expires, id) > (?, ?)"
+            parameters += after
+        with self._indexed() as connection:
+            rows = connection.execute(f"{query} ORDER BY expires, id LIMIT ?", (*parameters, limit)).fetchall()
+        return [(expires, name) for expires, name in rows]
 
     @staticmethod
     def _one_index(status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
@@ -259,21 +277,21 @@ class TableBackend(Backend):
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
         last = ""
-        query = f"SELECT id, user, status, activity FROM {self._table.index} WHERE id > ? ORDER BY id LIMIT {_BATCH}"
+        query = f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id > ? ORDER BY id LIMIT {_BATCH}"
         while True:
             with self._indexed() as connection:
                 rows = connection.execute(query, (last,)).fetchall()
             if not rows:
                 return
-            for name, user, status, activity in rows:
-                session_id = decode_id(name)
+            for name, user, status, activity, expires in rows:
+                session_id, user_id = decode_id(name), None if user is None else decode_id(user)
                 if session_id is not None:
-                    yield Entry(session_id, None if user is None else decode_id(user), SessionStatus(status), activity)
+                    yield Entry(session_id, user_id, SessionStatus(status), activity, expires)
             last = rows[-1][0]
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
         found: set[tuple[object, ...]] = set()
-        query = f"SELECT id, user, status, activity FROM {self._table.index} WHERE id IN "
+        query = f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id IN "
         with self._indexed() as connection:
             for start in range(0, len(entries), _BATCH):
                 batch = [encode_id(each.session_id) for each in entries[start : start + _BATCH]]
@@ -317,6 +335,11 @@ class TableBackend(Backend):
         self._check_open()
         if not self._connections.read_only:
             self._make_ready()
+        elif not self._ready:
+            with self._connections.reading() as connection:
+                if not self._has_expiry(connection):
+                    self._rows = f"(SELECT *, NULL AS expires FROM {self._table.index})"
+            self._ready = True
         return self._connections.reading()
 
     def _make_ready(self) -> None:
@@ -329,14 +352,18 @@ class TableBackend(Backend):
         index, counts = self._table.index, self._counts
         query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         made = connection.execute(query, (_unquoted(index),)).fetchone()
-        if made and connection.execute(query, (_unquoted(counts),)).fetchone():
-            return
-        if not made:
+        if made:
+            self._add_expiry(connection)
+            if connection.execute(query, (_unquoted(counts),)).fetchone():
+                return
+        else:
             connection.execute(
-                f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER) WITHOUT ROWID"
+                f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER, "
+                "expires INTEGER) WITHOUT ROWID"
             )
             for columns in ("status, activity, id", "user, status, activity, id"):
                 connection.execute(f"CREATE INDEX {self._name_of(columns.split(',')[0])} ON {index} ({columns})")
+            self._add_expiry(connection)
         # How many sessions have a status: counting them would take as long as there are sessions.
         connection.execute(f"DROP TABLE IF EXISTS {counts}")
         connection.execute(f"CREATE TABLE {counts} (status TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID")
@@ -352,6 +379,18 @@ class TableBackend(Backend):
             connection.execute(f"CREATE TRIGGER {self._name_of(name)} AFTER {event} ON {index} BEGIN {action}; END")
         if not made:
             self._index_documents(connection)
+
+    def _add_expiry(self, connection: sqlite3.Connection) -> None:
+        """Index when sessions expire, where that is not: not of the others, so they cost nothing by it."""
+        index = self._table.index
+        if not self._has_expiry(connection):  # it was made by an earlier release
+            connection.execute(f"ALTER TABLE {index} ADD COLUMN expires INTEGER")
+        name = self._name_of("expires")
+        connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {index} (expires, id) WHERE expires IS NOT NULL")
+
+    def _has_expiry(self, connection: sqlite3.Connection) -> bool:
+        query = "SELECT 1 FROM pragma_table_info(?) WHERE name = 'expires'"
+        return connection.execute(query, (_unquoted(self._table.index),)).fetchone() is not None
 
     def _name_of(self, part: str) -> str:
         """Return the name of a part of the index, quoted."""
@@ -377,9 +416,9 @@ def _below(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + "0"  # "0" follows "/"
 
 
-def _index_row(entry: Entry) -> tuple[str, str | None, str, int]:
+def _index_row(entry: Entry) -> tuple[str, str | None, str, int, int | None]:
     user = None if entry.user_id is None else encode_id(entry.user_id)
-    return encode_id(entry.session_id), user, entry.status.value, entry.activity
+    return encode_id(entry.session_id), user, entry.status.value, entry.activity, entry.expires
 
 
 def _quoted(name: str) -> str:

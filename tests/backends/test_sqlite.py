@@ -517,7 +517,7 @@ WRONG = {
     "no user": "UPDATE {index} SET user = NULL WHERE id < 's2'",
     "other status": "UPDATE {index} SET status = 'archived' WHERE id >= 's2'",
     "other time": "UPDATE {index} SET activity = activity - 86400000000 WHERE id > 's1'",
-    "sessions that are not there": "INSERT INTO {index} SELECT id || 'x', user, status, activity FROM {index}",
+    "sessions that are not there": "INSERT INTO {index} SELECT id || 'x', user, status, activity, expires FROM {index}",
     "other names": "UPDATE {index} SET id = id || 'x' WHERE id > 's2'",
 }
 

@@ -2,6 +2,7 @@
 
 from pyai_sessions.testing.documents.damage import Damage
 from pyai_sessions.testing.documents.ending import EndingOfDocuments
+from pyai_sessions.testing.documents.expiry import Expiry
 from pyai_sessions.testing.documents.forking import ForkingOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
 from pyai_sessions.testing.documents.upkeep import Upkeep
@@ -18,5 +19,5 @@ class OfItems(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyda
     """What depends on how a mapping writes, reads and removes its items."""
 
 
-class OfItemsAndIndexes(Upkeep, ForkingOfDocuments, Forking, EndingOfDocuments, Ending, OfItems):
+class OfItemsAndIndexes(Expiry, Upkeep, ForkingOfDocuments, Forking, EndingOfDocuments, Ending, OfItems):
     """What depends also on its indexes, and on what ends with a session and what does not."""

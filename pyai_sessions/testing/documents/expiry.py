@@ -1,0 +1,291 @@
+"""Sessions that live for a set time: what is seen of them after it, what prolongs it, and what is left of them."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyai_sessions import (
+    InvalidValueError,
+    KVSessionStore,
+    Session,
+    SessionDeletedError,
+    SessionManager,
+    SessionNotFoundError,
+    SessionStatus,
+)
+from pyai_sessions.testing.clock import NOON, StoppedClock
+from pyai_sessions.testing.documents.fixtures import DocumentFixtures
+from pyai_sessions.testing.samples import contents, fill, ids
+
+_USES: dict[str, Callable[[Any], object]] = {
+    "append": lambda m: m.append("s", {"role": "user", "content": "too late"}),
+    "archive": lambda m: m.archive("s"),
+    "restore": lambda m: m.restore("s"),
+    "fork": lambda m: m.fork("s"),
+    "switch": lambda m: m.switch("s", "branch"),
+}
+
+
+class Expiry(DocumentFixtures):
+    """Sessions of a store with a ``ttl``, as all stores over the same mapping see them."""
+
+    @pytest.fixture
+    def mortal(self, manager: Any, clock: StoppedClock) -> SessionManager:
+        """Return a manager whose sessions live a minute after their last save."""
+        return SessionManager(KVSessionStore(manager.store.mapping, ttl=60), clock=clock)
+
+    @pytest.fixture
+    def fixed(self, manager: Any, clock: StoppedClock) -> SessionManager:
+        """Return a manager whose sessions live a minute after their creation."""
+        return SessionManager(KVSessionStore(manager.store.mapping, ttl=60, sliding=False), clock=clock)
+
+    @pytest.mark.parametrize("archived", [False, True])
+    def test_an_expired_session_is_there_for_nobody(
+        self, mortal: Any, manager: Any, other: Any, clock: StoppedClock, archived: object
+    ) -> None:
+        """From that moment on no call finds, lists or counts it, of a store with a ttl or without; others stay."""
+        manager.create_session("ada", session_id="kept", metadata={"n": 1})
+        session = mortal.create_session("ada", session_id="s", metadata={"n": 1})
+        fill(session, 100)
+        mortal.save(session)
+        if archived:
+            mortal.archive("s")
+        clock.pass_(seconds=59)
+        assert all(each.get_session("s") == mortal.get_session("s") is not None for each in (manager, other))
+        assert [each.count("ada", status=None) for each in (mortal, manager, other)] == [2, 2, 2]
+        clock.pass_(seconds=1)
+
+        for each in (mortal, manager, other):
+            assert each.get_session("s") is each.get_session("s", last=5) is None
+            assert ids(each.get_sessions_for_user("ada", include_archived=True)) == ["kept"]
+            assert ids(each.list_sessions("ada", status=None)) == ids(each.list_sessions(status=None)) == ["kept"]
+            counts = [each.count(user, status=status) for user in ("ada", None) for status in (*SessionStatus, None)]
+            assert counts == [1, 0, 1, 1, 0, 1]
+            assert each.count("ada", where={"n": 1}, status=None) == 1
+            for use in _USES.values():
+                with pytest.raises(SessionNotFoundError):
+                    use(each)
+        manager.delete("kept")
+        assert [each.archive_inactive(days=0) for each in (mortal, other)] == [0, 0]
+        assert other.delete("s") is False
+
+    def test_lists_go_on_past_expired_sessions(self, mortal: Any, manager: Any, clock: StoppedClock) -> None:
+        """Pages are full, and cursors lead on, however many sessions between have expired."""
+        for n in range(30):
+            (manager if n % 5 == 0 else mortal).create_session("ada", session_id=f"s{n}")
+            clock.pass_(seconds=1)
+        clock.pass_(seconds=60)
+
+        first = manager.list_sessions("ada", limit=4)
+        rest = manager.list_sessions("ada", limit=4, cursor=first.next_cursor)
+
+        assert ids(first) + ids(rest) == ["s25", "s20", "s15", "s10", "s5", "s0"]
+        assert ids(manager.get_sessions_for_user("ada", limit=2)) == ["s25", "s20"]
+        assert (manager.count("ada"), manager.count()) == (6, 6)
+
+    @pytest.mark.parametrize("act", ["save", "append", "archive", "renew"])
+    def test_a_sliding_life_is_prolonged_by_writing_and_on_demand(
+        self, mortal: Any, other: Any, clock: StoppedClock, act: str
+    ) -> None:
+        """Each save counts anew, also where the head alone is written; reading does so when it is told to."""
+        session = mortal.create_session("ada", session_id="s")
+        clock.pass_(seconds=50)
+        session.add_message("user", "Still there?")
+        acts: dict[str, Callable[[], object]] = {
+            "save": lambda: mortal.save(session),
+            "append": lambda: mortal.append("s", {"role": "user", "content": "Still there?"}),
+            "archive": lambda: mortal.archive("s"),
+            "renew": lambda: mortal.get_session("s", renew=True),
+        }
+
+        acts[act]()
+
+        clock.pass_(seconds=59)
+        assert other.get_session("s").expires_at == clock.now.replace(second=50)
+        assert other.list_sessions(status=None)[0].expires_at == other.get_session("s").expires_at
+        assert other.count("ada", status=None) == 1
+        clock.pass_(seconds=1)
+        assert (other.get_session("s"), other.count("ada", status=None)) == (None, 0)
+
+    def test_reading_prolongs_no_life(self, mortal: Any, clock: StoppedClock) -> None:
+        """Neither a session nor a list that is read, nor a store without a ttl that saves it."""
+        mortal.create_session("ada", session_id="s")
+        clock.pass_(seconds=50)
+
+        mortal.get_session("s"), mortal.list_sessions("ada"), mortal.get_sessions_for_user("ada")
+        mortal.load_history(mortal.get_session("s", last=0))
+
+        clock.pass_(seconds=10)
+        assert mortal.get_session("s") is None
+
+    def test_a_store_without_a_ttl_leaves_the_time_as_it_is(
+        self, mortal: Any, manager: Any, clock: StoppedClock
+    ) -> None:
+        """What it saves expires when it would have; what it creates does not."""
+        mortal.create_session("ada", session_id="s")
+        clock.pass_(seconds=50)
+        if manager.create_session("ada").expires_at is not None:
+            return  # its mapping has a ttl, and so it has
+        session = manager.get_session("s")
+        session.add_message("user", "Still there?")
+        manager.save(session)
+        manager.append("s", {"role": "user", "content": "Hello?"})
+
+        clock.pass_(seconds=9)
+        assert contents(manager.get_session("s")) == ["Still there?", "Hello?"]
+        clock.pass_(seconds=1)
+        assert manager.get_session("s") is None
+
+    def test_nothing_prolongs_a_fixed_life(self, fixed: Any, clock: StoppedClock) -> None:
+        """It ends a minute after the session's creation, whatever is saved meanwhile; a fork has a life of its own."""
+        session = fixed.create_session("ada", session_id="s")
+        for n in range(5):
+            clock.pass_(seconds=10)
+            session.add_message("user", f"message {n}")
+            fixed.save(session)
+            fixed.append("s", {"role": "user", "content": "more"})
+        fixed.fork("s", new_id="fork")
+        with pytest.raises(InvalidValueError) as caught:
+            fixed.get_session("s", renew=True)
+        assert caught.value.path == "renew"
+        assert session.expires_at == NOON.replace(minute=1)
+        clock.pass_(seconds=10)
+
+        assert fixed.get_session("s") is None
+        assert len(contents(fixed.get_session("fork"))) == 10
+        clock.pass_(seconds=50)
+        assert fixed.get_session("fork") is None
+
+    @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
+    def test_a_copy_of_an_expired_session_is_not_saved(
+        self, mortal: Any, manager: Any, raw: Any, clock: StoppedClock, mode: Any
+    ) -> None:
+        """As one of a deleted session is not; purged or not."""
+        session = mortal.create_session("ada", session_id="s")
+        mortal.append("s", {"role": "user", "content": "Hello!"})
+        clock.pass_(seconds=60)
+        session.add_message("user", "too late")
+
+        for each in (mortal, manager):
+            with pytest.raises(SessionDeletedError):
+                each.save(session, on_conflict=mode)
+        mortal.purge_expired()
+        with pytest.raises(SessionDeletedError):
+            mortal.save(session, on_conflict=mode)
+
+        assert self.ours(raw) == []
+
+    def test_a_copy_from_before_another_writer_prolonged_its_life_is_merged(
+        self, mortal: Any, other: Any, clock: StoppedClock
+    ) -> None:
+        """What counts is what is stored, not what the copy knows."""
+        mine = mortal.create_session("ada", session_id="s")
+        clock.pass_(seconds=50)
+        mortal.append("s", {"role": "user", "content": "theirs"})
+        clock.pass_(seconds=50)
+        mine.add_message("user", "mine")
+
+        mortal.save(mine)
+
+        assert contents(other.get_session("s")) == ["theirs", "mine"]
+        clock.pass_(seconds=59)
+        assert other.get_session("s") == mine
+
+    @pytest.mark.parametrize("how", ["create", "save", "get_or_create", "import", "fork"])
+    def test_the_id_of_an_expired_session_is_free(  # noqa: PLR0917
+        self, mortal: Any, manager: Any, other: Any, raw: Any, clock: StoppedClock, how: str
+    ) -> None:
+        """What takes it is another session: nothing of the former is in it, or left behind."""
+        former = mortal.create_session("ada", session_id="s", state={"of": "the former"})
+        fill(former, 100)
+        mortal.save(former)
+        manager.create_session("bob", session_id="parent")
+        clock.pass_(seconds=60)
+        hows: dict[str, Callable[[], object]] = {
+            "create": lambda: manager.create_session("bob", session_id="s"),
+            "save": lambda: manager.save(Session("s", user_id="bob")),
+            "get_or_create": lambda: manager.get_or_create_session("s", "bob"),
+            "import": lambda: manager.import_sessions([Session("s", user_id="bob")]),
+            "fork": lambda: manager.fork("parent", new_id="s"),
+        }
+
+        hows[how]()
+
+        found = other.get_session("s")
+        assert (found.user_id, found.state, contents(found)) == ("bob", {}, [])
+        assert (other.count("ada"), other.count("bob")) == (0, 2)
+        assert not [key for key in self.ours(raw) if key.startswith("messages/s/")]
+        assert self.sound(other)
+
+    def test_purging_removes_all_that_expired_and_nothing_else(
+        self, mortal: Any, manager: Any, other: Any, raw: Any, clock: StoppedClock
+    ) -> None:
+        """With pages and index entries; a second time there is nothing to do."""
+        for n in range(230):
+            (manager if n % 23 == 0 else mortal).create_session(f"user{n % 3}", session_id=f"s{n}")
+        long = mortal.get_session("s1")
+        fill(long, 100)
+        mortal.save(long)
+        mortal.archive("s2")
+        clock.pass_(seconds=50)
+        mortal.append("s3", {"role": "user", "content": "Still there?"})
+        clock.pass_(seconds=10)
+        told: list[int] = []
+
+        purged = other.purge_expired(progress=told.append)
+
+        assert purged == 219
+        assert told[-1] == 219
+        assert told == sorted(told)
+        assert other.purge_expired() == 0
+        left = sorted(f"s{n}" for n in (3, *range(0, 230, 23)))
+        assert self.ours(raw) == sorted(f"session/{each}" for each in left)
+        assert sorted(ids(other.list_sessions(limit=None))) == left
+        assert other.count() == len(left)
+        assert self.sound(other)
+
+    def test_a_session_is_purged_as_it_is_deleted(
+        self, mortal: Any, manager: Any, other: Any, raw: Any, clock: StoppedClock
+    ) -> None:
+        """Pages that others name stay until the last of these goes; an expired fork leaves no reference behind."""
+        parent = manager.create_session("ada", session_id="parent")
+        fill(parent, 100)
+        manager.save(parent)
+        mortal.fork("parent", new_id="fork")
+        clock.pass_(seconds=30)
+        mortal.fork("fork", new_id="later")
+        clock.pass_(seconds=30)
+
+        assert other.purge_expired() == 1
+
+        assert len(contents(other.get_session("later"))) == len(contents(other.get_session("parent"))) == 100
+        assert self.sound(other)
+        other.delete("parent")
+        assert len(contents(other.get_session("later"))) == 100
+        clock.pass_(seconds=30)
+        assert other.purge_expired() == 1
+        assert self.ours(raw) == []
+
+    def test_what_expired_is_sound_until_it_is_purged(self, mortal: Any, other: Any, clock: StoppedClock) -> None:
+        """Neither verify nor reindex brings it back, or finds fault with it."""
+        mortal.create_session("ada", session_id="s")
+        other.create_session("ada", session_id="kept")
+        clock.pass_(seconds=60)
+
+        assert self.sound(other)
+        other.reindex()
+
+        assert other.verify(repair=True).problems == []
+        assert (ids(other.list_sessions("ada")), other.count("ada")) == (["kept"], 1)
+        assert mortal.purge_expired() == 1
+
+    def test_a_document_tells_when_it_expires(self, mortal: Any, raw: Any) -> None:
+        """Before the conversation, as ISO 8601 in UTC; one without a ttl has no such field."""
+        mortal.create_session("ada", session_id="s")
+
+        head = json.loads(raw["session/s"])
+
+        assert (head["updated_at"], head["expires_at"]) == ("2026-01-31T12:00:00Z", "2026-01-31T12:01:00Z")
+        assert list(head).index("expires_at") < list(head).index("metadata")
