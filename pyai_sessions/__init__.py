@@ -47,6 +47,7 @@ from pyai_sessions.stores import (
     SQLiteSessionStore,
     open_store,
 )
+from pyai_sessions.terms import Limits
 from pyai_sessions.upkeep import Problem, Verification
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ __all__ = [
     "InvalidDocumentError",
     "InvalidValueError",
     "KVSessionStore",
+    "Limits",
     "MemorySessionStore",
     "Message",
     "OversizedDocumentError",

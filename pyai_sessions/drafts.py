@@ -5,7 +5,7 @@ Nothing here reads or writes a storage: a draft says what a commit compares, wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, takewhile
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from pyai_sessions.keys import branch_key, page_keys, page_prefix
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, check_status, history_of, later
 from pyai_sessions.points import Summary
-from pyai_sessions.terms import KEPT, Terms
+from pyai_sessions.terms import KEPT, Limits, Terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import plain_object, read, write
 from pyai_sessions.windows import SYSTEM
@@ -99,6 +99,9 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
     session.user_id = None if session.user_id is None else check_id(session.user_id, "user_id")
     status = check_status(session.status)
     metadata, state = _object_json(session.metadata, "metadata"), _object_json(session.state, "state")
+    limits = terms.limits
+    if len(metadata) > limits.state_bytes or len(state) > limits.state_bytes or limits.are_narrow:
+        _check_values(session, metadata, state, origin, limits)
     checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
     activity = microseconds(check_time(session.updated_at, "updated_at"))
     if (
@@ -114,6 +117,8 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
     plan = _plan_pages(session.session_id, history)
     tail = history.log[plan.kept - history.unloaded :]
     tail_json = write_messages(tail)
+    if len(tail_json) > limits.message_bytes or limits.are_narrow:
+        _check_messages(tail[max(0, _stored_unchanged(history) - plan.kept) :], limits)
     pages: dict[str, bytes] = {}
     runs, page_sizes = plan.runs, plan.sizes
     # A new session is "forked" where it shares pages of a former one of its own id.
@@ -161,11 +166,15 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         msgspec.Raw(checkpoints),
         msgspec.Raw(tail_json),
     )
+    text = _write_head(head, session.unknown_fields)
+    if len(text) > limits.document_bytes or (pages and max(map(len, pages.values())) > limits.document_bytes):
+        for name, each in (("session", text), *pages.items()):
+            limits.check_size(len(each), name, "document_bytes")
     return SessionDraft(
         session_id=session.session_id,
         expected=origin.stamp if origin else None,
         previous=_entry(session.session_id, origin) if origin else None,
-        head=_write_head(head, session.unknown_fields),
+        head=text,
         stamp=_stamp(head),
         entry=entry_of(head),
         pages=pages,
@@ -221,6 +230,8 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
     for each in messages:
         if not each.message_id.isascii() or write(each.message_id) in tail:
             return None
+    if len(added) > terms.limits.message_bytes or terms.limits.are_narrow:
+        _check_messages(messages, terms.limits)
     return amend(
         stored,
         terms,
@@ -229,6 +240,35 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
         leading=_count_leading(head.leading or 0, head.message_count, messages) or msgspec.UNSET,
         updated_at=later(terms.clock(), head.updated_at),
     )
+
+
+def _check_values(session: Session, metadata: bytes, state: bytes, origin: Origin | None, limits: Limits) -> None:
+    """Raise if what is new of a session but its messages is larger than is kept."""
+    if origin is None or session.user_id != origin.user_id:
+        limits.check_id(session.session_id, "session_id")
+        limits.check_id(session.user_id or "", "user_id")
+    for name, text, value in (("metadata", metadata, session.metadata), ("state", state, session.state)):
+        if origin is None or text != (origin.metadata if name == "metadata" else origin.state):
+            limits.check_size(len(text), name, "state_bytes")
+            limits.check_depth(value, name)
+
+
+def _stored_unchanged(history: History) -> int:
+    """Return how many of the first messages are stored as they are."""
+    if history.origin is None:
+        return 0
+    at = history.rewritten_from
+    return history.origin.message_count if at is None else min(at, history.origin.message_count)
+
+
+def _check_messages(messages: Sequence[Message], limits: Limits) -> None:
+    """Raise if a message is larger than is kept."""
+    for each in messages:
+        name = f"message {each.message_id!r}"
+        limits.check_size(len(write_messages([each])) - 2, name, "message_bytes")
+        limits.check_id(each.message_id, "message_id")
+        for value in (each.content, each.metadata, each.tool_calls):
+            limits.check_depth(value, name)
 
 
 def _count_leading(known: int, before: int, messages: list[Message]) -> int:

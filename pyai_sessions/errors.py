@@ -131,12 +131,13 @@ class EncryptionError(InvalidDocumentError):
 
 
 class OversizedDocumentError(InvalidDocumentError):
-    """A compressed document would expand beyond the set size or ratio; no more than its header was read.
+    """What was asked for is larger than the set bound: no more of it was read than tells so.
 
-    *size* is what it says that it expands to. `verify` reports it and leaves it where it is.
+    A compressed document that says that it expands to *size* bytes; `verify` reports it and leaves it where it is. Or a
+    session of *size* pages.
     """
 
-    remedy = "Encrypted(..., max_size=..., max_ratio=...) sets what is accepted"
+    remedy = "Encrypted(..., max_size=..., max_ratio=...) and Limits(pages=...) set what is accepted"
 
     def __init__(self, key: str, session_id: str | None, document: object, reason: str, size: int) -> None:
         super().__init__(key, session_id, document, reason)

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import StoredHead, read_messages, restore, stamp_of_value
-from pyai_sessions.errors import InvalidDocumentError, StorageLockedError
-from pyai_sessions.keys import page_keys
+from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, StorageLockedError
+from pyai_sessions.keys import head_key, page_keys
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session
 from pyai_sessions.trips import Asking, Trips
@@ -26,9 +26,10 @@ def load(
     *,
     wanted: int,
     known: Mapping[str, object] | None = None,
+    most: int | None = None,
 ) -> Session | None:
     """Make the call `loading` alone."""
-    return Trips(backend).alone(loading(stored, clock, wanted=wanted, known=known))
+    return Trips(backend).alone(loading(stored, clock, wanted=wanted, known=known, most=most))
 
 
 def loading(
@@ -38,6 +39,7 @@ def loading(
     wanted: int,
     known: Mapping[str, object] | None = None,
     instructed: bool = False,
+    most: int | None = None,
 ) -> Asking[Session | None]:
     """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
 
@@ -47,6 +49,7 @@ def loading(
 
     Raises:
         InvalidDocumentError: A document of it cannot be read, or a page is missing.
+        OversizedDocumentError: More pages than *most* would have to be read.
 
     """
     head = stored.head
@@ -58,6 +61,9 @@ def loading(
         while loaded < wanted and unread:
             average = max(1, (stored.sealed - loaded) // unread)
             step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
+            if most is not None and len(pages) + step > most:
+                reason = f"{unread} pages of it are more than the {most} that are loaded at once: give a smaller last="
+                raise OversizedDocumentError(head_key(head.session_id), head.session_id, None, reason, unread)
             read = yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known or {})
             pages = read + pages
             unread -= step

@@ -59,7 +59,7 @@ from pyai_sessions.models import (
 )
 from pyai_sessions.points import Branch
 from pyai_sessions.reading import MISSING, Attempts, load, loading
-from pyai_sessions.terms import Terms, check_ttl
+from pyai_sessions.terms import Limits, make_terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking, Trips, asked, sharing
 from pyai_sessions.upkeep import Verification
@@ -140,6 +140,7 @@ class KVSessionStore(SessionStore):
         shared: Whether other processes write the same mapping. Only mappings without an index of their own need to
             know (not SQLite, diskcache, Redis): lists then scan them each time.
         timeout: Seconds that a call may wait for other writers.
+        limits: How large messages, documents, state and ids may be, and how much is read at once.
         clock: Returns the current time, aware; tests set it.
 
     Notes:
@@ -162,13 +163,15 @@ class KVSessionStore(SessionStore):
         sliding: bool = True,
         shared: bool = False,
         timeout: float = 10.0,
+        limits: Limits | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self.mapping = mapping
-        lifetime = check_ttl(ttl)
+        self._terms = make_terms(ttl=ttl, sliding=sliding, limits=limits, clock=clock)
         self._timeout = check_timeout(timeout)
         self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout)
-        self._terms = Terms(clock, lifetime or check_ttl(self._backend.ttl), bool(sliding))
+        if ttl is None and self._backend.ttl is not None:
+            self._terms = make_terms(ttl=self._backend.ttl, sliding=sliding, limits=limits, clock=clock)
         self.trips = Trips(self._backend)
         self._close_mapping: Callable[[], object] | None = None
         # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
@@ -395,11 +398,11 @@ class KVSessionStore(SessionStore):
             stored = read_head(value, session_id)
             if stored.is_over(self.clock):
                 return None
-            wanted = stored.sealed
+            wanted, most = stored.sealed, self._terms.limits.pages
             if last is not None:
                 wanted = min(wanted, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
             if wanted or stored.head.leading:
-                session = yield from loading(stored, self.clock, wanted=wanted, known=pages, instructed=True)
+                session = yield from loading(stored, self.clock, wanted=wanted, known=pages, instructed=True, most=most)
             else:
                 session = restore(stored, [], self.clock)
             if session is not None:
@@ -691,14 +694,15 @@ class KVSessionStore(SessionStore):
             return sessions
         after = None if before is None else (microseconds(check_time(before, "before")), "")
         statuses = indexes.ALL if include_archived else (SessionStatus.ACTIVE,)
-        ignore = _ignore if skip_invalid else None
+        ignore, most = _ignore if skip_invalid else None, self._terms.limits.pages
         found = indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore, clock=self.clock)
         while together := list(islice(found, _LOADED if limit is None else min(_LOADED, limit - len(sessions)))):
-            keys = [key for _, stored in together for key in page_keys(stored.head.sealed)]
+            few = [stored for _, stored in together if sum(run.pages for run in stored.head.sealed) <= most]
+            keys = [key for stored in few for key in page_keys(stored.head.sealed)]
             pages = dict(zip(keys, self._backend.read_pages(keys), strict=True))
             for _, stored in together:
                 try:
-                    session = load(self._backend, stored, self.clock, wanted=stored.sealed, known=pages)
+                    session = load(self._backend, stored, self.clock, wanted=stored.sealed, known=pages, most=most)
                     session = session or self.get(stored.head.session_id)
                 except InvalidDocumentError as err:
                     if not skip_invalid:

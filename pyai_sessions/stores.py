@@ -7,9 +7,20 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pyai_sessions.checks import Clock, check_timeout, utc_now
+from typing_extensions import TypedDict, Unpack
+
+from pyai_sessions.checks import Clock, check_timeout
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.store import KVSessionStore
+from pyai_sessions.terms import Limits, make_terms
+
+
+class Options(TypedDict, total=False):
+    """What all stores take, as `KVSessionStore` does, beside *ttl* and *timeout*."""
+
+    sliding: bool
+    limits: Limits | None
+    clock: Clock
 
 
 class MemorySessionStore(KVSessionStore):
@@ -18,10 +29,8 @@ class MemorySessionStore(KVSessionStore):
     >>> store = MemorySessionStore()
     """
 
-    def __init__(
-        self, *, ttl: int | None = None, sliding: bool = True, timeout: float = 10.0, clock: Clock = utc_now
-    ) -> None:
-        super().__init__({}, ttl=ttl, sliding=sliding, timeout=timeout, clock=clock)
+    def __init__(self, *, ttl: int | None = None, timeout: float = 10.0, **options: Unpack[Options]) -> None:
+        super().__init__({}, ttl=ttl, timeout=timeout, **options)
 
 
 class SQLiteSessionStore(KVSessionStore):
@@ -32,9 +41,8 @@ class SQLiteSessionStore(KVSessionStore):
         table_name: The table; a file holds several.
         synchronous: ``"FULL"``: what ``save`` stored survives a power cut. ``"NORMAL"``: a killed process; faster.
         ttl: Seconds that a session lives; None: for ever.
-        sliding: Whether it lives so long after its last save; False: after its creation.
         timeout: Seconds that a call may wait for other writers.
-        clock: Returns the current time, aware; tests set it.
+        options: Those of `KVSessionStore`: `Options`.
 
     >>> store = SQLiteSessionStore(path=":memory:", table_name="sessions")
 
@@ -47,14 +55,14 @@ class SQLiteSessionStore(KVSessionStore):
         *,
         synchronous: str = "FULL",
         ttl: int | None = None,
-        sliding: bool = True,
         timeout: float = 10.0,
-        clock: Clock = utc_now,
+        **options: Unpack[Options],
     ) -> None:
         from pyai_sessions.backends.sqlite import SQLiteMapping
 
+        make_terms(ttl=ttl, **options)  # what is wrong is told before a file is made
         mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout)
-        super().__init__(mapping, ttl=ttl, sliding=sliding, timeout=timeout, clock=clock)
+        super().__init__(mapping, ttl=ttl, timeout=timeout, **options)
         self._close_mapping = mapping.close
 
 
@@ -64,9 +72,8 @@ class DiskCacheSessionStore(KVSessionStore):
     Args:
         directory: The directory; made if absent, for this user alone (0700).
         ttl: Seconds that a session lives; None: for ever.
-        sliding: Whether it lives so long after its last save; False: after its creation.
         timeout: Seconds that a call may wait for other writers.
-        clock: Returns the current time, aware; tests set it.
+        options: Those of `KVSessionStore`: `Options`.
 
     """
 
@@ -75,15 +82,15 @@ class DiskCacheSessionStore(KVSessionStore):
         directory: str | os.PathLike[str],
         *,
         ttl: int | None = None,
-        sliding: bool = True,
         timeout: float = 10.0,
-        clock: Clock = utc_now,
+        **options: Unpack[Options],
     ) -> None:
         from pyai_sessions.backends.diskcache import open_index
 
         check_timeout(timeout)
+        make_terms(ttl=ttl, **options)  # what is wrong is told before anything is made
         index = open_index(directory)
-        super().__init__(index, ttl=ttl, sliding=sliding, timeout=timeout, clock=clock)
+        super().__init__(index, ttl=ttl, timeout=timeout, **options)
         self._close_mapping = index.cache.close
 
 
@@ -96,9 +103,8 @@ class RedisSessionStore(KVSessionStore):
         ttl: Seconds that a session lives; None: for ever. The server forgets it then by itself.
         client: A redis-py or valkey-py client of a server, a cluster or Sentinel's primary, instead of a url; you close
             it.
-        sliding: Whether it lives so long after its last save; False: after its creation.
         timeout: Seconds to wait for the server, and for other writers.
-        clock: Returns the current time, aware; tests set it.
+        options: Those of `KVSessionStore`: `Options`.
 
     >>> store = RedisSessionStore(url="redis://localhost:6379", prefix="pyai:sessions:", ttl=86400)
 
@@ -111,9 +117,8 @@ class RedisSessionStore(KVSessionStore):
         ttl: int | None = None,
         *,
         client: Any = None,
-        sliding: bool = True,
         timeout: float = 10.0,
-        clock: Clock = utc_now,
+        **options: Unpack[Options],
     ) -> None:
         from pyai_sessions.backends.redis import RedisMapping, connect
 
@@ -125,7 +130,7 @@ class RedisSessionStore(KVSessionStore):
             else connect("redis://localhost:6379" if url is None else url, check_timeout(timeout))
         )
         mapping = RedisMapping(client if ours is None else ours, prefix=prefix, ttl=ttl)
-        super().__init__(mapping, sliding=sliding, timeout=timeout, clock=clock)
+        super().__init__(mapping, timeout=timeout, **options)
         if ours is not None:
             self._close_mapping = ours.close
 

@@ -130,6 +130,13 @@ def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]],
     return _scalar(value, path)
 
 
+def depth_of(value: object) -> int:
+    """Return how deeply a JSON value is nested: 0 for a number or a text, 1 for a list of such."""
+    if is_mapping(value):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if is_array(value) else 0
+
+
 def _check_depth(path: str, depth: int) -> None:
     if depth == 0:
         raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")

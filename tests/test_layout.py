@@ -19,9 +19,9 @@ PACKAGE = Path(pyai_sessions.__file__).parent
 ORDER = [
     "errors",
     "checks",
-    "terms",
     "tokens",
     "values",
+    "terms",
     "codec",
     "messages",
     "formats.parts",
