@@ -3,6 +3,8 @@
 session/<id>             a head
 messages/<id>/<gen>/<n>  a page
 forks/<id>/<fork>/<inc>  a reference to pages of <id>
+unreadable/<id>/…        what was set aside
+namespace/<name>/…       all of these, of a namespace
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from pyai_sessions.checks import check_id
 from pyai_sessions.history import Run
+
+_NAMESPACE = "namespace/"
 
 
 @lru_cache(maxsize=4096)
@@ -79,6 +84,19 @@ def aside_key(key: str, token: str) -> str:
     kind, _, rest = key.partition("/")
     name, slash, page = rest.partition("/")
     return f"unreadable/{name}/{token}/{kind}{slash}{page}"
+
+
+def namespace_prefix(namespace: str | None) -> str:
+    """Return what all keys of a namespace begin with: ``namespace/<its name>/``; nothing without one."""
+    return "" if namespace is None else f"{_NAMESPACE}{encode_id(check_id(namespace, 'namespace'))}/"
+
+
+def split_namespace(key: str) -> tuple[str, str]:
+    """Return the prefix of a key's namespace, empty where it has none, and the rest of the key."""
+    if not key.startswith(_NAMESPACE):
+        return "", key
+    name, slash, rest = key.removeprefix(_NAMESPACE).partition("/")
+    return (f"{_NAMESPACE}{name}/", rest) if slash and decode_id(name) else ("", key)
 
 
 def written_key(key: str) -> str:

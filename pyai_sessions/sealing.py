@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pyai_sessions.documents import FORMAT, Entry, is_stamp, read_head, stamp_of
 from pyai_sessions.envelopes import Envelope, clear_of, envelope, read_envelope, text_of
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError, OversizedDocumentError
-from pyai_sessions.keys import head_key, session_of_key, written_key
+from pyai_sessions.keys import head_key, session_of_key, split_namespace, written_key
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import is_mapping, read
 
@@ -101,9 +101,8 @@ class Sealer:
 
     def seal(self, key: str, text: bytes) -> bytes:
         """Return the text of any document as it is to be stored under *key*."""
-        written = written_key(key)
-        session_id = session_of_key(written)
-        if session_id is None or written != head_key(session_id):
+        written, session_id = _written(key), _session_of(key)
+        if session_id is None or split_namespace(written)[1] != head_key(session_id):
             return self._sealed(written, b'{"format":%d,' % FORMAT, text)
         stamp = stamp_of(text)
         try:
@@ -161,7 +160,7 @@ class Sealer:
         """
         found = read_envelope(value)
         if found is not None:
-            return self._sealed(written_key(key), found.clear, self._opened(key, value, found))
+            return self._sealed(_written(key), found.clear, self._opened(key, value, found))
         text = text_of(value)
         if text is None or not self.migrate:
             raise _not_encrypted(key, value, text or b"")
@@ -177,7 +176,7 @@ class Sealer:
             raise EncryptionError(key, _session_of(key), value, OTHER_INDEX, found.key_id)
         ciphertext = found.ciphertext()
         try:
-            bound = _bound(written_key(key), found.authenticated)
+            bound = _bound(_written(key), found.authenticated)
             packed = ours.cipher.decrypt(ciphertext[:_NONCE_BYTES], ciphertext[_NONCE_BYTES:], bound)
         except (InvalidTag, ValueError) as err:
             reason = f"it was changed since it was encrypted with key {found.key_id!r}, or was moved from another key"
@@ -212,7 +211,13 @@ def _not_encrypted(key: str, value: object, text: bytes) -> InvalidDocumentError
 
 
 def _session_of(key: str) -> str | None:
-    return session_of_key(written_key(key))
+    return session_of_key(written_key(split_namespace(key)[1]))
+
+
+def _written(key: str) -> str:
+    """Return the key that a document was written under, in its namespace."""
+    start, rest = split_namespace(key)
+    return start + written_key(rest)
 
 
 def _bound(key: str, authenticated: bytes) -> bytes:

@@ -134,6 +134,8 @@ class KVSessionStore(SessionStore):
 
     Args:
         mapping: The mapping. What you opened, you close.
+        namespace: Which part of the mapping to use. Stores of different namespaces, and one without, never see, count
+            or clear each other's sessions, whatever ids these have.
         ttl: Seconds that a session lives; then no call finds it, and `purge_expired` removes it. None: for ever, or as
             long as a RedisMapping's own ``ttl``.
         sliding: Whether it lives so long after its last save; False: after its creation.
@@ -159,6 +161,7 @@ class KVSessionStore(SessionStore):
         self,
         mapping: Any,
         *,
+        namespace: str | None = None,
         ttl: int | None = None,
         sliding: bool = True,
         shared: bool = False,
@@ -169,7 +172,8 @@ class KVSessionStore(SessionStore):
         self.mapping = mapping
         self._terms = make_terms(ttl=ttl, sliding=sliding, limits=limits, clock=clock)
         self._timeout = check_timeout(timeout)
-        self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout)
+        self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout, namespace=namespace)
+        self._namespace = namespace
         if ttl is None and self._backend.ttl is not None:
             self._terms = make_terms(ttl=self._backend.ttl, sliding=sliding, limits=limits, clock=clock)
         self.trips = Trips(self._backend)
@@ -195,7 +199,8 @@ class KVSessionStore(SessionStore):
         return self._backend.threads
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} on a {type(self.mapping).__name__}>"
+        part = "" if self._namespace is None else f"namespace {self._namespace!r} of "
+        return f"<{type(self).__name__} on {part}a {type(self.mapping).__name__}>"
 
     # One session -------------------------------------------------------------------------------------------------
 

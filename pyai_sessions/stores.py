@@ -9,8 +9,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from typing_extensions import TypedDict, Unpack
 
-from pyai_sessions.checks import Clock, check_timeout
+from pyai_sessions.checks import Clock, check_timeout, utc_now
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.keys import namespace_prefix
 from pyai_sessions.store import KVSessionStore
 from pyai_sessions.terms import Limits, make_terms
 
@@ -18,9 +19,17 @@ from pyai_sessions.terms import Limits, make_terms
 class Options(TypedDict, total=False):
     """What all stores take, as `KVSessionStore` does, beside *ttl* and *timeout*."""
 
+    namespace: str | None
     sliding: bool
     limits: Limits | None
     clock: Clock
+
+
+def _check(ttl: int | None, options: Options) -> None:
+    namespace_prefix(options.get("namespace"))
+    make_terms(
+        ttl=ttl, sliding=options.get("sliding", True), limits=options.get("limits"), clock=options.get("clock", utc_now)
+    )
 
 
 class MemorySessionStore(KVSessionStore):
@@ -60,7 +69,7 @@ class SQLiteSessionStore(KVSessionStore):
     ) -> None:
         from pyai_sessions.backends.sqlite import SQLiteMapping
 
-        make_terms(ttl=ttl, **options)  # what is wrong is told before a file is made
+        _check(ttl, options)  # what is wrong is told before a file is made
         mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout)
         super().__init__(mapping, ttl=ttl, timeout=timeout, **options)
         self._close_mapping = mapping.close
@@ -88,7 +97,7 @@ class DiskCacheSessionStore(KVSessionStore):
         from pyai_sessions.backends.diskcache import open_index
 
         check_timeout(timeout)
-        make_terms(ttl=ttl, **options)  # what is wrong is told before anything is made
+        _check(ttl, options)  # what is wrong is told before anything is made
         index = open_index(directory)
         super().__init__(index, ttl=ttl, timeout=timeout, **options)
         self._close_mapping = index.cache.close
@@ -182,7 +191,7 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
-_COMMON: dict[str, Callable[[str], Any]] = {"ttl": _seconds, "sliding": _truth}
+_COMMON: dict[str, Callable[[str], Any]] = {"ttl": _seconds, "sliding": _truth, "namespace": str}
 """Options of all families, each with how its text is read."""
 
 _URLS = "memory://, sqlite:///chat.db, diskcache:///directory or redis://localhost:6379/0"

@@ -95,7 +95,7 @@ class Encrypted(MutableMapping[str, str]):
 
         Beside other writers, a hundred values in a transaction or trip. What is done already is passed over: one that
         was cut short is repeated at the cost of reading. Damaged values are left. With ``migrate=True`` sessions that
-        are not encrypted are encrypted, too.
+        are not encrypted are encrypted, too; those of a namespace by ``rotate_keys`` of a store of that namespace.
 
         Raises:
             EncryptionError: The ring lacks the key of some value; all others are done.

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.errors import UnsuitableMappingError
+from pyai_sessions.keys import namespace_prefix
 
 _EVICTING = {
     ("zict", "LRU"): "zict.Buffer({}, zict.File(directory), n), or the slow mapping itself",
@@ -18,13 +19,16 @@ _EVICTING = {
 """Mappings that drop items of their own accord, with what to use instead."""
 
 
-def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backend:  # noqa: PLR0911 (a table)
-    """Return the backend of a mapping: of its family, or else that of any mapping.
+def adapt(  # noqa: PLR0911 (a table)
+    mapping: Any, *, shared: bool = False, timeout: float = 10.0, namespace: str | None = None
+) -> Backend:
+    """Return the backend of a mapping, or of a namespace in it: of its family, or else that of any mapping.
 
     Raises:
         UnsuitableMappingError: It cannot keep sessions safely; the error says what can.
 
     """
+    under = namespace_prefix(namespace)
     for kind in type(mapping).__mro__:
         family, name = kind.__module__.partition(".")[0], kind.__name__
         if (family, name) in _EVICTING:
@@ -34,38 +38,42 @@ def adapt(mapping: Any, *, shared: bool = False, timeout: float = 10.0) -> Backe
         if (family, name) == ("pyai_sessions", "Encrypted"):
             from pyai_sessions.backends.sealed import SealedBackend
 
-            return SealedBackend(adapt(mapping.mapping, shared=shared, timeout=timeout), mapping.sealer)
+            return SealedBackend(
+                adapt(mapping.mapping, shared=shared, timeout=timeout, namespace=namespace), mapping.sealer, under
+            )
         if (family, name) == ("sqlitedict", "SqliteDict") and mapping.filename not in (":memory:", ""):
             from pyai_sessions.backends import sqlite
 
-            return sqlite.backend_of(mapping, timeout)
+            return sqlite.backend_of(mapping, timeout, under)
         if (family, name) == ("pyai_sessions", "SQLiteMapping"):
             from pyai_sessions.backends import sqlite
 
-            return sqlite.backend_of(mapping, timeout)
+            return sqlite.backend_of(mapping, timeout, under)
         if family in ("diskcache", "diskcache_community") and name in ("Cache", "Index", "FanoutCache", "Deque"):
             from pyai_sessions.backends import diskcache
 
-            return diskcache.backend_of(mapping, timeout)
+            return diskcache.backend_of(mapping, timeout, under)
         if (family, name) == ("pyai_sessions", "RedisMapping"):
             from pyai_sessions.backends import cluster, redis
 
-            return (
-                cluster.ClusterBackend(mapping, timeout=timeout)
-                if mapping.clustered
-                else redis.RedisBackend(mapping, timeout=timeout)
-            )
+            kind_of_backend = cluster.ClusterBackend if mapping.clustered else redis.RedisBackend
+            return kind_of_backend(mapping.under(under), timeout=timeout)
         if (family, name) == ("shelve", "Shelf"):
             from pyai_sessions.backends.mapping import MappingBackend
 
             # Its file, without the pickling between: a shelf unpickles whatever it reads.
             return MappingBackend(
-                mapping, shared=shared, timeout=timeout, documents=cast("Any", _ShelfFile(mapping)), binary=True
+                mapping,
+                shared=shared,
+                timeout=timeout,
+                under=under,
+                documents=cast("Any", _ShelfFile(mapping)),
+                binary=True,
             )
     _check_mapping(mapping)
     from pyai_sessions.backends.mapping import MappingBackend
 
-    return MappingBackend(mapping, shared=shared, timeout=timeout)
+    return MappingBackend(mapping, shared=shared, timeout=timeout, under=under)
 
 
 def _check_mapping(mapping: object) -> None:

@@ -91,7 +91,7 @@ class _Pickled:
     """Stands for a stored pickle, which is never opened; reading it as a document fails."""
 
 
-def backend_of(mapping: Any, timeout: float) -> Backend:
+def backend_of(mapping: Any, timeout: float, under: str = "") -> Backend:
     """Return the backend of a diskcache Index or Cache, or of the community fork's; refuse what may lose items."""
     cache = getattr(mapping, "cache", mapping)
     opened = f"{type(mapping).__module__.partition('.')[0]}.Index(directory)"
@@ -111,7 +111,7 @@ def backend_of(mapping: Any, timeout: float) -> Backend:
     synchronous = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}.get(int(cache.sqlite_synchronous), "FULL")
     directory = os.path.abspath(cache.directory)
     connections = Connections(os.path.join(directory, "cache.db"), timeout=timeout, synchronous=synchronous)
-    return TableBackend(connections, CacheTable(directory), owned=True, alive=lambda: True)
+    return TableBackend(connections, CacheTable(directory), owned=True, alive=lambda: True, under=under)
 
 
 def open_index(directory: str | os.PathLike[str]) -> Any:

@@ -49,7 +49,7 @@ class _Shared:
     def __init__(self, mapping: AnyMapping) -> None:
         self.mapping = mapping  # held, so that its id() stays taken
         self.lock = threading.RLock()
-        self.index: DerivedIndex | None = None
+        self.indexes: dict[str, DerivedIndex] = {}  # by the prefixes of namespaces
         self.pid = os.getpid()
 
 
@@ -82,7 +82,7 @@ class MappingBackend(Backend):
     """Sessions in any mapping.
 
     *shared* means that other processes write the same storage: lists then scan it each time, slow and right.
-    *documents* is where the text lies, when that is not *mapping* itself.
+    *under* is what its keys begin with there. *documents* is where the text lies, when that is not *mapping* itself.
     """
 
     threads = 1  # one has the lock
@@ -93,12 +93,14 @@ class MappingBackend(Backend):
         *,
         shared: bool,
         timeout: float,
+        under: str = "",
         documents: AnyMapping | None = None,
         binary: bool | None = None,
     ) -> None:
         self._mapping = mapping if documents is None else documents
         self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
         self._shared = _share(mapping)
+        self._under = under
         self._scan_always = shared
         self.settle = self.settle_forks = timeout if shared else 0.0
         self._timeout = timeout
@@ -122,8 +124,13 @@ class MappingBackend(Backend):
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
         with self._locked():
-            keys = list(self._mapping)
-        return (key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys)
+            keys = self._all_keys()
+        return iter(keys)
+
+    def _all_keys(self) -> Sequence[object]:
+        keys = [key.decode(errors="replace") if isinstance(key, bytes) else key for key in list(self._mapping)]
+        start = len(self._under)
+        return [key[start:] for key in keys if isinstance(key, str) and key.startswith(self._under)] if start else keys
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -141,8 +148,8 @@ class MappingBackend(Backend):
                 self._delete(page_key)
             self._remove_leftovers(draft)
             self._flushed()
-            if self._shared.index is not None:
-                self._shared.index.put(draft.entry)
+            if (index := self._known_index) is not None:
+                index.put(draft.entry)
         return True
 
     def _remove_leftovers(self, draft: Draft) -> None:
@@ -165,8 +172,8 @@ class MappingBackend(Backend):
             for page_key in page_keys(runs):
                 self._delete(page_key)
             self._flushed()
-            if self._shared.index is not None:
-                self._shared.index.discard(session_id)
+            if (index := self._known_index) is not None:
+                index.discard(session_id)
         return True
 
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
@@ -184,8 +191,8 @@ class MappingBackend(Backend):
                 self._delete(key)
             else:
                 self._put(key, reference)
-                if self._shared.index is not None:
-                    self._shared.index.references.setdefault(session_of_key(key) or "", set()).add(key)
+                if (index := self._known_index) is not None:
+                    index.references.setdefault(session_of_key(key) or "", set()).add(key)
             self._flushed()
 
     def references(self, owner: str) -> dict[str, object]:  # noqa: D102
@@ -201,7 +208,7 @@ class MappingBackend(Backend):
                 value = self._get(key)
                 if value is not None:
                     with self._reported():
-                        self._mapping[aside_key(key, token)] = value
+                        self._mapping[self._under + aside_key(key, token)] = value
                     self._delete(key)
             self._flushed()
 
@@ -279,21 +286,26 @@ class MappingBackend(Backend):
             try:
                 yield
             except BaseException:  # what was written is not known: the documents tell, at the next list
-                self._shared.index = None
+                self._shared.indexes.pop(self._under, None)
                 raise
 
+    @property
+    def _known_index(self) -> DerivedIndex | None:
+        return self._shared.indexes.get(self._under)
+
     def _index(self) -> DerivedIndex:
-        index = self._shared.index
+        index = self._known_index
         if index is None or self._scan_always:
             index = DerivedIndex()
-            for key in list(self._mapping):
-                name = key.decode(errors="replace") if isinstance(key, bytes) else key
+            for name in self._all_keys():
                 session_id = session_of_key(name)
-                if session_id is not None and name == head_key(session_id):
+                if session_id is None or not isinstance(name, str):
+                    continue
+                if name == head_key(session_id):
                     index.put(_entry_of(self._get(name), session_id))
-                elif session_id is not None and name.startswith("forks/"):
+                elif name.startswith("forks/"):
                     index.references.setdefault(session_id, set()).add(name)
-            self._shared.index = index
+            self._shared.indexes[self._under] = index
         return index
 
     @contextmanager
@@ -311,7 +323,7 @@ class MappingBackend(Backend):
     def _get(self, key: str) -> object | None:
         with self._reported():
             try:
-                value: object = self._mapping[key]
+                value: object = self._mapping[self._under + key]
             except KeyError:
                 return None
             return value
@@ -320,11 +332,11 @@ class MappingBackend(Backend):
         with self._reported():
             if self._binary is None:
                 self._binary = self._takes_bytes()
-            self._mapping[key] = document if self._binary else document.decode()
+            self._mapping[self._under + key] = document if self._binary else document.decode()
 
     def _delete(self, key: str) -> None:
         with self._reported(), suppress(KeyError):
-            del self._mapping[key]
+            del self._mapping[self._under + key]
 
     def _flushed(self) -> None:
         if self._flush:
@@ -342,7 +354,7 @@ class MappingBackend(Backend):
         refusal: Exception | None = None
         for value in (text, text.encode()):
             try:
-                self._mapping[key] = value
+                self._mapping[self._under + key] = value
             except (TypeError, AttributeError, ValueError) as err:
                 refusal = err
                 continue

@@ -37,7 +37,7 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
 )
 from pyai_sessions.history import Run
-from pyai_sessions.keys import aside_key, decode_id, encode_id, page_prefix, reference_prefix
+from pyai_sessions.keys import aside_key, decode_id, encode_id, page_prefix, reference_prefix, split_namespace
 from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"
@@ -108,10 +108,14 @@ class RedisMapping(MutableMapping[str, str]):
         self.ttl = ttl
         self.clustered = hasattr(client, "get_primaries")
 
+    def under(self, start: str) -> RedisMapping:
+        """Return the mapping of those items whose keys begin with the prefix of a namespace, without it."""
+        return RedisMapping(self.client, f"{self.prefix}/{start}", self.ttl) if start else self
+
     # The mapping -------------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str) -> str:
-        value = self.command("HGET", *self._place(key))
+        value = self.command("HGET", *self.place(key))
         if value is None:
             raise KeyError(key)
         return bytes(value).decode()
@@ -119,11 +123,11 @@ class RedisMapping(MutableMapping[str, str]):
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(value, str):
             raise InvalidValueError("value", f"is a {type(value).__name__}; this mapping holds text")
-        name, field = self._place(key)
+        name, field = self.place(key)
         self.command(*script(scripts.PUT, [name], field, value.encode(), str(self.ttl or 0)))
 
     def __delitem__(self, key: str) -> None:
-        if not self.command("HDEL", *self._place(key)):
+        if not self.command("HDEL", *self.place(key)):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -141,13 +145,17 @@ class RedisMapping(MutableMapping[str, str]):
     def __repr__(self) -> str:
         return f"<RedisMapping {self.prefix!r} on {self.where}>"
 
-    def _place(self, key: str) -> tuple[bytes, bytes]:
+    def place(self, key: str) -> tuple[bytes, bytes]:
+        """Return the hash and the field of an item."""
         if not isinstance(key, str):
             raise InvalidValueError("key", f"is a {type(key).__name__}; it is text")
+        start, key = split_namespace(key)
         kind, slash, rest = key.partition("/")
         name, tail, rest = rest.partition("/")
         if not slash:  # no name: a hash that no name can have
             name = "/"
+        if start:  # no name begins with a slash either
+            name = f"/{start}{name}"
         return (self.prefix + name).encode("utf-8", "surrogatepass"), (kind + tail + rest).encode(
             "utf-8", "surrogatepass"
         )
@@ -155,8 +163,9 @@ class RedisMapping(MutableMapping[str, str]):
     def key(self, name: bytes, field: bytes) -> str:
         """Return the key of a field of a hash."""
         session = name.decode("utf-8", "surrogatepass")[len(self.prefix) :]
+        start, session = split_namespace(session[1:]) if session.startswith("/namespace/") else ("", session)
         kind, slash, rest = field.decode("utf-8", "surrogatepass").partition("/")
-        return kind if session == "/" else f"{kind}/{session}{slash}{rest}"
+        return start + (kind if session == "/" else f"{kind}/{session}{slash}{rest}")
 
     # Commands ----------------------------------------------------------------------------------------------------
 
@@ -484,8 +493,7 @@ class RedisBackend(Backend):
         return self._prefix + encode_id(session_id).encode()
 
     def _hash_of(self, key: str) -> bytes:
-        name = key.split("/", 2)[1] if "/" in key else "/"  # as in the mapping
-        return self._prefix + name.encode("utf-8", "surrogatepass")
+        return self._mapping.place(key)[0]
 
     def _index_key(self, status: SessionStatus, user_id: str | None) -> bytes:
         user = "" if user_id is None else f"/user/{encode_id(user_id)}"
@@ -499,7 +507,7 @@ class RedisBackend(Backend):
     def _index_of_key(self, key: str) -> tuple[SessionStatus, str | None] | None:
         """Return which index lies under a key, which is given without the prefix; None where none does."""
         parts = key.split("/")[1:]
-        if parts[-1] not in _STATUSES or len(parts) not in (1, 3):
+        if parts[-1] not in _STATUSES or len(parts) not in (1, 3) or (len(parts) == 3 and parts[0] != "user"):  # noqa: PLR2004
             return None
         return SessionStatus(parts[-1]), decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004
 
@@ -584,8 +592,8 @@ def _field(key: str) -> str:
 
 
 def _field_of_any(key: str) -> bytes:
-    """Return the field of a document or a foreign item."""
-    return _field(key).encode("utf-8", "surrogatepass")
+    """Return the field of a document or a foreign item, of whatever namespace."""
+    return _field(split_namespace(key)[1]).encode("utf-8", "surrogatepass")
 
 
 def pairs_of(flat: Any) -> Iterable[tuple[Any, Any]]:

@@ -29,11 +29,12 @@ _TRIES = 100
 
 
 class SealedBackend(Backend):
-    """Encrypted sessions in what another backend keeps."""
+    """Encrypted sessions in what another backend keeps; *under* is what keys of its namespace begin with."""
 
-    def __init__(self, inner: Backend, sealer: Sealer) -> None:
+    def __init__(self, inner: Backend, sealer: Sealer, under: str = "") -> None:
         self._inner = inner
         self._sealer = sealer
+        self._under = under
         self._fits = False
         self.threads = inner.threads
         self.settle = inner.settle
@@ -41,14 +42,21 @@ class SealedBackend(Backend):
         self.together = inner.together
         self.ttl = inner.ttl
 
+    def _at(self, key: str) -> str:
+        """Return a key as it stands in the mapping: what a document is bound to."""
+        return self._under + key
+
+    def _open(self, key: str, value: object | None) -> object | None:
+        return self._sealer.open(self._at(key), value)
+
     # Reading -----------------------------------------------------------------------------------------------------
 
     def read(self, session_id: str) -> object | None:  # noqa: D102 (the protocol documents it)
-        return self._sealer.open(head_key(session_id), self._inner.read(session_id))
+        return self._open(head_key(session_id), self._inner.read(session_id))
 
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
         values = zip(session_ids, self._inner.read_many(session_ids), strict=True)
-        return [self._sealer.open(head_key(each), value) for each, value in values]
+        return [self._open(head_key(each), value) for each, value in values]
 
     def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
         return self._whole(session_id, *self._inner.read_whole(session_id))
@@ -60,12 +68,12 @@ class SealedBackend(Backend):
     def _whole(
         self, session_id: str, head: object | None, pages: Mapping[str, object]
     ) -> tuple[object | None, dict[str, object]]:
-        opened = {key: self._sealer.open(key, value) for key, value in pages.items()}
-        return self._sealer.open(head_key(session_id), head), opened
+        opened = {key: self._open(key, value) for key, value in pages.items()}
+        return self._open(head_key(session_id), head), opened
 
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
         values = zip(keys, self._inner.read_pages(keys), strict=True)
-        return [self._sealer.open(key, value) for key, value in values]
+        return [self._open(key, value) for key, value in values]
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
         return self._inner.all_keys()
@@ -84,7 +92,7 @@ class SealedBackend(Backend):
         return self._inner.commit_many([self._sealed(each) for each in drafts])
 
     def _sealed(self, draft: Draft) -> Draft:
-        seal, key = self._sealer.seal, head_key(draft.session_id)
+        key = self._at(head_key(draft.session_id))
         return Draft(
             session_id=draft.session_id,
             expected=self._stored_as(draft.session_id, draft.expected),
@@ -92,7 +100,7 @@ class SealedBackend(Backend):
             head=self._sealer.seal_head(key, draft.stamp, draft.entry, draft.head),
             stamp=draft.stamp,
             entry=self._sealer.entry(draft.entry),
-            pages={each: seal(each, page) for each, page in draft.pages.items()},
+            pages={each: self._sealer.seal(self._at(each), page) for each, page in draft.pages.items()},
             garbage=draft.garbage,
             leftovers=draft.leftovers,
             paged=draft.paged,
@@ -109,7 +117,7 @@ class SealedBackend(Backend):
         if expected is None or is_stamp(expected):
             return expected
         value = self._inner.read(session_id)
-        same = stamp_of_value(self._sealer.open(head_key(session_id), value)) == expected
+        same = stamp_of_value(self._open(head_key(session_id), value)) == expected
         return stamp_of_value(value) if same else expected
 
     def _indexed_as(self, entry: Entry | None) -> Entry | None:
@@ -129,10 +137,10 @@ class SealedBackend(Backend):
 
     def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:  # noqa: D102
         self._check_fit()
-        self._inner.refer(key, reference and self._sealer.seal(key, reference), time_left)
+        self._inner.refer(key, reference and self._sealer.seal(self._at(key), reference), time_left)
 
     def references(self, owner: str) -> dict[str, object]:  # noqa: D102
-        return {key: self._sealer.open(key, value) for key, value in self._inner.references(owner).items()}
+        return {key: self._open(key, value) for key, value in self._inner.references(owner).items()}
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
         self._inner.set_aside(session_id, keys, token)
@@ -179,7 +187,7 @@ class SealedBackend(Backend):
         for key, value in zip(keys, self._inner.read_pages(keys), strict=True):
             try:
                 if self._is_due(key, value):
-                    changes.append((key, value, self._sealer.resealed(key, value)))
+                    changes.append((key, value, self._sealer.resealed(self._at(key), value)))
             except (EncryptionError, OversizedDocumentError) as err:  # noqa: PERF203 (the others are done)
                 refused.append(err)
             except InvalidDocumentError:
@@ -257,9 +265,9 @@ class SealedBackend(Backend):
                 value = self._inner.read(session_id)
                 found = read_envelope(value)
                 if found and found.index_check not in ("", self._sealer.index):
-                    raise EncryptionError(head_key(session_id), session_id, value, OTHER_INDEX, found.key_id)
+                    raise EncryptionError(self._at(head_key(session_id)), session_id, value, OTHER_INDEX, found.key_id)
                 if not self._sealer.migrate and _plain_entry(value, session_id):
-                    raise EncryptionError(head_key(session_id), session_id, value, NOT_ENCRYPTED, None)
+                    raise EncryptionError(self._at(head_key(session_id)), session_id, value, NOT_ENCRYPTED, None)
                 self._fits = self._fits or value is not None
 
 

@@ -186,9 +186,8 @@ def _check_codec(mapping: SqliteDict) -> None:
         raise UnsuitableMappingError(msg)
 
 
-def backend_of(mapping: SqliteDict, timeout: float) -> Backend:
+def backend_of(mapping: SqliteDict, timeout: float, under: str = "") -> Backend:
     """Return the backend of a SqliteDict."""
     connections, owned = connections_of(mapping, timeout)
-    return TableBackend(
-        connections, Table(mapping.tablename.replace('""', '"')), owned=owned, alive=lambda: mapping.conn is not None
-    )
+    table = Table(mapping.tablename.replace('""', '"'))
+    return TableBackend(connections, table, owned=owned, alive=lambda: mapping.conn is not None, under=under)

@@ -15,7 +15,16 @@ from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageReadOnlyError
 from pyai_sessions.history import Run
-from pyai_sessions.keys import aside_key, decode_id, encode_id, head_key, page_prefix, reference_prefix, session_of_key
+from pyai_sessions.keys import (
+    aside_key,
+    decode_id,
+    encode_id,
+    head_key,
+    page_prefix,
+    reference_prefix,
+    session_of_key,
+    split_namespace,
+)
 from pyai_sessions.models import SessionStatus
 
 _BATCH = 500
@@ -28,6 +37,9 @@ _LONG_HEAD = 9 * 1024
 SQLite then writes them in place, and of their pages only those that changed: a fifth of what a save costs (measured).
 """
 
+
+_NAMESPACES = "namespace/"
+"""What the keys of all namespaces begin with."""
 
 _LAST = chr(0x10FFFF)
 """Comes after all keys."""
@@ -44,7 +56,6 @@ class Table:
         # As bytes: what is not UTF-8 is for `documents` to name, and what is goes to the JSON reader as it is.
         value = "CAST(value AS BLOB)"
         self.index = _quoted(f"{name}/index")
-        self.exists = f"SELECT 1 FROM {quoted} WHERE key >= 'session/' AND key < 'session0' LIMIT 1"
         self.keys = f"SELECT key FROM {quoted} WHERE key > ? AND key < ? ORDER BY key LIMIT {_BATCH}"
         self.select = f"SELECT {value} FROM {quoted} WHERE key = ?"
         self.select_many = f"SELECT key, {value} FROM {quoted} WHERE key IN "
@@ -73,13 +84,17 @@ class Table:
 class TableBackend(Backend):
     """Sessions in a table of an SQLite file, with an index table beside it.
 
-    *alive* tells whether the caller's own mapping is still open.
+    *alive* tells whether the caller's own mapping is still open. *under* is what keys begin with, and the ids and
+    statuses of the index: one index serves all namespaces of a table.
     """
 
-    def __init__(self, connections: Connections, table: Table, *, owned: bool, alive: Callable[[], bool]) -> None:
+    def __init__(
+        self, connections: Connections, table: Table, *, owned: bool, alive: Callable[[], bool], under: str = ""
+    ) -> None:
         self._connections = connections
         self._table = table
         self._owned = owned
+        self._under = under
         self._alive = alive
         self._ready = False
         self._closed = False
@@ -106,7 +121,7 @@ class TableBackend(Backend):
     def read(self, session_id: str) -> object | None:  # noqa: D102 (the protocol documents it)
         self._check_open()
         with self._connections.reading() as connection:
-            row = connection.execute(self._table.select, (head_key(session_id),)).fetchone()
+            row = connection.execute(self._table.select, (self._at(head_key(session_id)),)).fetchone()
             return None if row is None else self._table.value(row)
 
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
@@ -114,10 +129,11 @@ class TableBackend(Backend):
 
     def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
         self._check_open()
-        key = head_key(session_id)
+        key, start = head_key(session_id), len(self._under)
+        parameters = (self._at(key), *_below(self._at(page_prefix(session_id))))
         with self._connections.reading() as connection:
-            rows = connection.execute(self._table.select_whole, (key, *_below(page_prefix(session_id)))).fetchall()
-        found = {name: self._table.value(row) for name, *row in rows}
+            rows = connection.execute(self._table.select_whole, parameters).fetchall()
+        found = {name[start:]: self._table.value(row) for name, *row in rows}
         return found.pop(key, None), found
 
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
@@ -125,24 +141,25 @@ class TableBackend(Backend):
         found: dict[str, object] = {}
         with self._connections.reading() as connection:
             for start in range(0, len(keys), _BATCH):
-                batch = keys[start : start + _BATCH]
+                batch = [self._at(key) for key in keys[start : start + _BATCH]]
                 marks = ",".join("?" * len(batch))
                 for key, *row in connection.execute(f"{self._table.select_many}({marks})", batch):
                     found[key] = self._table.value(row)
-        return [found.get(key) for key in keys]
+        return [found.get(self._at(key)) for key in keys]
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
         return self._keys("", _LAST)
 
     def _keys(self, first: str, end: str) -> Iterator[str]:
         self._check_open()
+        first, end, start = self._at(first), self._at(end), len(self._under)
         while True:  # in batches, so that no read transaction stays open between them
             with self._connections.reading() as connection:
                 rows = connection.execute(self._table.keys, (first, end))
                 batch = [row[0] for row in rows if isinstance(row[0], str)]
             if not batch:
                 return
-            yield from batch
+            yield from (key[start:] for key in batch)
             first = batch[-1]
 
     def session_ids(self) -> Iterator[str]:  # noqa: D102
@@ -159,7 +176,7 @@ class TableBackend(Backend):
             return [self._commit(connection, each) for each in drafts]
 
     def _commit(self, connection: sqlite3.Connection, draft: Draft) -> bool:
-        key, table, head = head_key(draft.session_id), self._table, draft.head
+        key, table, head = self._at(head_key(draft.session_id)), self._table, draft.head
         if draft.paged:
             head = head.ljust(_LONG_HEAD)
         if draft.expected is None:
@@ -172,41 +189,42 @@ class TableBackend(Backend):
         if not changed:
             return self._begins(connection, draft.session_id, draft.stamp)
         if draft.pages:
-            connection.executemany(table.put, draft.pages.items())
+            connection.executemany(table.put, [(self._at(each), page) for each, page in draft.pages.items()])
         if draft.garbage:
-            connection.executemany(table.delete, [(each,) for each in draft.garbage])
-        row = _index_row(draft.entry)
+            connection.executemany(table.delete, [(self._at(each),) for each in draft.garbage])
+        row = self._row(draft.entry)
         if draft.listed_anew or not connection.execute(self._move_index, row).rowcount:
             connection.execute(self._put_index, row)
         return True
 
     def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         with self._writing() as connection:
-            key = head_key(session_id)
+            key = self._at(head_key(session_id))
             if expected is None:
                 connection.execute(self._table.delete, (key,))
             else:
                 self._table.bring_in(connection, key)
                 if not connection.execute(self._table.delete_head, (key, expected, len(expected))).rowcount:
                     return False
+            pages = self._at(page_prefix(session_id))
             for generation in {run.generation for run in runs}:
-                connection.execute(self._table.delete_range, _below(f"{page_prefix(session_id)}{generation}/"))
-            connection.execute(self._drop_index, (encode_id(session_id),))
+                connection.execute(self._table.delete_range, _below(f"{pages}{generation}/"))
+            connection.execute(self._drop_index, (self._at(encode_id(session_id)),))
         return True
 
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
         with self._writing() as connection:
             if not self._begins(connection, session_id, expected):
                 return False
-            connection.executemany(self._table.delete, [(each,) for each in keys])
+            connection.executemany(self._table.delete, [(self._at(each),) for each in keys])
             return True
 
     def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:  # noqa: ARG002, D102
         with self._writing() as connection:
             if reference is None:
-                connection.execute(self._table.delete, (key,))
+                connection.execute(self._table.delete, (self._at(key),))
             else:
-                connection.execute(self._table.put, (key, reference))
+                connection.execute(self._table.put, (self._at(key), reference))
 
     def references(self, owner: str) -> dict[str, object]:  # noqa: D102
         keys = list(self._keys(*_below(reference_prefix(owner))))
@@ -214,11 +232,12 @@ class TableBackend(Backend):
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002, D102
         with self._writing() as connection:
-            connection.executemany(self._table.rename, [(aside_key(key, token), key) for key in keys])
+            names = [(self._at(aside_key(key, token)), self._at(key)) for key in keys]
+            connection.executemany(self._table.rename, names)
 
     def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:  # noqa: D102
         with self._writing() as connection:
-            return [self._rewrite(connection, *each) for each in changes]
+            return [self._rewrite(connection, self._at(key), old, text) for key, old, text in changes]
 
     def _rewrite(self, connection: sqlite3.Connection, key: str, old: object, document: bytes) -> bool:
         self._table.bring_in(connection, key)
@@ -239,14 +258,14 @@ class TableBackend(Backend):
         where, parameters = self._one_index(status, user_id)
         if after is not None:
             where += f" AND (activity, id) {'<' if newest_first else '>'} (?, ?)"
-            parameters += after
+            parameters += (after[0], self._at(after[1]))
         order = "DESC" if newest_first else "ASC"
         query = (
             f"SELECT activity, id FROM {self._table.index} WHERE {where} ORDER BY activity {order}, id {order} LIMIT ?"
         )
         with self._indexed() as connection:
             rows = connection.execute(query, (*parameters, limit)).fetchall()
-        return [(activity, name) for activity, name in rows]
+        return [(activity, name[len(self._under) :]) for activity, name in rows]
 
     def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
         where, parameters = self._one_index(status, user_id)
@@ -260,33 +279,35 @@ class TableBackend(Backend):
             return int(connection.execute(query, (*parameters, now, *parameters)).fetchone()[0])
 
     def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
-        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ?"
-        parameters: tuple[object, ...] = (until,)
+        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ? AND +status IN (?, ?)"
+        parameters: tuple[object, ...] = (until, *(self._at(each.value) for each in SessionStatus))
         if after is not None:
             query += " AND (expires, id) > (?, ?)"
-            parameters += after
+            parameters += (after[0], self._at(after[1]))
         with self._indexed() as connection:
             rows = connection.execute(f"{query} ORDER BY expires, id LIMIT ?", (*parameters, limit)).fetchall()
-        return [(expires, name) for expires, name in rows]
+        return [(expires, name[len(self._under) :]) for expires, name in rows]
 
-    @staticmethod
-    def _one_index(status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
+    def _one_index(self, status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
         if user_id is None:
-            return "status = ?", (status.value,)
-        return "user = ? AND status = ?", (encode_id(user_id), status.value)
+            return "status = ?", (self._at(status.value),)
+        return "user = ? AND status = ?", (encode_id(user_id), self._at(status.value))
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
-        last = ""
-        query = f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id > ? ORDER BY id LIMIT {_BATCH}"
+        last, end, start = self._under, self._at(_LAST), len(self._under)
+        query = (
+            f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id > ? AND id < ? "
+            f"ORDER BY id LIMIT {_BATCH}"
+        )
         while True:
             with self._indexed() as connection:
-                rows = connection.execute(query, (last,)).fetchall()
+                rows = connection.execute(query, (last, end)).fetchall()
             if not rows:
                 return
             for name, user, status, activity, expires in rows:
-                session_id, user_id = decode_id(name), None if user is None else decode_id(user)
+                session_id, user_id = decode_id(name[start:]), None if user is None else decode_id(user)
                 if session_id is not None:
-                    yield Entry(session_id, user_id, SessionStatus(status), activity, expires)
+                    yield Entry(session_id, user_id, SessionStatus(status[start:]), activity, expires)
             last = rows[-1][0]
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
@@ -294,18 +315,18 @@ class TableBackend(Backend):
         query = f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id IN "
         with self._indexed() as connection:
             for start in range(0, len(entries), _BATCH):
-                batch = [encode_id(each.session_id) for each in entries[start : start + _BATCH]]
+                batch = [self._at(encode_id(each.session_id)) for each in entries[start : start + _BATCH]]
                 found.update(connection.execute(f"{query}({','.join('?' * len(batch))})", batch))
-        return [_index_row(each) in found for each in entries]
+        return [self._row(each) in found for each in entries]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         with self._writing() as connection:
             if not self._begins(connection, session_id, expected):
                 return False
             for each in stale:
-                connection.execute(self._drop_exact, _index_row(each))
+                connection.execute(self._drop_exact, self._row(each))
             if entry:
-                connection.execute(self._put_index, _index_row(entry))
+                connection.execute(self._put_index, self._row(entry))
             return True
 
     def close(self) -> None:  # noqa: D102
@@ -316,9 +337,16 @@ class TableBackend(Backend):
     # Below: the index table --------------------------------------------------------------------------------------
 
     def _begins(self, connection: sqlite3.Connection, session_id: str, expected: str | None) -> bool:
-        parameters = (head_key(session_id), len(expected or ""), expected)
+        parameters = (self._at(head_key(session_id)), len(expected or ""), expected)
         row = connection.execute(self._table.begins, parameters).fetchone()
         return row is None if expected is None else row is not None and bool(row[0])
+
+    def _at(self, name: str) -> str:
+        """Return a key, an id or a status as it stands in the file."""
+        return self._under + name
+
+    def _row(self, entry: Entry) -> _Row:
+        return _row(entry, self._under)
 
     def _check_open(self) -> None:
         if self._closed or not self._alive():
@@ -397,18 +425,22 @@ class TableBackend(Backend):
         return _quoted(f"{_unquoted(self._table.index)}/{part}")
 
     def _index_documents(self, connection: sqlite3.Connection) -> None:
-        """Index what was written before there was an index: by another tool."""
-        if connection.execute(self._table.exists).fetchone():
-            last, end = "session/", "session0"
-            while batch := [row[0] for row in connection.execute(self._table.keys, (last, end))]:
+        """Index what was written before there was an index, in any namespace: by another tool."""
+        for start in ("session/", _NAMESPACES):
+            first, end = _below(start)
+            while batch := [row[0] for row in connection.execute(self._table.keys, (first, end))]:
                 for key in batch:
-                    session_id = session_of_key(key)
-                    if session_id is None or key != head_key(session_id):
-                        continue
-                    row = connection.execute(self._table.select, (key,)).fetchone()
-                    with suppress(InvalidDocumentError):
-                        connection.execute(self._put_index, _index_row(read_entry(self._table.value(row), session_id)))
-                last = batch[-1]
+                    self._index_document(connection, key)
+                first = batch[-1]
+
+    def _index_document(self, connection: sqlite3.Connection, key: object) -> None:
+        under, name = split_namespace(key) if isinstance(key, str) else ("", "")
+        session_id = session_of_key(name)
+        if session_id is None or name != head_key(session_id):
+            return
+        row = connection.execute(self._table.select, (key,)).fetchone()
+        with suppress(InvalidDocumentError):
+            connection.execute(self._put_index, _row(read_entry(self._table.value(row), session_id), under))
 
 
 def _below(prefix: str) -> tuple[str, str]:
@@ -416,9 +448,12 @@ def _below(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + "0"  # "0" follows "/"
 
 
-def _index_row(entry: Entry) -> tuple[str, str | None, str, int, int | None]:
+_Row = tuple[str, str | None, str, int, int | None]
+
+
+def _row(entry: Entry, under: str) -> _Row:
     user = None if entry.user_id is None else encode_id(entry.user_id)
-    return encode_id(entry.session_id), user, entry.status.value, entry.activity, entry.expires
+    return under + encode_id(entry.session_id), user, under + entry.status.value, entry.activity, entry.expires
 
 
 def _quoted(name: str) -> str:

@@ -19,5 +19,9 @@ class OfItems(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyda
     """What depends on how a mapping writes, reads and removes its items."""
 
 
-class OfItemsAndIndexes(Expiry, Upkeep, ForkingOfDocuments, Forking, EndingOfDocuments, Ending, OfItems):
-    """What depends also on its indexes, and on what ends with a session and what does not."""
+class OfIndexes(Expiry, Upkeep, ForkingOfDocuments, EndingOfDocuments, Ending):
+    """What depends on its indexes, and on what ends with a session and what does not."""
+
+
+class OfItemsAndIndexes(OfIndexes, Forking, OfItems):
+    """Both."""

@@ -8,7 +8,6 @@ import pytest
 
 from pyai_sessions import (
     InvalidValueError,
-    KVSessionStore,
     Session,
     SessionDeletedError,
     SessionManager,
@@ -32,14 +31,14 @@ class Expiry(DocumentFixtures):
     """Sessions of a store with a ``ttl``, as all stores over the same mapping see them."""
 
     @pytest.fixture
-    def mortal(self, manager: Any, clock: StoppedClock) -> SessionManager:
+    def mortal(self, another: Any, clock: StoppedClock) -> SessionManager:
         """Return a manager whose sessions live a minute after their last save."""
-        return SessionManager(KVSessionStore(manager.store.mapping, ttl=60), clock=clock)
+        return SessionManager(another(ttl=60), clock=clock)
 
     @pytest.fixture
-    def fixed(self, manager: Any, clock: StoppedClock) -> SessionManager:
+    def fixed(self, another: Any, clock: StoppedClock) -> SessionManager:
         """Return a manager whose sessions live a minute after their creation."""
-        return SessionManager(KVSessionStore(manager.store.mapping, ttl=60, sliding=False), clock=clock)
+        return SessionManager(another(ttl=60, sliding=False), clock=clock)
 
     @pytest.mark.parametrize("archived", [False, True])
     def test_an_expired_session_is_there_for_nobody(

@@ -5,12 +5,17 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import SessionManager
+from pyai_sessions import KVSessionStore, SessionManager
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 class DocumentFixtures(StoreFixtures):
     """The stored documents, past the store."""
+
+    @pytest.fixture
+    def another(self, manager: SessionManager) -> Callable[..., KVSessionStore]:
+        """Return a function that makes one more store over the same sessions, with any options."""
+        return lambda **options: KVSessionStore(manager.store.mapping, **options)
 
     @pytest.fixture
     def raw(self, manager: SessionManager) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import KVSessionStore, SessionManager
+from pyai_sessions import SessionManager
 from pyai_sessions.testing.documents.fixtures import DocumentFixtures
 from pyai_sessions.testing.samples import contents, fill, ids
 from pyai_sessions.testing.store.forking import told
@@ -209,7 +209,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert self.ours(raw) == []
         assert manager.verify().problems == []
 
-    def test_verify_rights_references(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
+    def test_verify_rights_references(self, manager: Any, other: Any, raw: Any, talk: Any, another: Any) -> None:
         """Those of forks that are gone, and what they alone kept; those that a fork lacks, or that cannot be read."""
         talk()
         for name in ("fork", "torn", "lost"):
@@ -218,7 +218,7 @@ class ForkingOfDocuments(DocumentFixtures):
         raw[references["torn"]] = "torn"
         del raw[references["lost"]], raw["session/fork"]
         manager.delete("parent")
-        with closing(KVSessionStore(manager.store.mapping, timeout=0.2)) as store:
+        with closing(another(timeout=0.2)) as store:
             patient = SessionManager(store)
             found = {(each.kind, each.session_id) for each in patient.verify().problems if each.kind != "index"}
             assert found == {

@@ -1,0 +1,310 @@
+"""Namespaces keep the contract, each as if the mapping were its own, and leave their neighbours alone."""
+
+import json
+import secrets
+import sqlite3
+from collections.abc import MutableMapping
+from contextlib import closing
+
+import diskcache
+import pytest
+import redis
+
+from pyai_sessions import (
+    Encrypted,
+    EncryptionError,
+    InvalidDocumentError,
+    InvalidValueError,
+    KVSessionStore,
+    RedisMapping,
+    SessionManager,
+    SQLiteMapping,
+    SQLiteSessionStore,
+    open_store,
+)
+from pyai_sessions.keys import namespace_prefix
+from pyai_sessions.testing import StoppedClock
+from pyai_sessions.testing.samples import HOSTILE_IDS, contents, fill, ids
+from tests.contract.variants import OfIndexes
+
+KEYS = {"index": b"i" * 32, "old": b"o" * 32, "new": b"n" * 32}
+
+
+class Under(MutableMapping):
+    """The items of a mapping that lie in a namespace, by their keys within it."""
+
+    def __init__(self, mapping, namespace):
+        self.mapping, self.start = mapping, namespace_prefix(namespace)
+
+    def __getitem__(self, key):
+        return self.mapping[self.start + key]
+
+    def __setitem__(self, key, value):
+        self.mapping[self.start + key] = value
+
+    def __delitem__(self, key):
+        del self.mapping[self.start + key]
+
+    def __iter__(self):
+        return iter([key[len(self.start) :] for key in self.mapping if key.startswith(self.start)])
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+
+def move_in(manager):
+    """Fill a store with sessions of the ids and users that the contract uses."""
+    for n, session_id in enumerate(["s", "s0", "s1", "gone", "kept", "fork", "parent"]):
+        session = manager.create_session(("ada", "bob")[n % 2], session_id=session_id)
+        fill(session, 40)
+        manager.save(session)
+    manager.fork("s", new_id="t")
+    manager.archive("s1")
+
+
+def holdings(manager):
+    """Return all that a store shows of its sessions."""
+    listed = sorted(ids(manager.list_sessions(status=None, limit=None)))
+    counts = [manager.count(user, status=None) for user in ("ada", "bob", None)]
+    return listed, counts, [manager.get_session(each) for each in listed], manager.verify().problems
+
+
+class InANamespace:
+    """`mapping` gives the mapping, in which others live as well."""
+
+    @pytest.fixture
+    def make(self, mapping, request):
+        def make(**options):
+            store = KVSessionStore(mapping, namespace="ten/ant", **options)
+            request.addfinalizer(store.close)
+            return store
+
+        return make
+
+    @pytest.fixture
+    def store(self, make):
+        return make()
+
+    @pytest.fixture
+    def reopen(self, make):
+        return make
+
+    @pytest.fixture
+    def raw(self, mapping):
+        return Under(mapping, "ten/ant")
+
+    @pytest.fixture
+    def another(self, make):
+        return make
+
+    @pytest.fixture(autouse=True)
+    def _neighbours(self, mapping):
+        """They have the same ids and users, and find all as it was."""
+        neighbours = [SessionManager(KVSessionStore(mapping, namespace=name)) for name in (None, "tenant")]
+        for each in neighbours:
+            move_in(each)
+        before = [holdings(each) for each in neighbours]
+
+        yield
+
+        assert [holdings(each) for each in neighbours] == before
+        assert [each[3] for each in before] == [[], []]
+
+
+class TestNamespaceOfADict(InANamespace, OfIndexes):
+    @pytest.fixture
+    def mapping(self):
+        return {}
+
+
+class TestNamespaceOfSQLite(InANamespace, OfIndexes):
+    @pytest.fixture
+    def mapping(self, tmp_path):
+        with closing(SQLiteMapping(tmp_path / "chat.db", synchronous="NORMAL")) as mapping:
+            yield mapping
+
+
+class TestNamespaceOfAnEncryptedDict(InANamespace, OfIndexes):
+    @pytest.fixture
+    def mapping(self):
+        return Encrypted({}, KEYS)
+
+
+class TestNamespaceOnValkey(InANamespace, OfIndexes):
+    @pytest.fixture
+    def mapping(self, valkey_server):
+        prefix = f"store:{secrets.token_hex(8)}:"
+        with redis.Redis.from_url(valkey_server.url) as client:
+            yield RedisMapping(client, prefix=prefix)
+            for key in client.scan_iter(prefix + "*", count=1000):
+                client.delete(key)
+
+
+# On every family ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["dict", "SQLite", "diskcache", "Valkey", "cluster", "encrypted"])
+def mapping(request, tmp_path):
+    prefix = f"names:{secrets.token_hex(8)}:"
+    if request.param == "dict":
+        yield {}
+    elif request.param == "encrypted":
+        yield Encrypted({}, KEYS)
+    elif request.param == "SQLite":
+        with closing(SQLiteMapping(tmp_path / "chat.db", synchronous="NORMAL")) as mapping:
+            yield mapping
+    elif request.param == "diskcache":
+        index = diskcache.Index(str(tmp_path / "chat"))
+        yield index
+        index.cache.close()
+    else:
+        server = request.getfixturevalue("valkey_cluster" if request.param == "cluster" else "valkey_server")
+        with server.client() as client:
+            yield RedisMapping(client, prefix=prefix)
+            for key in client.scan_iter(prefix + "*", count=1000):
+                client.delete(key)
+
+
+NAMES = [None, "a", "A", "session", "messages", "unreadable", "namespace", "active", "user", "a/b", "\ud800", "é" * 512]
+
+
+def test_namespaces_share_nothing_but_the_mapping(mapping):
+    """The same ids and users in each, and in none: every one sees, counts and clears its own alone."""
+    managers = {name: SessionManager(KVSessionStore(mapping, namespace=name)) for name in NAMES}
+    for n, (name, manager) in enumerate(managers.items()):
+        for session_id in ("s", "t"):
+            manager.create_session("ada", session_id=session_id, state={"of": name})
+        for _ in range(n):
+            manager.append("s", {"role": "user", "content": "x"})
+
+    for n, (name, manager) in enumerate(managers.items()):
+        fresh = SessionManager(KVSessionStore(mapping, namespace=name))
+        assert [len(contents(fresh.get_session(each))) for each in "st"] == [n, 0]
+        assert fresh.get_session("s").state == {"of": name}
+        assert ids(fresh.list_sessions()) == ids(fresh.list_sessions("ada")) == (["s", "t"] if n else ["t", "s"])
+        assert (fresh.count(), fresh.count("ada"), fresh.reindex(), fresh.verify().problems) == (2, 2, 2, [])
+        assert manager.archive_inactive(days=0) == 2
+        assert manager.delete("t")
+    for name, manager in managers.items():
+        assert (manager.count(), manager.count(status=None)) == (0, 1)
+        assert manager.clear_all() == 1
+        assert [other.count(status=None) for other in managers.values()] == [
+            int(NAMES.index(other) > NAMES.index(name)) for other in NAMES
+        ]
+
+
+def test_sessions_of_a_namespace_expire_by_themselves(mapping):
+    """A purge removes those of its own namespace."""
+    clock = StoppedClock()
+    stores = [KVSessionStore(mapping, namespace=name, ttl=60, clock=clock) for name in (None, "a", "b")]
+    managers = [SessionManager(store) for store in stores]
+    for manager in managers:
+        for n in range(3):
+            manager.create_session("ada", session_id=f"s{n}")
+    clock.pass_(seconds=60)
+
+    assert managers[1].purge_expired() == 3
+
+    assert [manager.purge_expired() for manager in managers] == [3, 0, 3]
+
+
+def test_any_text_names_a_namespace():
+    """It is percent-encoded, as ids are: none lies in another, or outside."""
+    mapping = {}
+    for name in HOSTILE_IDS:
+        SessionManager(KVSessionStore(mapping, namespace=name)).create_session("ada", session_id=name)
+
+    for name in HOSTILE_IDS:
+        assert ids(SessionManager(KVSessionStore(mapping, namespace=name)).list_sessions()) == [name]
+    assert SessionManager(mapping).count() == 0
+    assert len(mapping) == len(HOSTILE_IDS)
+
+
+@pytest.mark.parametrize("name", ["", 7, b"a", "x" * 1025], ids=ascii)
+def test_what_can_be_no_namespace_is_refused(name, tmp_path):
+    """Before a file is made."""
+    for make in (
+        lambda: KVSessionStore({}, namespace=name),
+        lambda: SQLiteSessionStore(tmp_path / "c", namespace=name),
+    ):
+        with pytest.raises(InvalidValueError) as caught:
+            make()
+        assert caught.value.path == "namespace"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_url_names_a_namespace(tmp_path):
+    """As an option of every family."""
+    url = f"sqlite:///{tmp_path}/chat.db"
+    with closing(open_store(f"{url}?namespace=a%2Fb")) as store:
+        SessionManager(store).create_session(session_id="s")
+
+        with closing(SQLiteSessionStore(tmp_path / "chat.db", namespace="a/b")) as same:
+            assert ids(SessionManager(same).list_sessions()) == ["s"]
+        assert "'a/b'" in repr(store)
+
+
+# With encryption ------------------------------------------------------------------------------------------------------
+
+
+def test_a_ciphertext_opens_in_its_own_namespace_alone():
+    """Moved to the session of the same id of another tenant, or of none, it is refused."""
+    inner = {}
+    for name in ("a", "b", None):
+        SessionManager(KVSessionStore(Encrypted(inner, KEYS), namespace=name)).create_session("ada", session_id="s")
+    moved = inner["namespace/a/session/s"]
+
+    for key, name in (("namespace/b/session/s", "b"), ("session/s", None)):
+        inner[key] = moved
+        with pytest.raises(InvalidDocumentError):
+            KVSessionStore(Encrypted(inner, KEYS), namespace=name).get("s")
+    assert KVSessionStore(Encrypted(inner, KEYS), namespace="a").get("s").user_id == "ada"
+
+
+def test_keys_are_rotated_in_all_namespaces(mapping):
+    """By the mapping at once, or by each store its own."""
+    if isinstance(mapping, Encrypted):
+        mapping = mapping.mapping
+    old = {name: key for name, key in KEYS.items() if name != "new"}
+    for name in ("a", "b", None):
+        move_in(SessionManager(KVSessionStore(Encrypted(mapping, old), namespace=name)))
+    newest = {name: key for name, key in KEYS.items() if name != "old"}
+
+    assert KVSessionStore(Encrypted(mapping, KEYS), namespace="a").rotate_keys() > 7
+    rotated = SessionManager(KVSessionStore(Encrypted(mapping, newest), namespace="a"))
+    assert len(holdings(rotated)[0]) == 8
+    with pytest.raises(EncryptionError):
+        KVSessionStore(Encrypted(mapping, newest), namespace="b").get("s")
+    assert Encrypted(mapping, KEYS).rotate() > 14
+
+    for name in ("a", "b", None):
+        assert holdings(SessionManager(KVSessionStore(Encrypted(mapping, newest), namespace=name)))[3] == []
+
+
+# An index that was not there ------------------------------------------------------------------------------------------
+
+
+def test_documents_of_a_namespace_are_found_without_an_index(tmp_path):
+    """Written by another tool, or before the index was dropped."""
+    path = tmp_path / "chat.db"
+    for name in (None, "a"):
+        with closing(SQLiteSessionStore(path, namespace=name)) as store:
+            SessionManager(store).create_session("ada", session_id=f"of {name}")
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT name FROM sqlite_master WHERE name LIKE '%/index%' AND type = 'table'"
+        for (table,) in connection.execute(query).fetchall():
+            connection.execute(f'DROP TABLE "{table}"')
+        connection.commit()
+
+    for name in ("a", None):
+        with closing(SQLiteSessionStore(path, namespace=name)) as store:
+            assert ids(store.summaries("ada")) == ids(store.summaries()) == [f"of {name}"]
+            assert store.count() == 1
+
+
+def test_a_key_of_a_namespace_is_readable(mapping):
+    """``namespace/<name>/`` and the usual key, in any mapping."""
+    SessionManager(KVSessionStore(mapping, namespace="a/b")).create_session("ada", session_id="s")
+
+    assert [key for key in mapping if key.startswith("namespace/")] == ["namespace/a%2Fb/session/s"]
+    assert json.loads(mapping["namespace/a%2Fb/session/s"])["session_id"] == "s"
