@@ -39,7 +39,8 @@ from pyai_sessions.manager import SessionManager
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, SessionSummary
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
-from pyai_sessions.store import KVSessionStore, SessionStore, SummaryPage
+from pyai_sessions.session_store import SessionStore, SummaryPage
+from pyai_sessions.store import KVSessionStore
 from pyai_sessions.stores import (
     DiskCacheSessionStore,
     MemorySessionStore,

@@ -27,6 +27,23 @@ def check_id(value: object, name: str) -> str:
     return text
 
 
+def check_user(value: object, name: str = "user_id") -> str | None:
+    """Return *value* if it can be a user's id, or None."""
+    return None if value is None else check_id(value, name)
+
+
+def belongs(owner: str | None, user_id: str | None) -> bool:
+    """Return whether what is *owner*'s may be given to *user_id*: of nobody to none, where None asks for no user.
+
+    Takes as long for any two ids of a length: how far they are the same cannot be told from outside.
+    """
+    if owner is None or user_id is None:
+        return user_id is None
+    from hmac import compare_digest  # loads OpenSSL, for who asks for users
+
+    return compare_digest(owner.encode("utf-8", "surrogatepass"), user_id.encode("utf-8", "surrogatepass"))
+
+
 def check_text(value: object, name: str) -> str:
     """Return *value*, `well_formed`, if it is text."""
     if not isinstance(value, str):

@@ -15,7 +15,7 @@ from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Position, Progress
 from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
-from pyai_sessions.checks import Clock, check_id, check_limit, check_time, utc_now
+from pyai_sessions.checks import Clock, belongs, check_id, check_limit, check_time, check_user, utc_now
 from pyai_sessions.documents import from_microseconds
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -43,8 +43,8 @@ from pyai_sessions.models import (
     switch,
 )
 from pyai_sessions.points import Branch
+from pyai_sessions.session_store import OnConflict, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.snapshots import known, merged, touch_if_changed
-from pyai_sessions.store import OnConflict, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.terms import Terms
 from pyai_sessions.upkeep import Problem, Verification
 from pyai_sessions.values import plain_object
@@ -128,29 +128,40 @@ class CustomStore:
                 known(session, self.clock)
                 return
 
-    async def get(self, session_id: str, *, last: int | None = None, renew: bool = False) -> Session | None:
-        """Return a session, whole: a store of four methods cannot load a part."""
+    async def get(
+        self, session_id: str, *, last: int | None = None, user_id: str | None = None, renew: bool = False
+    ) -> Session | None:
+        """Return a session, whole: a store of four methods cannot load a part.
+
+        *user_id* says whose it must be, here and in what follows; None asks for no user. The store itself does not
+        know who asks: what it gives is checked here, before anything is made of it.
+        """
         session_id = check_id(session_id, "session_id")
         if renew:
             raise InvalidValueError("renew", "is given, but only a KVSessionStore has a ttl that can be renewed")
         check_limit(last, "last")
-        return await self._load(session_id)
+        return await self._load(session_id, check_user(user_id))
 
     async def get_or_create(self, session: Session) -> Session:
         """Return the session of this id; store *session* where there is none."""
         while True:
-            stored = await self.get(session.session_id)
+            stored: Session | None = await self._calls.read(self.store.get, session.session_id)
+            if stored is not None and not belongs(stored.user_id, session.user_id):
+                raise SessionExistsError(session.session_id)
             if stored is not None:
-                return stored
+                return known(stored, self.clock)
             with suppress(SessionExistsError):  # another created it in between
                 return await self.create(session)
 
-    async def switch(self, session_id: str, branch: str | Branch, *, last: int | None = None) -> Session:
+    async def switch(
+        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | None = None
+    ) -> Session:
         """Load, change and save."""
         session_id, branch_id = check_id(session_id, "session_id"), check_branch(branch)
         check_limit(last, "last")
+        user_id = check_user(user_id)
         async with self._calls.turn(session_id):
-            session = await self._existing(session_id)
+            session = await self._existing(session_id, user_id)
             if session.status is SessionStatus.ARCHIVED:
                 raise SessionArchivedError(session_id)
             switch(session, branch_id)
@@ -160,18 +171,24 @@ class CustomStore:
     async def load_history(self, session: Session) -> None:
         """Do nothing: all of it is loaded."""
 
-    async def append(self, session_id: str, messages: Iterable[Message]) -> None:
-        """Append in one step where the store can; else load, append and save, one caller of a session at a time."""
+    async def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | None = None) -> None:
+        """Append in one step where the store can; else load, append and save, one caller of a session at a time.
+
+        Where a user is asked for, a store that can do it in one step is asked whose the session is, in a step before.
+        """
         session_id, added = check_id(session_id, "session_id"), check_messages(messages)
+        user_id = check_user(user_id)
         if not added:
             return
         if self._append:
+            if user_id is not None:
+                await self._existing(session_id, user_id)
             await self._calls.write(self._append, session_id, added)
             if self._catalog and not await self._calls.write(self._catalog.touch, session_id, self.clock()):
                 await self._enlist(await self._existing(session_id))
             return
         async with self._calls.turn(session_id):
-            session = await self._existing(session_id)
+            session = await self._existing(session_id, user_id)
             if session.status is SessionStatus.ARCHIVED:
                 raise SessionArchivedError(session_id)
             stored = {each.message_id for each in session.messages}
@@ -182,19 +199,26 @@ class CustomStore:
                 session.touch()
                 await self._save(session)
 
-    async def archive(self, session_id: str) -> None:
+    async def archive(self, session_id: str, *, user_id: str | None = None) -> None:
         """Load, change and save."""
-        await self._set_status(check_id(session_id, "session_id"), SessionStatus.ARCHIVED)
+        await self._set_status(check_id(session_id, "session_id"), SessionStatus.ARCHIVED, user_id=check_user(user_id))
 
-    async def restore(self, session_id: str) -> None:
+    async def restore(self, session_id: str, *, user_id: str | None = None) -> None:
         """Load, change and save."""
-        await self._set_status(check_id(session_id, "session_id"), SessionStatus.ACTIVE)
+        await self._set_status(check_id(session_id, "session_id"), SessionStatus.ACTIVE, user_id=check_user(user_id))
 
-    async def _set_status(self, session_id: str, status: SessionStatus, idle_since: datetime | None = None) -> bool:
+    async def _set_status(
+        self,
+        session_id: str,
+        status: SessionStatus,
+        idle_since: datetime | None = None,
+        *,
+        user_id: str | None = None,
+    ) -> bool:
         deadline = time.monotonic() + _PATIENCE
         async with self._calls.turn(session_id):
             while True:
-                session = await self._existing(session_id)
+                session = await self._existing(session_id, user_id)
                 if session.status is status or (idle_since is not None and session.updated_at >= idle_since):
                     return False
                 session.status = status
@@ -216,19 +240,22 @@ class CustomStore:
         *,
         new_id: str | None = None,
         last: int | None = 50,
+        owned_by: str | None = None,
     ) -> Session:
         """Save a copy of a session up to a point as a new one: such a store shares nothing."""
         check_limit(last, "last")
-        user_id = None if user_id is None else check_id(user_id, "user_id")
+        user_id, owned_by = check_user(user_id), check_user(owned_by, "owned_by")
         name = new_session_id() if new_id is None else check_id(new_id, "new_id")
-        session = await self._existing(check_id(session_id, "session_id"))
+        session = await self._existing(check_id(session_id, "session_id"), owned_by)
         fork = copied(session, at, session_id=name, user_id=user_id, clock=self.clock)
         return await self.create(fork, named=new_id is not None)
 
-    async def delete(self, session_id: str) -> bool:
+    async def delete(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Delete a session; return whether there was one."""
-        session_id = check_id(session_id, "session_id")
-        there = await self._load(session_id) is not None
+        session_id, user_id = check_id(session_id, "session_id"), check_user(user_id)
+        there = await self._load(session_id, user_id) is not None
+        if user_id is not None and not there:
+            return False
         await self._calls.write(self.store.delete, session_id)
         if self._catalog:
             await self._calls.write(self._catalog.remove, session_id)
@@ -274,7 +301,7 @@ class CustomStore:
     ) -> SummaryPage:
         """Return summaries of a user's sessions, or of all. Costs reading those of the user, or of the page."""
         check_limit(limit, "limit")
-        user_id = None if user_id is None else check_id(user_id, "user_id")
+        user_id = check_user(user_id)
         found = self._walk(
             user_id, status, cursor, order=order, limit=limit, wanted=check_where(where), skip_invalid=skip_invalid
         )
@@ -296,7 +323,7 @@ class CustomStore:
     ) -> int:
         """Return how many sessions a user has, or all users."""
         wanted = check_where(where)
-        user_id = None if user_id is None else check_id(user_id, "user_id")
+        user_id = check_user(user_id)
         status = None if status is None else check_status(status)
         if self._count and not wanted:
             return int(await self._calls.read(self._count, user_id, status))
@@ -544,12 +571,13 @@ class CustomStore:
 
     # Below: the store, the index ----------------------------------------------------------------------------------
 
-    async def _load(self, session_id: str) -> Session | None:
+    async def _load(self, session_id: str, user_id: str | None = None) -> Session | None:
+        """Return a session if there is one, and it is of this user (None: of anyone): another's is as absent."""
         session = await self._calls.read(self.store.get, session_id)
-        return None if session is None else known(session, self.clock)
+        return known(session, self.clock) if session is not None and belongs(session.user_id, user_id) else None
 
-    async def _existing(self, session_id: str) -> Session:
-        session = await self._load(session_id)
+    async def _existing(self, session_id: str, user_id: str | None = None) -> Session:
+        session = await self._load(session_id, user_id)
         if session is None:
             raise SessionNotFoundError(session_id)
         return session

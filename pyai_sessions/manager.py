@@ -18,7 +18,8 @@ from pyai_sessions.filters import Order
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of
 from pyai_sessions.points import Branch
-from pyai_sessions.store import KVSessionStore, OnConflict, SessionStore, SummaryPage
+from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage
+from pyai_sessions.store import KVSessionStore
 from pyai_sessions.stores import MemorySessionStore, open_store
 from pyai_sessions.upkeep import Verification
 from pyai_sessions.values import is_mapping
@@ -95,19 +96,31 @@ class SessionManager:
         history_of(session).clock = self._store.clock
         return session
 
-    def get_session(self, session_id: str, *, last: int | None = None, renew: bool = False) -> Session | None:
+    def get_session(
+        self, session_id: str, *, last: int | None = None, user_id: str | None = None, renew: bool = False
+    ) -> Session | None:
         """Return a session, or None where there is none, or it has expired.
 
         *last* loads the newest so many messages alone, at a cost that does not grow with the conversation's length.
         Such a session can be saved and appended to; `load_history` loads what was left out. *renew* lets the session
         live as long from now as after a save, for one commit more: reading alone does not.
 
+        *user_id* says whose the session must be, here and in the methods that follow: another's is not found, by the
+        same result or error as one that does not exist, and nothing is written. So is one of no user. **None asks for
+        no user**, so be sure that yours has an id. Costs nothing: it is checked in what is read anyway, before anything
+        else of the session is decoded.
+
         Raises:
-            InvalidDocumentError: It is stored, but cannot be read.
+            InvalidDocumentError: It is stored, but cannot be read; of whom it is, too, where its head is damaged.
             InvalidValueError: It is to be renewed, and its store has no ``ttl`` that slides.
 
+        >>> manager = SessionManager()
+        >>> _ = manager.create_session("ada", session_id="s")
+        >>> [user for user in ("ada", "bob") if manager.get_session("s", user_id=user)]
+        ['ada']
+
         """
-        return self._store.get(session_id, last=last, renew=renew)
+        return self._store.get(session_id, last=last, user_id=user_id, renew=renew)
 
     def get_or_create_session(
         self,
@@ -117,7 +130,12 @@ class SessionManager:
         metadata: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> Session:
-        """Return the session of this id; create it, with the other arguments, where there is none."""
+        """Return the session of this id; create it, with the other arguments, where there is none.
+
+        Raises:
+            SessionExistsError: A *user_id* is given, and the stored session is not of that user.
+
+        """
         return self._store.get_or_create(
             self._new_session(user_id, check_id(session_id, "session_id"), metadata, state)
         )
@@ -126,7 +144,9 @@ class SessionManager:
         """Load the older messages of a session that was loaded with ``last=``."""
         return self._store.load_history(session)
 
-    def switch(self, session_id: str, branch: str | Branch, *, last: int | None = None) -> Session:
+    def switch(
+        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | None = None
+    ) -> Session:
         """Let a session go on from a branch that `Session.rewind` left, and return it, loaded as `get_session` does.
 
         *branch* is one of ``session.branches``, or its id. Messages, state, checkpoints and summary are those of the
@@ -148,7 +168,7 @@ class SessionManager:
         ['Tell me a joke.', 'No.']
 
         """
-        return self._store.switch(session_id, branch, last=last)
+        return self._store.switch(session_id, branch, last=last, user_id=user_id)
 
     def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
         """Store a session; afterwards *session* is what is stored. One transaction, or one round trip.
@@ -167,10 +187,11 @@ class SessionManager:
         """
         return self._store.save(session, on_conflict=on_conflict)
 
-    def append(self, session_id: str, *messages: Message | Mapping[str, Any]) -> None:
+    def append(self, session_id: str, *messages: Message | Mapping[str, Any], user_id: str | None = None) -> None:
         """Append messages, each a `Message` or a dict of its fields, without loading the history. One commit.
 
-        Any number of threads, processes and hosts may append to one session: each message is stored once.
+        Any number of threads, processes and hosts may append to one session: each message is stored once. To ask for a
+        user costs nothing, but a read where a custom store has an `append` of its own.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -178,7 +199,8 @@ class SessionManager:
 
         """
         now = self._store.clock()
-        return self._store.append(session_id, [_message(each, n, now) for n, each in enumerate(messages)])
+        added = [_message(each, n, now) for n, each in enumerate(messages)]
+        return self._store.append(session_id, added, user_id=user_id)
 
     def fork(
         self,
@@ -188,6 +210,7 @@ class SessionManager:
         *,
         new_id: str | None = None,
         last: int | None = 50,
+        owned_by: str | None = None,
     ) -> Session:
         """Create a session that goes on from a point of another, archived or not, store it, and return it.
 
@@ -195,6 +218,7 @@ class SessionManager:
         keeps all that is stored. Metadata, and checkpoints up to there, are those of the other session, and so is the
         state: at a checkpoint that of the checkpoint. The user is the same unless *user_id* is given. The fork's
         ``parent`` tells where it came from. Either can be changed and deleted without the other.
+        *owned_by* says whose the other session must be, as ``user_id`` does elsewhere.
 
         Older messages are shared, not copied: at the end a fork costs the same at any length, before it the way to
         that point. The fork is loaded as `get_session` does it with ``last=50``; None loads all of it. Of a custom
@@ -216,32 +240,36 @@ class SessionManager:
         (<Parent 's' at 2 messages>, ['message 0', 'message 1'])
 
         """
-        return self._store.fork(session_id, at, user_id=user_id, new_id=new_id, last=last)
+        return self._store.fork(session_id, at, user_id=user_id, new_id=new_id, last=last, owned_by=owned_by)
 
-    def archive(self, session_id: str) -> None:
+    def archive(self, session_id: str, *, user_id: str | None = None) -> None:
         """Take a session out of the lists; it can still be read. Archived already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-        return self._store.archive(session_id)
+        return self._store.archive(session_id, user_id=user_id)
 
-    def restore(self, session_id: str) -> None:
+    def restore(self, session_id: str, *, user_id: str | None = None) -> None:
         """Make an archived session active again: its activity is now. Active already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-        return self._store.restore(session_id)
+        return self._store.restore(session_id, user_id=user_id)
 
-    def delete(self, session_id: str) -> bool:
+    def delete(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Delete a session; return whether there was one. It stays deleted: a copy of it can no longer be saved.
 
-        Its forks stay whole.
+        Its forks stay whole. An unreadable one is deleted as well, where no user is asked for.
+
+        Raises:
+            InvalidDocumentError: A user is asked for, and nothing says whose it is: its head cannot be read.
+
         """
-        return self._store.delete(session_id)
+        return self._store.delete(session_id, user_id=user_id)
 
     # Lists -------------------------------------------------------------------------------------------------------
 

@@ -1,21 +1,29 @@
-"""The store: SessionStore, which anyone may implement, and KVSessionStore, the one that we ship."""
+"""The store: KVSessionStore, sessions in any mapping."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import accumulate, islice
-from typing import Any, Literal
+from typing import Any
 
 from pyai_sessions import expiry, forks, imports, indexes, upkeep
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress
-from pyai_sessions.checks import Clock, check_id, check_limit, check_time, check_timeout, utc_now
+from pyai_sessions.checks import (
+    Clock,
+    belongs,
+    check_id,
+    check_limit,
+    check_time,
+    check_timeout,
+    check_user,
+    utc_now,
+)
 from pyai_sessions.documents import (
     StoredHead,
     microseconds,
@@ -59,74 +67,17 @@ from pyai_sessions.models import (
 )
 from pyai_sessions.points import Branch
 from pyai_sessions.reading import MISSING, Attempts, load, loading
+from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.terms import Limits, make_terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking, Trips, asked, sharing
 from pyai_sessions.upkeep import Verification
-
-OnConflict = Literal["merge", "error", "overwrite"]
 
 _LOADED = 20
 """Sessions of a user's list whose pages are read together."""
 
 _LATEST = 1000
 """Heads that a store remembers of its latest appends, 8 KiB each or so."""
-
-
-class SessionStore(ABC):
-    """Where sessions are kept. A store of your own has these four methods, each ``def`` or ``async def``.
-
-    `SessionManager` and `AsyncSessionManager` make the rest of them, and use what else the store has:
-
-    - ``append(session_id, messages)`` adds messages in one step, safe for any number of writers; one whose id is stored
-      is not stored again. Raises `SessionNotFoundError`, `SessionArchivedError`. Without it an append loads and saves.
-    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, idle longest
-      first: by ``(updated_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
-      of all users, `archive_inactive` and `clear_all` need it, or an index.
-    - ``count(user_id, status)`` returns how many sessions there are of a user, or of all (None), of that status, or of
-      both (None). ``clear()`` deletes all, and returns how many they were. ``close()`` is called where the manager was
-      made with ``close_store=True``.
-    - Revisions: ``get`` and the lists set ``session.revision``, a text of your own that is never used twice; ``save``
-      sets the new one, and raises `SessionConflictError` where another is stored than the session has: None, if it is
-      new. Stale copies are then merged, as in our own stores, and a deleted session stays deleted.
-
-    >>> class DictStore(SessionStore):
-    ...     def __init__(self):
-    ...         self.rows = {}
-    ...     async def save(self, session):
-    ...         self.rows[session.session_id] = session.to_json()
-    ...     async def get(self, session_id):
-    ...         row = self.rows.get(session_id)
-    ...         return row and Session.from_json(row)
-    ...     async def delete(self, session_id):
-    ...         self.rows.pop(session_id, None)
-    ...     async def list_for_user(self, user_id):
-    ...         sessions = map(Session.from_json, self.rows.values())
-    ...         return [each for each in sessions if each.user_id == user_id]
-
-    """
-
-    @abstractmethod
-    def save(self, session: Session) -> Awaitable[None] | None:
-        """Store a session, new or changed."""
-
-    @abstractmethod
-    def get(self, session_id: str) -> Session | Awaitable[Session | None] | None:
-        """Return a session, or None."""
-
-    @abstractmethod
-    def delete(self, session_id: str) -> object | Awaitable[object]:
-        """Delete a session; absent is fine."""
-
-    @abstractmethod
-    def list_for_user(self, user_id: str) -> Sequence[Session] | Awaitable[Sequence[Session]]:
-        """Return a user's sessions, in any order."""
-
-
-class SummaryPage(list[SessionSummary]):
-    """A page of a list of sessions: summaries, and the cursor by which the list goes on (None: it ended)."""
-
-    next_cursor: str | None = None
 
 
 class KVSessionStore(SessionStore):
@@ -263,13 +214,23 @@ class KVSessionStore(SessionStore):
         return session
 
     def get_or_create(self, session: Session) -> Session:
-        """Return the session of this id; store *session* where there is none."""
+        """Return the session of this id; store *session* where there is none.
+
+        Raises:
+            SessionExistsError: *session* is of a user, and the stored one is not of that user.
+
+        """
         while True:
-            stored = self.get(session.session_id)
+            stored = self.get(session.session_id, user_id=session.user_id)
             if stored is not None:
                 return stored
-            with suppress(SessionExistsError):  # another thread or process created it in between
+            try:
                 return self.create(session)
+            except SessionExistsError:
+                value = self._backend.read(session.session_id)
+                if value is not None and _owned(value, session.session_id, session.user_id) is None:
+                    raise
+                # else another thread or process created it in between
 
     def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
@@ -373,12 +334,16 @@ class KVSessionStore(SessionStore):
         return origin is not None and origin.expires_at is not None and origin.expires_at <= self.clock()
 
     @sharing
-    def get(self, session_id: str, *, last: int | None = None, renew: bool = False) -> Asking[Session | None]:
+    def get(
+        self, session_id: str, *, last: int | None = None, user_id: str | None = None, renew: bool = False
+    ) -> Asking[Session | None]:
         """Return a session, or None.
 
         *last* loads the newest so many messages alone, at a cost that does not grow with the conversation; such a
         session can be saved and appended to. `load_history` loads the rest. *renew* prolongs its life first, as a save
-        does.
+        does. *user_id* says whose it must be, here and in what follows: to another user it is as absent. None asks for
+        no user. That is checked in the head alone, before anything else of the session is decoded; a head that cannot
+        be read raises whoever asks.
 
         Raises:
             InvalidDocumentError: A document of it cannot be read.
@@ -387,21 +352,20 @@ class KVSessionStore(SessionStore):
         """
         session_id = check_id(session_id, "session_id")
         check_limit(last, "last")
+        user_id = check_user(user_id)
         if renew:
             self._check_renewable()
             yield None
             with suppress(SessionNotFoundError):
-                self._renew(session_id)
+                self._renew(session_id, user_id)
         for _ in Attempts(self._backend, session_id, self._timeout):
             pages: dict[str, object] = {}
             if last is None:
                 value, pages = yield "read_whole", session_id
             else:
                 value = yield "read", session_id
-            if value is None:
-                return None
-            stored = read_head(value, session_id)
-            if stored.is_over(self.clock):
+            stored = self._there(value, session_id, user_id)
+            if stored is None:
                 return None
             wanted, most = stored.sealed, self._terms.limits.pages
             if last is not None:
@@ -435,7 +399,9 @@ class KVSessionStore(SessionStore):
                 history.prepend(older, sizes[:pages])
         history_of(session).hidden = 0
 
-    def switch(self, session_id: str, branch: str | Branch, *, last: int | None = None) -> Session:
+    def switch(
+        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | None = None
+    ) -> Session:
         """Let a session go on from a branch that a rewind left, and return it, loaded as `get` does.
 
         How it went on till now becomes a branch. One commit, at a cost that does not grow with the conversation.
@@ -449,10 +415,11 @@ class KVSessionStore(SessionStore):
         """
         session_id, branch_id = check_id(session_id, "session_id"), check_branch(branch)
         check_limit(last, "last")
+        user_id = check_user(user_id)
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                stored = self._stored(session_id)
+                stored = self._stored(session_id, user_id)
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
                 if (session_id, branch_id, stored.stamp) in self._switched:
@@ -474,13 +441,13 @@ class KVSessionStore(SessionStore):
                     forks.tidy(self._backend, history_of(switched).origin, draft, self._timeout)
             if done:
                 break
-        session = self.get(session_id, last=last)
+        session = self.get(session_id, last=last, user_id=user_id)
         if session is None:
             raise SessionDeletedError(session_id)
         return session
 
     @sharing
-    def append(self, session_id: str, messages: Iterable[Message]) -> Asking[None]:
+    def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | None = None) -> Asking[None]:
         """Append messages in one commit, without loading the history. Safe for any number of writers.
 
         A message whose id is stored among the newest is not stored again: an append that failed may be repeated.
@@ -490,26 +457,25 @@ class KVSessionStore(SessionStore):
             SessionArchivedError: It is archived.
 
         """
-        session_id = check_id(session_id, "session_id")
+        session_id, user_id = check_id(session_id, "session_id"), check_user(user_id)
         added = check_messages(messages)
         if not added:
             return
         ids = [each.message_id for each in added]
         try:
             repeated = bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids)
-            yield from self._append(session_id, added, repeated=repeated)
+            yield from self._append(session_id, added, user_id, repeated=repeated)
         except (SessionStateError, InvalidValueError):
             raise
         except BaseException:
             self._uncertain.extend(ids)
             raise
 
-    def _append(self, session_id: str, added: list[Message], *, repeated: bool) -> Asking[None]:
+    def _append(self, session_id: str, added: list[Message], user_id: str | None, *, repeated: bool) -> Asking[None]:
         """Append to what this store appended last, unseen; else to what is stored."""
-        latest = None if repeated else self._latest.pop(session_id, None)
+        latest = self._there(None if repeated else self._latest.pop(session_id, None), session_id, user_id)
         if latest is not None:
-            head = read_head(latest, session_id)
-            draft = None if head.is_over(self.clock) else appended(head, added, self._terms)
+            draft = appended(latest, added, self._terms)
             if draft and (yield "commit", draft):
                 self._remember(draft)
                 return
@@ -517,7 +483,7 @@ class KVSessionStore(SessionStore):
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                stored = self._stored(session_id)
+                stored = self._stored(session_id, user_id)
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
                 session = load(self._backend, stored, self.clock, wanted=stored.sealed if repeated else 0)
@@ -544,10 +510,14 @@ class KVSessionStore(SessionStore):
             with suppress(KeyError):
                 self._latest.popitem(last=False)
 
-    def _stored(self, session_id: str) -> StoredHead:
-        value = self._backend.read(session_id)
-        stored = None if value is None else read_head(value, session_id)
-        if stored is None or stored.is_over(self.clock):
+    def _there(self, value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
+        """Return a stored head if its session has not expired, and is this user's."""
+        stored = _owned(value, session_id, user_id)
+        return None if stored is None or stored.is_over(self.clock) else stored
+
+    def _stored(self, session_id: str, user_id: str | None = None) -> StoredHead:
+        stored = self._there(self._backend.read(session_id), session_id, user_id)
+        if stored is None:
             raise SessionNotFoundError(session_id)
         return stored
 
@@ -556,35 +526,42 @@ class KVSessionStore(SessionStore):
             problem = "is given, but only a sliding ttl can be renewed: KVSessionStore(mapping, ttl=seconds)"
             raise InvalidValueError("renew", problem)
 
-    def _renew(self, session_id: str) -> None:
+    def _renew(self, session_id: str, user_id: str | None) -> None:
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
-            if self._backend.commit(amend(self._stored(session_id), self._terms)):
+            if self._backend.commit(amend(self._stored(session_id, user_id), self._terms)):
                 return
 
-    def archive(self, session_id: str) -> None:
+    def archive(self, session_id: str, *, user_id: str | None = None) -> None:
         """Take a session out of the lists; archived already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-        self._set_status(check_id(session_id, "session_id"), SessionStatus.ARCHIVED)
+        self._set_status(check_id(session_id, "session_id"), SessionStatus.ARCHIVED, user_id=check_user(user_id))
 
-    def restore(self, session_id: str) -> None:
+    def restore(self, session_id: str, *, user_id: str | None = None) -> None:
         """Make an archived session active again, as of now; active already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-        self._set_status(check_id(session_id, "session_id"), SessionStatus.ACTIVE)
+        self._set_status(check_id(session_id, "session_id"), SessionStatus.ACTIVE, user_id=check_user(user_id))
 
-    def _set_status(self, session_id: str, status: SessionStatus, *, idle_since: datetime | None = None) -> bool:
+    def _set_status(
+        self,
+        session_id: str,
+        status: SessionStatus,
+        *,
+        idle_since: datetime | None = None,
+        user_id: str | None = None,
+    ) -> bool:
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                draft = self._with_status(self._stored(session_id), status, idle_since)
+                draft = self._with_status(self._stored(session_id, user_id), status, idle_since)
                 done = draft is not None and self._backend.commit(draft)
             if draft is None:
                 return False
@@ -611,8 +588,11 @@ class KVSessionStore(SessionStore):
         *,
         new_id: str | None = None,
         last: int | None = 50,
+        owned_by: str | None = None,
     ) -> Session:
         """Store a session that goes on from a point of another, and return it; sealed pages are shared, not copied.
+
+        *owned_by* says whose the other must be.
 
         Costs five trips, or a read and a transaction, whatever the conversation's length; one trip more for each
         session but the first whose pages it shares, and the way to the point.
@@ -626,11 +606,11 @@ class KVSessionStore(SessionStore):
         """
         session_id = check_id(session_id, "session_id")
         new_id = new_session_id() if new_id is None else check_id(new_id, "new_id")
-        user_id = None if user_id is None else check_id(user_id, "user_id")
+        user_id, owned_by = check_user(user_id), check_user(owned_by, "owned_by")
         check_limit(last, "last")
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
-            stored = self._stored(session_id)
+            stored = self._stored(session_id, owned_by)
             try:
                 session = forks.forked(self._backend, stored, at, session_id=new_id, user_id=user_id, clock=self.clock)
             except InvalidDocumentError:
@@ -650,17 +630,21 @@ class KVSessionStore(SessionStore):
                 return session if last == 0 else self.get(new_id, last=last) or session
         raise SessionNotFoundError(session_id)
 
-    def delete(self, session_id: str) -> bool:
+    def delete(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one.
 
         Pages that forks share stay until the last of these goes.
+
+        Raises:
+            InvalidDocumentError: A user is asked for, and the head cannot be read. Nothing is deleted.
+
         """
-        session_id = check_id(session_id, "session_id")
+        session_id, user_id = check_id(session_id, "session_id"), check_user(user_id)
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.read(session_id)
-                if value is None:
+                if value is None or (user_id is not None and _owned(value, session_id, user_id) is None):
                     return False
                 is_over = expiry.has_expired(value, session_id, self.clock)
                 done = forks.remove(self._backend, session_id, value, self._timeout)
@@ -764,8 +748,7 @@ class KVSessionStore(SessionStore):
         """
         if check_where(where):
             return sum(summary is not None for _, summary in self._summaries(user_id, where, status))
-        if user_id is not None:
-            user_id = check_id(user_id, "user_id")
+        user_id = check_user(user_id)
         now = microseconds(self.clock())
         return sum(
             self._backend.count(each, user_id, now)
@@ -784,8 +767,7 @@ class KVSessionStore(SessionStore):
         skip_invalid: bool = True,
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
         """Walk an index: each position with its summary, None where its metadata is not as *where* says."""
-        if user_id is not None:
-            user_id = check_id(user_id, "user_id")
+        user_id = check_user(user_id)
         wanted = check_where(where)
         found = indexes.walk(
             self._backend,
@@ -917,6 +899,15 @@ class KVSessionStore(SessionStore):
             self._close_mapping()
 
 
+def _owned(value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
+    """Return the head that is stored as *value*, if there is one and it is of this user (None: of anyone).
+
+    All that is asked for in a user's name passes here: what is another's is as absent.
+    """
+    stored = None if value is None else read_head(value, session_id)
+    return stored if stored and belongs(stored.head.user_id, user_id) else None
+
+
 def _matching(
     found: Iterable[tuple[Position, StoredHead]], wanted: Mapping[str, Any], *, skip_invalid: bool
 ) -> Iterator[tuple[Position, SessionSummary | None]]:
@@ -928,23 +919,6 @@ def _matching(
                 raise
             continue
         yield position, summary if fits(summary.metadata, wanted) else None
-
-
-def check_on_conflict(on_conflict: object) -> None:
-    """Raise unless *on_conflict* is one of the ways to save a stale copy."""
-    if on_conflict not in ("merge", "error", "overwrite"):
-        raise InvalidValueError("on_conflict", f"is {on_conflict!r}; it is 'merge', 'error' or 'overwrite'")
-
-
-def check_messages(messages: Iterable[Message]) -> list[Message]:
-    """Return messages to append as a list, if they are messages, each with an id of its own."""
-    added = list(messages)
-    for n, each in enumerate(added):
-        if not isinstance(each, Message):
-            raise InvalidValueError(f"messages[{n}]", f"is a {type(each).__name__}; it is a Message")
-    if len({each.message_id for each in added}) < len(added):
-        raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
-    return added
 
 
 def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

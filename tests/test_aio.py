@@ -22,6 +22,7 @@ from pyai_sessions import (
     SessionDeletedError,
     SessionExistsError,
     SessionManager,
+    SessionNotFoundError,
     SQLiteMapping,
     SQLiteSessionStore,
     StorageClosedError,
@@ -146,7 +147,10 @@ async def use(manager, clock):
     await see(manager.append("s", Message("user", "three", message_id="m3", timestamp=clock.now)))
     await see(manager.get_session("s"))
     await see(manager.get_session("missing"))
-    await see(manager.get_or_create_session("s", "bob"))
+    await refused(SessionExistsError, lambda: manager.get_or_create_session("s", "bob"))
+    await see(manager.get_session("s", user_id="bob"))
+    await refused(SessionNotFoundError, lambda: manager.append("s", {"role": "user", "content": "x"}, user_id="bob"))
+    await see(manager.get_or_create_session("s", "ada"))
     clock.pass_(minutes=1)
     await see(manager.get_or_create_session("t", "bob", metadata={"t": 2}))
     await refused(SessionExistsError, lambda: manager.create_session(session_id="s"))

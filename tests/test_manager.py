@@ -334,7 +334,7 @@ def test_get_or_create_returns_the_one_that_is_there(manager):
     made = manager.get_or_create_session("s", "ada", metadata={"a": 1}, state={"b": 2})
 
     assert (made.user_id, made.metadata, made.state) == ("ada", {"a": 1}, {"b": 2})
-    assert manager.get_or_create_session("s", "bob") == made
+    assert manager.get_or_create_session("s", "ada", metadata={"a": 9}) == made
 
 
 def test_get_or_create_at_the_same_time_creates_one(manager):

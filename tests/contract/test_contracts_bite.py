@@ -217,9 +217,9 @@ STORES = """
                 super().save(session)
 
     class HidesTheUnreadable(Broken):
-        def get(self, session_id, *, last=None):
+        def get(self, session_id, **options):
             try:
-                return super().get(session_id, last=last)
+                return super().get(session_id, **options)
             except ValueError:
                 raise
             except Exception:
@@ -257,14 +257,38 @@ STORES = """
             return done
 
     class AppendsTwice(Broken):
-        def append(self, session_id, messages):
+        def append(self, session_id, messages, **options):
             from pyai_sessions import Message
-            super().append(session_id, messages)
-            super().append(session_id, [Message(each.role, each.content) for each in messages])
+            super().append(session_id, messages, **options)
+            super().append(session_id, [Message(each.role, each.content) for each in messages], **options)
+
+    class GivesToStrangers(Broken):
+        def get(self, session_id, *, last=None, user_id=None):
+            return super().get(session_id, last=last)
+
+    class AppendsForStrangers(Broken):
+        def append(self, session_id, messages, *, user_id=None):
+            return super().append(session_id, messages)
+
+    class DeletesForStrangers(Broken):
+        def delete(self, session_id, *, user_id=None):
+            return super().delete(session_id)
+
+    class ForksForStrangers(Broken):
+        def fork(self, *arguments, owned_by=None, **options):
+            return super().fork(*arguments, **options)
+
+    class ShowsStrangersWhatIsArchived(Broken):
+        def append(self, session_id, messages, *, user_id=None):
+            from pyai_sessions import SessionArchivedError
+            session = self.get(session_id)
+            if session and session.status == "archived":
+                raise SessionArchivedError(session_id)
+            return super().append(session_id, messages, user_id=user_id)
 
     class LoadsTooMuch(Broken):
-        def get(self, session_id, *, last=None):
-            return super().get(session_id)
+        def get(self, session_id, *, last=None, user_id=None):
+            return super().get(session_id, user_id=user_id)
 
     class FindsNoProblem(Broken):
         def verify(self, *, repair=False, progress=None):
@@ -319,10 +343,10 @@ STORES = """
         def __init__(self, mapping=None):
             super().__init__(mapping)
             self.remembered = {}
-        def append(self, session_id, messages):
+        def append(self, session_id, messages, **options):
             session = self.remembered.get(session_id) or self.get(session_id)
             if session is None:
-                return super().append(session_id, messages)
+                return super().append(session_id, messages, **options)
             for each in messages:
                 session.add_message(each.role, each.content, message_id=each.message_id)
             self.save(session, on_conflict="overwrite")

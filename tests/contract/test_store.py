@@ -238,7 +238,7 @@ class TestRedisSessionStoreOnRedis(OnAServer, KVSessionStoreContract):
 
 class TestRedisSessionStoreWithATimeToLive(OnAServer, OfItemsAndIndexes):
     server = "valkey_server"
-    ttl = 3600
+    ttl = 365 * 24 * 3600
 
 
 class TestRedisMappingOfAValkeyClient(OnAServer, OfItems):

@@ -5,6 +5,7 @@ from pyai_sessions.testing.documents.ending import EndingOfDocuments
 from pyai_sessions.testing.documents.expiry import Expiry
 from pyai_sessions.testing.documents.forking import ForkingOfDocuments
 from pyai_sessions.testing.documents.imports import ImportsOfDocuments
+from pyai_sessions.testing.documents.isolation import IsolationOfDocuments
 from pyai_sessions.testing.documents.lists import ListsOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
 from pyai_sessions.testing.documents.upkeep import Upkeep
@@ -16,6 +17,7 @@ __all__ = ["KVSessionStoreContract"]
 class KVSessionStoreContract(
     Upkeep,
     Damage,
+    IsolationOfDocuments,
     ImportsOfDocuments,
     ListsOfDocuments,
     ForkingOfDocuments,

@@ -7,6 +7,7 @@ from pyai_sessions.testing.store.everyday import Everyday
 from pyai_sessions.testing.store.filters import Filters
 from pyai_sessions.testing.store.forking import Forking
 from pyai_sessions.testing.store.imports import Imports
+from pyai_sessions.testing.store.isolation import Isolation
 from pyai_sessions.testing.store.lists import Lists
 from pyai_sessions.testing.store.merging import Merging
 from pyai_sessions.testing.store.reading import Reading
@@ -20,6 +21,7 @@ __all__ = ["SessionStoreContract"]
 # The last class comes first: a store is read and written before it is tried on more.
 class SessionStoreContract(
     Refusals,
+    Isolation,
     Imports,
     Filters,
     Lists,

@@ -71,7 +71,7 @@ class Reading(StoreFixtures):
     def test_get_or_create_creates_once(self, manager: Any) -> None:
         """The second call gets what the first made, whatever else it says."""
         made = manager.get_or_create_session("s", "ada", metadata={"a": 1}, state={"b": 2})
-        got = manager.get_or_create_session("s", "bob", metadata={"a": 9})
+        got = manager.get_or_create_session("s", "ada", metadata={"a": 9})
 
         assert got == made
         assert (got.user_id, got.metadata, got.state) == ("ada", {"a": 1}, {"b": 2})

@@ -1,0 +1,160 @@
+"""Sessions asked for in a user's name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyai_sessions import InvalidValueError, SessionError, SessionExistsError, SessionNotFoundError, SessionStatus
+from pyai_sessions.testing.samples import contents, fill, ids
+from pyai_sessions.testing.store.fixtures import StoreFixtures
+
+_MESSAGE = {"role": "user", "content": "from whoever asks"}
+
+DOORS: dict[str, Callable[[Any, Any], Any]] = {
+    "get_session": lambda m, user: m.get_session("s", user_id=user),
+    "get_session of a part": lambda m, user: m.get_session("s", last=1, user_id=user),
+    "append": lambda m, user: m.append("s", _MESSAGE, user_id=user),
+    "switch": lambda m, user: m.switch("s", "no such branch", user_id=user),
+    "fork": lambda m, user: m.fork("s", new_id="fork", owned_by=user),
+    "fork for another": lambda m, user: m.fork("s", user_id="carol", new_id="fork", owned_by=user),
+    "archive": lambda m, user: m.archive("s", user_id=user),
+    "restore": lambda m, user: m.restore("s", user_id=user),
+    "delete": lambda m, user: m.delete("s", user_id=user),
+}
+"""What can be asked of the session "s" in a user's name."""
+
+
+def outcome(door: str, manager: Any, user_id: Any) -> Any:
+    """Return what an act returns, or the kind and the text of what it raises."""
+    try:
+        return DOORS[door](manager, user_id)
+    except SessionError as err:
+        return type(err), str(err)
+
+
+class Isolation(StoreFixtures):
+    """A session is found by who asks for it in its own user's name, or in nobody's."""
+
+    @pytest.mark.parametrize("status", SessionStatus)
+    @pytest.mark.parametrize("owner", ["ada", None])
+    def test_a_strangers_session_is_as_absent(self, manager: Any, other: Any, status: Any, owner: Any) -> None:
+        """Active or archived, of another or of nobody: the same result or error, the text too; nothing is written."""
+        absent = {door: outcome(door, manager, "bob") for door in DOORS}
+        fill(session := manager.create_session(owner, session_id="s"), 3)
+        manager.save(session)
+        if status is SessionStatus.ARCHIVED:
+            manager.archive("s")
+        before = other.get_session("s")
+
+        assert {door: outcome(door, manager, "bob") for door in DOORS} == absent
+
+        after = other.get_session("s")
+        assert (after, after.revision) == (before, before.revision)
+        assert other.get_session("fork") is None
+        assert {each: absent[each] for each in ("get_session", "delete")} == {"get_session": None, "delete": False}
+        assert absent["append"][0] is SessionNotFoundError
+        assert self.sound(other)
+
+    def test_who_asks_in_the_users_own_name_is_served(self, manager: Any, other: Any) -> None:
+        """Each method does what it does without a name."""
+        fill(session := manager.create_session("ada", session_id="s"), 3)
+        branch = session.rewind("m1")
+        manager.save(session)
+
+        manager.append("s", _MESSAGE, user_id="ada")
+        assert contents(other.get_session("s", user_id="ada"))[-1] == "from whoever asks"
+        assert other.switch("s", branch, user_id="ada").message_count == 3
+        assert manager.get_session("s", last=1, user_id="ada").message_count == 3
+        fork = manager.fork("s", user_id="bob", new_id="fork", owned_by="ada")
+        assert (fork.user_id, fork.message_count) == ("bob", 3)
+        assert manager.fork("s", new_id="own", owned_by="ada").user_id == "ada"
+        manager.archive("s", user_id="ada")
+        assert sorted(ids(other.list_sessions("ada"))) == ["own"]
+        manager.restore("s", user_id="ada")
+        assert sorted(ids(other.list_sessions("ada"))) == ["own", "s"]
+        assert manager.delete("s", user_id="ada") is True
+        assert other.get_session("s") is None
+
+    def test_who_asks_in_nobodys_name_is_served(self, manager: Any) -> None:
+        """None asks for no user, whosever the session is."""
+        manager.create_session("ada", session_id="s")
+        manager.append("s", _MESSAGE, user_id=None)
+        manager.archive("s", user_id=None)
+
+        assert manager.get_session("s", user_id=None).message_count == 1
+        assert manager.fork("s", new_id="fork", owned_by=None).user_id == "ada"
+        assert manager.delete("s", user_id=None) is True
+
+    def test_users_are_told_apart_to_the_last_character(self, manager: Any) -> None:
+        """Case, accents, what ends at a NUL, half a character: whatever text can be an id."""
+        hostile = self.hostile_ids
+        for n, user_id in enumerate(hostile):
+            manager.create_session(user_id, session_id=f"s{n}")
+
+        found = [manager.get_session(f"s{n}", user_id=user_id) for n, user_id in enumerate(hostile)]
+        assert [each.user_id for each in found] == hostile
+        assert [manager.get_session(f"s{n}", user_id=hostile[n - 1]) for n in range(len(hostile))] == [None] * len(
+            hostile
+        )
+        for user_id, like in (("a", "A"), ("a", "a\0"), ("h\u00e9llo", "he\u0301llo"), ("a\ud83d", "a"), ("a", " a ")):
+            session = manager.get_session(f"s{hostile.index(user_id)}", user_id=like) if user_id in hostile else None
+            assert session is None
+
+    @pytest.mark.parametrize("bad", ["", "x" * 1025, 7, b"ada"])
+    def test_what_cannot_be_a_user_is_refused(self, manager: Any, bad: Any) -> None:
+        """An empty name is not nobody's: it raises, and nothing is done."""
+        session = manager.create_session("ada", session_id="s")
+
+        for door, act in DOORS.items():
+            with pytest.raises(InvalidValueError) as caught:
+                act(manager, bad)
+            assert caught.value.path == ("owned_by" if "fork" in door else "user_id")
+
+        assert manager.get_session("s") == session
+
+    def test_a_session_of_another_user_is_not_handed_out_by_creating_it(self, manager: Any, other: Any) -> None:
+        """`get_or_create_session` raises, as `create_session` does; it returns one's own, and anyone's to nobody."""
+        fill(session := manager.create_session("ada", session_id="s"), 1)
+        manager.save(session)
+        manager.create_session(session_id="nobody's")
+        before = manager.get_session("s")
+
+        for session_id in ("s", "nobody's"):
+            with pytest.raises(SessionExistsError) as caught:
+                manager.get_or_create_session(session_id, "bob", metadata={"bob": True})
+            with pytest.raises(SessionExistsError) as created:
+                manager.create_session("bob", session_id=session_id)
+            assert str(caught.value) == str(created.value)
+
+        assert other.get_session("s") == before
+        assert manager.get_or_create_session("s", "ada") == before
+        assert manager.get_or_create_session("s") == before
+        assert manager.get_or_create_session("new", "bob").user_id == "bob"
+
+    def test_who_appended_last_does_not_open_a_session_to_others(self, manager: Any, other: Any) -> None:
+        """What a store remembers of its latest append is asked whose it is, too."""
+        manager.create_session("ada", session_id="s")
+        for n in range(2):
+            manager.append("s", _MESSAGE | {"message_id": f"m{n}"}, user_id="ada")
+
+        with pytest.raises(SessionNotFoundError):
+            manager.append("s", _MESSAGE, user_id="bob")
+        manager.append("s", _MESSAGE | {"message_id": "m2"}, user_id="ada")
+
+        assert [each.message_id for each in other.get_session("s").messages] == ["m0", "m1", "m2"]
+
+    def test_a_session_that_went_to_another_user_is_that_users(self, manager: Any, other: Any) -> None:
+        """From the commit on, also where a store still remembers whose it was."""
+        manager.create_session("ada", session_id="s")
+        manager.append("s", _MESSAGE | {"message_id": "m0"}, user_id="ada")
+        session = other.get_session("s")
+        session.user_id = "bob"
+        other.save(session)
+
+        with pytest.raises(SessionNotFoundError):
+            manager.append("s", _MESSAGE, user_id="ada")
+        manager.append("s", _MESSAGE | {"message_id": "m1"}, user_id="bob")
+
+        assert manager.get_session("s", user_id="ada") is None
+        assert manager.get_session("s", user_id="bob").message_count == 2
