@@ -190,6 +190,30 @@ def rewrite_a_fork(manager):
     return lambda: manager.save(session)
 
 
+def expire(manager):
+    """Store a session that will have expired when the change is made."""
+    mortal = SessionManager(KVSessionStore(manager.store.mapping, ttl=30), clock=manager.store.clock)
+    session = mortal.create_session("bob", session_id="new")
+    fill(session, 100, "former")
+    mortal.save(session)
+    mortal.fork("s1", 80, new_id="also expired")
+    return manager
+
+
+def purge(manager):
+    return expire(manager).purge_expired
+
+
+def create_anew(manager):
+    return create(expire(manager))
+
+
+def renew(manager):
+    sliding = SessionManager(KVSessionStore(manager.store.mapping, ttl=10**9), clock=manager.store.clock)
+    sliding.append("s0", *MORE)
+    return lambda: sliding.get_session("s0", last=0, renew=True)
+
+
 CHANGES = [
     create,
     add,
@@ -216,8 +240,11 @@ CHANGES = [
     delete_the_last,
     rewrite_a_parent,
     rewrite_a_fork,
+    purge,
+    create_anew,
+    renew,
 ]
-DELETIONS = [delete, delete_a_parent, delete_a_fork, delete_the_last]
+DELETIONS = [delete, delete_a_parent, delete_a_fork, delete_the_last, purge]
 
 
 def stored_before():
@@ -304,6 +331,7 @@ def test_a_reader_after_a_crash_sees_the_session_before_or_after(change, applied
         assert contents(fresh(items)) == found
         for session_id in USERS:
             reader.delete(session_id)
+        reader.purge_expired()
         assert not items.keys() - {"pyai_sessions/probe"}  # a crash may leave that
 
 
