@@ -165,7 +165,6 @@ class Expiry(DocumentFixtures):
     ) -> None:
         """As one of a deleted session is not; purged or not."""
         session = mortal.create_session("ada", session_id="s")
-        mortal.append("s", {"role": "user", "content": "Hello!"})
         clock.pass_(seconds=60)
         session.add_message("user", "too late")
 
@@ -268,6 +267,20 @@ class Expiry(DocumentFixtures):
         clock.pass_(seconds=30)
         assert other.purge_expired() == 1
         assert self.ours(raw) == []
+
+    def test_purging_passes_over_damaged_sessions(
+        self, mortal: Any, manager: Any, damage: Any, raw: Any, clock: StoppedClock
+    ) -> None:
+        """They are left for verify, which sets them aside; all others go."""
+        for n in range(3):
+            mortal.create_session("ada", session_id=f"s{n}")
+        clock.pass_(seconds=60)
+        damage("s1")
+
+        assert manager.purge_expired() == 2
+
+        assert self.ours(raw) == ["session/s1"]
+        assert [each.kind for each in manager.verify().problems] == ["unreadable head"]
 
     def test_what_expired_is_sound_until_it_is_purged(self, mortal: Any, other: Any, clock: StoppedClock) -> None:
         """Neither verify nor reindex brings it back, or finds fault with it."""
