@@ -71,7 +71,10 @@ def check_time(value: object, name: str) -> datetime:
         return value
     if value.tzinfo is None:
         raise InvalidValueError(name, "has no time zone; pass an aware datetime: datetime.now(timezone.utc)")
-    return value.astimezone(timezone.utc)
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError as err:
+        raise InvalidValueError(name, f"is {value.isoformat()}, outside of the years 1 to 9999 of UTC") from err
 
 
 def check_timeout(value: object) -> float:

@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, ClassVar, cast
+from functools import cache
+from types import NoneType
+from typing import Any, ClassVar, cast, get_args
 
 from dataclasses_json import DataClassJsonMixin, config
 from marshmallow import EXCLUDE
@@ -62,6 +64,9 @@ class Document(DataClassJsonMixin):
         if not is_mapping(kvs):
             raise InvalidValueError(cls.__name__, f"is made from a JSON object, not from a {type(kvs).__name__}")
         known = {each.name for each in fields(cast("Any", cls))}
+        null = next((name for name in _never_null(cls) if name in kvs and kvs[name] is None), None)
+        if null:  # of which dataclasses-json would warn, and go on
+            raise InvalidValueError(null, "is null")
         made = super().from_dict({k: v for k, v in kvs.items() if k in known}, infer_missing=infer_missing)
         made.keep_unknown({k: v for k, v in kvs.items() if k not in known and k not in cls._stored_fields})
         return made
@@ -84,6 +89,14 @@ class Document(DataClassJsonMixin):
         """Remember fields that this release does not know, to write them again."""
         if unknown:
             object.__setattr__(self, "unknown_fields", frozen(dict(unknown), type(self).__name__))
+
+
+@cache
+def _never_null(kind: type[Document]) -> list[str]:
+    """Return the fields of a document whose types do not have None."""
+    return [
+        each.name for each in fields(cast("Any", kind)) if each.type is not Any and NoneType not in get_args(each.type)
+    ]
 
 
 def maybe(kind: type[Document]) -> FieldMetadata:

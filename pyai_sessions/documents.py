@@ -23,7 +23,7 @@ import msgspec
 
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
-from pyai_sessions.history import History, Line, Origin, Run, StoredBranch
+from pyai_sessions.history import Count, History, Line, Origin, Run, StoredBranch
 from pyai_sessions.keys import branch_key, head_key, parts_of_reference
 from pyai_sessions.messages import Message, ReadMessage, messages_of
 from pyai_sessions.models import (
@@ -42,6 +42,14 @@ FORMAT = 1
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """How to read older formats: under *n*, a function from a head of format *n* to one of format *n* + 1."""
+
+MAX_PAGES = 1_000_000
+"""Pages that a session may have, those of its branches included: 32 million messages, or 8 GB of JSON.
+
+A head of a hundred bytes can claim any number of them: what claims more is refused before a list of them is made.
+"""
+
+UNFIT = "its message count does not fit its messages and pages"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -64,13 +72,13 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     created_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
     updated_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | msgspec.UnsetType = msgspec.UNSET
-    message_count: int = -1
+    message_count: Annotated[int, msgspec.Meta(ge=-1)] = -1
     incarnation: str = ""
     edition: str = ""
     sealed: tuple[Run, ...] = ()
     dropped: tuple[str, ...] = ()
     branches: tuple[StoredBranch, ...] | msgspec.UnsetType = msgspec.UNSET
-    leading: int | msgspec.UnsetType = msgspec.UNSET
+    leading: Count | msgspec.UnsetType = msgspec.UNSET
     summary: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     forked: bool | msgspec.UnsetType = msgspec.UNSET
     parent: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
@@ -88,9 +96,8 @@ def named_runs(head: Head) -> tuple[Run, ...]:
     if not head.branches:
         return head.sealed
     runs = [*head.sealed, *(run for each in head.branches for run in branch_runs(head.session_id, each))]
-    owners = dict.fromkeys(run.owner for run in runs)
     return tuple(
-        [Run(owner, generation, pages, 0) for owner in owners for generation, pages in extent(runs, owner).items()]
+        [Run(owner, generation, pages, 0) for owner, of in extents(runs).items() for generation, pages in of.items()]
     )
 
 
@@ -111,10 +118,16 @@ def owners_of(runs: Iterable[Run], session_id: str) -> tuple[str, ...]:
 
 def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
     """Return how many pages of each generation of *owner* the *runs* name: always the first ones."""
-    found: dict[str, int] = {}
+    return extents(run for run in runs if run.owner == owner).get(owner, {})
+
+
+def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
+    """Return what `extent` does of each owner."""
+    found: dict[str, dict[str, int]] = {}
     for run in runs:
-        if run.owner == owner and run.pages:
-            found[run.generation] = max(run.pages, found.get(run.generation, 0))
+        if run.pages:
+            of = found.setdefault(run.owner, {})
+            of[run.generation] = max(run.pages, of.get(run.generation, 0))
     return found
 
 
@@ -161,6 +174,11 @@ class StoredHead(msgspec.Struct, frozen=True):
         """How many messages lie in pages."""
         return sum(run.messages for run in self.head.sealed)
 
+    @property
+    def pages(self) -> int:
+        """How many pages these are."""
+        return sum(run.pages for run in self.head.sealed)
+
 
 def entry_of(head: Head) -> Entry:
     """Return what the indexes should hold of a head."""
@@ -172,6 +190,8 @@ _HEAD = msgspec.json.Decoder(Head)
 _RAW_FIELDS = ("metadata", "state", "checkpoints", "messages", "summary")
 _STAMP = re.compile(r'\{"format":[0-9]{1,9},"revision":"[A-Za-z0-9_-]{1,64}"')
 _STAMP_SIZE = 100
+_NAME = re.compile("[A-Za-z0-9_-]{0,64}")
+_DROPPED = re.compile("[A-Za-z0-9_-]{1,64}/[0-9]{1,9}")
 _KEY_NAME = re.compile("([A-Za-z0-9_-]{1,32})[.][A-Za-z0-9_-]{8}:")
 
 
@@ -222,13 +242,40 @@ def read_head(value: object, session_id: str) -> StoredHead:
     document = _document(value, key, session_id)
     try:
         head, unknown = _read_head(document)
-        if head.user_id is not None:
-            check_id(head.user_id, "user_id")
+        _check_head(head)
     except ValueError as err:
         raise _unreadable(key, session_id, value, err) from err
     if head.session_id != session_id:
         raise InvalidDocumentError(key, session_id, value, f"it is the head of session {head.session_id!r}")
     return StoredHead(head, stamp_of(document), unknown)
+
+
+def _check_head(head: Head) -> None:
+    """Raise ValueError where a head's fields cannot be what we wrote: what keys and comparisons are made of."""
+    if head.user_id is not None:
+        check_id(head.user_id, "user_id")
+    check_time(head.created_at, "created_at")
+    check_time(head.updated_at, "updated_at")
+    for each in head.branches or ():
+        check_time(each.created_at, "branches")
+    runs = named_runs(head)
+    names = [head.revision, head.incarnation, *[run.generation or "/" for run in head.sealed]]
+    if head.branches:
+        names += [run.generation or "/" for run in runs]
+    if not all(map(_NAME.fullmatch, names)):
+        msg = "a revision, incarnation or generation in it is not 64 or fewer of A-Z, a-z, 0-9, '-' and '_'"
+        raise ValueError(msg)
+    if not all(map(_DROPPED.fullmatch, head.dropped)):
+        msg = "what it dropped is not named as pages are"
+        raise ValueError(msg)
+    check_pages(sum(run.pages for run in runs))
+
+
+def check_pages(count: int) -> None:
+    """Raise ValueError where one document names so many pages."""
+    if count > MAX_PAGES:
+        msg = f"it names {count} pages; at most {MAX_PAGES} are accepted"
+        raise ValueError(msg)
 
 
 def _read_head(document: str | bytes) -> tuple[Head, dict[str, Any]]:
@@ -325,14 +372,16 @@ def read_reference(value: object, key: str) -> dict[str, int]:
     fork = parts_of_reference(key)[1]
     document = _document(value, key, fork)
     try:
-        return read_as(document, _REFERENCE, _Reference).pages
+        pages = read_as(document, _REFERENCE, _Reference).pages
+        check_pages(sum(pages.values()))
     except ValueError as err:
         raise InvalidDocumentError(key, fork, value, _reason(err)) from err
+    return pages
 
 
 class _Reference(msgspec.Struct, frozen=True):
     format: Literal[1]
-    pages: dict[str, int]
+    pages: dict[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")], Count]
 
 
 _REFERENCE = msgspec.json.Decoder(_Reference)
@@ -411,7 +460,7 @@ def restore(
     count = unloaded + len(log)
     whole = sum(run.pages for run in head.sealed) == len(pages)
     if unloaded < 0 or (whole and unloaded) or head.message_count not in (-1, count):
-        raise InvalidDocumentError(key, head.session_id, None, "its message count does not fit its messages and pages")
+        raise InvalidDocumentError(key, head.session_id, None, UNFIT)
     metadata, state, checkpoints, summary = _read_objects(stored)
     values: dict[str, Any] = {
         "session_id": head.session_id,
@@ -488,9 +537,9 @@ def read_branch(value: object, key: str, session_id: str) -> Left:
         InvalidDocumentError: It is not the document of a branch.
 
     """
-    document = _decoded(_document(value, key, session_id))
+    document = _document(value, key, session_id)
     try:
-        found = convert(read(document), dict[str, Any])
+        found = convert(read(_decoded(document)), dict[str, Any])
         _refuse_encrypted(found)
         summary = found["summary"]
         values = {

@@ -14,6 +14,7 @@ import msgspec
 from pyai_sessions.checks import check_id, check_time
 from pyai_sessions.documents import (
     FORMAT,
+    MAX_PAGES,
     Entry,
     Head,
     StoredHead,
@@ -26,6 +27,7 @@ from pyai_sessions.documents import (
     owners_of,
     write_messages,
 )
+from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.history import History, Line, Origin, Run
 from pyai_sessions.keys import branch_key, page_keys, page_prefix
 from pyai_sessions.messages import Message
@@ -166,10 +168,8 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         msgspec.Raw(checkpoints),
         msgspec.Raw(tail_json),
     )
-    text = _write_head(head, session.unknown_fields)
-    if len(text) > limits.document_bytes or (pages and max(map(len, pages.values())) > limits.document_bytes):
-        for name, each in (("session", text), *pages.items()):
-            limits.check_size(len(each), name, "document_bytes")
+    text, named = _write_head(head, session.unknown_fields), named_runs(head)
+    _check_documents({"session": text, **pages} if pages else {"session": text}, named, limits)
     return SessionDraft(
         session_id=session.session_id,
         expected=origin.stamp if origin else None,
@@ -182,7 +182,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
         paged=bool(head.sealed),
         forked=forked,
-        owners=owners_of(named_runs(head), head.session_id),
+        owners=owners_of(named, head.session_id),
         time_left=terms.left(expires_at),
         origin=origin_of(head, _stamp(head), history.count, history.log[-1] if history.log else None),
         page_sizes=page_sizes,
@@ -251,6 +251,16 @@ def _check_values(session: Session, metadata: bytes, state: bytes, origin: Origi
         if origin is None or text != (origin.metadata if name == "metadata" else origin.state):
             limits.check_size(len(text), name, "state_bytes")
             limits.check_depth(value, name)
+
+
+def _check_documents(documents: Mapping[str, bytes], named: Iterable[Run], limits: Limits) -> None:
+    """Raise if a document is larger than is kept, or a head names more pages than a session may have."""
+    for name, text in documents.items():
+        if len(text) > limits.document_bytes:
+            limits.check_size(len(text), name, "document_bytes")
+    if sum(run.pages for run in named) > MAX_PAGES:
+        problem = f"fill more than {MAX_PAGES} pages; prune() the branches, or go on in another session"
+        raise InvalidValueError("messages", problem)
 
 
 def _stored_unchanged(history: History) -> int:

@@ -18,8 +18,10 @@ from typing import NamedTuple
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
+    UNFIT,
     StoredHead,
     extent,
+    extents,
     named_runs,
     owners_of,
     read_head,
@@ -32,7 +34,7 @@ from pyai_sessions.documents import (
 from pyai_sessions.drafts import SessionDraft, amend, compose
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
 from pyai_sessions.history import History, Origin, Run
-from pyai_sessions.keys import head_key, page_keys, page_prefix, parts_of_reference, reference_key
+from pyai_sessions.keys import head_key, is_page, is_reference, page_keys, parts_of_reference, reference_key
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionStatus, history_of, session_of, values_of
 from pyai_sessions.points import Checkpoint, Parent
@@ -184,15 +186,16 @@ class _Pages:
                         if end < count:
                             return n, end
             page, start = page + run.pages, end
-        problem = "its message count does not fit its messages and pages"
-        raise InvalidDocumentError(head_key(self._session_id), self._session_id, None, problem)
+        raise InvalidDocumentError(head_key(self._session_id), self._session_id, None, UNFIT)
 
     def _walk(self, pages: Sequence[int]) -> Iterator[int]:
         """Iterate over the numbers of pages, each read by then."""
         start, together = 0, 1
         while start < len(pages):
             batch = pages[start : start + together]
-            missing = {n: page_keys(self.runs, n, n + 1)[0] for n in batch if n not in self._read}
+            first = min(batch)
+            keys = page_keys(self.runs, first, first + len(batch))
+            missing = {n: keys[n - first] for n in batch if n not in self._read}
             for (n, key), value in zip(missing.items(), self._backend.read_pages([*missing.values()]), strict=True):
                 if value is None:
                     raise InvalidDocumentError(key, self._session_id, None, MISSING)
@@ -217,9 +220,10 @@ def store(backend: Backend, session: Session, parent: StoredHead, terms: Terms, 
         mark = amend(parent, forked=True)
         if not backend.commit(mark):
             return None
+    pages = extents(shared)
     references = {reference_key(each, session.session_id, draft.origin.incarnation): each for each in owners}
     for key, owner in references.items():
-        backend.refer(key, write_reference(extent(shared, owner)), draft.time_left)
+        backend.refer(key, write_reference(pages[owner]), draft.time_left)
     named = not owners or _names(backend.read(parent.head.session_id), parent.head.session_id, shared)
     if named and backend.commit(draft):
         return draft
@@ -236,7 +240,8 @@ def _names(value: object | None, session_id: str, runs: Iterable[Run]) -> bool:
         named = () if value is None else named_runs(read_head(value, session_id).head)
     except InvalidDocumentError:
         return False
-    return all(extent(named, run.owner).get(run.generation, 0) >= run.pages for run in runs)
+    found = extents(named)
+    return all(found.get(run.owner, {}).get(run.generation, 0) >= run.pages for run in runs)
 
 
 # Letting go ---------------------------------------------------------------------------------------------------------
@@ -269,8 +274,7 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float) -> 
     try:
         stored = read_head(value, session_id)
     except InvalidDocumentError:  # nothing says which pages it named, or of whom
-        prefix = page_prefix(session_id)
-        keys = [each for each in backend.all_keys() if isinstance(each, str) and each.startswith(prefix)]
+        keys = [each for each in backend.all_keys() if is_page(each, session_id)]
         removed = backend.remove(session_id, None, [], None)
         let_go(backend, session_id, timeout, keys=keys)
         return removed
@@ -324,7 +328,7 @@ def unnamed(backend: Backend, owner: str, value: object | None, keys: Iterable[s
         named = {} if value is None else extent(named_runs(read_head(value, owner).head), owner)
         left = _beyond(named, keys)
         for key, text in backend.references(owner).items() if left else ():
-            left = _beyond(read_reference(text, key), left)
+            left = _beyond(read_reference(text, key), left) if is_reference(key, owner) else left
     except InvalidDocumentError:
         return []
     return sorted(left)
@@ -351,10 +355,11 @@ class Lack(NamedTuple):
 
 def lacks(backend: Backend, stored: StoredHead) -> list[Lack]:
     """Return the references that a session should have left with the owners of pages that it names, and has not."""
-    head, runs = stored.head, named_runs(stored.head)
+    head = stored.head
     wanted = [
-        Lack(reference_key(owner, head.session_id, head.incarnation), extent(runs, owner))
-        for owner in owners_of(runs, head.session_id)
+        Lack(reference_key(owner, head.session_id, head.incarnation), pages)
+        for owner, pages in extents(named_runs(head)).items()
+        if owner != head.session_id
     ]
     found: list[Lack] = []
     for each, text in zip(wanted, backend.read_pages([each.key for each in wanted]) if wanted else [], strict=True):
@@ -369,15 +374,19 @@ def lacks(backend: Backend, stored: StoredHead) -> list[Lack]:
 
 def dangling(backend: Backend, references: Sequence[str]) -> list[str]:
     """Return those of *references* whose fork is gone, or names no page of the owner any more."""
-    forks = [parts_of_reference(key) for key in references]
-    values = backend.read_many([fork for _, fork, _ in forks])
+    by_fork: dict[str, list[str]] = {}
+    for key in references:
+        by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
     found: list[str] = []
-    for key, (owner, fork, incarnation), value in zip(references, forks, values, strict=True):
+    for (fork, keys), value in zip(by_fork.items(), backend.read_many([*by_fork]), strict=True):
         try:
             head = None if value is None else read_head(value, fork).head
         except InvalidDocumentError:
             continue  # it may be the one
-        if head is None or head.incarnation != incarnation or not any(r.owner == owner for r in named_runs(head)):
-            found.append(key)
+        owners = {run.owner for run in named_runs(head)} if head else set[str]()
+        for key in keys:
+            owner, _, incarnation = parts_of_reference(key)
+            if head is None or head.incarnation != incarnation or owner not in owners:
+                found.append(key)
     there = backend.read_pages(found) if found else []
     return [key for key, text in zip(found, there, strict=True) if text is not None]

@@ -19,21 +19,24 @@ from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message
 from pyai_sessions.points import Branch
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+"""A number of things, as a document may say it."""
+
 
 class Run(msgspec.Struct, frozen=True):
     """Consecutive sealed pages: *pages* of them, holding *messages*, under one *owner* and *generation*."""
 
-    owner: str
+    owner: Annotated[str, msgspec.Meta(min_length=1)]
     generation: str
-    pages: int
-    messages: int
+    pages: Count
+    messages: Count
 
 
 class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What a head says of a branch: its messages lie in the pages of *sealed*, and what follows in one of its own."""
 
-    branch_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
-    message_count: int
+    branch_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    message_count: Count
     last_message_id: str | None
     created_at: Annotated[datetime, msgspec.Meta(tz=True)]
     sealed: tuple[Run, ...] = ()

@@ -7,6 +7,7 @@ says where to look, and what it finds is checked against the document before it 
 from __future__ import annotations
 
 import heapq
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -122,7 +123,7 @@ def position_of(cursor: str | None) -> Position | None:
     if cursor is None:
         return None
     activity, _, name = cursor.partition(":") if isinstance(cursor, str) else ("", "", "")
-    if decode_id(name) is None or not activity.lstrip("-").isdecimal():
+    if decode_id(name) is None or not re.fullmatch("-?[0-9]{1,18}", activity):
         raise InvalidValueError("cursor", "is not one that list_sessions returned as next_cursor")
     return int(activity), name
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TypeGuard
 from urllib.parse import quote, unquote
 
 from pyai_sessions.checks import check_id
@@ -50,9 +51,10 @@ def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> l
     """Return the keys of the pages of *runs*, oldest first; of those from *start* to *stop*, counted over all runs."""
     keys: list[str] = []
     for run in runs:
-        prefix = f"{page_prefix(run.owner)}{run.generation}/"
-        last = run.pages if stop is None else min(run.pages, stop)
-        keys += [f"{prefix}{n}" for n in range(max(0, start), last)]
+        numbers = range(max(0, start), run.pages if stop is None else min(run.pages, stop))
+        if numbers:
+            prefix = f"{page_prefix(run.owner)}{run.generation}/"
+            keys += [f"{prefix}{n}" for n in numbers]
         start -= run.pages
         stop = None if stop is None else stop - run.pages
     return keys
@@ -116,9 +118,19 @@ def session_of_key(key: object) -> str | None:
     kind, _, rest = key.partition("/")
     if kind == "session":
         return decode_id(rest)
-    if kind == "messages" and re.fullmatch(r"[^/]+/[A-Za-z0-9_-]+/[0-9]+", rest):
+    if kind == "messages" and re.fullmatch(r"[^/]+/[A-Za-z0-9_-]+/[0-9]{1,18}", rest):
         return decode_id(rest.partition("/")[0])
     if kind == "forks" and re.fullmatch(r"[^/]+/[^/]+/[A-Za-z0-9_-]*", rest):
         owner, fork, _ = rest.split("/")
         return decode_id(owner) if decode_id(fork) else None
     return None
+
+
+def is_page(key: object, session_id: str) -> TypeGuard[str]:
+    """Return whether *key* is that of a page of a session."""
+    return isinstance(key, str) and key.startswith("messages/") and session_of_key(key) == session_id
+
+
+def is_reference(key: object, owner: str) -> TypeGuard[str]:
+    """Return whether *key* is that of a reference to pages of a session."""
+    return isinstance(key, str) and key.startswith("forks/") and session_of_key(key) == owner

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyai_sessions.checks import check_text, check_time, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document
+from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import frozen_object
 
@@ -33,7 +34,9 @@ class Checkpoint(Document):
     created_at: datetime = field(default_factory=utc_now, metadata=TIME)
 
     def __post_init__(self) -> None:
-        """Freeze the state: a checkpoint does not change."""
+        """Check the fields, and freeze the state: a checkpoint does not change."""
+        check_text(self.name, "name")
+        _check_place(self.message_count, self.last_message_id)
         object.__setattr__(self, "state", frozen_object(self.state, "state"))
         object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
 
@@ -59,7 +62,9 @@ class Branch(Document):
     branch_id: str = field(default_factory=lambda: new_token(12))
 
     def __post_init__(self) -> None:
-        """Check the time."""
+        """Check the fields."""
+        check_text(self.branch_id, "branch_id")
+        _check_place(self.message_count, self.last_message_id)
         object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
 
     def __repr__(self) -> str:
@@ -84,8 +89,9 @@ class Summary(Document):
     created_at: datetime = field(default_factory=utc_now, metadata=TIME)
 
     def __post_init__(self) -> None:
-        """Check the text and the time."""
+        """Check the fields."""
         object.__setattr__(self, "content", check_text(self.content, "content"))
+        _check_place(self.message_count, self.last_message_id)
         object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
 
     def __repr__(self) -> str:
@@ -108,5 +114,18 @@ class Parent(Document):
     message_count: int
     message_id: str | None = None
 
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_text(self.session_id, "session_id")
+        _check_place(self.message_count, self.message_id, "message_id")
+
     def __repr__(self) -> str:
         return f"<Parent {self.session_id!r} at {self.message_count} messages>"
+
+
+def _check_place(count: object, message_id: object, name: str = "last_message_id") -> None:
+    """Raise unless a point of a conversation is a number of messages, and the id of the last of them or None."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise InvalidValueError("message_count", f"is {count!r}; it is a whole number of 0 or more")
+    if message_id is not None:
+        check_text(message_id, name)

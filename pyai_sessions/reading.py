@@ -18,6 +18,9 @@ from pyai_sessions.trips import Asking, Trips
 
 MISSING = "the page is missing"
 
+TOGETHER = 10_000
+"""Pages that are read in one trip: of a head that claims a million, the first that is missing ends it."""
+
 
 def load(
     backend: Backend,
@@ -64,6 +67,7 @@ def loading(
             if most is not None and len(pages) + step > most:
                 reason = f"{unread} pages of it are more than the {most} that are loaded at once: give a smaller last="
                 raise OversizedDocumentError(head_key(head.session_id), head.session_id, None, reason, unread)
+            step = min(step, TOGETHER)
             read = yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known or {})
             pages = read + pages
             unread -= step

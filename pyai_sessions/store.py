@@ -25,6 +25,7 @@ from pyai_sessions.checks import (
     utc_now,
 )
 from pyai_sessions.documents import (
+    UNFIT,
     StoredHead,
     microseconds,
     read_branch,
@@ -75,6 +76,9 @@ from pyai_sessions.upkeep import Verification
 
 _LOADED = 20
 """Sessions of a user's list whose pages are read together."""
+
+_PAGES = 500
+"""Of sessions that have no more. A longer one takes a trip of its own."""
 
 _LATEST = 1000
 """Heads that a store remembers of its latest appends, 8 KiB each or so."""
@@ -394,9 +398,11 @@ class KVSessionStore(SessionStore):
                 merged = merge(session, whole)  # all of it is anew
                 assign(session, values_of(merged), history_of(merged))
             else:
-                sizes, older = stored.page_sizes, stored.log[: history.unloaded]
-                pages = list(accumulate(sizes)).index(history.unloaded) + 1
-                history.prepend(older, sizes[:pages])
+                ends = list(accumulate(stored.page_sizes))
+                if history.unloaded not in ends:
+                    raise InvalidDocumentError(head_key(session.session_id), session.session_id, None, UNFIT)
+                older = stored.log[: history.unloaded]
+                history.prepend(older, stored.page_sizes[: ends.index(history.unloaded) + 1])
         history_of(session).hidden = 0
 
     def switch(
@@ -686,7 +692,7 @@ class KVSessionStore(SessionStore):
         ignore, most = _ignore if skip_invalid else None, self._terms.limits.pages
         found = indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore, clock=self.clock)
         while together := list(islice(found, _LOADED if limit is None else min(_LOADED, limit - len(sessions)))):
-            few = [stored for _, stored in together if sum(run.pages for run in stored.head.sealed) <= most]
+            few = [stored for _, stored in together if stored.pages <= min(_PAGES, most)]
             keys = [key for stored in few for key in page_keys(stored.head.sealed)]
             pages = dict(zip(keys, self._backend.read_pages(keys), strict=True))
             for _, stored in together:

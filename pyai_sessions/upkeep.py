@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pyai_sessions import forks, indexes
 from pyai_sessions.backends.protocol import Backend, Progress
@@ -25,7 +26,7 @@ from pyai_sessions.documents import (
 )
 from pyai_sessions.drafts import compose
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
-from pyai_sessions.keys import encode_id, head_key, page_keys, page_prefix, parts_of_reference, session_of_key
+from pyai_sessions.keys import encode_id, head_key, is_page, page_keys, parts_of_reference, session_of_key
 from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of
 from pyai_sessions.reading import MISSING, Attempts, load
@@ -35,6 +36,9 @@ _UNOPENED = (EncryptionError, OversizedDocumentError)
 
 _PAGES_TOGETHER = 1000
 """Keys that are looked at before their pages are: what is held in memory."""
+
+_TOLD = 1000
+"""Pages of one session that are told of: a head that was made up can name a million that never were."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,12 @@ def _verify_references(
 ) -> None:
     """Find references that serve nobody; one of a fork that was set aside keeps pages for whoever mends that."""
     suspects: list[str] = []
-    for start in range(0, len(references), indexes.BATCH):
-        suspects += forks.dangling(backend, references[start : start + indexes.BATCH])
+    by_fork: dict[str, list[str]] = {}  # so that a head is read once, whatever refers to it
+    for key in references:
+        by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
+    groups = iter(by_fork.values())
+    while batch := list(islice(groups, indexes.BATCH)):
+        suspects += forks.dangling(backend, [key for keys in batch for key in keys])
     if suspects and backend.settle_forks:
         time.sleep(backend.settle_forks)  # another process may be about to write the fork's head
         suspects = forks.dangling(backend, suspects)
@@ -189,13 +197,15 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
         kind = "encryption" if isinstance(err, _UNOPENED) else "unreadable head"
         yield Problem(kind, session_id, f"{err.reason}: {head_key(session_id)}")
         return
-    broken = False
+    told = 0
     for key, page, _, reason in _pages(backend, stored.head):
         if reason and backend.read(session_id) == value:  # not rewritten meanwhile
-            broken = True
             kind = "missing page" if page is None else "unreadable page"
             yield Problem("encryption" if isinstance(page, _UNOPENED) else kind, session_id, f"{reason}: {key}")
-    if not broken:
+            told += 1
+            if told == _TOLD:
+                return
+    if not told:
         try:
             load(backend, stored, clock, wanted=stored.sealed)
         except InvalidDocumentError as err:
@@ -205,8 +215,14 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
 
 def _pages(backend: Backend, head: Head) -> Iterator[tuple[str, object | None, list[Message], str]]:
     """Read all pages that a head names: the key and the value of each, its messages, or why there are none."""
-    keys, branches = page_keys(named_runs(head)), branch_keys(head)
-    for key, page in zip(keys, backend.read_pages(keys), strict=True):
+    runs, branches = named_runs(head), branch_keys(head)
+    found = (
+        pair
+        for start in range(0, sum(run.pages for run in runs), _PAGES_TOGETHER)
+        for keys in [page_keys(runs, start, start + _PAGES_TOGETHER)]
+        for pair in zip(keys, backend.read_pages(keys), strict=True)
+    )
+    for key, page in found:
         messages: list[Message] = []
         reason = MISSING if page is None else ""
         try:
@@ -221,7 +237,7 @@ def _pages(backend: Backend, head: Head) -> Iterator[tuple[str, object | None, l
 
 def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clock, timeout: float) -> None:
     if any(each.kind == "unreadable head" for each in problems):
-        pages = [key for key in backend.all_keys() if isinstance(key, str) and key.startswith(page_prefix(session_id))]
+        pages = [key for key in backend.all_keys() if is_page(key, session_id)]
         aside = forks.unnamed(backend, session_id, None, pages)
         backend.set_aside(session_id, [head_key(session_id), *aside], new_token(6))
         return

@@ -1,0 +1,329 @@
+"""Documents that were made up to do harm: a clean read or an error by name, in bounded time and memory."""
+
+import copy
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyai_sessions import (
+    InvalidDocumentError,
+    InvalidValueError,
+    KVSessionStore,
+    Message,
+    Session,
+    SessionManager,
+    SessionStateError,
+    documents,
+    drafts,
+)
+from pyai_sessions.documents import MAX_PAGES
+from pyai_sessions.keys import session_of_key
+
+NAMED = (InvalidDocumentError, InvalidValueError, SessionStateError)
+"""What a hostile document may end a call with; a StorageError would say that the mapping failed, which it did not."""
+
+
+def _stored():
+    """Return the items of a mapping with every kind of document, and everything in them that a head can have."""
+    items = {}
+    manager = SessionManager(KVSessionStore(items))
+    session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"b": [1, 2]})
+    for n in range(80):
+        session.add_message("user" if n else "system", f"message {n}", message_id=f"m{n}")
+    session.checkpoint("late")
+    manager.save(session)
+    manager.fork("s", 40, new_id="early")
+    session.rewind("m70")
+    session.add_message("user", "another way")
+    session.checkpoint("c")
+    session.compact("in short", keep_last=5)
+    manager.save(session)
+    manager.fork("s", new_id="fork")
+    return items
+
+
+STORED = _stored()
+
+
+def all_acts(manager):
+    """Return calls of every kind that meet the documents of "s" and its forks; the last ones take these away."""
+
+    def change(session_id, *, last=None, act=lambda session: session.add_message("user", "more")):
+        session = manager.get_session(session_id, last=last)
+        if session is not None:
+            act(session)
+            manager.save(session)
+            manager.load_history(session)
+            session.history(last=3)
+            assert Session.from_json(session.to_json()) == session
+
+    def switch():
+        session = manager.get_session("s")
+        if session is not None and session.branches:
+            manager.switch("s", session.branches[0])
+
+    return [
+        lambda: manager.get_session("s"),
+        lambda: manager.get_session("fork", last=40),
+        lambda: manager.get_sessions_for_user("ada"),
+        lambda: manager.list_sessions(status=None),
+        lambda: manager.list_sessions("ada", limit=1),
+        lambda: manager.count(where={"a": 1}),
+        lambda: manager.append("s", Message("user", "more")),
+        lambda: change("s"),
+        lambda: change("s", last=1),
+        lambda: manager.fork("s"),
+        lambda: manager.fork("s", 3),
+        lambda: manager.fork("s", "c"),
+        lambda: manager.fork("fork", "m5"),
+        switch,
+        lambda: change("s", act=lambda session: session.rewind(3)),
+        lambda: manager.archive_inactive(0),
+        lambda: manager.archive("s"),
+        lambda: manager.restore("s"),
+        manager.reindex,
+        manager.verify,
+        lambda: manager.verify(repair=True),
+        lambda: manager.delete("fork"),
+        lambda: manager.delete("s"),
+        lambda: manager.delete_user("ada"),
+        manager.clear_all,
+    ]
+
+
+def endure(items):
+    """Do all that can be done with what lies in a mapping; what raises, raises an error that names what is wrong."""
+    manager = SessionManager(KVSessionStore(dict(items), timeout=0.2))
+    refusals = []
+    for act in all_acts(manager):
+        try:
+            act()
+        except NAMED as err:  # noqa: PERF203 (one after another)
+            refusals.append(err)
+    assert [key for key in manager.store.mapping if session_of_key(key)] == []
+    return refusals
+
+
+def test_without_damage_every_call_works():
+    """What the other tests look at is what the damage does."""
+    assert endure(STORED) == []
+
+
+# Mutations ------------------------------------------------------------------------------------------------------------
+
+OTHERS = st.sampled_from(
+    [
+        *(0, 1, -1, 10**12, 10**18, -(10**18), 2**63, 10**400, 1.5, 1e308, True, None),
+        *("", "x", "s", "fork", "../x", "a/b", "%", "\ud800", "x\n", "x" * 2000, "archived"),
+        *([], {}, [1], {"a": 1}, [[[]]], [{"owner": "s", "generation": "g", "pages": 10**12, "messages": 10**12}]),
+        *(
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59.999999Z",
+            "9999-12-31T23:59:59-14:00",
+            "2026-01-31T12:00:00",
+        ),
+    ]
+) | st.recursive(st.none() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner, max_size=3))
+
+
+def paths(value, path=()):
+    """Iterate over the ways to all that is in a JSON value; of an array, to its ends."""
+    yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from paths(value[key], (*path, key))
+    elif isinstance(value, list):
+        for n in {0, len(value) - 1} if value else ():
+            yield from paths(value[n], (*path, n))
+
+
+PATHS = [(key, path) for key, text in STORED.items() for path in paths(json.loads(text))]
+
+
+def replaced(value, path, other):
+    """Return a JSON value with another in one place."""
+    if not path:
+        return other
+    changed = copy.copy(value)
+    changed[path[0]] = replaced(changed[path[0]], path[1:], other)
+    return changed
+
+
+@given(st.sampled_from(PATHS), OTHERS)
+@settings(max_examples=60, deadline=None)
+def test_any_other_value_in_any_place_is_read_or_refused(place, other):
+    """Other types, huge and negative numbers, times at the edges, names that are no names: in every document."""
+    key, path = place
+
+    endure({**STORED, key: json.dumps(replaced(json.loads(STORED[key]), path, other))})
+
+
+@given(st.sampled_from(sorted(STORED)), st.binary(max_size=40) | st.text(max_size=40) | OTHERS.map(json.dumps))
+@settings(max_examples=30, deadline=None)
+def test_anything_in_place_of_a_document_is_refused_or_read(key, value):
+    """Bytes, text, and JSON of another kind."""
+    endure({**STORED, key: value})
+
+
+@pytest.mark.parametrize("value", [b"\xff", "", "null", "{}", "[]", "7", 7, [], b'{"format":1,"x":"\xff"}'])
+@pytest.mark.parametrize("key", range(len(STORED)))
+def test_what_is_no_document_is_refused(key, value):
+    """Bytes that are no text, empty JSON, objects of Python's own: in the place of each kind of document."""
+    name = list(STORED)[key]
+
+    assert endure({**STORED, name: value}) or name.startswith("forks/")
+
+
+@given(st.sampled_from(sorted(STORED)), st.data())
+@settings(max_examples=40, deadline=None)
+def test_text_that_was_tampered_with_is_read_or_refused(key, data):
+    """Cut out, doubled, put in anywhere: escapes, keys that come twice, numbers without end."""
+    text = STORED[key]
+    start, end = (data.draw(st.integers(0, len(text))) for _ in range(2))
+    piece = data.draw(
+        st.sampled_from(["", "9" * 5000, "\\ud800", "\\u0000", "\\", '"', "NaN", "1e999", '"format":1,', "[", "}"])
+    )
+
+    endure({**STORED, key: text[:start] + piece + text[min(start, end) :]})
+
+
+@pytest.mark.parametrize("depth", [90, 900, 100_000])
+@pytest.mark.parametrize("field", ["state", "metadata", "sealed", "messages", "parent", "unheard_of"])
+def test_deep_nesting_is_read_or_refused(field, depth):
+    """No reader runs out of stack."""
+    for opening, closing in ("[", "]"), ('{"a":', "}"):
+        head = json.dumps({**json.loads(STORED["session/s"]), field: "@"})
+
+        endure({**STORED, "session/s": head.replace('"@"', opening * depth + "1" + closing * depth)})
+
+
+# Keys -----------------------------------------------------------------------------------------------------------------
+
+FOREIGN = [
+    *("forks/s", "forks/s/x", "forks/s/x/y/z", "forks//x/y", "forks/s/%/a", "forks/s/\ud800/a", "forks/%2E/s/a/"),
+    *(
+        "messages/s",
+        "messages/s/x",
+        "messages//x/0",
+        "messages/s/x/-1",
+        "messages/s/x/\u0665",
+        "messages/s/x/" + "9" * 5000,
+    ),
+    *("session", "session/", "session/%", "session/s/", "unreadable", "unreadable/", "unreadable/s", "\ud800", "", "/"),
+    *(7, None, b"\xff", ("session/s",)),
+]
+
+
+@pytest.mark.parametrize("head", [STORED["session/s"], "damaged"])
+def test_keys_that_are_nearly_ours_are_left_alone(head):
+    """Nothing of ours has them, so they are neither read nor counted, moved or removed."""
+    items = {**dict.fromkeys(FOREIGN, "foreign"), **STORED, "session/s": head}
+    manager = SessionManager(KVSessionStore(items, timeout=0.2))
+
+    for act in all_acts(manager):
+        try:
+            act()
+        except NAMED:  # noqa: PERF203 (one after another)
+            assert head == "damaged"
+
+    assert {key: items[key] for key in FOREIGN} == dict.fromkeys(FOREIGN, "foreign")
+
+
+# Claims ---------------------------------------------------------------------------------------------------------------
+
+
+def claiming(pages, messages=None, **fields):
+    """Return the text of a head that claims so many pages."""
+    head = json.loads(STORED["session/s"])
+    messages = pages if messages is None else messages
+    head["sealed"] = [{"owner": "s", "generation": "g", "pages": pages, "messages": messages}]
+    return json.dumps({**head, "message_count": messages + len(head["messages"]), "branches": [], **fields})
+
+
+def peak_of(act):
+    """Return how many bytes a call held at the most."""
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_head_that_claims_more_pages_than_can_be_is_refused_before_they_are_counted():
+    """A hundred bytes make nobody hold a list of a million million keys."""
+    branch = json.loads(STORED["session/s"])["branches"][0]
+    many = [{"owner": "s", "generation": f"g{n}", "pages": MAX_PAGES // 2, "messages": 1} for n in range(3)]
+    for head in (
+        claiming(10**12),
+        claiming(MAX_PAGES + 1),
+        claiming(1, branches=[{**branch, "sealed": many}]),
+        claiming(1, branches=[{**branch, "branch_id": f"b{n}", "sealed": many[n : n + 1]} for n in range(3)]),
+    ):
+        items = {**STORED, "session/s": head}
+        store = KVSessionStore(items)
+        with pytest.raises(InvalidDocumentError, match=f"at most {MAX_PAGES} are accepted") as caught:
+            store.get("s")
+        assert caught.value.session_id == "s"
+
+        assert peak_of(lambda items=items: endure(items)) < 20_000_000
+
+
+def test_a_reference_that_claims_more_pages_than_can_be_is_refused():
+    """The pages that a fork is said to share are made into a list when it goes."""
+    key = next(key for key in STORED if key.startswith("forks/s/fork/"))
+    items = {**STORED, key: '{"format":1,"pages":{"g":1000000000000}}'}
+
+    assert peak_of(lambda: endure(items)) < 20_000_000
+
+
+def test_pages_that_are_claimed_and_missing_cost_no_more_than_some_of_them():
+    """As many as can be: the first few thousand that are not there end a call, in lists of many such heads, too."""
+    heads = {f"session/s{n}": claiming(300_000).replace('"session_id": "s"', f'"session_id": "s{n}"') for n in range(5)}
+    manager = SessionManager(KVSessionStore({**heads, "session/s": claiming(300_000)}))
+
+    def work():
+        for act in (
+            lambda: manager.get_session("s"),
+            lambda: manager.get_session("s", last=10**9),
+            lambda: manager.fork("s", 3),
+            lambda: manager.get_sessions_for_user("ada"),
+        ):
+            with pytest.raises(InvalidDocumentError):
+                act()
+        assert not manager.verify()
+
+    assert peak_of(work) < 50_000_000
+
+
+def test_a_session_is_not_stored_that_could_not_be_read(monkeypatch):
+    """Where it grows beyond the number of pages, the save that would be one too many is refused."""
+    monkeypatch.setattr(drafts, "MAX_PAGES", 2)
+    manager = SessionManager(KVSessionStore({}))
+    session = manager.create_session(session_id="long")
+    for n in range(96):
+        session.add_message("user", str(n))
+    manager.save(session)
+    session.add_message("user", "96")
+    for n in range(40):
+        session.add_message("user", str(n))
+
+    with pytest.raises(InvalidValueError, match="more than 2 pages"):
+        manager.save(session)
+
+    assert len(manager.get_session("long").messages) == 96
+
+
+@pytest.mark.parametrize("cursor", ["--5:s", "\u0665:s", "9" * 20 + ":s", "9" * 5000 + ":s", ":s", "5:", "5:%", 5, "5"])
+def test_a_cursor_that_was_made_up_is_refused(cursor):
+    """It comes back from a browser, or what says that it is one."""
+    with pytest.raises(InvalidValueError, match="cursor"):
+        SessionManager().list_sessions(cursor=cursor)
+
+
+def test_the_limit_of_pages_is_far_from_what_conversations_have():
+    """32 million messages, or 8 GB."""
+    assert documents.MAX_PAGES * drafts.PAGE_MESSAGES == 32_000_000
