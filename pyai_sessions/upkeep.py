@@ -107,7 +107,8 @@ def verify(
             elif key != head_key(session_id):
                 pages.setdefault(session_id, set()).add(key)
             else:
-                _verify_session(backend, session_id, report, repair=repair, clock=clock, timeout=timeout)
+                if _verify_session(backend, session_id, report, repair=repair, clock=clock, timeout=timeout):
+                    aside.add(encode_id(session_id))
                 if progress:
                     progress(report.sessions)
         elif isinstance(key, str) and key.startswith("unreadable/"):
@@ -136,7 +137,8 @@ def _verify_indexes(backend: Backend, report: Verification, *, repair: bool, tim
 
 def _verify_session(
     backend: Backend, session_id: str, report: Verification, *, repair: bool, clock: Clock, timeout: float
-) -> None:
+) -> bool:
+    """Find, and mend, what is wrong with a session; return whether its head was set aside."""
     report.sessions += 1
     problems = list(_damage(backend, session_id, clock))
     repair = repair and all(each.kind != "encryption" for each in problems)
@@ -144,6 +146,7 @@ def _verify_session(
         _mend(backend, session_id, problems, clock, timeout)
     problems += _lacks(backend, session_id, repair=repair)
     report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
+    return repair and any(each.kind == "unreadable head" for each in problems)
 
 
 def _lacks(backend: Backend, session_id: str, *, repair: bool) -> Iterator[Problem]:
@@ -168,15 +171,15 @@ def _verify_references(
     groups = iter(by_fork.values())
     while batch := list(islice(groups, indexes.BATCH)):
         suspects += forks.dangling(backend, [key for keys in batch for key in keys])
+    suspects = [each for each in suspects if encode_id(parts_of_reference(each)[1]) not in aside]
     if suspects and backend.settle_forks:
         time.sleep(backend.settle_forks)  # another process may be about to write the fork's head
         suspects = forks.dangling(backend, suspects)
     for key in suspects:
         owner, fork, _ = parts_of_reference(key)
-        if encode_id(fork) not in aside:
-            if repair:
-                forks.let_go(backend, owner, timeout, reference=key)
-            report.problems.append(Problem("orphan reference", fork, f"its fork is gone: {key}", repaired=repair))
+        if repair:
+            forks.let_go(backend, owner, timeout, reference=key)
+        report.problems.append(Problem("orphan reference", fork, f"its fork is gone: {key}", repaired=repair))
 
 
 def _verify_pages(backend: Backend, pages: dict[str, set[str]], report: Verification, *, repair: bool) -> None:

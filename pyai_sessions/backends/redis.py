@@ -507,7 +507,7 @@ class RedisBackend(Backend):
     def _index_of_key(self, key: str) -> tuple[SessionStatus, str | None] | None:
         """Return which index lies under a key, which is given without the prefix; None where none does."""
         parts = key.split("/")[1:]
-        if parts[-1] not in _STATUSES or len(parts) not in (1, 3) or (len(parts) == 3 and parts[0] != "user"):  # noqa: PLR2004
+        if parts[-1] not in _STATUSES or len(parts) not in (1, 3):
             return None
         return SessionStatus(parts[-1]), decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004
 

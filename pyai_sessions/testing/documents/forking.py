@@ -253,6 +253,19 @@ class ForkingOfDocuments(DocumentFixtures):
         manager.delete("fork")
         assert self.ours(raw) == []
 
+    def test_a_fork_that_is_set_aside_keeps_the_pages_that_it_shares(self, manager: Any, raw: Any, talk: Any) -> None:
+        """For whoever mends it: its head put back, it is whole."""
+        talk()
+        manager.fork("parent", new_id="fork")
+        whole = raw["session/fork"]
+        raw["session/fork"] = "torn"
+        manager.delete("parent")
+
+        manager.verify(repair=True)
+
+        raw["session/fork"] = whole
+        assert contents(manager.get_session("fork")) == told(100)
+
     def test_an_unreadable_shared_page_is_dropped_by_each_that_names_it(
         self, manager: Any, other: Any, raw: Any, talk: Any
     ) -> None:
