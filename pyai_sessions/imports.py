@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pyai_sessions.backends.protocol import Backend, Progress
 from pyai_sessions.drafts import Draft, SessionDraft, compose
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.expiry import purge
 from pyai_sessions.history import History
 from pyai_sessions.models import Session, history_of, session_of, values_of
 from pyai_sessions.terms import Terms
@@ -22,35 +23,35 @@ def store(
     backend: Backend,
     sessions: Iterable[Session | Mapping[str, Any]],
     terms: Terms,
-    free: Callable[[str], bool],
+    timeout: float,
     progress: Progress | None = None,
 ) -> int:
-    """Store new sessions, and return how many were stored: one whose id is taken is left out. Holds one batch.
-
-    *free* removes an expired session of an id, and returns whether there was one.
-    """
+    """Store new sessions, and return how many were stored: one whose id is taken is left out. Holds one batch."""
     stored = done = size = 0
     drafts: list[Draft] = []
     for _, draft in imported(sessions, terms):
         drafts.append(draft)
         size += len(draft.head) + sum(map(len, draft.pages.values()))
         if len(drafts) == _TOGETHER or size > _TOGETHER_BYTES:
-            stored += _commit(backend, drafts, free)
+            stored += _commit(backend, drafts, terms, timeout)
             done += len(drafts)
             drafts, size = [], 0
             if progress:
                 progress(done)
     if drafts:
-        stored += _commit(backend, drafts, free)
+        stored += _commit(backend, drafts, terms, timeout)
         if progress:
             progress(done + len(drafts))
     return stored
 
 
-def _commit(backend: Backend, drafts: list[Draft], free: Callable[[str], bool]) -> int:
+def _commit(backend: Backend, drafts: list[Draft], terms: Terms, timeout: float) -> int:
+    """Store drafts, and those again whose id was taken by a session that has expired."""
     done = backend.commit_many(drafts)
-    again = [draft for draft, stored in zip(drafts, done, strict=True) if not stored and free(draft.session_id)]
-    return sum(done) + (sum(backend.commit_many(again)) if again else 0)
+    refused = [draft for draft, stored in zip(drafts, done, strict=True) if not stored]
+    values = zip(refused, backend.read_many([each.session_id for each in refused]) if refused else (), strict=True)
+    free = [draft for draft, value in values if purge(backend, draft.session_id, value, terms.clock, timeout)]
+    return sum(done) + (sum(backend.commit_many(free)) if free else 0)
 
 
 def imported(sessions: Iterable[Session | Mapping[str, Any]], terms: Terms) -> Iterator[tuple[Session, SessionDraft]]:

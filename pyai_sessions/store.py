@@ -799,7 +799,7 @@ class KVSessionStore(SessionStore):
             InvalidValueError: One of them cannot be stored. The batches before it are.
 
         """
-        return imports.store(self._backend, sessions, self._terms, self._free, progress)
+        return imports.store(self._backend, sessions, self._terms, self._timeout, progress)
 
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
         """Archive the sessions that were last active before *idle_since*; return how many.
