@@ -48,6 +48,7 @@ ORDER = [
     "backends.sqlite",
     "backends.diskcache",
     "backends.scripts",
+    "backends.replies",
     "backends.redis",
     "backends.cluster",
     "backends.sealed",

@@ -19,23 +19,20 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.protocol import Position, Progress
 from pyai_sessions.backends.redis import (
-    Command,
+    STATUSES,
     RedisBackend,
     RedisMapping,
     member_of,
-    pairs_of,
-    position_of,
     positions,
     range_of,
-    score_of,
     script,
     session_of_member,
 )
+from pyai_sessions.backends.replies import Command, as_text
 from pyai_sessions.documents import Entry, stamp_of_value
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
@@ -113,8 +110,11 @@ class ClusterBackend(RedisBackend):
         if user_id is not None:
             key = self._index_key(status, user_id)
 
-            def fetch(start: str, count: int, offset: int) -> Any:
-                return self._open.command(*range_of(key, start, count, offset, newest_first=newest_first))
+            def fetch(start: str, count: int, offset: int) -> list[tuple[bytes, int]]:
+                found: list[tuple[bytes, int]] = self._open.command(
+                    *range_of(key, start, count, offset, newest_first=newest_first)
+                )
+                return found
 
             return positions(fetch, after, limit, newest_first=newest_first)
         return self._merged(status.value, after, limit, newest_first=newest_first)
@@ -143,8 +143,7 @@ class ClusterBackend(RedisBackend):
             ]
             ends: dict[int, Position] = {}
             for (n, count), reply in zip(wanted.items(), self._open.commands(ranges), strict=True):
-                named = (position_of(name, score) for name, score in pairs_of(reply))
-                of_bucket = [(activity, name_of(name)) for activity, name in named]
+                of_bucket = [(score, name_of(as_text(name))) for name, score in reply]
                 found[n] = [p for p in of_bucket if after is None or (p < after if newest_first else p > after)]
                 if len(of_bucket) == count:
                     ends[n] = of_bucket[-1]
@@ -167,14 +166,15 @@ class ClusterBackend(RedisBackend):
             over = self._count_over(status, user_id, now, keys)
         else:
             over = 0
-        return sum(map(int, self._open.commands(requests))) - over
+        counts: list[int] = self._open.commands(requests)
+        return sum(counts) - over
 
     def _count_over(self, status: SessionStatus, user_id: str | None, now: int, keys: Sequence[bytes]) -> int:
         """Return how many of those that the indexes under *keys* list have expired by *now*."""
         buckets = [self._bucket_key("expiry", n) for n in range(BUCKETS)]
         replies = self._open.commands([("ZRANGEBYSCORE", key, "-inf", str(now)) for key in buckets])
-        due = (_entry_of(bytes(member)) for reply in replies for member in reply)
-        over = [each for each in due if each.status is status and user_id in (None, each.user_id)]
+        due = (_entry_of(member) for reply in replies for member in reply)
+        over = [each for each in due if each and each.status is status and user_id in (None, each.user_id)]
         listed = [(key, each) for each in over for key in self._index_keys(each) if key in keys]
         there = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for key, each in listed])
         return sum(score is not None for score in there)
@@ -210,13 +210,15 @@ class ClusterBackend(RedisBackend):
 
     def _purge(self, expiry: bytes, due: Sequence[bytes], now: int) -> int:
         """Clear away what expired of those that are due in one bucket; return how many they were."""
-        entries = [_entry_of(bytes(member)) for member in due]
+        read = {member: _entry_of(member) for member in due}
+        due = [member for member in due if read[member]]
+        entries = [entry for entry in read.values() if entry]
         listed = [(each, key) for each in entries for key in self._index_keys(each)]
         scores = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for each, key in listed])
         times = self._open.commands([("ZSCORE", expiry, member) for member in due])  # who writes anew has changed it
         stale: dict[Entry, list[bytes]] = {}  # with the indexes that the session of their id is rightly in
-        requests: list[Command] = []
-        for entry, member, due_at in zip(entries, due, map(score_of, times), strict=True):
+        requests: list[Command] = [("ZREM", expiry, member) for member, entry in read.items() if entry is None]
+        for entry, member, due_at in zip(entries, due, times, strict=True):
             if due_at is None or due_at > now:
                 continue
             found = self._found(entry)
@@ -225,11 +227,11 @@ class ClusterBackend(RedisBackend):
                 requests.append(script(scripts.PLACE, [expiry], member, "", str(due_at)))
             elif found.expires is not None and found.expires > due_at:  # its document tells more
                 requests.append(("ZADD", expiry, "XX", "GT", str(found.expires), member))
-        for (entry, key), score in zip(listed, map(score_of, scores), strict=True):
+        for (entry, key), score in zip(listed, scores, strict=True):
             if entry in stale and key not in stale[entry] and score is not None:
                 requests.insert(0, script(scripts.PLACE, [key], encode_id(entry.session_id), "", str(score)))
         self._open.commands(requests)
-        return len(stale)
+        return len(stale) + sum(entry is None for entry in read.values())
 
     def _found(self, entry: Entry) -> Entry | None:
         """Return what lists should hold of the session that now has the id of an entry; the entry, if none can say."""
@@ -291,6 +293,11 @@ def _bucket(session_id: str) -> int:
     return crc_hqx(encode_id(session_id).encode(), 0) % BUCKETS
 
 
-def _entry_of(member: bytes) -> Entry:
-    name, status, user = member.decode().split("/")
-    return Entry(decode_id(name) or name, decode_id(user) if user else None, SessionStatus(status), 0)
+def _entry_of(member: bytes) -> Entry | None:
+    """Return the entry that a member of a bucket names; None where it is none of ours."""
+    name, _, rest = as_text(member).partition("/")
+    status, _, user = rest.partition("/")
+    session_id, user_id = decode_id(name), decode_id(user) if user else None
+    if session_id is None or status not in STATUSES or (user and user_id is None):
+        return None
+    return Entry(session_id, user_id, SessionStatus(status), 0)

@@ -14,19 +14,22 @@ index, expire, in one round trip.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Position, Progress
+from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
 from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import (
+    InvalidDocumentError,
     InvalidValueError,
     StorageClosedError,
     StorageError,
@@ -37,11 +40,19 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
 )
 from pyai_sessions.history import Run
-from pyai_sessions.keys import aside_key, decode_id, encode_id, page_prefix, reference_prefix, split_namespace
+from pyai_sessions.keys import (
+    aside_key,
+    decode_id,
+    encode_id,
+    page_prefix,
+    reference_prefix,
+    session_of_key,
+    split_namespace,
+)
 from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"
-_STATUSES = {each.value for each in SessionStatus}
+STATUSES = {each.value for each in SessionStatus}
 _PAGE = "messages/"
 _TOGETHER = 500
 """Hashes whose fields are listed in one trip."""
@@ -54,8 +65,7 @@ _PURGE = 100
 """Expired sessions that one script clears away from the indexes."""
 
 
-Command = Sequence[Any]
-"""The name of a command, and its arguments."""
+T = TypeVar("T")
 
 _sources: dict[str, str] = {}
 """The scripts by their digests."""
@@ -105,6 +115,7 @@ class RedisMapping(MutableMapping[str, str]):
             raise UnsuitableMappingError(msg)
         self.client = client
         self.prefix = prefix
+        self._prefix = prefix.encode("utf-8", "surrogatepass")
         self.ttl = ttl
         self.clustered = hasattr(client, "get_primaries")
 
@@ -118,7 +129,10 @@ class RedisMapping(MutableMapping[str, str]):
         value = self.command("HGET", *self.place(key))
         if value is None:
             raise KeyError(key)
-        return bytes(value).decode()
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            raise InvalidDocumentError(key, session_of_key(key), value, "its bytes are not UTF-8 text") from None
 
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(value, str):
@@ -131,7 +145,7 @@ class RedisMapping(MutableMapping[str, str]):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        pattern = _literal(self.prefix.encode("utf-8", "surrogatepass"))
+        pattern = _literal(self._prefix)
         seen: set[bytes] = set()
         for name in self.scan(pattern + b"*", "hash"):
             if name not in seen:
@@ -162,9 +176,9 @@ class RedisMapping(MutableMapping[str, str]):
 
     def key(self, name: bytes, field: bytes) -> str:
         """Return the key of a field of a hash."""
-        session = name.decode("utf-8", "surrogatepass")[len(self.prefix) :]
+        session = as_text(name[len(self._prefix) :])
         start, session = split_namespace(session[1:]) if session.startswith("/namespace/") else ("", session)
-        kind, slash, rest = field.decode("utf-8", "surrogatepass").partition("/")
+        kind, slash, rest = as_text(field).partition("/")
         return start + (kind if session == "/" else f"{kind}/{session}{slash}{rest}")
 
     # Commands ----------------------------------------------------------------------------------------------------
@@ -182,6 +196,9 @@ class RedisMapping(MutableMapping[str, str]):
 
     def command(self, *arguments: Any, **options: Any) -> Any:
         """Run a command and return its reply, text as bytes; raise a StorageError when the server fails."""
+        return self._read(arguments, self._send(arguments, options))
+
+    def _send(self, arguments: Command, options: Mapping[str, Any]) -> Any:
         with self._reported():
             try:
                 return self.client.execute_command(*arguments, **options, NEVER_DECODE=True)
@@ -191,6 +208,14 @@ class RedisMapping(MutableMapping[str, str]):
             # The server does not have the script (yet, or any more).
             return self.client.execute_command("EVAL", _sources[arguments[1]], *arguments[2:], NEVER_DECODE=True)
 
+    def _read(self, command: Command, reply: Any) -> Any:
+        source = _sources[command[1]] if command[0] == "EVALSHA" else None
+        try:
+            return read_reply(command, source, reply)
+        except UnfitReplyError as err:
+            problem = f"its reply to {command[0]} is {err}, as no Redis or Valkey server answers; check the address"
+            raise StorageError(self.where, problem) from err
+
     def commands(self, requests: Sequence[Command]) -> list[Any]:
         """Run commands in one trip and return their replies; one that failed is run again, by itself."""
         if len(requests) < 2:  # noqa: PLR2004
@@ -199,10 +224,10 @@ class RedisMapping(MutableMapping[str, str]):
             for each in requests:
                 pipeline.execute_command(*each, NEVER_DECODE=True)
             replies: list[Any] = pipeline.execute(raise_on_error=False)
-        for n, reply in enumerate(replies):
-            if isinstance(reply, Exception):
-                replies[n] = self.command(*requests[n])
-        return replies
+        return [
+            self.command(*request) if isinstance(reply, Exception) else self._read(request, reply)
+            for request, reply in zip(requests, replies, strict=True)
+        ]
 
     def scan(self, pattern: bytes, kind: str) -> Iterator[bytes]:
         """Iterate over the server's keys, or the cluster's; one may come twice."""
@@ -210,14 +235,29 @@ class RedisMapping(MutableMapping[str, str]):
             [{"target_nodes": each} for each in self.client.get_primaries()] if self.clustered else [{}]
         )
         for node in nodes:
-            cursor: Any = b"0"
-            while True:
-                cursor, names = self.command("SCAN", cursor, "MATCH", pattern, "COUNT", "500", "TYPE", kind, **node)
-                yield from names
-                if node:
-                    cursor = cursor[node["target_nodes"].name]
-                if int(cursor) == 0:
-                    break
+
+            def step(cursor: int, node: dict[str, Any] = node) -> tuple[int, list[bytes]]:
+                found: tuple[int, list[bytes]] = self.command(
+                    "SCAN", cursor, "MATCH", pattern, "COUNT", "500", "TYPE", kind, **node
+                )
+                return found
+
+            yield from self.steps("SCAN", step)
+
+    def steps(self, name: str, step: Callable[[int], tuple[int, list[T]]]) -> Iterator[T]:
+        """Iterate over what a command finds step by step, each from the cursor that the one before gave."""
+        cursor = met = 0
+        taken, due = 0, 1
+        while True:
+            cursor, found = step(cursor)
+            yield from found
+            if cursor == 0:
+                return
+            if cursor == met:  # as no server's does: it would go round for ever
+                raise StorageError(self.where, f"its replies to {name} go round in a circle; check the address")
+            taken += 1
+            if taken == due:
+                met, due = cursor, 2 * due
 
     @contextmanager
     def _reported(self) -> Generator[None, None, None]:
@@ -232,13 +272,20 @@ class RedisMapping(MutableMapping[str, str]):
             raise error from err
 
 
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+"""What clients raise while they read replies that no server gives."""
+
+
 def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: PLR0911 (a table)
     """Return the StorageError that says what a client's error means; None where it is none of a client's."""
     names = {each.__name__ for each in type(err).__mro__}
     if names & {"RedisClusterException", "ValkeyClusterException"}:  # no RedisError, and no node that answers
         return StorageUnreachableError(where, type(err).__name__)
     if "RedisError" not in names and "ValkeyError" not in names:
-        return StorageUnreachableError(where, type(err).__name__) if isinstance(err, OSError) else None
+        if isinstance(err, OSError):
+            return StorageUnreachableError(where, type(err).__name__)
+        problem = f"its client cannot read what it answers ({type(err).__name__}); check the address"
+        return StorageError(where, problem) if isinstance(err, _UNREADABLE) else None
     text = str(err)
     if "OutOfMemoryError" in names or text.startswith("OOM"):
         return StorageFullError(where, "the server is at its memory limit")
@@ -250,7 +297,8 @@ def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: P
         return StorageUnreachableError(where, type(err).__name__)
     if text.startswith("BUSY"):
         return StorageLockedError(where, "the server runs a long script (BUSY)")
-    return StorageError(where, f"{type(err).__name__}: {text.partition(' ')[0]}")
+    code = re.match("[A-Za-z]{1,20}(?![^ ])", text)  # what follows may quote the command
+    return StorageError(where, f"{type(err).__name__}: {code.group()}" if code else type(err).__name__)
 
 
 class RedisBackend(Backend):
@@ -283,7 +331,7 @@ class RedisBackend(Backend):
 
     def read_whole_many(self, session_ids: Sequence[str]) -> list[tuple[object | None, dict[str, object]]]:  # noqa: D102
         replies = self._open.commands([("HGETALL", self._hash(each)) for each in session_ids])
-        return [_whole(each, flat) for each, flat in zip(session_ids, replies, strict=True)]
+        return [_whole(each, fields) for each, fields in zip(session_ids, replies, strict=True)]
 
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
         fields: dict[bytes, list[str]] = {}
@@ -306,7 +354,7 @@ class RedisBackend(Backend):
     def session_ids(self) -> Iterator[str]:  # noqa: D102
         size = len(self._prefix)
         for name in self._open.scan(_literal(self._prefix) + b"*", "hash"):
-            session_id = decode_id(name[size:].decode("utf-8", "surrogatepass"))
+            session_id = decode_id(as_text(name[size:]))
             if session_id is not None:
                 yield session_id
 
@@ -369,7 +417,7 @@ class RedisBackend(Backend):
 
     def references(self, owner: str) -> dict[str, object]:  # noqa: D102
         found = self._open.command(*script(scripts.REFERENCES, [self._hash(owner)]))
-        return {f"{reference_prefix(owner)}{bytes(name).decode()[6:]}": value for name, value in pairs_of(found)}
+        return {f"{reference_prefix(owner)}{as_text(name)[6:]}": value for name, value in found}
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: D102
         fields = [each for key in keys for each in (_field(key), _field(aside_key(key, token)))]
@@ -389,38 +437,45 @@ class RedisBackend(Backend):
     ) -> list[Position]:
         key = self._index_key(status, user_id)
 
-        def fetch(start: str, count: int, offset: int) -> Any:
-            return self._open.command(*range_of(key, start, count, offset, newest_first=newest_first))
+        def fetch(start: str, count: int, offset: int) -> list[tuple[bytes, int]]:
+            found: list[tuple[bytes, int]] = self._open.command(
+                *range_of(key, start, count, offset, newest_first=newest_first)
+            )
+            return found
 
         return positions(fetch, after, limit, newest_first=newest_first)
 
     def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
         user = "" if user_id is None else encode_id(user_id)
         key = self._index_key(status, user_id)
-        return int(self._open.command(*script(scripts.COUNT, [key], self._prefix, status.value, user, str(now))))
+        found: int = self._open.command(*script(scripts.COUNT, [key], self._prefix, status.value, user, str(now)))
+        return found
 
     def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
-        def fetch(start: str, count: int, offset: int) -> Any:
+        def fetch(start: str, count: int, offset: int) -> list[tuple[bytes, int]]:
             key = self._prefix + b"/expiry"
-            return self._open.command(*range_of(key, start, count, offset, newest_first=False, end=str(until)))
+            found: list[tuple[bytes, int]] = self._open.command(
+                *range_of(key, start, count, offset, newest_first=False, end=str(until))
+            )
+            return found
 
         return positions(fetch, after, limit, newest_first=False, name_of=session_of_member)
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
         for name in self._open.scan(_literal(self._prefix) + b"/*", "zset"):
-            index = self._index_of_key(name[len(self._prefix) :].decode("utf-8", "surrogatepass"))
+            index = self._index_of_key(as_text(name[len(self._prefix) :]))
             if index is None:
                 continue
             status, user_id = index
-            cursor: Any = b"0"
-            while True:
-                cursor, flat = self._open.command("ZSCAN", name, cursor, "COUNT", "500")
-                for member, score in pairs_of(flat):
-                    session_id = decode_id(bytes(member).decode())
-                    if session_id is not None:
-                        yield Entry(session_id, user_id, status, score_of(score) or 0)
-                if int(cursor) == 0:
-                    break
+
+            def step(cursor: int, name: bytes = name) -> tuple[int, list[tuple[bytes, int]]]:
+                found: tuple[int, list[tuple[bytes, int]]] = self._open.command("ZSCAN", name, cursor, "COUNT", "500")
+                return found
+
+            for member, activity in self._open.steps("ZSCAN", step):
+                session_id = decode_id(as_text(member))
+                if session_id is not None:
+                    yield Entry(session_id, user_id, status, activity)
 
     def as_indexed(self, entry: Entry) -> Entry:  # noqa: D102
         # Scores are floats: exact from 1684 to 2255. When a session expires stands in an index of its own.
@@ -435,7 +490,7 @@ class RedisBackend(Backend):
         wrong = self._without_expiry(entries)
         for there, scores in zip(places.values(), self._open.commands(requests), strict=True):
             for each, score in zip(there, scores, strict=True):
-                if score_of(score) != self.as_indexed(each).activity:
+                if score != self.as_indexed(each).activity:
                     wrong.add(each)
         return [each not in wrong for each in entries]
 
@@ -448,10 +503,7 @@ class RedisBackend(Backend):
         requests = [("ZMSCORE", key, *map(member_of, there)) for key, there in places.items()]
         found = zip(places.values(), self._open.commands(requests), strict=True)
         return {
-            each
-            for there, scores in found
-            for each, score in zip(there, scores, strict=True)
-            if score_of(score) != each.expires
+            each for there, scores in found for each, score in zip(there, scores, strict=True) if score != each.expires
         }
 
     def _expiry_key(self, entry: Entry) -> bytes:  # noqa: ARG002 (a cluster has many)
@@ -471,7 +523,8 @@ class RedisBackend(Backend):
         total = skip = 0
         while True:
             arguments = [str(now), str(skip), str(_PURGE)]
-            gone, due = map(int, self._open.command(*script(scripts.PURGE_ALL, [], self._prefix, *arguments)))
+            found: list[int] = self._open.command(*script(scripts.PURGE_ALL, [], self._prefix, *arguments))
+            gone, due = found
             total, skip = total + gone, skip + due - gone
             if progress:
                 progress(total)
@@ -507,12 +560,13 @@ class RedisBackend(Backend):
     def _index_of_key(self, key: str) -> tuple[SessionStatus, str | None] | None:
         """Return which index lies under a key, which is given without the prefix; None where none does."""
         parts = key.split("/")[1:]
-        if parts[-1] not in _STATUSES or len(parts) not in (1, 3):
+        user_id = decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004
+        if len(parts) != (1 if user_id is None else 3) or parts[-1] not in STATUSES:
             return None
-        return SessionStatus(parts[-1]), decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004
+        return SessionStatus(parts[-1]), user_id
 
 
-Fetch = Callable[[str, int, int], Any]
+Fetch = Callable[[str, int, int], list[tuple[bytes, int]]]
 """Returns from a score on so many members and scores of an index, after so many others."""
 
 
@@ -530,21 +584,15 @@ def positions(
     offset = 0
     while len(found) < limit:
         # A few more than asked for: those of the same activity that come no later than *after* are passed over.
-        pairs = list(pairs_of(fetch(start, limit + 8, offset)))
+        pairs = fetch(start, limit + 8, offset)
         offset += len(pairs)
         for name, score in pairs:
-            activity, member = position_of(name, score)
-            position = activity, name_of(member)
+            position = score, name_of(as_text(name))
             if after is None or (position < after if newest_first else position > after):
                 found.append(position)
         if len(pairs) < limit + 8:
             break
     return found[:limit]
-
-
-def position_of(name: Any, score: Any) -> Position:
-    """Return the position that a member and its score are."""
-    return score_of(score) or 0, bytes(name).decode()
 
 
 def range_of(key: bytes, start: str, count: int, offset: int, *, newest_first: bool, end: str | None = None) -> Command:
@@ -563,11 +611,6 @@ def session_of_member(member: str) -> str:
     return member.partition("/")[0]
 
 
-def score_of(reply: Any) -> int | None:
-    """Return the score of a reply."""
-    return None if reply is None else int(float(reply))
-
-
 def _literal(text: bytes) -> bytes:
     """Return a pattern for SCAN that matches *text* alone."""
     return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in text)
@@ -577,9 +620,9 @@ def _index_of(entry: Entry) -> tuple[str, str]:
     return entry.status.value, "" if entry.user_id is None else encode_id(entry.user_id)
 
 
-def _whole(session_id: str, flat: Any) -> tuple[object | None, dict[str, object]]:
+def _whole(session_id: str, fields: list[tuple[bytes, bytes]]) -> tuple[object | None, dict[str, object]]:
     """Return the head and the pages that a hash holds."""
-    found = {bytes(field).decode("utf-8", "surrogatepass"): value for field, value in pairs_of(flat)}
+    found: dict[str, object] = {as_text(field): value for field, value in fields}
     head, prefix = found.pop(_HEAD, None), page_prefix(session_id)
     return head, {f"{prefix}{field.removeprefix(_PAGE)}": value for field, value in found.items()}
 
@@ -594,15 +637,6 @@ def _field(key: str) -> str:
 def _field_of_any(key: str) -> bytes:
     """Return the field of a document or a foreign item, of whatever namespace."""
     return _field(split_namespace(key)[1]).encode("utf-8", "surrogatepass")
-
-
-def pairs_of(flat: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the pairs of a reply: flat, or a dict or in pairs, by the client and by the newer protocol."""
-    if isinstance(flat, dict):
-        return flat.items()  # pyright: ignore[reportUnknownVariableType]
-    if flat and isinstance(flat[0], (list, tuple)):
-        return ((pair[0], pair[1]) for pair in flat)
-    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def connect(url: str, timeout: float) -> Any:

@@ -26,10 +26,13 @@ local function purge(prefix, now, skip, most) -- of those that are due the ones 
   local due = redis.call('ZRANGEBYSCORE', prefix .. '/expiry', '-inf', now, 'LIMIT', skip, most)
   local gone = 0
   for _, member in ipairs(due) do
-    local id, status, user = string.match(member, '^([^/]*)/([^/]*)/(.*)$')
-    local head = redis.call('HGET', prefix .. id, 'session')
+    local id, status, user = string.match(member, '^([^/]+)/(%a+)/([^/]*)$')
+    local head = id and redis.call('HGET', prefix .. id, 'session')
     local status_now, user_now = place(head or '')
-    if not head then
+    if not id then -- none of ours
+      redis.call('ZREM', prefix .. '/expiry', member)
+      gone = gone + 1
+    elseif not head then
       unindex(prefix, id, status, user)
       gone = gone + 1
     elseif user_now and (status_now ~= status or user_now ~= decode(user)) then -- created anew, by another user
