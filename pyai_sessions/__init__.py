@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import (
     EncryptionError,
     InvalidDocumentError,
@@ -64,6 +65,7 @@ __all__ = [
     "DiskCacheSessionStore",
     "Encrypted",
     "EncryptionError",
+    "Erasure",
     "InvalidDocumentError",
     "InvalidValueError",
     "KVSessionStore",

@@ -20,7 +20,17 @@ T = TypeVar("T")
 
 _THREADS = 8
 _LONG = frozenset(
-    ["import_sessions", "archive_inactive", "delete_user", "purge_expired", "clear", "reindex", "verify", "rotate_keys"]
+    [
+        "import_sessions",
+        "archive_inactive",
+        "delete_user",
+        "export_user",
+        "purge_expired",
+        "clear",
+        "reindex",
+        "verify",
+        "rotate_keys",
+    ]
 )
 """Methods of a store that work on any number of sessions."""
 
@@ -134,6 +144,7 @@ class AsyncSessionManager:
     import_sessions = _awaited(SessionManager.import_sessions)
     archive_inactive = _awaited(SessionManager.archive_inactive)
     delete_user = _awaited(SessionManager.delete_user)
+    export_user = _awaited(SessionManager.export_user)
     purge_expired = _awaited(SessionManager.purge_expired)
     clear_all = _awaited(SessionManager.clear_all)
     reindex = _awaited(SessionManager.reindex)

@@ -17,6 +17,7 @@ from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
 from pyai_sessions.checks import Clock, belongs, check_id, check_limit, check_time, check_user, utc_now
 from pyai_sessions.documents import from_microseconds
+from pyai_sessions.erasure import Erasure, forks_of
 from pyai_sessions.errors import (
     InvalidDocumentError,
     InvalidValueError,
@@ -27,6 +28,7 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     UnsupportedOperationError,
 )
+from pyai_sessions.exports import check_file, line_of
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.forks import At, copied
 from pyai_sessions.imports import imported
@@ -479,9 +481,55 @@ class CustomStore:
             progress(archived)
         return archived
 
-    async def delete_user(self, user_id: str) -> int:
-        """Delete a user's sessions, one by one."""
-        return sum([await self.delete(each.session_id) for each in await self._of_user(check_id(user_id, "user_id"))])
+    async def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
+        """Delete a user's sessions, one by one; *scan* then those that only a list of all users has."""
+        user_id = check_id(user_id, "user_id")
+        self._check_scan("delete_user(scan=True)", scan=scan)
+        erased = [each.session_id for each in await self._of_user(user_id) if await self.delete(each.session_id)]
+        if not scan:
+            return Erasure(sorted(erased))
+        copies: dict[str, str] = {}
+        unlisted: list[str] = []
+        async for session in self._all():
+            if session.user_id == user_id:
+                unlisted += [session.session_id] if await self.delete(session.session_id) else []
+            elif session.parent is not None:
+                copies[session.session_id] = session.parent.session_id
+        if self._catalog:
+            async for session_id in self._catalogued_ids(self._catalog):
+                if await self._load(session_id) is None:
+                    await self._calls.write(self._catalog.remove, session_id)
+        erased += unlisted
+        return Erasure(sorted(erased), shared=sorted(forks_of(erased, copies)), unlisted=sorted(unlisted))
+
+    async def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
+        """Write a user's sessions to an open text file, a line each; *scan* then those that only a list of all has."""
+        user_id = check_id(user_id, "user_id")
+        self._check_scan("export_user(scan=True)", scan=scan)
+        check_file(file)
+        written: set[str] = set()
+        for session in await self._of_user(user_id):
+            await self._calls.write(file.write, line_of(session))
+            written.add(session.session_id)
+        if scan:
+            async for session in self._all():
+                if session.user_id == user_id and session.session_id not in written:
+                    await self._calls.write(file.write, line_of(session))
+                    written.add(session.session_id)
+        return len(written)
+
+    def _check_scan(self, operation: str, *, scan: bool) -> None:
+        if scan and not (self._list or self._catalog):
+            raise self._lacks(operation, "`list_by_activity`")
+
+    async def _all(self) -> AsyncIterator[Session]:
+        """Iterate over all sessions; one that moves meanwhile may come twice."""
+        if self._list:
+            async for _, session in self._listed():
+                yield session
+        else:
+            async for _, session in self._catalogued(tuple(SessionStatus), None, newest_first=False):
+                yield session
 
     async def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: ARG002
         """Return 0: expiry is the store's own affair."""

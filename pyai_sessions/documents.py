@@ -158,7 +158,7 @@ class StoredHead(msgspec.Struct, frozen=True):
     @property
     def entry(self) -> Entry:
         """What the indexes should hold of this session."""
-        return entry_of(self.head)
+        return entry_of_head(self.head)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -180,7 +180,7 @@ class StoredHead(msgspec.Struct, frozen=True):
         return sum(run.pages for run in self.head.sealed)
 
 
-def entry_of(head: Head) -> Entry:
+def entry_of_head(head: Head) -> Entry:
     """Return what the indexes should hold of a head."""
     expires = microseconds(head.expires_at) if head.expires_at else None
     return Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at), expires)

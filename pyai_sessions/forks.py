@@ -19,6 +19,7 @@ from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
     UNFIT,
+    Entry,
     StoredHead,
     extent,
     extents,
@@ -269,13 +270,16 @@ def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: 
         let_go(backend, draft.session_id, timeout, keys=left)
 
 
-def remove(backend: Backend, session_id: str, value: object, timeout: float) -> bool:
-    """Delete the session whose head is *value*, with the pages that nobody else names; False where it was changed."""
+def remove(backend: Backend, session_id: str, value: object, timeout: float, *, listed: Entry | None = None) -> bool:
+    """Delete the session whose head is *value*, with the pages that nobody else names; False where it was changed.
+
+    *listed* is how the indexes list it, where its head cannot tell.
+    """
     try:
         stored = read_head(value, session_id)
     except InvalidDocumentError:  # nothing says which pages it named, or of whom
         keys = [each for each in backend.all_keys() if is_page(each, session_id)]
-        removed = backend.remove(session_id, None, [], None)
+        removed = backend.remove(session_id, None, [], listed)
         let_go(backend, session_id, timeout, keys=keys)
         return removed
     runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True

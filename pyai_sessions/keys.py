@@ -111,6 +111,23 @@ def written_key(key: str) -> str:
     return "/".join([kind, name, *page])
 
 
+def aside_prefix(session_id: str) -> str:
+    """Return what the keys of all documents of a session begin with that were set aside."""
+    return f"unreadable/{encode_id(session_id)}/"
+
+
+def session_beside(key: object) -> str | None:
+    """Return the id of the session whose page lies under *key*, or a reference to one, or what was set aside of it.
+
+    None where the key is a head's, or not ours.
+    """
+    kind = key.partition("/")[0] if isinstance(key, str) else ""
+    if kind in ("messages", "forks"):
+        return session_of_key(key)
+    written = written_key(key) if kind == "unreadable" and isinstance(key, str) else key
+    return session_of_key(written) if written != key else None
+
+
 def session_of_key(key: object) -> str | None:
     """Return the id of the session whose head, page or reference lies under *key*; None where the key is not ours."""
     if not isinstance(key, str):

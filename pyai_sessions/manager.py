@@ -13,6 +13,7 @@ from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.calls import Blocking, Calls, driven
 from pyai_sessions.checks import Clock, check_id
 from pyai_sessions.custom import CustomStore
+from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.filters import Order
 from pyai_sessions.messages import Message
@@ -378,9 +379,59 @@ class SessionManager:
             idle_since = datetime.min.replace(tzinfo=timezone.utc)
         return self._store.archive_inactive(idle_since, progress)
 
-    def delete_user(self, user_id: str) -> int:
-        """Delete all sessions of a user, archived and unreadable ones too; return how many."""
-        return self._store.delete_user(check_id(user_id, "user_id"))
+    def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
+        """Erase all that is held of a user, and return what that was; its length is the number of sessions.
+
+        That is: all sessions, archived and damaged ones too, with their branches; what ``verify(repair=True)`` set
+        aside of them, and what crashes left; all that the indexes say of the user. Forks that other users made of these
+        sessions stay, with the messages that they share: ``Erasure.shared`` names them. What the storage itself keeps
+        of deleted text, SECURITY.md says.
+
+        *scan* then reads everything that is stored, and erases what the indexes did not know: sessions that no index
+        lists, damaged documents that still tell the user, and what crashes left, of whomever: pages and references that
+        no session names. It is the check that nothing is left, and costs reading every key and every head once or
+        twice, as `verify` does. A custom store needs a list of all users for it.
+
+        Repeat it where it was cut short, then with *scan*. Beside other writers a session that the user creates
+        meanwhile may stay. Costs two trips or transactions a session, and three listings of its keys; on a mapping that
+        cannot list those (any but SQLite, diskcache, Redis) four walks through all keys. Holds the keys of what it
+        erases.
+
+        Raises:
+            UnsupportedOperationError: A custom store cannot list all sessions; nothing was erased.
+
+        >>> manager = SessionManager()
+        >>> _ = manager.create_session("ada", session_id="s"), manager.create_session("bob")
+        >>> erased = manager.delete_user("ada", scan=True)
+        >>> erased.session_ids, erased.unlisted, manager.count()
+        (['s'], [], 1)
+
+        """
+        return self._store.delete_user(check_id(user_id, "user_id"), scan=scan)
+
+    def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
+        """Write all that is held of a user to an open text file, a line of JSON each; return how many lines.
+
+        A line is a session, archived or not, with its branches, as `Session.to_dict` returns it: what `import_sessions`
+        takes. Of a damaged session each document is a line of its own, ``{"key": …, "document": …}``, with its text as
+        far as it can be decrypted (None: it is missing), and so is what was set aside of the user's sessions.
+        `import_sessions` refuses such lines: leave them out by ``"session_id" in line``. *scan* reads everything,
+        as `delete_user` does, for what no index lists. Holds one session at a time.
+
+        Raises:
+            InvalidValueError: *file* is not open for text.
+            UnsupportedOperationError: *scan*, of a custom store that cannot list all sessions.
+
+        >>> import io, json
+        >>> manager, other, file = SessionManager(), SessionManager(), io.StringIO()
+        >>> _ = manager.create_session("ada"), manager.create_session("bob")
+        >>> manager.export_user("ada", file)
+        1
+        >>> other.import_sessions(map(json.loads, file.getvalue().splitlines()))
+        1
+
+        """
+        return self._store.export_user(check_id(user_id, "user_id"), file, scan=scan)
 
     def purge_expired(self, *, progress: Progress | None = None) -> int:
         """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.

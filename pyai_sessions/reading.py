@@ -6,14 +6,16 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import chain
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
-from pyai_sessions.documents import StoredHead, read_messages, restore, stamp_of_value
+from pyai_sessions.documents import StoredHead, read_branch, read_head, read_messages, restore, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, StorageLockedError
-from pyai_sessions.keys import head_key, page_keys
+from pyai_sessions.history import History, Line
+from pyai_sessions.keys import branch_key, head_key, page_keys
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session
+from pyai_sessions.models import Session, history_of
 from pyai_sessions.trips import Asking, Trips
 
 MISSING = "the page is missing"
@@ -130,3 +132,42 @@ class Attempts:
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers of the session out meanwhile; leaving the block commits."""
         return self._backend.exclusive()
+
+
+def load_whole(backend: Backend, session_id: str, clock: Clock, timeout: float) -> Session | None:
+    """Return a session with all that belongs to it, its branches loaded, too; None where there is none.
+
+    Raises:
+        InvalidDocumentError: A document of it cannot be read, or is missing.
+
+    """
+    for _ in Attempts(backend, session_id, timeout):
+        value = backend.read(session_id)
+        if value is None:
+            return None
+        stored = read_head(value, session_id)
+        try:
+            session = load(backend, stored, clock, wanted=stored.sealed)
+            if session is None:
+                continue
+            history = history_of(session)
+            history.branches = [_whole_branch(backend, session_id, each) for each in history.branches]
+        except InvalidDocumentError:
+            if stamp_of_value(backend.read(session_id)) != stored.stamp:
+                continue  # rewritten meanwhile: its pages are others
+            raise
+        return session
+    return None
+
+
+def _whole_branch(backend: Backend, session_id: str, line: Line) -> Line:
+    keys = [branch_key(session_id, line.branch_id), *page_keys(line.stored.sealed)]
+    pages: list[list[Message]] = []
+    values = backend.read_pages(keys)
+    for key, value in zip(keys, values, strict=True):
+        if value is None:
+            raise InvalidDocumentError(key, session_id, None, MISSING)
+        if key != keys[0]:
+            pages.append(read_messages(value, key, session_id))
+    left = read_branch(values[0], keys[0], session_id)
+    return line._replace(left=History(log=[*chain.from_iterable(pages), *left.messages]), values=left.values)

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
-from pyai_sessions import expiry, forks, imports, indexes, upkeep
+from pyai_sessions import erasure, expiry, exports, forks, imports, indexes, upkeep
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import (
@@ -36,6 +36,7 @@ from pyai_sessions.documents import (
     summarize,
 )
 from pyai_sessions.drafts import Draft, SessionDraft, amend, appended, compose
+from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import (
     EncryptionError,
     InvalidDocumentError,
@@ -835,19 +836,27 @@ class KVSessionStore(SessionStore):
                 archived += done or self._set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
         return archived
 
-    def delete_user(self, user_id: str) -> int:
-        """Delete all sessions of a user, archived and unreadable ones too; return how many."""
-        user_id = check_id(user_id, "user_id")
-        deleted = 0
-        unreadable: list[str] = []
+    def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
+        """Erase all that is held of a user, archived and unreadable sessions too; return what that was.
 
-        def remember(err: InvalidDocumentError) -> None:
-            if err.session_id is not None:
-                unreadable.append(err.session_id)
+        *scan* then reads everything, for what the indexes do not know.
+        """
+        erased = erasure.erase(self._backend, check_id(user_id, "user_id"), scan=scan, timeout=self._timeout)
+        for each in erased.session_ids:
+            self._latest.pop(each, None)
+        return erased
 
-        for _, stored in indexes.walk(self._backend, user_id, indexes.ALL, None, on_invalid=remember):
-            deleted += self.delete(stored.head.session_id)
-        return deleted + sum(self.delete(each) for each in unreadable)
+    def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
+        """Write all that is held of a user to an open text file, a line of JSON each; return how many lines.
+
+        *scan* then reads everything, for what the indexes do not know.
+        """
+        user_id, written = check_id(user_id, "user_id"), 0
+        exports.check_file(file)
+        for line in exports.lines(self._backend, user_id, scan=scan, clock=self.clock, timeout=self._timeout):
+            file.write(line)
+            written += 1
+        return written
 
     def clear(self) -> int:
         """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""

@@ -255,7 +255,8 @@ class MappingBackend(Backend):
                 return False
             index = self._index()
             for each in stale:
-                if index.entry(each.session_id) == each:
+                found = index.entry(each.session_id)
+                if found and found._replace(expires=each.expires) == each:
                     index.discard(each.session_id)
             if entry:
                 index.put(entry)
@@ -302,7 +303,7 @@ class MappingBackend(Backend):
                 if session_id is None or not isinstance(name, str):
                     continue
                 if name == head_key(session_id):
-                    index.put(_entry_of(self._get(name), session_id))
+                    index.put(entry_of(self._get(name), session_id))
                 elif name.startswith("forks/"):
                     index.references.setdefault(session_id, set()).add(name)
             self._shared.indexes[self._under] = index
@@ -372,7 +373,7 @@ _USER = re.compile(r'"user_id": ?("(?:[^"\\]|\\.)*")')
 _UPDATED = re.compile(r'"updated_at": ?"([^"]*)"')
 
 
-def _entry_of(value: object, session_id: str) -> Entry:
+def entry_of(value: object, session_id: str) -> Entry:
     """Return the index entry of a stored head; of a damaged one, what can still be told.
 
     A damaged session stays in its user's list, where reading it raises: unreadable is not absent.

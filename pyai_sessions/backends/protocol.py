@@ -13,7 +13,7 @@ from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import UnsupportedOperationError
 from pyai_sessions.history import Run
-from pyai_sessions.keys import head_key, session_of_key
+from pyai_sessions.keys import head_key, session_beside, session_of_key
 from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]
@@ -132,6 +132,14 @@ class Backend(ABC):
             if session_id is not None and key == head_key(session_id):
                 yield session_id
 
+    def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:
+        """Iterate over the keys of what lies beside sessions' heads: pages, references to these, what was set aside.
+
+        Goes through all keys where the storage cannot tell.
+        """
+        wanted = set(session_ids)
+        return (key for key in self.all_keys() if isinstance(key, str) and session_beside(key) in wanted)
+
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers out meanwhile, where the storage can, and commit what is written inside as one.
 
@@ -164,13 +172,20 @@ class Backend(ABC):
         """Return an entry as the indexes give it back."""
         return entry
 
+    def known_as(self, user_id: str) -> list[str]:
+        """Return by which names the indexes may list a user, and documents that cannot be opened tell of him."""
+        return [user_id]
+
     @abstractmethod
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:
         """Return of each entry whether the indexes hold it, in as few trips as can be."""
 
     @abstractmethod
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:
-        """Remove *stale* index entries and add *entry*, if the stored head begins with *expected* (None: is gone)."""
+        """Remove *stale* index entries and add *entry*, if the stored head begins with *expected* (None: is gone).
+
+        A stale one need not say when its session expires.
+        """
 
     def purge_expired(self, now: int, progress: Progress | None = None) -> int:  # noqa: ARG002
         """Remove what the indexes hold of sessions that the storage itself forgot by *now*; return how many.

@@ -46,6 +46,7 @@ from pyai_sessions.keys import (
     encode_id,
     page_prefix,
     reference_prefix,
+    session_beside,
     session_of_key,
     split_namespace,
 )
@@ -357,6 +358,13 @@ class RedisBackend(Backend):
             session_id = decode_id(as_text(name[size:]))
             if session_id is not None:
                 yield session_id
+
+    def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:  # noqa: D102
+        mapping, hashes = self._open, (self._hash(each) for each in session_ids)
+        while batch := list(islice(hashes, _TOGETHER)):
+            for name, fields in zip(batch, mapping.commands([("HKEYS", each) for each in batch]), strict=True):
+                keys = (mapping.key(name, field) for field in fields)
+                yield from (key for key in keys if session_beside(key) is not None)
 
     # Writing -----------------------------------------------------------------------------------------------------
 

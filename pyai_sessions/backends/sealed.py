@@ -81,6 +81,9 @@ class SealedBackend(Backend):
     def session_ids(self) -> Iterator[str]:  # noqa: D102
         return self._inner.session_ids()
 
+    def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:  # noqa: D102
+        return self._inner.keys_of(session_ids)
+
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
@@ -225,10 +228,11 @@ class SealedBackend(Backend):
     def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
         return self._inner.expiring(until, after, limit)
 
-    def _names(self, user_id: str | None) -> list[str | None]:
+    def _names(self, user_id: str | None) -> Sequence[str | None]:
         """Return the names by which the indexes may list a user's sessions."""
-        if user_id is None:
-            return [None]
+        return [None] if user_id is None else self.known_as(user_id)
+
+    def known_as(self, user_id: str) -> list[str]:  # noqa: D102
         self._check_fit()
         hashed = self._sealer.user(user_id)
         return [hashed, user_id] if self._sealer.migrate else [hashed]

@@ -17,11 +17,13 @@ from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, Stora
 from pyai_sessions.history import Run
 from pyai_sessions.keys import (
     aside_key,
+    aside_prefix,
     decode_id,
     encode_id,
     head_key,
     page_prefix,
     reference_prefix,
+    session_beside,
     session_of_key,
     split_namespace,
 )
@@ -112,9 +114,7 @@ class TableBackend(Backend):
             f"UPDATE {index} SET activity = ?4, expires = ?5 WHERE id = ?1 AND user IS ?2 AND status = ?3"
         )
         self._drop_index = f"DELETE FROM {index} WHERE id = ?"
-        self._drop_exact = (
-            f"DELETE FROM {index} WHERE id = ? AND user IS ? AND status = ? AND activity = ? AND expires IS ?"
-        )
+        self._drop_exact = f"DELETE FROM {index} WHERE id = ? AND user IS ? AND status = ? AND activity = ?"
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -164,6 +164,11 @@ class TableBackend(Backend):
 
     def session_ids(self) -> Iterator[str]:  # noqa: D102
         return filter(None, (session_of_key(key) for key in self._keys("session/", "session0")))
+
+    def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:  # noqa: D102
+        for each in session_ids:
+            for prefix in (page_prefix(each), reference_prefix(each), aside_prefix(each)):
+                yield from (key for key in self._keys(*_below(prefix)) if session_beside(key) == each)
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -324,7 +329,7 @@ class TableBackend(Backend):
             if not self._begins(connection, session_id, expected):
                 return False
             for each in stale:
-                connection.execute(self._drop_exact, self._row(each))
+                connection.execute(self._drop_exact, self._row(each)[:4])
             if entry:
                 connection.execute(self._put_index, self._row(entry))
             return True

@@ -250,7 +250,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
         gone = [name for name, row in self.model.items() if row.user_id == user_id]
         for each in gone:
             del self.model[each]
-        assert self.manager.delete_user(user_id) == len(gone)
+        assert self.manager.delete_user(user_id).session_ids == sorted(gone)
 
     @invariant()
     def same(self) -> None:

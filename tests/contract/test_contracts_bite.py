@@ -286,6 +286,23 @@ STORES = """
                 raise SessionArchivedError(session_id)
             return super().append(session_id, messages, user_id=user_id)
 
+    class ErasesWhatIsListed(Broken):
+        def delete_user(self, user_id, *, scan=False):
+            from pyai_sessions import Erasure
+            found = [each.session_id for each in self.list_for_user(user_id, include_archived=True, skip_invalid=True)]
+            return Erasure(sorted(each for each in found if self.delete(each)))
+
+    class ErasesSilently(Broken):
+        def delete_user(self, user_id, *, scan=False):
+            from dataclasses import replace
+            return replace(super().delete_user(user_id, scan=scan), shared=[])
+
+    class ExportsWithoutBranches(Broken):
+        def export_user(self, user_id, file, *, scan=False):
+            found = self.list_for_user(user_id, include_archived=True)
+            file.writelines(each.to_json() + chr(10) for each in found)
+            return len(found)
+
     class LoadsTooMuch(Broken):
         def get(self, session_id, *, last=None, user_id=None):
             return super().get(session_id, user_id=user_id)

@@ -5,6 +5,7 @@ import redis
 
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SQLiteMapping
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract
+from pyai_sessions.testing.documents.erasing import ErasingOfDocuments
 from tests.contract.test_store import OnAServer
 from tests.contract.variants import OfItemsAndIndexes
 
@@ -23,7 +24,7 @@ class TestEncryptedDict(KVSessionStoreContract):
         return Encrypted({}, KEYS)
 
 
-class TestEncryptedSQLite(OfItemsAndIndexes):
+class TestEncryptedSQLite(ErasingOfDocuments, OfItemsAndIndexes):
     @pytest.fixture
     def make(self, tmp_path, request):
         def make():
@@ -44,7 +45,7 @@ class TestEncryptedSQLite(OfItemsAndIndexes):
         return make
 
 
-class TestEncryptedAndCompressedOnValkey(OnAServer, OfItemsAndIndexes):
+class TestEncryptedAndCompressedOnValkey(OnAServer, ErasingOfDocuments, OfItemsAndIndexes):
     server = "valkey_server"
 
     def open(self, url, prefix, request):

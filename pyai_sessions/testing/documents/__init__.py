@@ -2,6 +2,7 @@
 
 from pyai_sessions.testing.documents.damage import Damage
 from pyai_sessions.testing.documents.ending import EndingOfDocuments
+from pyai_sessions.testing.documents.erasing import ErasingOfDocuments
 from pyai_sessions.testing.documents.expiry import Expiry
 from pyai_sessions.testing.documents.forking import ForkingOfDocuments
 from pyai_sessions.testing.documents.imports import ImportsOfDocuments
@@ -18,6 +19,7 @@ class KVSessionStoreContract(
     Upkeep,
     Damage,
     IsolationOfDocuments,
+    ErasingOfDocuments,
     ImportsOfDocuments,
     ListsOfDocuments,
     ForkingOfDocuments,

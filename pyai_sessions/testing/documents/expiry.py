@@ -1,5 +1,6 @@
 """Sessions that live for a set time: what is seen of them after it, what prolongs it, and what is left of them."""
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -281,6 +282,25 @@ class Expiry(DocumentFixtures):
 
         assert self.ours(raw) == ["session/s1"]
         assert [each.kind for each in manager.verify().problems] == ["unreadable head"]
+
+    def test_what_expired_is_held_until_it_is_purged(
+        self, mortal: Any, manager: Any, raw: Any, clock: StoppedClock
+    ) -> None:
+        """So it is exported, and erased with the rest of its user's."""
+        session = mortal.create_session("ada", session_id="s")
+        fill(session, 100)
+        mortal.save(session)
+        mortal.create_session("ada", session_id="t")
+        manager.create_session("bob", session_id="kept")
+        clock.pass_(seconds=60)
+        file = io.StringIO()
+
+        assert manager.export_user("ada", file) == 2
+        assert manager.delete_user("ada").session_ids == ["s", "t"]
+
+        assert "message 99" in file.getvalue()
+        assert self.ours(raw) == ["session/kept"]
+        assert self.sound(manager)
 
     def test_what_expired_is_sound_until_it_is_purged(self, mortal: Any, other: Any, clock: StoppedClock) -> None:
         """Neither verify nor reindex brings it back, or finds fault with it."""

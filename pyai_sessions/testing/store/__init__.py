@@ -3,6 +3,7 @@
 from pyai_sessions.testing.store.appending import Appending
 from pyai_sessions.testing.store.conversations import Conversations
 from pyai_sessions.testing.store.ending import Ending
+from pyai_sessions.testing.store.erasing import Erasing
 from pyai_sessions.testing.store.everyday import Everyday
 from pyai_sessions.testing.store.filters import Filters
 from pyai_sessions.testing.store.forking import Forking
@@ -22,6 +23,7 @@ __all__ = ["SessionStoreContract"]
 class SessionStoreContract(
     Refusals,
     Isolation,
+    Erasing,
     Imports,
     Filters,
     Lists,

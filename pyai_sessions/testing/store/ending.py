@@ -38,11 +38,11 @@ class Ending(StoreFixtures):
         manager.create_session("bob", session_id="bob")
         manager.create_session(session_id="nobody")
 
-        assert manager.delete_user("ada") == 3
+        assert manager.delete_user("ada").session_ids == ["ada0", "ada1", "ada2"]
 
         assert sorted(ids(other.list_sessions(status=None))) == ["bob", "nobody"]
         assert other.get_session("ada1") is None
-        assert manager.delete_user("ada") == 0
+        assert not manager.delete_user("ada")
         assert self.sound(other)
 
     # Archiving -------------------------------------------------------------------------------------------------------

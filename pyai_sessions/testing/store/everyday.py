@@ -184,7 +184,7 @@ class Everyday(StoreFixtures):
         """Archived sessions go too."""
         manager.archive("s3")
 
-        assert manager.delete_user("ada") == 10
+        assert len(manager.delete_user("ada")) == 10
 
         assert manager.get_sessions_for_user("ada", include_archived=True) == []
         assert ids(manager.get_sessions_for_user("bob")) == ["bob's"]

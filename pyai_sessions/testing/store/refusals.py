@@ -1,5 +1,6 @@
 """What a store cannot do is refused, by a name that says what is missing."""
 
+import io
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ OPERATIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "count of all users": (lambda m: m.count(), ("list_by_activity", "count")),
     "archive_inactive": (lambda m: m.archive_inactive(days=1), ("list_by_activity",)),
     "clear_all": (lambda m: m.clear_all(), ("list_by_activity", "clear")),
+    "delete_user(scan=True)": (lambda m: m.delete_user("bob", scan=True), ("list_by_activity",)),
+    "export_user(scan=True)": (lambda m: m.export_user("bob", io.StringIO(), scan=True), ("list_by_activity",)),
     "verify": (lambda m: m.verify(), ("list_by_activity",)),
     "save(on_conflict='error')": (lambda m: m.save(m.get_session("s"), on_conflict="error"), ("revision",)),
 }

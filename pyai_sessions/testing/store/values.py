@@ -79,7 +79,7 @@ class Values(StoreFixtures):
                 (f"s{n}", user_id)
             ]
             assert manager.count(user_id) == 1
-        assert manager.delete_user("*") == 1
+        assert len(manager.delete_user("*")) == 1
         assert manager.count() == len(hostile) - 1
         assert self.sound(manager)
 
