@@ -102,8 +102,9 @@ class SessionConflictError(SessionStateError):
 class InvalidDocumentError(SessionError):
     """A stored document cannot be read: damaged, written by a newer release, or not ours. It was left as it is.
 
-    *key* is the document's key in the mapping, *session_id* whose it is, *document* the stored value for a rescue by
-    hand (it may contain conversation text, so it is not part of the message), *reason* what is wrong with it.
+    *key* is the document's key in the mapping (in a namespace it may lack ``namespace/<name>/``), *session_id* whose it
+    is, *document* the stored value for a rescue by hand (it may contain conversation text, so it is not part of the
+    message), *reason* what is wrong with it.
     """
 
     remedy = "verify(repair=True) sets unreadable documents aside"

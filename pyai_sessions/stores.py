@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from typing_extensions import TypedDict, Unpack
 
@@ -150,10 +150,11 @@ def open_store(url: str) -> KVSessionStore:
     ``memory://``, ``sqlite:///chat.db`` (relative), ``sqlite:////var/chat.db`` (absolute), ``sqlite:///:memory:``,
     ``diskcache:///directory`` (absolute), ``diskcache://directory`` (relative), ``redis://host:port/db``, ``rediss://…``,
     ``unix://…``. Options follow as a query: ``sqlite:///chat.db?table_name=chats&synchronous=NORMAL``,
-    ``redis://localhost?prefix=app:&ttl=86400&sliding=false``.
+    ``redis://localhost?prefix=app:&ttl=86400&sliding=false``. What is put into a url is percent-encoded:
+    ``f"sqlite:///chat.db?namespace={urllib.parse.quote(tenant, safe='')}"``.
 
     Raises:
-        InvalidValueError: It names no store.
+        InvalidValueError: It names no store, or an option without a value, or twice.
 
     >>> open_store("memory://")
     <MemorySessionStore on a dict>
@@ -162,7 +163,7 @@ def open_store(url: str) -> KVSessionStore:
     if not isinstance(url, str) or "://" not in url:
         raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
     parts = urlsplit(url)
-    options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    options = _options(parts.query, url)
     place = unquote(parts.netloc + parts.path)
     if parts.scheme == "memory":
         return MemorySessionStore(**_take(options, url))
@@ -177,6 +178,23 @@ def open_store(url: str) -> KVSessionStore:
         query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in ours)
         return RedisSessionStore(url.partition("?")[0] + (f"?{query}" if query else ""), **_take(ours, url, "prefix"))
     raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
+
+
+def _options(query: str, url: str) -> dict[str, str]:
+    """Return the options of a url; one that is empty, or not clear, must not open another tenant's sessions."""
+    if "#" in url:
+        raise InvalidValueError("url", f"is {_shown(url)} with a '#', which ends it; write %23")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="surrogatepass")
+    except UnicodeDecodeError as err:
+        raise InvalidValueError("url", f"is {_shown(url)} with an option that is not percent-encoded UTF-8") from err
+    options = dict(pairs)
+    for key in (*_COMMON, "prefix", "table_name", "synchronous"):  # others are for the client to judge
+        given = [value for name, value in pairs if name == key]
+        if "" in given or len(given) > 1:
+            problem = "has no value" if "" in given else "is given twice"
+            raise InvalidValueError(key, f"{problem} in the url; give it one, or leave it out")
+    return options
 
 
 def _seconds(text: str) -> int:

@@ -94,6 +94,9 @@ def test_every_kind_of_redis_url_is_taken(url):
         "sqlite:///chat.db?table=chats",
         "sqlite:///chat.db?synchronous=MAYBE",
         "diskcache://chat?eviction_policy=none",
+        "sqlite:///a#b.db",
+        "redis://:hush@localhost?prefix=",
+        "redis://:hush@localhost?prefix=a&prefix=b",
         "redis://:hush@localhost?ttl=soon",
         "redis://:hush@localhost?ttl=0",
         "redis://:hush@localhost:port",
@@ -106,7 +109,7 @@ def test_what_names_no_store_is_refused_without_its_credentials(tmp_path, monkey
     with pytest.raises(InvalidValueError) as caught:
         open_store(url)
 
-    assert caught.value.path in ("url", "ttl", "synchronous")
+    assert caught.value.path in ("url", "ttl", "synchronous", "prefix")
     assert "hush" not in str(caught.value)
     assert os.listdir(tmp_path) == []  # noqa: PTH208 (its names are the point)
 

@@ -241,7 +241,35 @@ def test_a_url_names_a_namespace(tmp_path):
 
         with closing(SQLiteSessionStore(tmp_path / "chat.db", namespace="a/b")) as same:
             assert ids(SessionManager(same).list_sessions()) == ["s"]
-        assert "'a/b'" in repr(store)
+    for each in (url, "memory://", f"diskcache:///{tmp_path}/chat", "redis://localhost:1?socket_timeout=1"):
+        option = f"{'&' if '?' in each else '?'}namespace=%23%ED%A0%80"
+        with closing(open_store(each + option)) as store:  # a server is not asked before the first call
+            assert "namespace '#\\ud800' of a" in repr(store)
+
+
+@pytest.mark.parametrize(
+    "query", ["namespace=", "namespace", "namespace=a&namespace=b", "namespace=%FF", "namespace=a#b"]
+)
+@pytest.mark.parametrize("url", ["memory://", "redis://localhost:1"])
+def test_a_url_that_does_not_tell_the_namespace_is_refused(url, query):
+    """A tenant's name that is empty, or was not encoded, must not open the sessions of others."""
+    with pytest.raises(InvalidValueError, match=r"namespace (has no value|is given twice)|%23|UTF-8"):
+        open_store(f"{url}?{query}")
+
+
+def test_what_another_tool_put_into_a_namespace_is_found_by_a_rebuilt_index(mapping):
+    """In that namespace, and in no other."""
+    managers = [SessionManager(KVSessionStore(mapping, namespace=name)) for name in ("a", "b", None)]
+    for manager in managers:
+        manager.create_session("ada", session_id="s")
+    mapping["namespace/a/session/put"] = mapping["namespace/b/session/s"].replace(
+        '"session_id":"s"', '"session_id":"put"'
+    )
+
+    assert [manager.reindex() for manager in managers] == [2, 1, 1]
+
+    assert [sorted(ids(manager.list_sessions("ada"))) for manager in managers] == [["put", "s"], ["s"], ["s"]]
+    assert [manager.count("ada") for manager in managers] == [2, 1, 1]
 
 
 # With encryption ------------------------------------------------------------------------------------------------------
