@@ -276,22 +276,25 @@ class TableBackend(Backend):
         where, parameters = self._one_index(status, user_id)
         query = f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}"
         with self._indexed() as connection:
-            # The signs keep SQLite to the index of those that expire: they are the fewest.
-            over = f"SELECT COUNT(*) FROM {self._rows} WHERE expires <= ? AND +{where.replace('AND ', 'AND +')}"
+            # The sign keeps SQLite to the index of those that expire: they are the fewest.
+            over = f"SELECT COUNT(*) FROM {self._rows} WHERE expires <= ? AND {where.replace('user', '+user')}"
             if user_id is None and not self._connections.read_only:
                 query = f"SELECT COALESCE(SUM(n), 0) FROM {self._counts} WHERE {where}"
             query = f"SELECT ({query}) - ({over})"
             return int(connection.execute(query, (*parameters, now, *parameters)).fetchone()[0])
 
     def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
-        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ? AND +status IN (?, ?)"
-        parameters: tuple[object, ...] = (until, *(self._at(each.value) for each in SessionStatus))
+        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ? AND status = ?"
+        parameters: tuple[object, ...] = (limit,)
         if after is not None:
             query += " AND (expires, id) > (?, ?)"
-            parameters += (after[0], self._at(after[1]))
+            parameters = (after[0], self._at(after[1]), limit)
+        query += " ORDER BY expires, id LIMIT ?"
+        rows: list[tuple[int, str]] = []
         with self._indexed() as connection:
-            rows = connection.execute(f"{query} ORDER BY expires, id LIMIT ?", (*parameters, limit)).fetchall()
-        return [(expires, name[len(self._under) :]) for expires, name in rows]
+            for status in SessionStatus:  # each by itself: what expired in other namespaces is not looked at
+                rows += connection.execute(query, (until, self._at(status.value), *parameters))
+        return [(expires, name[len(self._under) :]) for expires, name in sorted(rows)[:limit]]
 
     def _one_index(self, status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
         if user_id is None:
@@ -299,21 +302,25 @@ class TableBackend(Backend):
         return "user = ? AND status = ?", (encode_id(user_id), self._at(status.value))
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
-        last, end, start = self._under, self._at(_LAST), len(self._under)
+        start = len(self._under)
+        # All without a namespace come before or after all that have one.
+        parts = ((self._under, self._at(_LAST)),) if start else (("", _NAMESPACES), (_NAMESPACES + _LAST, _LAST))
         query = (
             f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id > ? AND id < ? "
             f"ORDER BY id LIMIT {_BATCH}"
         )
-        while True:
-            with self._indexed() as connection:
-                rows = connection.execute(query, (last, end)).fetchall()
-            if not rows:
-                return
-            for name, user, status, activity, expires in rows:
-                session_id, user_id = decode_id(name[start:]), None if user is None else decode_id(user)
-                if session_id is not None:
-                    yield Entry(session_id, user_id, SessionStatus(status[start:]), activity, expires)
-            last = rows[-1][0]
+        for first, end in parts:
+            last = first
+            while True:
+                with self._indexed() as connection:
+                    rows = connection.execute(query, (last, end)).fetchall()
+                if not rows:
+                    break
+                for name, user, status, activity, expires in rows:
+                    session_id, user_id = decode_id(name[start:]), None if user is None else decode_id(user)
+                    if session_id is not None:
+                        yield Entry(session_id, user_id, SessionStatus(status[start:]), activity, expires)
+                last = rows[-1][0]
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
         found: set[tuple[object, ...]] = set()
@@ -419,7 +426,9 @@ class TableBackend(Backend):
         if not self._has_expiry(connection):  # it was made by an earlier release
             connection.execute(f"ALTER TABLE {index} ADD COLUMN expires INTEGER")
         name = self._name_of("expires")
-        connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {index} (expires, id) WHERE expires IS NOT NULL")
+        connection.execute(
+            f"CREATE INDEX IF NOT EXISTS {name} ON {index} (status, expires, id) WHERE expires IS NOT NULL"
+        )
 
     def _has_expiry(self, connection: sqlite3.Connection) -> bool:
         query = "SELECT 1 FROM pragma_table_info(?) WHERE name = 'expires'"

@@ -8,6 +8,7 @@ import stat
 import threading
 import zlib
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from pyai_sessions import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
+from pyai_sessions.testing import StoppedClock
 from tests.bombs import Bomb, check_that_it_would_explode
 from tests.processes import LOCKED, python_until_told, run_python
 
@@ -520,6 +522,54 @@ WRONG = {
     "sessions that are not there": "INSERT INTO {index} SELECT id || 'x', user, status, activity, expires FROM {index}",
     "other names": "UPDATE {index} SET id = id || 'x' WHERE id > 's2'",
 }
+
+
+def steps(mapping, call):
+    """Return how many steps of SQLite's machine a call takes."""
+    taken = []
+    connections = mapping.connections
+    connection = connections.take()
+    connection.set_progress_handler(lambda: taken.append(1), 1)
+    connections.give(connection)
+    call()
+    return len(taken)
+
+
+def test_what_other_namespaces_hold_costs_nothing(path):
+    """Nor what expired there: no tenant waits for another to purge."""
+    clock, yesterday = StoppedClock(), StoppedClock()
+    yesterday.pass_(days=-1)
+    with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
+        neighbour = KVSessionStore(mapping, namespace="b", ttl=60, clock=yesterday)
+        stores = [KVSessionStore(mapping, namespace=name, ttl=60, clock=clock) for name in (None, "a")]
+        neighbour.import_sessions([Session(user_id="ada")])
+        for store in stores:
+            store.import_sessions([Session(user_id="ada")])
+        names = (("count",), ("count", "ada"), ("summaries", "ada"), ("reindex",), ("purge_expired",))
+        calls = [partial(getattr(store, name), *arguments) for store in stores for name, *arguments in names]
+        before = [[steps(mapping, call) for call in calls] for _ in range(2)][1]
+
+        neighbour.import_sessions(Session(user_id="ada") for _ in range(300))
+
+        assert neighbour.count() == 301
+        assert [steps(mapping, call) for call in calls] == before
+
+
+@pytest.mark.parametrize("namespace", [None, "a"])
+def test_what_has_not_expired_costs_a_count_and_a_purge_nothing(path, namespace):
+    """They look at what has, by the index of that, and at a sum."""
+    clock = StoppedClock()
+    with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
+        store = KVSessionStore(mapping, namespace=namespace, clock=clock)
+        mortal = KVSessionStore(mapping, namespace=namespace, ttl=60, clock=clock)
+        for each in (store, mortal):
+            each.import_sessions([Session(user_id="ada")])
+        before = [[steps(mapping, call) for call in (store.count, store.purge_expired)] for _ in range(2)][1]
+
+        for each in (store, mortal):
+            each.import_sessions(Session(user_id="ada") for _ in range(300))
+
+        assert [steps(mapping, call) for call in (store.count, store.purge_expired)] == before
 
 
 @pytest.mark.parametrize("wrong", WRONG)
