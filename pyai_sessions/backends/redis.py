@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -122,7 +123,11 @@ class RedisMapping(MutableMapping[str, str]):
 
     def under(self, start: str) -> RedisMapping:
         """Return the mapping of those items whose keys begin with the prefix of a namespace, without it."""
-        return RedisMapping(self.client, f"{self.prefix}/{start}", self.ttl) if start else self
+        if not start:
+            return self
+        mapping = copy(self)  # of the same class, whatever its constructor takes
+        mapping.prefix = f"{self.prefix}/{start}"
+        return mapping
 
     # The mapping -------------------------------------------------------------------------------------------------
 

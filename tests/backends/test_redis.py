@@ -69,6 +69,40 @@ def wait_until_gone(client, *names):
         time.sleep(0.01)
 
 
+# Beside others --------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_under_a_longer_prefix_is_not_a_users(store, any_server, prefix):
+    """Whoever's it is: verify neither reports nor repairs what is not the store's."""
+    with closing(RedisSessionStore(any_server.url, prefix=f"{prefix}/team/bob")) as other:
+        talk(other)
+        talk(store, "t")
+
+        assert store.verify(repair=True).problems == []
+
+        assert (store.count(), other.count("ada"), other.verify().problems) == (1, 1, [])
+
+
+def test_a_namespace_of_a_mapping_of_ones_own_class_is_of_that_class(client, prefix):
+    """What it overrides holds there, too; the mapping itself stays as it is."""
+
+    class Counted(RedisMapping):
+        def __init__(self):
+            super().__init__(client, prefix, ttl=1000)
+            self.seen = []
+
+        def command(self, *arguments, **options):
+            self.seen.append(arguments[0])
+            return super().command(*arguments, **options)
+
+    mapping = Counted()
+    talk(KVSessionStore(mapping, namespace="a"))
+
+    assert mapping.seen == ["EVALSHA"]
+    assert mapping.prefix == prefix
+    assert 0 < client.ttl(f"{prefix}/namespace/a/s") <= 1000
+
+
 # What lies on the server ----------------------------------------------------------------------------------------------
 
 
