@@ -1,7 +1,9 @@
 """Namespaces keep the contract, each as if the mapping were its own, and leave their neighbours alone."""
 
+import dbm.dumb
 import json
 import secrets
+import shelve
 import sqlite3
 from collections.abc import MutableMapping
 from contextlib import closing
@@ -9,6 +11,7 @@ from contextlib import closing
 import diskcache
 import pytest
 import redis
+import zict
 
 from pyai_sessions import (
     Encrypted,
@@ -20,11 +23,14 @@ from pyai_sessions import (
     SessionManager,
     SQLiteMapping,
     SQLiteSessionStore,
+    StorageError,
     open_store,
 )
-from pyai_sessions.keys import namespace_prefix
-from pyai_sessions.testing import StoppedClock
+from pyai_sessions.backends import adapt
+from pyai_sessions.keys import namespace_prefix, page_prefix
+from pyai_sessions.testing import FaultyMapping, StoppedClock
 from pyai_sessions.testing.samples import HOSTILE_IDS, contents, fill, ids
+from tests.contract.test_store import Minimal
 from tests.contract.variants import OfIndexes
 
 KEYS = {"index": b"i" * 32, "old": b"o" * 32, "new": b"n" * 32}
@@ -53,10 +59,10 @@ class Under(MutableMapping):
 
 
 def move_in(manager):
-    """Fill a store with sessions of the ids and users that the contract uses."""
+    """Fill a store with sessions of the ids and users that the contract uses, some of them with pages."""
     for n, session_id in enumerate(["s", "s0", "s1", "gone", "kept", "fork", "parent"]):
         session = manager.create_session(("ada", "bob")[n % 2], session_id=session_id)
-        fill(session, 40)
+        fill(session, 40 if session_id in {"s", "gone", "parent"} else 1)
         manager.save(session)
     manager.fork("s", new_id="t")
     manager.archive("s1")
@@ -208,6 +214,52 @@ def test_sessions_of_a_namespace_expire_by_themselves(mapping):
     assert [manager.purge_expired() for manager in managers] == [3, 0, 3]
 
 
+def test_a_session_is_read_whole_from_its_own_namespace(mapping):
+    """What one trip brings of its pages are its own, by their keys; the rest is asked for, by others."""
+    for name in (None, "a"):
+        manager = SessionManager(KVSessionStore(mapping, namespace=name))
+        session = manager.create_session(session_id="s")
+        fill(session, 100)
+        manager.save(session)
+
+    with closing(adapt(mapping, namespace="a")) as backend:
+        head, pages = backend.read_whole("s")
+
+        keys = [key for key in backend.all_keys() if key.startswith(page_prefix("s"))]
+        assert head == backend.read("s") is not None
+        assert len(keys) > 1
+        assert list(pages.values()) == backend.read_pages(list(pages))
+        assert sorted(pages) in ([], sorted(keys))
+
+
+@pytest.mark.parametrize("kind", ["of one's own", "shelf", "files"])
+def test_any_mapping_can_be_divided(kind, tmp_path):
+    """One of text, of bytes, or over a file: nothing but the documents lies there, each in its place."""
+    with closing(shelve.Shelf(dbm.dumb.open(str(tmp_path / "shelf")))) as shelf:
+        mapping = {"of one's own": Minimal(), "shelf": shelf, "files": zict.File(tmp_path / "files")}[kind]
+        managers = {name: SessionManager(KVSessionStore(mapping, namespace=name)) for name in ("a", None)}
+        for name, manager in managers.items():
+            manager.create_session("ada", session_id="s", state={"of": name})
+
+        assert {name: each.get_session("s").state["of"] for name, each in managers.items()} == {"a": "a", None: None}
+        assert sorted(mapping) == ["namespace/a/session/s", "session/s"]
+        assert [managers[None].clear_all(), *(each.count() for each in managers.values())] == [1, 1, 0]
+
+
+def test_lists_of_a_namespace_are_true_after_a_write_that_failed():
+    """It may have been done all the same: the documents tell."""
+    mapping = FaultyMapping({})
+    manager = SessionManager(KVSessionStore(mapping, namespace="a"))
+    manager.create_session("ada", session_id="first")
+    assert manager.count() == 1  # the index is there
+    mapping.fail(OSError("a reply was lost"), applied=True)
+
+    with pytest.raises(StorageError):
+        manager.create_session("ada", session_id="second")
+
+    assert sorted(ids(manager.list_sessions("ada"))) == ["first", "second"]
+
+
 def test_any_text_names_a_namespace():
     """It is percent-encoded, as ids are: none lies in another, or outside."""
     mapping = {}
@@ -234,7 +286,7 @@ def test_what_can_be_no_namespace_is_refused(name, tmp_path):
 
 
 def test_a_url_names_a_namespace(tmp_path):
-    """As an option of every family."""
+    """As an option of every family, percent-encoded as all that stands in urls."""
     url = f"sqlite:///{tmp_path}/chat.db"
     with closing(open_store(f"{url}?namespace=a%2Fb")) as store:
         SessionManager(store).create_session(session_id="s")
@@ -287,6 +339,21 @@ def test_a_ciphertext_opens_in_its_own_namespace_alone():
         with pytest.raises(InvalidDocumentError):
             KVSessionStore(Encrypted(inner, KEYS), namespace=name).get("s")
     assert KVSessionStore(Encrypted(inner, KEYS), namespace="a").get("s").user_id == "ada"
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda inner: Encrypted(inner, KEYS)], ids=["plain", "another ring"])
+def test_a_ring_that_does_not_fit_is_refused_with_the_place(wrap):
+    """The whole key of the document that shows it, namespace and all; other namespaces may have another ring."""
+    inner = {}
+    written = wrap(inner)
+    SessionManager(KVSessionStore(written, namespace="a")).create_session("ada", session_id="s")
+    mapping = Encrypted(written if isinstance(written, dict) else inner, {"index": b"x" * 32, "new": b"n" * 32})
+
+    with pytest.raises(EncryptionError) as caught:
+        KVSessionStore(mapping, namespace="a").summaries("ada")
+
+    assert (caught.value.key, caught.value.session_id) == ("namespace/a/session/s", "s")
+    assert KVSessionStore(mapping, namespace="b").summaries("ada") == []
 
 
 def test_keys_are_rotated_in_all_namespaces(mapping):
