@@ -117,9 +117,12 @@ class RedisMapping(MutableMapping[str, str]):
             raise UnsuitableMappingError(msg)
         self.client = client
         self.prefix = prefix
-        self._prefix = prefix.encode("utf-8", "surrogatepass")
         self.ttl = ttl
         self.clustered = hasattr(client, "get_primaries")
+
+    @property
+    def _prefix(self) -> bytes:
+        return self.prefix.encode("utf-8", "surrogatepass")
 
     def under(self, start: str) -> RedisMapping:
         """Return the mapping of those items whose keys begin with the prefix of a namespace, without it."""
@@ -573,7 +576,7 @@ class RedisBackend(Backend):
     def _index_of_key(self, key: str) -> tuple[SessionStatus, str | None] | None:
         """Return which index lies under a key, which is given without the prefix; None where none does."""
         parts = key.split("/")[1:]
-        user_id = decode_id(parts[1]) if len(parts) == 3 else None  # noqa: PLR2004
+        user_id = decode_id(parts[1]) if len(parts) == 3 and parts[0] == "user" else None  # noqa: PLR2004
         if len(parts) != (1 if user_id is None else 3) or parts[-1] not in STATUSES:
             return None
         return SessionStatus(parts[-1]), user_id
