@@ -6,7 +6,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pyai_sessions import forks, indexes
+from pyai_sessions import forks
+from pyai_sessions.backends.mapping import entry_of
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.documents import Entry, named_runs, owners_of, read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError
@@ -87,7 +88,7 @@ class _Erasing:
         for batch in batches(found):
             for session_id, value in zip(batch, self._backend.read_many(batch), strict=True):
                 if value is None or self._owner.has(value, session_id) is False:
-                    indexes.mend(self._backend, session_id, sorted(found[session_id]))
+                    self._unlist(session_id, value, sorted(found[session_id]))
                     continue
                 ids.append(session_id)
                 try:
@@ -107,6 +108,15 @@ class _Erasing:
         self._clear(erased, references)
         mine = {key for key in before if session_beside(key) in self._ids or key in named or self._is_mine(key)}
         self._count(mine - self._keys(owners.union(ids)))
+
+    def _unlist(self, session_id: str, value: object | None, stale: list[Entry]) -> None:
+        """Take from the indexes that a session is the user's, which is gone, or another's."""
+        try:
+            entry = None if value is None else read_head(value, session_id).entry
+        except InvalidDocumentError:
+            # Damaged, it stays listed, as whose it says it is; where it cannot be opened, its user is known by a hash.
+            entry = None if isinstance(value, InvalidDocumentError) else entry_of(value, session_id)
+        self._backend.index(session_id, stamp_of_value(value), stale, entry)
 
     def _erase(self, session_id: str, entries: Iterable[Entry]) -> bool:
         """Delete a session, unless it is another's by now; return whether it was there, and is gone."""
@@ -200,7 +210,7 @@ class _Erasing:
             self._gone["messages"],
             self._gone["forks"],
             self._gone["unreadable"],
-            sorted((shared | self._copies) - self._ids),
+            sorted(shared | self._copies),
             sorted(self._unlisted),
             sorted(self._unknown),
         )

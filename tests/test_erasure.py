@@ -15,6 +15,7 @@ from pyai_sessions import (
     Encrypted,
     KVSessionStore,
     RedisSessionStore,
+    Session,
     SessionManager,
     SessionNotFoundError,
     SQLiteMapping,
@@ -103,6 +104,85 @@ def test_a_set_aside_fork_of_another_user_keeps_what_it_shares(manager):
     assert set(raw) == set()
 
 
+def test_a_damaged_fork_leaves_no_reference_with_the_session_it_was_forked_from(manager):
+    """Its head says no more what it shared; the other's pages stay."""
+    session = chats(manager, "bob")
+    before = set(manager.store.mapping)
+    manager.fork(session.session_id, user_id="ada", new_id="fork")
+    raw = manager.store.mapping
+    raw["session/fork"] = raw["session/fork"].rstrip()[:-30]
+
+    erased = manager.delete_user("ada")
+
+    assert (erased.session_ids, erased.references, erased.pages) == (["fork"], 1, 0)
+    assert set(raw) == before
+
+
+def test_the_last_fork_takes_the_pages_along_that_it_alone_shares(manager):
+    """Also those of another user's session, which was deleted before; they are counted."""
+    session = chats(manager, "bob")
+    manager.fork(session.session_id, user_id="ada", new_id="fork")
+    manager.delete_user("bob")
+    pages = [key for key in manager.store.mapping if key.startswith("messages/")]
+
+    erased = manager.delete_user("ada")
+
+    assert (erased.pages, erased.references) == (len(pages), 1)
+    assert set(manager.store.mapping) == set()
+
+
+def test_any_number_of_sessions_is_erased(manager):
+    """More than are read together."""
+    manager.import_sessions(Session(f"s{n}", "ada") for n in range(250))
+
+    assert len(manager.delete_user("ada")) == 250
+
+    assert set(manager.store.mapping) == set()
+
+
+class GivenAway(dict):
+    """A mapping in which another writer gives a session to another user, once its head was read so often."""
+
+    reads = 0
+
+    def __getitem__(self, key):
+        if key == "session/s" and self.reads:
+            self.reads -= 1
+            if not self.reads:
+                self[key] = super().__getitem__(key).replace('"user_id":"ada"', '"user_id":"bob"')
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_session_that_is_given_to_another_meanwhile_stays(reads):
+    """Whose it is counts when it is deleted."""
+    mapping = GivenAway()
+    manager = SessionManager(mapping)
+    manager.create_session("ada", session_id="s")
+    assert manager.count("ada") == 1
+    mapping.reads = reads
+
+    assert manager.delete_user("ada").session_ids == []
+
+    assert manager.get_session("s").user_id == "bob"
+
+
+def test_what_was_set_aside_of_a_session_goes_with_its_head_that_was(manager):
+    """Its page first, its head later: the head says of whom the session of that id was."""
+    chats(manager)
+    raw = manager.store.mapping
+    page = max(key for key in raw if key.startswith("messages/ada%27s/"))
+    for key in (page, "session/ada%27s"):
+        raw[key] = "torn" if key == page else raw[key].rstrip()[:-30]
+        manager.verify(repair=True)
+    manager.delete("ada's own")
+    manager.delete("archived")
+
+    erased = manager.delete_user("ada", scan=True)
+
+    assert (set(raw), erased.unknown) == (set(), [])
+
+
 def test_an_erasure_that_was_cut_short_is_repeated():
     """Wherever it was: no session of the user is left then, and after a scan nothing at all."""
     at = 0
@@ -177,17 +257,19 @@ def test_the_indexes_no_longer_tell_the_user(tmp_path):
     """Also where they listed what was not there any more, or another user's by now."""
     path = tmp_path / "chat.db"
     with closing(SessionManager(SQLiteSessionStore(path), close_store=True)) as manager:
-        for name in ("gone", "given away", "there"):
+        for name in ("gone", "given away", "given and torn", "there"):
             manager.create_session("ada", session_id=name)
         raw = manager.store.mapping
         del raw["session/gone"]
         raw["session/given%20away"] = json.dumps(json.loads(raw["session/given%20away"]) | {"user_id": "bob"})
+        raw["session/given%20and%20torn"] = raw["session/given%20away"].replace("away", "and torn")[:-30]
 
+        assert manager.export_user("ada", io.StringIO()) == 1
         assert manager.delete_user("ada").session_ids == ["there"]
 
         with closing(sqlite3.connect(path)) as connection:
             rows = connection.execute('SELECT id, user FROM "sessions/index"').fetchall()
-        assert rows == [("given%20away", "bob")]
+        assert rows == [("given%20and%20torn", "bob"), ("given%20away", "bob")]
         assert manager.get_session("given away").user_id == "bob"
 
 
@@ -199,9 +281,11 @@ def test_a_server_has_no_key_left_that_names_the_user(valkey_server):
         raw = manager.store.mapping
         raw["session/archived"] = raw["session/archived"][:-30]
 
-        assert len(manager.delete_user("ada")) == 3
-
         with redis.Redis.from_url(valkey_server.url) as client:
+            client.zadd(f"{prefix}/user/ada/archived", {"ada%27s%20own": 1})  # as a crash on a cluster leaves it
+
+            assert len(manager.delete_user("ada")) == 3
+
             assert list(client.scan_iter(f"{prefix}*", count=1000)) == []
 
 

@@ -113,6 +113,8 @@ class ErasingOfDocuments(DocumentFixtures):
 
         assert manager.delete_user("ada").session_ids == ["listed"]
         assert "session/planted" in ours(raw)
+        assert len(exported(manager, "ada")) == 0
+        assert len(exported(manager, "ada", scan=True)) == 1
         erased = manager.delete_user("ada", scan=True)
 
         assert (erased.session_ids, erased.unlisted) == (["planted"], ["session/planted"])
