@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections import deque
@@ -75,6 +76,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.renew)
 
 
+LARGEST = 256 * 1024 * 1024
+"""Bytes of a value that is read or written, where Python can bound it (3.11 and later): a file may claim a gigabyte."""
+
+LONGEST = 60.0
+"""Seconds that a connection may work, once it is lent: no statement of ours takes as long; a trigger may never end."""
+
+_STEPS = 1_000_000
+"""Steps of SQLite, some ten milliseconds, after which it asks whether to go on."""
+
+
+class _Watch:
+    """Tells SQLite to stop what takes too long."""
+
+    __slots__ = ("_patience", "began")
+
+    def __init__(self, patience: float) -> None:
+        self.began = 0.0
+        self._patience = patience
+
+    def __call__(self) -> bool:
+        return time.monotonic() - self.began > LONGEST + self._patience
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that is watched."""
+
+    watch: _Watch
+
+
 class _Mine(threading.local):
     """The connection of this thread's open transaction."""
 
@@ -141,12 +171,19 @@ class Connections:
         _gate.enter()
         try:
             try:
-                return self._idle.pop()
+                connection = self._idle.pop()
             except IndexError:
-                return self._open()
+                connection = self._open()
+            self.renew(connection)
         except BaseException:
             self._given()
             raise
+        return connection
+
+    def renew(self, connection: sqlite3.Connection) -> None:
+        """Let a connection work for as long again."""
+        if isinstance(connection, _Connection):
+            connection.watch.began = time.monotonic()
 
     def give(self, connection: sqlite3.Connection) -> None:
         """Take a connection back."""
@@ -206,7 +243,12 @@ class Connections:
         try:
             name = f"file:{_uri(self.path)}?mode=ro" if self.read_only else self.path
             connection = sqlite3.connect(
-                name, timeout=self.timeout, isolation_level=None, check_same_thread=False, uri=self.read_only
+                name,
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=self.read_only,
+                factory=_Connection,
             )
         except sqlite3.Error as err:
             raise storage_error(self.path, err) from err
@@ -217,6 +259,11 @@ class Connections:
             # What is deleted is overwritten with zeros. Many builds of Python do not; a turn costs the same (0.97 to
             # 1.01, measured), a delete a tenth more.
             connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA trusted_schema=OFF")  # triggers and views call no function that reaches outside
+            if sys.version_info >= (3, 11):
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
+            connection.watch = _Watch(self.timeout)
+            connection.set_progress_handler(connection.watch, _STEPS)
         except sqlite3.Error as err:
             connection.close()
             raise storage_error(self.path, err) from err
@@ -303,6 +350,8 @@ def storage_error(path: str, err: sqlite3.Error) -> StorageError:
     problem = str(err)
     if problem.startswith("Could not decode"):  # goes on with the text itself
         problem = "a stored text is not UTF-8"
+    if problem == "interrupted":
+        problem = "a statement did not end in time: the file may hold a trigger that never does"
     kinds: list[tuple[type[StorageError], tuple[str, ...]]] = [
         (StorageLockedError, ("database is locked", "database table is locked", "database schema is locked")),
         (StorageFullError, ("database or disk is full",)),

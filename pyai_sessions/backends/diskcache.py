@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Sequence
 from typing import Any
 
-from pyai_sessions.backends.connections import Connections, creating, make_folders, storage_error
+from pyai_sessions.backends.connections import LARGEST, Connections, creating, make_folders, storage_error
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.backends.tables import Table, TableBackend
-from pyai_sessions.errors import (
-    UnsuitableMappingError,
-)
+from pyai_sessions.backends.tables import Null, Table, TableBackend
+from pyai_sessions.errors import StorageCorruptError, UnsuitableMappingError
 
 # diskcache.core: how a row's value is to be read.
 _MODE_RAW, _MODE_BINARY, _MODE_TEXT = 1, 2, 3
@@ -58,16 +57,15 @@ class CacheTable(Table):
         """Return the text of a row, from the file where diskcache put it; a pickle stays closed."""
         value, mode, filename = row
         if mode == _MODE_RAW:
-            return value
+            return Null() if value is None else value
         if mode in (_MODE_BINARY, _MODE_TEXT) and isinstance(filename, str):
-            directory = os.path.realpath(self._directory)
-            path = os.path.realpath(os.path.join(directory, filename))
-            if os.path.commonpath([path, directory]) == directory:
-                try:
-                    with open(path, "rb") as file:
-                        return file.read()
-                except OSError:
-                    return _Lost()
+            try:
+                directory = os.path.realpath(self._directory)
+                path = os.path.realpath(os.path.join(directory, filename))
+                if os.path.commonpath([path, directory]) == directory:
+                    return _read_file(path)
+            except (OSError, ValueError):
+                return _Lost()
         return _Pickled()
 
     def bring_in(self, connection: sqlite3.Connection, key: str) -> bool:
@@ -81,6 +79,13 @@ class CacheTable(Table):
         )
         connection.execute(query, (text, key))
         return True
+
+
+def _read_file(path: str) -> object:
+    """Return what a file holds; never wait, as for a pipe, and never hold more than a value may have."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        found = os.fstat(file.fileno())
+        return file.read() if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST else _Lost()
 
 
 class _Lost:
@@ -108,7 +113,7 @@ def backend_of(mapping: Any, timeout: float, under: str = "") -> Backend:
     if type(cache.disk).__name__ != "Disk":
         msg = f"this diskcache has a {type(cache.disk).__name__}, which sessions would bypass; open it as {opened}"
         raise UnsuitableMappingError(msg)
-    synchronous = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}.get(int(cache.sqlite_synchronous), "FULL")
+    synchronous = {"0": "OFF", "1": "NORMAL", "3": "EXTRA"}.get(str(cache.sqlite_synchronous), "FULL")
     directory = os.path.abspath(cache.directory)
     connections = Connections(os.path.join(directory, "cache.db"), timeout=timeout, synchronous=synchronous)
     return TableBackend(connections, CacheTable(directory), owned=True, alive=lambda: True, under=under)
@@ -125,3 +130,5 @@ def open_index(directory: str | os.PathLike[str]) -> Any:
         return diskcache.Index(path)
     except sqlite3.Error as err:
         raise storage_error(path, err) from err
+    except (TypeError, ValueError, LookupError, AttributeError) as err:
+        raise StorageCorruptError(path, f"its settings are none of diskcache's ({type(err).__name__})") from err

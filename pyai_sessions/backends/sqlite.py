@@ -28,6 +28,7 @@ from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
     StorageLockedError,
+    StorageUnreachableError,
     UnsuitableMappingError,
 )
 
@@ -131,6 +132,8 @@ def _from_text(value: object) -> object:
 
 def _make_private(path: str) -> None:
     """Make a file that only this user may read, and its folders, unless they are there."""
+    if os.path.islink(path) and not os.path.exists(path):  # SQLite would follow it, and make the file for all to read
+        raise StorageUnreachableError(path, "it is a symbolic link to nothing")
     with creating(path), suppress(FileExistsError):
         make_folders(os.path.dirname(path))
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

@@ -13,7 +13,7 @@ from pyai_sessions.backends.protocol import Backend, Position
 from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
-from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageReadOnlyError
+from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageCorruptError, StorageReadOnlyError
 from pyai_sessions.history import Run
 from pyai_sessions.keys import (
     aside_key,
@@ -42,9 +42,19 @@ SQLite then writes them in place, and of their pages only those that changed: a 
 
 _NAMESPACES = "namespace/"
 """What the keys of all namespaces begin with."""
+_NEVER = -(2**62)
+"""An activity, in microseconds since 1970, that no session has."""
 
 _LAST = chr(0x10FFFF)
 """Comes after all keys."""
+
+
+_FIT = "typeof(activity) = 'integer' AND typeof(id) = 'text'"
+"""What holds of the rows of an index that can be ours; others are passed over, and go when the index is mended."""
+
+
+class Null:
+    """Stands for NULL in the place of a document, which is not absent; reading it as a document fails."""
 
 
 class Table:
@@ -54,7 +64,7 @@ class Table:
     """
 
     def __init__(self, name: str) -> None:
-        quoted = _quoted(name)
+        self.quoted = quoted = _quoted(name)
         # As bytes: what is not UTF-8 is for `documents` to name, and what is goes to the JSON reader as it is.
         value = "CAST(value AS BLOB)"
         self.index = _quoted(f"{name}/index")
@@ -76,7 +86,7 @@ class Table:
     def value(self, row: Sequence[Any]) -> object:
         """Return the text of a selected row."""
         value: object = row[0]
-        return value
+        return Null() if value is None else value
 
     def bring_in(self, connection: sqlite3.Connection, key: str) -> bool:  # noqa: ARG002
         """Bring a value that lies outside the table into it, to be compared; return whether there was one."""
@@ -100,6 +110,7 @@ class TableBackend(Backend):
         self._alive = alive
         self._ready = False
         self._closed = False
+        self._checked = False
         # Beside an event loop, more would keep the interpreter from it; with FULL they wait for the disk, together.
         self.threads = 4 if connections.synchronous in ("OFF", "NORMAL") else 8
         self._group: Group[Draft] = Group(lambda: connections.path, connections.timeout)
@@ -114,7 +125,11 @@ class TableBackend(Backend):
             f"UPDATE {index} SET activity = ?4, expires = ?5 WHERE id = ?1 AND user IS ?2 AND status = ?3"
         )
         self._drop_index = f"DELETE FROM {index} WHERE id = ?"
-        self._drop_exact = f"DELETE FROM {index} WHERE id = ? AND user IS ? AND status = ? AND activity = ?"
+        statuses = ", ".join(f"'{self._at(each.value)}'" for each in SessionStatus)  # percent-encoded: without quotes
+        self._fit = f"({_FIT} AND status IN ({statuses}))"
+        self._drop_exact = (
+            f"DELETE FROM {index} WHERE id = ?1 AND (user IS ?2 AND status = ?3 AND activity = ?4 OR NOT {self._fit})"
+        )
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -265,9 +280,8 @@ class TableBackend(Backend):
             where += f" AND (activity, id) {'<' if newest_first else '>'} (?, ?)"
             parameters += (after[0], self._at(after[1]))
         order = "DESC" if newest_first else "ASC"
-        query = (
-            f"SELECT activity, id FROM {self._table.index} WHERE {where} ORDER BY activity {order}, id {order} LIMIT ?"
-        )
+        where += f" AND {_FIT} ORDER BY activity {order}, id {order} LIMIT ?"
+        query = f"SELECT activity, id FROM {self._table.index} WHERE {where}"
         with self._indexed() as connection:
             rows = connection.execute(query, (*parameters, limit)).fetchall()
         return [(activity, name[len(self._under) :]) for activity, name in rows]
@@ -280,11 +294,15 @@ class TableBackend(Backend):
             over = f"SELECT COUNT(*) FROM {self._rows} WHERE expires <= ? AND {where.replace('user', '+user')}"
             if user_id is None and not self._connections.read_only:
                 query = f"SELECT COALESCE(SUM(n), 0) FROM {self._counts} WHERE {where}"
-            query = f"SELECT ({query}) - ({over})"
-            return int(connection.execute(query, (*parameters, now, *parameters)).fetchone()[0])
+            found: object = connection.execute(
+                f"SELECT ({query}) - ({over})", (*parameters, now, *parameters)
+            ).fetchone()[0]
+        if not isinstance(found, int):
+            raise StorageCorruptError(self._connections.path, f"{self._counts} does not hold numbers")
+        return found
 
     def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
-        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ? AND status = ?"
+        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ? AND status = ? AND {_FIT}"
         parameters: tuple[object, ...] = (limit,)
         if after is not None:
             query += " AND (expires, id) > (?, ?)"
@@ -305,10 +323,8 @@ class TableBackend(Backend):
         start = len(self._under)
         # All without a namespace come before or after all that have one.
         parts = ((self._under, self._at(_LAST)),) if start else (("", _NAMESPACES), (_NAMESPACES + _LAST, _LAST))
-        query = (
-            f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id > ? AND id < ? "
-            f"ORDER BY id LIMIT {_BATCH}"
-        )
+        columns = f"id, user, status, activity, expires, {self._fit}"
+        query = f"SELECT {columns} FROM {self._rows} WHERE id > ? AND id < ? ORDER BY id LIMIT {_BATCH}"
         for first, end in parts:
             last = first
             while True:
@@ -316,10 +332,16 @@ class TableBackend(Backend):
                     rows = connection.execute(query, (last, end)).fetchall()
                 if not rows:
                     break
-                for name, user, status, activity, expires in rows:
-                    session_id, user_id = decode_id(name[start:]), None if user is None else decode_id(user)
-                    if session_id is not None:
-                        yield Entry(session_id, user_id, SessionStatus(status[start:]), activity, expires)
+                for name, user, status, activity, expires, fit in rows:
+                    session_id = decode_id(name[start:]) if isinstance(name, str) else None
+                    if session_id is None:
+                        continue
+                    if fit:
+                        user_id = decode_id(user) if isinstance(user, str) else None
+                        ends = expires if isinstance(expires, int) else None
+                        yield Entry(session_id, user_id, SessionStatus(status[start:]), activity, ends)
+                    else:  # as none is: it is found to be wrong
+                        yield Entry(session_id, None, SessionStatus.ACTIVE, _NEVER)
                 last = rows[-1][0]
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
@@ -363,6 +385,22 @@ class TableBackend(Backend):
     def _check_open(self) -> None:
         if self._closed or not self._alive():
             raise StorageClosedError(self._connections.path, "the store or its mapping was closed")
+        if not self._checked:
+            with self._connections.reading() as connection:
+                self._check_tables(connection)
+            self._checked = True
+
+    def _check_tables(self, connection: sqlite3.Connection) -> None:
+        """Raise unless the tables are tables: views and computed columns can yield rows and bytes without end."""
+        names = [_unquoted(each) for each in (self._table.quoted, self._table.index, self._counts)]
+        query = (
+            "SELECT name, type = 'table' AND rootpage > 0 FROM sqlite_master "
+            "WHERE type IN ('table', 'view') AND lower(name) IN (lower(?), lower(?), lower(?))"
+        )
+        computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden > 0"
+        for name, is_table in connection.execute(query, names).fetchall():
+            if not is_table or connection.execute(computed, (name,)).fetchone():
+                raise StorageCorruptError(self._connections.path, f"{_quoted(name)} is computed, and no plain table")
 
     def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
         self._check_open()
@@ -446,6 +484,7 @@ class TableBackend(Backend):
                 for key in batch:
                     self._index_document(connection, key)
                 first = batch[-1]
+                self._connections.renew(connection)
 
     def _index_document(self, connection: sqlite3.Connection, key: object) -> None:
         under, name = split_namespace(key) if isinstance(key, str) else ("", "")

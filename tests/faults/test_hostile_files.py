@@ -1,0 +1,358 @@
+"""Files and directories that were made up to do harm: read, or an error by name, and nothing outside is touched."""
+
+# ruff: noqa: S608 (the statements are ours)
+
+import os
+import shutil
+import sqlite3
+import sys
+import tracemalloc
+from contextlib import closing
+
+import pytest
+
+from pyai_sessions import (
+    DiskCacheSessionStore,
+    InvalidDocumentError,
+    Message,
+    SessionError,
+    SessionManager,
+    SQLiteSessionStore,
+    StorageCorruptError,
+    StorageUnreachableError,
+)
+from pyai_sessions.backends import connections
+
+SECRET = "not of this directory"
+
+ACTS = {
+    "get": lambda manager: manager.get_session("s"),
+    "get the last": lambda manager: manager.get_session("s", last=2),
+    "list": lambda manager: manager.get_sessions_for_user("ada"),
+    "summaries": lambda manager: manager.list_sessions(status=None),
+    "count": lambda manager: manager.count(status=None),
+    "append": lambda manager: manager.append("s", Message("user", "more")),
+    "create": lambda manager: manager.create_session("ada"),
+    "fork": lambda manager: manager.fork("s"),
+    "archive idle": lambda manager: manager.archive_inactive(0),
+    "reindex": lambda manager: manager.reindex(),
+    "verify": lambda manager: manager.verify(),
+    "repair": lambda manager: manager.verify(repair=True),
+    "delete": lambda manager: manager.delete("s"),
+    "clear": lambda manager: manager.clear_all(),
+}
+
+
+def fill(store):
+    manager = SessionManager(store)
+    session = manager.create_session("ada", session_id="s")
+    for n in range(40):
+        session.add_message("user", f"message {n}")
+    manager.save(session)
+    manager.create_session("ada", session_id="t")
+    manager.fork("s", new_id="f")
+
+
+@pytest.fixture(scope="module")
+def filled_file(tmp_path_factory):
+    """An SQLite file with sessions."""
+    path = tmp_path_factory.mktemp("filled") / "chat.db"
+    with closing(SQLiteSessionStore(path, synchronous="OFF")) as store:
+        fill(store)
+    return path
+
+
+@pytest.fixture
+def path(filled_file, tmp_path):
+    """A copy of it."""
+    return shutil.copy(filled_file, tmp_path / "chat.db")
+
+
+def change(path, script):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+
+
+def endure(open_store, path):
+    """Do all that can be done with copies of a file; return by act what it raised."""
+    refusals = {}
+    for name, act in ACTS.items():
+        copy = shutil.copy(path, f"{path}-{name.replace(' ', '-')}")
+        try:
+            with closing(open_store(copy)) as store:
+                act(SessionManager(store))
+        except SessionError as err:
+            refusals[name] = err
+    return refusals
+
+
+def open_file(path):
+    return SQLiteSessionStore(path, timeout=0.2, synchronous="OFF")
+
+
+# Schemas --------------------------------------------------------------------------------------------------------------
+
+ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)"
+MOVED = "ALTER TABLE sessions RENAME TO moved;"
+
+COMPUTED = {
+    "a view": f"{MOVED} CREATE VIEW sessions AS SELECT * FROM moved;",
+    "an endless view": f"{MOVED} CREATE VIEW sessions AS {ENDLESS} SELECT 'session/s' AS key, '{{}}' AS value FROM c;",
+    "a view of gigabytes": f"{MOVED} CREATE VIEW sessions AS SELECT key, zeroblob(999999999) AS value FROM moved;",
+    "a view that loads code": f"{MOVED} CREATE VIEW sessions AS SELECT key, load_extension('./x') AS value FROM moved;",
+    "a column of gigabytes": "DROP TABLE sessions; CREATE TABLE sessions (key TEXT PRIMARY KEY, "
+    "value AS (zeroblob(999999999))); INSERT INTO sessions (key) VALUES ('session/s');",
+    "a virtual table": "DROP TABLE sessions; CREATE VIRTUAL TABLE sessions USING fts4(key, value);",
+    "an endless index": f'DROP TABLE "sessions/index"; CREATE VIEW "sessions/index" AS {ENDLESS} '
+    "SELECT 'a' || n AS id, 'ada' AS user, 'active' AS status, n AS activity FROM c;",
+    "endless counts": f'DROP TABLE "sessions/index/counts"; CREATE VIEW "sessions/index/counts" AS {ENDLESS} '
+    "SELECT 'active' AS status, n FROM c;",
+}
+
+
+@pytest.mark.parametrize("script", COMPUTED.values(), ids=COMPUTED)
+def test_a_table_that_is_computed_is_refused(path, script):
+    """A view or a computed column can yield rows and bytes without end: none is ever asked for one."""
+    change(path, script)
+
+    refusals = endure(open_file, path)
+
+    assert refusals.keys() == ACTS.keys()
+    assert {type(each) for each in refusals.values()} == {StorageCorruptError}
+
+
+TRIGGERS = {
+    "one that never ends": f"CREATE TABLE junk (x); CREATE TRIGGER t AFTER UPDATE ON sessions BEGIN "
+    f"INSERT INTO junk {ENDLESS} SELECT count(*) FROM c; END;",
+    "one that refuses": "CREATE TRIGGER t BEFORE UPDATE ON sessions BEGIN SELECT RAISE(ABORT, 'no'); END;",
+    "one that passes over": "CREATE TRIGGER t BEFORE UPDATE ON sessions BEGIN SELECT RAISE(IGNORE); END;",
+    "one that calls what is not there": "CREATE TABLE junk (x); CREATE TRIGGER t AFTER UPDATE ON sessions BEGIN "
+    "INSERT INTO junk SELECT unheard_of(NEW.value); END;",
+    "one that loads code": "CREATE TABLE junk (x); CREATE TRIGGER t AFTER UPDATE ON sessions BEGIN "
+    "INSERT INTO junk SELECT load_extension('./x'); END;",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", TRIGGERS.values(), ids=TRIGGERS)
+def test_a_trigger_ends_a_save_in_an_error_and_nothing_is_written(path, script, monkeypatch):
+    """It is stopped where it does not end by itself, and undone; what is stored can still be read."""
+    monkeypatch.setattr(connections, "LONGEST", 0.0)
+    change(path, script)
+    with closing(open_file(path)) as store:
+        manager = SessionManager(store)
+        before = manager.get_session("s")
+
+        for act in ("append", "archive idle"):
+            with pytest.raises(SessionError):
+                ACTS[act](manager)
+
+        assert manager.get_session("s") == before
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot bound SQLite's values")
+def test_a_trigger_cannot_make_a_gigabyte(path):
+    """What one value may have is bounded."""
+    change(
+        path,
+        "CREATE TABLE junk (x); CREATE TRIGGER t AFTER UPDATE ON sessions BEGIN "
+        "INSERT INTO junk VALUES (randomblob(900000000)); END;",
+    )
+    with closing(open_file(path)) as store, pytest.raises(SessionError, match="too big"):
+        store.append("s", [Message("user", "more")])
+
+
+CHANGED = {
+    "numbers": "UPDATE sessions SET value = 5",
+    "floats": "UPDATE sessions SET value = 5.5",
+    "nothing": "UPDATE sessions SET value = NULL",
+    "keys of bytes": "UPDATE sessions SET key = CAST(key AS BLOB)",
+    "keys of numbers": "UPDATE sessions SET key = rowid",
+    "text that is none": "UPDATE sessions SET value = CAST(x'ff22' AS TEXT)",
+    "keys that are no text": "UPDATE sessions SET key = CAST(x'73657373696f6e2fff' AS TEXT) WHERE key = 'session/t'",
+    "other types": f"{MOVED} CREATE TABLE sessions (key INTEGER PRIMARY KEY, value REAL)",
+    "keys that come twice": f"{MOVED} CREATE TABLE sessions (key BLOB, value NUMERIC); "
+    + 2 * "INSERT INTO sessions SELECT * FROM moved;",
+    "other columns": f"{MOVED} CREATE TABLE sessions (a, b)",
+    "a check": f"{MOVED} CREATE TABLE sessions (key TEXT PRIMARY KEY, value TEXT CHECK (length(value) < 3))",
+    "an index of other columns": 'DROP TABLE "sessions/index"; CREATE TABLE "sessions/index" (a, b)',
+    "counts of text": "UPDATE \"sessions/index/counts\" SET n = 'many'",
+    "counts without end": 'UPDATE "sessions/index/counts" SET n = 1e999',
+    "a schema of nonsense": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = 'CREATE TABLE nonsense'",
+    "a schema that points elsewhere": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET rootpage = 2",
+}
+
+
+@pytest.mark.parametrize("script", CHANGED.values(), ids=CHANGED)
+def test_other_contents_are_read_or_refused(path, script):
+    """Other types, columns and affinities; `endure` lets nothing but errors of ours through."""
+    change(path, script)
+
+    endure(open_file, path)
+
+
+# Indexes --------------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "a status that is none": "status = 'gone'",
+    "a status of bytes": "status = x'ff'",
+    "an activity of text": "activity = 'then'",
+    "an activity of bytes": "activity = x'ff00'",
+    "no activity": "activity = NULL",
+    "an endless activity": "activity = 1e300",
+    "an activity beyond the calendar": "activity = 9223372036854775807",
+    "a user of bytes": "user = x'ff'",
+    "a user that is none": "user = '%zz'",
+    "no user": "user = NULL",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_wrong_entries_break_no_list_and_are_put_right(path, wrong):
+    """The documents are the truth: lists go without what cannot be, and `reindex` brings it back."""
+    change(path, f"""UPDATE "sessions/index" SET {wrong} WHERE id = 's'""")
+    with closing(open_file(path)) as store:
+        manager = SessionManager(store)
+        listed = {each.session_id for each in manager.list_sessions(status=None)}
+        assert {"t", "f"} <= listed
+        assert [each.session_id for each in manager.get_sessions_for_user("ada") if each.session_id == "t"] == ["t"]
+        assert not manager.verify()
+
+        manager.reindex()
+
+        assert manager.verify()
+        assert {each.session_id for each in manager.list_sessions("ada")} == {"s", "t", "f"}
+        assert manager.count("ada") == manager.count() == 3
+
+
+def test_entries_of_ids_that_are_none_break_no_list(path):
+    """Bytes, numbers, names that decode to nothing, sessions that never were."""
+    rows = (
+        "(x'ff', 'ada', 'active', 5), ('%', 'ada', 'active', 6), ('', 'ada', 'active', 7), ('no', 'ada', 'active', 8)"
+    )
+    change(path, f'INSERT INTO "sessions/index" VALUES {rows}')
+    with closing(open_file(path)) as store:
+        manager = SessionManager(store)
+        assert {each.session_id for each in manager.list_sessions()} == {"s", "t", "f"}
+        assert manager.archive_inactive(0) == 3
+        manager.reindex()
+        assert manager.clear_all() == 3
+
+
+# Paths ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_to_nothing_is_not_followed(tmp_path):
+    """Whoever may plant a link would else have files made wherever this user may write."""
+    (tmp_path / "chat.db").symlink_to(tmp_path / "elsewhere.db")
+
+    with pytest.raises(StorageUnreachableError, match="symbolic link"):
+        SQLiteSessionStore(tmp_path / "chat.db")
+
+    assert [each.name for each in tmp_path.iterdir()] == ["chat.db"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_an_error(tmp_path):
+    """And the other way round."""
+    (tmp_path / "file").write_text(SECRET)
+
+    for make in (
+        lambda: SQLiteSessionStore(tmp_path),
+        lambda: SQLiteSessionStore(tmp_path / "file" / "chat.db"),
+        lambda: DiskCacheSessionStore(tmp_path / "file"),
+    ):
+        with pytest.raises(SessionError):
+            make()
+
+    assert (tmp_path / "file").read_text() == SECRET
+
+
+# diskcache ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A diskcache directory with sessions, beside a file that is none of its."""
+    (tmp_path / "outside").write_text(SECRET)
+    with closing(DiskCacheSessionStore(tmp_path / "chat")) as store:
+        fill(store)
+    return tmp_path / "chat"
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, 3, 4, 99, -1, None, "'text'", "x'ff'"])
+@pytest.mark.parametrize(
+    "name", ["../outside", "{}/outside", "link", "folder/link", "pipe", "folder", ".", "", "no", "a\0b", 7]
+)
+def test_no_file_outside_of_the_directory_is_read_or_deleted(directory, name, mode):
+    """A row may name any file, a link, a pipe, a folder: it is an unreadable document, and the file stays."""
+    outside = directory.parent / "outside"
+    (directory / "link").symlink_to(outside)
+    (directory / "folder").mkdir()
+    (directory / "folder" / "link").symlink_to(directory.parent)
+    os.mkfifo(directory / "pipe")
+    name = name.format(directory.parent) if isinstance(name, str) else name
+    with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
+        query = f"UPDATE Cache SET value = NULL, mode = {'NULL' if mode is None else mode}, filename = ?"
+        connection.execute(f"{query} WHERE key = 'session/s'", (name,))
+    refusals = {}
+
+    with closing(DiskCacheSessionStore(directory, timeout=0.2)) as store:
+        for key, act in ACTS.items():
+            try:
+                act(SessionManager(store))
+            except InvalidDocumentError as err:  # noqa: PERF203 (one after another)
+                refusals[key] = err
+
+    assert {"get", "append", "fork"} <= refusals.keys()
+    assert all(SECRET not in f"{err}{err.document!r}" for err in refusals.values())
+    assert outside.read_text() == SECRET
+
+
+def test_a_file_that_claims_to_be_huge_is_not_read(directory):
+    """A hole of a terabyte takes no room on the disk, and would take all of the memory."""
+    with (directory / "hole.val").open("wb") as file:
+        file.truncate(10**12)
+    with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
+        connection.execute("UPDATE Cache SET value = NULL, mode = 2, filename = 'hole.val' WHERE key = 'session/s'")
+    tracemalloc.start()
+
+    with closing(DiskCacheSessionStore(directory)) as store, pytest.raises(InvalidDocumentError):
+        store.get("s")
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("eviction_policy", "gone"),
+        ("eviction_policy", 7),
+        ("size_limit", "'; DROP TABLE Cache; --"),
+        ("sqlite_synchronous", "nonsense"),
+        ("sqlite_mmap_size", "1; ATTACH '{}/made' AS a"),
+        ("disk_min_file_size", "text"),
+        ("disk_pickle_protocol", "text"),
+        ("disk_unheard_of", 1),
+        ("unheard_of", b"\xff"),
+        ("statistics", "text"),
+    ],
+)
+def test_settings_that_are_none_are_an_error_or_do_nothing(directory, key, value):
+    """diskcache reads them when it opens a directory."""
+    with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
+        value = value.format(directory.parent) if isinstance(value, str) else value
+        connection.execute("INSERT OR REPLACE INTO Settings (key, value) VALUES (?, ?)", (key, value))
+
+    def use():
+        with closing(DiskCacheSessionStore(directory, timeout=0.2)) as store:
+            assert SessionManager(store).get_session("s").session_id == "s"
+
+    refusal = None
+    try:
+        use()
+    except SessionError as err:
+        refusal = err
+
+    assert refusal is None or SECRET not in str(refusal)
+    assert sorted(each.name for each in directory.parent.iterdir()) == ["chat", "outside"]
