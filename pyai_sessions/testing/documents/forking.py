@@ -45,6 +45,26 @@ class ForkingOfDocuments(DocumentFixtures):
         manager.load_history(fork)
         assert contents(fork) == told(500)
 
+    def test_sessions_of_any_ids_fork_and_go_by_themselves(self, manager: Any, raw: Any, talk: Any) -> None:
+        """Ids that look like keys, paths or patterns: forked, listed and deleted, and nothing else is touched."""
+        likely = ["s", "/", "a/b", "..", "%2F", "*", "a\0b", "\ud800", "session/s", "messages/s/b/0", "forks/s/a/b"]
+        hostile = [each for each in likely if self.takes_id(each)]
+        for each in hostile:
+            talk(each, 40)
+        forks = {each: manager.fork(each, new_id=f"{each}'").session_id for each in hostile}
+        assert sorted(ids(manager.list_sessions(limit=None))) == sorted([*forks, *forks.values()])
+        assert self.sound(manager)
+
+        for each in hostile:
+            assert manager.delete(each)
+            assert contents(manager.get_session(forks[each])) == told(40)
+        assert sorted(ids(manager.list_sessions(limit=None))) == sorted(forks.values())
+        assert self.sound(manager)
+        for each in forks.values():
+            assert manager.delete(each)
+
+        assert self.ours(raw) == []
+
     def test_a_fork_of_a_short_session_shares_nothing(self, manager: Any, raw: Any, talk: Any) -> None:
         """It is one document, as its parent, which is left as it was."""
         talk(count=20)

@@ -35,6 +35,20 @@ class Everyday(StoreFixtures):
             assert manager.delete(each)
             assert manager.get_session(each) is None
 
+    def test_any_text_is_a_key_of_metadata_and_of_state_and_a_checkpoints_name(self, manager: Any, other: Any) -> None:
+        """They are read back under themselves, each with its own value."""
+        hostile = {each: n for n, each in enumerate(HOSTILE_IDS)}
+        session = manager.create_session("ada", session_id="s", metadata=dict(hostile), state=dict(hostile))
+        for each in hostile:
+            session.checkpoint(each)
+        manager.save(session)
+
+        found = other.get_session("s")
+
+        assert (found.metadata, found.state) == (hostile, hostile)
+        assert [each.name for each in found.checkpoints] == list(hostile)
+        assert found == session
+
     def test_an_id_that_the_storage_does_not_take_is_refused(self, manager: Any) -> None:
         """It raises, whatever the exception, and no other session is stored or read in its place."""
         for each in HOSTILE_IDS:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pyai_sessions import KVSessionStore, SessionManager
+from pyai_sessions.checks import MAX_ID_BYTES
 from pyai_sessions.testing.clock import StoppedClock
 from pyai_sessions.testing.rules import Contract
 from pyai_sessions.testing.samples import HOSTILE_IDS
@@ -18,7 +19,7 @@ class StoreFixtures(Contract):
     # The reports are shown also where warnings are errors.
     pytestmark = pytest.mark.filterwarnings("always::pyai_sessions.testing.MissingPowerWarning")
 
-    longest_id = 1024
+    longest_id = MAX_ID_BYTES
     """In bytes; less where a storage's own keys have a limit, as file names have."""
 
     must_have: tuple[str, ...] = ()
@@ -80,6 +81,8 @@ class StoreFixtures(Contract):
     def hostile_ids(self) -> list[str]:
         """Ids that look alike, or mean something to some storage, as far as this one takes them."""
         longest = ["k" * self.longest_id, "k" * (self.longest_id - 1) + "j"]
+        if self.longest_id == MAX_ID_BYTES:  # less is a limit of file names, in which a character may take twelve
+            longest += ["\u00e9" * (MAX_ID_BYTES // 2), "\U0001f600" * (MAX_ID_BYTES // 4)]
         return [each for each in [*HOSTILE_IDS, *longest] if self.takes_id(each)]
 
     def sound(self, manager: SessionManager) -> bool:
