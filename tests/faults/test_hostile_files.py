@@ -229,7 +229,7 @@ def test_entries_of_ids_that_are_none_break_no_list(path):
     rows = (
         "(x'ff', 'ada', 'active', 5), ('%', 'ada', 'active', 6), ('', 'ada', 'active', 7), ('no', 'ada', 'active', 8)"
     )
-    change(path, f'INSERT INTO "sessions/index" VALUES {rows}')
+    change(path, f'INSERT INTO "sessions/index" (id, user, status, activity) VALUES {rows}')
     with closing(open_file(path)) as store:
         manager = SessionManager(store)
         assert {each.session_id for each in manager.list_sessions()} == {"s", "t", "f"}
