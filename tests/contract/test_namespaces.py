@@ -199,6 +199,38 @@ def test_namespaces_share_nothing_but_the_mapping(mapping):
         ]
 
 
+@pytest.mark.parametrize("name", [None, "a"])
+def test_what_mends_or_removes_stays_within_its_namespace(mapping, name):
+    """Damage, orphans, forks, users and ids are the same in each: not a byte of the others changes."""
+    stores = {each: KVSessionStore(mapping, namespace=each, timeout=0.2) for each in (None, "a", "b")}
+    managers = {each: SessionManager(store) for each, store in stores.items()}
+    documents = mapping.mapping if isinstance(mapping, Encrypted) else mapping
+    for each, manager in managers.items():
+        for session_id, user_id in (("s", "ada"), ("kept", "bob")):
+            session = manager.create_session(user_id, session_id=session_id)
+            fill(session, 40)
+            manager.save(session)
+        manager.fork("kept", new_id="fork")
+        documents[f"{namespace_prefix(each)}session/torn"] = "torn"
+        documents[f"{namespace_prefix(each)}messages/lost/g/0"] = "[]"
+
+    def others():
+        kinds = ("session/", "messages/", "forks/", "unreadable/") if name is None else "namespace/a/"
+        return {key: documents[key] for key in documents if not key.startswith(kinds)}
+
+    before = others()
+    manager = managers.pop(name)
+
+    assert manager.verify(repair=True).problems
+    assert manager.verify().problems == []
+    assert len(manager.delete_user("ada", scan=True)) == 1
+    assert manager.archive_inactive(days=0) == 2
+    assert (manager.reindex(), manager.clear_all()) == (2, 2)
+
+    assert others() == before
+    assert [each.count("ada") for each in managers.values()] == [1, 1]
+
+
 def test_sessions_of_a_namespace_expire_by_themselves(mapping):
     """A purge removes those of its own namespace."""
     clock = StoppedClock()
