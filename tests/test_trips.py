@@ -87,7 +87,7 @@ ALLOWED = {  # trips, statements
     "list summaries of all": (2, 2),
     "list summaries where": (2, 2),
     "list whole sessions": (3, 3),
-    "count": (2, 1),
+    "count": (1, 1),
     "archive": (2, 5),
     "delete": (2, 5),
     "archive 21 that are idle": (3, 46),
