@@ -35,7 +35,11 @@ def time_text(value: datetime) -> str:
 
 def time_from_text(text: str) -> datetime:
     """Return the aware UTC time that an ISO 8601 *text* names."""
-    return check_time(datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z")), "time")
+    try:
+        time = datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
+    except ValueError:
+        raise InvalidValueError("time", "is not ISO 8601 text, such as 2026-01-31T12:00:00Z") from None
+    return check_time(time, "time")
 
 
 def _same(value: Any) -> Any:

@@ -36,7 +36,7 @@ from pyai_sessions.models import (
     values_of,
 )
 from pyai_sessions.points import Checkpoint, Parent, Summary
-from pyai_sessions.values import convert, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
+from pyai_sessions.values import convert, decoded, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
 
 FORMAT = 1
 
@@ -283,9 +283,9 @@ def _read_head(document: str | bytes) -> tuple[Head, dict[str, Any]]:
         head = _HEAD.decode(document)
         if head.format == FORMAT:
             return head, {}
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
-    return _read_head_slowly(_decoded(document))
+    return _read_head_slowly(decoded(document))
 
 
 def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
@@ -339,14 +339,8 @@ def _unreadable(key: str, session_id: str, value: object, err: Exception) -> Inv
     return InvalidDocumentError(key, session_id, value, _reason(err))
 
 
-def _decoded(document: str | bytes) -> str:
-    return document.decode() if isinstance(document, bytes) else document
-
-
 def _reason(err: Exception) -> str:
     """Say what is wrong with a document without quoting it."""
-    if isinstance(err, UnicodeDecodeError):
-        return "its bytes are not UTF-8 text"
     if isinstance(err, json.JSONDecodeError):
         return f"it is not JSON ({err.msg} at character {err.pos})"
     if isinstance(err, InvalidValueError):
@@ -413,8 +407,8 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
     try:
         try:
             return messages_of(_MESSAGES.decode(document))
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            return _read_messages_slowly(_decoded(document))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return _read_messages_slowly(decoded(document))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise _unreadable(key, session_id, value, err) from err
 
@@ -539,7 +533,7 @@ def read_branch(value: object, key: str, session_id: str) -> Left:
     """
     document = _document(value, key, session_id)
     try:
-        found = convert(read(_decoded(document)), dict[str, Any])
+        found = convert(read(decoded(document)), dict[str, Any])
         _refuse_encrypted(found)
         summary = found["summary"]
         values = {

@@ -162,7 +162,10 @@ def open_store(url: str) -> KVSessionStore:
     """
     if not isinstance(url, str) or "://" not in url:
         raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidValueError("url", f"is {_shown(url)}, which cannot be read; it is like {_URLS}") from None
     options = _options(parts.query, url)
     place = unquote(parts.netloc + parts.path)
     if parts.scheme == "memory":
@@ -218,7 +221,7 @@ _URLS = "memory://, sqlite:///chat.db, diskcache:///directory or redis://localho
 def _shown(url: object) -> str:
     """Return a refused url without credentials and options."""
     return (
-        repr(url.partition("://")[0] + "://…" if "://" in url else url)
+        repr(url.partition("://")[0] + "://…" if "://" in url else "…@…" if "@" in url else url)
         if isinstance(url, str)
         else f"a {type(url).__name__}"
     )

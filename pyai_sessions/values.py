@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
@@ -21,6 +22,9 @@ MAX_DEPTH = 100
 
 _MAX_INTEGER_BITS = 14_000
 """About 4,214 digits; Python itself converts at most 4,300 (sys.int_info.default_max_str_digits)."""
+
+_QUOTED = re.compile("(Invalid (?:enum )?value|unknown field) .*?( - at `[^`]*`)?$", re.DOTALL)
+"""What msgspec says where it quotes the document."""
 
 T = TypeVar("T")
 
@@ -173,7 +177,7 @@ def read(text: str | bytes) -> Any:
     """Return the value of a JSON *text*; raise ValueError where it is not one."""
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeError):
         return _read_slowly(text)
     except RecursionError as err:
         msg = "it is nested too deeply"
@@ -184,7 +188,7 @@ def read_as(text: str | bytes, decoder: msgspec.json.Decoder[T], kind: type[T]) 
     """Return the value of a JSON *text* as a *kind*, by that kind's *decoder*; raise ValueError where it is not one."""
     try:
         return decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeError):
         return convert(_read_slowly(text), kind)
     except RecursionError as err:
         msg = "it is nested too deeply"
@@ -196,8 +200,18 @@ def convert(value: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as err:  # a ValueError itself since msgspec 0.20
-        msg = f"it does not have the expected shape ({err})"
-        raise ValueError(msg) from err
+        shape = _QUOTED.sub(r"\1\2", str(err))
+        msg = f"it does not have the expected shape ({shape})"
+        raise ValueError(msg) from None
+
+
+def decoded(text: str | bytes) -> str:
+    """Return a text in UTF-8 as text; raise ValueError where it is not."""
+    try:
+        return text.decode() if isinstance(text, bytes) else text
+    except UnicodeDecodeError:  # which holds the whole text, and is shown with what it causes
+        msg = "its bytes are not UTF-8 text"
+        raise ValueError(msg) from None
 
 
 def _read_slowly(text: str | bytes) -> Any:
@@ -206,7 +220,7 @@ def _read_slowly(text: str | bytes) -> Any:
         raise ValueError(msg)
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(decoded(text), parse_constant=refuse)
     except RecursionError as err:
         msg = "it is nested too deeply"
         raise ValueError(msg) from err

@@ -393,3 +393,12 @@ def creating(path: str) -> Generator[None, None, None]:
         kinds |= {errno.ENOSPC: StorageFullError, errno.EDQUOT: StorageFullError}
         kind = kinds.get(err.errno or 0, StorageUnreachableError)
         raise kind(path, f"it cannot be created: {err.strerror}") from err
+
+
+def make_private(path: str) -> None:
+    """Make a file that only this user may read, and its folders, unless they are there."""
+    if os.path.islink(path) and not os.path.exists(path):  # SQLite would follow it, and make the file for all to read
+        raise StorageUnreachableError(path, "it is a symbolic link to nothing")
+    with creating(path), suppress(FileExistsError):
+        make_folders(os.path.dirname(path))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

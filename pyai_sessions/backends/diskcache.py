@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from typing import Any
 
-from pyai_sessions.backends.connections import LARGEST, Connections, creating, make_folders, storage_error
+from pyai_sessions.backends.connections import LARGEST, Connections, creating, make_folders, make_private, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Null, Table, TableBackend
 from pyai_sessions.errors import StorageCorruptError, UnsuitableMappingError
@@ -126,6 +126,8 @@ def open_index(directory: str | os.PathLike[str]) -> Any:
     path = os.path.abspath(str(os.fspath(directory)))
     with creating(path):
         make_folders(path)
+    if os.path.isdir(path):  # else diskcache says what it is
+        make_private(os.path.join(path, "cache.db"))
     try:
         return diskcache.Index(path)
     except sqlite3.Error as err:

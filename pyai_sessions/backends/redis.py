@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cache
 from itertools import islice
@@ -278,6 +278,8 @@ class RedisMapping(MutableMapping[str, str]):
             error = storage_error(self.where, err)
             if error is None:
                 raise
+            if "args beginning with" in str(err):  # an unknown command is quoted with what it would have stored
+                err.args = (str(err).partition(",")[0],)
             raise error from err
 
 
@@ -659,15 +661,14 @@ def connect(url: str, timeout: float) -> Any:
     """Return a client for a url; it connects at first use, and waits *timeout* seconds at most."""
     import redis
 
-    try:
+    problem = "is not one that redis.Redis.from_url takes; it is redis://host:port/db"
+    client: Any = None
+    with suppress(ValueError):  # it may quote a password that was cut in two at a slash: it is no cause to show
         scheme = urlsplit(url).scheme
-        if scheme not in ("redis", "rediss", "unix"):
-            raise InvalidValueError("url", f"begins with {scheme!r}; it is redis://, rediss:// or unix://")
-        redis_class: Any = redis.Redis
-        return redis_class.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-    except ValueError as err:
-        if isinstance(err, InvalidValueError):
-            raise
-        raise InvalidValueError(
-            "url", "is not one that redis.Redis.from_url takes; it is redis://host:port/db"
-        ) from err
+        if scheme in ("redis", "rediss", "unix"):
+            client = cast("Any", redis.Redis).from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+        else:
+            problem = f"begins with {scheme!r}; it is redis://, rediss:// or unix://"
+    if client is None:
+        raise InvalidValueError("url", problem)
+    return client

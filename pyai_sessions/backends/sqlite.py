@@ -13,14 +13,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any
 
 from sqlitedict import SqliteDict
 from sqlitedict import encode as pickling_encode
 
-from pyai_sessions.backends.connections import Connections, creating, make_folders, storage_error
+from pyai_sessions.backends.connections import Connections, make_private, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
 from pyai_sessions.checks import check_timeout
@@ -28,7 +27,6 @@ from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
     StorageLockedError,
-    StorageUnreachableError,
     UnsuitableMappingError,
 )
 
@@ -72,7 +70,7 @@ class SQLiteMapping(SqliteDict):  # type: ignore[misc]  # sqlitedict has no type
         check_timeout(timeout)
         if name != ":memory:":
             name = os.path.abspath(name)
-            _make_private(name)
+            make_private(name)
         self.connections = Connections(name, timeout=timeout, synchronous=synchronous, wal=name != ":memory:")
         try:
             super().__init__(name, tablename=table_name, autocommit=True, encode=_text, decode=_from_text)
@@ -128,15 +126,6 @@ def _text(value: object) -> str:
 
 def _from_text(value: object) -> object:
     return value
-
-
-def _make_private(path: str) -> None:
-    """Make a file that only this user may read, and its folders, unless they are there."""
-    if os.path.islink(path) and not os.path.exists(path):  # SQLite would follow it, and make the file for all to read
-        raise StorageUnreachableError(path, "it is a symbolic link to nothing")
-    with creating(path), suppress(FileExistsError):
-        make_folders(os.path.dirname(path))
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def connections_of(mapping: SqliteDict, timeout: float) -> tuple[Connections, bool]:
