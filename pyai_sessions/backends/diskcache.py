@@ -132,5 +132,5 @@ def open_index(directory: str | os.PathLike[str]) -> Any:
         return diskcache.Index(path)
     except sqlite3.Error as err:
         raise storage_error(path, err) from err
-    except (TypeError, ValueError, LookupError, AttributeError) as err:
+    except (TypeError, ValueError, LookupError, AttributeError, sqlite3.Warning) as err:  # a Warning: Python 3.10
         raise StorageCorruptError(path, f"its settings are none of diskcache's ({type(err).__name__})") from err
