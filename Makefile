@@ -73,7 +73,7 @@ clean: ## Remove all that the Makefile made
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
 	test_clusters.py backends/test_cluster.py \
-	contract/test_four_methods.py contract/test_encrypted.py contract/test_namespaces.py test_corpus.py test_fastapi_chat.py test_postgres_managers.py \
+	contract/test_four_methods.py contract/test_encrypted.py contract/test_namespaces.py test_corpus.py test_erasure.py test_fastapi_chat.py test_postgres_managers.py \
 	test_postgres_store.py $(addprefix faults/test_, bulk.py cluster.py crash.py damage.py forks.py full.py \
 	hostile_documents.py hostile_server.py kill.py planted.py server.py)) \
 	--deselect=tests/contract/test_cluster.py::TestRedisClusterWithATimeToLive $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
@@ -82,7 +82,7 @@ ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contra
 	Shelf ZictFile)
 ON_OLDEST := $(addprefix --ignore=tests/, \
 	faults contract/test_cluster.py contract/test_mapping.py test_examples.py test_formats.py) \
-	$(addprefix --deselect=tests/contract/test_store.py::Test, SqliteDict DiskcacheIndex AMappingOfOnesOwn)
+	$(addprefix --deselect=tests/contract/test_store.py::Test, SqliteDict DiskcacheIndex AMappingOfOnesOwn RedisSessionStoreOnValkey)
 
 # The tests of the wheel run in a copy of the checkout that lacks the package, so they cannot import it from there.
 # On the oldest Python with the lowest dependencies that pyproject.toml allows, elsewhere with the newest.
