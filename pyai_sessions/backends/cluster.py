@@ -69,14 +69,14 @@ class ClusterBackend(RedisBackend):
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
         anew = [each for each in drafts if each.listed_anew]
         # First, so that `purge_expired` lets be what is about to be listed.
-        expiring = [each for draft in anew for each in self._expiring(draft.entry, "GT")]
-        self._open.commands([("SET", self._marker, "1"), *expiring] if expiring else [])
+        expiring = [each for draft in anew for each in self._expiring(draft.entry, *_how(draft))]
+        self._open.commands([("SET", self._marker, "1"), *expiring] if any(map(_expires_anew, drafts)) else expiring)
         self._open.commands([each for draft in anew for each in self._listing(draft.entry)])
         # An entry that is there already may follow its document, or not: it then lists the session where it was.
         requests = [self._commit(each, b"") for each in drafts]
         for each in drafts:
             if not each.listed_anew:
-                requests += self._listing(each.entry, "XX", "GT") + self._expiring(each.entry, "GT")
+                requests += self._listing(each.entry, "XX", "GT") + self._expiring(each.entry, *_how(each))
         requests += self._renewing(drafts)
         committed = [bool(each) for each in self._open.commands(requests)[: len(drafts)]]
         gone: list[Entry] = []
@@ -287,6 +287,20 @@ class ClusterBackend(RedisBackend):
         if len(parts) == 2 and parts[1].isdecimal():  # noqa: PLR2004 (the status, the bucket)
             return super()._index_of_key(f"/{parts[0]}")
         return super()._index_of_key(key) if len(parts) == 3 else None  # noqa: PLR2004
+
+
+def _how(draft: Draft) -> tuple[str, ...]:
+    """Return how to tell when a session expires: of two writers the later stays, unless a life is made shorter.
+
+    Where that hides a longer one, `purge_expired` finds it in the document.
+    """
+    before, now = draft.previous and draft.previous.expires, draft.entry.expires
+    return () if before is not None and now is not None and now < before else ("GT",)
+
+
+def _expires_anew(draft: Draft) -> bool:
+    """Return whether a session is to expire that is new, or lived for ever till now."""
+    return draft.entry.expires is not None and (draft.previous is None or draft.previous.expires is None)
 
 
 def _bucket(session_id: str) -> int:

@@ -140,6 +140,27 @@ class Expiry(DocumentFixtures):
         clock.pass_(seconds=1)
         assert manager.get_session("s") is None
 
+    @pytest.mark.parametrize("act", ["save", "append"])
+    def test_a_session_from_before_there_was_a_ttl_expires_after_its_next_save(
+        self, mortal: Any, manager: Any, other: Any, clock: StoppedClock, act: str
+    ) -> None:
+        """As one that was created with it: in no list and no count of any store."""
+        session = manager.create_session("ada", session_id="s")
+        session.add_message("user", "Still there?")
+        acts: dict[str, Callable[[], object]] = {
+            "save": lambda: mortal.save(session),
+            "append": lambda: mortal.append("s", {"role": "user", "content": "Still there?"}),
+        }
+
+        acts[act]()
+
+        clock.pass_(seconds=59)
+        assert [each.count("ada") for each in (mortal, other)] == [1, 1]
+        clock.pass_(seconds=1)
+        assert [each.count(user) for each in (mortal, other) for user in ("ada", None)] == [0, 0, 0, 0]
+        assert (other.get_session("s"), other.list_sessions()) == (None, [])
+        assert mortal.purge_expired() == 1
+
     def test_nothing_prolongs_a_fixed_life(self, fixed: Any, clock: StoppedClock) -> None:
         """It ends a minute after the session's creation, whatever is saved meanwhile; a fork has a life of its own."""
         session = fixed.create_session("ada", session_id="s")
