@@ -7,7 +7,7 @@ from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SQLiteMapping
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract
 from pyai_sessions.testing.documents.erasing import ErasingOfDocuments
 from tests.contract.test_store import OnAServer
-from tests.contract.variants import OfItemsAndIndexes
+from tests.contract.variants import Made, OfItemsAndIndexes
 
 KEYS = {"index": b"i" * 32, "old": b"o" * 32, "new": b"n" * 32}
 
@@ -24,7 +24,7 @@ class TestEncryptedDict(KVSessionStoreContract):
         return Encrypted({}, KEYS)
 
 
-class TestEncryptedSQLite(ErasingOfDocuments, OfItemsAndIndexes):
+class TestEncryptedSQLite(Made, ErasingOfDocuments, OfItemsAndIndexes):
     @pytest.fixture
     def make(self, tmp_path, request):
         def make():
@@ -34,14 +34,6 @@ class TestEncryptedSQLite(ErasingOfDocuments, OfItemsAndIndexes):
             request.addfinalizer(store.close)
             return store
 
-        return make
-
-    @pytest.fixture
-    def store(self, make):
-        return make()
-
-    @pytest.fixture
-    def reopen(self, make):
         return make
 
 

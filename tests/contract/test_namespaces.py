@@ -31,7 +31,7 @@ from pyai_sessions.keys import namespace_prefix, page_prefix
 from pyai_sessions.testing import FaultyMapping, StoppedClock
 from pyai_sessions.testing.samples import HOSTILE_IDS, contents, fill, ids
 from tests.contract.test_store import Minimal
-from tests.contract.variants import OfIndexes
+from tests.contract.variants import Made, OfIndexes
 
 KEYS = {"index": b"i" * 32, "old": b"o" * 32, "new": b"n" * 32}
 
@@ -75,7 +75,7 @@ def holdings(manager):
     return listed, counts, [manager.get_session(each) for each in listed], manager.verify().problems
 
 
-class InANamespace:
+class InANamespace(Made):
     """`mapping` gives the mapping, in which others live as well."""
 
     @pytest.fixture
@@ -85,14 +85,6 @@ class InANamespace:
             request.addfinalizer(store.close)
             return store
 
-        return make
-
-    @pytest.fixture
-    def store(self, make):
-        return make()
-
-    @pytest.fixture
-    def reopen(self, make):
         return make
 
     @pytest.fixture

@@ -22,7 +22,7 @@ from pyai_sessions import (
 )
 from pyai_sessions.testing import KVSessionStoreContract
 from tests.contract.decoded import Decoded
-from tests.contract.variants import OfItems, OfItemsAndIndexes
+from tests.contract.variants import Made, OfItems, OfItemsAndIndexes
 
 # In memory ------------------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class TestSQLiteInMemory(KVSessionStoreContract):
             yield store
 
 
-class InASqliteDict(InAFile):
+class InASqliteDict(Made, InAFile):
     table_name = "unnamed"
     options = {}  # noqa: RUF012 (read only)
 
@@ -123,14 +123,6 @@ class InASqliteDict(InAFile):
             request.addfinalizer(store.close)
             return store
 
-        return make
-
-    @pytest.fixture
-    def store(self, make):
-        return make()
-
-    @pytest.fixture
-    def reopen(self, make):
         return make
 
 
@@ -153,7 +145,7 @@ class TestSqliteDictOfJSON(InASqliteDict, OfItems):
 # diskcache ------------------------------------------------------------------------------------------------------------
 
 
-class InADirectory:
+class InADirectory(Made):
     @pytest.fixture
     def make(self, tmp_path, request):
         def make():
@@ -163,14 +155,6 @@ class InADirectory:
             request.addfinalizer(store.close)
             return store
 
-        return make
-
-    @pytest.fixture
-    def store(self, make):
-        return make()
-
-    @pytest.fixture
-    def reopen(self, make):
         return make
 
 
@@ -192,7 +176,7 @@ class TestDiskcacheCommunityIndex(InADirectory, OfItems):
 # Redis and Valkey -----------------------------------------------------------------------------------------------------
 
 
-class OnAServer:
+class OnAServer(Made):
     ttl = None
 
     @pytest.fixture
@@ -218,14 +202,6 @@ class OnAServer:
 
     def open(self, url, prefix, request):
         return RedisSessionStore(url, prefix=prefix, ttl=self.ttl)
-
-    @pytest.fixture
-    def store(self, make):
-        return make()
-
-    @pytest.fixture
-    def reopen(self, make):
-        return make
 
 
 class TestRedisSessionStoreOnValkey(OnAServer, KVSessionStoreContract):

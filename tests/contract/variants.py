@@ -1,4 +1,6 @@
-"""Parts of the contract, for variants of storages that keep all of it."""
+"""Parts of the contract, for variants of storages that keep all of it, and how stores of one storage are made."""
+
+import pytest
 
 from pyai_sessions.testing.documents.damage import Damage
 from pyai_sessions.testing.documents.ending import EndingOfDocuments
@@ -13,6 +15,18 @@ from pyai_sessions.testing.store.forking import Forking
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.values import Values
+
+
+class Made:
+    """A fixture `make` gives a function that makes a store over the storage under test, each time another."""
+
+    @pytest.fixture
+    def store(self, make):
+        return make()
+
+    @pytest.fixture
+    def reopen(self, make):
+        return make
 
 
 class OfItems(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyday, Reading):
