@@ -71,7 +71,10 @@ class Document(DataClassJsonMixin):
         null = next((name for name in _never_null(cls) if name in kvs and kvs[name] is None), None)
         if null:  # of which dataclasses-json would warn, and go on
             raise InvalidValueError(null, "is null")
-        made = super().from_dict({k: v for k, v in kvs.items() if k in known}, infer_missing=infer_missing)
+        try:
+            made = super().from_dict({k: v for k, v in kvs.items() if k in known}, infer_missing=infer_missing)
+        except OverflowError as err:  # an infinity where a whole number belongs: JSON writes 1e999
+            raise InvalidValueError(cls.__name__, f"has a number that is out of range ({err})") from err
         made.keep_unknown({k: v for k, v in kvs.items() if k not in known and k not in cls._stored_fields})
         return made
 

@@ -470,6 +470,12 @@ def test_what_is_no_json_object_is_refused(kind, given):
         kind.from_dict(given)
 
 
+def test_a_number_without_end_is_refused():
+    """JSON text may hold 1e999, which Python reads as infinity."""
+    with pytest.raises(InvalidValueError, match="Checkpoint has a number that is out of range"):
+        Checkpoint.from_dict({"name": "c", "message_count": float("inf")})
+
+
 def test_a_newer_format_is_refused():
     """Reading it would lose what is new in it."""
     with pytest.raises(InvalidValueError, match="format is 2; this release reads format 1"):

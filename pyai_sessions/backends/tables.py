@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from itertools import compress
 from typing import Any
 
 from pyai_sessions.backends.connections import Connections
@@ -188,34 +189,51 @@ class TableBackend(Backend):
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
-        connection = self._connections.mine()
-        return self._group.put(draft, self.commit_many) if connection is None else self._commit(connection, draft)
+        if self._connections.mine() is None:
+            return self._group.put(draft, self.commit_many)
+        return self.commit_many([draft])[0]
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
         with self._writing() as connection:
-            return [self._commit(connection, each) for each in drafts]
+            stored = self._put_heads(connection, drafts)
+            done = list(compress(drafts, stored))
+            pages = [(self._at(key), page) for each in done for key, page in each.pages.items()]
+            if pages:
+                connection.executemany(self._table.put, pages)
+            garbage = [(self._at(key),) for each in done for key in each.garbage]
+            if garbage:
+                connection.executemany(self._table.delete, garbage)
+            self._list(connection, done)
+        return stored
 
-    def _commit(self, connection: sqlite3.Connection, draft: Draft) -> bool:
-        key, table, head = self._at(head_key(draft.session_id)), self._table, draft.head
-        if draft.paged:
-            head = head.ljust(_LONG_HEAD)
-        if draft.expected is None:
-            changed = connection.execute(table.insert, (key, head)).rowcount
-        else:
-            parameters = (head, key, draft.expected, len(draft.expected))
-            changed = connection.execute(table.update, parameters).rowcount
-            if not changed and table.bring_in(connection, key):
-                changed = connection.execute(table.update, parameters).rowcount
-        if not changed:
-            return self._begins(connection, draft.session_id, draft.stamp)
-        if draft.pages:
-            connection.executemany(table.put, [(self._at(each), page) for each, page in draft.pages.items()])
-        if draft.garbage:
-            connection.executemany(table.delete, [(self._at(each),) for each in draft.garbage])
-        row = self._row(draft.entry)
-        if draft.listed_anew or not connection.execute(self._move_index, row).rowcount:
-            connection.execute(self._put_index, row)
-        return True
+    def _put_heads(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> list[bool]:
+        """Write the heads of all drafts that find what they expect; return which are stored, now or since before."""
+        new: list[tuple[object, ...]] = []
+        changed: list[tuple[object, ...]] = []
+        for each in drafts:
+            key, expected = self._at(head_key(each.session_id)), each.expected
+            head = each.head.ljust(_LONG_HEAD) if each.paged else each.head
+            if expected is None:
+                new.append((key, head))
+            else:
+                changed.append((head, key, expected, len(expected)))
+        table, written = self._table, 0
+        for statement, rows in ((table.insert, new), (table.update, changed)):
+            written += _run(connection, statement, rows)
+        if written == len(drafts):
+            return [True] * written
+        for row in changed:
+            if table.bring_in(connection, str(row[1])):
+                connection.execute(table.update, row)
+        return [self._begins(connection, each.session_id, each.stamp) for each in drafts]
+
+    def _list(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> None:
+        """List the sessions in the index as they are now."""
+        new = [self._row(each.entry) for each in drafts if each.listed_anew]
+        moved = [self._row(each.entry) for each in drafts if not each.listed_anew]
+        if _run(connection, self._move_index, moved) < len(moved):
+            new += moved  # one or another was not listed as it should have been
+        _run(connection, self._put_index, new)
 
     def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         with self._writing() as connection:
@@ -507,6 +525,13 @@ _Row = tuple[str, str | None, str, int, int | None]
 def _row(entry: Entry, under: str) -> _Row:
     user = None if entry.user_id is None else encode_id(entry.user_id)
     return under + encode_id(entry.session_id), user, under + entry.status.value, entry.activity, entry.expires
+
+
+def _run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    """Run a statement for each row; return how many rows of its table it changed."""
+    if not rows:
+        return 0
+    return (connection.executemany(statement, rows) if rows[1:] else connection.execute(statement, rows[0])).rowcount
 
 
 def _quoted(name: str) -> str:

@@ -28,7 +28,8 @@ class Effort:
     Attributes:
         times: Samples of a call.
         seconds: What one call's samples may take in all; a slow call gets fewer, three at the least.
-        turns: Turns of each thread that writes beside others.
+        turns: Turns of each thread that writes beside others, in a round.
+        rounds: Rounds of many threads and of one, in turn.
         chat_turns: Turns of each of many chats at a time.
         peer_times: Samples of a call of a peer's, whose conversations take long to make.
 
@@ -36,13 +37,14 @@ class Effort:
 
     times: int = 500
     seconds: float = 10.0
-    turns: int = 50
+    turns: int = 60
+    rounds: int = 31
     chat_turns: int = 10
     peer_times: int = 60
 
 
 FULL = Effort()
-QUICK = Effort(times=10, seconds=0.5, turns=5, chat_turns=2, peer_times=5)
+QUICK = Effort(times=10, seconds=0.5, turns=5, rounds=5, chat_turns=2, peer_times=5)
 
 
 def say(text: str) -> None:
@@ -115,6 +117,12 @@ def interleaved(
 
 def median(samples: list[float]) -> float:
     return statistics.median(samples)
+
+
+def interval(samples: list[float]) -> tuple[float, float]:
+    """Return between which samples the median of many more would lie, with 95 % confidence (by ranks)."""
+    rank = max(0, int(len(samples) / 2 - 0.98 * len(samples) ** 0.5))
+    return sorted(samples)[rank], sorted(samples)[-1 - rank]
 
 
 def percentile(samples: list[float], share: float) -> float:

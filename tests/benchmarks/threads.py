@@ -1,5 +1,6 @@
 """What many threads get done: writers of sessions of their own, and readers beside a writer."""
 
+import gc
 import threading
 import time
 from collections import deque
@@ -13,54 +14,67 @@ from uuid import uuid4
 from pyai_sessions import SessionManager
 from tests.benchmarks.families import FAMILIES, Place, add, conversation
 from tests.benchmarks.floors import Floor
-from tests.benchmarks.measure import Effort, interleaved, median, say
+from tests.benchmarks.measure import Effort, interleaved, interval, median, say
 from tests.benchmarks.report import AGAINST_FLOOR, Report
-from tests.benchmarks.texts import Texts
+from tests.benchmarks.texts import Messages, Texts
 
-THREADS, STORED, ROUNDS = 16, 200, 9
+THREADS, STORED = 16, 200
 COLUMNS = (
     "store",
     "journal, synchronous",
     "one thread",
     "16 threads",
     "ratio",
-    "floor, one",
-    "floor, 16",
-    "ratio to floor",
+    "95 %",
+    "a store each",
+    "95 %",
+    "floor",
+    "95 %",
 )
 ABOUT = (
     f"Turns per second, all threads together: {THREADS} threads, each with a session of its own of {STORED} messages, "
-    f"beside one thread that serves {THREADS} sessions in turn; the median of {ROUNDS} rounds. The floor has a "
-    "connection for each thread."
+    f"beside one thread that serves {THREADS} sessions in turn. The ratios are medians of rounds in which both take "
+    "turns, with the interval that holds the median with 95 % confidence. *a store each*: the same, where each session "
+    "lies in a store of its own, so that the threads share nothing but the interpreter and the disk. *floor*: the same "
+    "on the floor of a turn, with a connection for each thread."
 )
 READS = (
     f"Microseconds to load the last 50 of {STORED} messages while another thread saves turns to another session "
     "without a pause; the floor is the same load without the writer."
 )
 Work = Iterator[None]  # does a turn at each step
+Makers = list[Callable[[], Work]]  # each makes a thread's work of a round
 
 
 def measure(report: Report, place: Place, effort: Effort) -> None:
     table = report.table("Many threads", COLUMNS, ABOUT)
+    texts = Texts()
+    stored, turns = texts.messages(STORED), [texts.turn() for _ in range(effort.turns)]
     for family in FAMILIES:
         say(f"threads: {family.name}")
         with ExitStack() as stack:
-            store = stack.enter_context(closing(family.store(place, "threads")))
+            store, *apart = [
+                stack.enter_context(closing(family.store(place, f"threads{n}"))) for n in range(THREADS + 1)
+            ]
             floors = [stack.enter_context(closing(family.floor(place, "threads"))) for _ in range(THREADS)]
-            ours = rates([partial(_ours, SessionManager(store), effort.turns)] * THREADS, effort)
-            bare = rates([partial(_bare, floor, effort.turns) for floor in floors], effort)
-            table.add(
-                family.name,
-                family.durability(store),
-                *(*ours, f"{ours[1] / ours[0]:.2f}"),
-                *(*bare, f"{ours[1] / bare[1]:.2f}"),
-            )
+            works = {
+                "ours": [partial(_ours, SessionManager(store), stored, turns)] * THREADS,
+                "apart": [partial(_ours, SessionManager(each), stored, turns) for each in apart],
+                "floor": [partial(_bare, each, turns) for each in floors],
+            }
+            one, many = rates(works, effort)
+            cells: list[object] = [median(one["ours"]), median(many["ours"])]
+            for name in works:
+                ratios = [after / before for before, after in zip(one[name], many[name], strict=True)]
+                low, high = interval(ratios)
+                cells += [f"{median(ratios):.2f}", f"{low:.2f} to {high:.2f}"]
+            table.add(family.name, family.durability(store), *cells)
     reads = report.table("Reads beside a writer", AGAINST_FLOOR, READS)
     for family in FAMILIES:
         say(f"reads: {family.name}")
         with closing(family.store(place, "reads")) as store:
             manager = SessionManager(store)
-            read_id = conversation(manager, Texts().messages(STORED)).session_id
+            read_id = conversation(manager, stored).session_id
             load = lambda manager=manager, read_id=read_id: manager.get_session(read_id, last=50)  # noqa: E731
             alone = interleaved({"read": load}, effort)["read"]
             with Writer(manager):
@@ -68,49 +82,47 @@ def measure(report: Report, place: Place, effort: Effort) -> None:
             reads.against(f"{family.name}: last 50", family.durability(store), beside, alone)
 
 
-def rates(makers: list[Callable[[], Work]], effort: Effort) -> tuple[float, float]:
-    """Return the turns per second of one thread and of all; each maker makes a thread's work, `effort.turns` turns."""
-    one, many = [], []
-    for _ in range(ROUNDS):
-        one.append(
-            effort.turns * THREADS / _elapsed([chain.from_iterable(zip(*[make() for make in makers], strict=True))])
-        )
-        many.append(effort.turns * THREADS / _elapsed([make() for make in makers]))
-    return median(one), median(many)
+def rates(works: dict[str, Makers], effort: Effort) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return by name the turns per second of one thread that does all works in turn, and of a thread for each."""
+    one: dict[str, list[float]] = {name: [] for name in works}
+    many: dict[str, list[float]] = {name: [] for name in works}
+    order = [(name, found) for name in works for found in (one, many)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in range(effort.rounds):
+            order.append(order.pop(0))
+            for name, found in order:
+                made = [make() for make in works[name]]
+                gc.collect()
+                took = _elapsed(pool, made if found is many else [chain.from_iterable(zip(*made, strict=True))])
+                found[name].append(effort.turns * THREADS / took)
+    return one, many
 
 
-def _elapsed(works: list[Work]) -> float:
-    """Return how many seconds threads take that begin together."""
-    gate = threading.Barrier(len(works) + 1)
+def _elapsed(pool: ThreadPoolExecutor, works: list[Work]) -> float:
+    """Return the seconds from when all threads are ready, which begin together, to when the last is done."""
+    begun: list[float] = []
+    gate = threading.Barrier(len(works), action=lambda: begun.append(time.perf_counter()))
 
-    def run(work: Work) -> None:
+    def run(work: Work) -> float:
         gate.wait()
         deque(work, maxlen=0)
+        return time.perf_counter()
 
-    with ThreadPoolExecutor(len(works)) as pool:
-        futures = [pool.submit(run, work) for work in works]
-        gate.wait()
-        start = time.perf_counter()
-        for each in futures:
-            each.result()
-        return time.perf_counter() - start
+    return max([each.result() for each in [pool.submit(run, work) for work in works]]) - begun[0]
 
 
-def _ours(manager: SessionManager, count: int) -> Work:
-    texts = Texts()
-    session = conversation(manager, texts.messages(STORED))
-    turns = [texts.turn() for _ in range(count)]
+def _ours(manager: SessionManager, stored: Messages, turns: list[Messages]) -> Work:
+    session = conversation(manager, stored)
 
-    def step(turn: list[dict[str, str]]) -> None:
+    def step(turn: Messages) -> None:
         add(session, turn)
         manager.save(session)
 
     return map(step, turns)
 
 
-def _bare(floor: Floor, count: int) -> Work:
-    texts = Texts()
-    return map(partial(floor.turn, uuid4().hex), [texts.turn() for _ in range(count)])
+def _bare(floor: Floor, turns: list[Messages]) -> Work:
+    return map(partial(floor.turn, uuid4().hex), turns)
 
 
 class Writer:

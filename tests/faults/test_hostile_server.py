@@ -89,6 +89,8 @@ def server():
 
 
 def manager_of(client, ttl=None):
+    """Return a manager on connections of its own: redis-py 8 takes what is left on one for the next command's reply."""
+    client.connection_pool.disconnect()
     return SessionManager(KVSessionStore(RedisMapping(client, "p:", ttl), timeout=WAIT))
 
 
