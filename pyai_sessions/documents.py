@@ -51,6 +51,9 @@ A head of a hundred bytes can claim any number of them: what claims more is refu
 
 UNFIT = "its message count does not fit its messages and pages"
 
+MAX_TAIL = 64 * 1024
+"""Bytes of JSON that a session in hand keeps of the messages after its pages. One message alone may be longer."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -113,7 +116,8 @@ def branch_keys(head: Head) -> set[str]:
 
 def owners_of(runs: Iterable[Run], session_id: str) -> tuple[str, ...]:
     """Return the sessions other than this one whose pages *runs* are."""
-    return tuple({run.owner: None for run in runs if run.owner != session_id})
+    others = [run.owner for run in runs if run.owner != session_id]
+    return tuple(dict.fromkeys(others)) if others else ()
 
 
 def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
@@ -145,7 +149,7 @@ class Entry(NamedTuple):
 
     def is_beside(self, other: Entry) -> bool:
         """Return whether an index lists both under the same user and status."""
-        return (self.user_id, self.status) == (other.user_id, other.status)
+        return self.user_id == other.user_id and self.status == other.status
 
 
 class StoredHead(msgspec.Struct, frozen=True):
@@ -471,7 +475,8 @@ def restore(
         values["parent"] = _read_parent(head)
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
-    origin = origin_of(head, stored.stamp, count, log[-1] if log else None)
+    last = log[-1] if log else None
+    origin = origin_of(head, stored.stamp, stored.entry, named=named_runs(head), message_count=count, last_message=last)
     return session_of(
         values,
         History(
@@ -488,16 +493,19 @@ def restore(
     )
 
 
-def origin_of(head: Head, stamp: str, message_count: int, last_message: Message | None) -> Origin:
-    """Return what a store knows of a session whose stored head is this one."""
+def origin_of(
+    head: Head, stamp: str, entry: Entry, *, named: tuple[Run, ...], message_count: int, last_message: Message | None
+) -> Origin:
+    """Return what a store knows of a session whose stored head is this one, with what is to be told from it."""
+    tail = bytes(head.messages)
     return Origin(
         stamp,
         head.revision,
         head.incarnation,
         head.edition,
-        head.user_id,
-        head.status,
-        microseconds(head.updated_at),
+        entry.user_id,
+        entry.status,
+        entry.activity,
         bytes(head.state),
         bytes(head.metadata),
         bytes(head.checkpoints),
@@ -505,11 +513,12 @@ def origin_of(head: Head, stamp: str, message_count: int, last_message: Message 
         head.dropped,
         message_count,
         last_message,
-        tuple(_lines(head)),
+        tuple(_lines(head)) if head.branches else (),
         b"null" if head.summary is msgspec.UNSET else bytes(head.summary),
-        named_runs(head),
+        named,
         head.forked is True,
         head.expires_at or None,
+        tail if len(tail) <= MAX_TAIL else b"",
     )
 
 

@@ -6,7 +6,7 @@ Nothing here reads or writes a storage: a draft says what a commit compares, wri
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -102,7 +102,8 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
     status = check_status(session.status)
     metadata, state = _object_json(session.metadata, "metadata"), _object_json(session.state, "state")
     limits = terms.limits
-    if len(metadata) > limits.state_bytes or len(state) > limits.state_bytes or limits.are_narrow:
+    narrow = limits.are_narrow
+    if narrow or len(metadata) > limits.state_bytes or len(state) > limits.state_bytes:
         _check_values(session, metadata, state, origin, limits)
     checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
     activity = microseconds(check_time(session.updated_at, "updated_at"))
@@ -118,8 +119,8 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
     plan = _plan_pages(session.session_id, history)
     tail = history.log[plan.kept - history.unloaded :]
-    tail_json = write_messages(tail)
-    if len(tail_json) > limits.message_bytes or limits.are_narrow:
+    tail_json = _tail_json(history, plan, tail)
+    if narrow or len(tail_json) > limits.message_bytes:
         _check_messages(tail[max(0, _stored_unchanged(history) - plan.kept) :], limits)
     pages: dict[str, bytes] = {}
     runs, page_sizes = plan.runs, plan.sizes
@@ -135,7 +136,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         runs = [*runs[:-1], run]
         page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
 
-    lines = [_stored_line(session.session_id, each, pages) for each in history.branches]
+    lines = [_stored_line(session.session_id, each, pages) for each in history.branches] if history.branches else []
     garbage: list[str] = []
     dropped: tuple[str, ...] = ()
     if origin and (plan.opened or tuple(lines) != origin.branches):
@@ -158,7 +159,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
         tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.runs)]),
         () if forked else dropped,
-        tuple([each.stored for each in lines]) or msgspec.UNSET,
+        tuple([each.stored for each in lines]) if lines else msgspec.UNSET,
         leading or msgspec.UNSET,
         msgspec.UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
         forked or msgspec.UNSET,
@@ -168,15 +169,16 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         msgspec.Raw(checkpoints),
         msgspec.Raw(tail_json),
     )
-    text, named = _write_head(head, session.unknown_fields), named_runs(head)
-    _check_documents({"session": text, **pages} if pages else {"session": text}, named, limits)
+    text, stamp, named = _write_head(head, session.unknown_fields), _stamp(head), named_runs(head)
+    entry = Entry(head.session_id, head.user_id, status, activity, microseconds(expires_at) if expires_at else None)
+    _check_documents(text, pages, named, limits)
     return SessionDraft(
         session_id=session.session_id,
         expected=origin.stamp if origin else None,
         previous=_entry(session.session_id, origin) if origin else None,
         head=text,
-        stamp=_stamp(head),
-        entry=entry_of_head(head),
+        stamp=stamp,
+        entry=entry,
         pages=pages,
         garbage=[] if forked else garbage,
         leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
@@ -184,7 +186,14 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         forked=forked,
         owners=owners_of(named, head.session_id),
         time_left=terms.left(expires_at),
-        origin=origin_of(head, _stamp(head), history.count, history.log[-1] if history.log else None),
+        origin=origin_of(
+            head,
+            stamp,
+            entry,
+            named=named,
+            message_count=history.count,
+            last_message=history.log[-1] if history.log else None,
+        ),
         page_sizes=page_sizes,
         branches=lines,
     )
@@ -225,7 +234,7 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
     count = head.message_count - stored.sealed + len(messages)
     if head.message_count < stored.sealed or count > PAGE_MESSAGES or len(tail) + len(added) > PAGE_BYTES:
         return None
-    if tail != b"[]" and (b"\\u" in tail or not (tail.startswith(b"[{") and tail.endswith(b"}]"))):
+    if b"\\u" in tail or not _can_be_joined(tail):
         return None  # written by another hand: ids may be spelled in other ways
     for each in messages:
         if not each.message_id.isascii() or write(each.message_id) in tail:
@@ -235,11 +244,30 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
     return amend(
         stored,
         terms,
-        messages=msgspec.Raw(added if tail == b"[]" else tail[:-1] + b"," + added[1:]),
+        messages=msgspec.Raw(_joined(tail, added)),
         message_count=head.message_count + len(messages),
         leading=_count_leading(head.leading or 0, head.message_count, messages) or msgspec.UNSET,
         updated_at=later(terms.clock(), head.updated_at),
     )
+
+
+def _tail_json(history: History, plan: _PagePlan, tail: list[Message]) -> bytes:
+    """Return the JSON of the messages after the pages; what the stored head has of them is not written anew."""
+    origin = history.origin
+    if origin is None or plan.opened or history.rewritten_from is not None or not _can_be_joined(origin.tail):
+        return write_messages(tail)
+    new = tail[origin.message_count - plan.kept :]
+    return _joined(origin.tail, write_messages(new)) if new else origin.tail
+
+
+def _can_be_joined(array: bytes) -> bool:
+    """Return whether a JSON array is spelled as ours are; not one from another hand, with spaces or so."""
+    return (array.startswith(b"[{") and array.endswith(b"}]")) or array == b"[]"
+
+
+def _joined(array: bytes, added: bytes) -> bytes:
+    """Return two JSON arrays of messages as one; there are some in the second."""
+    return added if array == b"[]" else array[:-1] + b"," + added[1:]
 
 
 def _check_values(session: Session, metadata: bytes, state: bytes, origin: Origin | None, limits: Limits) -> None:
@@ -253,12 +281,12 @@ def _check_values(session: Session, metadata: bytes, state: bytes, origin: Origi
             limits.check_depth(value, name)
 
 
-def _check_documents(documents: Mapping[str, bytes], named: Iterable[Run], limits: Limits) -> None:
+def _check_documents(head: bytes, pages: Mapping[str, bytes], named: Iterable[Run], limits: Limits) -> None:
     """Raise if a document is larger than is kept, or a head names more pages than a session may have."""
-    for name, text in documents.items():
-        if len(text) > limits.document_bytes:
-            limits.check_size(len(text), name, "document_bytes")
-    if sum(run.pages for run in named) > MAX_PAGES:
+    limits.check_size(len(head), "session", "document_bytes")
+    for name, text in pages.items():
+        limits.check_size(len(text), name, "document_bytes")
+    if pages and sum([run.pages for run in named]) > MAX_PAGES:
         problem = f"fill more than {MAX_PAGES} pages; prune() the branches, or go on in another session"
         raise InvalidValueError("messages", problem)
 
@@ -283,7 +311,12 @@ def _check_messages(messages: Sequence[Message], limits: Limits) -> None:
 
 def _count_leading(known: int, before: int, messages: list[Message]) -> int:
     """Return how many of the first messages instruct the model: *known* of those *before*, and *messages* follow."""
-    return known if known < before else before + sum(1 for _ in takewhile(lambda each: each.role in SYSTEM, messages))
+    if known < before:
+        return known
+    for n, each in enumerate(messages):
+        if each.role not in SYSTEM:
+            return before + n
+    return before + len(messages)
 
 
 def _entry(session_id: str, origin: Origin) -> Entry:
@@ -330,15 +363,14 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
                 [*history.line, Run(session_id, first, 0, 0)], history.unloaded, [], opened=bool(history.line)
             )
         return _PagePlan([Run(session_id, first, 0, 0)], 0, [])
-    # A page is never written again with other messages: a reader may hold the former head.
-    anew = Run(session_id, origin.revision or new_token(6), 0, 0)
     if history.line is not None:
-        return _PagePlan([*history.line, anew], sum(run.messages for run in history.line), sizes, opened=True)
-    runs = list(origin.runs)
-    if at is None or at >= origin.sealed:
+        runs = [*history.line, _open_run(session_id, origin)]
+        return _PagePlan(runs, sum(run.messages for run in history.line), sizes, opened=True)
+    runs, sealed = list(origin.runs), origin.sealed
+    if at is None or at >= sealed:
         if not runs or runs[-1].owner != session_id:
             runs.append(Run(session_id, origin.revision or first if runs else first, 0, 0))
-        return _PagePlan(runs, origin.sealed, sizes)
+        return _PagePlan(runs, sealed, sizes)
     ends = list(accumulate(sizes, initial=history.unloaded))
     kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
     base = ends[kept_loaded]
@@ -352,7 +384,12 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
             messages = run.messages if pages == run.pages else base - before
             kept.append(Run(run.owner, run.generation, pages, messages))
             before += messages
-    return _PagePlan([*kept, anew], base, sizes[:kept_loaded], opened=True)
+    return _PagePlan([*kept, _open_run(session_id, origin)], base, sizes[:kept_loaded], opened=True)
+
+
+def _open_run(session_id: str, origin: Origin) -> Run:
+    """Return a new run: a page is never written again with other messages, as a reader may hold the former head."""
+    return Run(session_id, origin.revision or new_token(6), 0, 0)
 
 
 def _no_longer_named(session_id: str, origin: Origin, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:

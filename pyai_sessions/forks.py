@@ -254,7 +254,7 @@ def leaves(before: Origin | None, draft: SessionDraft) -> bool:
     Only a rewritten history does, or a branch that was forgotten.
     """
     now = draft.origin
-    if before is None or (before.edition, before.branches) == (now.edition, now.branches):
+    if before is None or (before.edition == now.edition and before.branches == now.branches):
         return False
     return before.forked or bool(owners_of(before.named, draft.session_id))
 

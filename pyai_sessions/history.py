@@ -61,6 +61,7 @@ class Origin(NamedTuple):
         named: All pages that the stored head names: those of the history, and what else it keeps.
         forked: Whether other sessions may share pages of it.
         expires_at: When the session expires; None: never.
+        tail: The JSON of the messages after the pages, to write that much less at the next save; empty if it is long.
 
     """
 
@@ -83,11 +84,12 @@ class Origin(NamedTuple):
     named: tuple[Run, ...] = ()
     forked: bool = False
     expires_at: datetime | None = None
+    tail: bytes = b""
 
     @property
     def sealed(self) -> int:
         """How many messages lie in pages."""
-        return sum(run.messages for run in self.runs)
+        return sum([run.messages for run in self.runs])
 
 
 class Attempt(NamedTuple):
@@ -191,25 +193,29 @@ class History:
 
     def append(self, message: Message) -> None:
         """Add a message at the end."""
-        self.extend([message])
+        self.check_new(message).add(message.message_id)
+        self.log.append(message)
 
     def extend(self, messages: Sequence[Message]) -> None:
         """Add messages at the end: all, or none where the id of one is taken."""
-        ids = self.check_new(messages)
-        ids.update(each.message_id for each in messages)
-        self.log += messages
+        before = len(self.log)
+        try:
+            for each in messages:
+                self.append(each)
+        except InvalidValueError:
+            del self.log[before:]
+            self._ids = None
+            raise
 
-    def check_new(self, messages: Sequence[Message]) -> set[str]:
+    def check_new(self, message: Message) -> set[str]:
         """Raise if the id of a message is taken; return the ids of the loaded ones."""
-        if self._ids is None:
-            self._ids = {each.message_id for each in self.log}
-        new: set[str] = set()
-        for each in messages:
-            if each.message_id in self._ids or each.message_id in new:
-                taken = f"{each.message_id!r} is taken by another message of this session"
-                raise InvalidValueError("message_id", taken)
-            new.add(each.message_id)
-        return self._ids
+        ids = self._ids
+        if ids is None:
+            ids = self._ids = {each.message_id for each in self.log}
+        if message.message_id in ids:
+            taken = f"{message.message_id!r} is taken by another message of this session"
+            raise InvalidValueError("message_id", taken)
+        return ids
 
     def rewrite(self, index: int, rest: list[Message]) -> None:
         """Let the log go on with *rest* from *index*."""

@@ -39,7 +39,9 @@ def new_session_id() -> str:
 
 def later(now: datetime, previous: datetime) -> datetime:
     """Return the time of a change that follows one at *previous*: never backwards, as lists are in that order."""
-    return max(now, previous + _TICK if previous < _END else _END)
+    if now > previous:
+        return now
+    return previous + _TICK if previous < _END else _END
 
 
 class SessionStatus(str, Enum):
@@ -212,10 +214,11 @@ class Session(Document):
             InvalidValueError: JSON cannot hold a field, or the message id is taken. Nothing was appended.
 
         """
-        fields.setdefault("timestamp", self._history.clock())
+        now = self._history.clock()
+        fields.setdefault("timestamp", now)
         message = Message(role, content, **fields)
         self._history.append(message)
-        self.touch()
+        self.updated_at = later(now, self.updated_at)
         return message
 
     def add_messages(self, items: Iterable[object], *, format: str = "openai") -> list[Message]:  # noqa: A002
@@ -381,7 +384,7 @@ class Session(Document):
         index = self._index(before)
         fields.setdefault("timestamp", self._history.log[index].timestamp)
         message = Message(role, content, **fields)
-        self._history.check_new([message])
+        self._history.check_new(message)
         self._rewrite(index, [message, *self._history.log[index:]])
         return message
 

@@ -942,8 +942,9 @@ def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -
     history.origin = draft.origin
     history.page_sizes = draft.page_sizes
     history.line = None
-    lines = {each.branch_id: each for each in draft.branches}
-    history.branches = [lines.get(each.branch_id, each) for each in history.branches]
+    if history.branches:
+        lines = {each.branch_id: each for each in draft.branches}
+        history.branches = [lines.get(each.branch_id, each) for each in history.branches]
     if rewrites in (None, history.rewrites):
         history.rewritten_from = None
     history.attempts.clear()

@@ -20,6 +20,7 @@ ORDER = [
     "errors",
     "checks",
     "tokens",
+    "processes",
     "values",
     "terms",
     "codec",

@@ -15,16 +15,17 @@ def test_an_id_is_32_hex_digits():
     assert re.fullmatch("[0-9a-f]{32}", new_id())
 
 
-@pytest.mark.parametrize("count", [3, 6, 12])
+@pytest.mark.parametrize("count", [3, 6, 9, 12])
 def test_a_token_is_safe_in_a_key_and_a_url(count):
     """Four characters for three bytes, none that a key would encode."""
     assert re.fullmatch(f"[A-Za-z0-9_-]{{{count // 3 * 4}}}", new_token(count))
 
 
-def test_tokens_of_many_threads_are_distinct():
+@pytest.mark.parametrize("draw", [new_id, lambda: new_token(12)], ids=["ids", "tokens"])
+def test_tokens_of_many_threads_are_distinct(draw):
     """Drawing many at a time gives none of them twice."""
     with ThreadPoolExecutor(8) as threads:
-        drawn = list(threads.map(lambda _: new_token(12), range(20_000)))
+        drawn = list(threads.map(lambda _: draw(), range(20_000)))
 
     assert len(set(drawn)) == len(drawn)
 
@@ -33,11 +34,11 @@ def test_a_forked_child_does_not_repeat_its_parent_s_tokens():
     """A revision of the child's must never be taken for one of the parent's."""
     code = """if True:
         import os
-        from pyai_sessions.tokens import new_token
-        new_token(12)
+        from pyai_sessions.tokens import new_id, new_token
+        new_token(12), new_id()
         reader, writer = os.pipe()
         child = os.fork()
-        drawn = ",".join(new_token(12) for _ in range(500))
+        drawn = ",".join([*(new_token(12) for _ in range(500)), *(new_id() for _ in range(200))])
         if child == 0:
             os.write(writer, drawn.encode())
             os._exit(0)

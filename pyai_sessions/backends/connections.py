@@ -21,6 +21,7 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
     StorageUnreachableError,
 )
+from pyai_sessions.processes import process_id
 
 
 class _ForkGate:
@@ -140,7 +141,7 @@ class Connections:
         self._start()
 
     def _start(self) -> None:
-        self._pid = os.getpid()
+        self._pid = process_id()
         self._idle: deque[sqlite3.Connection] = deque()
         self._writer = threading.Lock()  # first come, first served; SQLite's own wait polls
         self._only = threading.Lock()  # for the one connection of a database in memory
@@ -157,11 +158,11 @@ class Connections:
     def mine(self) -> sqlite3.Connection | None:
         """Return the connection of this thread's open transaction."""
         connection = self._mine.connection
-        return connection if connection is not None and self._pid == os.getpid() else None
+        return connection if connection is not None and self._pid == process_id() else None
 
     def take(self) -> sqlite3.Connection:
         """Return a connection that nobody else uses until `give`."""
-        if self._pid != os.getpid():
+        if self._pid != process_id():
             self._forked = self._idle  # kept, so that they are not closed
             self._start()
         if self._closed:
@@ -222,7 +223,7 @@ class Connections:
     def close(self) -> None:
         """Close the idle connections; one in use is closed by its user's return."""
         self._closed = True
-        if self._pid == os.getpid():
+        if self._pid == process_id():
             self._drain()
 
     def __del__(self) -> None:

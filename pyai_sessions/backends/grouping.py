@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from pyai_sessions.errors import StorageLockedError, StorageUnreachableError
+from pyai_sessions.processes import process_id
 
 T = TypeVar("T")
 Store = Callable[[Sequence[T]], list[bool]]
@@ -67,7 +67,7 @@ class Group(Generic[T]):
 
         *store* stores items together and tells of each whether it was stored.
         """
-        process = os.getpid()
+        process = process_id()
         queue = self._queues.get(process)
         if queue is None:
             queue = self._queues.setdefault(process, _Queue(self._at_once))

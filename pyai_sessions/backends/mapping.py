@@ -12,8 +12,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, MutableMapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -38,6 +38,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.history import Run
 from pyai_sessions.keys import aside_key, head_key, page_keys, page_prefix, session_of_key
 from pyai_sessions.models import SessionStatus
+from pyai_sessions.processes import process_id
 from pyai_sessions.values import is_bytes
 
 AnyMapping = MutableMapping[Any, Any]
@@ -50,7 +51,7 @@ class _Shared:
         self.mapping = mapping  # held, so that its id() stays taken
         self.lock = threading.RLock()
         self.indexes: dict[str, DerivedIndex] = {}  # by the prefixes of namespaces
-        self.pid = os.getpid()
+        self.pid = process_id()
 
 
 _shared: WeakValueDictionary[int, _Shared] = WeakValueDictionary()
@@ -78,6 +79,50 @@ def _wait(lock: threading.RLock, timeout: float) -> bool:
     return lock.acquire(timeout=timeout)
 
 
+class _Turn:
+    """One thread's turn with a mapping; inside another of the same thread it is a part of that one.
+
+    *unsure* is the index that does not hold after an error, by its namespace's prefix: what was written is not known,
+    and the documents tell, at the next list.
+    """
+
+    __slots__ = ("_name", "_shared", "_timeout", "_unsure")
+
+    def __init__(self, shared: _Shared, name: str, timeout: float, unsure: str | None = None) -> None:
+        self._shared = shared
+        self._name = name
+        self._timeout = timeout
+        self._unsure = unsure
+
+    def __enter__(self) -> None:
+        shared = self._shared
+        if shared.pid != process_id():  # forked: another thread may have held the lock, and it is not here
+            shared.lock, shared.pid = threading.RLock(), process_id()
+        if not shared.lock.acquire(blocking=False) and not _wait(shared.lock, self._timeout):
+            raise StorageLockedError(self._name, f"another thread used it for {self._timeout} s")
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if err is not None and self._unsure is not None:
+            self._shared.indexes.pop(self._unsure, None)
+        self._shared.lock.release()
+
+
+class _Reported:
+    """Turns what a mapping raises into a StorageError; our own errors pass."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, Exception) and not isinstance(err, (SessionError, MemoryError)):
+            raise storage_error(self._name, err) from err
+
+
 class MappingBackend(Backend):
     """Sessions in any mapping.
 
@@ -99,6 +144,7 @@ class MappingBackend(Backend):
     ) -> None:
         self._mapping = mapping if documents is None else documents
         self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
+        self._reported = _Reported(self._name)
         self._shared = _share(mapping)
         self._under = under
         self._scan_always = shared
@@ -207,7 +253,7 @@ class MappingBackend(Backend):
             for key in keys:
                 value = self._get(key)
                 if value is not None:
-                    with self._reported():
+                    with self._reported:
                         self._mapping[self._under + aside_key(key, token)] = value
                     self._delete(key)
             self._flushed()
@@ -267,28 +313,13 @@ class MappingBackend(Backend):
 
     # Below: one mapping, one lock --------------------------------------------------------------------------------
 
-    @contextmanager
-    def _locked(self) -> Generator[None, None, None]:
+    def _locked(self, unsure: str | None = None) -> _Turn:
         if self._closed:
             raise StorageClosedError(self._name, "the store was closed")
-        shared = self._shared
-        if shared.pid != os.getpid():  # forked: another thread may have held the lock, and it is not here
-            shared.lock, shared.pid = threading.RLock(), os.getpid()
-        if not shared.lock.acquire(blocking=False) and not _wait(shared.lock, self._timeout):
-            raise StorageLockedError(self._name, f"another thread used it for {self._timeout} s")
-        try:
-            yield
-        finally:
-            shared.lock.release()
+        return _Turn(self._shared, self._name, self._timeout, unsure)
 
-    @contextmanager
-    def _writing(self) -> Generator[None, None, None]:
-        with self._locked():
-            try:
-                yield
-            except BaseException:  # what was written is not known: the documents tell, at the next list
-                self._shared.indexes.pop(self._under, None)
-                raise
+    def _writing(self) -> _Turn:
+        return self._locked(unsure=self._under)
 
     @property
     def _known_index(self) -> DerivedIndex | None:
@@ -309,20 +340,8 @@ class MappingBackend(Backend):
             self._shared.indexes[self._under] = index
         return index
 
-    @contextmanager
-    def _reported(self) -> Generator[None, None, None]:
-        """Turn what a mapping raises into a StorageError; our own errors and bugs pass."""
-        try:
-            yield
-        except SessionError:
-            raise
-        except (KeyboardInterrupt, SystemExit, MemoryError):
-            raise
-        except Exception as err:
-            raise storage_error(self._name, err) from err
-
     def _get(self, key: str) -> object | None:
-        with self._reported():
+        with self._reported:
             try:
                 value: object = self._mapping[self._under + key]
             except KeyError:
@@ -330,18 +349,18 @@ class MappingBackend(Backend):
             return value
 
     def _put(self, key: str, document: bytes) -> None:
-        with self._reported():
+        with self._reported:
             if self._binary is None:
                 self._binary = self._takes_bytes()
             self._mapping[self._under + key] = document if self._binary else document.decode()
 
     def _delete(self, key: str) -> None:
-        with self._reported(), suppress(KeyError):
+        with self._reported, suppress(KeyError):
             del self._mapping[self._under + key]
 
     def _flushed(self) -> None:
         if self._flush:
-            with self._reported():
+            with self._reported:
                 self._flush()
 
     def _stamp(self, key: str) -> str | None:

@@ -229,8 +229,10 @@ class TableBackend(Backend):
 
     def _list(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> None:
         """List the sessions in the index as they are now."""
-        new = [self._row(each.entry) for each in drafts if each.listed_anew]
-        moved = [self._row(each.entry) for each in drafts if not each.listed_anew]
+        new: list[_Row] = []
+        moved: list[_Row] = []
+        for each in drafts:
+            (new if each.listed_anew else moved).append(self._row(each.entry))
         if _run(connection, self._move_index, moved) < len(moved):
             new += moved  # one or another was not listed as it should have been
         _run(connection, self._put_index, new)
