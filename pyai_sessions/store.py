@@ -482,7 +482,7 @@ class KVSessionStore(SessionStore):
         """Append to what this store appended last, unseen; else to what is stored."""
         latest = self._there(None if repeated else self._latest.pop(session_id, None), session_id, user_id)
         if latest is not None:
-            draft = appended(latest, added, self._terms)
+            draft = appended(latest, added, self._terms) or self._grown(restore(latest, [], self.clock), added)
             if draft and (yield "commit", draft):
                 self._remember(draft)
                 return
@@ -493,22 +493,29 @@ class KVSessionStore(SessionStore):
                 stored = self._stored(session_id, user_id)
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
-                session = load(self._backend, stored, self.clock, wanted=stored.sealed if repeated else 0)
-                if session is None:
-                    continue
-                history = history_of(session)
-                known = {each.message_id for each in history.log}
-                new = [each for each in added if each.message_id not in known]
-                if not new:
+                draft = None if repeated else appended(stored, added, self._terms)
+                if draft is None:
+                    session = load(self._backend, stored, self.clock, wanted=stored.sealed if repeated else 0)
+                    if session is None:
+                        continue
+                    draft = self._grown(session, added)
+                if draft is None:
                     return
-                for each in new:
-                    history.append(each)
-                session.touch()
-                draft = compose(session, self._terms)
                 done = self._backend.commit(draft)
             if done:
                 self._remember(draft)
                 return
+
+    def _grown(self, session: Session, added: list[Message]) -> Draft | None:
+        """Return what stores a session with messages appended; None where it has them all, as far as it is loaded."""
+        history = history_of(session)
+        known = {each.message_id for each in history.log}
+        new = [each for each in added if each.message_id not in known]
+        if not new:
+            return None
+        history.extend(new)
+        session.touch()
+        return compose(session, self._terms)
 
     def _remember(self, draft: Draft) -> None:
         """Keep the head that was just written, so that the next append need not read it."""
