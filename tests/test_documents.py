@@ -190,6 +190,43 @@ def test_what_a_session_was_read_from_is_written_again(session):
     assert in_full(again) == in_full(session)
 
 
+SPELLINGS = {
+    "ours": lambda head: head,
+    "escaped": lambda head: json.dumps(json.loads(head), separators=(",", ":")),
+    "by hand": lambda head: json.dumps(json.loads(head), indent=1, ensure_ascii=False),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@given(sessions(), st.lists(messages(), max_size=3, unique_by=lambda each: each.message_id))
+@settings(max_examples=25, deadline=None)
+def test_messages_are_written_after_what_is_stored(spelling, session, added):
+    """However that is spelled; a message that was changed or taken out is not there any more."""
+    head = SPELLINGS[spelling](compose(session).head)
+    grown = restore(read_head(head, session.session_id), [], StoppedClock())
+    grown._history.extend([each for each in added if grown._history.find(each.message_id) is None])
+    changed = restore(read_head(compose(grown).head, session.session_id), [], StoppedClock())
+    if changed.message_count:
+        changed.pop()
+        changed.add_message("user", "instead")
+
+    for each in (grown, changed):
+        stored = restored(compose(each))
+        assert [one.to_dict() for one in stored.messages] == [one.to_dict() for one in each.messages]
+        assert stored == each
+
+
+def test_a_long_message_is_written_again_with_what_follows():
+    """No session keeps the text of one beside the message itself."""
+    session = restored(compose(Session(messages=[Message("user", "x" * 100_000, message_id="long")])))
+    session.add_message("user", "short")
+
+    stored = restored(compose(session))
+
+    assert [len(each.content) for each in stored.messages] == [100_000, 5]
+    assert len(session._history.origin.tail) == 0
+
+
 @pytest.mark.parametrize("kind", [bytes.decode, bytes, bytearray, memoryview])
 def test_a_document_may_come_as_text_or_bytes(kind):
     """Mappings of bytes give bytes back."""
