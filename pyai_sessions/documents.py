@@ -454,7 +454,8 @@ def restore(
     key = head_key(head.session_id)
     log = [message for page in pages for message in page]
     unloaded = stored.sealed - len(log)
-    log += read_messages(bytes(head.messages), key, head.session_id)
+    tail = bytes(head.messages)
+    log += read_messages(tail, key, head.session_id)
     count = unloaded + len(log)
     whole = sum(run.pages for run in head.sealed) == len(pages)
     if unloaded < 0 or (whole and unloaded) or head.message_count not in (-1, count):
@@ -476,7 +477,9 @@ def restore(
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
     last = log[-1] if log else None
-    origin = origin_of(head, stored.stamp, stored.entry, named=named_runs(head), message_count=count, last_message=last)
+    origin = origin_of(
+        head, stored.stamp, stored.entry, tail=tail, named=named_runs(head), message_count=count, last_message=last
+    )
     return session_of(
         values,
         History(
@@ -494,10 +497,16 @@ def restore(
 
 
 def origin_of(
-    head: Head, stamp: str, entry: Entry, *, named: tuple[Run, ...], message_count: int, last_message: Message | None
+    head: Head,
+    stamp: str,
+    entry: Entry,
+    *,
+    tail: bytes,
+    named: tuple[Run, ...],
+    message_count: int,
+    last_message: Message | None,
 ) -> Origin:
     """Return what a store knows of a session whose stored head is this one, with what is to be told from it."""
-    tail = bytes(head.messages)
     return Origin(
         stamp,
         head.revision,

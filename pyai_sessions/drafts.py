@@ -190,6 +190,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
             head,
             stamp,
             entry,
+            tail=tail_json,
             named=named,
             message_count=history.count,
             last_message=history.log[-1] if history.log else None,
@@ -267,7 +268,7 @@ def _can_be_joined(array: bytes) -> bool:
 
 def _joined(array: bytes, added: bytes) -> bytes:
     """Return two JSON arrays of messages as one; there are some in the second."""
-    return added if array == b"[]" else array[:-1] + b"," + added[1:]
+    return added if array == b"[]" else b"".join((memoryview(array)[:-1], b",", memoryview(added)[1:]))
 
 
 def _check_values(session: Session, metadata: bytes, state: bytes, origin: Origin | None, limits: Limits) -> None:
