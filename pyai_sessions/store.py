@@ -493,12 +493,10 @@ class KVSessionStore(SessionStore):
                 stored = self._stored(session_id, user_id)
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
-                draft = None if repeated else appended(stored, added, self._terms)
-                if draft is None:
-                    session = load(self._backend, stored, self.clock, wanted=stored.sealed if repeated else 0)
-                    if session is None:
-                        continue
-                    draft = self._grown(session, added)
+                session = load(self._backend, stored, self.clock, wanted=stored.sealed if repeated else 0)
+                if session is None:
+                    continue
+                draft = self._grown(session, added)
                 if draft is None:
                     return
                 done = self._backend.commit(draft)
