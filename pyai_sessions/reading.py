@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from itertools import chain
 
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.checks import Clock
+from pyai_sessions.checks import Clock, belongs
 from pyai_sessions.documents import StoredHead, read_branch, read_head, read_messages, restore, stamp_of_value
-from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, StorageLockedError
+from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, SessionNotFoundError, StorageLockedError
 from pyai_sessions.history import History, Line
 from pyai_sessions.keys import branch_key, head_key, page_keys
 from pyai_sessions.messages import Message
@@ -22,6 +22,29 @@ MISSING = "the page is missing"
 
 TOGETHER = 10_000
 """Pages that are read in one trip: of a head that claims a million, the first that is missing ends it."""
+
+
+def owned(value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
+    """Return the head that is stored as *value*, if there is one and it is of this user (None: of anyone).
+
+    All that is asked for in a user's name passes here: what is another's is as absent.
+    """
+    stored = None if value is None else read_head(value, session_id)
+    return stored if stored and belongs(stored.head.user_id, user_id) else None
+
+
+def there(value: object | None, session_id: str, user_id: str | None, clock: Clock) -> StoredHead | None:
+    """Return what `owned` does, unless the session has expired."""
+    stored = owned(value, session_id, user_id)
+    return None if stored is None or stored.is_over(clock) else stored
+
+
+def head_of(backend: Backend, session_id: str, clock: Clock, user_id: str | None = None) -> StoredHead:
+    """Read the head of a session that is `there`, or raise SessionNotFoundError."""
+    stored = there(backend.read(session_id), session_id, user_id, clock)
+    if stored is None:
+        raise SessionNotFoundError(session_id)
+    return stored
 
 
 def load(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
 from pyai_sessions import erasure, expiry, exports, forks, imports, indexes, upkeep
+from pyai_sessions.appending import Appender
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import (
     Clock,
-    belongs,
     check_id,
     check_limit,
     check_time,
@@ -35,23 +34,20 @@ from pyai_sessions.documents import (
     stamp_of_value,
     summarize,
 )
-from pyai_sessions.drafts import Draft, SessionDraft, amend, appended, compose
+from pyai_sessions.drafts import Draft, amend, compose
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import (
     EncryptionError,
     InvalidDocumentError,
     InvalidValueError,
     SessionArchivedError,
-    SessionConflictError,
     SessionDeletedError,
     SessionExistsError,
     SessionNotFoundError,
-    SessionStateError,
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
-from pyai_sessions.history import Attempt, Origin
 from pyai_sessions.keys import branch_key, decode_id, head_key, page_keys, session_of_key
-from pyai_sessions.merge import merge, needed, went_back
+from pyai_sessions.merge import merge, went_back
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
@@ -64,14 +60,13 @@ from pyai_sessions.models import (
     history_of,
     later,
     new_session_id,
-    session_of,
     values_of,
 )
 from pyai_sessions.points import Branch
-from pyai_sessions.reading import MISSING, Attempts, load, loading
+from pyai_sessions.reading import MISSING, Attempts, head_of, load, loading, owned, there
+from pyai_sessions.saving import Saver, adopt
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.terms import Limits, make_terms
-from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking, Trips, asked, sharing
 from pyai_sessions.upkeep import Verification
 
@@ -80,9 +75,6 @@ _LOADED = 20
 
 _PAGES = 500
 """Of sessions that have no more. A longer one takes a trip of its own."""
-
-_LATEST = 1000
-"""Heads that a store remembers of its latest appends, 8 KiB each or so."""
 
 
 class KVSessionStore(SessionStore):
@@ -134,11 +126,10 @@ class KVSessionStore(SessionStore):
             self._terms = make_terms(ttl=self._backend.ttl, sliding=sliding, limits=limits, clock=clock)
         self.trips = Trips(self._backend)
         self._close_mapping: Callable[[], object] | None = None
-        # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
-        self._uncertain: deque[str] = deque(maxlen=1000)
         # Switches to a branch that failed so: the session, the branch, the stamp of what was to be stored.
         self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
-        self._latest: OrderedDict[str, bytes] = OrderedDict()
+        self._saver = Saver(self._backend, self._terms, timeout)
+        self._appender = Appender(self._backend, timeout)
 
     @property
     def clock(self) -> Clock:
@@ -148,6 +139,7 @@ class KVSessionStore(SessionStore):
     @clock.setter
     def clock(self, clock: Clock) -> None:
         self._terms = self._terms._replace(clock=clock)
+        self._saver = self._saver._replace(terms=self._terms)
 
     @property
     def threads(self) -> int:
@@ -179,29 +171,7 @@ class KVSessionStore(SessionStore):
         check_on_conflict(on_conflict)
         if not isinstance(session, Session):
             raise InvalidValueError("session", f"is a {type(session).__name__}; it is a Session")
-        origin = history_of(session).origin
-        if origin and origin.status == SessionStatus.ARCHIVED:
-            yield None
-            self._check_active(session)
-        attempt = self._attempt(session)
-        if not self._is_over(origin) and (yield "commit", attempt.draft):
-            if forks.leaves(origin, attempt.draft):
-                yield None
-                forks.tidy(self._backend, origin, attempt.draft, self._timeout)
-            _adopt(session, attempt.draft)
-            return
-        history_of(session).attempts.remove(attempt)
-        yield None
-        attempts = Attempts(self._backend, session.session_id, self._timeout)
-        for _ in attempts:
-            with attempts.exclusive():
-                saved = self._save_again(session, on_conflict)
-            if saved:  # only now: leaving the block commits
-                merged, draft = saved
-                if merged is not session:
-                    assign(session, values_of(merged), history_of(merged))
-                _adopt(session, draft)
-                return
+        yield from self._saver.save(session, on_conflict)
 
     @sharing
     def create(self, session: Session, *, named: bool = True) -> Asking[Session]:  # noqa: ARG002 (custom stores need to know)
@@ -233,110 +203,9 @@ class KVSessionStore(SessionStore):
                 return self.create(session)
             except SessionExistsError:
                 value = self._backend.read(session.session_id)
-                if value is not None and _owned(value, session.session_id, session.user_id) is None:
+                if value is not None and owned(value, session.session_id, session.user_id) is None:
                     raise
                 # else another thread or process created it in between
-
-    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
-        """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
-        history = history_of(session)
-        value = self._backend.read(session.session_id)
-        stored = None if value is None else read_head(value, session.session_id)
-        if stored is None or stored.is_over(self.clock):
-            if history.origin:
-                raise SessionDeletedError(session.session_id)
-            if stored is not None:
-                self._free(session.session_id)
-            return self._commit_as(session)  # or created and deleted by others since the save began
-        applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
-        if applied:  # though its reply was lost
-            return self._save_after(session, applied)
-        if stored.head.incarnation != history.incarnation:
-            raise (SessionDeletedError if history.origin else SessionExistsError)(session.session_id)
-        if on_conflict == "error":
-            problem = "was saved by another writer"
-            raise SessionConflictError(session.session_id, session.revision, stored.head.revision, problem)
-        if on_conflict == "overwrite":
-            return self._commit_as(self._replacing(session, stored))
-        skip = needed(session, stored.sealed, stored.head.edition)
-        theirs = load(self._backend, stored, self.clock, wanted=stored.sealed - skip)
-        if skip and theirs is not None and went_back(session, theirs):
-            theirs = load(self._backend, stored, self.clock, wanted=stored.sealed)
-        return None if theirs is None else self._commit_as(merge(session, theirs), session)
-
-    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, SessionDraft] | None:
-        """Store what changed since an attempt that, as it turns out, is what is stored."""
-        if applied.merged is None:
-            _adopt(session, applied.draft, applied.rewrites)
-            return self._commit_as(session)
-        history = history_of(session)
-        _adopt(applied.merged, applied.draft)
-        if history.rewrites == applied.rewrites:
-            history.rewritten_from = None
-        history.origin = applied.base
-        history.attempts.clear()
-        return self._commit_as(merge(session, applied.merged), session)
-
-    def _replacing(self, session: Session, stored: StoredHead) -> Session:
-        """Return a copy of *session* whose commit replaces all that is stored."""
-        if stored.head.status is SessionStatus.ARCHIVED:
-            raise SessionArchivedError(session.session_id)
-        history = history_of(session)
-        if history.unloaded:
-            raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
-        origin = history_of(restore(stored, [], self.clock)).origin
-        values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
-        there = {each.branch_id for each in origin.branches} if origin else set[str]()
-        branches = [each for each in history.branches if each.left or each.branch_id in there]
-        return session_of(
-            values, replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
-        )
-
-    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
-        draft = self._commit(session, copy)
-        return (session, draft) if draft else None
-
-    def _commit(self, session: Session, copy: Session | None = None) -> SessionDraft | None:
-        """Store a session if it is stored as it was when loaded, and return what was stored; else None.
-
-        *copy* is the one in the user's hand, where *session* is that one merged.
-        """
-        attempt = self._attempt(session, copy)
-        if self._backend.commit(attempt.draft):
-            draft: SessionDraft = attempt.draft
-            forks.tidy(self._backend, history_of(session).origin, draft, self._timeout)
-            return draft
-        history_of(session if copy is None else copy).attempts.remove(attempt)
-        return None
-
-    def _attempt(self, session: Session, copy: Session | None = None) -> Attempt:
-        """Return what a commit is to store. It stays with the copy in hand if that fails: it may have been applied.
-
-        *copy* is the one in the user's hand, where *session* is that one merged.
-        """
-        history, draft = history_of(session), compose(session, self._terms)
-        if copy is None:
-            attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
-        else:
-            # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
-            base = compose(copy).origin._replace(edition=new_token(6))
-            attempts = history_of(copy).attempts
-            attempt = Attempt(draft, history_of(copy).rewrites, session, base)
-        attempts.append(attempt)
-        return attempt
-
-    def _check_active(self, session: Session) -> None:
-        """Raise unless the session, loaded as archived, was restored by another since."""
-        try:
-            stored = self._stored(session.session_id)
-        except SessionNotFoundError as err:
-            raise SessionDeletedError(session.session_id) from err
-        if stored.head.status is SessionStatus.ARCHIVED:
-            raise SessionArchivedError(session.session_id)
-
-    def _is_over(self, origin: Origin | None) -> bool:
-        """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
-        return origin is not None and origin.expires_at is not None and origin.expires_at <= self.clock()
 
     @sharing
     def get(
@@ -369,7 +238,7 @@ class KVSessionStore(SessionStore):
                 value, pages = yield "read_whole", session_id
             else:
                 value = yield "read", session_id
-            stored = self._there(value, session_id, user_id)
+            stored = there(value, session_id, user_id, self.clock)
             if stored is None:
                 return None
             wanted, most = stored.sealed, self._terms.limits.pages
@@ -466,72 +335,11 @@ class KVSessionStore(SessionStore):
         """
         session_id, user_id = check_id(session_id, "session_id"), check_user(user_id)
         added = check_messages(messages)
-        if not added:
-            return
-        ids = [each.message_id for each in added]
-        try:
-            repeated = bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids)
-            yield from self._append(session_id, added, user_id, repeated=repeated)
-        except (SessionStateError, InvalidValueError):
-            raise
-        except BaseException:
-            self._uncertain.extend(ids)
-            raise
-
-    def _append(self, session_id: str, added: list[Message], user_id: str | None, *, repeated: bool) -> Asking[None]:
-        """Append to what this store appended last, unseen; else to what is stored."""
-        latest = self._there(None if repeated else self._latest.pop(session_id, None), session_id, user_id)
-        if latest is not None:
-            draft = appended(latest, added, self._terms) or self._grown(restore(latest, [], self.clock), added)
-            if draft and (yield "commit", draft):
-                self._remember(draft)
-                return
-        yield None
-        attempts = Attempts(self._backend, session_id, self._timeout)
-        for _ in attempts:
-            with attempts.exclusive():
-                stored = self._stored(session_id, user_id)
-                if stored.head.status is SessionStatus.ARCHIVED:
-                    raise SessionArchivedError(session_id)
-                session = load(self._backend, stored, self.clock, wanted=stored.sealed if repeated else 0)
-                if session is None:
-                    continue
-                draft = self._grown(session, added)
-                if draft is None:
-                    return
-                done = self._backend.commit(draft)
-            if done:
-                self._remember(draft)
-                return
-
-    def _grown(self, session: Session, added: list[Message]) -> Draft | None:
-        """Return what stores a session with messages appended; None where it has them all, as far as it is loaded."""
-        history = history_of(session)
-        known = {each.message_id for each in history.log}
-        new = [each for each in added if each.message_id not in known]
-        if not new:
-            return None
-        history.extend(new)
-        session.touch()
-        return compose(session, self._terms)
-
-    def _remember(self, draft: Draft) -> None:
-        """Keep the head that was just written, so that the next append need not read it."""
-        self._latest[draft.session_id] = draft.head
-        if len(self._latest) > _LATEST:
-            with suppress(KeyError):
-                self._latest.popitem(last=False)
-
-    def _there(self, value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
-        """Return a stored head if its session has not expired, and is this user's."""
-        stored = _owned(value, session_id, user_id)
-        return None if stored is None or stored.is_over(self.clock) else stored
+        if added:
+            yield from self._appender.append(session_id, added, user_id, self._terms)
 
     def _stored(self, session_id: str, user_id: str | None = None) -> StoredHead:
-        stored = self._there(self._backend.read(session_id), session_id, user_id)
-        if stored is None:
-            raise SessionNotFoundError(session_id)
-        return stored
+        return head_of(self._backend, session_id, self.clock, user_id)
 
     def _check_renewable(self) -> None:
         if self._terms.ttl is None or not self._terms.sliding:
@@ -637,7 +445,7 @@ class KVSessionStore(SessionStore):
                     raise
                 continue
             if draft:
-                _adopt(session, draft)
+                adopt(session, draft)
                 history_of(session).hidden = len(history_of(session).log)
                 return session if last == 0 else self.get(new_id, last=last) or session
         raise SessionNotFoundError(session_id)
@@ -656,7 +464,7 @@ class KVSessionStore(SessionStore):
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.read(session_id)
-                if value is None or (user_id is not None and _owned(value, session_id, user_id) is None):
+                if value is None or (user_id is not None and owned(value, session_id, user_id) is None):
                     return False
                 is_over = expiry.has_expired(value, session_id, self.clock)
                 done = forks.remove(self._backend, session_id, value, self._timeout)
@@ -848,7 +656,7 @@ class KVSessionStore(SessionStore):
         """
         erased = erasure.erase(self._backend, check_id(user_id, "user_id"), scan=scan, timeout=self._timeout)
         for each in erased.session_ids:
-            self._latest.pop(each, None)
+            self._appender.forget(each)
         return erased
 
     def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
@@ -919,15 +727,6 @@ class KVSessionStore(SessionStore):
             self._close_mapping()
 
 
-def _owned(value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
-    """Return the head that is stored as *value*, if there is one and it is of this user (None: of anyone).
-
-    All that is asked for in a user's name passes here: what is another's is as absent.
-    """
-    stored = None if value is None else read_head(value, session_id)
-    return stored if stored and belongs(stored.head.user_id, user_id) else None
-
-
 def _matching(
     found: Iterable[tuple[Position, StoredHead]], wanted: Mapping[str, Any], *, skip_invalid: bool
 ) -> Iterator[tuple[Position, SessionSummary | None]]:
@@ -939,20 +738,6 @@ def _matching(
                 raise
             continue
         yield position, summary if fits(summary.metadata, wanted) else None
-
-
-def _adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
-    """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
-    history = history_of(session)
-    history.origin = draft.origin
-    history.page_sizes = draft.page_sizes
-    history.line = None
-    if history.branches:
-        lines = {each.branch_id: each for each in draft.branches}
-        history.branches = [lines.get(each.branch_id, each) for each in history.branches]
-    if rewrites in (None, history.rewrites):
-        history.rewritten_from = None
-    history.attempts.clear()
 
 
 def _ignore(err: InvalidDocumentError) -> None:

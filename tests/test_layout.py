@@ -67,6 +67,8 @@ ORDER = [
     "erasure",
     "exports",
     "session_store",
+    "saving",
+    "appending",
     "store",
     "stores",
     "calls",

@@ -1,0 +1,176 @@
+"""A session in hand → its storage: a save, and what follows where the copy is stale, or a reply was lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from pyai_sessions import expiry, forks
+from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.documents import StoredHead, read_head, restore
+from pyai_sessions.drafts import SessionDraft, compose
+from pyai_sessions.errors import (
+    SessionArchivedError,
+    SessionConflictError,
+    SessionDeletedError,
+    SessionExistsError,
+    SessionNotFoundError,
+    SessionStateError,
+)
+from pyai_sessions.history import Attempt, Origin
+from pyai_sessions.merge import merge, needed, went_back
+from pyai_sessions.models import Session, SessionStatus, assign, history_of, later, session_of, values_of
+from pyai_sessions.reading import Attempts, head_of, load
+from pyai_sessions.session_store import OnConflict
+from pyai_sessions.terms import Terms
+from pyai_sessions.tokens import new_token
+from pyai_sessions.trips import Asking
+
+
+class Saver(NamedTuple):
+    """Saves sessions in a backend, on a store's terms."""
+
+    backend: Backend
+    terms: Terms
+    timeout: float
+
+    def save(self, session: Session, on_conflict: OnConflict) -> Asking[None]:
+        """Make the call `KVSessionStore.save`."""
+        origin = history_of(session).origin
+        if origin and origin.status == SessionStatus.ARCHIVED:
+            yield None
+            self._check_active(session)
+        attempt = self._attempt(session)
+        if not self._is_over(origin) and (yield "commit", attempt.draft):
+            if forks.leaves(origin, attempt.draft):
+                yield None
+                forks.tidy(self.backend, origin, attempt.draft, self.timeout)
+            adopt(session, attempt.draft)
+            return
+        history_of(session).attempts.remove(attempt)
+        yield None
+        attempts = Attempts(self.backend, session.session_id, self.timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                saved = self._save_again(session, on_conflict)
+            if saved:  # only now: leaving the block commits
+                merged, draft = saved
+                if merged is not session:
+                    assign(session, values_of(merged), history_of(merged))
+                adopt(session, draft)
+                return
+
+    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
+        """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
+        history = history_of(session)
+        value = self.backend.read(session.session_id)
+        stored = None if value is None else read_head(value, session.session_id)
+        if stored is None or stored.is_over(self.terms.clock):
+            if history.origin:
+                raise SessionDeletedError(session.session_id)
+            if stored is not None:
+                expiry.purge(self.backend, session.session_id, value, self.terms.clock, self.timeout)
+            return self._commit_as(session)  # or created and deleted by others since the save began
+        applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
+        if applied:  # though its reply was lost
+            return self._save_after(session, applied)
+        if stored.head.incarnation != history.incarnation:
+            raise (SessionDeletedError if history.origin else SessionExistsError)(session.session_id)
+        if on_conflict == "error":
+            problem = "was saved by another writer"
+            raise SessionConflictError(session.session_id, session.revision, stored.head.revision, problem)
+        if on_conflict == "overwrite":
+            return self._commit_as(self._replacing(session, stored))
+        skip = needed(session, stored.sealed, stored.head.edition)
+        theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
+        if skip and theirs is not None and went_back(session, theirs):
+            theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
+        return None if theirs is None else self._commit_as(merge(session, theirs), session)
+
+    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, SessionDraft] | None:
+        """Store what changed since an attempt that, as it turns out, is what is stored."""
+        if applied.merged is None:
+            adopt(session, applied.draft, applied.rewrites)
+            return self._commit_as(session)
+        history = history_of(session)
+        adopt(applied.merged, applied.draft)
+        if history.rewrites == applied.rewrites:
+            history.rewritten_from = None
+        history.origin = applied.base
+        history.attempts.clear()
+        return self._commit_as(merge(session, applied.merged), session)
+
+    def _replacing(self, session: Session, stored: StoredHead) -> Session:
+        """Return a copy of *session* whose commit replaces all that is stored."""
+        if stored.head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+        history = history_of(session)
+        if history.unloaded:
+            raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
+        origin = history_of(restore(stored, [], self.terms.clock)).origin
+        values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
+        there = {each.branch_id for each in origin.branches} if origin else set[str]()
+        branches = [each for each in history.branches if each.left or each.branch_id in there]
+        return session_of(
+            values, replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
+        )
+
+    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
+        draft = self._commit(session, copy)
+        return (session, draft) if draft else None
+
+    def _commit(self, session: Session, copy: Session | None = None) -> SessionDraft | None:
+        """Store a session if it is stored as it was when loaded, and return what was stored; else None.
+
+        *copy* is the one in the user's hand, where *session* is that one merged.
+        """
+        attempt = self._attempt(session, copy)
+        if self.backend.commit(attempt.draft):
+            draft: SessionDraft = attempt.draft
+            forks.tidy(self.backend, history_of(session).origin, draft, self.timeout)
+            return draft
+        history_of(session if copy is None else copy).attempts.remove(attempt)
+        return None
+
+    def _attempt(self, session: Session, copy: Session | None = None) -> Attempt:
+        """Return what a commit is to store. It stays with the copy in hand if that fails: it may have been applied.
+
+        *copy* is the one in the user's hand, where *session* is that one merged.
+        """
+        history, draft = history_of(session), compose(session, self.terms)
+        if copy is None:
+            attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
+        else:
+            # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
+            base = compose(copy).origin._replace(edition=new_token(6))
+            attempts = history_of(copy).attempts
+            attempt = Attempt(draft, history_of(copy).rewrites, session, base)
+        attempts.append(attempt)
+        return attempt
+
+    def _check_active(self, session: Session) -> None:
+        """Raise unless the session, loaded as archived, was restored by another since."""
+        try:
+            stored = head_of(self.backend, session.session_id, self.terms.clock)
+        except SessionNotFoundError as err:
+            raise SessionDeletedError(session.session_id) from err
+        if stored.head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+
+    def _is_over(self, origin: Origin | None) -> bool:
+        """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
+        return origin is not None and origin.expires_at is not None and origin.expires_at <= self.terms.clock()
+
+
+def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
+    """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
+    history = history_of(session)
+    history.origin = draft.origin
+    history.page_sizes = draft.page_sizes
+    history.line = None
+    if history.branches:
+        lines = {each.branch_id: each for each in draft.branches}
+        history.branches = [lines.get(each.branch_id, each) for each in history.branches]
+    if rewrites in (None, history.rewrites):
+        history.rewritten_from = None
+    history.attempts.clear()
