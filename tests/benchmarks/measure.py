@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import random
 import statistics
 import sys
 import threading
@@ -88,8 +89,9 @@ async def _timed(coroutine: Coroutine[Any, Any, object]) -> float:
 def interleaved(
     calls: Mapping[Key, Call], effort: Effort, *, times: int | None = None, freeze: bool = True
 ) -> dict[Key, list[float]]:
-    """Return the samples of each call. They take turns, each time from another one on; the first two rounds are thrown.
+    """Return the samples of each call. They take turns, each round in another order; the first two rounds are thrown.
 
+    With one order for all rounds, one call would always find the caches as a slow one left them, and another would not.
     A call that has taken up its seconds drops out. After a slow one its garbage is collected, lest the next call pay
     for it. *freeze* keeps what is in memory before out of the collector's sight: conversations that wait.
     """
@@ -98,10 +100,10 @@ def interleaved(
         gc.freeze()
     found: dict[Key, list[float]] = {key: [] for key in calls}
     spent = dict.fromkeys(calls, 0.0)
-    order = list(calls)
+    order, dice = list(calls), random.Random(0)
     times = times or effort.times
     for n in range(-2, times):
-        order.append(order.pop(0))
+        dice.shuffle(order)
         for key in order:
             if len(found[key]) >= 3 and spent[key] > effort.seconds * 1e6:
                 continue
