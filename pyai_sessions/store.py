@@ -13,7 +13,7 @@ from typing import Any
 from pyai_sessions import erasure, expiry, exports, forks, imports, indexes, upkeep
 from pyai_sessions.appending import Appender
 from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Backend, Position, Progress
+from pyai_sessions.backends.protocol import Backend, Position, Progress, Wanted
 from pyai_sessions.checks import (
     Clock,
     check_id,
@@ -233,11 +233,7 @@ class KVSessionStore(SessionStore):
             with suppress(SessionNotFoundError):
                 self._renew(session_id, user_id)
         for _ in Attempts(self._backend, session_id, self._timeout):
-            pages: dict[str, object] = {}
-            if last is None:
-                value, pages = yield "read_whole", session_id
-            else:
-                value = yield "read", session_id
+            value, pages = yield "read_session", Wanted(session_id, last)
             stored = there(value, session_id, user_id, self.clock)
             if stored is None:
                 return None

@@ -18,7 +18,7 @@ from pyai_sessions.errors import StorageUnreachableError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Ask = tuple[Literal["read", "read_whole", "read_pages", "commit"], Any] | None
+Ask = tuple[Literal["read", "read_session", "read_pages", "commit"], Any] | None
 """A method of a backend, and what it is given. None asks for nothing: what the call does from here on takes trips or
 sleeps of its own, and is to keep no other waiting."""
 Asking = Generator[Ask, Any, T]
@@ -32,7 +32,7 @@ class Trips:
         self.together = backend.together
         self._many: dict[str, Callable[[list[Any]], list[Any]]] = {
             "read": backend.read_many,
-            "read_whole": backend.read_whole_many,
+            "read_session": backend.read_sessions,
             "read_pages": self._pages,
             "commit": backend.commit_many,
         }

@@ -77,7 +77,7 @@ def turn(session):
 WAYS = {"plain": lambda mapping: mapping, "encrypted": lambda mapping: Encrypted(mapping, {"a": bytes(32)})}
 ALLOWED = {  # trips, statements
     "get": (1, 1),
-    "get the last 60": (2, 2),
+    "get the last 60": (1, 2),
     "get none": (1, 1),
     "save": (1, 4),
     "append again": (1, 4),
@@ -106,6 +106,14 @@ WITHOUT_PAGES = {  # where nothing is shared
     "fork again": (2, 5),
     "delete a fork": (2, 5),
 }
+
+ENCRYPTED = {"get the last 60": (2, 2)}  # which pages there are is not to be seen
+
+
+def allowed(messages, way):
+    if messages == 2:
+        return ALLOWED | WITHOUT_PAGES
+    return ALLOWED | (ENCRYPTED if way == "encrypted" else {})
 
 
 def spending(manager, counter, messages):
@@ -162,8 +170,36 @@ def test_round_trips(valkey_server, messages, way):
             fill(manager, messages)
             spent = spending(manager, trips, messages)
             manager.clear_all()
-    allowed = ALLOWED | WITHOUT_PAGES if messages == 2 else ALLOWED
-    assert spent == {name: trips for name, (trips, _) in allowed.items()}
+    assert spent == {name: trips for name, (trips, _) in allowed(messages, way).items()}
+
+
+@pytest.mark.parametrize("instructed", [False, True])
+@pytest.mark.parametrize("forked", [False, True])
+def test_the_end_of_a_session_comes_in_one_trip(valkey_server, forked, instructed):
+    """However much of it is wanted, with the first messages where they instruct; pages of a parent cost one more."""
+    with valkey_server.client() as client:
+        trips = Trips(client)
+        manager = SessionManager(RedisMapping(trips, prefix=f"end:{forked}:{instructed}:"))
+        session = manager.create_session("ada", session_id='"sealed":[%s', metadata={"leading": 1, "sealed": []})
+        if instructed:
+            session.add_message("system", "be kind")
+        for n in range(300):
+            session.add_message("user", f"message {n} " * 20)
+        manager.save(session)
+        if forked:
+            session = manager.fork(session.session_id, new_id="fork")
+            for n in range(100):
+                session.add_message("user", f"more {n} " * 20)
+            manager.save(session)
+        whole = [each.message_id for each in manager.get_session(session.session_id).messages]
+        manager.get_session(session.session_id, last=1)  # the server has learnt the script
+
+        for last in (0, 1, 20, 33, 90, 300, 1000):
+            trips.count = 0
+            found = manager.get_session(session.session_id, last=last)
+            assert [each.message_id for each in found.messages] == (whole[-last:] if last else [])
+            assert (found.history()[:1] == [{"role": "system", "content": "be kind"}]) is instructed
+            assert trips.count == 1 + (forked and last > 150) + (forked and instructed and last <= 300)
 
 
 @pytest.mark.parametrize(("messages", "way"), [(2, "plain"), (400, "plain"), (400, "encrypted")])
@@ -173,8 +209,7 @@ def test_statements(tmp_path, messages, way, monkeypatch):
         manager = SessionManager(KVSessionStore(WAYS[way](mapping)))
         fill(manager, messages)
         spent = spending(manager, statements, messages)
-    allowed = ALLOWED | WITHOUT_PAGES if messages == 2 else ALLOWED
-    assert spent == {name: count for name, (_, count) in allowed.items()}
+    assert spent == {name: count for name, (_, count) in allowed(messages, way).items()}
 
 
 # Calls that share their trips ----------------------------------------------------------------------------------------
@@ -198,8 +233,8 @@ class Storage:
     def read_many(self, given):
         return self._many("read", given)
 
-    def read_whole_many(self, given):
-        return self._many("read_whole", given)
+    def read_sessions(self, given):
+        return self._many("read_session", given)
 
     def read_pages(self, given):
         return self._many("read_pages", given)
@@ -210,8 +245,8 @@ class Storage:
     def read(self, given):
         return self._many("read", [given])[0]
 
-    def read_whole(self, given):
-        return self._many("read_whole", [given])[0]
+    def read_session(self, given):
+        return self._many("read_session", [given])[0]
 
     def commit(self, given):
         return self._many("commit", [given])[0]
@@ -332,7 +367,7 @@ def test_many_tasks_share_their_trips(valkey_server):
     with valkey_server.client() as client:
         waiting = Waiting(client)
         waiting.go.set()
-        assert asyncio.run(main(waiting)) == (2, 1, 1)
+        assert asyncio.run(main(waiting)) == (1, 1, 1)
 
 
 def test_a_backend_that_answers_too_little_leaves_nobody_waiting(valkey_server, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
@@ -20,8 +21,19 @@ Position = tuple[int, str]
 """Where an entry stands in an index: its activity, then its id as it stands in keys. Positions are unique."""
 
 
+class Wanted(NamedTuple):
+    """A session and how many of its newest messages are wanted; None: all."""
+
+    session_id: str
+    last: int | None = None
+
+
 Progress = Callable[[int], object]
 """Is called now and then with the number of sessions that are done."""
+
+
+Found = tuple[object | None, dict[str, object]]
+"""The head of a session, None where there is none, and pages of it by their keys."""
 
 
 class Backend(ABC):
@@ -54,13 +66,13 @@ class Backend(ABC):
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:
         """Return the heads of sessions, in that order, in as few trips as the storage allows."""
 
-    def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:
-        """Return the head of a session and its pages by their keys, in one trip; pages may be left out."""
-        return self.read(session_id), {}
+    def read_session(self, wanted: Wanted) -> Found:
+        """Return the head of a session and the pages of what is wanted, in one trip; pages may be left out."""
+        return self.read(wanted.session_id), {}
 
-    def read_whole_many(self, session_ids: Sequence[str]) -> list[tuple[object | None, dict[str, object]]]:
-        """Return what `read_whole` does of sessions, in that order, in as few trips as the storage allows."""
-        return [self.read_whole(each) for each in session_ids]
+    def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """Return what `read_session` does of sessions, in that order, in as few trips as the storage allows."""
+        return [self.read_session(each) for each in wanted]
 
     @abstractmethod
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:

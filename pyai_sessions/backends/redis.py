@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.grouping import Group
-from pyai_sessions.backends.protocol import Backend, Position, Progress
+from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
 from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
 from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
@@ -337,12 +337,18 @@ class RedisBackend(Backend):
         found = self._open.command(*script(scripts.READ_MANY, [self._hash(each) for each in session_ids]))
         return [each or None for each in found]
 
-    def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
-        return self.read_whole_many([session_id])[0]
+    def read_session(self, wanted: Wanted) -> Found:  # noqa: D102
+        return _found(wanted.session_id, self._open.command(*self._read_session(wanted)))
 
-    def read_whole_many(self, session_ids: Sequence[str]) -> list[tuple[object | None, dict[str, object]]]:  # noqa: D102
-        replies = self._open.commands([("HGETALL", self._hash(each)) for each in session_ids])
-        return [_whole(each, fields) for each, fields in zip(session_ids, replies, strict=True)]
+    def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:  # noqa: D102
+        replies = self._open.commands([self._read_session(each) for each in wanted])
+        return [_found(each.session_id, fields) for each, fields in zip(wanted, replies, strict=True)]
+
+    def _read_session(self, wanted: Wanted) -> Command:
+        session_id, last = wanted
+        if last is None:
+            return ("HGETALL", self._hash(session_id))
+        return script(scripts.READ_END, [self._hash(session_id)], str(last))
 
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
         fields: dict[bytes, list[str]] = {}
@@ -638,8 +644,8 @@ def _index_of(entry: Entry) -> tuple[str, str]:
     return entry.status.value, "" if entry.user_id is None else encode_id(entry.user_id)
 
 
-def _whole(session_id: str, fields: list[tuple[bytes, bytes]]) -> tuple[object | None, dict[str, object]]:
-    """Return the head and the pages that a hash holds."""
+def _found(session_id: str, fields: list[tuple[bytes, bytes]]) -> Found:
+    """Return the head and the pages that fields of a hash are."""
     found: dict[str, object] = {as_text(field): value for field, value in fields}
     head, prefix = found.pop(_HEAD, None), page_prefix(session_id)
     return head, {f"{prefix}{field.removeprefix(_PAGE)}": value for field, value in found.items()}

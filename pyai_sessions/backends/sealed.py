@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby, islice
 
-from pyai_sessions.backends.protocol import Backend, Position, Progress
+from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
 from pyai_sessions.documents import Entry, is_stamp, read_head, stamp_of_value
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_envelope
@@ -58,16 +58,14 @@ class SealedBackend(Backend):
         values = zip(session_ids, self._inner.read_many(session_ids), strict=True)
         return [self._open(head_key(each), value) for each, value in values]
 
-    def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
-        return self._whole(session_id, *self._inner.read_whole(session_id))
+    def read_session(self, wanted: Wanted) -> Found:  # noqa: D102
+        return self._opened(wanted.session_id, *self._inner.read_session(wanted))
 
-    def read_whole_many(self, session_ids: Sequence[str]) -> list[tuple[object | None, dict[str, object]]]:  # noqa: D102
-        found = zip(session_ids, self._inner.read_whole_many(session_ids), strict=True)
-        return [self._whole(session_id, *each) for session_id, each in found]
+    def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:  # noqa: D102
+        found = zip(wanted, self._inner.read_sessions(wanted), strict=True)
+        return [self._opened(each.session_id, *sealed) for each, sealed in found]
 
-    def _whole(
-        self, session_id: str, head: object | None, pages: Mapping[str, object]
-    ) -> tuple[object | None, dict[str, object]]:
+    def _opened(self, session_id: str, head: object | None, pages: Mapping[str, object]) -> Found:
         opened = {key: self._open(key, value) for key, value in pages.items()}
         return self._open(head_key(session_id), head), opened
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.grouping import Group
-from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.backends.protocol import Backend, Found, Position, Wanted
 from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
@@ -143,7 +143,10 @@ class TableBackend(Backend):
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:  # noqa: D102
         return self.read_pages([head_key(each) for each in session_ids])
 
-    def read_whole(self, session_id: str) -> tuple[object | None, dict[str, object]]:  # noqa: D102
+    def read_session(self, wanted: Wanted) -> Found:  # noqa: D102
+        session_id, last = wanted
+        if last is not None:
+            return self.read(session_id), {}
         self._check_open()
         key, start = head_key(session_id), len(self._under)
         parameters = (self._at(key), *_below(self._at(page_prefix(session_id))))

@@ -27,6 +27,7 @@ from pyai_sessions import (
     open_store,
 )
 from pyai_sessions.backends import adapt
+from pyai_sessions.backends.protocol import Wanted
 from pyai_sessions.keys import namespace_prefix, page_prefix
 from pyai_sessions.testing import FaultyMapping, StoppedClock
 from pyai_sessions.testing.samples import HOSTILE_IDS, contents, fill, ids
@@ -247,7 +248,7 @@ def test_a_session_is_read_whole_from_its_own_namespace(mapping):
         manager.save(session)
 
     with closing(adapt(mapping, namespace="a")) as backend:
-        head, pages = backend.read_whole("s")
+        head, pages = backend.read_session(Wanted("s"))
 
         keys = [key for key in backend.all_keys() if key.startswith(page_prefix("s"))]
         assert head == backend.read("s") is not None
