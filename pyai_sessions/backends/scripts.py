@@ -198,8 +198,8 @@ for n, key in ipairs(KEYS) do found[n] = redis.call('HGET', key, 'session') or '
 return found
 """
 
-# KEYS: hash. ARGV: how many messages. The head, and those pages that `reading.loading` asks for first, by its rule. Of a
-# head that is not as we write it, or that names very many pages for them: the head alone; they are then asked for.
+# KEYS: hash. ARGV: how many messages. The head, and those pages that `reading.loading` asks for first, by its rule. Of
+# a head that is not as we write it, or that names very many pages for them: the head alone; they are then asked for.
 READ_END = """
 local head = redis.call('HGET', KEYS[1], 'session')
 if not head then return {} end
