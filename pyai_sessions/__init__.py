@@ -36,9 +36,10 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
     UnsupportedOperationError,
 )
+from pyai_sessions.heads import SessionStatus
 from pyai_sessions.manager import SessionManager
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionStatus, SessionSummary
+from pyai_sessions.models import Session, SessionSummary
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.session_store import SessionStore, SummaryPage
 from pyai_sessions.store import KVSessionStore

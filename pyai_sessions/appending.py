@@ -6,12 +6,14 @@ from collections import OrderedDict, deque
 from contextlib import suppress
 
 from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.checks import belongs
 from pyai_sessions.documents import restore
 from pyai_sessions.drafts import Draft, appended, compose
 from pyai_sessions.errors import InvalidValueError, SessionArchivedError, SessionStateError
+from pyai_sessions.heads import SessionStatus, StoredHead
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionStatus, history_of
-from pyai_sessions.reading import Attempts, head_of, load, there
+from pyai_sessions.models import Session, history_of
+from pyai_sessions.reading import Attempts, head_of, load
 from pyai_sessions.terms import Terms
 from pyai_sessions.trips import Asking
 
@@ -25,7 +27,7 @@ class Appender:
     def __init__(self, backend: Backend, timeout: float) -> None:
         self._backend = backend
         self._timeout = timeout
-        self._latest: OrderedDict[str, bytes] = OrderedDict()
+        self._latest: OrderedDict[str, StoredHead] = OrderedDict()
         # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
         self._uncertain: deque[str] = deque(maxlen=1000)
 
@@ -45,8 +47,8 @@ class Appender:
         self, session_id: str, added: list[Message], user_id: str | None, terms: Terms, *, repeated: bool
     ) -> Asking[None]:
         """Append to what this store appended last, unseen; else to what is stored."""
-        latest = there(None if repeated else self._latest.pop(session_id, None), session_id, user_id, terms.clock)
-        if latest is not None:
+        latest = None if repeated else self._latest.pop(session_id, None)
+        if latest is not None and belongs(latest.head.user_id, user_id) and not latest.is_over(terms.clock):
             draft = appended(latest, added, terms) or _grown(restore(latest, [], terms.clock), added, terms)
             if draft and (yield "commit", draft):
                 self._remember(draft)
@@ -71,7 +73,7 @@ class Appender:
 
     def _remember(self, draft: Draft) -> None:
         """Keep the head that was just written, so that the next append need not read it."""
-        self._latest[draft.session_id] = draft.head
+        self._latest[draft.session_id] = draft.stored
         if len(self._latest) > _LATEST:
             with suppress(KeyError):
                 self._latest.popitem(last=False)

@@ -12,10 +12,11 @@ from typing import Any
 
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Position
-from pyai_sessions.documents import Entry, microseconds, read_head
+from pyai_sessions.documents import read_head
 from pyai_sessions.drafts import Draft, amend, compose
+from pyai_sessions.heads import Entry, SessionStatus, microseconds
 from pyai_sessions.keys import decode_id, encode_id
-from pyai_sessions.models import Session, SessionStatus
+from pyai_sessions.models import Session
 from pyai_sessions.reading import Attempts
 
 

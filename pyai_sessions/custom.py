@@ -16,7 +16,6 @@ from pyai_sessions.backends.protocol import Position, Progress
 from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
 from pyai_sessions.checks import Clock, belongs, check_id, check_limit, check_time, check_user, utc_now
-from pyai_sessions.documents import from_microseconds
 from pyai_sessions.erasure import Erasure, forks_of
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -31,11 +30,11 @@ from pyai_sessions.errors import (
 from pyai_sessions.exports import check_file, line_of
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.forks import At, copied
+from pyai_sessions.heads import SessionStatus, from_microseconds
 from pyai_sessions.imports import imported
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
-    SessionStatus,
     SessionSummary,
     check_branch,
     check_status,

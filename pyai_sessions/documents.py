@@ -16,29 +16,20 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
-from pyai_sessions.history import Count, History, Line, Origin, Run, StoredBranch
+from pyai_sessions.heads import FORMAT, Count, Entry, Head, Run, StoredHead, named_runs
+from pyai_sessions.history import History, Line, Origin
 from pyai_sessions.keys import branch_key, head_key, parts_of_reference
 from pyai_sessions.messages import Message, ReadMessage, messages_of
-from pyai_sessions.models import (
-    Session,
-    SessionStatus,
-    SessionSummary,
-    history_of,
-    leave,
-    session_of,
-    values_of,
-)
+from pyai_sessions.models import Session, SessionSummary, history_of, leave, session_of, values_of
 from pyai_sessions.points import Checkpoint, Parent, Summary
 from pyai_sessions.values import convert, decoded, is_array, is_bytes, is_mapping, plain_object, read, read_as, write
-
-FORMAT = 1
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """How to read older formats: under *n*, a function from a head of format *n* to one of format *n* + 1."""
@@ -54,140 +45,12 @@ UNFIT = "its message count does not fit its messages and pages"
 MAX_TAIL = 64 * 1024
 """Bytes of JSON that a session in hand keeps of the messages after its pages. One message alone may be longer."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
-
-
 # Heads ------------------------------------------------------------------------------------------------------------
-
-
-class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A session's head document. What has a default may be absent in a document that was written by hand.
-
-    *leading* is how many of the first messages instruct the model. Fields that are UNSET are not written.
-    """
-
-    format: int
-    revision: str = ""
-    session_id: str = ""
-    user_id: str | None = None
-    status: SessionStatus = SessionStatus.ACTIVE
-    created_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
-    updated_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
-    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | msgspec.UnsetType = msgspec.UNSET
-    message_count: Annotated[int, msgspec.Meta(ge=-1)] = -1
-    incarnation: str = ""
-    edition: str = ""
-    sealed: tuple[Run, ...] = ()
-    dropped: tuple[str, ...] = ()
-    branches: tuple[StoredBranch, ...] | msgspec.UnsetType = msgspec.UNSET
-    leading: Count | msgspec.UnsetType = msgspec.UNSET
-    summary: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    forked: bool | msgspec.UnsetType = msgspec.UNSET
-    parent: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
-    metadata: msgspec.Raw = msgspec.Raw(b"{}")
-    state: msgspec.Raw = msgspec.Raw(b"{}")
-    checkpoints: msgspec.Raw = msgspec.Raw(b"[]")
-    messages: msgspec.Raw = msgspec.Raw(b"[]")
-
-
-def named_runs(head: Head) -> tuple[Run, ...]:
-    """Return all pages that a head names, each once: what may not be removed while it stands.
-
-    Those of its branches and their documents are among them. Where there are such, the runs' numbers of messages are 0.
-    """
-    if not head.branches:
-        return head.sealed
-    runs = [*head.sealed, *(run for each in head.branches for run in branch_runs(head.session_id, each))]
-    return tuple(
-        [Run(owner, generation, pages, 0) for owner, of in extents(runs).items() for generation, pages in of.items()]
-    )
-
-
-def branch_runs(session_id: str, branch: StoredBranch) -> list[Run]:
-    """Return the pages of a branch, its document among them, which is no page of messages."""
-    return [*branch.sealed, Run(session_id, branch.branch_id, 1, 0)]
 
 
 def branch_keys(head: Head) -> set[str]:
     """Return the keys of the documents of a head's branches."""
     return {branch_key(head.session_id, each.branch_id) for each in head.branches or ()}
-
-
-def owners_of(runs: Iterable[Run], session_id: str) -> tuple[str, ...]:
-    """Return the sessions other than this one whose pages *runs* are."""
-    others = [run.owner for run in runs if run.owner != session_id]
-    return tuple(dict.fromkeys(others)) if others else ()
-
-
-def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
-    """Return how many pages of each generation of *owner* the *runs* name: always the first ones."""
-    return extents(run for run in runs if run.owner == owner).get(owner, {})
-
-
-def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
-    """Return what `extent` does of each owner."""
-    found: dict[str, dict[str, int]] = {}
-    for run in runs:
-        if run.pages:
-            of = found.setdefault(run.owner, {})
-            of[run.generation] = max(run.pages, of.get(run.generation, 0))
-    return found
-
-
-class Entry(NamedTuple):
-    """What the indexes hold of a session.
-
-    *activity* is its ``updated_at`` in microseconds since 1970; *expires* its ``expires_at``, None if it has none.
-    """
-
-    session_id: str
-    user_id: str | None
-    status: SessionStatus
-    activity: int
-    expires: int | None = None
-
-    def is_beside(self, other: Entry) -> bool:
-        """Return whether an index lists both under the same user and status."""
-        return self.user_id == other.user_id and self.status == other.status
-
-
-class StoredHead(msgspec.Struct, frozen=True):
-    """A head that was read: its fields, the *stamp* to compare at the next commit, and fields of later releases."""
-
-    head: Head
-    stamp: str
-    unknown: dict[str, Any]
-
-    @property
-    def entry(self) -> Entry:
-        """What the indexes should hold of this session."""
-        return entry_of_head(self.head)
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """When the session expires."""
-        return self.head.expires_at or None
-
-    def is_over(self, clock: Clock) -> bool:
-        """Return whether the session has expired: it is there for nobody, but may not have been removed yet."""
-        return self.head.expires_at is not msgspec.UNSET and self.head.expires_at <= clock()
-
-    @property
-    def sealed(self) -> int:
-        """How many messages lie in pages."""
-        return sum(run.messages for run in self.head.sealed)
-
-    @property
-    def pages(self) -> int:
-        """How many pages these are."""
-        return sum(run.pages for run in self.head.sealed)
-
-
-def entry_of_head(head: Head) -> Entry:
-    """Return what the indexes should hold of a head."""
-    expires = microseconds(head.expires_at) if head.expires_at else None
-    return Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at), expires)
 
 
 _HEAD = msgspec.json.Decoder(Head)
@@ -197,16 +60,6 @@ _STAMP_SIZE = 100
 _NAME = re.compile("[A-Za-z0-9_-]{0,64}")
 _DROPPED = re.compile("[A-Za-z0-9_-]{1,64}/[0-9]{1,9}")
 _KEY_NAME = re.compile("([A-Za-z0-9_-]{1,32})[.][A-Za-z0-9_-]{8}:")
-
-
-def microseconds(time: datetime) -> int:
-    """Return a time as microseconds since 1970."""
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def from_microseconds(count: int) -> datetime:
-    """Return the time so many microseconds after 1970."""
-    return _EPOCH + count * _MICROSECOND
 
 
 def stamp_of(document: str | bytes) -> str:
@@ -477,9 +330,7 @@ def restore(
     if stored.unknown:
         values["unknown_fields"] = stored.unknown
     last = log[-1] if log else None
-    origin = origin_of(
-        head, stored.stamp, stored.entry, tail=tail, named=named_runs(head), message_count=count, last_message=last
-    )
+    origin = origin_of(stored, stored.entry, named_runs(head), count, last)
     return session_of(
         values,
         History(
@@ -497,38 +348,16 @@ def restore(
 
 
 def origin_of(
-    head: Head,
-    stamp: str,
-    entry: Entry,
-    *,
-    tail: bytes,
-    named: tuple[Run, ...],
-    message_count: int,
-    last_message: Message | None,
+    stored: StoredHead, entry: Entry, named: tuple[Run, ...], message_count: int, last_message: Message | None
 ) -> Origin:
     """Return what a store knows of a session whose stored head is this one, with what is to be told from it."""
-    return Origin(
-        stamp,
-        head.revision,
-        head.incarnation,
-        head.edition,
-        entry.user_id,
-        entry.status,
-        entry.activity,
-        bytes(head.state),
-        bytes(head.metadata),
-        bytes(head.checkpoints),
-        head.sealed,
-        head.dropped,
-        message_count,
-        last_message,
-        tuple(_lines(head)) if head.branches else (),
-        b"null" if head.summary is msgspec.UNSET else bytes(head.summary),
-        named,
-        head.forked is True,
-        head.expires_at or None,
-        tail if len(tail) <= MAX_TAIL else b"",
-    )
+    head = stored.head
+    if len(memoryview(head.messages)) > MAX_TAIL:  # each field may be a view of the whole document
+        views = ("metadata", "state", "checkpoints", "summary")
+        small = {name: msgspec.Raw(bytes(getattr(head, name))) for name in views if getattr(head, name) is not UNSET}
+        stored = msgspec.structs.replace(stored, head=msgspec.structs.replace(head, messages=msgspec.Raw(), **small))
+    lines = tuple([Line(each) for each in head.branches]) if head.branches else ()
+    return Origin(stored, entry, named, message_count, last_message, lines)
 
 
 class Left(NamedTuple):
@@ -599,11 +428,6 @@ def _read_parent(head: Head) -> Parent:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
 
 
-def _lines(head: Head) -> list[Line]:
-    """Return the branches that a head names."""
-    return [Line(each) for each in head.branches or ()]
-
-
 def _read_objects(
     stored: StoredHead,
 ) -> tuple[dict[str, Any], dict[str, Any], list[Checkpoint], Summary | None]:
@@ -612,7 +436,7 @@ def _read_objects(
         metadata = read_as(bytes(head.metadata), _OBJECT, dict[str, Any])
         state = read_as(bytes(head.state), _OBJECT, dict[str, Any])
         checkpoints = [Checkpoint.from_dict(each) for each in read(bytes(head.checkpoints))]
-        summary = None if head.summary is msgspec.UNSET else Summary.from_dict(read(bytes(head.summary)))
+        summary = None if head.summary is UNSET else Summary.from_dict(read(bytes(head.summary)))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
     else:

@@ -10,25 +10,25 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from pyai_sessions.checks import check_id, check_time
-from pyai_sessions.documents import (
+from pyai_sessions.documents import MAX_PAGES, origin_of, write_messages
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.heads import (
     FORMAT,
-    MAX_PAGES,
     Entry,
     Head,
+    Run,
     StoredHead,
     branch_runs,
-    entry_of_head,
     extent,
     microseconds,
     named_runs,
-    origin_of,
     owners_of,
-    write_messages,
+    stamp_of_head,
 )
-from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.history import History, Line, Origin, Run
+from pyai_sessions.history import History, Line, Origin
 from pyai_sessions.keys import branch_key, page_keys, page_prefix
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, check_status, history_of, later
@@ -58,19 +58,21 @@ class Draft(msgspec.Struct, frozen=True):
     expected: str | None
     previous: Entry | None
     head: bytes
-    stamp: str
+    stored: StoredHead
+    """The head as it will be read."""
     entry: Entry
     pages: dict[str, bytes]
     garbage: list[str]
     leftovers: list[str]
-    paged: bool
-    """Whether the head names pages."""
-    forked: bool
-    """Whether other sessions may name pages of this one."""
     owners: tuple[str, ...]
     """The other sessions whose pages the head names."""
     time_left: int | None
     """Milliseconds after which a storage that can may forget the session; None leaves that as it is."""
+
+    @property
+    def stamp(self) -> str:
+        """How the head begins."""
+        return self.stored.stamp
 
     @property
     def listed_anew(self) -> bool:
@@ -107,13 +109,11 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         _check_values(session, metadata, state, origin, limits)
     checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
     activity = microseconds(check_time(session.updated_at, "updated_at"))
-    if (
-        origin
-        and activity == origin.activity
-        and (session.user_id != origin.user_id or _differ(metadata, origin.metadata) or _differ(state, origin.state))
-    ):
-        session.touch()  # it was changed directly: session.state["x"] = …
-        activity = microseconds(session.updated_at)
+    if origin and activity == origin.entry.activity:
+        old = origin.head
+        if session.user_id != old.user_id or _differ(metadata, old.metadata) or _differ(state, old.state):
+            session.touch()  # it was changed directly: session.state["x"] = …
+            activity = microseconds(session.updated_at)
 
     if history.incarnation is None:
         history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
@@ -125,7 +125,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
     pages: dict[str, bytes] = {}
     runs, page_sizes = plan.runs, plan.sizes
     # A new session is "forked" where it shares pages of a former one of its own id.
-    forked = origin.forked if origin else session.session_id in {run.owner for run in history.line or ()}
+    forked = origin.stored.is_forked if origin else session.session_id in {run.owner for run in history.line or ()}
     if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
         chunks, tail = _chunks(tail)
         tail_json = write_messages(tail)
@@ -143,7 +143,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         left = [run for each in lines for run in branch_runs(session.session_id, each.stored)]
         garbage, dropped = _no_longer_named(session.session_id, origin, [*runs, *left])
     leading = _count_leading(history.leading, history.unloaded, history.log)
-    expires_at = terms.end(origin.expires_at if origin else None, new=origin is None)
+    expires_at = terms.end(origin.stored.expires_at if origin else None, new=origin is None)
     head = Head(
         FORMAT,
         new_token(12),
@@ -152,49 +152,40 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         status,
         check_time(session.created_at, "created_at"),
         check_time(session.updated_at, "updated_at"),
-        expires_at or msgspec.UNSET,
+        expires_at or UNSET,
         history.count,
         history.incarnation,
-        new_token(6) if origin is None or history.rewritten_from is not None else origin.edition,
+        new_token(6) if origin is None or history.rewritten_from is not None else origin.head.edition,
         # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
-        tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.runs)]),
+        tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.head.sealed)]),
         () if forked else dropped,
-        tuple([each.stored for each in lines]) if lines else msgspec.UNSET,
-        leading or msgspec.UNSET,
-        msgspec.UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
-        forked or msgspec.UNSET,
-        msgspec.UNSET if session.parent is None else session.parent.to_dict(),
+        tuple([each.stored for each in lines]) if lines else UNSET,
+        leading or UNSET,
+        UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
+        forked or UNSET,
+        UNSET if session.parent is None else session.parent.to_dict(),
         msgspec.Raw(metadata),
         msgspec.Raw(state),
         msgspec.Raw(checkpoints),
         msgspec.Raw(tail_json),
     )
-    text, stamp, named = _write_head(head, session.unknown_fields), _stamp(head), named_runs(head)
+    text, named = _write_head(head, session.unknown_fields), named_runs(head)
+    stored = StoredHead(head, stamp_of_head(head), session.unknown_fields)
     entry = Entry(head.session_id, head.user_id, status, activity, microseconds(expires_at) if expires_at else None)
     _check_documents(text, pages, named, limits)
     return SessionDraft(
         session_id=session.session_id,
-        expected=origin.stamp if origin else None,
-        previous=_entry(session.session_id, origin) if origin else None,
+        expected=origin.stored.stamp if origin else None,
+        previous=origin.entry if origin else None,
         head=text,
-        stamp=stamp,
+        stored=stored,
         entry=entry,
         pages=pages,
         garbage=[] if forked else garbage,
-        leftovers=_leftovers(runs[-1], origin.dropped if origin else (), origin.revision if origin else ""),
-        paged=bool(head.sealed),
-        forked=forked,
+        leftovers=_leftovers(runs[-1], origin.head if origin else None),
         owners=owners_of(named, head.session_id),
         time_left=terms.left(expires_at),
-        origin=origin_of(
-            head,
-            stamp,
-            entry,
-            tail=tail_json,
-            named=named,
-            message_count=history.count,
-            last_message=history.log[-1] if history.log else None,
-        ),
+        origin=origin_of(stored, entry, named, history.count, history.log[-1] if history.log else None),
         page_sizes=page_sizes,
         branches=lines,
     )
@@ -206,21 +197,20 @@ def amend(stored: StoredHead, terms: Terms = KEPT, **changes: Any) -> Draft:
     *changes* are fields of `Head`.
     """
     old, expires_at = stored.head, terms.end(stored.expires_at, new=False)
-    changes["expires_at"] = expires_at or msgspec.UNSET
+    changes["expires_at"] = expires_at or UNSET
     head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
     run = old.sealed[-1] if old.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
+    now = StoredHead(head, stamp_of_head(head), stored.unknown)
     return Draft(
         session_id=head.session_id,
         expected=stored.stamp,
         previous=stored.entry,
         head=_write_head(head, stored.unknown),
-        stamp=_stamp(head),
-        entry=entry_of_head(head),
+        stored=now,
+        entry=now.entry,
         pages={},
         garbage=[],
-        leftovers=_leftovers(run, old.dropped, old.revision),
-        paged=bool(head.sealed),
-        forked=head.forked is True,
+        leftovers=_leftovers(run, old),
         owners=owners_of(named_runs(head), head.session_id),
         time_left=terms.left(expires_at),
     )
@@ -247,7 +237,7 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
         terms,
         messages=msgspec.Raw(_joined(tail, added)),
         message_count=head.message_count + len(messages),
-        leading=_count_leading(head.leading or 0, head.message_count, messages) or msgspec.UNSET,
+        leading=_count_leading(head.leading or 0, head.message_count, messages) or UNSET,
         updated_at=later(terms.clock(), head.updated_at),
     )
 
@@ -255,10 +245,12 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
 def _tail_json(history: History, plan: _PagePlan, tail: list[Message]) -> bytes:
     """Return the JSON of the messages after the pages; what the stored head has of them is not written anew."""
     origin = history.origin
-    if origin is None or plan.opened or history.rewritten_from is not None or not _can_be_joined(origin.tail):
+    if origin is None or plan.opened or history.rewritten_from is not None:
         return write_messages(tail)
-    new = tail[origin.message_count - plan.kept :]
-    return _joined(origin.tail, write_messages(new)) if new else origin.tail
+    stored, new = bytes(origin.head.messages), tail[origin.message_count - plan.kept :]
+    if not _can_be_joined(stored):
+        return write_messages(tail)
+    return _joined(stored, write_messages(new)) if new else stored
 
 
 def _can_be_joined(array: bytes) -> bool:
@@ -273,11 +265,11 @@ def _joined(array: bytes, added: bytes) -> bytes:
 
 def _check_values(session: Session, metadata: bytes, state: bytes, origin: Origin | None, limits: Limits) -> None:
     """Raise if what is new of a session but its messages is larger than is kept."""
-    if origin is None or session.user_id != origin.user_id:
+    if origin is None or session.user_id != origin.head.user_id:
         limits.check_id(session.session_id, "session_id")
         limits.check_id(session.user_id or "", "user_id")
     for name, text, value in (("metadata", metadata, session.metadata), ("state", state, session.state)):
-        if origin is None or text != (origin.metadata if name == "metadata" else origin.state):
+        if origin is None or text != bytes(origin.head.metadata if name == "metadata" else origin.head.state):
             limits.check_size(len(text), name, "state_bytes")
             limits.check_depth(value, name)
 
@@ -320,17 +312,12 @@ def _count_leading(known: int, before: int, messages: list[Message]) -> int:
     return before + len(messages)
 
 
-def _entry(session_id: str, origin: Origin) -> Entry:
-    expires = None if origin.expires_at is None else microseconds(origin.expires_at)
-    return Entry(session_id, origin.user_id, check_status(origin.status), origin.activity, expires)
-
-
 def _object_json(value: object, name: str) -> bytes:
     return b"{}" if value == {} else write(plain_object(value, name))
 
 
-def _differ(written: bytes, stored: bytes) -> bool:
-    return written != stored and bool(read(written) != read(stored))
+def _differ(written: bytes, stored: msgspec.Raw) -> bool:
+    return written != bytes(stored) and bool(read(written) != read(bytes(stored)))
 
 
 class _PagePlan(NamedTuple):
@@ -345,11 +332,11 @@ class _PagePlan(NamedTuple):
     """Whether the open run is new, as pages of the former go."""
 
 
-def _leftovers(run: Run, dropped: Iterable[str], revision: str) -> list[str]:
-    """Return where pages of saves that were cut short would begin: after an open run, or of a head's revision."""
-    found = [*dropped, f"{run.generation}/{run.pages}"]
-    if revision and run.generation != revision:
-        found.append(f"{revision}/0")
+def _leftovers(run: Run, before: Head | None) -> list[str]:
+    """Return where pages of saves that were cut short would begin: after an open run, or of the revision *before*."""
+    found = [*(before.dropped if before else ()), f"{run.generation}/{run.pages}"]
+    if before and before.revision and run.generation != before.revision:
+        found.append(f"{before.revision}/0")
     return found
 
 
@@ -367,10 +354,10 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
     if history.line is not None:
         runs = [*history.line, _open_run(session_id, origin)]
         return _PagePlan(runs, sum(run.messages for run in history.line), sizes, opened=True)
-    runs, sealed = list(origin.runs), origin.sealed
+    runs, sealed = list(origin.head.sealed), origin.stored.sealed
     if at is None or at >= sealed:
         if not runs or runs[-1].owner != session_id:
-            runs.append(Run(session_id, origin.revision or first if runs else first, 0, 0))
+            runs.append(Run(session_id, origin.head.revision or first if runs else first, 0, 0))
         return _PagePlan(runs, sealed, sizes)
     ends = list(accumulate(sizes, initial=history.unloaded))
     kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
@@ -390,7 +377,7 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
 
 def _open_run(session_id: str, origin: Origin) -> Run:
     """Return a new run: a page is never written again with other messages, as a reader may hold the former head."""
-    return Run(session_id, origin.revision or new_token(6), 0, 0)
+    return Run(session_id, origin.head.revision or new_token(6), 0, 0)
 
 
 def _no_longer_named(session_id: str, origin: Origin, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:
@@ -441,17 +428,12 @@ def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], bytes]], lis
     return chunks, tail[start:]
 
 
-def _stamp(head: Head) -> str:
-    """Return how the text of a head that we write begins."""
-    return f'{{"format":{head.format},"revision":"{head.revision}"'
-
-
 def _write_struct(document: msgspec.Struct) -> bytes:
     try:
         return msgspec.json.encode(document)
     except UnicodeEncodeError:  # a lone surrogate in an id
         fields = ((name.encode(), getattr(document, name)) for name in document.__struct_fields__)
-        parts = ((k, bytes(v) if isinstance(v, msgspec.Raw) else write(v)) for k, v in fields if v is not msgspec.UNSET)
+        parts = ((k, bytes(v) if isinstance(v, msgspec.Raw) else write(v)) for k, v in fields if v is not UNSET)
         return b"{" + b",".join(b'"%b":%b' % each for each in parts) + b"}"
 
 

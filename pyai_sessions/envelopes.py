@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from pyai_sessions.documents import Entry, read_head
-from pyai_sessions.models import SessionStatus
+from pyai_sessions.documents import read_head
+from pyai_sessions.heads import Entry, SessionStatus
 from pyai_sessions.values import is_bytes
 
 _ENVELOPE = re.compile(

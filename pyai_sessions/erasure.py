@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pyai_sessions import forks
 from pyai_sessions.backends.mapping import entry_of
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.documents import Entry, named_runs, owners_of, read_head, stamp_of_value
+from pyai_sessions.documents import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.heads import Entry, named_runs, owners_of
 from pyai_sessions.holdings import Listed, Owner, batches, everything, is_aside, left_aside, listed
 from pyai_sessions.keys import head_key, page_keys, parts_of_reference, session_beside
 from pyai_sessions.reading import Attempts

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pyai_sessions import forks, indexes
 from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import Clock
-from pyai_sessions.documents import microseconds, read_head
+from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.heads import microseconds
 from pyai_sessions.keys import decode_id
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
-from pyai_sessions.documents import named_runs, read_head
+from pyai_sessions.documents import read_head
 from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.heads import named_runs
 from pyai_sessions.holdings import Owner, batches, everything, is_aside, left_aside, listed, raw
 from pyai_sessions.keys import head_key, page_keys
 from pyai_sessions.models import Session

@@ -19,12 +19,6 @@ from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
     UNFIT,
-    Entry,
-    StoredHead,
-    extent,
-    extents,
-    named_runs,
-    owners_of,
     read_head,
     read_messages,
     read_reference,
@@ -34,10 +28,11 @@ from pyai_sessions.documents import (
 )
 from pyai_sessions.drafts import SessionDraft, amend, compose
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
-from pyai_sessions.history import History, Origin, Run
+from pyai_sessions.heads import Entry, Run, SessionStatus, StoredHead, extent, extents, named_runs, owners_of
+from pyai_sessions.history import History, Origin
 from pyai_sessions.keys import head_key, is_page, is_reference, page_keys, parts_of_reference, reference_key
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionStatus, history_of, session_of, values_of
+from pyai_sessions.models import Session, history_of, session_of, values_of
 from pyai_sessions.points import Checkpoint, Parent
 from pyai_sessions.reading import MISSING, Attempts
 from pyai_sessions.terms import Terms
@@ -222,7 +217,7 @@ def store(backend: Backend, session: Session, parent: StoredHead, terms: Terms, 
         if not backend.commit(mark):
             return None
     pages = extents(shared)
-    references = {reference_key(each, session.session_id, draft.origin.incarnation): each for each in owners}
+    references = {reference_key(each, session.session_id, draft.stored.head.incarnation): each for each in owners}
     for key, owner in references.items():
         backend.refer(key, write_reference(pages[owner]), draft.time_left)
     named = not owners or _names(backend.read(parent.head.session_id), parent.head.session_id, shared)
@@ -254,9 +249,9 @@ def leaves(before: Origin | None, draft: SessionDraft) -> bool:
     Only a rewritten history does, or a branch that was forgotten.
     """
     now = draft.origin
-    if before is None or (before.edition == now.edition and before.branches == now.branches):
+    if before is None or (before.head.edition == now.head.edition and before.branches == now.branches):
         return False
-    return before.forked or bool(owners_of(before.named, draft.session_id))
+    return before.stored.is_forked or bool(owners_of(before.named, draft.session_id))
 
 
 def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: float) -> None:
@@ -264,8 +259,8 @@ def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: 
     if before is None or not leaves(before, draft):
         return
     for owner in set(owners_of(before.named, draft.session_id)).difference(draft.owners):
-        let_go(backend, owner, timeout, reference=reference_key(owner, draft.session_id, draft.origin.incarnation))
-    if before.forked:
+        let_go(backend, owner, timeout, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
+    if before.stored.is_forked:
         left = page_keys(run for run in before.named if run.owner == draft.session_id)
         let_go(backend, draft.session_id, timeout, keys=left)
 

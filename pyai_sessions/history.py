@@ -9,87 +9,53 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Annotated, Any, NamedTuple, NoReturn, overload
+from typing import Any, NamedTuple, NoReturn, overload
 
 import msgspec
 
 from pyai_sessions.checks import Clock, utc_now
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.heads import Entry, Head, Run, StoredBranch, StoredHead
 from pyai_sessions.messages import Message
 from pyai_sessions.points import Branch
-
-Count = Annotated[int, msgspec.Meta(ge=0)]
-"""A number of things, as a document may say it."""
-
-
-class Run(msgspec.Struct, frozen=True):
-    """Consecutive sealed pages: *pages* of them, holding *messages*, under one *owner* and *generation*."""
-
-    owner: Annotated[str, msgspec.Meta(min_length=1)]
-    generation: str
-    pages: Count
-    messages: Count
-
-
-class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What a head says of a branch: its messages lie in the pages of *sealed*, and what follows in one of its own."""
-
-    branch_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-    message_count: Count
-    last_message_id: str | None
-    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
-    sealed: tuple[Run, ...] = ()
+from pyai_sessions.values import read
 
 
 class Origin(NamedTuple):
     """What a store knew of a session when it was loaded or last saved: the base of a merge.
 
     Attributes:
-        stamp: The start of the stored head, up to its revision: what the next commit compares.
-        revision: A token of the commit.
-        incarnation: A token of the session's creation: one created anew under the same id has another.
-        edition: A token of the last rewriting: while it stays, messages were only appended.
-        user_id, status, activity: What the indexes hold.
-        state, metadata, checkpoints: Their JSON.
-        runs: The sealed pages.
-        dropped: Where the pages begin that this commit removed: ``generation/number``.
+        stored: The stored head. Of one whose messages are long, without these.
+        entry: What the indexes hold.
+        named: All pages that the head names: those of the history, and what else it keeps.
         message_count: How many messages were stored.
         last_message: The last of them.
         branches: What rewinds have left.
-        summary: The JSON of the summary.
-        named: All pages that the stored head names: those of the history, and what else it keeps.
-        forked: Whether other sessions may share pages of it.
-        expires_at: When the session expires; None: never.
-        tail: The JSON of the messages after the pages, to write that much less at the next save; empty if it is long.
 
     """
 
-    stamp: str
-    revision: str
-    incarnation: str
-    edition: str
-    user_id: str | None
-    status: str
-    activity: int
-    state: bytes
-    metadata: bytes
-    checkpoints: bytes
-    runs: tuple[Run, ...]
-    dropped: tuple[str, ...]
+    stored: StoredHead
+    entry: Entry
+    named: tuple[Run, ...]
     message_count: int
     last_message: Message | None
     branches: tuple[Line, ...] = ()
-    summary: bytes = b"null"
-    named: tuple[Run, ...] = ()
-    forked: bool = False
-    expires_at: datetime | None = None
-    tail: bytes = b""
 
     @property
-    def sealed(self) -> int:
-        """How many messages lie in pages."""
-        return sum([run.messages for run in self.runs])
+    def head(self) -> Head:
+        """The fields of the stored head."""
+        return self.stored.head
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The stored summary, as JSON."""
+        found = self.stored.head.summary
+        return None if found is msgspec.UNSET else read(bytes(found))
+
+    def rewritten(self, edition: str) -> Origin:
+        """Return an origin of which the messages count as rewritten, not as appended to."""
+        head = msgspec.structs.replace(self.stored.head, edition=edition)
+        return self._replace(stored=msgspec.structs.replace(self.stored, head=head))
 
 
 class Attempt(NamedTuple):
@@ -185,7 +151,7 @@ class History:
     @property
     def sealed(self) -> int:
         """How many messages lie in stored pages."""
-        return self.origin.sealed if self.origin else 0
+        return self.origin.stored.sealed if self.origin else 0
 
     def find(self, message_id: str) -> int | None:
         """Return where in the log a message is."""

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 
 from pyai_sessions.backends.mapping import entry_of
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.documents import Entry, read_head
+from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.heads import Entry, SessionStatus
 from pyai_sessions.keys import decode_id, head_key, session_beside, session_of_key, written_key
-from pyai_sessions.models import SessionStatus
 
 TOGETHER = 100
 """Heads that are read together."""

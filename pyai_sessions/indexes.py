@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from pyai_sessions.backends.protocol import Backend, Position
 from pyai_sessions.checks import Clock
-from pyai_sessions.documents import Entry, StoredHead, read_head
+from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.heads import Entry, SessionStatus, StoredHead
 from pyai_sessions.keys import decode_id
-from pyai_sessions.models import SessionStatus
 
 ALL = tuple(SessionStatus)
 BATCH = 100

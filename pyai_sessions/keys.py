@@ -16,7 +16,7 @@ from typing import TypeGuard
 from urllib.parse import quote, unquote
 
 from pyai_sessions.checks import check_id
-from pyai_sessions.history import Run
+from pyai_sessions.heads import Run
 
 _NAMESPACE = "namespace/"
 

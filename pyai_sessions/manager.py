@@ -16,8 +16,9 @@ from pyai_sessions.custom import CustomStore
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.filters import Order
+from pyai_sessions.heads import SessionStatus
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionStatus, history_of
+from pyai_sessions.models import Session, history_of
 from pyai_sessions.points import Branch
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage
 from pyai_sessions.store import KVSessionStore

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Raw
+
 from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
+from pyai_sessions.heads import SessionStatus
 from pyai_sessions.history import History, Line, Origin
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionStatus, history_of, session_of
+from pyai_sessions.models import Session, history_of, session_of
 from pyai_sessions.points import Checkpoint, Summary
 from pyai_sessions.values import plain, read
 
@@ -20,9 +23,9 @@ from pyai_sessions.values import plain, read
 def needed(mine: Session, sealed: int, edition: str) -> int:
     """Return how many of the first stored messages a merge can do without; *sealed* and *edition* are theirs."""
     history = history_of(mine)
-    if history.origin is None or history.rewritten_from is not None or history.origin.edition != edition:
+    if history.origin is None or history.rewritten_from is not None or history.origin.head.edition != edition:
         return 0
-    return min(history.origin.sealed, sealed)
+    return min(history.origin.stored.sealed, sealed)
 
 
 def went_back(mine: Session, theirs: Session) -> bool:
@@ -31,7 +34,7 @@ def went_back(mine: Session, theirs: Session) -> bool:
     *theirs* may then hold other messages in their place.
     """
     base, their = history_of(mine).origin, history_of(theirs)
-    if base is None or their.origin is None or their.origin.edition != base.edition:
+    if base is None or their.origin is None or their.origin.head.edition != base.head.edition:
         return False
     last = base.message_count - 1 - their.unloaded
     if base.last_message is None or last < 0:
@@ -57,10 +60,10 @@ def merge(mine: Session, theirs: Session) -> Session:
         raise ValueError(msg)
     if my.incarnation != their.incarnation:
         raise SessionDeletedError(mine.session_id)
-    if new.status == SessionStatus.ARCHIVED and mine.status != SessionStatus.ARCHIVED:
+    if new.head.status == SessionStatus.ARCHIVED and mine.status != SessionStatus.ARCHIVED:
         raise SessionArchivedError(mine.session_id)
     rewritten_by_me = my.rewritten_from is not None
-    rewritten_by_them = base is not None and new.edition != base.edition
+    rewritten_by_them = base is not None and new.head.edition != base.head.edition
     if rewritten_by_me and rewritten_by_them:
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
@@ -76,10 +79,10 @@ def merge(mine: Session, theirs: Session) -> Session:
 
     values: dict[str, Any] = {
         "session_id": mine.session_id,
-        "user_id": theirs.user_id if base and mine.user_id == base.user_id else mine.user_id,
-        "metadata": _by_key(base.metadata if base else b"{}", mine.metadata, theirs.metadata, "metadata"),
-        "state": _by_key(base.state if base else b"{}", mine.state, theirs.state, "state"),
-        "status": theirs.status if base and mine.status == base.status else mine.status,
+        "user_id": theirs.user_id if base and mine.user_id == base.head.user_id else mine.user_id,
+        "metadata": _by_key(base and base.head.metadata, mine.metadata, theirs.metadata, "metadata"),
+        "state": _by_key(base and base.head.state, mine.state, theirs.state, "state"),
+        "status": theirs.status if base and mine.status == base.head.status else mine.status,
         "created_at": theirs.created_at,
         "updated_at": max(mine.updated_at, theirs.updated_at),
         "checkpoints": _checkpoints(base, mine, theirs),
@@ -95,7 +98,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         origin=new,
         page_sizes=list(page_sizes),
         rewritten_from=my.rewritten_from,
-        incarnation=new.incarnation,
+        incarnation=new.head.incarnation,
         clock=my.clock,
         branches=_branches(base, my, their),
         leading=their.leading,
@@ -140,11 +143,11 @@ def _i_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> lis
 
 
 def _conflict(mine: Session, base: Origin | None, new: Origin, problem: str) -> SessionConflictError:
-    return SessionConflictError(mine.session_id, base.revision if base else None, new.revision, problem)
+    return SessionConflictError(mine.session_id, base.head.revision if base else None, new.head.revision, problem)
 
 
-def _by_key(base_json: bytes, mine: dict[str, Any], theirs: dict[str, Any], name: str) -> dict[str, Any]:
-    base: dict[str, Any] = read(base_json)
+def _by_key(base_json: Raw | None, mine: dict[str, Any], theirs: dict[str, Any], name: str) -> dict[str, Any]:
+    base: dict[str, Any] = {} if base_json is None else read(bytes(base_json))
     merged = dict(theirs)
     for key in {*base, *mine}:
         if key not in mine:
@@ -155,7 +158,7 @@ def _by_key(base_json: bytes, mine: dict[str, Any], theirs: dict[str, Any], name
 
 
 def _checkpoints(base: Origin | None, mine: Session, theirs: Session) -> list[Checkpoint]:
-    old = [Checkpoint.from_dict(each) for each in read(base.checkpoints)] if base else []
+    old = [Checkpoint.from_dict(each) for each in read(bytes(base.head.checkpoints))] if base else []
     gone = {each.name for each in old} - {each.name for each in mine.checkpoints}
     added = [each for each in mine.checkpoints if each not in old]
     replaced = gone | {each.name for each in added}
@@ -163,8 +166,8 @@ def _checkpoints(base: Origin | None, mine: Session, theirs: Session) -> list[Ch
 
 
 def _summary(base: Origin | None, mine: Session, theirs: Session) -> Summary | None:
-    found = None if mine.summary is None else mine.summary.to_dict()
-    return theirs.summary if base and read(base.summary) == found else mine.summary
+    unchanged = base and base.summary == (None if mine.summary is None else mine.summary.to_dict())
+    return theirs.summary if unchanged else mine.summary
 
 
 def _branches(base: Origin | None, my: History, their: History) -> list[Line]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from itertools import takewhile
 from typing import Any, cast
 
@@ -17,7 +16,8 @@ from pyai_sessions.checks import check_id, check_limit, check_text, check_time, 
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
-from pyai_sessions.history import History, Line, Messages, StoredBranch
+from pyai_sessions.heads import SessionStatus, StoredBranch
+from pyai_sessions.history import History, Line, Messages
 from pyai_sessions.messages import Message
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
@@ -42,16 +42,6 @@ def later(now: datetime, previous: datetime) -> datetime:
     if now > previous:
         return now
     return previous + _TICK if previous < _END else _END
-
-
-class SessionStatus(str, Enum):
-    """Whether a session goes on. Equal to its text: ``session.status == "active"``."""
-
-    ACTIVE = "active"
-    ARCHIVED = "archived"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 def check_status(value: object) -> SessionStatus:
@@ -183,7 +173,7 @@ class Session(Document):
         A custom store that counts revisions sets it; it then raises `SessionConflictError` from ``save`` where it has
         stored another since.
         """
-        return self._history.origin.revision if self._history.origin else self._history.revision
+        return self._history.origin.head.revision if self._history.origin else self._history.revision
 
     @revision.setter
     def revision(self, revision: str | None) -> None:
@@ -192,7 +182,7 @@ class Session(Document):
     @property
     def expires_at(self) -> datetime | None:
         """When the session expires, as it was loaded or last saved; None if its store has no ``ttl``."""
-        return self._history.origin.expires_at if self._history.origin else None
+        return self._history.origin.stored.expires_at if self._history.origin else None
 
     @property
     def branches(self) -> list[Branch]:

@@ -10,8 +10,9 @@ from itertools import chain
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock, belongs
-from pyai_sessions.documents import StoredHead, read_branch, read_head, read_messages, restore, stamp_of_value
+from pyai_sessions.documents import read_branch, read_head, read_messages, restore, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, SessionNotFoundError, StorageLockedError
+from pyai_sessions.heads import StoredHead
 from pyai_sessions.history import History, Line
 from pyai_sessions.keys import branch_key, head_key, page_keys
 from pyai_sessions.messages import Message

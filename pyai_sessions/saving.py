@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pyai_sessions import expiry, forks
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.documents import StoredHead, read_head, restore
+from pyai_sessions.documents import read_head, restore
 from pyai_sessions.drafts import SessionDraft, compose
 from pyai_sessions.errors import (
     SessionArchivedError,
@@ -17,9 +17,10 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     SessionStateError,
 )
+from pyai_sessions.heads import SessionStatus, StoredHead
 from pyai_sessions.history import Attempt, Origin
 from pyai_sessions.merge import merge, needed, went_back
-from pyai_sessions.models import Session, SessionStatus, assign, history_of, later, session_of, values_of
+from pyai_sessions.models import Session, assign, history_of, later, session_of, values_of
 from pyai_sessions.reading import Attempts, head_of, load
 from pyai_sessions.session_store import OnConflict
 from pyai_sessions.terms import Terms
@@ -37,7 +38,7 @@ class Saver(NamedTuple):
     def save(self, session: Session, on_conflict: OnConflict) -> Asking[None]:
         """Make the call `KVSessionStore.save`."""
         origin = history_of(session).origin
-        if origin and origin.status == SessionStatus.ARCHIVED:
+        if origin and origin.head.status is SessionStatus.ARCHIVED:
             yield None
             self._check_active(session)
         attempt = self._attempt(session)
@@ -142,7 +143,7 @@ class Saver(NamedTuple):
             attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
         else:
             # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
-            base = compose(copy).origin._replace(edition=new_token(6))
+            base = compose(copy).origin.rewritten(new_token(6))
             attempts = history_of(copy).attempts
             attempt = Attempt(draft, history_of(copy).rewrites, session, base)
         attempts.append(attempt)
@@ -159,7 +160,7 @@ class Saver(NamedTuple):
 
     def _is_over(self, origin: Origin | None) -> bool:
         """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
-        return origin is not None and origin.expires_at is not None and origin.expires_at <= self.terms.clock()
+        return origin is not None and origin.stored.is_over(self.terms.clock)
 
 
 def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

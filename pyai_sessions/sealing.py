@@ -15,9 +15,10 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pyai_sessions.documents import FORMAT, Entry, is_stamp, read_head, stamp_of
+from pyai_sessions.documents import is_stamp, read_head, stamp_of
 from pyai_sessions.envelopes import Envelope, clear_of, envelope, read_envelope, text_of
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError, OversizedDocumentError
+from pyai_sessions.heads import FORMAT, Entry
 from pyai_sessions.keys import head_key, session_of_key, split_namespace, written_key
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import is_mapping, read

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from msgspec import UNSET, Raw
+
 from pyai_sessions.checks import Clock
-from pyai_sessions.documents import microseconds
+from pyai_sessions.heads import FORMAT, Head, StoredHead, entry_of_head
 from pyai_sessions.history import History, Origin
 from pyai_sessions.merge import merge
 from pyai_sessions.messages import Message
@@ -30,24 +32,21 @@ def known(session: Session, clock: Clock) -> Session:
     history = history_of(session)
     history.clock = clock
     log = list(history.log)
-    origin = Origin(
-        stamp="",
+    head = Head(
+        FORMAT,
         revision=session.revision or "",
-        incarnation=session.created_at.isoformat(),
-        edition="",
+        session_id=session.session_id,
         user_id=session.user_id,
-        status=session.status.value,
-        activity=microseconds(session.updated_at),
-        state=write(session.state),
-        metadata=write(session.metadata),
-        checkpoints=write([each.to_dict() for each in session.checkpoints]),
-        runs=(),
-        dropped=(),
-        message_count=len(log),
-        last_message=log[-1] if log else None,
-        branches=tuple(history.branches),
-        summary=write(None if session.summary is None else session.summary.to_dict()),
+        status=session.status,
+        updated_at=session.updated_at,
+        incarnation=session.created_at.isoformat(),
+        summary=UNSET if session.summary is None else Raw(write(session.summary.to_dict())),
+        metadata=Raw(write(session.metadata)),
+        state=Raw(write(session.state)),
+        checkpoints=Raw(write([each.to_dict() for each in session.checkpoints])),
     )
+    last = log[-1] if log else None
+    origin = Origin(StoredHead(head, "", {}), entry_of_head(head), (), len(log), last, tuple(history.branches))
     history.given = Snapshot(origin, log)
     return session
 
@@ -57,13 +56,13 @@ def touch_if_changed(session: Session) -> None:
     given = history_of(session).given
     if given is None:
         return
-    base = given.origin
+    base = given.origin.head
     changed = (session.user_id, write(session.state), write(session.metadata)) != (
         base.user_id,
-        base.state,
-        base.metadata,
+        bytes(base.state),
+        bytes(base.metadata),
     )
-    if changed and microseconds(session.updated_at) == base.activity:
+    if changed and session.updated_at == base.updated_at:
         session.touch()
 
 
@@ -78,12 +77,12 @@ def merged(session: Session, theirs: Session) -> None:
     mine = replace(
         history,
         origin=given.origin,
-        incarnation=given.origin.incarnation,
+        incarnation=given.origin.head.incarnation,
         rewritten_from=kept if kept < len(given.log) else None,
     )
     appended_only = common(given.log, their.log) == len(given.log)
-    origin = new.origin if appended_only else new.origin._replace(edition="rewritten")
-    stored = replace(their, origin=origin, incarnation=origin.incarnation)
+    origin = new.origin if appended_only else new.origin.rewritten("rewritten")
+    stored = replace(their, origin=origin, incarnation=origin.head.incarnation)
     both = merge(session_of(values_of(session), mine), session_of(values_of(theirs), stored))
     made = History(given=new, revision=theirs.revision, clock=history.clock)
     made.log, made.branches = history_of(both).log, history_of(both).branches

@@ -23,17 +23,7 @@ from pyai_sessions.checks import (
     check_user,
     utc_now,
 )
-from pyai_sessions.documents import (
-    UNFIT,
-    StoredHead,
-    microseconds,
-    read_branch,
-    read_head,
-    restore,
-    restore_branch,
-    stamp_of_value,
-    summarize,
-)
+from pyai_sessions.documents import UNFIT, read_branch, read_head, restore, restore_branch, stamp_of_value, summarize
 from pyai_sessions.drafts import Draft, amend, compose
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import (
@@ -46,12 +36,12 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
+from pyai_sessions.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.keys import branch_key, decode_id, head_key, page_keys, session_of_key
 from pyai_sessions.merge import merge, went_back
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
-    SessionStatus,
     SessionSummary,
     assign,
     branch_of,
@@ -259,7 +249,7 @@ class KVSessionStore(SessionStore):
             if whole is None:
                 raise SessionDeletedError(session.session_id)
             stored = history_of(whole)
-            rewritten = history.origin and stored.origin and history.origin.edition != stored.origin.edition
+            rewritten = history.origin and stored.origin and history.origin.head.edition != stored.origin.head.edition
             if rewritten or went_back(session, whole):
                 merged = merge(session, whole)  # all of it is anew
                 assign(session, values_of(merged), history_of(merged))

@@ -12,11 +12,7 @@ from pyai_sessions import forks, indexes
 from pyai_sessions.backends.protocol import Backend, Progress
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
-    Entry,
-    Head,
     branch_keys,
-    branch_runs,
-    named_runs,
     read_branch,
     read_head,
     read_messages,
@@ -26,6 +22,7 @@ from pyai_sessions.documents import (
 )
 from pyai_sessions.drafts import compose
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
+from pyai_sessions.heads import Entry, Head, branch_runs, named_runs
 from pyai_sessions.keys import encode_id, head_key, is_page, page_keys, parts_of_reference, session_of_key
 from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of

@@ -31,6 +31,7 @@ ORDER = [
     "formats.gemini",
     "formats",
     "points",
+    "heads",
     "history",
     "windows",
     "models",

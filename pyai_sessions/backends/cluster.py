@@ -33,13 +33,12 @@ from pyai_sessions.backends.redis import (
     session_of_member,
 )
 from pyai_sessions.backends.replies import Command, as_text
-from pyai_sessions.documents import Entry, stamp_of_value
+from pyai_sessions.documents import stamp_of_value
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError
-from pyai_sessions.history import Run
+from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import decode_id, encode_id
-from pyai_sessions.models import SessionStatus
 
 BUCKETS = 256
 """Parts of the index of all sessions: a list of all users asks each of them."""

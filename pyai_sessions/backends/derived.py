@@ -8,9 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 
 from pyai_sessions.backends.protocol import Position
-from pyai_sessions.documents import Entry
+from pyai_sessions.heads import Entry, SessionStatus
 from pyai_sessions.keys import decode_id, encode_id
-from pyai_sessions.models import SessionStatus
 
 
 class Order:

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from pyai_sessions.backends.derived import DerivedIndex
 from pyai_sessions.backends.protocol import Backend, Position
 from pyai_sessions.codec import time_from_text
-from pyai_sessions.documents import Entry, microseconds, stamp_of_value
+from pyai_sessions.documents import stamp_of_value
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import (
@@ -35,9 +35,8 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
-from pyai_sessions.history import Run
+from pyai_sessions.heads import Entry, Run, SessionStatus, microseconds
 from pyai_sessions.keys import aside_key, head_key, page_keys, page_prefix, session_of_key
-from pyai_sessions.models import SessionStatus
 from pyai_sessions.processes import process_id
 from pyai_sessions.values import is_bytes
 

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
-from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import UnsupportedOperationError
-from pyai_sessions.history import Run
+from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import head_key, session_beside, session_of_key
-from pyai_sessions.models import SessionStatus
 
 Position = tuple[int, str]
 """Where an entry stands in an index: its activity, then its id as it stands in keys. Positions are unique."""

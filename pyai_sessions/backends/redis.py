@@ -27,7 +27,6 @@ from pyai_sessions.backends import scripts
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
 from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
-from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -40,7 +39,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
-from pyai_sessions.history import Run
+from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import (
     aside_key,
     decode_id,
@@ -51,7 +50,6 @@ from pyai_sessions.keys import (
     session_of_key,
     split_namespace,
 )
-from pyai_sessions.models import SessionStatus
 
 _HEAD = "session"
 STATUSES = {each.value for each in SessionStatus}
@@ -407,7 +405,7 @@ class RedisBackend(Backend):
         lives, expires = draft.time_left or 0, "" if entry.expires is None else entry.expires
         now = entry.expires - 1000 * lives if lives and entry.expires is not None else 0
         terms = (
-            f"{len(draft.pages)}/{len(draft.stamp)}/{lives}/{draft.forked:d}/{expires}/{now}/{entry.activity}/"
+            f"{len(draft.pages)}/{len(draft.stamp)}/{lives}/{draft.stored.is_forked:d}/{expires}/{now}/{entry.activity}/"
             f"{encode_id(draft.session_id)}/{status}/{user}/{old_status}/{old_user}"
         )
         arguments: list[bytes | str] = [draft.expected or "", draft.head, terms]

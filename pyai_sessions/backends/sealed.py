@@ -12,13 +12,12 @@ from contextlib import AbstractContextManager
 from itertools import groupby, islice
 
 from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
-from pyai_sessions.documents import Entry, is_stamp, read_head, stamp_of_value
+from pyai_sessions.documents import is_stamp, read_head, stamp_of_value
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_envelope
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
-from pyai_sessions.history import Run
+from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import decode_id, head_key, session_of_key, written_key
-from pyai_sessions.models import SessionStatus
 from pyai_sessions.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
 
 _TOGETHER = 100
@@ -99,13 +98,11 @@ class SealedBackend(Backend):
             expected=self._stored_as(draft.session_id, draft.expected),
             previous=self._indexed_as(draft.previous),
             head=self._sealer.seal_head(key, draft.stamp, draft.entry, draft.head),
-            stamp=draft.stamp,
+            stored=draft.stored,
             entry=self._sealer.entry(draft.entry),
             pages={each: self._sealer.seal(self._at(each), page) for each, page in draft.pages.items()},
             garbage=draft.garbage,
             leftovers=draft.leftovers,
-            paged=draft.paged,
-            forked=draft.forked,
             owners=draft.owners,
             time_left=draft.time_left,
         )

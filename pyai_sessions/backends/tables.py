@@ -11,11 +11,10 @@ from typing import Any
 from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Found, Position, Wanted
-from pyai_sessions.documents import Entry
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageCorruptError, StorageReadOnlyError
-from pyai_sessions.history import Run
+from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import (
     aside_key,
     aside_prefix,
@@ -28,7 +27,6 @@ from pyai_sessions.keys import (
     session_of_key,
     split_namespace,
 )
-from pyai_sessions.models import SessionStatus
 
 _BATCH = 500
 """Values in one statement; SQLite allows 999 parameters at the least."""
@@ -215,7 +213,7 @@ class TableBackend(Backend):
         changed: list[tuple[object, ...]] = []
         for each in drafts:
             key, expected = self._at(head_key(each.session_id)), each.expected
-            head = each.head.ljust(_LONG_HEAD) if each.paged else each.head
+            head = each.head.ljust(_LONG_HEAD) if each.stored.head.sealed else each.head
             if expected is None:
                 new.append((key, head))
             else:
