@@ -23,7 +23,7 @@ from msgspec import UNSET
 
 from pyai_sessions.checks import Clock, check_id, check_time
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
-from pyai_sessions.heads import FORMAT, Count, Entry, Head, Run, StoredHead, named_runs
+from pyai_sessions.heads import FORMAT, Count, Entry, Head, Run, StoredHead, named_runs, stamp_of_head
 from pyai_sessions.history import History, Line, Origin
 from pyai_sessions.keys import branch_key, head_key, parts_of_reference
 from pyai_sessions.messages import Message, ReadMessage, messages_of
@@ -57,7 +57,7 @@ _HEAD = msgspec.json.Decoder(Head)
 _RAW_FIELDS = ("metadata", "state", "checkpoints", "messages", "summary")
 _STAMP = re.compile(r'\{"format":[0-9]{1,9},"revision":"[A-Za-z0-9_-]{1,64}"')
 _STAMP_SIZE = 100
-_NAME = re.compile("[A-Za-z0-9_-]{0,64}")
+_NAME_SIZE = 64
 _DROPPED = re.compile("[A-Za-z0-9_-]{1,64}/[0-9]{1,9}")
 _KEY_NAME = re.compile("([A-Za-z0-9_-]{1,32})[.][A-Za-z0-9_-]{8}:")
 
@@ -95,16 +95,18 @@ def read_head(value: object, session_id: str) -> StoredHead:
         InvalidDocumentError: It is not a head of this session that this release can read.
 
     """
-    key = head_key(session_id)
-    document = _document(value, key, session_id)
+    document = value if type(value) is bytes else _document(value, head_key(session_id), session_id)
     try:
         head, unknown = _read_head(document)
         _check_head(head)
     except ValueError as err:
-        raise _unreadable(key, session_id, value, err) from err
+        raise _unreadable(head_key(session_id), session_id, value, err) from err
     if head.session_id != session_id:
-        raise InvalidDocumentError(key, session_id, value, f"it is the head of session {head.session_id!r}")
-    return StoredHead(head, stamp_of(document), unknown)
+        reason = f"it is the head of session {head.session_id!r}"
+        raise InvalidDocumentError(head_key(session_id), session_id, value, reason)
+    stamp = stamp_of_head(head)
+    ours = document.startswith(stamp) if isinstance(document, str) else document.startswith(stamp.encode())
+    return StoredHead(head, stamp if ours and head.revision else stamp_of(document), unknown)
 
 
 def _check_head(head: Head) -> None:
@@ -119,13 +121,18 @@ def _check_head(head: Head) -> None:
     names = [head.revision, head.incarnation, *[run.generation or "/" for run in head.sealed]]
     if head.branches:
         names += [run.generation or "/" for run in runs]
-    if not all(map(_NAME.fullmatch, names)):
+    if not _is_name("".join(names)) or max(map(len, names)) > _NAME_SIZE:
         msg = "a revision, incarnation or generation in it is not 64 or fewer of A-Z, a-z, 0-9, '-' and '_'"
         raise ValueError(msg)
-    if not all(map(_DROPPED.fullmatch, head.dropped)):
+    if head.dropped and not all(map(_DROPPED.fullmatch, head.dropped)):
         msg = "what it dropped is not named as pages are"
         raise ValueError(msg)
-    check_pages(sum(run.pages for run in runs))
+    check_pages(sum([run.pages for run in runs]))
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text has no other characters than A-Z, a-z, 0-9, ``-`` and ``_``."""
+    return text.isascii() and f"0{text}".replace("-", "0").replace("_", "0").isalnum()
 
 
 def check_pages(count: int) -> None:
@@ -307,10 +314,9 @@ def restore(
     key = head_key(head.session_id)
     log = [message for page in pages for message in page]
     unloaded = stored.sealed - len(log)
-    tail = bytes(head.messages)
-    log += read_messages(tail, key, head.session_id)
+    log += read_messages(bytes(head.messages), key, head.session_id)
     count = unloaded + len(log)
-    whole = sum(run.pages for run in head.sealed) == len(pages)
+    whole = stored.pages == len(pages)
     if unloaded < 0 or (whole and unloaded) or head.message_count not in (-1, count):
         raise InvalidDocumentError(key, head.session_id, None, UNFIT)
     metadata, state, checkpoints, summary = _read_objects(stored)
@@ -433,9 +439,9 @@ def _read_objects(
 ) -> tuple[dict[str, Any], dict[str, Any], list[Checkpoint], Summary | None]:
     head = stored.head
     try:
-        metadata = read_as(bytes(head.metadata), _OBJECT, dict[str, Any])
-        state = read_as(bytes(head.state), _OBJECT, dict[str, Any])
-        checkpoints = [Checkpoint.from_dict(each) for each in read(bytes(head.checkpoints))]
+        metadata, state = _read_object(head.metadata), _read_object(head.state)
+        found = bytes(head.checkpoints)
+        checkpoints = [] if found == b"[]" else [Checkpoint.from_dict(each) for each in read(found)]
         summary = None if head.summary is UNSET else Summary.from_dict(read(bytes(head.summary)))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
@@ -443,11 +449,16 @@ def _read_objects(
         return metadata, state, checkpoints, summary
 
 
+def _read_object(raw: msgspec.Raw) -> dict[str, Any]:
+    text = bytes(raw)
+    return {} if text == b"{}" else read_as(text, _OBJECT, dict[str, Any])
+
+
 def summarize(stored: StoredHead) -> SessionSummary:
     """Return the summary of a head, without reading its messages."""
     head = stored.head
     try:
-        metadata = read_as(bytes(head.metadata), _OBJECT, dict[str, Any])
+        metadata = _read_object(head.metadata)
     except ValueError as err:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
     return SessionSummary(

@@ -6,7 +6,6 @@ was stored: messages appended, or rewritten from some point on. A save needs to 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, overload
@@ -101,7 +100,7 @@ class Line(NamedTuple):
         return Branch(of.message_count, of.last_message_id, of.created_at, of.branch_id)
 
 
-@dataclass
+@dataclass(slots=True)
 class History:
     """A session's messages in memory, with the bookkeeping of its store.
 
@@ -133,7 +132,7 @@ class History:
     rewritten_from: int | None = None
     incarnation: str | None = None
     rewrites: int = 0
-    attempts: deque[Attempt] = field(default_factory=lambda: deque[Attempt](maxlen=8))
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
     clock: Clock = utc_now
     branches: list[Line] = field(default_factory=list[Line])
     leading: int = 0

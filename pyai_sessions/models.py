@@ -706,8 +706,7 @@ def branch_of(session: Session, branch_id: str) -> Line:
 
 def assign(session: Session, values: Mapping[str, Any], history: History) -> None:
     """Let a session have these field values and this history."""
-    for name, value in values.items():
-        setattr(session, name, value)
+    vars(session).update(values)
     session._history = history  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     session.messages = Messages(history)
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from itertools import chain
+
+import msgspec
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock, belongs
 from pyai_sessions.documents import read_branch, read_head, read_messages, restore, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, SessionNotFoundError, StorageLockedError
-from pyai_sessions.heads import StoredHead
+from pyai_sessions.heads import Run, StoredHead
 from pyai_sessions.history import History, Line
-from pyai_sessions.keys import branch_key, head_key, page_keys
+from pyai_sessions.keys import branch_key, head_key, page_keys, page_prefix
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of
 from pyai_sessions.trips import Asking, Trips
 
 MISSING = "the page is missing"
+
+_WANTS = 10_000
+"""Sessions of which is known what their loads want: a few MB."""
 
 TOGETHER = 10_000
 """Pages that are read in one trip: of a head that claims a million, the first that is missing ends it."""
@@ -82,7 +88,7 @@ def loading(
 
     """
     head = stored.head
-    unread = sum(run.pages for run in head.sealed)
+    unread = stored.pages
     pages: list[list[Message]] = []
     leading: list[Message] = []
     loaded = first = 0
@@ -105,6 +111,36 @@ def loading(
     except _RewrittenError:
         return None
     return restore(stored, pages, clock, leading[: head.leading or 0])
+
+
+class Wants:
+    """Which pages the latest loads of the ends of sessions took: they, and a next one, come with the head next time."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, tuple[int, tuple[Run, ...], list[str]]] = OrderedDict()
+
+    def pages(self, session_id: str, last: int) -> Sequence[str]:
+        """Return the keys of the pages that a load will likely take."""
+        known = self._of.get(session_id)
+        return known[2] if known and known[0] == last else ()
+
+    def learn(self, session: Session, last: int) -> None:
+        """Remember what a load has taken. No more than trips depends on it: others may store what they like."""
+        history = history_of(session)
+        sealed = history.origin.head.sealed if history.origin else ()
+        known = self._of.get(session.session_id)
+        if not sealed or (known and known[:2] == (last, sealed)):
+            return
+        *former, run = sealed
+        runs = [*former, msgspec.structs.replace(run, pages=run.pages + 1)]
+        keys = page_keys(runs, sum([each.pages for each in sealed]) - len(history.page_sizes))
+        if history.instructions:
+            keys = [*page_keys(runs, 0, 1), *keys]
+        own = page_prefix(session.session_id)
+        self._of[session.session_id] = (last, sealed, [each for each in keys if each.startswith(own)])
+        if len(self._of) > _WANTS:
+            with suppress(KeyError):
+                self._of.popitem(last=False)
 
 
 class _RewrittenError(Exception):

@@ -27,6 +27,9 @@ from pyai_sessions.terms import Terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking
 
+_ATTEMPTS = 8
+"""Saves whose replies were lost that a session in hand remembers."""
+
 
 class Saver(NamedTuple):
     """Saves sessions in a backend, on a store's terms."""
@@ -147,6 +150,7 @@ class Saver(NamedTuple):
             attempts = history_of(copy).attempts
             attempt = Attempt(draft, history_of(copy).rewrites, session, base)
         attempts.append(attempt)
+        del attempts[:-_ATTEMPTS]
         return attempt
 
     def _check_active(self, session: Session) -> None:

@@ -53,7 +53,7 @@ from pyai_sessions.models import (
     values_of,
 )
 from pyai_sessions.points import Branch
-from pyai_sessions.reading import MISSING, Attempts, head_of, load, loading, owned, there
+from pyai_sessions.reading import MISSING, Attempts, Wants, head_of, load, loading, owned, there
 from pyai_sessions.saving import Saver, adopt
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.terms import Limits, make_terms
@@ -119,6 +119,7 @@ class KVSessionStore(SessionStore):
         # Switches to a branch that failed so: the session, the branch, the stamp of what was to be stored.
         self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
         self._saver = Saver(self._backend, self._terms, timeout)
+        self._wants = Wants()
         self._appender = Appender(self._backend, timeout)
 
     @property
@@ -223,7 +224,8 @@ class KVSessionStore(SessionStore):
             with suppress(SessionNotFoundError):
                 self._renew(session_id, user_id)
         for _ in Attempts(self._backend, session_id, self._timeout):
-            value, pages = yield "read_session", Wanted(session_id, last)
+            likely = None if last is None else self._wants.pages(session_id, last)
+            value, pages = yield "read_session", Wanted(session_id, likely)
             stored = there(value, session_id, user_id, self.clock)
             if stored is None:
                 return None
@@ -236,7 +238,10 @@ class KVSessionStore(SessionStore):
                 session = restore(stored, [], self.clock)
             if session is not None:
                 history = history_of(session)
-                history.hidden = 0 if last is None else max(0, len(history.log) - last)
+                if last is not None:
+                    history.hidden = max(0, len(history.log) - last)
+                    if self._backend.distant:
+                        self._wants.learn(session, last)
                 return session
             yield None
         return None

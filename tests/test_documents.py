@@ -224,7 +224,7 @@ def test_a_long_message_is_written_again_with_what_follows():
     stored = restored(compose(session))
 
     assert [len(each.content) for each in stored.messages] == [100_000, 5]
-    assert len(session._history.origin.tail) == 0
+    assert bytes(session._history.origin.head.messages) == b""
 
 
 @pytest.mark.parametrize("kind", [bytes.decode, bytes, bytearray, memoryview])

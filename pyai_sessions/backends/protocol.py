@@ -20,10 +20,10 @@ Position = tuple[int, str]
 
 
 class Wanted(NamedTuple):
-    """A session and how many of its newest messages are wanted; None: all."""
+    """A session, and which of its own pages are wanted with its head: those of these keys, or all of them (None)."""
 
     session_id: str
-    last: int | None = None
+    pages: Sequence[str] | None = None
 
 
 Progress = Callable[[int], object]
@@ -47,6 +47,9 @@ class Backend(ABC):
     together = 1
     """How many calls of an event loop's tasks share their trips, if any do."""
 
+    distant = False
+    """Whether a trip costs more than the pages that it brings: some are wanted with a head that may not be needed."""
+
     ttl: int | None = None
     """Seconds that a session lives after its last save, where the mapping says so and its store does not."""
 
@@ -65,7 +68,7 @@ class Backend(ABC):
         """Return the heads of sessions, in that order, in as few trips as the storage allows."""
 
     def read_session(self, wanted: Wanted) -> Found:
-        """Return the head of a session and the pages of what is wanted, in one trip; pages may be left out."""
+        """Return the head of a session and wanted pages, in one trip; pages may be left out."""
         return self.read(wanted.session_id), {}
 
     def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:

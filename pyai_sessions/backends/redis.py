@@ -314,6 +314,7 @@ class RedisBackend(Backend):
     """Sessions in a `RedisMapping`."""
 
     together = 32  # more gain little, and keep an event loop waiting
+    distant = True
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         self._mapping = mapping
@@ -336,17 +337,17 @@ class RedisBackend(Backend):
         return [each or None for each in found]
 
     def read_session(self, wanted: Wanted) -> Found:  # noqa: D102
-        return _found(wanted.session_id, self._open.command(*self._read_session(wanted)))
+        return self.read_sessions([wanted])[0]
 
     def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:  # noqa: D102
         replies = self._open.commands([self._read_session(each) for each in wanted])
-        return [_found(each.session_id, fields) for each, fields in zip(wanted, replies, strict=True)]
+        return [_found(each, reply) for each, reply in zip(wanted, replies, strict=True)]
 
     def _read_session(self, wanted: Wanted) -> Command:
-        session_id, last = wanted
-        if last is None:
+        session_id, pages = wanted
+        if pages is None:
             return ("HGETALL", self._hash(session_id))
-        return script(scripts.READ_END, [self._hash(session_id)], str(last))
+        return ("HMGET", self._hash(session_id), _HEAD, *map(_field, pages))
 
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
         fields: dict[bytes, list[str]] = {}
@@ -642,9 +643,13 @@ def _index_of(entry: Entry) -> tuple[str, str]:
     return entry.status.value, "" if entry.user_id is None else encode_id(entry.user_id)
 
 
-def _found(session_id: str, fields: list[tuple[bytes, bytes]]) -> Found:
-    """Return the head and the pages that fields of a hash are."""
-    found: dict[str, object] = {as_text(field): value for field, value in fields}
+def _found(wanted: Wanted, reply: list[Any]) -> Found:
+    """Return the head and the pages that a hash holds."""
+    session_id, pages = wanted
+    if pages is not None:
+        head, *values = reply
+        return head, {key: value for key, value in zip(pages, values, strict=True) if value is not None}
+    found: dict[str, object] = {as_text(field): value for field, value in reply}
     head, prefix = found.pop(_HEAD, None), page_prefix(session_id)
     return head, {f"{prefix}{field.removeprefix(_PAGE)}": value for field, value in found.items()}
 

@@ -178,7 +178,6 @@ _SCRIPTS: dict[str, _Reader] = {
     scripts.COUNT: _number,
     scripts.PURGE_ALL: _one_each(_number, lambda _: 2),
     scripts.PUT: _nothing,
-    scripts.READ_END: _fields,
     scripts.READ_MANY: _one_each(_text, lambda command: command[2]),
     scripts.REFERENCES: _fields,
     scripts.REFER: _nothing,

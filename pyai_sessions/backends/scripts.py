@@ -198,49 +198,6 @@ for n, key in ipairs(KEYS) do found[n] = redis.call('HGET', key, 'session') or '
 return found
 """
 
-# KEYS: hash. ARGV: how many messages. The head, and those pages that `reading.loading` asks for first, by its rule. Of
-# a head that is not as we write it, or that names very many pages for them: the head alone; they are then asked for.
-READ_END = """
-local head = redis.call('HGET', KEYS[1], 'session')
-if not head then return {} end
-local function pages()
-  local head = string.sub(head, 1, string.find(head, ',"metadata":', 1, true)) -- quotes within text are escaped
-  local start, stop = string.find(head, '"sealed":', 1, true), string.find(head, ',"dropped":', 1, true)
-  local runs = cjson.decode(string.sub(head, start + 9, stop - 1))
-  local unread, sealed, fields = 0, 0, {}
-  for _, run in ipairs(runs) do
-    unread = unread + run.pages
-    sealed = sealed + run.messages
-  end
-  local wanted = math.min(sealed, ARGV[1] - math.max(0, string.match(head, '"message_count":(%d+)') - sealed))
-  local first = unread
-  if wanted == sealed then first = 0
-  elseif wanted > 0 then first = unread - math.ceil(wanted / math.max(1, math.floor(sealed / unread))) end
-  if unread - first > 1000 then return fields end
-  local instructed = string.find(head, '"leading":', 1, true)
-  for _, run in ipairs(runs) do
-    if instructed and first > 0 and run.pages > 0 then fields[1] = 'messages/' .. run.generation .. '/0' end
-    instructed = instructed and run.pages == 0
-    for n = math.max(0, first), run.pages - 1 do
-      fields[#fields + 1] = string.format('messages/%s/%d', run.generation, n)
-    end
-    first = first - run.pages
-  end
-  return fields
-end
-local found = {'session', head}
-local fine, fields = pcall(pages)
-if fine and #fields > 0 then
-  for n, page in ipairs(redis.call('HMGET', KEYS[1], unpack(fields))) do
-    if page then
-      found[#found + 1] = fields[n]
-      found[#found + 1] = page
-    end
-  end
-end
-return found
-"""
-
 # KEYS: hash. ARGV: field, new field, …
 SET_ASIDE = """
 for n = 1, #ARGV, 2 do

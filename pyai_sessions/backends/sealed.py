@@ -39,6 +39,7 @@ class SealedBackend(Backend):
         self.settle = inner.settle
         self.settle_forks = inner.settle_forks
         self.together = inner.together
+        self.distant = inner.distant
         self.ttl = inner.ttl
 
     def _at(self, key: str) -> str:

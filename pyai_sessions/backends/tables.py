@@ -142,8 +142,8 @@ class TableBackend(Backend):
         return self.read_pages([head_key(each) for each in session_ids])
 
     def read_session(self, wanted: Wanted) -> Found:  # noqa: D102
-        session_id, last = wanted
-        if last is not None:
+        session_id, pages = wanted
+        if pages is not None:
             return self.read(session_id), {}
         self._check_open()
         key, start = head_key(session_id), len(self._under)
