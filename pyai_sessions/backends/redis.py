@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from copy import copy
 from functools import cache
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pyai_sessions.backends import scripts
@@ -206,14 +206,16 @@ class RedisMapping(MutableMapping[str, str]):
         return self._read(arguments, self._send(arguments, options))
 
     def _send(self, arguments: Command, options: Mapping[str, Any]) -> Any:
-        with self._reported():
-            try:
-                return self.client.execute_command(*arguments, **options, NEVER_DECODE=True)
-            except Exception as err:
-                if arguments[0] != "EVALSHA" or ("NOSCRIPT" not in str(err) and type(err).__name__ != "NoScriptError"):
-                    raise
-            # The server does not have the script (yet, or any more).
+        try:
+            return self.client.execute_command(*arguments, **options, NEVER_DECODE=True)
+        except Exception as err:  # noqa: BLE001 (it is raised, as what it means)
+            if arguments[0] != "EVALSHA" or ("NOSCRIPT" not in str(err) and type(err).__name__ != "NoScriptError"):
+                self._report(err)
+        # The server does not have the script (yet, or any more).
+        try:
             return self.client.execute_command("EVAL", _sources[arguments[1]], *arguments[2:], NEVER_DECODE=True)
+        except Exception as err:  # noqa: BLE001
+            self._report(err)
 
     def _read(self, command: Command, reply: Any) -> Any:
         source = _sources[command[1]] if command[0] == "EVALSHA" else None
@@ -227,10 +229,13 @@ class RedisMapping(MutableMapping[str, str]):
         """Run commands in one trip and return their replies; one that failed is run again, by itself."""
         if len(requests) < 2:  # noqa: PLR2004
             return [self.command(*each) for each in requests]
-        with self._reported(), self.client.pipeline(transaction=False) as pipeline:
-            for each in requests:
-                pipeline.execute_command(*each, NEVER_DECODE=True)
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        try:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for each in requests:
+                    pipeline.execute_command(*each, NEVER_DECODE=True)
+                replies: list[Any] = pipeline.execute(raise_on_error=False)
+        except Exception as err:  # noqa: BLE001
+            self._report(err)
         return [
             self.command(*request) if isinstance(reply, Exception) else self._read(request, reply)
             for request, reply in zip(requests, replies, strict=True)
@@ -266,19 +271,14 @@ class RedisMapping(MutableMapping[str, str]):
             if taken == due:
                 met, due = cursor, 2 * due
 
-    @contextmanager
-    def _reported(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except (StorageError, InvalidValueError):
-            raise
-        except Exception as err:
-            error = storage_error(self.where, err)
-            if error is None:
-                raise
-            if "args beginning with" in str(err):  # an unknown command is quoted with what it would have stored
-                err.args = (str(err).partition(",")[0],)
-            raise error from err
+    def _report(self, err: Exception) -> NoReturn:
+        """Raise the StorageError that a client's error means; what is none of a client's, as it is."""
+        error = None if isinstance(err, (StorageError, InvalidValueError)) else storage_error(self.where, err)
+        if error is None:
+            raise err
+        if "args beginning with" in str(err):  # an unknown command is quoted with what it would have stored
+            err.args = (str(err).partition(",")[0],)
+        raise error from err
 
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
@@ -337,7 +337,7 @@ class RedisBackend(Backend):
         return [each or None for each in found]
 
     def read_session(self, wanted: Wanted) -> Found:  # noqa: D102
-        return self.read_sessions([wanted])[0]
+        return _found(wanted, self._open.command(*self._read_session(wanted)))
 
     def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:  # noqa: D102
         replies = self._open.commands([self._read_session(each) for each in wanted])

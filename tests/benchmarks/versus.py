@@ -1,13 +1,13 @@
 """Turns, loads and lists of other libraries' stores, each beside ours of the same durability."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
 from pyai_sessions import SessionManager
 from tests.benchmarks.families import Place, conversation, family
-from tests.benchmarks.measure import Call, Effort, finish, interleaved, median, percentile, say
-from tests.benchmarks.peers import installed, serve
+from tests.benchmarks.measure import Call, Effort, Key, finish, interleaved, median, percentile, say
+from tests.benchmarks.peers import installed, serve, settle
 from tests.benchmarks.report import AGAINST_PEER, Report, Table
 from tests.benchmarks.texts import Messages, Texts
 from tests.benchmarks.turns import Ours, replacing
@@ -16,7 +16,7 @@ ABOUT = (
     "Microseconds, each peer in turn with ours, call by call, at the same durability. *turn*: persist one, the "
     "conversation in hand. *web*: as a server that keeps nothing: load the last 50 messages, then persist a turn. "
     "*load all*, *last 50*: whole, or the end. *list*: a user's newest 20 of 40 sessions, among so many. "
-    "An async call is timed inside a running event loop. A slow call has fewer samples."
+    "Every call, theirs and ours, is timed inside a running event loop. A slow call has fewer samples."
 )
 NOTES = (
     "Each is used as its documentation shows. *ours beside it* is our store of the same durability: what a write that "
@@ -42,6 +42,15 @@ def measure(report: Report, place: Place, sizes: list[int], sessions: list[int],
         own = peer(place)
         notes.add(peer.name, finish(own.durability()), peer.beside, peer.note)
         finish(own.close())
+
+
+def in_loop(call: Call) -> Call:
+    """Return a call that `sample` times inside a running event loop, be it async or not."""
+
+    async def awaited() -> object:
+        return await settle(call())
+
+    return awaited
 
 
 def tail(samples: list[float]) -> float:
@@ -79,7 +88,7 @@ class Versus:
             calls["web", size] = replacing(self._serve, size, times)
             calls["our turn", size] = replacing(ours.save, size, times)
             calls["our web", size] = replacing(ours.serve, size, times)
-        found = interleaved(calls, self._effort, times=self._effort.peer_times)
+        found = self._interleaved(calls, self._effort.peer_times)
         for kind in ("turn", "web"):
             for size in sizes:
                 self._row(f"{kind} at {size:,}", found[kind, size], found[f"our {kind}", size])
@@ -98,7 +107,7 @@ class Versus:
                 calls[f"our {kind}", size] = lambda mine=mine, last=last: self._manager.get_session(mine, last=last)
             wanted = [each["content"] for each in messages]
             assert finish(self._load(name, None)) == wanted, f"{self._peer.name} loads other messages than were stored"
-        found = interleaved(calls, self._effort, times=self._effort.peer_times)
+        found = self._interleaved(calls, self._effort.peer_times)
         for kind in ("load all", "last 50"):
             for size in sizes:
                 if kind == "load all" or size > 50:
@@ -113,8 +122,11 @@ class Versus:
                 self._manager.create_session(user)
             made = count
             mine = lambda: self._manager.list_sessions("user 1", limit=20)  # noqa: E731
-            found = interleaved({"list": lambda: self._theirs.newest("user 1"), "our list": mine}, self._effort)
+            found = self._interleaved({"list": lambda: self._theirs.newest("user 1"), "our list": mine})
             self._row(f"list among {count:,}", found["list"], found["our list"])
+
+    def _interleaved(self, calls: Mapping[Key, Call], times: int | None = None) -> dict[Key, list[float]]:
+        return interleaved({key: in_loop(call) for key, call in calls.items()}, self._effort, times=times)
 
     def _row(self, work: str, theirs: list[float], ours: list[float]) -> None:
         figures = [figure(samples) for samples in (theirs, ours) for figure in (median, tail)]

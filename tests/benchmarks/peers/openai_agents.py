@@ -68,7 +68,10 @@ class AgentsRedis:
     beside = "Valkey"
     window = 50
     lists = False
-    note = "a turn is one MULTI; no users, no list; an item that it cannot read is left out without a word"
+    note = (
+        "a turn is one MULTI; no users, no list, no head: a load tells not whose it is nor whether all is there; "
+        "an item that it cannot read is left out without a word"
+    )
 
     def __init__(self, place: Place) -> None:
         self._client = Redis.from_url(place.url)
