@@ -191,15 +191,17 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
     )
 
 
-def amend(stored: StoredHead, terms: Terms = KEPT, **changes: Any) -> Draft:
+def amend(
+    stored: StoredHead, terms: Terms = KEPT, *, pages: Mapping[str, bytes] | None = None, **changes: Any
+) -> Draft:
     """Return the documents that store a session with other fields in its head, unseen the messages.
 
-    *changes* are fields of `Head`.
+    *changes* are fields of `Head`; *pages* are new ones that those name.
     """
     old, expires_at = stored.head, terms.end(stored.expires_at, new=False)
     changes["expires_at"] = expires_at or UNSET
     head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
-    run = old.sealed[-1] if old.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
+    run = head.sealed[-1] if head.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
     now = StoredHead(head, stamp_of_head(head), stored.unknown)
     return Draft(
         session_id=head.session_id,
@@ -208,7 +210,7 @@ def amend(stored: StoredHead, terms: Terms = KEPT, **changes: Any) -> Draft:
         head=_write_head(head, stored.unknown),
         stored=now,
         entry=now.entry,
-        pages={},
+        pages=dict(pages or {}),
         garbage=[],
         leftovers=_leftovers(run, old),
         owners=owners_of(named_runs(head), head.session_id),
@@ -219,11 +221,12 @@ def amend(stored: StoredHead, terms: Terms = KEPT, **changes: Any) -> Draft:
 def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft | None:
     """Return the documents that store a session with *messages* appended, unseen those that it has.
 
-    None where they have to be seen: the tail is full, or may hold one of the messages.
+    A tail that is full becomes a page as it is. None where the messages have to be seen: there is too much for a page,
+    or the tail may hold one of the messages.
     """
     head, tail, added = stored.head, bytes(stored.head.messages), write_messages(messages)
-    count = head.message_count - stored.sealed + len(messages)
-    if head.message_count < stored.sealed or count > PAGE_MESSAGES or len(tail) + len(added) > PAGE_BYTES:
+    count = head.message_count - stored.sealed
+    if count < 0 or max(count, len(messages)) > PAGE_MESSAGES or max(len(tail), len(added)) > PAGE_BYTES:
         return None
     if b"\\u" in tail or not _can_be_joined(tail):
         return None  # written by another hand: ids may be spelled in other ways
@@ -232,10 +235,21 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
             return None
     if len(added) > terms.limits.message_bytes or terms.limits.are_narrow:
         _check_messages(messages, terms.limits)
+    pages, sealed = {}, head.sealed
+    if not count or (count + len(messages) <= PAGE_MESSAGES and len(tail) + len(added) <= PAGE_BYTES):
+        added = _joined(tail, added)
+    elif terms.limits.are_narrow or sum([run.pages for run in named_runs(head)]) >= MAX_PAGES:
+        return None
+    else:
+        *former, run = _runs(head.session_id, head)
+        pages = {f"{page_prefix(run.owner)}{run.generation}/{run.pages}": tail}
+        sealed = (*former, Run(run.owner, run.generation, run.pages + 1, run.messages + count))
     return amend(
         stored,
         terms,
-        messages=msgspec.Raw(_joined(tail, added)),
+        pages=pages,
+        sealed=sealed,
+        messages=msgspec.Raw(added),
         message_count=head.message_count + len(messages),
         leading=_count_leading(head.leading or 0, head.message_count, messages) or UNSET,
         updated_at=later(terms.clock(), head.updated_at),
@@ -356,9 +370,7 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
         return _PagePlan(runs, sum(run.messages for run in history.line), sizes, opened=True)
     runs, sealed = list(origin.head.sealed), origin.stored.sealed
     if at is None or at >= sealed:
-        if not runs or runs[-1].owner != session_id:
-            runs.append(Run(session_id, origin.head.revision or first if runs else first, 0, 0))
-        return _PagePlan(runs, sealed, sizes)
+        return _PagePlan(_runs(session_id, origin.head), sealed, sizes)
     ends = list(accumulate(sizes, initial=history.unloaded))
     kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
     base = ends[kept_loaded]
@@ -373,6 +385,14 @@ def _plan_pages(session_id: str, history: History) -> _PagePlan:
             kept.append(Run(run.owner, run.generation, pages, messages))
             before += messages
     return _PagePlan([*kept, _open_run(session_id, origin)], base, sizes[:kept_loaded], opened=True)
+
+
+def _runs(session_id: str, head: Head) -> list[Run]:
+    """Return the sealed pages that a head names, and last an open run: one of the session's own, which goes on."""
+    runs = list(head.sealed)
+    if not runs or runs[-1].owner != session_id:
+        runs.append(Run(session_id, (head.revision if runs else "") or head.incarnation or "0", 0, 0))
+    return runs
 
 
 def _open_run(session_id: str, origin: Origin) -> Run:

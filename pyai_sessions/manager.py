@@ -521,8 +521,8 @@ def _message(given: object, n: int, now: datetime) -> Message:
             f"messages[{n}]", f"is a {type(given).__name__}; it is a Message, or a dict of its fields"
         )
     fields: dict[str, Any] = {"timestamp": now, **given}
-    unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))
-    if unknown or "role" not in fields:
+    if "role" not in fields or not fields.keys() <= Message.__dataclass_fields__.keys():
+        unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))
         problem = f"has the unknown field {unknown[0]!r}" if unknown else "has no role"
         raise InvalidValueError(
             f"messages[{n}]", f"{problem}; its fields are {', '.join(Message.__dataclass_fields__)}"

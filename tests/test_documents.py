@@ -27,8 +27,9 @@ from pyai_sessions import (
     drafts,
 )
 from pyai_sessions.documents import read_head, read_messages, restore, write_messages
-from pyai_sessions.drafts import PAGE_BYTES, PAGE_MESSAGES, compose
-from pyai_sessions.keys import decode_id, encode_id, head_key, page_prefix, session_of_key
+from pyai_sessions.drafts import PAGE_BYTES, PAGE_MESSAGES, appended, compose
+from pyai_sessions.keys import decode_id, encode_id, head_key, page_keys, page_prefix, session_of_key
+from pyai_sessions.terms import KEPT
 from pyai_sessions.testing import NOON, StoppedClock
 from pyai_sessions.values import MAX_DEPTH
 
@@ -225,6 +226,32 @@ def test_a_long_message_is_written_again_with_what_follows():
 
     assert [len(each.content) for each in stored.messages] == [100_000, 5]
     assert bytes(session._history.origin.head.messages) == b""
+
+
+@pytest.mark.parametrize("size", [1, 300, 7_900, 9_000])
+@pytest.mark.parametrize("turn", [1, 2, 5, 32, 33])
+def test_what_is_appended_unseen_is_stored_as_what_is_saved(size, turn):
+    """A full tail becomes a page as it is; no page is larger than those of saves."""
+    session = Session(session_id="s")
+    stored, pages = read_head(compose(session).head, "s"), {}
+    for _ in range(20):
+        added = [Message("user", "x" * size) for _ in range(turn)]
+        session._history.extend(added)
+
+        draft = appended(stored, added, KEPT)
+
+        if draft is None:
+            assert turn > PAGE_MESSAGES or turn * size > 0.9 * PAGE_BYTES
+            return
+        assert read_head(draft.head, "s").head == draft.stored.head
+        assert not pages.keys() & draft.pages.keys()
+        assert all(len(each) <= PAGE_BYTES for each in draft.pages.values())
+        pages |= draft.pages
+        stored = draft.stored
+        keys = page_keys(stored.head.sealed)
+        assert sorted(keys) == sorted(pages)
+        read = [read_messages(pages[key], key, "s") for key in keys]
+        assert list(restore(stored, read, StoppedClock()).messages) == list(session.messages)
 
 
 @pytest.mark.parametrize("kind", [bytes.decode, bytes, bytearray, memoryview])
