@@ -150,7 +150,7 @@ def test_any_damaged_byte_is_refused_or_read(storage, manager, raw, long_form):
 def test_any_damaged_byte_of_a_page_is_refused_or_read(storage, manager, raw, long_form):
     """The same for a page."""
     session, other = two_sessions(manager, 40)
-    key = page_keys(history_of(session).origin.runs)[0]
+    key = page_keys(history_of(session).origin.head.sealed)[0]
     document, head, unreadable = raw[key], raw["session/s0"], 0
 
     for damaged in damages(document, 7 if long_form else 211):
@@ -219,7 +219,7 @@ def test_a_pickle_is_never_opened(storage, fuse, where, protocol):
     """A pickle in place of a document is an invalid document, whatever is asked of the session."""
     with storage.open() as manager:
         session, _ = two_sessions(manager, 40)
-        key = "session/s0" if where == "head" else page_keys(history_of(session).origin.runs)[0]
+        key = "session/s0" if where == "head" else page_keys(history_of(session).origin.head.sealed)[0]
 
         Raw(storage).put(key, pickle.dumps(Bomb(fuse), protocol), as_blob=True)
 
@@ -251,7 +251,7 @@ def test_a_pickle_of_sqlitedict_s_own_is_never_opened(tmp_path, fuse):
     with closing(mapping), closing(KVSessionStore(mapping)) as store:
         manager = SessionManager(store)
         session, _ = two_sessions(manager, 40)
-        key = page_keys(history_of(session).origin.runs)[0]
+        key = page_keys(history_of(session).origin.head.sealed)[0]
         mapping["session/s0"] = mapping[key] = Bomb(fuse)
         mapping.commit()
 
@@ -265,7 +265,7 @@ def test_a_pickle_in_a_shelf_is_never_opened(tmp_path, fuse):
     with closing(shelve.open(str(tmp_path / "shelf"))) as shelf:  # noqa: S301  (only written)
         manager = SessionManager(KVSessionStore(shelf))
         session, _ = two_sessions(manager, 40)
-        shelf["session/s0"] = shelf[page_keys(history_of(session).origin.runs)[0]] = Bomb(fuse)
+        shelf["session/s0"] = shelf[page_keys(history_of(session).origin.head.sealed)[0]] = Bomb(fuse)
 
         with pytest.raises(InvalidDocumentError):
             manager.get_session("s0")
