@@ -14,7 +14,10 @@ from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time,
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, time_from_text, time_text
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.tokens import new_id
-from pyai_sessions.values import frozen, frozen_object, is_array, plain, plain_object
+from pyai_sessions.values import FrozenDict, frozen, frozen_object, is_array, plain, plain_object
+
+_NOTHING = FrozenDict()
+"""The metadata of all messages that have none."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +44,7 @@ class Message(Document):
 
     role: str
     content: Any = field(default="", metadata=JSON_VALUE)
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
+    metadata: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, metadata=JSON_VALUE)
     timestamp: datetime = field(default_factory=utc_now, metadata=TIME)
     message_id: str = field(default_factory=new_id)
     tool_calls: Sequence[Any] | None = field(default=None, metadata=JSON_VALUE)
@@ -53,7 +56,7 @@ class Message(Document):
         put = object.__setattr__  # seldom called: this runs for every message that is read
         if type(self.content) is not str or not self.content.isascii():
             put(self, "content", frozen(self.content, "content"))
-        if self.metadata or type(self.metadata) is not dict:
+        if self.metadata is not _NOTHING:
             put(self, "metadata", frozen_object(self.metadata, "metadata"))
         if self.tool_calls is not None:
             put(self, "tool_calls", _frozen_list(self.tool_calls, "tool_calls"))
@@ -146,7 +149,7 @@ def messages_of(read: list[ReadMessage]) -> list[Message]:
         values["role"] = each.role
         if type(each.content) is str and not each.metadata and each.tool_calls is None and each.timestamp.tzinfo is utc:
             values["content"] = each.content
-            values["metadata"] = each.metadata
+            values["metadata"] = _NOTHING
             values["timestamp"] = each.timestamp
             values["message_id"] = each.message_id
             values["tool_calls"] = None

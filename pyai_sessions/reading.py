@@ -24,8 +24,8 @@ from pyai_sessions.trips import Asking, Trips
 
 MISSING = "the page is missing"
 
-_WANTS = 10_000
-"""Sessions of which is known what their loads want: a few MB."""
+_WANTS, _LIKELY = 10_000, 20
+"""Sessions of which is remembered what their loads want, and the most pages of each: 2 KB of keys, 20 MB in all."""
 
 TOGETHER = 10_000
 """Pages that are read in one trip: of a head that claims a million, the first that is missing ends it."""
@@ -136,6 +136,8 @@ class Wants:
         keys = page_keys(runs, sum([each.pages for each in sealed]) - len(history.page_sizes))
         if history.instructions:
             keys = [*page_keys(runs, 0, 1), *keys]
+        if len(keys) > _LIKELY:
+            return
         own = page_prefix(session.session_id)
         self._of[session.session_id] = (last, sealed, [each for each in keys if each.startswith(own)])
         if len(self._of) > _WANTS:

@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from pyai_sessions import InvalidValueError, Message, Session
+from pyai_sessions.messages import ReadMessage, messages_of
 from pyai_sessions.testing import NOON
 from tests.samples import CALLS, PARTS
 
@@ -27,6 +28,9 @@ def test_a_message_cannot_be_assigned_to(field):
         lambda m: m.content.append("x"),
         lambda m: m.metadata["tags"].append("x"),
         lambda m: m.metadata.clear(),
+        lambda m: Message("user", "no metadata").metadata.update(a=1),
+        lambda m: Message("user", "empty metadata", metadata={}).metadata.update(a=1),
+        lambda m: messages_of([ReadMessage("user", m.timestamp, "id")])[0].metadata.update(a=1),
         lambda m: m.tool_calls[0]["function"].pop("name"),
     ],
 )
