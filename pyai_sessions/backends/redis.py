@@ -214,7 +214,7 @@ class RedisMapping(MutableMapping[str, str]):
         # The server does not have the script (yet, or any more).
         try:
             return self.client.execute_command("EVAL", _sources[arguments[1]], *arguments[2:], NEVER_DECODE=True)
-        except Exception as err:  # noqa: BLE001
+        except Exception as err:  # noqa: BLE001 (likewise)
             self._report(err)
 
     def _read(self, command: Command, reply: Any) -> Any:
@@ -234,7 +234,7 @@ class RedisMapping(MutableMapping[str, str]):
                 for each in requests:
                     pipeline.execute_command(*each, NEVER_DECODE=True)
                 replies: list[Any] = pipeline.execute(raise_on_error=False)
-        except Exception as err:  # noqa: BLE001
+        except Exception as err:  # noqa: BLE001 (likewise)
             self._report(err)
         return [
             self.command(*request) if isinstance(reply, Exception) else self._read(request, reply)
