@@ -71,19 +71,19 @@ clean: ## Remove all that the Makefile made
 # storages, which are the same on each, real dialogues, servers and stores of the examples, and the contracts on variants of
 # what keeps them there as well.
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
-# What takes long and is about the work of storages, not of Python, runs once.
+# What takes long and is about the work of storages or examples, not of Python, runs once.
 ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
 	test_clusters.py backends/test_cluster.py \
 	contract/test_four_methods.py contract/test_encrypted.py contract/test_namespaces.py test_corpus.py test_erasure.py test_fastapi_chat.py test_postgres_managers.py \
-	test_postgres_store.py test_many_chats.py faults) \
+	test_postgres_store.py test_many_chats.py test_examples.py test_formats.py faults) \
 	--deselect=tests/test_upkeep.py::test_memory_does_not_grow_with_the_number_of_sessions \
 	--deselect=tests/test_indexes.py::TestListsOnSQLite --deselect=tests/test_merge.py::TestTwoWritersOfSQLite \
-	--deselect=tests/contract/test_cluster.py::TestRedisClusterWithATimeToLive $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
+	$(addprefix --deselect=tests/contract/test_cluster.py::Test, ValkeyCluster RedisClusterWithATimeToLive) $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
 	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \
 	DiskcacheCommunityIndex RedisMappingOfAValkeyClient RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive \
 	Shelf ZictFile)
 ON_OLDEST := $(addprefix --ignore=tests/, \
-	contract/test_cluster.py contract/test_mapping.py test_examples.py test_formats.py) \
+	contract/test_cluster.py contract/test_mapping.py) \
 	$(addprefix --deselect=tests/contract/test_store.py::Test, SqliteDict DiskcacheIndex AMappingOfOnesOwn RedisSessionStoreOnValkey)
 
 # The tests of the wheel run in a copy of the checkout that lacks the package, so they cannot import it from there.
