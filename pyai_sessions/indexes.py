@@ -143,11 +143,12 @@ def mend(backend: Backend, session_id: str, stale: Sequence[Entry]) -> bool:
 def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
     """Iterate over what the indexes hold and no document bears out, by session, some at a time.
 
-    What is indexed of an unreadable document is the last that is known of it, and stays.
+    One that stands in the place of the right one may be left to `unlisted`. What is indexed of an unreadable document
+    is the last that is known of it, and stays.
     """
     suspects: list[Entry] = []
     for batch in _batches(backend.entries()):
-        suspects += _unfounded(backend, batch)
+        suspects += _unfounded(backend, backend.suspects(batch))
         if len(suspects) >= _SUSPECTS:
             yield from _confirmed(backend, suspects)
             suspects = []

@@ -34,6 +34,7 @@ class CacheTable(Table):
         self.exists = "SELECT 1 FROM Cache WHERE key >= 'session/' AND key < 'session0' AND raw = 1 LIMIT 1"
         between = "key > ? AND key < ? AND raw = 1 AND typeof(key) = 'text'"
         self.keys = f"SELECT key FROM Cache WHERE {between} ORDER BY key LIMIT 500"
+        self.there = "SELECT key FROM Cache WHERE raw = 1 AND key IN "
         self.select = f"SELECT {value} FROM Cache WHERE key = ? AND raw = 1"
         self.select_many = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND key IN "
         self.select_whole = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND (key = ? OR (key >= ? AND key < ?))"

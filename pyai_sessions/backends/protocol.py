@@ -139,7 +139,10 @@ class Backend(ABC):
         """Iterate over all keys of the mapping, ours and foreign ones."""
 
     def session_ids(self) -> Iterator[str]:
-        """Iterate over the ids of what may be sessions, in no order; one may come twice."""
+        """Iterate over the ids of what may be sessions, in the order in which their heads are read fastest.
+
+        One may come twice.
+        """
         for key in self.all_keys():
             session_id = session_of_key(key)
             if session_id is not None and key == head_key(session_id):
@@ -188,6 +191,13 @@ class Backend(ABC):
     def known_as(self, user_id: str) -> list[str]:
         """Return by which names the indexes may list a user, and documents that cannot be opened tell of him."""
         return [user_id]
+
+    def suspects(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return which of these that the indexes hold may be wrong although the document's own is there.
+
+        Where they have one entry a session, those without a document: no head need be read for the others.
+        """
+        return entries
 
     @abstractmethod
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:

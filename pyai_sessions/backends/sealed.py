@@ -239,6 +239,9 @@ class SealedBackend(Backend):
     def as_indexed(self, entry: Entry) -> Entry:  # noqa: D102
         return self._inner.as_indexed(self._sealer.entry(entry))
 
+    def suspects(self, entries: Sequence[Entry]) -> Sequence[Entry]:  # noqa: D102
+        return self._inner.suspects(entries)
+
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
         return self._inner.indexed([self._sealer.entry(each) for each in entries])
 

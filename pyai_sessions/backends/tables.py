@@ -39,6 +39,14 @@ SQLite then writes them in place, and of their pages only those that changed: a 
 """
 
 
+_SPAN = 8
+"""Rows, most of them pages of messages, that a disk reads one after another in the time of a seek, or sooner."""
+
+
+_SAMPLE = 64
+"""Rows that are looked at to tell what a table mostly holds."""
+
+
 _NAMESPACES = "namespace/"
 """What the keys of all namespaces begin with."""
 _NEVER = -(2**62)
@@ -68,6 +76,9 @@ class Table:
         value = "CAST(value AS BLOB)"
         self.index = _quoted(f"{name}/index")
         self.keys = f"SELECT key FROM {quoted} WHERE key > ? AND key < ? ORDER BY key LIMIT {_BATCH}"
+        self.there = f"SELECT key FROM {quoted} WHERE key IN "
+        self.last_row = f"SELECT MAX(rowid) FROM {quoted}"
+        self.rows = f"SELECT rowid, key FROM {quoted} WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
         self.select = f"SELECT {value} FROM {quoted} WHERE key = ?"
         self.select_many = f"SELECT key, {value} FROM {quoted} WHERE key IN "
         self.select_whole = f"SELECT key, {value} FROM {quoted} WHERE key = ? OR (key >= ? AND key < ?)"
@@ -155,14 +166,11 @@ class TableBackend(Backend):
 
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:  # noqa: D102
         self._check_open()
-        found: dict[str, object] = {}
+        names = [self._at(key) for key in keys]
         with self._connections.reading() as connection:
-            for start in range(0, len(keys), _BATCH):
-                batch = [self._at(key) for key in keys[start : start + _BATCH]]
-                marks = ",".join("?" * len(batch))
-                for key, *row in connection.execute(f"{self._table.select_many}({marks})", batch):
-                    found[key] = self._table.value(row)
-        return [found.get(self._at(key)) for key in keys]
+            rows = _select_in(connection, self._table.select_many, names)
+            found = {key: self._table.value(row) for key, *row in rows}
+        return [found.get(name) for name in names]
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
         return self._keys("", _LAST)
@@ -180,7 +188,44 @@ class TableBackend(Backend):
             first = batch[-1]
 
     def session_ids(self) -> Iterator[str]:  # noqa: D102
-        return filter(None, (session_of_key(key) for key in self._keys("session/", "session0")))
+        self._check_open()
+        last = self._last_row()
+        if last is not None and self._is_dense(last):
+            keys = self._heads_as_they_lie(last)
+        else:
+            keys = self._keys("session/", "session0")
+        return filter(None, map(session_of_key, keys))
+
+    def _last_row(self) -> int | None:
+        """Return the number of the table's last row, if it has any."""
+        with self._connections.reading() as connection, suppress(sqlite3.OperationalError):
+            last: int | None = connection.execute(self._table.last_row).fetchone()[0]
+            return last
+        return None  # another tool made the table, WITHOUT ROWID
+
+    def _is_dense(self, last: int) -> bool:
+        """Return whether to walk through all rows finds our heads sooner than to seek each: by a sample of rows."""
+        with self._connections.reading() as connection:
+            starts = [last * n // _SAMPLE for n in range(_SAMPLE)]
+            rows = [row for start in starts for row in connection.execute(self._table.rows, (start, last, 1))]
+        return len(self._heads_of(rows)) * _SPAN >= _SAMPLE
+
+    def _heads_as_they_lie(self, last: int) -> Iterator[str]:
+        """Iterate over the keys of heads in the order of their rows up to *last*, in which the disk need not seek.
+
+        Those that are made meanwhile are left out; what changes keeps its place, and a VACUUM keeps all places.
+        """
+        first = -(2**63)
+        while first <= last:
+            with self._connections.reading() as connection:
+                rows = connection.execute(self._table.rows, (first, last, _BATCH)).fetchall()
+            yield from self._heads_of(rows)
+            first = rows[-1][0] + 1 if rows else last + 1
+
+    def _heads_of(self, rows: Iterable[tuple[int, object]]) -> list[str]:
+        """Return which keys are those of our heads."""
+        prefix = self._at("session/")
+        return [key[len(self._under) :] for _, key in rows if isinstance(key, str) and key.startswith(prefix)]
 
     def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:  # noqa: D102
         for each in session_ids:
@@ -285,8 +330,7 @@ class TableBackend(Backend):
         row = connection.execute(self._table.select, (key,)).fetchone()
         if row is None or self._table.value(row) != old:
             return False
-        connection.execute(self._table.put, (key, document))
-        return True
+        return connection.execute(self._table.update, (document, key, "", 0)).rowcount > 0
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._writing()
@@ -365,14 +409,19 @@ class TableBackend(Backend):
                         yield Entry(session_id, None, SessionStatus.ACTIVE, _NEVER)
                 last = rows[-1][0]
 
+    def suspects(self, entries: Sequence[Entry]) -> Sequence[Entry]:  # noqa: D102
+        self._check_open()
+        names = [self._at(head_key(each.session_id)) for each in entries]
+        with self._connections.reading() as connection:
+            there = {key for (key,) in _select_in(connection, self._table.there, names)}
+        return [each for each, name in zip(entries, names, strict=True) if name not in there]
+
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
-        found: set[tuple[object, ...]] = set()
+        rows = [self._row(each) for each in entries]
         query = f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id IN "
         with self._indexed() as connection:
-            for start in range(0, len(entries), _BATCH):
-                batch = [self._at(encode_id(each.session_id)) for each in entries[start : start + _BATCH]]
-                found.update(connection.execute(f"{query}({','.join('?' * len(batch))})", batch))
-        return [self._row(each) in found for each in entries]
+            found = set(_select_in(connection, query, [row[0] for row in rows]))
+        return [row in found for row in rows]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         with self._writing() as connection:
@@ -535,6 +584,13 @@ def _run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[ob
     if not rows:
         return 0
     return (connection.executemany(statement, rows) if rows[1:] else connection.execute(statement, rows[0])).rowcount
+
+
+def _select_in(connection: sqlite3.Connection, query: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Iterate over the rows of a query, which ends with IN, for these values."""
+    for start in range(0, len(values), _BATCH):
+        batch = values[start : start + _BATCH]
+        yield from connection.execute(f"{query}({','.join('?' * len(batch))})", batch)
 
 
 def _quoted(name: str) -> str:

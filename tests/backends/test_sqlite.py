@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -15,6 +16,7 @@ import pytest
 from sqlitedict import SqliteDict
 
 from pyai_sessions import (
+    Encrypted,
     InvalidDocumentError,
     InvalidValueError,
     KVSessionStore,
@@ -542,7 +544,7 @@ def test_what_other_namespaces_hold_costs_nothing(path):
     with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
         neighbour = KVSessionStore(mapping, namespace="b", ttl=60, clock=yesterday)
         stores = [KVSessionStore(mapping, namespace=name, ttl=60, clock=clock) for name in (None, "a")]
-        neighbour.import_sessions([Session(user_id="ada")])
+        neighbour.import_sessions(Session(user_id="ada") for _ in range(100))
         for store in stores:
             store.import_sessions([Session(user_id="ada")])
         names = (("count",), ("count", "ada"), ("summaries", "ada"), ("reindex",), ("purge_expired",))
@@ -551,7 +553,7 @@ def test_what_other_namespaces_hold_costs_nothing(path):
 
         neighbour.import_sessions(Session(user_id="ada") for _ in range(300))
 
-        assert neighbour.count() == 301
+        assert neighbour.count() == 400
         assert [steps(mapping, call) for call in calls] == before
 
 
@@ -613,6 +615,59 @@ def test_upkeep_writes_nothing_where_all_is_right(store, path):
 
         store.archive("s7")
         assert version() != before
+
+
+def test_reindex_reads_each_head_once_as_they_lie(store):
+    """On a file that the system does not hold in memory each seek costs as much as a hundred heads."""
+    names = [f"s{n * 7919 % 1000}" for n in range(1000)]  # not in the order of their keys
+    store.import_sessions(Session(session_id=name, user_id="ada") for name in names)
+    connection, asked = store.mapping.connections.take(), []
+    connection.set_trace_callback(asked.append)
+    store.mapping.connections.give(connection)
+
+    assert store.reindex() == 1000
+
+    assert [name for query in asked if "CAST" in query for name in re.findall("'session/(.*?)'", query)] == names
+
+
+@pytest.mark.parametrize("meanwhile", ["a VACUUM", "a rotation"])
+def test_reindex_misses_none_that_move_meanwhile(path, meanwhile):
+    """What rewrites rows leaves them where a walk through the table will come by."""
+    ring = {"index": b"i" * 32, "old": b"o" * 32}
+
+    def act(done):
+        if done > 100:
+            return
+        if meanwhile == "a rotation":
+            assert rotated.rotate_keys() == 1500
+            return
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("DELETE FROM sessions WHERE key LIKE 'session/gone%'")
+            connection.execute("VACUUM")
+
+    with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
+        store = KVSessionStore(Encrypted(mapping, ring))
+        rotated = KVSessionStore(Encrypted(mapping, ring | {"new": b"n" * 32}))
+        store.import_sessions(Session(session_id=f"gone {n}") for n in range(300 if meanwhile == "a VACUUM" else 0))
+        store.import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(1500))
+        with mapping.connections.writing() as connection:
+            connection.execute("DELETE FROM \"sessions/index\" WHERE id LIKE 's%'")
+
+        rotated.reindex(act)
+
+        assert rotated.count("ada") == 1500
+
+
+def test_a_table_without_rowid_is_reindexed(path):
+    """Whoever made it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
+    with closing(SQLiteSessionStore(path)) as store:
+        for n in range(3):
+            talk(store, f"s{n}")
+
+        assert store.reindex() == 3
+        assert store.clear() == 3
 
 
 # What other tools read and write --------------------------------------------------------------------------------------
