@@ -685,8 +685,8 @@ class KVSessionStore(SessionStore):
     def reindex(self, progress: Progress | None = None) -> int:
         """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed.
 
-        Holds one batch in memory. Reads each head twice, in SQLite and diskcache once. What is right is not written: one
-        that was cut short is repeated at the cost of reading.
+        Holds one batch in memory. Reads each head twice, in SQLite and diskcache once. What is right is not written: if
+        it was cut short, it is repeated at the cost of reading.
         """
         return upkeep.reindex(self._backend, self._timeout, progress)
 
