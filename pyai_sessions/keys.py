@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from pyai_sessions.checks import check_id
 from pyai_sessions.heads import Run
 
-_NAMESPACE = "namespace/"
+NAMESPACES = "namespace/"
 
 
 @lru_cache(maxsize=4096)
@@ -90,15 +90,15 @@ def aside_key(key: str, token: str) -> str:
 
 def namespace_prefix(namespace: str | None) -> str:
     """Return what all keys of a namespace begin with: ``namespace/<its name>/``; nothing without one."""
-    return "" if namespace is None else f"{_NAMESPACE}{encode_id(check_id(namespace, 'namespace'))}/"
+    return "" if namespace is None else f"{NAMESPACES}{encode_id(check_id(namespace, 'namespace'))}/"
 
 
 def split_namespace(key: str) -> tuple[str, str]:
     """Return the prefix of a key's namespace, empty where it has none, and the rest of the key."""
-    if not key.startswith(_NAMESPACE):
+    if not key.startswith(NAMESPACES):
         return "", key
-    name, slash, rest = key.removeprefix(_NAMESPACE).partition("/")
-    return (f"{_NAMESPACE}{name}/", rest) if slash and decode_id(name) else ("", key)
+    name, slash, rest = key.removeprefix(NAMESPACES).partition("/")
+    return (f"{NAMESPACES}{name}/", rest) if slash and decode_id(name) else ("", key)
 
 
 def written_key(key: str) -> str:

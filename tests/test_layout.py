@@ -46,6 +46,8 @@ ORDER = [
     "backends.mapping",
     "backends.connections",
     "backends.grouping",
+    "backends.sql",
+    "backends.index_table",
     "backends.tables",
     "backends.sqlite",
     "backends.diskcache",

@@ -10,16 +10,17 @@ from typing import Any
 
 from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.grouping import Group
+from pyai_sessions.backends.index_table import IndexTable, row_of
 from pyai_sessions.backends.protocol import Backend, Found, Position, Wanted
+from pyai_sessions.backends.sql import BATCH, LAST, quoted, run, select_in, unquoted
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageCorruptError, StorageReadOnlyError
 from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import (
+    NAMESPACES,
     aside_key,
     aside_prefix,
-    decode_id,
-    encode_id,
     head_key,
     page_prefix,
     reference_prefix,
@@ -27,10 +28,6 @@ from pyai_sessions.keys import (
     session_of_key,
     split_namespace,
 )
-
-_BATCH = 500
-"""Values in one statement; SQLite allows 999 parameters at the least."""
-
 
 _LONG_HEAD = 9 * 1024
 """Heads of sessions with pages are filled up with spaces to this many bytes, a full tail's length or so.
@@ -47,19 +44,6 @@ _SAMPLE = 64
 """Rows that are looked at to tell what a table mostly holds."""
 
 
-_NAMESPACES = "namespace/"
-"""What the keys of all namespaces begin with."""
-_NEVER = -(2**62)
-"""An activity, in microseconds since 1970, that no session has."""
-
-_LAST = chr(0x10FFFF)
-"""Comes after all keys."""
-
-
-_FIT = "typeof(activity) = 'integer' AND typeof(id) = 'text'"
-"""What holds of the rows of an index that can be ours; others are passed over, and go when the index is mended."""
-
-
 class Null:
     """Stands for NULL in the place of a document, which is not absent; reading it as a document fails."""
 
@@ -71,27 +55,27 @@ class Table:
     """
 
     def __init__(self, name: str) -> None:
-        self.quoted = quoted = _quoted(name)
+        self.name = table = quoted(name)
         # As bytes: what is not UTF-8 is for `documents` to name, and what is goes to the JSON reader as it is.
         value = "CAST(value AS BLOB)"
-        self.index = _quoted(f"{name}/index")
-        self.keys = f"SELECT key FROM {quoted} WHERE key > ? AND key < ? ORDER BY key LIMIT {_BATCH}"
-        self.there = f"SELECT key FROM {quoted} WHERE key IN "
-        self.last_row = f"SELECT MAX(rowid) FROM {quoted}"
-        self.rows = f"SELECT rowid, key FROM {quoted} WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
-        self.select = f"SELECT {value} FROM {quoted} WHERE key = ?"
-        self.select_many = f"SELECT key, {value} FROM {quoted} WHERE key IN "
-        self.select_whole = f"SELECT key, {value} FROM {quoted} WHERE key = ? OR (key >= ? AND key < ?)"
-        self.begins = f"SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM {quoted} WHERE key = ?1"
-        self.insert = f"INSERT OR IGNORE INTO {quoted} (key, value) VALUES (?, CAST(? AS TEXT))"
+        self.index = quoted(f"{name}/index")
+        self.keys = f"SELECT key FROM {table} WHERE key > ? AND key < ? ORDER BY key LIMIT {BATCH}"
+        self.there = f"SELECT key FROM {table} WHERE key IN "
+        self.last_row = f"SELECT MAX(rowid) FROM {table}"
+        self.rows = f"SELECT rowid, key FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
+        self.select = f"SELECT {value} FROM {table} WHERE key = ?"
+        self.select_many = f"SELECT key, {value} FROM {table} WHERE key IN "
+        self.select_whole = f"SELECT key, {value} FROM {table} WHERE key = ? OR (key >= ? AND key < ?)"
+        self.begins = f"SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM {table} WHERE key = ?1"
+        self.insert = f"INSERT OR IGNORE INTO {table} (key, value) VALUES (?, CAST(? AS TEXT))"
         self.update = (
-            f"UPDATE {quoted} SET value = CAST(?1 AS TEXT) WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
+            f"UPDATE {table} SET value = CAST(?1 AS TEXT) WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
         )
-        self.put = f"REPLACE INTO {quoted} (key, value) VALUES (?, CAST(? AS TEXT))"
-        self.rename = f"UPDATE {quoted} SET key = ? WHERE key = ?"
-        self.delete = f"DELETE FROM {quoted} WHERE key = ?"
-        self.delete_head = f"DELETE FROM {quoted} WHERE key = ?1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
-        self.delete_range = f"DELETE FROM {quoted} WHERE key >= ? AND key < ?"
+        self.put = f"REPLACE INTO {table} (key, value) VALUES (?, CAST(? AS TEXT))"
+        self.rename = f"UPDATE {table} SET key = ? WHERE key = ?"
+        self.delete = f"DELETE FROM {table} WHERE key = ?"
+        self.delete_head = f"DELETE FROM {table} WHERE key = ?1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
+        self.delete_range = f"DELETE FROM {table} WHERE key >= ? AND key < ?"
 
     def value(self, row: Sequence[Any]) -> object:
         """Return the text of a selected row."""
@@ -124,22 +108,7 @@ class TableBackend(Backend):
         # Beside an event loop, more would keep the interpreter from it; with FULL they wait for the disk, together.
         self.threads = 4 if connections.synchronous in ("OFF", "NORMAL") else 8
         self._group: Group[Draft] = Group(lambda: connections.path, connections.timeout)
-        index = self._rows = table.index
-        self._counts = self._name_of("counts")
-        self._put_index = (
-            f"INSERT INTO {index} (id, user, status, activity, expires) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) "
-            "DO UPDATE SET user = excluded.user, status = excluded.status, activity = excluded.activity, "
-            "expires = excluded.expires"
-        )
-        self._move_index = (
-            f"UPDATE {index} SET activity = ?4, expires = ?5 WHERE id = ?1 AND user IS ?2 AND status = ?3"
-        )
-        self._drop_index = f"DELETE FROM {index} WHERE id = ?"
-        statuses = ", ".join(f"'{self._at(each.value)}'" for each in SessionStatus)  # percent-encoded: without quotes
-        self._fit = f"({_FIT} AND status IN ({statuses}))"
-        self._drop_exact = (
-            f"DELETE FROM {index} WHERE id = ?1 AND (user IS ?2 AND status = ?3 AND activity = ?4 OR NOT {self._fit})"
-        )
+        self._index = IndexTable(connections.path, table.index, under, self._indexed)
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -168,12 +137,12 @@ class TableBackend(Backend):
         self._check_open()
         names = [self._at(key) for key in keys]
         with self._connections.reading() as connection:
-            rows = _select_in(connection, self._table.select_many, names)
+            rows = select_in(connection, self._table.select_many, names)
             found = {key: self._table.value(row) for key, *row in rows}
         return [found.get(name) for name in names]
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
-        return self._keys("", _LAST)
+        return self._keys("", LAST)
 
     def _keys(self, first: str, end: str) -> Iterator[str]:
         self._check_open()
@@ -218,7 +187,7 @@ class TableBackend(Backend):
         first = -(2**63)
         while first <= last:
             with self._connections.reading() as connection:
-                rows = connection.execute(self._table.rows, (first, last, _BATCH)).fetchall()
+                rows = connection.execute(self._table.rows, (first, last, BATCH)).fetchall()
             yield from self._heads_of(rows)
             first = rows[-1][0] + 1 if rows else last + 1
 
@@ -249,7 +218,7 @@ class TableBackend(Backend):
             garbage = [(self._at(key),) for each in done for key in each.garbage]
             if garbage:
                 connection.executemany(self._table.delete, garbage)
-            self._list(connection, done)
+            self._index.record(connection, done)
         return stored
 
     def _put_heads(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> list[bool]:
@@ -265,23 +234,13 @@ class TableBackend(Backend):
                 changed.append((head, key, expected, len(expected)))
         table, written = self._table, 0
         for statement, rows in ((table.insert, new), (table.update, changed)):
-            written += _run(connection, statement, rows)
+            written += run(connection, statement, rows)
         if written == len(drafts):
             return [True] * written
         for row in changed:
             if table.bring_in(connection, str(row[1])):
                 connection.execute(table.update, row)
         return [self._begins(connection, each.session_id, each.stamp) for each in drafts]
-
-    def _list(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> None:
-        """List the sessions in the index as they are now."""
-        new: list[_Row] = []
-        moved: list[_Row] = []
-        for each in drafts:
-            (new if each.listed_anew else moved).append(self._row(each.entry))
-        if _run(connection, self._move_index, moved) < len(moved):
-            new += moved  # one or another was not listed as it should have been
-        _run(connection, self._put_index, new)
 
     def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:  # noqa: ARG002, D102
         with self._writing() as connection:
@@ -295,7 +254,7 @@ class TableBackend(Backend):
             pages = self._at(page_prefix(session_id))
             for generation in {run.generation for run in runs}:
                 connection.execute(self._table.delete_range, _below(f"{pages}{generation}/"))
-            connection.execute(self._drop_index, (self._at(encode_id(session_id)),))
+            self._index.drop(connection, session_id)
         return True
 
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:  # noqa: D102
@@ -340,97 +299,34 @@ class TableBackend(Backend):
     def scan(  # noqa: D102
         self, status: SessionStatus, user_id: str | None, after: Position | None, limit: int, *, newest_first: bool
     ) -> list[Position]:
-        where, parameters = self._one_index(status, user_id)
-        if after is not None:
-            where += f" AND (activity, id) {'<' if newest_first else '>'} (?, ?)"
-            parameters += (after[0], self._at(after[1]))
-        order = "DESC" if newest_first else "ASC"
-        where += f" AND {_FIT} ORDER BY activity {order}, id {order} LIMIT ?"
-        query = f"SELECT activity, id FROM {self._table.index} WHERE {where}"
-        with self._indexed() as connection:
-            rows = connection.execute(query, (*parameters, limit)).fetchall()
-        return [(activity, name[len(self._under) :]) for activity, name in rows]
+        return self._index.scan(status, user_id, after, limit, newest_first=newest_first)
 
     def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:  # noqa: D102
-        where, parameters = self._one_index(status, user_id)
-        query = f"SELECT COUNT(*) FROM {self._table.index} WHERE {where}"
-        with self._indexed() as connection:
-            # The sign keeps SQLite to the index of those that expire: they are the fewest.
-            over = f"SELECT COUNT(*) FROM {self._rows} WHERE expires <= ? AND {where.replace('user', '+user')}"
-            if user_id is None and not self._connections.read_only:
-                query = f"SELECT COALESCE(SUM(n), 0) FROM {self._counts} WHERE {where}"
-            found: object = connection.execute(
-                f"SELECT ({query}) - ({over})", (*parameters, now, *parameters)
-            ).fetchone()[0]
-        if not isinstance(found, int):
-            raise StorageCorruptError(self._connections.path, f"{self._counts} does not hold numbers")
-        return found
+        return self._index.count(status, user_id, now)
 
     def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:  # noqa: D102
-        query = f"SELECT expires, id FROM {self._rows} WHERE expires <= ? AND status = ? AND {_FIT}"
-        parameters: tuple[object, ...] = (limit,)
-        if after is not None:
-            query += " AND (expires, id) > (?, ?)"
-            parameters = (after[0], self._at(after[1]), limit)
-        query += " ORDER BY expires, id LIMIT ?"
-        rows: list[tuple[int, str]] = []
-        with self._indexed() as connection:
-            for status in SessionStatus:  # each by itself: what expired in other namespaces is not looked at
-                rows += connection.execute(query, (until, self._at(status.value), *parameters))
-        return [(expires, name[len(self._under) :]) for expires, name in sorted(rows)[:limit]]
-
-    def _one_index(self, status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:
-        if user_id is None:
-            return "status = ?", (self._at(status.value),)
-        return "user = ? AND status = ?", (encode_id(user_id), self._at(status.value))
+        return self._index.expiring(until, after, limit)
 
     def entries(self) -> Iterator[Entry]:  # noqa: D102
-        start = len(self._under)
-        # All without a namespace come before or after all that have one.
-        parts = ((self._under, self._at(_LAST)),) if start else (("", _NAMESPACES), (_NAMESPACES + _LAST, _LAST))
-        columns = f"id, user, status, activity, expires, {self._fit}"
-        query = f"SELECT {columns} FROM {self._rows} WHERE id > ? AND id < ? ORDER BY id LIMIT {_BATCH}"
-        for first, end in parts:
-            last = first
-            while True:
-                with self._indexed() as connection:
-                    rows = connection.execute(query, (last, end)).fetchall()
-                if not rows:
-                    break
-                for name, user, status, activity, expires, fit in rows:
-                    session_id = decode_id(name[start:]) if isinstance(name, str) else None
-                    if session_id is None:
-                        continue
-                    if fit:
-                        user_id = decode_id(user) if isinstance(user, str) else None
-                        ends = expires if isinstance(expires, int) else None
-                        yield Entry(session_id, user_id, SessionStatus(status[start:]), activity, ends)
-                    else:  # as none is: it is found to be wrong
-                        yield Entry(session_id, None, SessionStatus.ACTIVE, _NEVER)
-                last = rows[-1][0]
+        return self._index.entries()
 
     def suspects(self, entries: Sequence[Entry]) -> Sequence[Entry]:  # noqa: D102
         self._check_open()
         names = [self._at(head_key(each.session_id)) for each in entries]
         with self._connections.reading() as connection:
-            there = {key for (key,) in _select_in(connection, self._table.there, names)}
+            there = {key for (key,) in select_in(connection, self._table.there, names)}
         return [each for each, name in zip(entries, names, strict=True) if name not in there]
 
     def indexed(self, entries: Sequence[Entry]) -> list[bool]:  # noqa: D102
-        rows = [self._row(each) for each in entries]
-        query = f"SELECT id, user, status, activity, expires FROM {self._rows} WHERE id IN "
-        with self._indexed() as connection:
-            found = set(_select_in(connection, query, [row[0] for row in rows]))
-        return [row in found for row in rows]
+        return self._index.holds(entries)
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
         with self._writing() as connection:
             if not self._begins(connection, session_id, expected):
                 return False
-            for each in stale:
-                connection.execute(self._drop_exact, self._row(each)[:4])
+            self._index.drop_stale(connection, stale)
             if entry:
-                connection.execute(self._put_index, self._row(entry))
+                self._index.put(connection, row_of(entry, self._under))
             return True
 
     def close(self) -> None:  # noqa: D102
@@ -438,7 +334,7 @@ class TableBackend(Backend):
         if self._owned:
             self._connections.close()
 
-    # Below: the index table --------------------------------------------------------------------------------------
+    # Below: the file and its tables ------------------------------------------------------------------------------
 
     def _begins(self, connection: sqlite3.Connection, session_id: str, expected: str | None) -> bool:
         parameters = (self._at(head_key(session_id)), len(expected or ""), expected)
@@ -448,9 +344,6 @@ class TableBackend(Backend):
     def _at(self, name: str) -> str:
         """Return a key, an id or a status as it stands in the file."""
         return self._under + name
-
-    def _row(self, entry: Entry) -> _Row:
-        return _row(entry, self._under)
 
     def _check_open(self) -> None:
         if self._closed or not self._alive():
@@ -462,7 +355,7 @@ class TableBackend(Backend):
 
     def _check_tables(self, connection: sqlite3.Connection) -> None:
         """Raise unless the tables are tables: views and computed columns can yield rows and bytes without end."""
-        names = [_unquoted(each) for each in (self._table.quoted, self._table.index, self._counts)]
+        names = [unquoted(each) for each in (self._table.name, self._index.name, self._index.counts)]
         query = (
             "SELECT name, type = 'table' AND rootpage > 0 FROM sqlite_master "
             "WHERE type IN ('table', 'view') AND lower(name) IN (lower(?), lower(?), lower(?))"
@@ -470,7 +363,7 @@ class TableBackend(Backend):
         computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden > 0"
         for name, is_table in connection.execute(query, names).fetchall():
             if not is_table or connection.execute(computed, (name,)).fetchone():
-                raise StorageCorruptError(self._connections.path, f"{_quoted(name)} is computed, and no plain table")
+                raise StorageCorruptError(self._connections.path, f"{quoted(name)} is computed, and no plain table")
 
     def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
         self._check_open()
@@ -485,70 +378,20 @@ class TableBackend(Backend):
             self._make_ready()
         elif not self._ready:
             with self._connections.reading() as connection:
-                if not self._has_expiry(connection):
-                    self._rows = f"(SELECT *, NULL AS expires FROM {self._table.index})"
+                self._index.only_read(connection)
             self._ready = True
         return self._connections.reading()
 
     def _make_ready(self) -> None:
         if not self._ready:
             with self._connections.writing() as connection:
-                self._make_index(connection)
+                if self._index.make(connection):
+                    self._index_documents(connection)
             self._ready = True
-
-    def _make_index(self, connection: sqlite3.Connection) -> None:
-        index, counts = self._table.index, self._counts
-        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        made = connection.execute(query, (_unquoted(index),)).fetchone()
-        if made:
-            self._add_expiry(connection)
-            if connection.execute(query, (_unquoted(counts),)).fetchone():
-                return
-        else:
-            connection.execute(
-                f"CREATE TABLE {index} (id TEXT PRIMARY KEY, user TEXT, status TEXT, activity INTEGER, "
-                "expires INTEGER) WITHOUT ROWID"
-            )
-            for columns in ("status, activity, id", "user, status, activity, id"):
-                connection.execute(f"CREATE INDEX {self._name_of(columns.split(',')[0])} ON {index} ({columns})")
-            self._add_expiry(connection)
-        # How many sessions have a status: counting them would take as long as there are sessions.
-        connection.execute(f"DROP TABLE IF EXISTS {counts}")
-        connection.execute(f"CREATE TABLE {counts} (status TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID")
-        connection.execute(f"INSERT INTO {counts} SELECT status, COUNT(*) FROM {index} GROUP BY status")
-        more = f"INSERT INTO {counts} VALUES (NEW.status, 1) ON CONFLICT (status) DO UPDATE SET n = n + 1"
-        fewer = f"UPDATE {counts} SET n = n - 1 WHERE status = OLD.status"
-        for name, event, action in (
-            ("added", "INSERT", more),
-            ("removed", "DELETE", fewer),
-            ("moved", "UPDATE OF status", f"{more}; {fewer}"),
-        ):
-            connection.execute(f"DROP TRIGGER IF EXISTS {self._name_of(name)}")
-            connection.execute(f"CREATE TRIGGER {self._name_of(name)} AFTER {event} ON {index} BEGIN {action}; END")
-        if not made:
-            self._index_documents(connection)
-
-    def _add_expiry(self, connection: sqlite3.Connection) -> None:
-        """Index when sessions expire, where that is not: not of the others, so they cost nothing by it."""
-        index = self._table.index
-        if not self._has_expiry(connection):  # it was made by an earlier release
-            connection.execute(f"ALTER TABLE {index} ADD COLUMN expires INTEGER")
-        name = self._name_of("expires")
-        connection.execute(
-            f"CREATE INDEX IF NOT EXISTS {name} ON {index} (status, expires, id) WHERE expires IS NOT NULL"
-        )
-
-    def _has_expiry(self, connection: sqlite3.Connection) -> bool:
-        query = "SELECT 1 FROM pragma_table_info(?) WHERE name = 'expires'"
-        return connection.execute(query, (_unquoted(self._table.index),)).fetchone() is not None
-
-    def _name_of(self, part: str) -> str:
-        """Return the name of a part of the index, quoted."""
-        return _quoted(f"{_unquoted(self._table.index)}/{part}")
 
     def _index_documents(self, connection: sqlite3.Connection) -> None:
         """Index what was written before there was an index, in any namespace: by another tool."""
-        for start in ("session/", _NAMESPACES):
+        for start in ("session/", NAMESPACES):
             first, end = _below(start)
             while batch := [row[0] for row in connection.execute(self._table.keys, (first, end))]:
                 for key in batch:
@@ -563,39 +406,9 @@ class TableBackend(Backend):
             return
         row = connection.execute(self._table.select, (key,)).fetchone()
         with suppress(InvalidDocumentError):
-            connection.execute(self._put_index, _row(read_entry(self._table.value(row), session_id), under))
+            self._index.put(connection, row_of(read_entry(self._table.value(row), session_id), under))
 
 
 def _below(prefix: str) -> tuple[str, str]:
     """Return between which keys those lie that begin with *prefix*, which ends with a slash."""
     return prefix, prefix[:-1] + "0"  # "0" follows "/"
-
-
-_Row = tuple[str, str | None, str, int, int | None]
-
-
-def _row(entry: Entry, under: str) -> _Row:
-    user = None if entry.user_id is None else encode_id(entry.user_id)
-    return under + encode_id(entry.session_id), user, under + entry.status.value, entry.activity, entry.expires
-
-
-def _run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
-    """Run a statement for each row; return how many rows of its table it changed."""
-    if not rows:
-        return 0
-    return (connection.executemany(statement, rows) if rows[1:] else connection.execute(statement, rows[0])).rowcount
-
-
-def _select_in(connection: sqlite3.Connection, query: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Iterate over the rows of a query, which ends with IN, for these values."""
-    for start in range(0, len(values), _BATCH):
-        batch = values[start : start + _BATCH]
-        yield from connection.execute(f"{query}({','.join('?' * len(batch))})", batch)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"')

@@ -221,6 +221,36 @@ def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, na
                 act()
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.verify().problems,
+        lambda store: store.purge_expired(),
+        lambda store: store.count() - 1,
+        lambda store: store.count("ada") - 1,
+        lambda store: len(store.summaries("ada")) - 1,
+    ],
+)
+def test_a_file_of_an_earlier_release_is_read_alone_as_it_is(path, ask):
+    """Its index knows of no expiry and keeps no counts, whatever is asked of it first."""
+    with closing(SQLiteSessionStore(path)) as store:
+        talk(store)
+        with store.mapping.connections.writing() as connection:
+            for each in (
+                "TRIGGER {}/added",
+                "TRIGGER {}/removed",
+                "TRIGGER {}/moved",
+                "TABLE {}/counts",
+                "INDEX {}/expires",
+            ):
+                kind, name = each.split()
+                connection.execute(f'DROP {kind} "{name.format("sessions/index")}"')
+            connection.execute('ALTER TABLE "sessions/index" DROP COLUMN expires')
+
+    with plain_dict(path, flag="r", journal_mode="WAL") as mapping, closing(KVSessionStore(mapping)) as store:
+        assert not ask(store)
+
+
 def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
     """SqliteDict's thread changes the journal when it starts: no connection of ours may stand in its way."""
     with closing(SQLiteSessionStore(path)) as store:
