@@ -98,8 +98,8 @@ def write(report: Report, about: list[str], *, whole: bool) -> None:
     """Write the tables and the plots; of a run that is not *whole* its tables, in the place of the former ones."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "results.md"
-    if whole or not path.exists():
-        plots.draw(report.curves, RESULTS)
+    # The lengths' lines are of several works: a part would draw some of them alone.
+    plots.draw({name: each for name, each in report.curves.items() if whole or name != "length"}, RESULTS)
     measured = f"*{about[0]}, `{' '.join([COMMAND, *sys.argv[1:]])}`*"
     old = "" if whole or not path.exists() else path.read_text()
     lines = ["# Results", "", *(f"- {each}" for each in about[1:]), ""]
