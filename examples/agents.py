@@ -45,7 +45,7 @@ def ask_model(history: History) -> Iterator[str]:
     headers = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}", "Content-Type": "application/json"}
     url = os.environ["OPENAI_BASE_URL"].rstrip("/") + "/chat/completions"
     request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (the url is the user's own choice)
-    with urlopen(request, timeout=60) as events:  # noqa: S310
+    with urlopen(request, timeout=60) as events:  # noqa: S310 (as above)
         for line in events:
             event = line.removeprefix(b"data:").strip()
             if event == b"[DONE]":

@@ -29,7 +29,7 @@ from pyai_sessions.heads import (
     stamp_of_head,
 )
 from pyai_sessions.history import History, Line, Origin
-from pyai_sessions.keys import branch_key, page_keys, page_prefix
+from pyai_sessions.keys import branch_key, next_page_key, page_keys
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, check_status, history_of, later
 from pyai_sessions.points import Summary
@@ -131,7 +131,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
         tail_json = write_messages(tail)
         run = runs[-1]
         for chunk, text in chunks:
-            pages[f"{page_prefix(run.owner)}{run.generation}/{run.pages}"] = text
+            pages[next_page_key(run)] = text
             run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
         runs = [*runs[:-1], run]
         page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
@@ -242,7 +242,7 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
         return None
     else:
         *former, run = _runs(head.session_id, head)
-        pages = {f"{page_prefix(run.owner)}{run.generation}/{run.pages}": tail}
+        pages = {next_page_key(run): tail}
         sealed = (*former, Run(run.owner, run.generation, run.pages + 1, run.messages + count))
     return amend(
         stored,

@@ -47,6 +47,11 @@ def page_prefix(session_id: str) -> str:
     return f"messages/{encode_id(session_id)}/"
 
 
+def next_page_key(run: Run) -> str:
+    """Return the key of the page that would come after those of a run."""
+    return f"{page_prefix(run.owner)}{run.generation}/{run.pages}"
+
+
 def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> list[str]:
     """Return the keys of the pages of *runs*, oldest first; of those from *start* to *stop*, counted over all runs."""
     keys: list[str] = []
