@@ -34,6 +34,8 @@ from pyai_sessions import (
     UnsupportedOperationError,
 )
 from pyai_sessions.backends import adapt
+from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backends.sealed import SealedBackend
 from pyai_sessions.testing import FaultyMapping, StoppedClock
 from pyai_sessions.testing.samples import contents, fill, ids
 from tests.contract.decoded import Decoded
@@ -732,3 +734,23 @@ def test_no_dump_holds_what_was_said_or_who_said_it(start_server):
 def test_keys_come_from_the_system():
     """The README's ring is one."""
     assert Encrypted({}, {"2026-01": os.urandom(32)}).sealer.key_ids == ["2026-01"]
+
+
+# What lies below ------------------------------------------------------------------------------------------------------
+
+SAID = [name for name, value in vars(Backend).items() if not name.startswith("_") and not callable(value)]
+DONE = [name for name, value in vars(Backend).items() if not name.startswith("_") and callable(value)]
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_encrypted_storage_is_what_the_storage_below_says_of_itself(name):
+    """How far away it is, what its sessions live, what its saves leave meanwhile: encryption changes none of it."""
+    below, said = adapt({}, timeout=5), object()
+    setattr(below, name, said)
+
+    assert getattr(SealedBackend(below, Encrypted({}, FIRST).sealer), name) is said
+
+
+def test_an_encrypted_storage_does_all_by_the_storage_below():
+    """No method is the protocol's own, which the storage below may do better."""
+    assert [name for name in DONE if name not in vars(SealedBackend)] == []
