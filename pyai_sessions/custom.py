@@ -13,6 +13,7 @@ from typing import Any
 
 from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Position, Progress
+from pyai_sessions.branches import check_branch
 from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
 from pyai_sessions.checks import Clock, belongs, check_id, check_limit, check_time, check_user, utc_now
@@ -36,7 +37,6 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
     SessionSummary,
-    check_branch,
     check_status,
     history_of,
     later,

@@ -4,7 +4,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from itertools import takewhile
@@ -12,11 +11,12 @@ from typing import Any, cast
 
 from typing_extensions import Self
 
+from pyai_sessions.branches import MAX_BRANCHES, check_branch, common, line_from_dict, line_to_dict, stored_of
 from pyai_sessions.checks import check_id, check_limit, check_text, check_time, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
-from pyai_sessions.heads import SessionStatus, StoredBranch
+from pyai_sessions.heads import SessionStatus
 from pyai_sessions.history import History, Line, Messages
 from pyai_sessions.messages import Message
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
@@ -27,9 +27,6 @@ from pyai_sessions.windows import SYSTEM, Budget, CountTokens, Orphan, counter, 
 _TICK = timedelta(microseconds=1)
 _END = datetime.max.replace(tzinfo=timezone.utc)
 _PARTIAL = "is loaded only in part; load all of it with manager.load_history(session)"
-
-MAX_BRANCHES = 32
-"""A session remembers so many of the branches that rewinds left, the newest: its head names them all."""
 
 
 def new_session_id() -> str:
@@ -539,7 +536,7 @@ class Session(Document):
         made["metadata"] = plain_object(self.metadata, "metadata")
         made["state"] = plain_object(self.state, "state")
         branches = [
-            _whole_branch(each, self._history.log)
+            line_to_dict(each, self._history.log)
             for each in self._history.branches
             if each.left and not each.left.unloaded
         ]
@@ -566,7 +563,7 @@ class Session(Document):
         made = super().from_dict(kvs, infer_missing=infer_missing)
         history = history_of(made)
         given = kvs.get("left", ()) if is_mapping(kvs) else ()
-        history.branches = [_line_of(each, history.log) for each in given]
+        history.branches = [line_from_dict(each, history.log) for each in given]
         return made
 
     def to_json(self, **options: Any) -> str:
@@ -590,50 +587,6 @@ def _as_added(messages: Iterable[Message]) -> Prompt:
     )
 
 
-# Branches in JSON: the messages that the conversation has, too, are not repeated -----------------------------------
-
-
-def _whole_branch(line: Line, log: list[Message]) -> dict[str, Any]:
-    left = line.left.log if line.left else []
-    shared = common(left, log)
-    summary: Summary | None = line.values["summary"]
-    return {
-        **line.branch.to_dict(),
-        "state": deepcopy(line.values["state"]),
-        "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
-        "summary": None if summary is None else summary.to_dict(),
-        "after": shared,
-        "messages": [each.to_dict() for each in left[shared:]],
-    }
-
-
-def _line_of(given: Mapping[str, Any], log: list[Message]) -> Line:
-    own = ("state", "checkpoints", "summary", "after", "messages")
-    summary = given.get("summary")
-    return Line(
-        stored_of(Branch.from_dict({name: value for name, value in given.items() if name not in own})),
-        left=History(log=[*log[: given["after"]], *(Message.from_dict(each) for each in given["messages"])]),
-        values={
-            "state": plain_object(given.get("state", {}), "state"),
-            "checkpoints": [Checkpoint.from_dict(each) for each in given.get("checkpoints", ())],
-            "summary": None if summary is None else Summary.from_dict(summary),
-        },
-    )
-
-
-def common(one: Sequence[Message], other: Sequence[Message]) -> int:
-    """Return how many messages two lists begin with alike."""
-    for n, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a is not b and a != b:
-            return n
-    return min(len(one), len(other))
-
-
-def check_branch(value: object) -> str:
-    """Return the id of a branch that is given by itself or by its id."""
-    return value.branch_id if isinstance(value, Branch) else check_id(value, "branch")
-
-
 # For stores: a session and its history are two parts of one thing ---------------------------------------------------
 
 
@@ -650,11 +603,6 @@ def session_of(values: Mapping[str, Any], history: History) -> Session:
     session = Session.__new__(Session)
     assign(session, values, history)
     return session
-
-
-def stored_of(branch: Branch) -> StoredBranch:
-    """Return what a head says of a branch before it is stored."""
-    return StoredBranch(branch.branch_id, branch.message_count, branch.last_message_id, branch.created_at)
 
 
 def leave(session: Session) -> Branch:

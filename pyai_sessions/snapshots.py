@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from msgspec import UNSET, Raw
 
+from pyai_sessions.branches import common
 from pyai_sessions.checks import Clock
 from pyai_sessions.heads import FORMAT, Head, StoredHead, entry_of_head
 from pyai_sessions.history import History, Origin
 from pyai_sessions.merge import merge
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, assign, common, history_of, session_of, values_of
+from pyai_sessions.models import Session, assign, history_of, session_of, values_of
 from pyai_sessions.values import write
 
 

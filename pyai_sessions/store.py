@@ -14,6 +14,7 @@ from pyai_sessions import erasure, expiry, exports, forks, imports, indexes, upk
 from pyai_sessions.appending import Appender
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress, Wanted
+from pyai_sessions.branches import check_branch
 from pyai_sessions.checks import (
     Clock,
     check_id,
@@ -45,7 +46,6 @@ from pyai_sessions.models import (
     SessionSummary,
     assign,
     branch_of,
-    check_branch,
     check_status,
     history_of,
     later,

@@ -33,6 +33,7 @@ ORDER = [
     "points",
     "heads",
     "history",
+    "branches",
     "windows",
     "models",
     "keys",
