@@ -1,4 +1,4 @@
-"""Sessions of conversations with AI agents, kept as JSON documents in any mapping.
+"""Sessions of conversations with AI agents, kept as JSON documents in any mapping: dict, SQLite, diskcache, Redis.
 
 >>> from pyai_sessions import SessionManager, SQLiteSessionStore
 >>> manager = SessionManager(store=SQLiteSessionStore(":memory:"))
@@ -7,10 +7,23 @@
 >>> manager.save(session)
 >>> manager.get_session(session.session_id).messages[0].content
 'Hello!'
+
+Look at these first, with ``help(...)``:
+
+- `SessionManager` creates, finds, saves, lists and deletes sessions.
+- `AsyncSessionManager` has the same methods, awaited.
+- `Session` is one conversation: `Session.add_message`, `Session.history`, `Session.set_state`.
+- `MemorySessionStore`, `SQLiteSessionStore`, `DiskCacheSessionStore` and `RedisSessionStore` open a storage each;
+  `KVSessionStore` takes any mapping, and `open_store` a url.
+- `SessionError` is the base of every exception.
+- `pyai_sessions.testing` tests a mapping or a store of your own.
+
+``dir(pyai_sessions)`` lists the public names. The modules are internal, except `pyai_sessions.testing`.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from pyai_sessions.erasure import Erasure
@@ -18,6 +31,7 @@ from pyai_sessions.errors import (
     EncryptionError,
     InvalidDocumentError,
     InvalidValueError,
+    MissingPackageError,
     OversizedDocumentError,
     SessionArchivedError,
     SessionConflictError,
@@ -73,6 +87,7 @@ __all__ = [
     "Limits",
     "MemorySessionStore",
     "Message",
+    "MissingPackageError",
     "OversizedDocumentError",
     "Parent",
     "Problem",
@@ -107,19 +122,28 @@ __all__ = [
     "open_store",
 ]
 
+__version__ = "0.1.0"
+
 _LAZY = {
     "AsyncSessionManager": "pyai_sessions.aio",
     "Encrypted": "pyai_sessions.transforms",
     "RedisMapping": "pyai_sessions.backends.redis",
     "SQLiteMapping": "pyai_sessions.backends.sqlite",
 }
+"""Names whose modules are imported when they are first used: who does not use them does not pay for them."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what not everyone needs when it is first used, so that this package's import stays light."""
+    """Return a lazy name, imported now."""
     if name in _LAZY:
         from importlib import import_module
 
-        return getattr(import_module(_LAZY[name]), name)
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value
     msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    raise AttributeError(msg, name=name, obj=sys.modules[__name__])  # for Python's "Did you mean"
+
+
+def __dir__() -> list[str]:
+    """Return the public names: what Tab shows."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

@@ -82,6 +82,16 @@ class Document(DataClassJsonMixin):
         """Return the object as JSON values, unknown fields included."""
         return {**super().to_dict(encode_json), **self.unknown_fields}
 
+    # Again with types of its own: a strict type checker does not know those of dataclasses-json.
+    @classmethod
+    def from_json(cls, s: str | bytes | bytearray, **options: Any) -> Self:
+        """Return the object that ``to_json`` wrote as *s*; *options* are those of `json.loads`."""
+        return super().from_json(s, **options)
+
+    def to_json(self, **options: Any) -> str:
+        """Return the object as JSON text; *options* are those of `json.dumps`."""
+        return super().to_json(**options)
+
     @classmethod
     def schema(cls, **options: Any) -> Any:
         """Return the marshmallow schema; *options* are those of marshmallow. It passes over unknown fields."""

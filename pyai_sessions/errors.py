@@ -32,6 +32,18 @@ class UnsupportedOperationError(SessionError, NotImplementedError):
     """A custom store lacks the optional method that this operation needs."""
 
 
+class MissingPackageError(SessionError, ImportError):
+    """A feature needs a package that is not installed; the message says how to install it.
+
+    *packages* names what to install. *name* is the module that could not be imported, as in any ImportError.
+    """
+
+    def __init__(self, feature: str, *packages: str, name: str | None = None) -> None:
+        names = " and ".join(packages)
+        super().__init__(f"{feature} needs {names}; install with: pip install {' '.join(packages)}", name=name)
+        self.packages = packages
+
+
 # What the session's life forbids ----------------------------------------------------------------------------------
 
 

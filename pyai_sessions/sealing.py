@@ -13,22 +13,24 @@ import re
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyai_sessions.documents import is_stamp, read_head, stamp_of
 from pyai_sessions.envelopes import Envelope, clear_of, envelope, read_envelope, text_of
-from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError, OversizedDocumentError
+from pyai_sessions.errors import (
+    EncryptionError,
+    InvalidDocumentError,
+    InvalidValueError,
+    MissingPackageError,
+    OversizedDocumentError,
+)
 from pyai_sessions.heads import FORMAT, Entry
 from pyai_sessions.keys import head_key, session_of_key, split_namespace, written_key
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import is_mapping, read
 
-try:
-    from cryptography.exceptions import InvalidTag
+if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-except ImportError as _err:
-    _message = f'encryption needs cryptography: pip install "pyai-sessions[encryption]" ({_err})'
-    raise ImportError(_message, name=_err.name) from _err
 
 INDEX = "index"
 """The id of the key that hashes user ids; where a ring has none, its first key does."""
@@ -58,8 +60,7 @@ class _Zstd(threading.local):
         try:
             import zstandard
         except ImportError as err:
-            msg = f'compression needs zstandard: pip install "pyai-sessions[encryption]" ({err})'
-            raise ImportError(msg, name=err.name) from err
+            raise MissingPackageError("compress=True", "zstandard", name=err.name) from err
         self.size = zstandard.frame_content_size
         self.error = zstandard.ZstdError
         self.compress = zstandard.ZstdCompressor().compress
@@ -73,6 +74,12 @@ class Sealer:
         self, keys: Mapping[str, bytes], *, compress: bool, max_size: int, max_ratio: int, migrate: bool
     ) -> None:
         ring = _check_keys(keys)
+        try:  # here, so that `Encrypted` can be named and imported where cryptography is not installed
+            from cryptography.exceptions import InvalidTag
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as err:
+            raise MissingPackageError("Encrypted", "cryptography", name=err.name) from err
+        self._refused = InvalidTag
         index = ring.pop(INDEX) if INDEX in ring else next(iter(ring.values()))
         self.migrate = migrate
         self.max_size = _check_bound(max_size, "max_size")
@@ -179,7 +186,7 @@ class Sealer:
         try:
             bound = _bound(_written(key), found.authenticated)
             packed = ours.cipher.decrypt(ciphertext[:_NONCE_BYTES], ciphertext[_NONCE_BYTES:], bound)
-        except (InvalidTag, ValueError) as err:
+        except (self._refused, ValueError) as err:
             reason = f"it was changed since it was encrypted with key {found.key_id!r}, or was moved from another key"
             raise InvalidDocumentError(key, _session_of(key), value, reason) from err
         return self._unpacked(key, value, packed) if packed.startswith(_ZSTD) else packed

@@ -17,15 +17,16 @@ the fixture `store`; each gives an empty one::
             return MyStore(tmp_path)
 
 Then ``pytest`` runs every rule of the contract. The kit needs pytest and hypothesis, which nothing else of this library
-imports: ``pip install "pyai-sessions[testing]"``.
+imports: ``pip install pytest hypothesis``.
 """
+
+from pyai_sessions.errors import MissingPackageError
 
 try:
     import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport] (to say now that it is missing)
     import pytest
 except ImportError as _err:
-    _text = f'pyai_sessions.testing needs pytest and hypothesis: pip install "pyai-sessions[testing]" ({_err})'
-    raise ImportError(_text, name=_err.name) from _err
+    raise MissingPackageError("pyai_sessions.testing", "pytest", "hypothesis", name=_err.name) from _err
 
 # Before they are imported, or a failed assertion would not show its values.
 pytest.register_assert_rewrite(
