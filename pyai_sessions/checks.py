@@ -18,6 +18,30 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def kind_of(value: object) -> str:
+    """Return what *value* is, as an error says it: ``"an int"``, ``"bytes"``, ``"None"``, ``"a decimal.Decimal"``.
+
+    >>> kind_of(5), kind_of(b""), kind_of(None), kind_of(int)
+    ('an int', 'bytes', 'None', 'the class int')
+    """
+    if value is None:
+        return "None"
+    kind = value if isinstance(value, type) else type(value)
+    hidden = kind.__module__ in ("builtins", "__main__") or kind.__module__.partition(".")[0] == "pyai_sessions"
+    name = kind.__qualname__ if hidden else f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(value, type):
+        return f"the class {name}"
+    if name == "bytes":
+        return name
+    made = f"an {name}" if name[0] in "AEIOaeio" else f"a {name}"
+    return f"{made} (await it first)" if name == "coroutine" else made
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: ``"1 message"``, ``"2 messages"``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def check_id(value: object, name: str) -> str:
     """Return *value* if it can be an id: text of 1 to 1,024 bytes in UTF-8."""
     text = check_text(value, name)
@@ -47,7 +71,7 @@ def belongs(owner: str | None, user_id: str | None) -> bool:
 def check_text(value: object, name: str) -> str:
     """Return *value*, `well_formed`, if it is text."""
     if not isinstance(value, str):
-        raise InvalidValueError(name, f"is a {type(value).__name__}; it is text")
+        raise InvalidValueError(name, f"is {kind_of(value)}; it is text")
     return value if value.isascii() else well_formed(value)
 
 
@@ -66,7 +90,7 @@ def well_formed(text: str) -> str:
 def check_time(value: object, name: str) -> datetime:
     """Return *value* in UTC if it is a datetime with a time zone."""
     if not isinstance(value, datetime):
-        raise InvalidValueError(name, f"is a {type(value).__name__}; it is a datetime with a time zone")
+        raise InvalidValueError(name, f"is {kind_of(value)}; it is a datetime with a time zone")
     if value.tzinfo is timezone.utc:
         return value
     if value.tzinfo is None:

@@ -20,7 +20,7 @@ from marshmallow import EXCLUDE
 from marshmallow import fields as schema_fields
 from typing_extensions import Self
 
-from pyai_sessions.checks import check_time
+from pyai_sessions.checks import check_time, kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values import frozen, is_mapping
 
@@ -66,7 +66,7 @@ class Document(DataClassJsonMixin):
         if isinstance(kvs, cls):
             return kvs
         if not is_mapping(kvs):
-            raise InvalidValueError(cls.__name__, f"is made from a JSON object, not from a {type(kvs).__name__}")
+            raise InvalidValueError(cls.__name__, f"is made from a JSON object, not from {kind_of(kvs)}")
         known = {each.name for each in fields(cast("Any", cls))}
         null = next((name for name in _never_null(cls) if name in kvs and kvs[name] is None), None)
         if null:  # of which dataclasses-json would warn, and go on

@@ -16,7 +16,7 @@ from pyai_sessions.backends.protocol import Position, Progress
 from pyai_sessions.branches import check_branch
 from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
-from pyai_sessions.checks import Clock, belongs, check_id, check_limit, check_time, check_user, utc_now
+from pyai_sessions.checks import Clock, belongs, check_id, check_limit, check_time, check_user, kind_of, utc_now
 from pyai_sessions.erasure import Erasure, forks_of
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -89,7 +89,7 @@ class CustomStore:
         """
         check_on_conflict(on_conflict)
         if not isinstance(session, Session):
-            raise InvalidValueError("session", f"is a {type(session).__name__}; it is a Session")
+            raise InvalidValueError("session", f"is {kind_of(session)}; it is a Session")
         session.session_id = check_id(session.session_id, "session_id")
         history_of(session)
         plain_object(session.metadata, "metadata")

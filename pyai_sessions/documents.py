@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from pyai_sessions.checks import Clock, check_id, check_time
+from pyai_sessions.checks import Clock, check_id, check_time, kind_of
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
 from pyai_sessions.heads import FORMAT, Count, Entry, Head, Run, StoredHead, named_runs, stamp_of_head
 from pyai_sessions.history import History, Line, Origin
@@ -182,7 +182,7 @@ def _document(value: object, key: str, session_id: str) -> str | bytes:
         return value
     if is_bytes(value):
         return bytes(value)
-    raise InvalidDocumentError(key, session_id, value, f"it is a {type(value).__name__}, not JSON text")
+    raise InvalidDocumentError(key, session_id, value, f"it is {kind_of(value)}, not JSON text")
 
 
 class _EncryptedError(ValueError):

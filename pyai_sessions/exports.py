@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.checks import Clock
+from pyai_sessions.checks import Clock, kind_of
 from pyai_sessions.documents import read_head
 from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
@@ -47,7 +47,7 @@ def check_file(file: Any) -> Any:
     try:
         file.write("")
     except (AttributeError, TypeError) as err:
-        problem = f"is a {type(file).__name__}; it is open for text: open(path, 'w', encoding='utf-8')"
+        problem = f"is {kind_of(file)}; it is open for text: open(path, 'w', encoding='utf-8')"
         raise InvalidValueError("file", problem) from err
     return file
 

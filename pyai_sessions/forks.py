@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.checks import Clock
+from pyai_sessions.checks import Clock, counted, kind_of
 from pyai_sessions.documents import (
     UNFIT,
     read_head,
@@ -106,10 +106,10 @@ def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpo
         return total, None
     if isinstance(at, int) and not isinstance(at, bool):
         if not 0 <= at <= total:
-            raise InvalidValueError("at", f"is {at}; the session has {total} messages")
+            raise InvalidValueError("at", f"is {at}; the session has {counted(total, 'message')}")
         return at, None
     if not isinstance(at, str):
-        problem = f"is a {type(at).__name__}; it is a number of messages, a checkpoint's name, a message's id, or None"
+        problem = f"is {kind_of(at)}; it is a number of messages, a checkpoint's name, a message's id, or None"
         raise InvalidValueError("at", problem)
     for each in session.checkpoints:
         if each.name == at:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn, overload
 
 import msgspec
 
-from pyai_sessions.checks import Clock, utc_now
+from pyai_sessions.checks import Clock, counted, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.heads import Entry, Head, Run, StoredBranch, StoredHead
 from pyai_sessions.messages import Message
@@ -229,7 +229,7 @@ class Messages(Sequence[Message]):
         return isinstance(other, (list, tuple)) and self._shown() == list(other)  # pyright: ignore[reportUnknownArgumentType]
 
     def __repr__(self) -> str:
-        return f"<{len(self)} messages>"
+        return f"<{counted(len(self), 'message')}>"
 
     def __getattr__(self, name: str) -> NoReturn:
         remedy = ""

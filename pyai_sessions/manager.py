@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.calls import Blocking, Calls, driven
-from pyai_sessions.checks import Clock, check_id
+from pyai_sessions.checks import Clock, check_id, kind_of
 from pyai_sessions.custom import CustomStore
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
@@ -502,7 +502,7 @@ def opened(
     else:
         made = open_store(store) if isinstance(store, str) else KVSessionStore(store)
     if index is not None and isinstance(made, KVSessionStore):
-        raise InvalidValueError("index", f"was given beside a {type(made).__name__}, which has indexes of its own")
+        raise InvalidValueError("index", f"was given beside {kind_of(made)}, which has indexes of its own")
     if clock is not None:
         made.clock = clock
     return made, close_store or (made is not store and isinstance(made, KVSessionStore))
@@ -517,9 +517,7 @@ def _message(given: object, n: int, now: datetime) -> Message:
     if isinstance(given, Message):
         return given
     if not is_mapping(given):
-        raise InvalidValueError(
-            f"messages[{n}]", f"is a {type(given).__name__}; it is a Message, or a dict of its fields"
-        )
+        raise InvalidValueError(f"messages[{n}]", f"is {kind_of(given)}; it is a Message, or a dict of its fields")
     fields: dict[str, Any] = {"timestamp": now, **given}
     if "role" not in fields or not fields.keys() <= Message.__dataclass_fields__.keys():
         unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from typing_extensions import Self
 
-from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, utc_now
+from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, time_from_text, time_text
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.tokens import new_id
@@ -167,5 +167,5 @@ def messages_of(read: list[ReadMessage]) -> list[Message]:
 
 def _frozen_list(value: object, name: str) -> Any:
     if not is_array(value):
-        raise InvalidValueError(name, f"is a {type(value).__name__}; it is a list, or None")
+        raise InvalidValueError(name, f"is {kind_of(value)}; it is a list, or None")
     return frozen(value, name)

@@ -12,7 +12,7 @@ from typing import Any, cast
 from typing_extensions import Self
 
 from pyai_sessions.branches import MAX_BRANCHES, check_branch, common, line_from_dict, line_to_dict, stored_of
-from pyai_sessions.checks import check_id, check_limit, check_text, check_time, utc_now
+from pyai_sessions.checks import check_id, check_limit, check_text, check_time, counted, kind_of, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
@@ -77,7 +77,7 @@ class SessionSummary:
     expires_at: datetime | None = None
 
     def __repr__(self) -> str:
-        return f"<SessionSummary {self.session_id!r} {self.status} {self.message_count} messages>"
+        return f"<SessionSummary {self.session_id!r} {self.status} {counted(self.message_count, 'message')}>"
 
 
 @dataclass(repr=False)
@@ -146,17 +146,18 @@ class Session(Document):
         self.updated_at = check_time(self.updated_at, "updated_at")
         self.checkpoints = list(self.checkpoints)
         if self.parent is not None and not isinstance(self.parent, Parent):
-            raise InvalidValueError("parent", f"is a {type(self.parent).__name__}; it is a Parent, or None")
+            raise InvalidValueError("parent", f"is {kind_of(self.parent)}; it is a Parent, or None")
         self._history = History()
         for n, each in enumerate(self.messages):
             if not isinstance(each, Message):
-                raise InvalidValueError(f"messages[{n}]", f"is a {type(each).__name__}; it is a Message")
+                raise InvalidValueError(f"messages[{n}]", f"is {kind_of(each)}; it is a Message")
             self._history.append(each)
         self.messages = Messages(self._history)
 
     def __repr__(self) -> str:
         """Without content: a repr ends up in logs."""
-        return f"<Session {self.session_id!r} user_id={self.user_id!r} {self.status} {self.message_count} messages>"
+        held = counted(self.message_count, "message")
+        return f"<Session {self.session_id!r} user_id={self.user_id!r} {self.status} {held}>"
 
     @property
     def message_count(self) -> int:
@@ -461,7 +462,7 @@ class Session(Document):
         log = self._history.log
         begins = [n for n, each in enumerate(log) if each.role == "user"]
         if turns > len(begins):
-            problem = f"has {len(begins)} turns"
+            problem = f"has {counted(len(begins), 'turn')}"
             raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if self._history.unloaded else problem)
         return begins[-turns] if turns else len(log)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pyai_sessions.checks import check_text, check_time, utc_now
+from pyai_sessions.checks import check_text, check_time, counted, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.tokens import new_token
@@ -41,7 +41,7 @@ class Checkpoint(Document):
         object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self.name!r} at {self.message_count} messages>"
+        return f"<Checkpoint {self.name!r} at {counted(self.message_count, 'message')}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,7 +68,7 @@ class Branch(Document):
         object.__setattr__(self, "created_at", check_time(self.created_at, "created_at"))
 
     def __repr__(self) -> str:
-        return f"<Branch {self.branch_id!r} of {self.message_count} messages>"
+        return f"<Branch {self.branch_id!r} of {counted(self.message_count, 'message')}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,7 +96,7 @@ class Summary(Document):
 
     def __repr__(self) -> str:
         """Without the content: a repr ends up in logs."""
-        return f"<Summary of {self.message_count} messages>"
+        return f"<Summary of {counted(self.message_count, 'message')}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,7 +120,7 @@ class Parent(Document):
         _check_place(self.message_count, self.message_id, "message_id")
 
     def __repr__(self) -> str:
-        return f"<Parent {self.session_id!r} at {self.message_count} messages>"
+        return f"<Parent {self.session_id!r} at {counted(self.message_count, 'message')}>"
 
 
 def _check_place(count: object, message_id: object, name: str = "last_message_id") -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Literal
 
+from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionSummary
@@ -80,7 +81,7 @@ def check_messages(messages: Iterable[Message]) -> list[Message]:
     added = list(messages)
     for n, each in enumerate(added):
         if not isinstance(each, Message):
-            raise InvalidValueError(f"messages[{n}]", f"is a {type(each).__name__}; it is a Message")
+            raise InvalidValueError(f"messages[{n}]", f"is {kind_of(each)}; it is a Message")
     if len({each.message_id for each in added}) < len(added):
         raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
     return added

@@ -22,6 +22,7 @@ from pyai_sessions.checks import (
     check_time,
     check_timeout,
     check_user,
+    kind_of,
     utc_now,
 )
 from pyai_sessions.documents import UNFIT, read_branch, read_head, restore, restore_branch, stamp_of_value, summarize
@@ -161,7 +162,7 @@ class KVSessionStore(SessionStore):
         """
         check_on_conflict(on_conflict)
         if not isinstance(session, Session):
-            raise InvalidValueError("session", f"is a {type(session).__name__}; it is a Session")
+            raise InvalidValueError("session", f"is {kind_of(session)}; it is a Session")
         yield from self._saver.save(session, on_conflict)
 
     @sharing

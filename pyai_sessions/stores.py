@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from typing_extensions import TypedDict, Unpack
 
-from pyai_sessions.checks import Clock, check_timeout, utc_now
+from pyai_sessions.checks import Clock, check_timeout, kind_of, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.keys import namespace_prefix
 from pyai_sessions.store import KVSessionStore
@@ -223,7 +223,7 @@ def _shown(url: object) -> str:
     return (
         repr(url.partition("://")[0] + "://…" if "://" in url else "…@…" if "@" in url else url)
         if isinstance(url, str)
-        else f"a {type(url).__name__}"
+        else kind_of(url)
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from pyai_sessions.checks import MAX_ID_BYTES, Clock, utc_now
+from pyai_sessions.checks import MAX_ID_BYTES, Clock, kind_of, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values import MAX_DEPTH, depth_of
 
@@ -117,7 +117,7 @@ def make_terms(
     if not isinstance(sliding, bool):
         raise InvalidValueError("sliding", f"is {sliding!r}; it is True or False")
     if limits is not None and not isinstance(limits, Limits):
-        raise InvalidValueError("limits", f"is a {type(limits).__name__}; it is Limits(message_bytes=..., ...)")
+        raise InvalidValueError("limits", f"is {kind_of(limits)}; it is Limits(message_bytes=..., ...)")
     return Terms(clock, lifetime, sliding, limits or Limits())
 
 

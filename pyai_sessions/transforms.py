@@ -7,6 +7,7 @@ from typing import Any
 
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Progress
+from pyai_sessions.checks import kind_of
 from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, UnsuitableMappingError
 from pyai_sessions.sealing import Sealer
@@ -75,7 +76,7 @@ class Encrypted(MutableMapping[str, str]):
 
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(value, str):
-            raise InvalidValueError("value", f"is a {type(value).__name__}; this mapping holds text")
+            raise InvalidValueError("value", f"is {kind_of(value)}; this mapping holds text")
         self.mapping[key] = self.sealer.seal(key, value.encode("utf-8", "surrogatepass")).decode()
 
     def __delitem__(self, key: str) -> None:

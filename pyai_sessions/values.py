@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 import msgspec
 
-from pyai_sessions.checks import well_formed
+from pyai_sessions.checks import kind_of, well_formed
 from pyai_sessions.errors import InvalidValueError
 
 MAX_DEPTH = 100
@@ -111,7 +111,7 @@ def frozen_object(value: object, path: str) -> dict[str, Any]:
 
 def _mapping(value: object, path: str) -> dict[Any, Any]:
     if not is_mapping(value):
-        raise InvalidValueError(path, f"is a {type(value).__name__}; it is a dict with text keys")
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict with text keys")
     return dict(value)
 
 
@@ -128,7 +128,7 @@ def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]],
         copied: dict[str, Any] = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                raise InvalidValueError(path, f"has the key {key!r}, a {type(key).__name__}; JSON keys are text")
+                raise InvalidValueError(path, f"has the key {key!r}, {kind_of(key)}; JSON keys are text")
             copied[well_formed(str.__str__(key))] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
         return make_dict(copied)
     return _scalar(value, path)
@@ -157,12 +157,8 @@ def _scalar(value: object, path: str) -> object:
         return float(value)
     if isinstance(value, str):
         return well_formed(str.__str__(value))
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    problem = (
-        f"is a {name}, which JSON cannot hold; it is None, a bool, a number, text, a list, or a dict with text keys"
-    )
-    raise InvalidValueError(path, problem)
+    accepted = "it is None, a bool, a number, text, a list, or a dict with text keys"
+    raise InvalidValueError(path, f"is {kind_of(value)}, which JSON cannot hold; {accepted}")
 
 
 def write(value: object) -> bytes:

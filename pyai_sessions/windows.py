@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
+from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message
 from pyai_sessions.values import is_array, is_mapping, write
@@ -185,7 +186,7 @@ def counter(count_tokens: CountTokens | None) -> Callable[[str], int]:
     if encode is not None:
         return lambda text: len(encode(text))
     if not callable(count_tokens):
-        problem = f"is a {type(count_tokens).__name__}; it is a callable from text to a number, or a tiktoken encoding"
+        problem = f"is {kind_of(count_tokens)}; it is a callable from text to a number, or a tiktoken encoding"
         raise InvalidValueError("count_tokens", problem)
     count: Callable[[str], int] = count_tokens
 

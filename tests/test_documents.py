@@ -579,7 +579,7 @@ def test_an_older_format_is_upgraded_when_it_is_read(monkeypatch):
         ('{"format":1,"session_id":"s","status":"gone"}', ""),
         ('{"format":1,"session_id":"s","user_id":7}', ""),
         ("[" * 100_000, "it is nested too deeply"),
-        (7, "it is a int, not JSON text"),
+        (7, "it is an int, not JSON text"),
         (b"\xff", "its bytes are not UTF-8 text"),
     ],
     ids=lambda value: ascii(value)[:60],

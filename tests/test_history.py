@@ -174,7 +174,7 @@ def test_an_id_is_free_again_when_its_message_is_gone(session):
 @pytest.mark.parametrize("given", [["text"], [{"role": "user", "content": ""}], [None]])
 def test_a_history_of_other_things_than_messages_is_refused(given):
     """The error names the item."""
-    with pytest.raises(InvalidValueError, match=r"^messages\[0\] is a .*; it is a Message$"):
+    with pytest.raises(InvalidValueError, match=r"^messages\[0\] is .*; it is a Message$"):
         Session(messages=given)
 
 

@@ -370,7 +370,7 @@ def test_what_is_no_session_id_is_refused(manager, call, given):
 @pytest.mark.parametrize("given", [None, "s", {}, Message("user", "x", message_id="m")], ids=repr)
 def test_what_is_no_session_cannot_be_saved(manager, given):
     """The error names what was given."""
-    with pytest.raises(InvalidValueError, match=r"^session is a .*; it is a Session"):
+    with pytest.raises(InvalidValueError, match=r"^session is .*; it is a Session"):
         manager.save(given)
 
 
@@ -384,7 +384,7 @@ def test_an_unknown_conflict_rule_is_refused(manager):
     ("given", "problem"),
     [
         ("Hello!", "is a str; it is a Message, or a dict of its fields"),
-        (None, "is a NoneType; it is a Message, or a dict of its fields"),
+        (None, "is None; it is a Message, or a dict of its fields"),
         ({"content": "x"}, "has no role; its fields are role, content, metadata"),
         ({"role": "user", "contnet": "x"}, "has the unknown field 'contnet'; its fields are role, content"),
     ],

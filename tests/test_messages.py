@@ -92,8 +92,8 @@ def test_an_id_is_any_text_of_up_to_a_kibibyte(given):
         ("x" * 1025, "is 1025 bytes long"),
         ("ü" * 513, "is 1026 bytes long"),
         ("\U0001f600" * 257, "is 1028 bytes long"),
-        (7, "is a int"),
-        (b"x", "is a bytes"),
+        (7, "is an int"),
+        (b"x", "is bytes"),
     ],
     ids=["empty", "1025", "two-byte", "four-byte", "int", "bytes"],
 )
@@ -126,7 +126,7 @@ def test_a_role_is_free_text(role):
 @pytest.mark.parametrize("field", ["role", "name", "tool_call_id"])
 def test_a_text_field_refuses_what_is_no_text(field):
     """The error names the field and what it is."""
-    with pytest.raises(InvalidValueError, match=f"^{field} is a int; it is text$"):
+    with pytest.raises(InvalidValueError, match=f"^{field} is an int; it is text$"):
         Message(**{"role": "user", "content": "", field: 1})
 
 

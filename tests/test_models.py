@@ -83,7 +83,7 @@ def test_a_state_that_json_cannot_hold_is_refused_and_changes_nothing(session, k
 @pytest.mark.parametrize("field", ["metadata", "state"])
 def test_metadata_and_state_are_json_objects(field):
     """What is no dict, or what JSON cannot hold, is refused when the session is made."""
-    for given, problem in [([1], "is a list; it is"), (None, "is a NoneType; it is"), ({1: 2}, "has the key 1")]:
+    for given, problem in [([1], "is a list; it is"), (None, "is None; it is"), ({1: 2}, "has the key 1")]:
         with pytest.raises(InvalidValueError, match=f"^{field} {problem}"):
             Session(**{field: given})
 
@@ -466,7 +466,7 @@ def test_unknown_fields_stay_when_the_session_changes(full):
 @pytest.mark.parametrize("kind", [Session, Message, Checkpoint])
 def test_what_is_no_json_object_is_refused(kind, given):
     """The error names the class and what was given."""
-    with pytest.raises(InvalidValueError, match=f"^{kind.__name__} is made from a JSON object, not from a "):
+    with pytest.raises(InvalidValueError, match=f"^{kind.__name__} is made from a JSON object, not from "):
         kind.from_dict(given)
 
 

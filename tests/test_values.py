@@ -10,6 +10,7 @@ from enum import Enum, IntEnum
 
 import pytest
 
+from pyai_sessions.checks import counted, kind_of
 from pyai_sessions.errors import InvalidValueError, SessionError
 from pyai_sessions.values import MAX_DEPTH, FrozenDict, FrozenList, frozen, plain, read, write
 
@@ -109,13 +110,13 @@ def test_a_copy_shares_nothing_with_the_given_value():
         ({"a": [0, {"b": float("nan")}]}, "state['a'][1]['b'] is nan, which JSON cannot hold"),
         ({"a": float("inf")}, "state['a'] is inf, which JSON cannot hold"),
         ({"a": float("-inf")}, "state['a'] is -inf, which JSON cannot hold"),
-        ({"a": b"bytes"}, "state['a'] is a bytes, which JSON cannot hold"),
+        ({"a": b"bytes"}, "state['a'] is bytes, which JSON cannot hold"),
         ({"a": Decimal(1)}, "state['a'] is a decimal.Decimal, which JSON cannot hold"),
         ({"a": 1j}, "state['a'] is a complex, which JSON cannot hold"),
-        ({"a": object()}, "state['a'] is a object, which JSON cannot hold"),
+        ({"a": object()}, "state['a'] is an object, which JSON cannot hold"),
         ({"a": range(3)}, "state['a'] is a range, which JSON cannot hold"),
-        ({"a": {7: "seven"}}, "state['a'] has the key 7, a int; JSON keys are text"),
-        ({None: 1}, "state has the key None, a NoneType; JSON keys are text"),
+        ({"a": {7: "seven"}}, "state['a'] has the key 7, an int; JSON keys are text"),
+        ({None: 1}, "state has the key None, None; JSON keys are text"),
         ({"it's": [set()]}, """state["it's"][0] is a set"""),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -283,3 +284,32 @@ def test_lone_surrogates_are_written_as_escapes():
 
     assert text == rb'{"a\udc80":["\ud83d",1180591620717411303424]}'
     assert read(text) == {"a\udc80": ["\ud83d", 2**70]}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "None"),
+        (5, "an int"),
+        (True, "a bool"),
+        (b"", "bytes"),
+        (bytearray(), "a bytearray"),
+        (object(), "an object"),
+        (Decimal(1), "a decimal.Decimal"),
+        (int, "the class int"),
+        (Decimal, "the class decimal.Decimal"),
+        (Colour.RED, "a tests.test_values.Colour"),
+    ],
+    ids=repr,
+)
+def test_an_error_says_what_was_given_with_its_article(value, said):
+    """What was given is said in English: "an int", "bytes", not "a int", "a bytes"."""
+    found = kind_of(value).replace(f"{__name__}.", "tests.test_values.")
+
+    assert found == said
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 messages"), (1, "1 message"), (2, "2 messages")])
+def test_one_thing_is_said_in_the_singular(count, said):
+    """A number of things is said in English, too."""
+    assert counted(count, "message") == said

@@ -27,6 +27,7 @@ from pyai_sessions.backends import scripts
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
 from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
+from pyai_sessions.checks import kind_of
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -104,7 +105,7 @@ class RedisMapping(MutableMapping[str, str]):
 
     def __init__(self, client: Any, prefix: str = "pyai:sessions:", ttl: int | None = None) -> None:
         if not isinstance(prefix, str):
-            raise InvalidValueError("prefix", f"is a {type(prefix).__name__}; it is text, such as 'pyai:sessions:'")
+            raise InvalidValueError("prefix", f"is {kind_of(prefix)}; it is text, such as 'pyai:sessions:'")
         if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
             problem = f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
             raise InvalidValueError("ttl", problem)
@@ -143,7 +144,7 @@ class RedisMapping(MutableMapping[str, str]):
 
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(value, str):
-            raise InvalidValueError("value", f"is a {type(value).__name__}; this mapping holds text")
+            raise InvalidValueError("value", f"is {kind_of(value)}; this mapping holds text")
         name, field = self.place(key)
         self.command(*script(scripts.PUT, [name], field, value.encode(), str(self.ttl or 0)))
 
@@ -169,7 +170,7 @@ class RedisMapping(MutableMapping[str, str]):
     def place(self, key: str) -> tuple[bytes, bytes]:
         """Return the hash and the field of an item."""
         if not isinstance(key, str):
-            raise InvalidValueError("key", f"is a {type(key).__name__}; it is text")
+            raise InvalidValueError("key", f"is {kind_of(key)}; it is text")
         start, key = split_namespace(key)
         kind, slash, rest = key.partition("/")
         name, tail, rest = rest.partition("/")

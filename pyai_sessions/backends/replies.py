@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pyai_sessions.backends import scripts
+from pyai_sessions.checks import kind_of
 from pyai_sessions.values import is_array, is_bytes, is_mapping
 
 Command = Sequence[Any]
@@ -50,19 +51,19 @@ def as_text(name: bytes) -> str:
 def _text(reply: Any, _: Command = ()) -> bytes | None:
     if reply is None or is_bytes(reply):
         return reply
-    raise UnfitReplyError(_kind(reply))
+    raise UnfitReplyError(kind_of(reply))
 
 
 def _name(reply: Any, _: Command = ()) -> bytes:
     if is_bytes(reply):
         return bytes(reply)
-    raise UnfitReplyError(_kind(reply))
+    raise UnfitReplyError(kind_of(reply))
 
 
 def _number(reply: Any, _: Command = ()) -> int:
     if isinstance(reply, int):
         return reply
-    raise UnfitReplyError(_kind(reply))
+    raise UnfitReplyError(kind_of(reply))
 
 
 def _score(reply: Any, _: Command = ()) -> int | None:
@@ -73,13 +74,13 @@ def _score(reply: Any, _: Command = ()) -> int | None:
     except (TypeError, ValueError, OverflowError):
         score = math.nan
     if math.isnan(score):
-        raise UnfitReplyError(_kind(reply))
+        raise UnfitReplyError(kind_of(reply))
     return int(max(-_FARTHEST, min(score, _FARTHEST)))
 
 
 def _nothing(reply: Any, _: Command) -> None:
     if reply is not None:
-        raise UnfitReplyError(_kind(reply))
+        raise UnfitReplyError(kind_of(reply))
 
 
 def _anything(_: Any, __: Command) -> None:
@@ -89,7 +90,7 @@ def _anything(_: Any, __: Command) -> None:
 def _items(reply: Any) -> Sequence[Any]:
     if is_array(reply):
         return reply
-    raise UnfitReplyError(_kind(reply))
+    raise UnfitReplyError(kind_of(reply))
 
 
 def _names(reply: Any, _: Command = ()) -> list[bytes]:
@@ -145,10 +146,6 @@ def _some(read: Callable[[Any], Any]) -> _Reader:
         return int(text), read(parts[1])
 
     return reader
-
-
-def _kind(reply: object) -> str:
-    return f"a {type(reply).__name__}"
 
 
 _COMMANDS: dict[str, _Reader] = {

@@ -22,7 +22,7 @@ from sqlitedict import encode as pickling_encode
 from pyai_sessions.backends.connections import Connections, make_private, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
-from pyai_sessions.checks import check_timeout
+from pyai_sessions.checks import check_timeout, kind_of
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -83,7 +83,7 @@ class SQLiteMapping(SqliteDict):  # type: ignore[misc]  # sqlitedict has no type
 
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(key, str):
-            raise InvalidValueError("key", f"is a {type(key).__name__}; it is text")
+            raise InvalidValueError("key", f"is {kind_of(key)}; it is text")
         super().__setitem__(key, value)
 
 
@@ -120,7 +120,7 @@ class _SynchronousConnection:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidValueError("value", f"is a {type(value).__name__}; this mapping holds text")
+        raise InvalidValueError("value", f"is {kind_of(value)}; this mapping holds text")
     return value
 
 

@@ -21,7 +21,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pyai_sessions.checks import Clock, check_text
+from pyai_sessions.checks import Clock, check_text, kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message
 from pyai_sessions.values import is_array, is_bytes, is_mapping, plain, read, write
@@ -338,7 +338,7 @@ def given_object(value: object, path: str) -> Part:
     except RecursionError as err:
         raise InvalidValueError(path, "is nested too deeply") from err
     if not is_mapping(sent):
-        raise InvalidValueError(path, f"is a {type(value).__name__}; it is a dict, or an object of the API's client")
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict, or an object of the API's client")
     return {check_text(key, f"a key of {path}"): plain(each, f"{path}.{key}") for key, each in sent.items()}
 
 
@@ -355,14 +355,14 @@ def _sent(value: Any) -> Any:
 def check_object(value: object, path: str) -> Part:
     """Return a value that must be an object."""
     if not isinstance(value, dict):
-        raise InvalidValueError(path, f"is a {type(value).__name__}; it is a dict")
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict")
     return value  # pyright: ignore[reportUnknownVariableType]  (plain JSON: its keys are text)
 
 
 def check_list(value: object, path: str, kinds: str = "a list") -> list[Any]:
     """Return a value that must be a list."""
     if not isinstance(value, list):
-        raise InvalidValueError(path, f"is a {type(value).__name__}; it is {kinds}")
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is {kinds}")
     return value  # pyright: ignore[reportUnknownVariableType]  (plain JSON)
 
 
