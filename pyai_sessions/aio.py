@@ -13,6 +13,7 @@ from pyai_sessions.awaiting import Awaiting
 from pyai_sessions.checks import Clock
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.manager import SessionManager, opened
+from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.store import KVSessionStore
 
 P = ParamSpec("P")
@@ -72,7 +73,7 @@ def _awaited(
     return call
 
 
-class AsyncSessionManager:
+class AsyncSessionManager(OfOneProcess):
     """SessionManager for async code: the same methods, awaited, on asyncio and, where anyio is installed, on trio.
 
     Args:

@@ -5,9 +5,25 @@ Messages name ids, paths and remedies. They never contain the text of a conversa
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SessionError(Exception):
-    """The root of every exception that this library raises on purpose."""
+    """The root of every exception that this library raises on purpose.
+
+    All of them can be pickled and copied, so they come out of a worker process with their attributes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with `args`, which hold the finished message in the place of its parts.
+        return _rebuild, (type(self), self.args), self.__dict__ or None
+
+
+def _rebuild(kind: type[SessionError], arguments: tuple[object, ...]) -> SessionError:
+    """Return an error as it was raised; pickle and copy then set its attributes."""
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    return error
 
 
 # What the caller gave ---------------------------------------------------------------------------------------------
@@ -29,7 +45,7 @@ class UnsuitableMappingError(SessionError, TypeError):
 
 
 class UnsupportedOperationError(SessionError, NotImplementedError):
-    """A custom store lacks the optional method that this operation needs."""
+    """The object cannot do this: a custom store lacks the optional method for it, or its kind of storage has no way."""
 
 
 class MissingPackageError(SessionError, ImportError):
@@ -166,12 +182,14 @@ class StorageError(SessionError):
     Where it failed after the write (a reply was lost, a mapping's ``sync`` raised), the write may have been applied;
     else nothing was written. Repeating the call is right in both cases: it stores nothing twice.
 
-    *where* names the file, directory or server, without credentials.
+    *where* names the file, directory or server, without credentials. *problem* says what happened, *remedy* what to do.
     """
 
     remedy = ""
 
-    def __init__(self, where: str, problem: str) -> None:
+    def __init__(self, where: str, problem: str, remedy: str | None = None) -> None:
+        if remedy is not None:
+            self.remedy = remedy
         super().__init__(f"{where}: {problem}" + (f"; {self.remedy}" if self.remedy else ""))
         self.where = where
         self.problem = problem
@@ -195,6 +213,12 @@ class StorageReadOnlyError(StorageError):
     remedy = "give this process write access to the file and its directory, or connect to the primary server"
 
 
+class StoragePermissionError(StorageError, PermissionError):
+    """The operating system does not let this process read the storage."""
+
+    remedy = "give the user of this process access to it"
+
+
 class StorageUnreachableError(StorageError, ConnectionError):
     """The storage did not answer: a write may have been applied, or not."""
 
@@ -205,6 +229,12 @@ class StorageCorruptError(StorageError):
     """The file is not what it should be: damaged, or of another kind."""
 
     remedy = "restore it from a backup"
+
+
+class StorageMovedError(StorageError):
+    """The file was deleted, renamed or replaced while the store had it open: what is written to it would be lost."""
+
+    remedy = "put the file back, or open the store again to use what is there now"
 
 
 class StorageClosedError(StorageError):

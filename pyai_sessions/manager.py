@@ -20,6 +20,7 @@ from pyai_sessions.heads import SessionStatus
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of
 from pyai_sessions.points import Branch
+from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage
 from pyai_sessions.store import KVSessionStore
 from pyai_sessions.stores import MemorySessionStore, open_store
@@ -27,7 +28,7 @@ from pyai_sessions.upkeep import Verification
 from pyai_sessions.values import is_mapping
 
 
-class SessionManager:
+class SessionManager(OfOneProcess):
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 
     Args:

@@ -54,6 +54,7 @@ from pyai_sessions.models import (
     values_of,
 )
 from pyai_sessions.points import Branch
+from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.reading import MISSING, Attempts, Wants, head_of, load, loading, owned, there
 from pyai_sessions.saving import Saver, adopt
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
@@ -68,7 +69,7 @@ _PAGES = 500
 """Of sessions that have no more. A longer one takes a trip of its own."""
 
 
-class KVSessionStore(SessionStore):
+class KVSessionStore(OfOneProcess, SessionStore):
     """Sessions as JSON documents in a mapping: a dict, SqliteDict, diskcache.Index, RedisMapping, or one of your own.
 
     Args:

@@ -10,10 +10,11 @@ from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.checks import kind_of
 from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, UnsuitableMappingError
+from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.sealing import Sealer
 
 
-class Encrypted(MutableMapping[str, str]):
+class Encrypted(OfOneProcess, MutableMapping[str, str]):
     """A mapping of text that lies encrypted in another one: AES-256-GCM, each value bound to its key.
 
     ``KVSessionStore(Encrypted(mapping, keys))`` keeps all that the store over *mapping* promises. In the clear stand

@@ -18,9 +18,9 @@ PACKAGE = Path(pyai_sessions.__file__).parent
 # A module imports only from those above it.
 ORDER = [
     "errors",
+    "processes",
     "checks",
     "tokens",
-    "processes",
     "values",
     "terms",
     "codec",

@@ -17,7 +17,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from copy import copy
 from functools import cache
 from itertools import islice
 from typing import Any, NoReturn, TypeVar, cast
@@ -51,6 +50,7 @@ from pyai_sessions.keys import (
     session_of_key,
     split_namespace,
 )
+from pyai_sessions.processes import OfOneProcess
 
 _HEAD = "session"
 STATUSES = {each.value for each in SessionStatus}
@@ -84,7 +84,7 @@ def script(source: str, keys: Sequence[bytes], *arguments: bytes | str) -> Comma
     return ("EVALSHA", _digest(source), len(keys), *keys, *arguments)
 
 
-class RedisMapping(MutableMapping[str, str]):
+class RedisMapping(OfOneProcess, MutableMapping[str, str]):
     """A mapping of text whose items are fields of Redis hashes: ``kind/name/rest`` is field ``kind/rest`` of ``name``.
 
     Works with redis-py and valkey-py clients, whatever their ``decode_responses``; their settings stay as they are, and
@@ -127,7 +127,8 @@ class RedisMapping(MutableMapping[str, str]):
         """Return the mapping of those items whose keys begin with the prefix of a namespace, without it."""
         if not start:
             return self
-        mapping = copy(self)  # of the same class, whatever its constructor takes
+        mapping = type(self).__new__(type(self))  # whatever its constructor takes
+        vars(mapping).update(vars(self))
         mapping.prefix = f"{self.prefix}/{start}"
         return mapping
 

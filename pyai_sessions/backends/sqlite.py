@@ -29,11 +29,12 @@ from pyai_sessions.errors import (
     StorageLockedError,
     UnsuitableMappingError,
 )
+from pyai_sessions.processes import OfOneProcess
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 
-class SQLiteMapping(SqliteDict):  # type: ignore[misc]  # sqlitedict has no type hints
+class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedict has no type hints
     """A SqliteDict of text whose statements run in the calling thread: errors come from the call that failed.
 
     Any SqliteDict with ``encode=str, decode=str`` opens the same file and table; give it ``journal_mode="WAL"``, since

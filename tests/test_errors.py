@@ -1,0 +1,138 @@
+"""The exceptions: each can be pickled and copied, and comes out of a worker process whole."""
+
+import copy
+import inspect
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyai_sessions import (
+    AsyncSessionManager,
+    DiskCacheSessionStore,
+    Encrypted,
+    KVSessionStore,
+    MemorySessionStore,
+    RedisSessionStore,
+    SessionError,
+    SessionManager,
+    SQLiteSessionStore,
+    UnsupportedOperationError,
+    errors,
+)
+
+KINDS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, SessionError)]
+
+WAYS = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{f"pickle {n}": lambda it, n=n: pickle.loads(pickle.dumps(it, n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)},  # noqa: S301
+}
+
+DATA = st.none() | st.text() | st.integers() | st.binary() | st.dictionaries(st.text(), st.text())
+
+
+def parameters_of(kind):
+    """Return the parameters with which an error is made; those without a constructor of ours take a message."""
+    ours = any("__init__" in vars(each) for each in kind.__mro__ if issubclass(each, SessionError))
+    return list(inspect.signature(kind).parameters) if ours else ["message"]
+
+
+def made(kind, value=lambda name: f"a {name}"):
+    return kind(*[value(name) for name in parameters_of(kind)])
+
+
+def check_same(found, error):
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+    assert found.args == error.args
+    assert vars(found) == vars(error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data(), way=st.sampled_from(list(WAYS.values())))
+def test_every_error_is_the_same_after_a_copy_and_a_pickle(kind, way, data):
+    """Type, message, arguments and all attributes, those that the caller added, too."""
+    error = made(kind, lambda name: data.draw(DATA, label=name))
+    error.note_of_the_caller = "kept"
+
+    check_same(way(error), error)
+
+
+class TenantError(errors.SessionNotFoundError):
+    """An error of a user's own, with a constructor of its own."""
+
+    def __init__(self, tenant, session_id):
+        super().__init__(session_id)
+        self.tenant = tenant
+
+
+def raise_error(kind):
+    raise made(kind)
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("kind", [*KINDS, TenantError])
+class TestInAWorkerProcess:
+    """The caller gets the error that the worker raised, and the workers go on."""
+
+    def test_of_a_process_pool_executor(self, executor, kind):
+        """An error that could not be unpickled would break the executor."""
+        with pytest.raises(kind) as caught:
+            executor.submit(raise_error, kind).result(timeout=60)
+
+        check_same(caught.value, made(kind))
+
+    def test_of_a_multiprocessing_pool(self, pool, kind):
+        """An error that could not be unpickled would leave the caller waiting for ever."""
+        with pytest.raises(kind) as caught:
+            pool.apply_async(raise_error, (kind,)).get(timeout=60)
+
+        check_same(caught.value, made(kind))
+
+
+# What belongs to one process ------------------------------------------------------------------------------------------
+
+
+def holders(path):
+    """Yield all that holds connections or keys, each with what closes it."""
+    with ExitStack() as stack:
+        file = stack.enter_context(closing(SQLiteSessionStore(path / "chat.db")))
+        cache = stack.enter_context(closing(DiskCacheSessionStore(path / "cache")))
+        server = stack.enter_context(closing(RedisSessionStore()))  # connects at first use
+        stores = [MemorySessionStore(), KVSessionStore({}), file, cache, server]
+        yield from stores
+        yield from map(SessionManager, stores)
+        yield from map(AsyncSessionManager, stores)
+        yield from (file.mapping, server.mapping, Encrypted({}, {"k": bytes(32)}))
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_what_holds_connections_is_neither_pickled_nor_copied(tmp_path, way):
+    """The error says where to open it instead."""
+    for each in holders(tmp_path):
+        with pytest.raises(UnsupportedOperationError, match=f"{type(each).__name__} .* in the worker process"):
+            way(each)
+
+
+def test_a_manager_that_is_sent_to_a_worker_is_refused_and_the_executor_goes_on(executor):
+    """The caller gets the error, and the next call is made."""
+    with pytest.raises(UnsupportedOperationError, match="open the store in the worker process"):
+        executor.submit(SessionManager().count).result(timeout=60)
+
+    assert executor.submit(abs, -1).result(timeout=60) == 1
