@@ -1,0 +1,408 @@
+"""An exception, or a handler that saves, at one point of a call; and what must hold of every call after it.
+
+`Storage.open` (or any object with such an `open`) gives the managers: one whose call is interrupted, another that looks
+from outside, as a second connection does. `attack` interrupts a call of `CALLS` at each point, and tells what it saw.
+"""
+
+import asyncio
+import faulthandler
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pyai_sessions
+from pyai_sessions import (
+    AsyncSessionManager,
+    Message,
+    SessionDeletedError,
+    SessionExistsError,
+    StorageLockedError,
+)
+
+PACKAGE = str(Path(pyai_sessions.__file__).parent)
+TIMEOUT = 30.0
+"""Seconds that the stores wait for a lock. One that was left behind is so told from one that is held for a moment."""
+HANG = 240.0
+"""Seconds after which a call hangs; a safety net, which ends the process and shows where it stands."""
+
+_HERE = (__file__, "<frozen", "/_pytest/", "/pluggy/", "/weakref.py", "/_weakrefset.py", "/importlib/", "/coverage/")
+
+
+# Points --------------------------------------------------------------------------------------------------------------
+
+
+class Tracer:
+    """Counts the points of a call, and acts at one: at the entry of each function, and before lines of our own code.
+
+    CPython looks for signals at the entry of functions, after calls of C and where loops go back: a trace function that
+    raises does the same, at a place of one's choice. *only* limits functions to files of these folders.
+    """
+
+    def __init__(self, at, act, *, lines=False, only=None):
+        self.at, self.act, self.lines, self.only = at, act, lines, only
+        self.points, self.where = 0, None
+
+    def __call__(self, frame, event, arg):
+        code = frame.f_code
+        if event != "call" or any(each in code.co_filename for each in _HERE) or code.co_name == "__del__":
+            return None
+        if self.only and not any(each in code.co_filename for each in self.only):
+            return None
+        self._reach(frame)
+        return self._line if self.lines and code.co_filename.startswith(PACKAGE) else None
+
+    def _line(self, frame, event, arg):
+        if event == "line":
+            self._reach(frame)
+        return self._line
+
+    def _reach(self, frame):
+        self.points += 1
+        if self.points == self.at:
+            code = frame.f_code
+            self.where = f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_name}"
+            self.act()
+
+
+def interrupt(call, at, act, *, lines=False, only=None):
+    """Make a call, and *act* at its point number *at*; return the tracer, and what the call raised or returned."""
+    tracer = Tracer(at, act, lines=lines, only=only)
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        outcome = call()
+    except BaseException as err:  # noqa: BLE001 (it is what the test is about)
+        outcome = err
+    finally:
+        sys.settrace(before)
+    return tracer, outcome
+
+
+class Stop(BaseException):
+    """What comes from outside: no exception that a library may take for one of its own."""
+
+
+def stop():
+    raise Stop
+
+
+# Calls ---------------------------------------------------------------------------------------------------------------
+
+_numbers = count()
+
+
+@dataclass
+class Call:
+    """A call that can be interrupted, and what is right after it has been repeated."""
+
+    prepare: object  # manager → what the call needs
+    act: object  # manager, what it needs → result
+    check: object  # manager that looks, what it needs
+
+
+def _fresh():
+    return f"s{next(_numbers)}"
+
+
+def _stored(manager, size=3, pages=0):
+    session = manager.create_session("ada", session_id=_fresh())
+    for n in range(size + pages * 40):
+        session.add_message("user", f"before {n}", message_id=f"before {n}")
+    manager.save(session)
+    return session
+
+
+def _texts(manager, session_id):
+    session = manager.get_session(session_id)
+    return None if session is None else [each.content for each in session.messages]
+
+
+def _added(session, *contents):
+    before = [each.content for each in session.messages]
+    for each in contents:
+        session.add_message("user", each, message_id=each)
+    return session, [*before, *contents]
+
+
+def _check_texts(manager, needs):
+    session, texts = needs
+    found = _texts(manager, session.session_id)
+    assert found is not None, "lost: the session"
+    counted = Counter(found)
+    assert not [each for each in texts if not counted[each]], "lost: messages"
+    assert max(counted.values()) == 1, "doubled: messages"
+    assert found == texts
+
+
+def _create(manager, needs):
+    with suppress(SessionExistsError):  # by the call that was interrupted
+        manager.create_session("ada", session_id=needs[0].session_id)
+
+
+def _named(_):
+    return _Named(_fresh()), []
+
+
+@dataclass
+class _Named:
+    session_id: str
+
+
+def _stale(manager):
+    session = _stored(manager)
+    manager.append(session.session_id, Message("user", "theirs", message_id="theirs"))
+    texts = [*(each.content for each in session.messages), "theirs", "mine"]
+    session.add_message("user", "mine", message_id="mine")
+    return session, texts
+
+
+def _fork(manager, needs):
+    with suppress(SessionExistsError):
+        manager.fork(needs[0].session_id, new_id=needs[0].session_id + "-fork")
+
+
+def _check_fork(manager, needs):
+    _check_texts(manager, needs)
+    assert _texts(manager, needs[0].session_id + "-fork") == needs[1], "lost: of the fork"
+
+
+def _branched(manager):
+    session = _stored(manager, pages=1)
+    texts = [each.content for each in session.messages]
+    session.rewind(2)
+    manager.save(session)
+    return session, texts, session.branches[0].branch_id
+
+
+def _switch(manager, needs):
+    session, _, branch = needs
+    if branch in [each.branch_id for each in manager.get_session(session.session_id).branches]:
+        manager.switch(session.session_id, branch)
+
+
+def _delete(manager, needs):
+    with suppress(SessionDeletedError):
+        manager.delete(needs[0].session_id)
+
+
+def _check_gone(manager, needs):
+    assert manager.get_session(needs[0].session_id) is None, "lost: a deletion"
+    assert needs[0].session_id not in [each.session_id for each in manager.list_sessions("ada", limit=None)]
+
+
+def _archive(manager, needs):
+    manager.archive(needs[0].session_id)
+
+
+def _check_archived(manager, needs):
+    listed = [each.session_id for each in manager.list_sessions("ada", limit=None)]
+    assert needs[0].session_id not in listed, "lost: an archiving"
+    _check_texts(manager, needs)
+
+
+def _read(manager, needs):
+    _check_texts(manager, needs)
+    assert manager.get_session(needs[0].session_id, last=2).messages
+
+
+def _list(manager, needs):
+    listed = Counter(each.session_id for each in manager.list_sessions("ada", limit=None))
+    assert listed[needs[0].session_id] == 1, "lost: of a list"
+    assert manager.count("ada") >= 1
+
+
+def _check_exists(manager, needs):
+    assert manager.get_session(needs[0].session_id) is not None, "lost: the session"
+
+
+CALLS = {
+    "create": Call(_named, _create, _check_exists),
+    "save": Call(lambda m: _added(_stored(m), "a", "b"), lambda m, n: m.save(n[0]), _check_texts),
+    "save a page": Call(
+        lambda m: _added(_stored(m), *(f"{n} " + "x" * 300 for n in range(40))), lambda m, n: m.save(n[0]), _check_texts
+    ),
+    "save a stale copy": Call(_stale, lambda m, n: m.save(n[0]), _check_texts),
+    "append": Call(
+        lambda m: (s := _stored(m), [*(each.content for each in s.messages), "a"]),
+        lambda m, n: m.append(n[0].session_id, Message("user", "a", message_id="a")),
+        _check_texts,
+    ),
+    "read": Call(lambda m: _added(_stored(m, pages=1)), _read, _check_texts),
+    "list": Call(lambda m: _added(_stored(m)), _list, _list),
+    "fork": Call(lambda m: _added(_stored(m, pages=1)), _fork, _check_fork),
+    "switch": Call(_branched, _switch, lambda m, n: _check_texts(m, n[:2])),
+    "archive": Call(lambda m: _added(_stored(m)), _archive, _check_archived),
+    "delete": Call(lambda m: _added(_stored(m, pages=1)), _delete, _check_gone),
+}
+
+
+# Attacks -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What was seen: points interrupted, calls that followed, and what was wrong with them."""
+
+    points: int = 0
+    after: int = 0
+    refused: int = 0
+    wrong: Counter = field(default_factory=Counter)
+    examples: list = field(default_factory=list)
+
+    def note(self, kind, where, problem):
+        self.wrong[kind] += 1
+        if len(self.examples) < 20:
+            self.examples.append(f"{kind}, interrupted at {where}: {problem}")
+
+    def __str__(self):
+        kinds = ("hung", "locked", "lost", "doubled", "other")
+        told = ", ".join(f"{self.wrong[each]} {each}" for each in kinds)
+        return f"{self.points:6} points, {self.after:6} calls after, {self.refused:5} refused: {told}"
+
+    def __iadd__(self, other):
+        self.points += other.points
+        self.after += other.after
+        self.refused += other.refused
+        self.wrong += other.wrong
+        self.examples += other.examples
+        return self
+
+
+class Attacked:
+    """The managers over one storage, and a probe session to which all of them write after each interruption."""
+
+    def __init__(self, face, manager, other, pool):
+        self.face, self.manager, self.other, self.pool = face, manager, other, pool
+        self.probe = _fresh()
+        self.written = []
+        manager.create_session("eve", session_id=self.probe)
+
+    def _append(self, manager, by):
+        message = Message("user", f"{by} {len(self.written)}")
+        manager.append(self.probe, message)
+        self.written.append(message.content)
+
+    def by_other(self):
+        """Write by another connection of its own."""
+        self._append(self.other, "other")
+
+    def by_thread(self):
+        """Write by another thread, with the manager that was interrupted."""
+        self.pool.submit(self._append, self.manager, "thread").result(HANG)
+
+    def by_self(self):
+        """Write by this thread, with the manager that was interrupted."""
+        self._append(self.face, "self")
+        assert self.written[-1] in _texts(self.other, self.probe)[-3:], "lost: what another connection cannot see"
+
+
+@contextmanager
+def attacked(storage, *, wrap=None, timeout=TIMEOUT):
+    """Open two managers over a storage, and a thread; *wrap* makes another face of a manager."""
+    with ExitStack() as stack:
+        manager = stack.enter_context(storage.open(timeout=timeout))
+        other = stack.enter_context(storage.open(timeout=timeout))
+        face = manager if wrap is None else stack.enter_context(wrap(manager))
+        yield Attacked(face, manager, other, stack.enter_context(ThreadPoolExecutor(1)))
+
+
+def count_points(managers, call, *, lines=False, only=None):
+    """Return how many points a call has."""
+    needs = call.prepare(managers.face)
+    tracer, outcome = interrupt(lambda: call.act(managers.face, needs), 0, stop, lines=lines, only=only)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return tracer.points
+
+
+def attack(managers, name, *, lines=False, only=None, every=1, first=1, act=stop):
+    """Interrupt a call at each point (or each *every*-th), then write from everywhere, and repeat it; return a Tally.
+
+    Who writes first after the interruption goes round: another connection, another thread, this thread.
+    """
+    call, tally = CALLS[name], Tally()
+    points = range(first, count_points(managers, call, lines=lines, only=only) + 1, every)
+    for n in points:
+        faulthandler.dump_traceback_later(HANG, exit=True)
+        needs = call.prepare(managers.face)
+        tracer, _ = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines, only=only)
+        if tracer.where is None:
+            continue
+        tally.points += 1
+        writers = [managers.by_other, managers.by_thread, managers.by_self]
+        turn = tally.points % 3
+        for write in (*writers[turn:], *writers[:turn], partial(call.act, managers.face, needs)):
+            _judge(tally, name, tracer, write)
+        for manager in (managers.face, managers.other):
+            _judge(tally, name, tracer, partial(call.check, manager, needs))
+    _judge(tally, name, Tracer(0, stop), partial(_check_probe, managers))
+    faulthandler.cancel_dump_traceback_later()
+    return tally
+
+
+def _judge(tally, name, tracer, call):
+    tally.after += 1
+    try:
+        call()
+    except StorageLockedError as err:
+        tally.note("locked", f"{name}, {tracer.where}", err)
+    except AssertionError as err:
+        kind = str(err).partition(":")[0]
+        tally.note(kind if kind in ("lost", "doubled") else "other", f"{name}, {tracer.where}", err)
+    except TimeoutError as err:
+        tally.note("hung", f"{name}, {tracer.where}", repr(err))
+    except BaseException as err:  # noqa: BLE001 (to be shown with all others)
+        tally.note("other", f"{name}, {tracer.where}", repr(err))
+
+
+def _check_probe(managers):
+    for manager in (managers.face, managers.other):
+        found = Counter(_texts(manager, managers.probe))
+        assert not [each for each in managers.written if not found[each]], "lost: what was acknowledged"
+        assert max(found.values(), default=1) == 1, "doubled: what was acknowledged"
+
+
+# Awaited -------------------------------------------------------------------------------------------------------------
+
+
+class Awaited:
+    """An AsyncSessionManager with the methods of a sync one: each call runs on one loop till it has ended.
+
+    What interrupts the loop is raised when the call was cancelled and has ended, as `asyncio.run` does.
+    """
+
+    def __init__(self, manager):
+        self.manager = manager
+        self.loop = asyncio.new_event_loop()
+
+    def __getattr__(self, name):
+        method = getattr(self.manager, name)
+
+        def call(*arguments, **options):
+            task = self.loop.create_task(method(*arguments, **options))
+            try:
+                return self.loop.run_until_complete(task)
+            except BaseException:
+                if not task.done():
+                    task.cancel()
+                    with suppress(asyncio.CancelledError, Stop):
+                        self.loop.run_until_complete(asyncio.wait([task]))
+                raise
+
+        return call
+
+
+@contextmanager
+def awaited(manager):
+    """Give the async face of a manager's store. Another thread must not use it: the loop is this thread's."""
+    face = Awaited(AsyncSessionManager(manager.store))
+    try:
+        yield face
+    finally:
+        face.loop.run_until_complete(face.manager.close())
+        face.loop.close()
