@@ -5,7 +5,7 @@ Messages name ids, paths and remedies. They never contain the text of a conversa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 
 class SessionError(Exception):
@@ -16,13 +16,14 @@ class SessionError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Python would call the class with `args`, which hold the finished message in the place of its parts.
-        return _rebuild, (type(self), self.args), self.__dict__ or None
+        kind, arguments, *attributes = cast("tuple[Any, ...]", super().__reduce__())
+        return _rebuild, (kind, arguments), *attributes
 
 
 def _rebuild(kind: type[SessionError], arguments: tuple[object, ...]) -> SessionError:
     """Return an error as it was raised; pickle and copy then set its attributes."""
     error = kind.__new__(kind, *arguments)
-    error.args = arguments
+    super(SessionError, error).__init__(*arguments)  # that of the built-in class
     return error
 
 
