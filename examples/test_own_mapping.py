@@ -1,6 +1,6 @@
 """The tests of own_mapping.py: all rules of a mapping of text, and of sessions that are kept in one.
 
-pip install "pyai-sessions[testing]"
+pip install pytest hypothesis
 pytest test_own_mapping.py
 """
 

@@ -53,6 +53,7 @@ from pyai_sessions.errors import (
     UnsupportedOperationError,
 )
 from pyai_sessions.heads import SessionStatus
+from pyai_sessions.imports import Imported
 from pyai_sessions.manager import SessionManager
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionSummary
@@ -83,6 +84,7 @@ __all__ = [
     "Encrypted",
     "EncryptionError",
     "Erasure",
+    "Imported",
     "InvalidDocumentError",
     "InvalidValueError",
     "KVSessionStore",

@@ -32,7 +32,7 @@ from pyai_sessions.exports import check_file, line_of
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.forks import At, copied
 from pyai_sessions.heads import SessionStatus, from_microseconds
-from pyai_sessions.imports import imported
+from pyai_sessions.imports import Imported, imported
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
     Session,
@@ -444,19 +444,25 @@ class CustomStore:
 
     async def import_sessions(
         self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None
-    ) -> int:
-        """Save those whose id is free, one by one; return how many."""
-        stored = done = 0
+    ) -> Imported:
+        """Save those whose id is free, one by one, and say what became of each."""
+        report, done = Imported(), 0
         found = imported(sessions, Terms(self.clock))
-        while pair := await self._calls.read(next, found, None):  # in a thread: it may read another storage
-            session: Session = pair[0]
-            if await self._load(session.session_id) is None:
-                await self._save(session)
-                stored += 1
+        while new := await self._calls.read(next, found, None):  # in a thread: it may read another storage
+            try:
+                stored = await self._load(new.session.session_id)
+            except InvalidDocumentError:
+                report.add_taken(new, None)
+            else:
+                if stored is None:
+                    await self._save(new.session)
+                    report.add_inserted(new)
+                else:
+                    report.add_taken(new, stored)
             done += 1
             if progress:
                 progress(done)
-        return stored
+        return report
 
     async def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
         """Archive the sessions that were last active before *idle_since*, one by one. Costs only those."""

@@ -17,6 +17,7 @@ from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.filters import Order
 from pyai_sessions.heads import SessionStatus
+from pyai_sessions.imports import Imported
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of
 from pyai_sessions.points import Branch
@@ -349,20 +350,25 @@ class SessionManager(OfOneProcess):
 
     def import_sessions(
         self, sessions: Iterable[Session | Mapping[str, Any]], *, progress: Progress | None = None
-    ) -> int:
-        """Store new sessions, many in one transaction or trip; return how many were stored.
+    ) -> Imported:
+        """Store new sessions, many in one transaction or trip; return how many were new, stored already, or different.
 
         Each is a `Session`, of any store, or what `Session.to_dict` returned: users, times, status and messages stay as
-        they are. One whose id is taken is left out, so an import that was cut short is repeated as it was. *progress*
-        is called with the number of sessions done. Holds about 500 of them in memory.
+        they are. Nothing is overwritten: a session whose id is taken is compared with what is stored, and
+        `Imported.different_ids` names those that differ. So an import that was cut short is repeated as it was. Where
+        two messages of a session have the same id, the second gets a new one. *progress* is called with the number of
+        sessions done. Holds about 500 of them in memory; one whose id is taken costs reading what is stored.
 
         Raises:
             InvalidValueError: One of them cannot be stored, the error says which; up to 500 before it are not either.
 
         >>> old, new = SessionManager(), SessionManager()
-        >>> _ = old.create_session("ada")
-        >>> new.import_sessions(old.get_sessions_for_user("ada"))
+        >>> session = old.create_session("ada", session_id="s")
+        >>> new.import_sessions([session]).inserted
         1
+        >>> session.set_state("n", 1)
+        >>> new.import_sessions([session])
+        Imported(inserted=0, identical=0, different=1, different_ids=['s'], renamed=0)
 
         """
         return self._store.import_sessions(sessions, progress)
@@ -429,7 +435,7 @@ class SessionManager(OfOneProcess):
         >>> _ = manager.create_session("ada"), manager.create_session("bob")
         >>> manager.export_user("ada", file)
         1
-        >>> other.import_sessions(map(json.loads, file.getvalue().splitlines()))
+        >>> other.import_sessions(map(json.loads, file.getvalue().splitlines())).inserted
         1
 
         """

@@ -196,18 +196,23 @@ class Attempts:
         return self._backend.exclusive()
 
 
-def load_whole(backend: Backend, session_id: str, clock: Clock, timeout: float) -> Session | None:
+def load_whole(
+    backend: Backend, session_id: str, clock: Clock, timeout: float, value: object | None = None
+) -> Session | None:
     """Return a session with all that belongs to it, its branches loaded, too; None where there is none.
+
+    *value* is its head, where that was read already.
 
     Raises:
         InvalidDocumentError: A document of it cannot be read, or is missing.
 
     """
     for _ in Attempts(backend, session_id, timeout):
-        value = backend.read(session_id)
+        value = backend.read(session_id) if value is None else value
         if value is None:
             return None
         stored = read_head(value, session_id)
+        value = None
         try:
             session = load(backend, stored, clock, wanted=stored.sealed)
             if session is None:

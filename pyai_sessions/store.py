@@ -10,7 +10,7 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
-from pyai_sessions import erasure, expiry, exports, forks, imports, indexes, upkeep
+from pyai_sessions import erasure, expiry, exports, forks, indexes, upkeep
 from pyai_sessions.appending import Appender
 from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress, Wanted
@@ -39,6 +39,7 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.heads import SessionStatus, StoredHead, microseconds
+from pyai_sessions.imports import Imported, Importer
 from pyai_sessions.keys import branch_key, decode_id, head_key, page_keys, session_of_key
 from pyai_sessions.merge import merge, went_back
 from pyai_sessions.messages import Message
@@ -596,17 +597,19 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     # All sessions ------------------------------------------------------------------------------------------------
 
-    def import_sessions(self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None) -> int:
-        """Store new sessions, many in one transaction or trip; return how many were stored.
+    def import_sessions(
+        self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None
+    ) -> Imported:
+        """Store new sessions, many in one transaction or trip; say how many were new, stored already, or different.
 
-        Each is a `Session` or what `Session.to_dict` returns, from any store. One whose id is taken is left out, so an
+        Each is a `Session` or what `Session.to_dict` returns, from any store. What has its id stays as it is, so an
         import that was cut short can be repeated. Holds one batch in memory.
 
         Raises:
             InvalidValueError: One of them cannot be stored. The batches before it are.
 
         """
-        return imports.store(self._backend, sessions, self._terms, self._timeout, progress)
+        return Importer(self._backend, self._terms, self._timeout).store(sessions, progress)
 
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
         """Archive the sessions that were last active before *idle_since*; return how many.

@@ -71,7 +71,7 @@ def test_what_another_program_wrote_is_imported_whole_or_named(kind, path, chang
 
     refused = None
     try:
-        stored = manager.import_sessions([Session(session_id="first", user_id="u"), given_dict])
+        stored = manager.import_sessions([Session(session_id="first", user_id="u"), given_dict]).inserted
     except InvalidValueError as err:
         refused = err.path
     if refused:
@@ -111,7 +111,7 @@ def test_big_sessions_are_stored_a_few_at_a_time(tmp_path):
         assert taken - done <= 1
 
     with SessionManager(SQLiteSessionStore(tmp_path / "chat.db")) as manager:
-        assert manager.import_sessions(sessions(), progress=progress) == 40
+        assert manager.import_sessions(sessions(), progress=progress).inserted == 40
         assert manager.verify()
         manager.store.close()
 
@@ -126,6 +126,6 @@ def test_one_session_of_many_megabytes_is_imported():
         session.add_message("tool", "x" * 4_000_000)
     manager = SessionManager({})
 
-    assert manager.import_sessions([session, Session(session_id="t")]) == 2
+    assert manager.import_sessions([session, Session(session_id="t")]).inserted == 2
 
     assert manager.get_session("s") == session

@@ -81,7 +81,7 @@ class Lists(RuleBasedStateMachine):
         given = Session(
             session_id=name, user_id=user, metadata=metadata, status=status, created_at=time, updated_at=time
         )
-        assert self.managers[days % 2].import_sessions([given]) == (name not in self.model)
+        assert self.managers[days % 2].import_sessions([given]).inserted == (name not in self.model)
         if name not in self.model:
             self.model[name] = (user, metadata, status, time)
             self.touch(name)

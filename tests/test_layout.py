@@ -65,6 +65,7 @@ ORDER = [
     "forks",
     "filters",
     "expiry",
+    "unrepeated",
     "imports",
     "upkeep",
     "holdings",
@@ -240,6 +241,14 @@ def test_a_store_imports_its_own_client_alone(statement, needed):
 
     assert needed <= imported
     assert not (imported & {"sqlite3", "redis", "valkey", "diskcache", "sqlitedict", "zstandard"}) - needed
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_hint_installs_this_package_by_its_name(module):
+    """Till it is published the name may be a stranger's: hints name the packages that are missing."""
+    hints = [each for each in source_of(module).read_text(encoding="utf-8").splitlines() if "pip install" in each]
+
+    assert [each for each in hints if "pyai" in each.partition("pip install")[2]] == []
 
 
 @pytest.mark.parametrize("name", pyai_sessions.__all__)

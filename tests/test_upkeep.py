@@ -38,8 +38,8 @@ def peaks(path, count):
     with closing(SQLiteSessionStore(path, synchronous="OFF")) as store:
         manager = SessionManager(store)
         for name, expected, act in (
-            ("import_sessions", count, lambda: manager.import_sessions(idle_sessions(count))),
-            ("import_sessions again", 0, lambda: manager.import_sessions(idle_sessions(count))),
+            ("import_sessions", count, lambda: manager.import_sessions(idle_sessions(count)).inserted),
+            ("import_sessions again", 0, lambda: manager.import_sessions(idle_sessions(count)).inserted),
             ("list_sessions", count, lambda: read_all_pages(manager)),
             ("list_sessions where", 0, lambda: read_all_pages(manager, where={"rare": True}, limit=1)),
             ("count where", 0, lambda: manager.count(where={"rare": True})),

@@ -9,9 +9,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from pyai_sessions import SessionArchivedError, SessionExistsError, SessionManager, SessionNotFoundError, SessionStatus
+from pyai_sessions import (
+    Imported,
+    SessionArchivedError,
+    SessionExistsError,
+    SessionManager,
+    SessionNotFoundError,
+    SessionStatus,
+)
 from pyai_sessions.testing.clock import StoppedClock
-from pyai_sessions.testing.samples import KEYS, contents, ids
+from pyai_sessions.testing.samples import KEYS, contents, exported, ids
 
 NO_CHECKS: Any = list(HealthCheck)
 """A short run on a slow storage is no fault of the test's."""
@@ -251,6 +258,18 @@ class SessionStoreMachine(RuleBasedStateMachine):
         for each in gone:
             del self.model[each]
         assert self.manager.delete_user(user_id).session_ids == sorted(gone)
+
+    @rule(user_id=USERS)
+    def move(self, user_id: str) -> None:
+        """Export a user and import that elsewhere: the same is exported there, and is identical when it comes again."""
+        lines = exported(self.manager, user_id)
+        elsewhere = SessionManager({}, clock=self.clock)
+        names = [name for name, row in self.model.items() if row.user_id == user_id]
+        assert sorted(each["session_id"] for each in lines) == sorted(names)
+        assert elsewhere.import_sessions(lines) == Imported(inserted=len(names))
+        assert exported(elsewhere, user_id) == lines
+        for manager in (self.manager, elsewhere):
+            assert manager.import_sessions(lines) == Imported(identical=len(names))
 
     @invariant()
     def same(self) -> None:

@@ -1,5 +1,7 @@
 """What the contracts write and read: keys, values and ids that storages stumble over, and a few short words."""
 
+import io
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -143,6 +145,15 @@ def ids(sessions: Iterable[Any]) -> list[str]:
     return [each.session_id for each in sessions]
 
 
+def exported(manager: Any, user_id: str, **options: Any) -> list[Any]:
+    """Return the lines that are written of a user, read again, in the order of their sessions' ids."""
+    file = io.StringIO()
+    count = manager.export_user(user_id, file, **options)
+    lines = [json.loads(each) for each in file.getvalue().splitlines()]
+    assert len(lines) == count
+    return sorted(lines, key=lambda each: str(each.get("session_id", "")))
+
+
 def all_pages(manager: Any, user_id: Any = None, **options: Any) -> Any:
     """Return the ids of a list, read page by page."""
     found: list[str] = []
@@ -199,7 +210,6 @@ NO_SESSIONS: dict[str, Any] = {
     "messages of text": {"session_id": "bad", "messages": "Hello!"},
     "number of messages": {"session_id": "bad", "messages": 7},
     "message without a role": {"session_id": "bad", "messages": [{"content": "Hello!"}]},
-    "message id twice": {"session_id": "bad", "messages": [{"role": "a", "content": "", "message_id": "m"}] * 2},
     "set in a message": {"session_id": "bad", "messages": [{"role": "user", "content": {1}}]},
     "metadata": {"session_id": "bad", "metadata": []},
     "status text": {"session_id": "bad", "status": "gone"},

@@ -88,7 +88,8 @@ def test_a_client_of_valkey_py_serves_as_well(any_cluster, prefix):
     port = any_cluster.primaries()[0].port
     with closing(valkey.cluster.ValkeyCluster(host="127.0.0.1", port=port, decode_responses=True)) as client:
         manager = SessionManager(open_store(client, prefix))
-        assert manager.import_sessions(Session(session_id=f"s{n}", user_id=f"user {n % 3}") for n in range(30)) == 30
+        given = (Session(session_id=f"s{n}", user_id=f"user {n % 3}") for n in range(30))
+        assert manager.import_sessions(given).inserted == 30
         session = manager.get_session("s3")
         for n in range(50):
             session.add_message("user", f"message {n}")

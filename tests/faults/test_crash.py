@@ -442,7 +442,7 @@ def test_an_import_that_crashed_may_be_repeated(applied, error):
         assert all(fresh(mapping.items_).get_session(each) in sessions for each in there)
         assert manager.count() == len(there)
 
-        assert manager.import_sessions(sessions) == 3 - len(there)
+        assert manager.import_sessions(sessions).inserted == 3 - len(there)
 
         assert [fresh(mapping.items_).get_session(each.session_id) for each in sessions] == sessions
         assert manager.count("ada") == 3

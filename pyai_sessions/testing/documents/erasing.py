@@ -7,8 +7,7 @@ import pytest
 
 from pyai_sessions import InvalidValueError, SessionManager
 from pyai_sessions.testing.documents.fixtures import DocumentFixtures
-from pyai_sessions.testing.samples import contents, fill, ids
-from pyai_sessions.testing.store.erasing import exported
+from pyai_sessions.testing.samples import contents, exported, fill, ids
 
 
 def everything_of_ada(manager: Any, raw: Any) -> None:
@@ -173,7 +172,7 @@ class ErasingOfDocuments(DocumentFixtures):
         new = SessionManager()
         with pytest.raises(InvalidValueError, match="session_id is missing"):
             new.import_sessions(lines)
-        assert new.import_sessions(sessions) == 5
+        assert new.import_sessions(sessions).inserted == 5
         assert contents(new.get_session("fork of bob's")) == contents(manager.get_session("fork of bob's"))
         assert ids(new.list_sessions("bob")) == []
 

@@ -47,8 +47,8 @@ class ImportsOfDocuments(DocumentFixtures):
         manager.append("short", {"role": "user", "content": "since"})
         before = {key: raw[key] for key in raw}
 
-        assert manager.import_sessions(old) == 0
-        assert other.import_sessions(each.to_dict() for each in old) == 0
+        assert manager.import_sessions(old).inserted == 0
+        assert other.import_sessions(each.to_dict() for each in old).inserted == 0
 
         assert {key: raw[key] for key in raw} == before
         assert other.verify().problems == []
@@ -69,7 +69,7 @@ class ImportsOfDocuments(DocumentFixtures):
             assert taken - done <= 1
             assert other.count(status=None) == done
 
-        assert manager.import_sessions(sessions(), progress=progress) == 1099
+        assert manager.import_sessions(sessions(), progress=progress).inserted == 1099
 
         steps = [done - before for before, done in zip([0, *told], told, strict=False)]
         assert told[-1] == 1100
@@ -103,7 +103,7 @@ class ImportsOfDocuments(DocumentFixtures):
         assert caught.value.path == "sessions[700]"
         assert told == [other.count()]
         assert 200 <= told[0] < 700
-        assert manager.import_sessions(given) == 700 - told[0]
+        assert manager.import_sessions(given).inserted == 700 - told[0]
         assert other.count() == 700
         assert other.verify().problems == []
 
@@ -120,4 +120,4 @@ class ImportsOfDocuments(DocumentFixtures):
 
         assert type(caught.value) is error
         assert manager.count() == 0
-        assert manager.import_sessions([hand_made("a")]) == 1
+        assert manager.import_sessions([hand_made("a")]).inserted == 1

@@ -1,24 +1,14 @@
 """Erasing and exporting all that is held of one user."""
 
 import io
-import json
 from typing import Any
 
 import pytest
 
 from pyai_sessions import InvalidValueError, SessionManager
-from pyai_sessions.testing.samples import RICH, contents, fill, ids
+from pyai_sessions.testing.samples import RICH, contents, exported, fill, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 from pyai_sessions.testing.store.powers import of_all_users
-
-
-def exported(manager: Any, user_id: str, **options: Any) -> list[Any]:
-    """Return the lines that are written of a user, read again."""
-    file = io.StringIO()
-    count = manager.export_user(user_id, file, **options)
-    lines = [json.loads(each) for each in file.getvalue().splitlines()]
-    assert len(lines) == count
-    return lines
 
 
 class Erasing(StoreFixtures):
@@ -84,7 +74,7 @@ class Erasing(StoreFixtures):
 
         new: Any = SessionManager()
         assert sorted(each["session_id"] for each in lines) == ["s0", "s1"]
-        assert new.import_sessions(lines) == 2
+        assert new.import_sessions(lines).inserted == 2
         for name in ("s0", "s1"):
             assert new.get_session(name) == manager.get_session(name)
         branches = manager.get_session("s0").branches

@@ -150,8 +150,8 @@ class Everyday(StoreFixtures):
         before = [(each.revision, each.to_dict()) for each in old]
         told: list[int] = []
 
-        assert manager.import_sessions(old[:2], progress=told.append) == 2
-        assert manager.import_sessions((each.to_dict() for each in old), progress=told.append) == 2
+        assert manager.import_sessions(old[:2], progress=told.append).inserted == 2
+        assert manager.import_sessions((each.to_dict() for each in old), progress=told.append).inserted == 2
 
         assert manager.get_sessions_for_user("ada", include_archived=True) == old
         assert [each.to_dict() for each in manager.get_sessions_for_user("ada", include_archived=True)] == [
@@ -159,14 +159,17 @@ class Everyday(StoreFixtures):
         ]
         assert [(each.revision, each.to_dict()) for each in old] == before
         assert told[-1] == 4
-        assert manager.import_sessions(old) == 0
+        assert manager.import_sessions(old).inserted == 0
 
     def test_an_import_leaves_taken_ids_alone(self, manager: Any, ten: Any) -> None:
-        """What is stored, and of two sessions of one id the second."""
+        """What is stored, and of two sessions of one id the second; the report says what was the same, what was not."""
         first, second = Session(session_id="s", user_id="carol"), Session(session_id="s", user_id="dan")
+        given = [Session(session_id="s3", user_id="carol"), first, second, first, manager.get_session("s4")]
 
-        assert manager.import_sessions([Session(session_id="s3", user_id="carol"), first, second]) == 1
+        report = manager.import_sessions(given)
 
+        assert (report.inserted, report.identical, report.different) == (1, 2, 2)
+        assert report.different_ids == ["s3", "s"]
         assert ids(manager.get_sessions_for_user("carol")) == ["s"]
         assert manager.get_session("s3").metadata == {"n": 3}
 

@@ -59,7 +59,7 @@ class Imports(StoreFixtures):
             "generator": lambda: (each for each in old),
         }[form]()
 
-        assert manager.import_sessions(given) == len(old) == 6
+        assert manager.import_sessions(given).inserted == len(old) == 6
 
         for each in old:
             new = other.get_session(each.session_id)
@@ -111,11 +111,68 @@ class Imports(StoreFixtures):
         manager.create_session("bob", session_id="short")
         manager.archive("short")
 
-        assert manager.import_sessions(self.all_of(source)) == 4
+        report = manager.import_sessions(self.all_of(source))
 
+        assert (report.inserted, report.identical, report.different) == (4, 0, 2)
+        assert sorted(report.different_ids) == ["long", "short"]
         assert other.get_session("long") == mine
         assert other.get_session("short").user_id == "bob"
         assert [other.count(each, status=None) for each in ("ada", "bob", None)] == [4, 2, 6]
+        assert self.sound(other)
+
+    def test_what_was_imported_is_identical_till_something_of_it_changes(
+        self, manager: Any, other: Any, source: Any
+    ) -> None:
+        """A field, a message, a value of another type: from then on it is different, and stays as it is stored."""
+        source.create_session("ada", session_id="by hand")
+        lines = [each.to_dict() for each in self.all_of(source)]
+        by_hand: Any = {"session_id": "by hand", "user_id": "ada", "messages": [{"role": "user", "content": 1}]}
+        lines[next(n for n, each in enumerate(lines) if each["session_id"] == "by hand")] = by_hand
+        manager.import_sessions(lines)
+
+        report = other.import_sessions(lines)
+        assert (report.inserted, report.identical, report.different, report.different_ids) == (0, len(lines), 0, [])
+
+        changes: list[Any] = [
+            lambda each: {"user_id": "bob"},
+            lambda each: {"metadata": {**each.get("metadata", {}), "more": None}},
+            lambda each: {"status": "active" if each.get("status") == "archived" else "archived"},
+            lambda each: {"messages": [*each["messages"], {"role": "user", "content": ""}]},
+            lambda each: {"unknown field": 1},
+        ]
+        for change in changes:
+            report = other.import_sessions(each | change(each) for each in lines)
+            assert (report.inserted, report.identical, report.different) == (0, 0, len(lines))
+            assert sorted(report.different_ids) == sorted(each["session_id"] for each in lines)
+        for content in (True, 1.0, "1"):
+            report = other.import_sessions([by_hand | {"messages": [{"role": "user", "content": content}]}])
+            assert report.different_ids == ["by hand"]
+        assert other.import_sessions(lines).identical == len(lines)
+
+    def test_a_message_id_that_stands_twice_does_not_hinder_an_import(self, manager: Any, other: Any) -> None:
+        """The second message gets an id of its own, the same at each import; what points to it goes on to do so."""
+        message = {"role": "user", "content": "", "timestamp": "2026-01-31T12:00:00Z", "message_id": "m"}
+        point = {"message_count": 3, "last_message_id": "m", "created_at": "2026-01-31T12:00:00Z"}
+        line: Any = {
+            **hand_made("s").to_dict(),
+            "messages": [message, message | {"message_id": "m~2"}, message, message | {"message_id": "other"}],
+            "checkpoints": [point | {"name": "here", "state": {}}],
+            "left": [
+                point
+                | {"branch_id": "b", "message_count": 4, "state": {}, "checkpoints": [], "summary": None}
+                | {"after": 3, "messages": [message]}
+            ],
+        }
+
+        report = manager.import_sessions([line])
+
+        assert (report.inserted, report.renamed) == (1, 2)
+        session = other.get_session("s")
+        assert [each.message_id for each in session.messages] == ["m", "m~2", "m~3", "other"]
+        session.rewind("here")
+        assert [each.message_id for each in session.messages] == ["m", "m~2", "m~3"]
+        assert [each.message_id for each in other.switch("s", "b").messages] == ["m", "m~2", "m~3", "m~4"]
+        assert manager.import_sessions([{**line, "session_id": "t"}, {**line, "session_id": "t"}]).identical == 1
         assert self.sound(other)
 
     def test_of_sessions_of_one_id_the_first_is_stored(self, manager: Any, other: Any) -> None:
@@ -125,7 +182,7 @@ class Imports(StoreFixtures):
         second.user_id = "bob"
         fill(second, 200, 1000)
 
-        assert manager.import_sessions([first, second, first, second.to_dict(), hand_made("t")]) == 2
+        assert manager.import_sessions([first, second, first, second.to_dict(), hand_made("t")]).inserted == 2
 
         assert other.get_session("s") == first
         assert [other.count(each) for each in ("ada", "bob")] == [2, 0]
@@ -138,7 +195,7 @@ class Imports(StoreFixtures):
         for each in hostile:
             made[0].add_message("user", "", message_id=each)
 
-        assert manager.import_sessions(made) == len(hostile)
+        assert manager.import_sessions(made).inserted == len(hostile)
 
         for session in made:
             assert other.get_session(session.session_id) == session
@@ -151,7 +208,7 @@ class Imports(StoreFixtures):
         days = [datetime(year, 1, 1, 0, 0, 0, 1, timezone.utc) for year in (1, 1600, 1969, 1970, 2026, 2300, 9999)]
         made = [Session(session_id=f"s{n}", user_id="ada", created_at=t, updated_at=t) for n, t in enumerate(days)]
 
-        assert manager.import_sessions(made) == 7
+        assert manager.import_sessions(made).inserted == 7
 
         assert other.get_sessions_for_user("ada") == made[::-1]
         for limit in (1, 2, 7):
@@ -184,8 +241,8 @@ class Imports(StoreFixtures):
         """An empty import is no error."""
         told: list[int] = []
 
-        assert manager.import_sessions([], progress=told.append) == 0
-        assert manager.import_sessions(iter(())) == 0
+        assert manager.import_sessions([], progress=told.append).inserted == 0
+        assert manager.import_sessions(iter(())).inserted == 0
 
         assert told == []
         assert manager.count(status=None) == 0
@@ -204,7 +261,7 @@ class Imports(StoreFixtures):
 
         part = source.get_session("long", last=last)
         source.load_history(part)
-        assert manager.import_sessions([part]) == 1
+        assert manager.import_sessions([part]).inserted == 1
         assert manager.get_session("long").message_count == 150
 
     @of_all_users
@@ -217,5 +274,5 @@ class Imports(StoreFixtures):
                 assert manager.get_session(f"bob{n}")
                 yield hand_made(f"s{n}")
 
-        assert manager.import_sessions(sessions()) == 3
+        assert manager.import_sessions(sessions()).inserted == 3
         assert manager.count() == 6
