@@ -26,6 +26,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pyai_sessions.checks import ANYONE
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import (
     EncryptionError,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from pyai_sessions.transforms import Encrypted
 
 __all__ = [
+    "ANYONE",
     "AsyncSessionManager",
     "Branch",
     "Checkpoint",

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from enum import Enum
 
-from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.errors import InvalidValueError, SessionNotFoundError
 
 Clock = Callable[[], datetime]
 """Returns the current time, aware. Stores and tests set it; nothing else here reads the time."""
 
 MAX_ID_BYTES = 1024
+
+
+class Anyone(Enum):
+    """The default of arguments that say whose a session must be: the session may be anyone's."""
+
+    ANYONE = "anyone"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ANYONE = Anyone.ANYONE
+"""Asks for no user in particular, as leaving the argument out does. None, which a failed login gives, raises."""
 
 
 def utc_now() -> datetime:
@@ -45,15 +59,56 @@ def counted(count: int, noun: str) -> str:
 def check_id(value: object, name: str) -> str:
     """Return *value* if it can be an id: text of 1 to 1,024 bytes in UTF-8."""
     text = check_text(value, name)
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    size = _size(text)
     if not 0 < size <= MAX_ID_BYTES:
         raise InvalidValueError(name, f"is {size} bytes long; it is text, 1 to {MAX_ID_BYTES} bytes in UTF-8")
     return text
 
 
 def check_user(value: object, name: str = "user_id") -> str | None:
-    """Return *value* if it can be a user's id, or None."""
-    return None if value is None else check_id(value, name)
+    """Return *value* if it can be a user's id, and None for ANYONE.
+
+    Raises:
+        InvalidValueError: It is None: a caller whose login failed would be given anyone's session.
+
+    """
+    if value is None:
+        problem = f"is None; give the id of the user whose it must be, or leave {name} out to ask for no user"
+        raise InvalidValueError(name, problem)
+    return None if value is ANYONE else check_id(value, name)
+
+
+def sought_id(value: object) -> str | None:
+    """Return *value*, by which a session is sought; None where no session can have such an id.
+
+    That is None itself and text that is empty or too long, as a cookie or a url may hold it.
+
+    Raises:
+        InvalidValueError: It is of another type.
+
+    """
+    if value is None or (isinstance(value, str) and not 0 < _size(value) <= MAX_ID_BYTES):
+        return None
+    return check_id(value, "session_id")
+
+
+def existing_id(value: object) -> str:
+    """Return *value*, by which a session is sought that has to be there.
+
+    Raises:
+        SessionNotFoundError: No session can have such an id.
+        InvalidValueError: It is neither text nor None.
+
+    """
+    session_id = sought_id(value)
+    if session_id is None:
+        raise SessionNotFoundError(value)
+    return session_id
+
+
+def _size(text: str) -> int:
+    """Return how many bytes a text takes, counting a lone surrogate as three."""
+    return len(text) if text.isascii() else len(well_formed(text).encode("utf-8", "surrogatepass"))
 
 
 def belongs(owner: str | None, user_id: str | None) -> bool:

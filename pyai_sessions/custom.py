@@ -16,7 +16,20 @@ from pyai_sessions.backends.protocol import Position, Progress
 from pyai_sessions.branches import check_branch
 from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
-from pyai_sessions.checks import Clock, belongs, check_id, check_limit, check_time, check_user, kind_of, utc_now
+from pyai_sessions.checks import (
+    ANYONE,
+    Anyone,
+    Clock,
+    belongs,
+    check_id,
+    check_limit,
+    check_time,
+    check_user,
+    existing_id,
+    kind_of,
+    sought_id,
+    utc_now,
+)
 from pyai_sessions.erasure import Erasure, forks_of
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -38,6 +51,7 @@ from pyai_sessions.models import (
     Session,
     SessionSummary,
     check_status,
+    check_statuses,
     history_of,
     later,
     new_session_id,
@@ -130,18 +144,18 @@ class CustomStore:
                 return
 
     async def get(
-        self, session_id: str, *, last: int | None = None, user_id: str | None = None, renew: bool = False
+        self, session_id: str, *, last: int | None = None, user_id: str | Anyone = ANYONE, renew: bool = False
     ) -> Session | None:
         """Return a session, whole: a store of four methods cannot load a part.
 
-        *user_id* says whose it must be, here and in what follows; None asks for no user. The store itself does not
-        know who asks: what it gives is checked here, before anything is made of it.
+        *user_id* says whose it must be, here and in what follows. The store itself does not know who asks: what it
+        gives is checked here, before anything is made of it.
         """
-        session_id = check_id(session_id, "session_id")
+        owner, sought = check_user(user_id), sought_id(session_id)
         if renew:
             raise InvalidValueError("renew", "is given, but only a KVSessionStore has a ttl that can be renewed")
         check_limit(last, "last")
-        return await self._load(session_id, check_user(user_id))
+        return None if sought is None else await self._load(sought, owner)
 
     async def get_or_create(self, session: Session) -> Session:
         """Return the session of this id; store *session* where there is none."""
@@ -155,14 +169,14 @@ class CustomStore:
                 return await self.create(session)
 
     async def switch(
-        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | None = None
+        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | Anyone = ANYONE
     ) -> Session:
         """Load, change and save."""
-        session_id, branch_id = check_id(session_id, "session_id"), check_branch(branch)
+        owner, branch_id = check_user(user_id), check_branch(branch)
         check_limit(last, "last")
-        user_id = check_user(user_id)
+        session_id = existing_id(session_id)
         async with self._calls.turn(session_id):
-            session = await self._existing(session_id, user_id)
+            session = await self._existing(session_id, owner)
             if session.status is SessionStatus.ARCHIVED:
                 raise SessionArchivedError(session_id)
             switch(session, branch_id)
@@ -172,24 +186,24 @@ class CustomStore:
     async def load_history(self, session: Session) -> None:
         """Do nothing: all of it is loaded."""
 
-    async def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | None = None) -> None:
+    async def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | Anyone = ANYONE) -> None:
         """Append in one step where the store can; else load, append and save, one caller of a session at a time.
 
         Where a user is asked for, a store that can do it in one step is asked whose the session is, in a step before.
         """
-        session_id, added = check_id(session_id, "session_id"), check_messages(messages)
-        user_id = check_user(user_id)
+        owner, added = check_user(user_id), check_messages(messages)
+        session_id = existing_id(session_id)
         if not added:
             return
         if self._append:
-            if user_id is not None:
-                await self._existing(session_id, user_id)
+            if owner is not None:
+                await self._existing(session_id, owner)
             await self._calls.write(self._append, session_id, added)
             if self._catalog and not await self._calls.write(self._catalog.touch, session_id, self.clock()):
                 await self._enlist(await self._existing(session_id))
             return
         async with self._calls.turn(session_id):
-            session = await self._existing(session_id, user_id)
+            session = await self._existing(session_id, owner)
             if session.status is SessionStatus.ARCHIVED:
                 raise SessionArchivedError(session_id)
             stored = {each.message_id for each in session.messages}
@@ -200,13 +214,15 @@ class CustomStore:
                 session.touch()
                 await self._save(session)
 
-    async def archive(self, session_id: str, *, user_id: str | None = None) -> None:
+    async def archive(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Load, change and save."""
-        await self._set_status(check_id(session_id, "session_id"), SessionStatus.ARCHIVED, user_id=check_user(user_id))
+        owner = check_user(user_id)
+        await self._set_status(existing_id(session_id), SessionStatus.ARCHIVED, user_id=owner)
 
-    async def restore(self, session_id: str, *, user_id: str | None = None) -> None:
+    async def restore(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Load, change and save."""
-        await self._set_status(check_id(session_id, "session_id"), SessionStatus.ACTIVE, user_id=check_user(user_id))
+        owner = check_user(user_id)
+        await self._set_status(existing_id(session_id), SessionStatus.ACTIVE, user_id=owner)
 
     async def _set_status(
         self,
@@ -241,25 +257,28 @@ class CustomStore:
         *,
         new_id: str | None = None,
         last: int | None = 50,
-        owned_by: str | None = None,
+        owned_by: str | Anyone = ANYONE,
     ) -> Session:
         """Save a copy of a session up to a point as a new one: such a store shares nothing."""
         check_limit(last, "last")
-        user_id, owned_by = check_user(user_id), check_user(owned_by, "owned_by")
+        owner = check_user(owned_by, "owned_by")
+        user_id = None if user_id is None else check_id(user_id, "user_id")
         name = new_session_id() if new_id is None else check_id(new_id, "new_id")
-        session = await self._existing(check_id(session_id, "session_id"), owned_by)
+        session = await self._existing(existing_id(session_id), owner)
         fork = copied(session, at, session_id=name, user_id=user_id, clock=self.clock)
         return await self.create(fork, named=new_id is not None)
 
-    async def delete(self, session_id: str, *, user_id: str | None = None) -> bool:
+    async def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session; return whether there was one."""
-        session_id, user_id = check_id(session_id, "session_id"), check_user(user_id)
-        there = await self._load(session_id, user_id) is not None
-        if user_id is not None and not there:
+        owner, sought = check_user(user_id), sought_id(session_id)
+        if sought is None:
             return False
-        await self._calls.write(self.store.delete, session_id)
+        there = await self._load(sought, owner) is not None
+        if owner is not None and not there:
+            return False
+        await self._calls.write(self.store.delete, sought)
         if self._catalog:
-            await self._calls.write(self._catalog.remove, session_id)
+            await self._calls.write(self._catalog.remove, sought)
         return there
 
     # Lists -------------------------------------------------------------------------------------------------------
@@ -291,20 +310,20 @@ class CustomStore:
 
     async def summaries(
         self,
-        user_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
         order: Order = "newest",
-        limit: int | None = 50,
+        limit: int | None = None,
         cursor: str | None = None,
         skip_invalid: bool = False,
     ) -> SummaryPage:
         """Return summaries of a user's sessions, or of all. Costs reading those of the user, or of the page."""
         check_limit(limit, "limit")
-        user_id = check_user(user_id)
+        owner = check_user(user_id)
         found = self._walk(
-            user_id, status, cursor, order=order, limit=limit, wanted=check_where(where), skip_invalid=skip_invalid
+            owner, status, cursor, order=order, limit=limit, wanted=check_where(where), skip_invalid=skip_invalid
         )
         page, last = SummaryPage(), None
         async for position, session in found:
@@ -317,23 +336,22 @@ class CustomStore:
 
     async def count(
         self,
-        user_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
     ) -> int:
         """Return how many sessions a user has, or all users."""
-        wanted = check_where(where)
-        user_id = check_user(user_id)
-        status = None if status is None else check_status(status)
+        owner, wanted = check_user(user_id), check_where(where)
+        statuses = check_statuses(status)
         if self._count and not wanted:
-            return int(await self._calls.read(self._count, user_id, status))
-        if self._catalog and not wanted and user_id is None:
+            return int(await self._calls.read(self._count, owner, None if status is None else statuses[0]))
+        if self._catalog and not wanted and owner is None:
             catalog = await self._built()
-            return int(await self._calls.read(catalog.count, user_id, _statuses(status)))
-        if not (user_id is not None or self._list or self._catalog):
+            return int(await self._calls.read(catalog.count, owner, statuses))
+        if not (owner is not None or self._list or self._catalog):
             raise self._lacks("count of all users", "`count` or `list_by_activity`")
-        found = self._walk(user_id, status, None, order="oldest", limit=None, wanted=wanted, skip_invalid=True)
+        found = self._walk(owner, status, None, order="oldest", limit=None, wanted=wanted, skip_invalid=True)
         return len([None async for _ in found])
 
     async def _walk(
@@ -349,7 +367,7 @@ class CustomStore:
     ) -> AsyncIterator[tuple[Position, Session]]:
         """Iterate over a user's sessions, or all, after a cursor; *limit* is how many of them will be looked at."""
         newest_first = check_order(order) == "newest"
-        statuses = _statuses(status)
+        statuses = check_statuses(status)
         after = indexes.position_of(cursor)
         if user_id is not None:
             found = self._of_user_after(user_id, after, newest_first=newest_first)
@@ -663,10 +681,6 @@ class CustomStore:
 
 
 _NAME_AN_INDEX = "SessionManager(store, index=SQLiteMapping('index.db'))"
-
-
-def _statuses(status: SessionStatus | None) -> tuple[SessionStatus, ...]:
-    return tuple(SessionStatus) if status is None else (check_status(status),)
 
 
 def _summary(session: Session) -> SessionSummary:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+_SHOWN = 200
+"""Characters of an id that a message shows."""
+
 
 class SessionError(Exception):
     """The root of every exception that this library raises on purpose.
@@ -68,14 +71,15 @@ class SessionStateError(SessionError):
     """The operation does not fit the stored session *session_id* as it is now."""
 
     def __init__(self, session_id: str, problem: str) -> None:
-        super().__init__(f"session {session_id!r} {problem}")
+        text = repr(session_id)
+        super().__init__(f"session {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'} {problem}")
         self.session_id = session_id
 
 
 class SessionNotFoundError(SessionStateError, LookupError):
-    """No session has this id."""
+    """No session has this id, which may be one that none can have: None, or text that is empty or too long."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: Any) -> None:
         super().__init__(session_id, "does not exist; create it with create_session(session_id=...)")
 
 

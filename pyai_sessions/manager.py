@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.calls import Blocking, Calls, driven
-from pyai_sessions.checks import Clock, check_id, kind_of
+from pyai_sessions.checks import ANYONE, Anyone, Clock, check_id, check_user, kind_of
 from pyai_sessions.custom import CustomStore
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
@@ -101,7 +101,7 @@ class SessionManager(OfOneProcess):
         return session
 
     def get_session(
-        self, session_id: str, *, last: int | None = None, user_id: str | None = None, renew: bool = False
+        self, session_id: str, *, last: int | None = None, user_id: str | Anyone = ANYONE, renew: bool = False
     ) -> Session | None:
         """Return a session, or None where there is none, or it has expired.
 
@@ -110,13 +110,15 @@ class SessionManager(OfOneProcess):
         live as long from now as after a save, for one commit more: reading alone does not.
 
         *user_id* says whose the session must be, here and in the methods that follow: another's is not found, by the
-        same result or error as one that does not exist, and nothing is written. So is one of no user. **None asks for
-        no user**, so be sure that yours has an id. Costs nothing: it is checked in what is read anyway, before anything
-        else of the session is decoded.
+        same result or error as one that does not exist, and nothing is written. So is one of no user. Leave it out to
+        ask for no user. None, which a login that failed may give, raises. Costs nothing: it is checked in what is read
+        anyway, before anything else of the session is decoded.
+
+        A *session_id* that no session can have is not found: None, empty text, text of more than 1,024 bytes.
 
         Raises:
             InvalidDocumentError: It is stored, but cannot be read; of whom it is, too, where its head is damaged.
-            InvalidValueError: It is to be renewed, and its store has no ``ttl`` that slides.
+            InvalidValueError: *user_id* is None. Or it is to be renewed, and its store has no ``ttl`` that slides.
 
         >>> manager = SessionManager()
         >>> _ = manager.create_session("ada", session_id="s")
@@ -129,27 +131,28 @@ class SessionManager(OfOneProcess):
     def get_or_create_session(
         self,
         session_id: str,
-        user_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
         *,
         metadata: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> Session:
         """Return the session of this id; create it, with the other arguments, where there is none.
 
+        Without a *user_id* it returns anyone's session, and creates one of no user.
+
         Raises:
             SessionExistsError: A *user_id* is given, and the stored session is not of that user.
 
         """
-        return self._store.get_or_create(
-            self._new_session(user_id, check_id(session_id, "session_id"), metadata, state)
-        )
+        owner = check_user(user_id)
+        return self._store.get_or_create(self._new_session(owner, check_id(session_id, "session_id"), metadata, state))
 
     def load_history(self, session: Session) -> None:
         """Load the older messages of a session that was loaded with ``last=``."""
         return self._store.load_history(session)
 
     def switch(
-        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | None = None
+        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | Anyone = ANYONE
     ) -> Session:
         """Let a session go on from a branch that `Session.rewind` left, and return it, loaded as `get_session` does.
 
@@ -191,7 +194,7 @@ class SessionManager(OfOneProcess):
         """
         return self._store.save(session, on_conflict=on_conflict)
 
-    def append(self, session_id: str, *messages: Message | Mapping[str, Any], user_id: str | None = None) -> None:
+    def append(self, session_id: str, *messages: Message | Mapping[str, Any], user_id: str | Anyone = ANYONE) -> None:
         """Append messages, each a `Message` or a dict of its fields, without loading the history. One commit.
 
         Any number of threads, processes and hosts may append to one session: each message is stored once. To ask for a
@@ -214,7 +217,7 @@ class SessionManager(OfOneProcess):
         *,
         new_id: str | None = None,
         last: int | None = 50,
-        owned_by: str | None = None,
+        owned_by: str | Anyone = ANYONE,
     ) -> Session:
         """Create a session that goes on from a point of another, archived or not, store it, and return it.
 
@@ -246,7 +249,7 @@ class SessionManager(OfOneProcess):
         """
         return self._store.fork(session_id, at, user_id=user_id, new_id=new_id, last=last, owned_by=owned_by)
 
-    def archive(self, session_id: str, *, user_id: str | None = None) -> None:
+    def archive(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Take a session out of the lists; it can still be read. Archived already is fine.
 
         Raises:
@@ -255,7 +258,7 @@ class SessionManager(OfOneProcess):
         """
         return self._store.archive(session_id, user_id=user_id)
 
-    def restore(self, session_id: str, *, user_id: str | None = None) -> None:
+    def restore(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Make an archived session active again: its activity is now. Active already is fine.
 
         Raises:
@@ -264,7 +267,7 @@ class SessionManager(OfOneProcess):
         """
         return self._store.restore(session_id, user_id=user_id)
 
-    def delete(self, session_id: str, *, user_id: str | None = None) -> bool:
+    def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session; return whether there was one. It stays deleted: a copy of it can no longer be saved.
 
         Its forks stay whole. An unreadable one is deleted as well, where no user is asked for.
@@ -302,21 +305,25 @@ class SessionManager(OfOneProcess):
 
     def list_sessions(
         self,
-        user_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
         order: Order = "newest",
-        limit: int | None = 50,
+        limit: int | None = None,
         cursor: str | None = None,
         skip_invalid: bool = False,
     ) -> SummaryPage:
-        """Return a page of summaries of a user's sessions, or of all users' (None), latest activity first.
+        """Return summaries of a user's sessions, or of all users', latest activity first.
 
-        *where* keeps those whose metadata has these values: ``{"channel": "web"}``. *status* None lists active and
-        archived ones, *order* ``"oldest"`` begins with those that were idle longest. The page's ``next_cursor`` gives
-        the next page as *cursor*, whatever was written meanwhile; it is None at the end. No message is read. Costs one
-        index read and the heads of the page; with *where* those of the sessions that are passed over, too.
+        Leave *user_id* out to list the sessions of all users; None raises. *where* keeps those whose metadata has these
+        values: ``{"channel": "web"}``. *status* None lists active and archived ones, *order* ``"oldest"`` begins with
+        those that were idle longest.
+
+        All are listed, unless *limit* says how many: the list is then a page, and its ``next_cursor``, given as
+        *cursor*, leads to the next one, whatever was written meanwhile; it is None at the end. No message is read.
+        Costs one index read and one trip for heads per 100 sessions; with *where* those that are passed over count,
+        too.
 
         >>> manager = SessionManager()
         >>> for n, channel in enumerate(["web", "mail", "web"]):
@@ -335,12 +342,14 @@ class SessionManager(OfOneProcess):
 
     def count(
         self,
-        user_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
     ) -> int:
-        """Return how many sessions a user has, or all users (None); *status* None counts archived ones too.
+        """Return how many sessions a user has, or all users, if *user_id* is left out.
+
+        *status* None counts archived ones too.
 
         One index read. With *where*, which counts those whose metadata has these values, it reads all their heads.
         """

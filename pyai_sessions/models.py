@@ -51,6 +51,16 @@ def check_status(value: object) -> SessionStatus:
         raise InvalidValueError("status", f"is {value!r}; it is 'active' or 'archived'") from err
 
 
+def check_statuses(value: object) -> tuple[SessionStatus, ...]:
+    """Return the statuses that a list asks for: the one that *value* is or names, or both (None)."""
+    if value is None:
+        return tuple(SessionStatus)
+    try:
+        return (check_status(value),)
+    except InvalidValueError as err:
+        raise InvalidValueError("status", f"is {value!r}; it is 'active', 'archived', or None for both") from err
+
+
 @dataclass(frozen=True, repr=False)
 class SessionSummary:
     """What a list of chats shows of a session. Reading one never reads its messages.

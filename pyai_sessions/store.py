@@ -16,13 +16,17 @@ from pyai_sessions.backends import adapt
 from pyai_sessions.backends.protocol import Backend, Position, Progress, Wanted
 from pyai_sessions.branches import check_branch
 from pyai_sessions.checks import (
+    ANYONE,
+    Anyone,
     Clock,
     check_id,
     check_limit,
     check_time,
     check_timeout,
     check_user,
+    existing_id,
     kind_of,
+    sought_id,
     utc_now,
 )
 from pyai_sessions.documents import UNFIT, read_branch, read_head, restore, restore_branch, stamp_of_value, summarize
@@ -48,7 +52,7 @@ from pyai_sessions.models import (
     SessionSummary,
     assign,
     branch_of,
-    check_status,
+    check_statuses,
     history_of,
     later,
     new_session_id,
@@ -190,7 +194,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
         """
         while True:
-            stored = self.get(session.session_id, user_id=session.user_id)
+            stored = self.get(session.session_id, user_id=session.user_id or ANYONE)
             if stored is not None:
                 return stored
             try:
@@ -203,33 +207,38 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     @sharing
     def get(
-        self, session_id: str, *, last: int | None = None, user_id: str | None = None, renew: bool = False
+        self, session_id: str, *, last: int | None = None, user_id: str | Anyone = ANYONE, renew: bool = False
     ) -> Asking[Session | None]:
         """Return a session, or None.
 
         *last* loads the newest so many messages alone, at a cost that does not grow with the conversation; such a
         session can be saved and appended to. `load_history` loads the rest. *renew* prolongs its life first, as a save
-        does. *user_id* says whose it must be, here and in what follows: to another user it is as absent. None asks for
-        no user. That is checked in the head alone, before anything else of the session is decoded; a head that cannot
-        be read raises whoever asks.
+        does. *user_id* says whose it must be, here and in what follows: to another user it is as absent. Leave it out
+        to ask for no user; None raises. That is checked in the head alone, before anything else of the session is
+        decoded; a head that cannot be read raises whoever asks. No session has the id None, or one that is too long.
 
         Raises:
             InvalidDocumentError: A document of it cannot be read.
             InvalidValueError: It is to be renewed, and the store has no ``ttl`` that slides.
 
         """
-        session_id = check_id(session_id, "session_id")
+        owner, sought = check_user(user_id), sought_id(session_id)
         check_limit(last, "last")
-        user_id = check_user(user_id)
         if renew:
             self._check_renewable()
+        if sought is None:
+            return None
+        if renew:
             yield None
             with suppress(SessionNotFoundError):
-                self._renew(session_id, user_id)
+                self._renew(sought, owner)
+        return (yield from self._loaded(sought, owner, last))
+
+    def _loaded(self, session_id: str, owner: str | None, last: int | None) -> Asking[Session | None]:
         for _ in Attempts(self._backend, session_id, self._timeout):
             likely = None if last is None else self._wants.pages(session_id, last)
             value, pages = yield "read_session", Wanted(session_id, likely)
-            stored = there(value, session_id, user_id, self.clock)
+            stored = there(value, session_id, owner, self.clock)
             if stored is None:
                 return None
             wanted, most = stored.sealed, self._terms.limits.pages
@@ -270,7 +279,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         history_of(session).hidden = 0
 
     def switch(
-        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | None = None
+        self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | Anyone = ANYONE
     ) -> Session:
         """Let a session go on from a branch that a rewind left, and return it, loaded as `get` does.
 
@@ -283,13 +292,13 @@ class KVSessionStore(OfOneProcess, SessionStore):
             SessionStateError: It has no such branch.
 
         """
-        session_id, branch_id = check_id(session_id, "session_id"), check_branch(branch)
+        owner, branch_id = check_user(user_id), check_branch(branch)
         check_limit(last, "last")
-        user_id = check_user(user_id)
+        session_id = existing_id(session_id)
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                stored = self._stored(session_id, user_id)
+                stored = self._stored(session_id, owner)
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
                 if (session_id, branch_id, stored.stamp) in self._switched:
@@ -317,7 +326,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         return session
 
     @sharing
-    def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | None = None) -> Asking[None]:
+    def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | Anyone = ANYONE) -> Asking[None]:
         """Append messages in one commit, without loading the history. Safe for any number of writers.
 
         A message whose id is stored among the newest is not stored again: an append that failed may be repeated.
@@ -327,10 +336,10 @@ class KVSessionStore(OfOneProcess, SessionStore):
             SessionArchivedError: It is archived.
 
         """
-        session_id, user_id = check_id(session_id, "session_id"), check_user(user_id)
-        added = check_messages(messages)
+        owner, added = check_user(user_id), check_messages(messages)
+        session_id = existing_id(session_id)
         if added:
-            yield from self._appender.append(session_id, added, user_id, self._terms)
+            yield from self._appender.append(session_id, added, owner, self._terms)
 
     def _stored(self, session_id: str, user_id: str | None = None) -> StoredHead:
         return head_of(self._backend, session_id, self.clock, user_id)
@@ -346,23 +355,25 @@ class KVSessionStore(OfOneProcess, SessionStore):
             if self._backend.commit(amend(self._stored(session_id, user_id), self._terms)):
                 return
 
-    def archive(self, session_id: str, *, user_id: str | None = None) -> None:
+    def archive(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Take a session out of the lists; archived already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-        self._set_status(check_id(session_id, "session_id"), SessionStatus.ARCHIVED, user_id=check_user(user_id))
+        owner = check_user(user_id)
+        self._set_status(existing_id(session_id), SessionStatus.ARCHIVED, user_id=owner)
 
-    def restore(self, session_id: str, *, user_id: str | None = None) -> None:
+    def restore(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Make an archived session active again, as of now; active already is fine.
 
         Raises:
             SessionNotFoundError: There is no such session.
 
         """
-        self._set_status(check_id(session_id, "session_id"), SessionStatus.ACTIVE, user_id=check_user(user_id))
+        owner = check_user(user_id)
+        self._set_status(existing_id(session_id), SessionStatus.ACTIVE, user_id=owner)
 
     def _set_status(
         self,
@@ -402,7 +413,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         *,
         new_id: str | None = None,
         last: int | None = 50,
-        owned_by: str | None = None,
+        owned_by: str | Anyone = ANYONE,
     ) -> Session:
         """Store a session that goes on from a point of another, and return it; sealed pages are shared, not copied.
 
@@ -418,13 +429,14 @@ class KVSessionStore(OfOneProcess, SessionStore):
             SessionStateError: It no longer has the history of the checkpoint.
 
         """
-        session_id = check_id(session_id, "session_id")
+        owner = check_user(owned_by, "owned_by")
         new_id = new_session_id() if new_id is None else check_id(new_id, "new_id")
-        user_id, owned_by = check_user(user_id), check_user(owned_by, "owned_by")
+        user_id = None if user_id is None else check_id(user_id, "user_id")
         check_limit(last, "last")
+        session_id = existing_id(session_id)
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
-            stored = self._stored(session_id, owned_by)
+            stored = self._stored(session_id, owner)
             try:
                 session = forks.forked(self._backend, stored, at, session_id=new_id, user_id=user_id, clock=self.clock)
             except InvalidDocumentError:
@@ -444,7 +456,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 return session if last == 0 else self.get(new_id, last=last) or session
         raise SessionNotFoundError(session_id)
 
-    def delete(self, session_id: str, *, user_id: str | None = None) -> bool:
+    def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one.
 
         Pages that forks share stay until the last of these goes.
@@ -453,15 +465,17 @@ class KVSessionStore(OfOneProcess, SessionStore):
             InvalidDocumentError: A user is asked for, and the head cannot be read. Nothing is deleted.
 
         """
-        session_id, user_id = check_id(session_id, "session_id"), check_user(user_id)
-        attempts = Attempts(self._backend, session_id, self._timeout)
+        owner, sought = check_user(user_id), sought_id(session_id)
+        if sought is None:
+            return False
+        attempts = Attempts(self._backend, sought, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                value = self._backend.read(session_id)
-                if value is None or (user_id is not None and owned(value, session_id, user_id) is None):
+                value = self._backend.read(sought)
+                if value is None or (owner is not None and owned(value, sought, owner) is None):
                     return False
-                is_over = expiry.has_expired(value, session_id, self.clock)
-                done = forks.remove(self._backend, session_id, value, self._timeout)
+                is_over = expiry.has_expired(value, sought, self.clock)
+                done = forks.remove(self._backend, sought, value, self._timeout)
             if done:
                 return not is_over
         return False
@@ -518,12 +532,12 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     def summaries(
         self,
-        user_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
         order: Order = "newest",
-        limit: int | None = 50,
+        limit: int | None = None,
         cursor: str | None = None,
         skip_invalid: bool = False,
     ) -> SummaryPage:
@@ -551,7 +565,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     def count(
         self,
-        user_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
@@ -562,16 +576,13 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """
         if check_where(where):
             return sum(summary is not None for _, summary in self._summaries(user_id, where, status))
-        user_id = check_user(user_id)
+        owner = check_user(user_id)
         now = microseconds(self.clock())
-        return sum(
-            self._backend.count(each, user_id, now)
-            for each in (indexes.ALL if status is None else (check_status(status),))
-        )
+        return sum(self._backend.count(each, owner, now) for each in check_statuses(status))
 
     def _summaries(
         self,
-        user_id: str | None,
+        user_id: str | Anyone,
         where: Mapping[str, Any] | None,
         status: SessionStatus | None,
         *,
@@ -581,12 +592,11 @@ class KVSessionStore(OfOneProcess, SessionStore):
         skip_invalid: bool = True,
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
         """Walk an index: each position with its summary, None where its metadata is not as *where* says."""
-        user_id = check_user(user_id)
-        wanted = check_where(where)
+        owner, wanted = check_user(user_id), check_where(where)
         found = indexes.walk(
             self._backend,
-            user_id,
-            indexes.ALL if status is None else (check_status(status),),
+            owner,
+            check_statuses(status),
             indexes.position_of(cursor),
             limit=None if limit is None or wanted else limit + 1,
             newest_first=check_order(order) == "newest",

@@ -189,7 +189,8 @@ async def use(manager, clock):
     await see(manager.delete_user("bob"))
     with suppress(UnsupportedOperationError):
         await see(manager.clear_all())
-    await refused(InvalidValueError, lambda: manager.get_session(None))
+    await refused(InvalidValueError, lambda: manager.get_session(7))
+    await refused(InvalidValueError, lambda: manager.get_session("s", user_id=None))
     await refused(InvalidValueError, lambda: manager.save({}))
     return seen
 

@@ -358,9 +358,9 @@ def test_get_or_create_at_the_same_time_creates_one(manager):
 
 
 @pytest.mark.parametrize("call", ["get_session", "get_or_create_session", "append", "archive", "restore", "delete"])
-@pytest.mark.parametrize("given", [None, 7, "", b"s"], ids=repr)
+@pytest.mark.parametrize("given", [7, b"s", 1.5, ["s"]], ids=repr)
 def test_what_is_no_session_id_is_refused(manager, call, given):
-    """By the same error everywhere, not by a failed look-up."""
+    """What is neither text nor None raises the same error everywhere, not one of a failed look-up."""
     arguments = (given, {"role": "user", "content": ""}) if call == "append" else (given,)
 
     with pytest.raises(InvalidValueError, match=r"^session_id is "):

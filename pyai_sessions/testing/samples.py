@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from pyai_sessions import Message, Session
+from pyai_sessions import ANYONE, Message, Session
 from pyai_sessions.testing.clock import NOON
 
 KEYS = {
@@ -154,7 +154,7 @@ def exported(manager: Any, user_id: str, **options: Any) -> list[Any]:
     return sorted(lines, key=lambda each: str(each.get("session_id", "")))
 
 
-def all_pages(manager: Any, user_id: Any = None, **options: Any) -> Any:
+def all_pages(manager: Any, user_id: Any = ANYONE, **options: Any) -> Any:
     """Return the ids of a list, read page by page."""
     found: list[str] = []
     cursor = None

@@ -14,6 +14,7 @@ import valkey
 import valkey.asyncio
 
 from pyai_sessions import (
+    ANYONE,
     InvalidValueError,
     KVSessionStore,
     Message,
@@ -225,9 +226,11 @@ def test_wrong_sorted_sets_are_put_right(store, client, prefix, wrong, act):
         assert store.verify(repair=True)
 
     assert store.verify().problems == []
-    for user in ("ada", "bob", None):
+    for user in ("ada", "bob", ANYONE):
         for status in SessionStatus:
-            expected = {each.session_id for each in sessions if each.status is status and user in (None, each.user_id)}
+            expected = {
+                each.session_id for each in sessions if each.status is status and user in (ANYONE, each.user_id)
+            }
             listed = [each.session_id for each in store.summaries(user, status=status, limit=None)]
             assert set(listed) == expected
             assert len(listed) == store.count(user, status=status) == len(expected)

@@ -135,7 +135,7 @@ MAPPINGS = '''
 
 STORES = """
     import pytest
-    from pyai_sessions import Imported, KVSessionStore, Session, SessionDeletedError, SessionExistsError
+    from pyai_sessions import ANYONE, Imported, KVSessionStore, Session, SessionDeletedError, SessionExistsError
     from pyai_sessions.testing import KVSessionStoreContract
 
     class OnItems(dict):
@@ -242,7 +242,7 @@ STORES = """
             return super().list_for_user(user_id, include_archived=True, **options)
 
     class CountsAll(Broken):
-        def count(self, user_id=None, *, where=None, status=None):
+        def count(self, user_id=ANYONE, *, where=None, status=None):
             return super().count(user_id, where=where, status=None)
 
     class ArchivesAll(Broken):
@@ -263,11 +263,11 @@ STORES = """
             super().append(session_id, [Message(each.role, each.content) for each in messages], **options)
 
     class GivesToStrangers(Broken):
-        def get(self, session_id, *, last=None, user_id=None):
+        def get(self, session_id, *, last=None, user_id=ANYONE):
             return super().get(session_id, last=last)
 
     class AppendsForStrangers(Broken):
-        def append(self, session_id, messages, *, user_id=None):
+        def append(self, session_id, messages, *, user_id=ANYONE):
             return super().append(session_id, messages)
 
     class DeletesForStrangers(Broken):
@@ -279,7 +279,7 @@ STORES = """
             return super().fork(*arguments, **options)
 
     class ShowsStrangersWhatIsArchived(Broken):
-        def append(self, session_id, messages, *, user_id=None):
+        def append(self, session_id, messages, *, user_id=ANYONE):
             from pyai_sessions import SessionArchivedError
             session = self.get(session_id)
             if session and session.status == "archived":
@@ -304,7 +304,7 @@ STORES = """
             return len(found)
 
     class LoadsTooMuch(Broken):
-        def get(self, session_id, *, last=None, user_id=None):
+        def get(self, session_id, *, last=None, user_id=ANYONE):
             return super().get(session_id, user_id=user_id)
 
     class FindsNoProblem(Broken):
@@ -322,15 +322,15 @@ STORES = """
             return self.verify(progress=progress).sessions
 
     class ForgetsTheFilter(Broken):
-        def summaries(self, user_id=None, *, where=None, **options):
+        def summaries(self, user_id=ANYONE, *, where=None, **options):
             return super().summaries(user_id, **options)
 
     class CountsWithoutTheFilter(Broken):
-        def count(self, user_id=None, *, where=None, **options):
+        def count(self, user_id=ANYONE, *, where=None, **options):
             return super().count(user_id, **options)
 
     class StartsEachPageAnew(Broken):
-        def summaries(self, user_id=None, *, cursor=None, **options):
+        def summaries(self, user_id=ANYONE, *, cursor=None, **options):
             page = super().summaries(user_id, **options)
             if cursor:
                 page.next_cursor = None

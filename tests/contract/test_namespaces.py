@@ -14,6 +14,7 @@ import redis
 import zict
 
 from pyai_sessions import (
+    ANYONE,
     Encrypted,
     EncryptionError,
     InvalidDocumentError,
@@ -72,7 +73,7 @@ def move_in(manager):
 def holdings(manager):
     """Return all that a store shows of its sessions."""
     listed = sorted(ids(manager.list_sessions(status=None, limit=None)))
-    counts = [manager.count(user, status=None) for user in ("ada", "bob", None)]
+    counts = [manager.count(user, status=None) for user in ("ada", "bob", ANYONE)]
     return listed, counts, [manager.get_session(each) for each in listed], manager.verify().problems
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pyai_sessions import (
+    ANYONE,
     InvalidValueError,
     Session,
     SessionDeletedError,
@@ -61,7 +62,7 @@ class Expiry(DocumentFixtures):
             assert each.get_session("s") is each.get_session("s", last=5) is None
             assert ids(each.get_sessions_for_user("ada", include_archived=True)) == ["kept"]
             assert ids(each.list_sessions("ada", status=None)) == ids(each.list_sessions(status=None)) == ["kept"]
-            counts = [each.count(user, status=status) for user in ("ada", None) for status in (*SessionStatus, None)]
+            counts = [each.count(user, status=status) for user in ("ada", ANYONE) for status in (*SessionStatus, None)]
             assert counts == [1, 0, 1, 1, 0, 1]
             assert each.count("ada", where={"n": 1}, status=None) == 1
             for use in _USES.values():
@@ -157,7 +158,7 @@ class Expiry(DocumentFixtures):
         clock.pass_(seconds=59)
         assert [each.count("ada") for each in (mortal, other)] == [1, 1]
         clock.pass_(seconds=1)
-        assert [each.count(user) for each in (mortal, other) for user in ("ada", None)] == [0, 0, 0, 0]
+        assert [each.count(user) for each in (mortal, other) for user in ("ada", ANYONE)] == [0, 0, 0, 0]
         assert (other.get_session("s"), other.list_sessions()) == (None, [])
         assert mortal.purge_expired() == 1
 

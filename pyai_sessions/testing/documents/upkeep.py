@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import Message, Session, SessionStatus
+from pyai_sessions import ANYONE, Message, Session, SessionStatus
 from pyai_sessions.testing.samples import contents, fill, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 
@@ -66,7 +66,7 @@ class Upkeep(StoreFixtures):
         for through in (manager, other):
             assert sorted(ids(through.get_sessions_for_user("bob"))) == ["bob's", "s4"]
             assert ids(through.get_sessions_for_user("carol")) == ["added"]
-            assert [through.count(each) for each in ("ada", "bob", "carol", None)] == [8, 2, 1, 12]
+            assert [through.count(each) for each in ("ada", "bob", "carol", ANYONE)] == [8, 2, 1, 12]
 
     def test_reindex_lists_what_another_tool_wrote(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
         """Both indexes are what the documents say, and the number of sessions is returned."""
@@ -81,7 +81,7 @@ class Upkeep(StoreFixtures):
         for through in (manager, other):
             assert sorted(ids(through.get_sessions_for_user("bob"))) == ["bob's", "s4"]
             assert ids(through.list_sessions("carol")) == ["added"]
-            assert [through.count(each) for each in ("ada", "bob", "carol", None)] == [8, 2, 1, 12]
+            assert [through.count(each) for each in ("ada", "bob", "carol", ANYONE)] == [8, 2, 1, 12]
         assert manager.verify()
 
     def test_verify_names_what_cannot_be_read(self, manager: Any, raw: Any, ten: Any) -> None:
@@ -169,12 +169,12 @@ class Upkeep(StoreFixtures):
     @staticmethod
     def assert_indexed(manager: Any, right: Any) -> None:
         """Assert that lists and counts are what the documents say."""
-        for user_id in (None, "ada", "bob", "carol"):
+        for user_id in (ANYONE, "ada", "bob", "carol"):
             for status in SessionStatus:
                 expected = [
                     (head["updated_at"], name)
                     for name, head in right.items()
-                    if head["status"] == status and user_id in (None, head["user_id"])
+                    if head["status"] == status and user_id in (ANYONE, head["user_id"])
                 ]
                 found = manager.list_sessions(user_id, status=status, limit=None)
                 assert sorted(ids(found)) == sorted(name for _, name in expected)

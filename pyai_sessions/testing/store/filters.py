@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import InvalidValueError, Session, SessionStatus
+from pyai_sessions import ANYONE, InvalidValueError, Session, SessionStatus
 from pyai_sessions.testing.clock import NOON
 from pyai_sessions.testing.samples import HOSTILE_IDS, all_pages, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
@@ -48,12 +48,12 @@ UNEQUAL = [
 
 
 class Filters(StoreFixtures):
-    @pytest.mark.parametrize("user_id", [None, "ada"])
+    @pytest.mark.parametrize("user_id", [ANYONE, "ada"])
     def test_where_keeps_the_sessions_whose_metadata_has_the_value(
         self, manager: Any, other: Any, user_id: Any
     ) -> None:
         """Equal as JSON, to any depth: True is not 1, a list is not its first element, order counts in lists alone."""
-        if user_id is None:
+        if user_id is ANYONE:
             need(manager, "list_by_activity", self.must_have)
         made = [Session(session_id=f"s{n}", user_id="ada", metadata={"v": each}) for n, each in enumerate(UNEQUAL)]
         manager.import_sessions([*made, Session(user_id="ada"), Session(user_id="ada", metadata={"w": 1})])
@@ -113,7 +113,7 @@ class Filters(StoreFixtures):
     def test_what_cannot_be_a_filter_is_refused(self, manager: Any, ten: Any, where: Any) -> None:
         """A filter is a dict of JSON values: a mistake is no list of all sessions, and none of nothing."""
         for act in (manager.list_sessions, manager.count):
-            for user_id in (None, "ada", "nobody has sessions"):
+            for user_id in (ANYONE, "ada", "nobody has sessions"):
                 with pytest.raises(InvalidValueError) as caught:
                     act(user_id, where=where)
                 assert caught.value.path.startswith("where")
@@ -139,17 +139,17 @@ class Filters(StoreFixtures):
                 manager.archive(f"s{n}")
             clock.pass_(seconds=n % 2)  # two by two at the same time
 
-        for user_id, status, limit, order in product(
-            (None, "ada"), (*SessionStatus, None), (1, 3, 50), ("newest", "oldest")
+        for sought, status, limit, order in product(
+            (ANYONE, "ada"), (*SessionStatus, None), (1, 3, 50), ("newest", "oldest")
         ):
             expected = [
-                name for name, owner, kept, n in made if n == 1 and user_id in (None, owner) and status in (None, kept)
+                name for name, owner, kept, n in made if n == 1 and sought in (ANYONE, owner) and status in (None, kept)
             ]
-            found = all_pages(other, user_id, where={"n": 1}, status=status, order=order, limit=limit)
+            found = all_pages(other, sought, where={"n": 1}, status=status, order=order, limit=limit)
             assert sorted(found) == sorted(expected)
             times = [manager.get_session(each).updated_at for each in found]
             assert times == sorted(times, reverse=order == "newest")
-            assert other.count(user_id, where={"n": 1}, status=status) == len(expected)
+            assert other.count(sought, where={"n": 1}, status=status) == len(expected)
 
     def test_a_page_has_a_cursor_just_where_the_list_goes_on(self, manager: Any, ten: Any) -> None:
         """Sessions that do not match are no reason for another page, before the end or behind it."""
@@ -177,7 +177,7 @@ class Filters(StoreFixtures):
         clock.pass_(minutes=1)
         manager.create_session("ada", session_id="last", metadata={"rare": True})
 
-        for user_id in ("ada", None):
+        for user_id in ("ada", ANYONE):
             for order, expected in (("newest", ["last", "first"]), ("oldest", ["first", "last"])):
                 for limit in (1, 2, 50):
                     assert all_pages(other, user_id, where={"rare": True}, order=order, limit=limit) == expected

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import InvalidValueError, Session, SessionManager, SessionStatus
+from pyai_sessions import ANYONE, InvalidValueError, Session, SessionManager, SessionStatus
 from pyai_sessions.testing.clock import StoppedClock
 from pyai_sessions.testing.samples import HOSTILE_IDS, RICH, all_pages, contents, fill, hand_made, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
@@ -117,7 +117,7 @@ class Imports(StoreFixtures):
         assert sorted(report.different_ids) == ["long", "short"]
         assert other.get_session("long") == mine
         assert other.get_session("short").user_id == "bob"
-        assert [other.count(each, status=None) for each in ("ada", "bob", None)] == [4, 2, 6]
+        assert [other.count(each, status=None) for each in ("ada", "bob", ANYONE)] == [4, 2, 6]
         assert self.sound(other)
 
     def test_what_was_imported_is_identical_till_something_of_it_changes(

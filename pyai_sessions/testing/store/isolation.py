@@ -1,11 +1,19 @@
 """Sessions asked for in a user's name."""
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from pyai_sessions import InvalidValueError, SessionError, SessionExistsError, SessionNotFoundError, SessionStatus
+from pyai_sessions import (
+    ANYONE,
+    InvalidValueError,
+    SessionError,
+    SessionExistsError,
+    SessionNotFoundError,
+    SessionStatus,
+)
 from pyai_sessions.testing.samples import contents, fill, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 
@@ -23,6 +31,21 @@ DOORS: dict[str, Callable[[Any, Any], Any]] = {
     "delete": lambda m, user: m.delete("s", user_id=user),
 }
 """What can be asked of the session "s" in a user's name."""
+
+LISTS: dict[str, Callable[[Any, Any], Any]] = {
+    "get_or_create_session": lambda m, user: m.get_or_create_session("s", user),
+    "get_sessions_for_user": lambda m, user: m.get_sessions_for_user(user),
+    "list_sessions": lambda m, user: m.list_sessions(user),
+    "list_sessions where": lambda m, user: m.list_sessions(user, where={"a": 1}),
+    "count": lambda m, user: m.count(user),
+    "count where": lambda m, user: m.count(user, where={"a": 1}),
+    "delete_user": lambda m, user: m.delete_user(user),
+    "export_user": lambda m, user: m.export_user(user, io.StringIO()),
+}
+"""What else takes a user."""
+
+ABSENT = [None, "", "x" * 1025, "x" * 5000, "\u00e9" * 513, "\ud800" * 342]
+"""What no session can have as its id, and a cookie or a url may hold."""
 
 
 def outcome(door: str, manager: Any, user_id: Any) -> Any:
@@ -76,15 +99,52 @@ class Isolation(StoreFixtures):
         assert manager.delete("s", user_id="ada") is True
         assert other.get_session("s") is None
 
-    def test_who_asks_in_nobodys_name_is_served(self, manager: Any) -> None:
-        """None asks for no user, whosever the session is."""
+    @pytest.mark.parametrize("left_out", [{}, {"user_id": ANYONE}], ids=["left out", "ANYONE"])
+    def test_who_asks_for_no_user_is_served(self, manager: Any, left_out: Any) -> None:
+        """Where no user is asked for, the session may be anyone's."""
         manager.create_session("ada", session_id="s")
-        manager.append("s", _MESSAGE, user_id=None)
-        manager.archive("s", user_id=None)
+        manager.append("s", _MESSAGE, **left_out)
+        manager.archive("s", **left_out)
 
-        assert manager.get_session("s", user_id=None).message_count == 1
-        assert manager.fork("s", new_id="fork", owned_by=None).user_id == "ada"
-        assert manager.delete("s", user_id=None) is True
+        assert manager.get_session("s", **left_out).message_count == 1
+        assert manager.get_or_create_session("s", **left_out).user_id == "ada"
+        assert manager.fork("s", new_id="fork").user_id == "ada"
+        assert manager.delete("s", **left_out) is True
+
+    def test_none_is_refused_as_a_user(self, manager: Any) -> None:
+        """A login that failed gives None: it opens, lists, changes and erases nobody's sessions."""
+        for owner in ("ada", None):
+            session = manager.create_session(owner, session_id="s")
+            for door, act in {**DOORS, **LISTS}.items():
+                with pytest.raises(InvalidValueError) as caught:
+                    act(manager, None)
+                assert caught.value.path == ("owned_by" if "fork" in door else "user_id")
+            assert manager.get_session("s") == session
+            assert manager.get_session("fork") is None
+            manager.delete("s")
+
+    @pytest.mark.parametrize("owner", [{}, {"user_id": "ada"}], ids=["anyone's", "ada's"])
+    def test_an_id_that_no_session_can_have_is_not_found(self, manager: Any, owner: Any) -> None:
+        """None, no text and too long a text find nothing, whatever is asked; what is no text at all raises."""
+        manager.create_session("ada", session_id="s")
+
+        for absent in ABSENT:
+            assert manager.get_session(absent, **owner) is None
+            assert manager.get_session(absent, last=1, **owner) is None
+            assert manager.delete(absent, **owner) is False
+            for act in (
+                lambda: manager.append(absent, _MESSAGE, **owner),  # noqa: B023
+                lambda: manager.archive(absent, **owner),  # noqa: B023
+                lambda: manager.restore(absent, **owner),  # noqa: B023
+                lambda: manager.switch(absent, "a branch", **owner),  # noqa: B023
+                lambda: manager.fork(absent),  # noqa: B023
+            ):
+                with pytest.raises(SessionNotFoundError) as caught:
+                    act()
+                assert len(str(caught.value)) < 400
+        for act in (lambda: manager.get_session(7), lambda: manager.delete(b"s"), lambda: manager.append(7, _MESSAGE)):
+            with pytest.raises(InvalidValueError):
+                act()
 
     def test_users_are_told_apart_to_the_last_character(self, manager: Any) -> None:
         """Case, accents, what ends at a NUL, half a character: whatever text can be an id."""

@@ -19,13 +19,12 @@ class Values(StoreFixtures):
 
     @pytest.mark.parametrize("bad", ["", "x" * 1025, "\u00e9" * 513, 7, None, b"s"])
     def test_what_cannot_be_an_id_is_refused(self, manager: Any, bad: Any) -> None:
-        """An id is text of 1 to 1,024 bytes, at every door."""
+        """The id of a new session, and of a user, is text of 1 to 1,024 bytes."""
         for act in (
-            lambda: manager.get_session(bad),
-            lambda: manager.delete(bad),
-            lambda: manager.append(bad, {"role": "user", "content": "x"}),
-            lambda: manager.archive(bad),
+            lambda: manager.get_or_create_session(bad),
             lambda: manager.get_sessions_for_user(bad),
+            lambda: manager.list_sessions(bad),
+            lambda: manager.count(bad),
             lambda: manager.delete_user(bad),
         ):
             with pytest.raises(InvalidValueError):
