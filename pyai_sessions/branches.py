@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from pyai_sessions.checks import check_id
+from pyai_sessions.checks import check_id, kind_of
+from pyai_sessions.codec import document_at, documents_at
+from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.heads import StoredBranch
 from pyai_sessions.history import History, Line
 from pyai_sessions.messages import Message
 from pyai_sessions.points import Branch, Checkpoint, Summary
-from pyai_sessions.values import plain_object
+from pyai_sessions.values import is_array, is_mapping, plain_object
 
 MAX_BRANCHES = 32
 """A session remembers so many of the branches that rewinds left, the newest: its head names them all."""
@@ -50,16 +52,28 @@ def line_to_dict(line: Line, log: list[Message]) -> dict[str, Any]:
     }
 
 
-def line_from_dict(given: Mapping[str, Any], log: list[Message]) -> Line:
-    """Return the branch that `line_to_dict` made *given* of, beside the same *log*."""
+def lines_from_dicts(given: object, log: list[Message]) -> list[Line]:
+    """Return the branches that `line_to_dict` made dicts of, beside the same *log*; they stand as ``left``."""
+    if not is_array(given):
+        raise InvalidValueError("left", f"is {kind_of(given)}; it is a list")
+    return [_line_from_dict(each, log, f"left[{n}]") for n, each in enumerate(given)]
+
+
+def _line_from_dict(given: object, log: list[Message], place: str) -> Line:
+    if not is_mapping(given):
+        raise InvalidValueError(place, f"is {kind_of(given)}; it is a JSON object")
     own = ("state", "checkpoints", "summary", "after", "messages")
+    branch = document_at(Branch, {name: value for name, value in given.items() if name not in own}, place)
+    after: object = given.get("after")
+    if type(after) is not int or not 0 <= after <= len(log):
+        raise InvalidValueError(f"{place}.after", f"is {after!r}; it is a number of the session's messages")
     summary = given.get("summary")
     return Line(
-        stored_of(Branch.from_dict({name: value for name, value in given.items() if name not in own})),
-        left=History(log=[*log[: given["after"]], *(Message.from_dict(each) for each in given["messages"])]),
+        stored_of(branch),
+        left=History(log=[*log[:after], *documents_at(Message, given.get("messages"), f"{place}.messages")]),
         values={
-            "state": plain_object(given.get("state", {}), "state"),
-            "checkpoints": [Checkpoint.from_dict(each) for each in given.get("checkpoints", ())],
-            "summary": None if summary is None else Summary.from_dict(summary),
+            "state": plain_object(given.get("state", {}), f"{place}.state"),
+            "checkpoints": documents_at(Checkpoint, given.get("checkpoints", ()), f"{place}.checkpoints"),
+            "summary": None if summary is None else document_at(Summary, summary, f"{place}.summary"),
         },
     )

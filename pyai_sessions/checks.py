@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from enum import Enum
+
+import msgspec
 
 from pyai_sessions.errors import InvalidValueError, SessionNotFoundError
 
@@ -25,6 +28,9 @@ class Anyone(Enum):
 
 ANYONE = Anyone.ANYONE
 """Asks for no user in particular, as leaving the argument out does. None, which a failed login gives, raises."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_TIMES = "it is a datetime with a time zone, ISO 8601 text with one (2026-01-31T12:00:00Z), or seconds since 1970"
 
 
 def utc_now() -> datetime:
@@ -58,6 +64,8 @@ def counted(count: int, noun: str) -> str:
 
 def check_id(value: object, name: str) -> str:
     """Return *value* if it can be an id: text of 1 to 1,024 bytes in UTF-8."""
+    if not isinstance(value, str):
+        raise InvalidValueError(name, f"is {kind_of(value)}; it is text: str({name})")
     text = check_text(value, name)
     size = _size(text)
     if not 0 < size <= MAX_ID_BYTES:
@@ -127,7 +135,8 @@ def check_text(value: object, name: str) -> str:
     """Return *value*, `well_formed`, if it is text."""
     if not isinstance(value, str):
         raise InvalidValueError(name, f"is {kind_of(value)}; it is text")
-    return value if value.isascii() else well_formed(value)
+    text = value if type(value) is str else str.__str__(value)  # a member of a `str` Enum is its text
+    return text if text.isascii() else well_formed(text)
 
 
 def well_formed(text: str) -> str:
@@ -143,17 +152,57 @@ def well_formed(text: str) -> str:
 
 
 def check_time(value: object, name: str) -> datetime:
-    """Return *value* in UTC if it is a datetime with a time zone."""
-    if not isinstance(value, datetime):
-        raise InvalidValueError(name, f"is {kind_of(value)}; it is a datetime with a time zone")
-    if value.tzinfo is timezone.utc:
+    """Return the time in UTC that *value* names: a datetime with a time zone, ISO 8601 text, or seconds since 1970."""
+    if isinstance(value, datetime):
+        return _in_utc(value, name)
+    if isinstance(value, str):
+        return _in_utc(_time_of_text(value, name), name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value != value:  # noqa: PLR0124 (nan)
+            raise InvalidValueError(name, f"is nan; {_TIMES}")
+        try:
+            return _EPOCH + timedelta(seconds=value)
+        except OverflowError:
+            problem = f"is outside of the years 1 to 9999; {_TIMES}, not milliseconds"
+            raise InvalidValueError(name, problem) from None
+    raise InvalidValueError(name, f"is {kind_of(value)}; {_TIMES}")
+
+
+def _in_utc(value: datetime, name: str) -> datetime:
+    """Return a datetime as one in UTC, of the class that msgspec writes: other libraries have classes of their own."""
+    exact = type(value) is type(_EPOCH)  # not the name `datetime`, in whose place libraries for tests put their own
+    if exact and value.tzinfo is timezone.utc:
         return value
-    if value.tzinfo is None:
-        raise InvalidValueError(name, "has no time zone; pass an aware datetime: datetime.now(timezone.utc)")
+    if value.utcoffset() is None:
+        remedy = "pass an aware datetime: datetime.now(timezone.utc), text that ends with Z, or seconds since 1970"
+        raise InvalidValueError(name, f"has no time zone; {remedy}")
     try:
-        return value.astimezone(timezone.utc)
-    except OverflowError as err:
-        raise InvalidValueError(name, f"is {value.isoformat()}, outside of the years 1 to 9999 of UTC") from err
+        utc = value.astimezone(timezone.utc)
+    except OverflowError:
+        raise InvalidValueError(name, f"is outside of the years 1 to 9999 of UTC; {_TIMES}") from None
+    if type(utc) is type(_EPOCH):
+        return utc
+    day = _EPOCH.replace(year=utc.year, month=utc.month, day=utc.day)
+    return day.replace(hour=utc.hour, minute=utc.minute, second=utc.second, microsecond=utc.microsecond)
+
+
+def _time_of_text(text: str, name: str) -> datetime:
+    try:
+        return type(_EPOCH).fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
+    except ValueError:
+        with suppress(msgspec.ValidationError, UnicodeEncodeError):  # Python 3.10 reads 3 or 6 digits of a second alone
+            return msgspec.convert(text, type(_EPOCH))
+    raise InvalidValueError(name, f"is text that names no time; {_TIMES}")
+
+
+def check_clock(clock: object) -> None:
+    """Raise unless *clock* is a function that returns the current time, aware."""
+    if not callable(clock):
+        raise InvalidValueError("clock", f"is {kind_of(clock)}; it is a function that returns the current time, aware")
+    now: object = clock()
+    if not isinstance(now, datetime):
+        raise InvalidValueError("clock()", f"is {kind_of(now)}; it is a datetime with a time zone")
+    check_time(now, "clock()")
 
 
 def check_timeout(value: object) -> float:
@@ -161,6 +210,13 @@ def check_timeout(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise InvalidValueError("timeout", f"is {value!r}; it is a number of seconds above 0")
     return value
+
+
+def check_count(value: object, name: str) -> int:
+    """Return *value* if it is a whole number of 0 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidValueError(name, f"is {value!r}; it is a whole number of 0 or more")
+    return int(value)
 
 
 def check_limit(value: object, name: str) -> None:

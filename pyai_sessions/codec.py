@@ -7,20 +7,21 @@ Stores write and read the same JSON by a faster way, see `pyai_sessions.document
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
+import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from types import NoneType
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from dataclasses_json import DataClassJsonMixin, config
 from marshmallow import EXCLUDE
 from marshmallow import fields as schema_fields
 from typing_extensions import Self
 
-from pyai_sessions.checks import check_time, kind_of
+from pyai_sessions.checks import check_count, check_text, check_time, kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values import frozen, is_mapping
 
@@ -33,13 +34,13 @@ def time_text(value: datetime) -> str:
     return value.isoformat().removesuffix("+00:00") + "Z"
 
 
-def time_from_text(text: str) -> datetime:
-    """Return the aware UTC time that an ISO 8601 *text* names."""
-    try:
-        time = datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
-    except ValueError:
-        raise InvalidValueError("time", "is not ISO 8601 text, such as 2026-01-31T12:00:00Z") from None
-    return check_time(time, "time")
+Check = Callable[[Any, str], Any]
+"""Returns the value that a given one means, or raises an error that names it."""
+
+
+def checked(check: Check, **options: Any) -> FieldMetadata:
+    """Return the metadata of a field whose JSON value is read by *check*; *options* are those of dataclasses-json."""
+    return {"check": check, **config(**options)}
 
 
 def _same(value: Any) -> Any:
@@ -47,7 +48,7 @@ def _same(value: Any) -> Any:
 
 
 # By default dataclasses-json writes times as local-zone floats, and rebuilds JSON values by their type hints.
-TIME: FieldMetadata = config(encoder=time_text, decoder=time_from_text, mm_field=schema_fields.AwareDateTime("iso"))
+TIME: FieldMetadata = checked(check_time, encoder=time_text, decoder=_same, mm_field=schema_fields.AwareDateTime("iso"))
 JSON_VALUE: FieldMetadata = config(encoder=_same, decoder=_same, mm_field=schema_fields.Raw(allow_none=True))
 
 
@@ -62,31 +63,50 @@ class Document(DataClassJsonMixin):
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
-        """Return the object that ``to_dict`` made *kvs* of; raise ValueError, TypeError or KeyError if it is none."""
+        """Return the object that ``to_dict`` made *kvs* of.
+
+        Raises:
+            InvalidValueError: It is none; the error names the field, and what is accepted.
+
+        """
         if isinstance(kvs, cls):
             return kvs
         if not is_mapping(kvs):
             raise InvalidValueError(cls.__name__, f"is made from a JSON object, not from {kind_of(kvs)}")
-        known = {each.name for each in fields(cast("Any", cls))}
-        null = next((name for name in _never_null(cls) if name in kvs and kvs[name] is None), None)
-        if null:  # of which dataclasses-json would warn, and go on
-            raise InvalidValueError(null, "is null")
-        try:
-            made = super().from_dict({k: v for k, v in kvs.items() if k in known}, infer_missing=infer_missing)
-        except OverflowError as err:  # an infinity where a whole number belongs: JSON writes 1e999
-            raise InvalidValueError(cls.__name__, f"has a number that is out of range ({err})") from err
+        known = _reading(cls)
+        given: dict[str, Any] = {}
+        for name, (
+            check,
+            required,
+        ) in known.items():  # dataclasses-json would make text of numbers
+            if name in kvs:
+                given[name] = check(kvs[name], name)
+            elif required and not infer_missing:
+                raise InvalidValueError(name, "is missing")
+        made = super().from_dict(given, infer_missing=infer_missing)
         made.keep_unknown({k: v for k, v in kvs.items() if k not in known and k not in cls._stored_fields})
         return made
+
+    @classmethod
+    def from_json(cls, s: str | bytes | bytearray, *, infer_missing: bool = False, **options: Any) -> Self:
+        """Return the object that ``to_json`` made the text *s* of; *options* are those of `json.loads`.
+
+        Raises:
+            InvalidValueError: It is not JSON, or not such an object.
+
+        """
+        try:
+            kvs = json.loads(s, **options)
+        except (ValueError, TypeError, RecursionError) as err:
+            problem = f"is {kind_of(s)}; it is the JSON text of a {cls.__name__}"
+            if isinstance(s, (str, bytes, bytearray)):
+                problem = f"is not the JSON text of a {cls.__name__} ({type(err).__name__})"
+            raise InvalidValueError("s", problem) from None
+        return cls.from_dict(kvs, infer_missing=infer_missing)
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (the mixin's signature)
         """Return the object as JSON values, unknown fields included."""
         return {**super().to_dict(encode_json), **self.unknown_fields}
-
-    # Again with types of its own: a strict type checker does not know those of dataclasses-json.
-    @classmethod
-    def from_json(cls, s: str | bytes | bytearray, **options: Any) -> Self:
-        """Return the object that ``to_json`` wrote as *s*; *options* are those of `json.loads`."""
-        return super().from_json(s, **options)
 
     def to_json(self, **options: Any) -> str:
         """Return the object as JSON text; *options* are those of `json.dumps`."""
@@ -109,11 +129,52 @@ class Document(DataClassJsonMixin):
 
 
 @cache
-def _never_null(kind: type[Document]) -> list[str]:
-    """Return the fields of a document whose types do not have None."""
-    return [
-        each.name for each in fields(cast("Any", kind)) if each.type is not Any and NoneType not in get_args(each.type)
-    ]
+def _reading(kind: type[Document]) -> dict[str, tuple[Check, bool]]:
+    """Return how each field of a document is read from JSON, and whether it must be given."""
+    made: dict[str, tuple[Check, bool]] = {}
+    for each in fields(cast("Any", kind)):
+        check: Check = each.metadata.get("check") or _check_of(each.type)
+        nullable = each.type is Any or NoneType in get_args(each.type)
+        required = each.default is MISSING and each.default_factory is MISSING
+        made[each.name] = (partial(_nullable if nullable else _never_null, check), required)
+    return made
+
+
+def _nullable(check: Check, value: Any, name: str) -> Any:
+    return None if value is None else check(value, name)
+
+
+def _never_null(check: Check, value: Any, name: str) -> Any:
+    if value is None:
+        raise InvalidValueError(name, "is null")
+    return check(value, name)
+
+
+def _check_of(kind: Any) -> Check:
+    """Return how a field without a check of its own is read: text as text; the constructor judges the others."""
+    kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
+    return check_text if str in kinds else check_count if int in kinds else lambda value, _: value
+
+
+D = TypeVar("D", bound=Document)
+
+
+def document_at(kind: type[D], value: Any, place: str) -> D:
+    """Return the document that a JSON *value* means, which stands at *place*."""
+    if not is_mapping(value) and not isinstance(value, kind):
+        raise InvalidValueError(place, f"is {kind_of(value)}; it is a JSON object")
+    try:
+        return kind.from_dict(value)
+    except InvalidValueError as err:
+        raise err.within(place) from err
+
+
+def documents_at(kind: type[D], value: Any, place: str) -> list[D]:
+    """Return the documents that a JSON array means, which stands at *place*."""
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)):
+        raise InvalidValueError(place, f"is {kind_of(value)}; it is a list")
+    items: Sequence[Any] = value
+    return [document_at(kind, each, f"{place}[{n}]") for n, each in enumerate(items)]
 
 
 def maybe(kind: type[Document]) -> FieldMetadata:
@@ -122,14 +183,12 @@ def maybe(kind: type[Document]) -> FieldMetadata:
     def encode(item: Document | None) -> dict[str, Any] | None:
         return None if item is None else item.to_dict()
 
-    def decode(item: Any) -> Document | None:
-        return None if item is None else kind.from_dict(item)
-
     def absent(item: Any) -> bool:
         return item is None
 
     nested = schema_fields.Nested(kind.schema, allow_none=True)
-    return config(encoder=encode, decoder=decode, mm_field=nested, exclude=cast("Any", absent))
+    check = partial(document_at, kind)
+    return checked(check, encoder=encode, decoder=_same, mm_field=nested, exclude=cast("Any", absent))
 
 
 def list_of(kind: type[Document]) -> FieldMetadata:
@@ -138,7 +197,5 @@ def list_of(kind: type[Document]) -> FieldMetadata:
     def encode(items: list[Document]) -> list[dict[str, Any]]:
         return [each.to_dict() for each in items]
 
-    def decode(items: list[Any]) -> list[Document]:
-        return [kind.from_dict(each) for each in items]
-
-    return config(encoder=encode, decoder=decode, mm_field=schema_fields.List(schema_fields.Nested(kind.schema)))
+    check = partial(documents_at, kind)
+    return checked(check, encoder=encode, decoder=_same, mm_field=schema_fields.List(schema_fields.Nested(kind.schema)))

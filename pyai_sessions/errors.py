@@ -36,12 +36,18 @@ def _rebuild(kind: type[SessionError], arguments: tuple[object, ...]) -> Session
 class InvalidValueError(SessionError, ValueError):
     """A given value is not acceptable; nothing was written.
 
-    *path* names the value as the caller would write it: ``state["cursor"]``, ``session_id``, ``limit``.
+    *path* names the value as the caller would write it: ``state["cursor"]``, ``session_id``, ``limit``. *problem* says
+    what it is, and what is accepted.
     """
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path} {problem}")
         self.path = path
+        self.problem = problem
+
+    def within(self, place: str) -> InvalidValueError:
+        """Return the error of a value that stands in another one, at *place*: ``sessions[1].messages[0]``."""
+        return InvalidValueError(f"{place}.{self.path}", self.problem)
 
 
 class UnsuitableMappingError(SessionError, TypeError):

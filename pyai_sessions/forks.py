@@ -38,8 +38,11 @@ from pyai_sessions.reading import MISSING, Attempts
 from pyai_sessions.terms import Terms
 from pyai_sessions.values import plain_object
 
-At = str | int | None
-"""Where a fork begins: after so many messages, at a checkpoint, after the message of an id, or at the end (None)."""
+At = str | int | Checkpoint | Message | None
+"""Where a fork begins: after so many messages, at a checkpoint, after a message, or at the end (None).
+
+Text is the name of a checkpoint, or the id of a message.
+"""
 
 
 # Where to fork ------------------------------------------------------------------------------------------------------
@@ -108,6 +111,7 @@ def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpo
         if not 0 <= at <= total:
             raise InvalidValueError("at", f"is {at}; the session has {counted(total, 'message')}")
         return at, None
+    at = at.name if isinstance(at, Checkpoint) else at.message_id if isinstance(at, Message) else at
     if not isinstance(at, str):
         problem = f"is {kind_of(at)}; it is a number of messages, a checkpoint's name, a message's id, or None"
         raise InvalidValueError("at", problem)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pyai_sessions.backends.protocol import Backend, Progress
+from pyai_sessions.checks import kind_of
 from pyai_sessions.drafts import SessionDraft, compose
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.expiry import purge
@@ -164,10 +165,13 @@ def imported(sessions: Iterable[Session | Mapping[str, Any]], terms: Terms) -> I
 
     """
     for n, given in enumerate(sessions):
+        if not is_mapping(given) and not isinstance(given, Session):
+            problem = f"is {kind_of(given)}; it is a Session, or a dict: json.loads(line)"
+            raise InvalidValueError(f"sessions[{n}]", problem)
         try:
             new = _new(given, terms)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
-            raise InvalidValueError(f"sessions[{n}]", f"cannot be stored: {err}") from err
+        except InvalidValueError as err:
+            raise err.within(f"sessions[{n}]") from err
         yield new
 
 

@@ -11,11 +11,12 @@ from typing_extensions import Self
 
 from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.calls import Blocking, Calls, driven
-from pyai_sessions.checks import ANYONE, Anyone, Clock, check_id, check_user, kind_of
+from pyai_sessions.checks import ANYONE, Anyone, Clock, check_clock, check_id, check_user, kind_of
 from pyai_sessions.custom import CustomStore
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.filters import Order
+from pyai_sessions.forks import At
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.imports import Imported
 from pyai_sessions.messages import Message
@@ -212,7 +213,7 @@ class SessionManager(OfOneProcess):
     def fork(
         self,
         session_id: str,
-        at: str | int | None = None,
+        at: At = None,
         user_id: str | None = None,
         *,
         new_id: str | None = None,
@@ -221,9 +222,9 @@ class SessionManager(OfOneProcess):
     ) -> Session:
         """Create a session that goes on from a point of another, archived or not, store it, and return it.
 
-        *at* says where: a checkpoint's name, the id of the last message to keep, or how many messages to keep; None
-        keeps all that is stored. Metadata, and checkpoints up to there, are those of the other session, and so is the
-        state: at a checkpoint that of the checkpoint. The user is the same unless *user_id* is given. The fork's
+        *at* says where: a checkpoint or its name, the last message to keep or its id, or how many messages to keep.
+        None keeps all that is stored. Metadata, and checkpoints up to there, are those of the other session, and so is
+        the state: at a checkpoint that of the checkpoint. The user is the same unless *user_id* is given. The fork's
         ``parent`` tells where it came from. Either can be changed and deleted without the other.
         *owned_by* says whose the other session must be, as ``user_id`` does elsewhere.
 
@@ -520,6 +521,7 @@ def opened(
     if index is not None and isinstance(made, KVSessionStore):
         raise InvalidValueError("index", f"was given beside {kind_of(made)}, which has indexes of its own")
     if clock is not None:
+        check_clock(clock)
         made.clock = clock
     return made, close_store or (made is not store and isinstance(made, KVSessionStore))
 
@@ -541,4 +543,7 @@ def _message(given: object, n: int, now: datetime) -> Message:
         raise InvalidValueError(
             f"messages[{n}]", f"{problem}; its fields are {', '.join(Message.__dataclass_fields__)}"
         )
-    return Message(**fields)
+    try:
+        return Message(**fields)
+    except InvalidValueError as err:
+        raise err.within(f"messages[{n}]") from err

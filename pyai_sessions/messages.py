@@ -11,7 +11,7 @@ import msgspec
 from typing_extensions import Self
 
 from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
-from pyai_sessions.codec import JSON_VALUE, TIME, Document, time_from_text, time_text
+from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, time_text
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.tokens import new_id
 from pyai_sessions.values import FrozenDict, frozen, frozen_object, is_array, plain, plain_object
@@ -46,7 +46,7 @@ class Message(Document):
     content: Any = field(default="", metadata=JSON_VALUE)
     metadata: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, metadata=JSON_VALUE)
     timestamp: datetime = field(default_factory=utc_now, metadata=TIME)
-    message_id: str = field(default_factory=new_id)
+    message_id: str = field(default_factory=new_id, metadata=checked(check_id))
     tool_calls: Sequence[Any] | None = field(default=None, metadata=JSON_VALUE)
     tool_call_id: str | None = None
     name: str | None = None
@@ -74,7 +74,12 @@ class Message(Document):
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
-        """Return the message that ``to_dict`` made *kvs* of; raise ValueError, TypeError or KeyError if it is none."""
+        """Return the message that ``to_dict`` made *kvs* of.
+
+        Raises:
+            InvalidValueError: It is none; the error names the field.
+
+        """
         given = cast("dict[str, Any]", kvs)
         if (
             type(kvs) is dict
@@ -82,8 +87,7 @@ class Message(Document):
             and "timestamp" in given
             and all(key in _TYPES and type(value) in _TYPES[key] for key, value in given.items())
         ):  # as it is written: a twentieth of the declared codec's cost
-            values: dict[str, Any] = {**given, "timestamp": time_from_text(given["timestamp"])}
-            return cls(**values)
+            return cls(**given)
         return super().from_dict(kvs, infer_missing=infer_missing)
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (the mixin's signature)
@@ -163,6 +167,15 @@ def messages_of(read: list[ReadMessage]) -> list[Message]:
         values["name"] = each.name
         made.append(message)
     return made
+
+
+def id_of(message: object, name: str) -> str:
+    """Return the id of a message that is given by itself or by its id."""
+    if isinstance(message, Message):
+        return message.message_id
+    if isinstance(message, str):
+        return message
+    raise InvalidValueError(name, f"is {kind_of(message)}; it is a message of the session, or its id")
 
 
 def _frozen_list(value: object, name: str) -> Any:

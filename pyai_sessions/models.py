@@ -11,14 +11,14 @@ from typing import Any, cast
 
 from typing_extensions import Self
 
-from pyai_sessions.branches import MAX_BRANCHES, check_branch, common, line_from_dict, line_to_dict, stored_of
+from pyai_sessions.branches import MAX_BRANCHES, check_branch, common, line_to_dict, lines_from_dicts, stored_of
 from pyai_sessions.checks import check_id, check_limit, check_text, check_time, counted, kind_of, utc_now
-from pyai_sessions.codec import JSON_VALUE, TIME, Document, list_of, maybe
+from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.history import History, Line, Messages
-from pyai_sessions.messages import Message
+from pyai_sessions.messages import Message, id_of
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
 from pyai_sessions.values import is_mapping, plain, plain_object
@@ -41,14 +41,14 @@ def later(now: datetime, previous: datetime) -> datetime:
     return previous + _TICK if previous < _END else _END
 
 
-def check_status(value: object) -> SessionStatus:
+def check_status(value: object, name: str = "status") -> SessionStatus:
     """Return the status that *value* is or names."""
     if type(value) is SessionStatus:
         return value
     try:
         return SessionStatus(value)
     except ValueError as err:
-        raise InvalidValueError("status", f"is {value!r}; it is 'active' or 'archived'") from err
+        raise InvalidValueError(name, f"is {value!r}; it is 'active' or 'archived'") from err
 
 
 def check_statuses(value: object) -> tuple[SessionStatus, ...]:
@@ -116,11 +116,11 @@ class Session(Document):
 
     """
 
-    session_id: str = field(default_factory=new_session_id)
-    user_id: str | None = None
+    session_id: str = field(default_factory=new_session_id, metadata=checked(check_id))
+    user_id: str | None = field(default=None, metadata=checked(check_id))
     metadata: dict[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
     state: dict[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
-    status: SessionStatus = SessionStatus.ACTIVE
+    status: SessionStatus = field(default=SessionStatus.ACTIVE, metadata=checked(check_status))
     created_at: datetime = field(default_factory=utc_now, metadata=TIME)
     updated_at: datetime = field(default_factory=utc_now, metadata=TIME)
     checkpoints: list[Checkpoint] = field(default_factory=list[Checkpoint], metadata=list_of(Checkpoint))
@@ -242,7 +242,7 @@ class Session(Document):
         max_tokens: int | None = None,
         count_tokens: CountTokens | None = None,
         roles: Iterable[str] | None = None,
-        since: datetime | str | None = None,
+        since: datetime | str | float | Message | None = None,
         format: str | None = None,  # noqa: A002 (the word that users would try)
     ) -> Prompt:
         """Return the messages as a model's client takes them: dicts of role, content, and tool fields where present.
@@ -259,7 +259,7 @@ class Session(Document):
                 one for 4 ASCII characters, and for each other character. 4 are added for a message, 1,000 for an image
                 or a file.
             roles: Messages of these roles alone; they are chosen first.
-            since: Messages made at that time or later alone, or those from the one of this id on.
+            since: Messages made at that time or later alone, or those from this one (or its id) on.
             format: ``"openai"``, ``"anthropic"`` or ``"gemini"``: exactly as that API takes them, from the first user's
                 message on. The list's ``system`` has the system text for the last two. By default, content and tool
                 calls are as they were added, and a conversation that is not cut begins as it does.
@@ -292,7 +292,7 @@ class Session(Document):
         messages = [*first, *(each for group in chosen for each in group)]
         return _as_added(messages) if format is None else write_prompt(messages, format)
 
-    def _window(self, since: datetime | str | None) -> tuple[list[Message], list[Message], bool]:
+    def _window(self, since: datetime | str | float | Message | None) -> tuple[list[Message], list[Message], bool]:
         """Return what instructs the model, the other messages of a window, and whether older ones are left out."""
         history = self._history
         instructions = history.instructions if history.unloaded else _leading(history.log)
@@ -303,11 +303,11 @@ class Session(Document):
             start = max(start, self.summary.message_count - history.unloaded)
             first.append(Message("system", self.summary.content, timestamp=self.summary.created_at))
         cut = history.unloaded + start > leading
-        if isinstance(since, str):
+        if isinstance(since, (str, Message)):
             begin = self._index(since)
             cut, start = cut or begin > start, max(start, begin)
         body = history.log[start:]
-        if since is not None and not isinstance(since, str):
+        if since is not None and not isinstance(since, (str, Message)):
             bound = check_time(since, "since")
             body = [each for each in body if each.timestamp >= bound]
             cut = cut or len(body) < len(history.log) - start
@@ -366,7 +366,7 @@ class Session(Document):
         self._rewrite(len(log) - 1, [])
         return message
 
-    def replace_message(self, message_id: str, /, **changes: Any) -> Message:
+    def replace_message(self, message_id: str | Message, /, **changes: Any) -> Message:
         """Put a changed copy in the place of a message and return it; the id stays."""
         if "message_id" in changes:
             raise InvalidValueError("message_id", "names the message to replace and cannot change")
@@ -377,16 +377,16 @@ class Session(Document):
         self._rewrite(index, [message, *self._history.log[index + 1 :]])
         return message
 
-    def insert_message(self, before: str, role: str, content: Any, **fields: Any) -> Message:
+    def insert_message(self, before: str | Message, role: str, content: Any, **fields: Any) -> Message:
         """Insert a message before the one with the id *before*, and return it; *fields* are those of `add_message`."""
-        index = self._index(before)
+        index = self._index(before, "before")
         fields.setdefault("timestamp", self._history.log[index].timestamp)
         message = Message(role, content, **fields)
         self._history.check_new(message)
         self._rewrite(index, [message, *self._history.log[index:]])
         return message
 
-    def remove_message(self, message_id: str) -> Message:
+    def remove_message(self, message_id: str | Message) -> Message:
         """Remove a message and return it."""
         index = self._index(message_id)
         message = self._history.log[index]
@@ -412,10 +412,10 @@ class Session(Document):
         self.touch()
         return made
 
-    def rewind(self, to: str | int | Checkpoint) -> Branch | None:
+    def rewind(self, to: str | int | Checkpoint | Message) -> Branch | None:
         """Go back to a point of the conversation; return the branch that is left so, None where nothing follows it.
 
-        *to* is a checkpoint or its name: the state becomes what it was then. Or it is the id of a message, which
+        *to* is a checkpoint or its name: the state becomes what it was then. Or it is a message or its id, which
         becomes the last. Or it is a number of turns, which go; a user's message begins one. `branches` has what was
         left until `prune`, or until 32 others have been left; ``manager.switch`` goes on from it.
 
@@ -425,6 +425,7 @@ class Session(Document):
                 part and that part does not reach so far.
 
         """
+        to = to.message_id if isinstance(to, Message) else to
         found = to if isinstance(to, Checkpoint) else None
         if isinstance(to, str):
             found = next((each for each in self.checkpoints if each.name == to), None)
@@ -483,7 +484,8 @@ class Session(Document):
         self._history.branches = [each for each in left if each not in gone]
         self.touch()
 
-    def _index(self, message_id: str) -> int:
+    def _index(self, message: str | Message, name: str = "message_id") -> int:
+        message_id = id_of(message, name)
         index = self._history.find(message_id)
         if index is None:
             problem = f"has no message {message_id!r}"
@@ -573,8 +575,8 @@ class Session(Document):
                 raise InvalidValueError("sealed", "names pages that hold the older messages; load it through a store")
         made = super().from_dict(kvs, infer_missing=infer_missing)
         history = history_of(made)
-        given = kvs.get("left", ()) if is_mapping(kvs) else ()
-        history.branches = [line_from_dict(each, history.log) for each in given]
+        if is_mapping(kvs) and "left" in kvs:
+            history.branches = lines_from_dicts(kvs["left"], history.log)
         return made
 
     def to_json(self, **options: Any) -> str:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pyai_sessions.checks import check_text, check_time, counted, utc_now
+from pyai_sessions.checks import check_count, check_text, check_time, counted, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document
-from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import frozen_object
 
@@ -125,7 +124,6 @@ class Parent(Document):
 
 def _check_place(count: object, message_id: object, name: str = "last_message_id") -> None:
     """Raise unless a point of a conversation is a number of messages, and the id of the last of them or None."""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise InvalidValueError("message_count", f"is {count!r}; it is a whole number of 0 or more")
+    check_count(count, "message_count")
     if message_id is not None:
         check_text(message_id, name)

@@ -19,6 +19,7 @@ from pyai_sessions.checks import (
     ANYONE,
     Anyone,
     Clock,
+    check_clock,
     check_id,
     check_limit,
     check_time,
@@ -136,6 +137,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     @clock.setter
     def clock(self, clock: Clock) -> None:
+        check_clock(clock)
         self._terms = self._terms._replace(clock=clock)
         self._saver = self._saver._replace(terms=self._terms)
 

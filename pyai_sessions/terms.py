@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from pyai_sessions.checks import MAX_ID_BYTES, Clock, kind_of, utc_now
+from pyai_sessions.checks import MAX_ID_BYTES, Clock, check_clock, kind_of, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values import MAX_DEPTH, depth_of
 
@@ -116,6 +116,7 @@ def make_terms(
     lifetime = None if ttl is None else timedelta(seconds=_check_ttl(ttl))
     if not isinstance(sliding, bool):
         raise InvalidValueError("sliding", f"is {sliding!r}; it is True or False")
+    check_clock(clock)
     if limits is not None and not isinstance(limits, Limits):
         raise InvalidValueError("limits", f"is {kind_of(limits)}; it is Limits(message_bytes=..., ...)")
     return Terms(clock, lifetime, sliding, limits or Limits())

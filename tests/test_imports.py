@@ -65,7 +65,7 @@ def with_a_change(path, change):
 @settings(max_examples=600, deadline=None)
 @given(path=st.sampled_from(PLACES), change=st.just(...) | JSON)
 def test_what_another_program_wrote_is_imported_whole_or_named(kind, path, change):
-    """One value of a session is another, or is missing: it is stored and can be read, or refused as sessions[1]."""
+    """One value of a session is another, or is missing: it is stored and can be read, or refused by name."""
     manager = SessionManager({} if kind == "kept" else SyncStore())
     given_dict = with_a_change(path, change)
 
@@ -75,7 +75,7 @@ def test_what_another_program_wrote_is_imported_whole_or_named(kind, path, chang
     except InvalidValueError as err:
         refused = err.path
     if refused:
-        assert refused == "sessions[1]"
+        assert refused.startswith("sessions[1]")
         assert manager.get_session("first") is None or kind == "foreign"
         return
 
@@ -86,7 +86,7 @@ def test_what_another_program_wrote_is_imported_whole_or_named(kind, path, chang
     if kind == "kept":
         assert manager.verify().problems == []
         assert manager.count(status=None) == stored
-        assert manager.list_sessions(session.user_id, status=None)
+        assert manager.list_sessions(*([session.user_id] if session.user_id else []), status=None)
     session.status = "active"
     manager.restore(session.session_id)
     manager.append(session.session_id, {"role": "user", "content": "on"})

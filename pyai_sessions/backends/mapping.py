@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from pyai_sessions.backends.derived import DerivedIndex
 from pyai_sessions.backends.protocol import Backend, Position
-from pyai_sessions.codec import time_from_text
+from pyai_sessions.checks import check_time
 from pyai_sessions.documents import stamp_of_value
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
@@ -403,7 +403,7 @@ def entry_of(value: object, session_id: str) -> Entry:
     user, updated = _USER.search(text), _UPDATED.search(text)
     try:
         user_id = json.loads(user.group(1)) if user else None
-        activity = microseconds(time_from_text(updated.group(1))) if updated else 0
+        activity = microseconds(check_time(updated.group(1), "updated_at")) if updated else 0
     except ValueError:
         user_id, activity = None, 0
     return Entry(session_id, user_id, SessionStatus.ACTIVE, activity)

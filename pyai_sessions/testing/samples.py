@@ -214,7 +214,7 @@ NO_SESSIONS: dict[str, Any] = {
     "metadata": {"session_id": "bad", "metadata": []},
     "status text": {"session_id": "bad", "status": "gone"},
     "time of day": {"session_id": "bad", "updated_at": "yesterday"},
-    "time as a number": {"session_id": "bad", "updated_at": 1769860800.0},
+    "time in milliseconds": {"session_id": "bad", "updated_at": 1769860800000.0},
     "time without a zone": {"session_id": "bad", "updated_at": "2026-01-31T12:00:00"},
     "time before the year 1": {"session_id": "bad", "created_at": "0001-01-01T00:00:00+05:00"},
     "checkpoint": {"session_id": "bad", "checkpoints": [{}]},

@@ -1,0 +1,306 @@
+"""What is accepted at every door: what is taken is kept as what it is, and the rest is refused by name."""
+
+import json
+import uuid
+from datetime import date, datetime, timedelta, timezone
+from enum import Enum
+
+import pytest
+
+from pyai_sessions import (
+    InvalidValueError,
+    Message,
+    Session,
+    SessionManager,
+    SessionNotFoundError,
+    SessionStateError,
+)
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+class OtherTime(datetime):
+    """A datetime of another library: pandas, pendulum and freezegun have such."""
+
+
+class Colour(str, Enum):
+    RED = "red"
+
+
+# Times --------------------------------------------------------------------------------------------------------------
+
+TIMES = {
+    "seconds": NOON.timestamp(),
+    "whole seconds": int(NOON.timestamp()),
+    "text": "2026-01-31T12:00:00Z",
+    "text with an offset": "2026-01-31T17:30:00+05:30",
+    "text with a short fraction": "2026-01-31T12:00:00.0Z",
+    "another zone": NOON.astimezone(timezone(timedelta(hours=-8))),
+    "another class": OtherTime(2026, 1, 31, 12, tzinfo=timezone.utc),
+    "another class in another zone": OtherTime(2026, 1, 31, 13, tzinfo=timezone(timedelta(hours=1))),
+}
+
+NO_TIMES = {
+    "without a zone": (datetime(2026, 1, 31), "has no time zone"),  # noqa: DTZ001
+    "text without a zone": ("2026-01-31T12:00:00", "has no time zone"),
+    "a day": ("2026-01-31", "has no time zone"),
+    "a date": (date(2026, 1, 31), "is a datetime.date"),
+    "words": ("at noon", "is text that names no time"),
+    "milliseconds": (NOON.timestamp() * 1000, "is outside of the years 1 to 9999"),
+    "no number": (float("nan"), "is nan"),
+    "a bool": (True, "is a bool"),
+    "bytes": (b"2026-01-31T12:00:00Z", "is bytes"),
+    "beyond all years": ("0001-01-01T00:00:00+05:00", "is outside of the years 1 to 9999"),
+}
+
+
+def with_time(manager, door, time):
+    """Give a time at a door, and return what is stored of it."""
+    if door == "Session":
+        manager.save(Session(session_id="s", created_at=time))
+        return manager.get_session("s").created_at
+    if door == "import":
+        manager.import_sessions([{"session_id": "s", "created_at": time, "messages": []}])
+        return manager.get_session("s").created_at
+    if door == "import of a message":
+        manager.import_sessions(
+            [{"session_id": "s", "messages": [{"role": "user", "content": "x", "timestamp": time}]}]
+        )
+    elif door == "Message":
+        manager.append(manager.create_session(session_id="s").session_id, Message("user", "x", timestamp=time))
+    elif door == "append":
+        manager.append(manager.create_session(session_id="s").session_id, {"role": "user", "timestamp": time})
+    elif door == "add_message":
+        session = manager.create_session(session_id="s")
+        session.add_message("user", "x", timestamp=time)
+        manager.save(session)
+    return manager.get_session("s").messages[0].timestamp
+
+
+DOORS = ["Session", "import", "import of a message", "Message", "append", "add_message"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", TIMES)
+def test_a_time_is_taken_in_any_form_that_names_it(door, name):
+    """A datetime with a zone, ISO text with one and seconds since 1970 are one time, at every door."""
+    stored = with_time(SessionManager(), door, TIMES[name])
+
+    assert stored == NOON
+    assert type(stored) is datetime
+    assert stored.tzinfo is timezone.utc
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", NO_TIMES)
+def test_what_names_no_time_is_refused_by_field_and_place(door, name):
+    """The error names the field, where it stands, and what is accepted; nothing is stored."""
+    time, problem = NO_TIMES[name]
+    field = "created_at" if door in ("Session", "import") else "timestamp"
+    place = {"import": "sessions[0].", "import of a message": "sessions[0].messages[0].", "append": "messages[0]."}
+    manager = SessionManager()
+
+    with pytest.raises(InvalidValueError) as caught:
+        with_time(manager, door, time)
+
+    assert caught.value.path == place.get(door, "") + field
+    assert str(caught.value).startswith(f"{place.get(door, '')}{field} {problem}")
+    assert "seconds since 1970" in str(caught.value)
+    assert not any(manager.list_sessions(limit=None)) or manager.get_session("s").message_count == 0
+
+
+def test_lists_take_times_in_any_form():
+    """`before=` and `since=` take what a message takes."""
+    manager = SessionManager(clock=lambda: NOON)
+    manager.append(manager.create_session("ada", session_id="s").session_id, {"role": "user", "content": "x"})
+
+    later = (NOON + timedelta(seconds=1)).timestamp()
+
+    assert len(manager.get_sessions_for_user("ada", before=later)) == 1
+    assert len(manager.get_sessions_for_user("ada", before="2026-01-31T11:00:00Z")) == 0
+    assert len(manager.get_session("s").history(since=NOON.timestamp())) == 1
+    assert manager.get_session("s").history(since=later) == []
+
+
+def test_a_clock_of_another_class_is_stored_as_any_time():
+    """A library that sets the time in tests gives datetimes of its own class."""
+    manager = SessionManager(clock=lambda: OtherTime(2026, 1, 31, 12, tzinfo=timezone.utc))
+    session = manager.create_session("ada", session_id="s")
+    session.add_message("user", "x")
+    session.checkpoint("here")
+    manager.save(session)
+
+    assert manager.get_session("s") == session
+    assert type(session.updated_at) is type(session.messages[0].timestamp) is datetime
+
+
+@pytest.mark.parametrize(
+    ("clock", "problem"),
+    [
+        (datetime.now, "clock() has no time zone"),
+        (lambda: 5j, "clock() is a complex"),
+        (NOON, "clock is a datetime.datetime; it is a function that returns the current time"),
+    ],
+)
+def test_a_clock_that_tells_no_time_is_refused_when_it_is_given(clock, problem):
+    """A clock without a zone is found before a session is made by it."""
+    with pytest.raises(InvalidValueError) as caught:
+        SessionManager(clock=clock)
+
+    assert str(caught.value).startswith(problem)
+
+
+# Ids ----------------------------------------------------------------------------------------------------------------
+
+IDS = {"a number": 5, "a UUID": uuid.UUID(int=5), "bytes": b"ada", "true": True}
+
+ID_DOORS = {
+    "create_session": lambda m, i: m.create_session(i),
+    "get_or_create_session": lambda m, i: m.get_or_create_session("s", i),
+    "Session": lambda m, i: m.save(Session(user_id=i)),
+    "import_sessions": lambda m, i: m.import_sessions([{"session_id": "s", "user_id": i}]),
+    "from_dict": lambda m, i: Session.from_dict({"session_id": "s", "user_id": i}),
+    "from_json": lambda m, i: Session.from_json(json.dumps({"session_id": "s", "user_id": i}, default=lambda _: 1)),
+    "session_id": lambda m, i: m.create_session(session_id=i),
+    "import of a session_id": lambda m, i: m.import_sessions([{"session_id": i}]),
+    "message_id": lambda m, i: m.create_session().add_message("user", "x", message_id=i),
+    "import of a message_id": lambda m, i: m.import_sessions(
+        [{"session_id": "s", "messages": [{"role": "user", "message_id": i}]}]
+    ),
+    "list_sessions": lambda m, i: m.list_sessions(i),
+    "get_session": lambda m, i: m.get_session(i),
+}
+
+
+@pytest.mark.parametrize("door", ID_DOORS)
+@pytest.mark.parametrize("kind", IDS)
+def test_an_id_is_text_at_every_door(door, kind):
+    """A number or a UUID would come back as text, so it is refused where it is given, with the remedy."""
+    with pytest.raises(InvalidValueError, match=r"_id is .*; it is text: str\(") as caught:
+        ID_DOORS[door](SessionManager(), IDS[kind])
+
+    assert caught.value.path.endswith("_id")
+
+
+def test_text_of_another_class_is_kept_as_text():
+    """A member of a `str` Enum is its text."""
+    manager = SessionManager()
+    session = manager.create_session(Colour.RED, session_id="s", metadata={Colour.RED: Colour.RED})
+    session.add_message(Colour.RED, Colour.RED, message_id=Colour.RED, name=Colour.RED)
+    manager.save(session)
+
+    assert manager.get_session("s") == session
+    message = session.messages[0]
+    kept = (session.user_id, *session.metadata.items(), message.role, message.content, message.message_id, message.name)
+    assert {type(each) for each in kept[:1] + kept[2:]} == {str}
+    assert manager.list_sessions("red")[0].user_id == "red"
+
+
+@pytest.mark.parametrize("no_id", ["x" * 5000, "", "\u20ac" * 342], ids=["long", "empty", "many bytes"])
+def test_a_text_that_no_session_can_have_for_its_id_is_not_found(no_id):
+    """An id from a url is looked up like any other: there is no such session."""
+    manager = SessionManager()
+
+    assert manager.get_session(no_id) is None
+    assert manager.delete(no_id) is False
+    for act in (
+        lambda: manager.append(no_id, {"role": "user", "content": "x"}),
+        lambda: manager.archive(no_id),
+        lambda: manager.restore(no_id),
+        lambda: manager.fork(no_id),
+        lambda: manager.switch(no_id, "b"),
+    ):
+        with pytest.raises(SessionNotFoundError) as caught:
+            act()
+        assert len(str(caught.value)) < 500
+
+
+def test_no_id_finds_no_session():
+    """A cookie that is absent is None, and no session has it."""
+    assert SessionManager().get_session(None) is None
+
+
+# Own shapes ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_dict_of_a_message_can_be_appended():
+    """What `Message.to_dict` returns is what `append` takes, and so is its JSON."""
+    manager, message = SessionManager(), Message("user", "x", metadata={"a": 1}, timestamp=NOON)
+    manager.create_session(session_id="s")
+
+    manager.append("s", message.to_dict())
+
+    assert manager.get_session("s").messages == [message]
+
+
+def test_a_message_stands_for_its_id():
+    """Where an id of a message is taken, the message itself is."""
+    session = Session()
+    one, two, three = (session.add_message("user", text) for text in ("one", "two", "three"))
+
+    session.replace_message(one, content="first")
+    session.insert_message(two, "user", "between")
+    session.remove_message(three)
+
+    assert [each.content for each in session.messages] == ["first", "between", "two"]
+    assert [each["content"] for each in session.history(since=two)] == ["two"]
+    session.rewind(one)
+    assert session.message_count == 1
+    with pytest.raises(SessionStateError, match="has no message"):
+        session.remove_message(three)
+
+
+def test_a_fork_begins_at_a_message():
+    """`fork(at=...)` takes a message, too."""
+    manager = SessionManager()
+    session = manager.create_session(session_id="s")
+    one, _ = session.add_message("user", "one"), session.add_message("user", "two")
+    manager.save(session)
+
+    assert manager.fork("s", at=one).messages == [one]
+
+
+# Imports ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "problem"),
+    [
+        ({"messages": []}, "session_id", "is missing"),
+        ({"session_id": "s", "messages": [{"content": "x"}]}, "messages[0].role", "is missing"),
+        ({"session_id": "s", "messages": [{"role": 5}]}, "messages[0].role", "is an int; it is text"),
+        ({"session_id": "s", "messages": ["x"]}, "messages[0]", "is a str; it is a JSON object"),
+        ({"session_id": "s", "messages": {}}, "messages", "is a dict; it is a list"),
+        ({"session_id": "s", "messages": None}, "messages", "is null"),
+        ({"session_id": "s", "metadata": 5}, "metadata", "is an int; it is a dict with text keys"),
+        ({"session_id": "s", "state": {"a": {1}}}, "state['a']", "is a set, which JSON cannot hold"),
+        ({"session_id": "s", "status": "gone"}, "status", "is 'gone'; it is 'active' or 'archived'"),
+        (
+            {"session_id": "s", "checkpoints": [{"name": "c", "message_count": "2"}]},
+            "checkpoints[0].message_count",
+            "is '2'; it is a whole number",
+        ),
+        ({"session_id": "s", "parent": {"session_id": "t"}}, "parent.message_count", "is missing"),
+        ({"session_id": "s", "summary": 5}, "summary", "is an int; it is a JSON object"),
+        ({"session_id": "s", "left": [{}]}, "left[0].message_count", "is missing"),
+        ({"session_id": "s", "left": 5}, "left", "is an int; it is a list"),
+        ('{"session_id": "s"}', "", "is a str; it is a Session, or a dict: json.loads(line)"),
+    ],
+    ids=repr,
+)
+def test_an_import_names_session_and_field(given, path, problem):
+    """An error says which of the sessions, which field, and what is accepted."""
+    with pytest.raises(InvalidValueError) as caught:
+        SessionManager().import_sessions([Session(session_id="first"), given])
+
+    place = f"sessions[1].{path}" if path else "sessions[1]"
+    assert caught.value.path == place
+    assert str(caught.value).startswith(f"{place} {problem}")
+
+
+@pytest.mark.parametrize("text", ["", "{", b"\xff", "[]", "nul", "5", '{"session_id": NaN}', "[" * 100_000, None, 5])
+@pytest.mark.parametrize("kind", [Session, Message])
+def test_text_that_is_no_session_is_refused(kind, text):
+    """`from_json` raises an error of ours, whatever the text."""
+    with pytest.raises(InvalidValueError):
+        kind.from_json(text)
