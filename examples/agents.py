@@ -3,7 +3,6 @@
 OPENAI_BASE_URL=http://localhost:11434/v1 OPENAI_API_KEY=... OPENAI_MODEL=...
 """
 
-import asyncio
 import json
 import os
 import sys
@@ -15,12 +14,8 @@ from urllib.request import Request, urlopen
 History = list[dict[str, Any]]
 
 
-async def run_agent(history: History) -> str:
+def run_agent(history: History) -> str:
     """Return the answer to the last message of *history*, printed as it comes."""
-    return await asyncio.to_thread(_print_answer, history)
-
-
-def _print_answer(history: History) -> str:
     answer = ""
     for part in ask_model(history) if "OPENAI_BASE_URL" in os.environ else ask_eliza(history):
         print(part if answer else f"assistant: {part}", end="", flush=True)
@@ -31,7 +26,10 @@ def _print_answer(history: History) -> str:
 
 def ask_eliza(history: History) -> Iterator[str]:
     """Yield ELIZA's answer, word by word."""
-    from nltk.chat.eliza import eliza_chatbot  # pip install nltk
+    try:
+        from nltk.chat.eliza import eliza_chatbot
+    except ModuleNotFoundError:
+        sys.exit("ELIZA is in the package nltk: pip install nltk")
 
     for n, word in enumerate(eliza_chatbot.respond(history[-1]["content"].rstrip("!.")).split()):
         if sys.stdout.isatty():

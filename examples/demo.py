@@ -1,15 +1,46 @@
-"""Run by `make demo`: a conversation in two processes, of which the second goes on where the first stopped."""
+"""Run by `make demo`: a chat whose first process is killed in the middle of an answer; a second one goes on."""
 
 import os
-import subprocess
+import signal
 import sys
-import tempfile
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NoReturn
+
+from agents import ask_eliza
+from chat import answer, chat
 
 from pyai_sessions import SessionManager, SQLiteSessionStore
 
 HERE = Path(__file__).parent
 LINES = HERE.joinpath("conversation.txt").read_text("utf-8").splitlines()
+DB = "demo.db"
+
+
+def be_killed(history: list[dict[str, Any]]) -> NoReturn:
+    """Be an agent whose process is killed after two words of its answer."""
+    print("assistant:", *"".join(ask_eliza(history)).split()[:2], "...", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit("a killed process went on")
+
+
+def talk(session_id: str, lines: list[str], *, dies: bool) -> None:
+    """Go on with a chat, in a process of its own, which *dies* while it answers the last line."""
+    with SessionManager(SQLiteSessionStore(DB), close_store=True) as manager:
+        session = manager.get_or_create_session(session_id, "ada")
+        if session.messages:
+            answer(manager, session)
+        for n, line in enumerate(lines):
+            print(f"user: {line}")
+            chat(manager, session, line, *([be_killed] if dies and n == len(lines) - 1 else []))
+
+
+def run(session_id: str, lines: list[str], *, dies: bool = False) -> int | None:
+    """Let a new process talk; return how it ended."""
+    process = get_context("spawn").Process(target=talk, args=(session_id, lines), kwargs={"dies": dies})
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def check(fact: object, rule: str) -> None:
@@ -18,41 +49,28 @@ def check(fact: object, rule: str) -> None:
         sys.exit(f"demo failed: {rule}")
 
 
-def run_chat(db: Path, lines: list[str]) -> str:
-    """Let ELIZA answer *lines* in a process of its own; print its output and return it."""
-    file = db.with_name("lines.txt")
-    file.write_text("\n".join(lines), "utf-8")
-    print(f"\n$ python chat.py --db {db.name} --user ada {file.name}", flush=True)
-    command = [sys.executable, HERE / "chat.py", "--db", db, "--user", "ada", file]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("OPENAI_")}
-    done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=60)  # noqa: S603
-    print(done.stdout, end="", flush=True)
-    return done.stdout
-
-
 def main() -> None:
-    """Talk in two processes, then read what they stored in a third, this one."""
-    with tempfile.TemporaryDirectory() as folder:
-        db = Path(folder, "chat.db")
-        first = run_chat(db, LINES[:6])
-        resumed = run_chat(db, LINES[6:]).partition("\n")[2]
-        check(first and resumed.startswith(first), "the second process goes on where the first stopped")
-
-        manager = SessionManager(store=SQLiteSessionStore(db))
-        note = manager.create_session("ada", metadata={"title": "Trains to Lisbon"})
-        manager.append(note.session_id, {"role": "user", "content": "Is there a night train?"})
-        page = manager.list_sessions("ada")
-        print("\nAda's sessions             messages  created   last active (UTC)")
-        for each in page:
-            times = f"{each.created_at:%H:%M:%S}  {each.updated_at:%H:%M:%S}"
-            print(f"  {each.metadata['title']:26} {each.message_count:6}  {times}")
-        check([each.message_count for each in page] == [1, 2 * len(LINES)], "all are listed, the latest first")
-
-        messages = manager.get_session(page[-1].session_id).messages
-        check([m.content for m in messages if m.role == "user"] == LINES, "all of Ada's lines are stored, in order")
-        check(resumed == "".join(f"{m.role}: {m.content}\n" for m in messages), "what is stored is what was said")
-        manager.store.close()
-    print(f"\nAll {len(messages)} messages of the two processes are stored, in order.")
+    """Tell the story, then read in this process what the two others stored."""
+    with SessionManager(SQLiteSessionStore(DB), close_store=True) as manager:
+        name = f"demo-{manager.count(status=None) + 1}"
+        print(f"Ada chats with ELIZA. A process stores each message in {DB}, session {name!r}.\n")
+        check(run(name, LINES[:3], dies=True) == -signal.SIGKILL, "the first process is killed")
+        found = manager.get_session(name)
+        check(found and found.messages[-1].content == LINES[2], "the question is stored")
+        print(
+            f"\nThe process was killed (kill -9). Stored: {found.message_count} messages, the last without an answer."
+        )
+        print("A new process opens the file, answers that message, and goes on:\n")
+        check(run(name, LINES[3:5]) == 0, "the second process ends well")
+        messages = manager.get_session(name).messages
+        check([each.content for each in messages if each.role == "user"] == LINES[:5], "no message is lost")
+        check(len(messages) == 2 * len(LINES[:5]) and manager.verify(), "each message is stored once")
+        print(f"\nNothing is lost: {name!r} has {len(messages)} messages, whole and in order. Try next:\n")
+    python, here = os.path.relpath(sys.executable), os.path.relpath(HERE)
+    print(f"  {python} {here}/chat.py --db {DB} --session {name}    # go on with this chat yourself")
+    print(f"  {python} {here}/quickstart.py    # the shortest program: read it, run it twice")
+    print(f"  less {os.path.relpath(HERE.parent)}/docs/tutorial.md    # write a chat of your own, in ten minutes")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,14 +10,18 @@ middle, the model is stopped, and what it had said until then is stored.
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Annotated, Any
 
-import uvicorn
-from fastapi import Body, FastAPI
-from fastapi.responses import StreamingResponse
-from nltk.chat.eliza import eliza_chatbot
+try:
+    import uvicorn
+    from fastapi import Body, FastAPI
+    from fastapi.responses import StreamingResponse
+    from nltk.chat.eliza import eliza_chatbot
+except ModuleNotFoundError as err:
+    sys.exit(f"{err}; this example needs: pip install fastapi uvicorn nltk")
 
 from pyai_sessions import AsyncSessionManager
 
@@ -64,7 +68,8 @@ class Answer(StreamingResponse):
 async def chat(user_id: str, message: Annotated[str, Body(embed=True)]) -> Answer:
     """Answer a message in the user's session; who the user is, a real server takes from the login."""
     manager = app.state.manager
-    session = await manager.get_session(user_id, last=50) or await manager.get_or_create_session(user_id, user_id)
+    session = await manager.get_session(user_id, last=50, user_id=user_id)
+    session = session or await manager.get_or_create_session(user_id, user_id)
     session.add_message("user", message)
     await manager.save(session)
     return Answer(answer(user_id, session.history(last=50)), media_type="text/plain; charset=utf-8")

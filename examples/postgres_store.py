@@ -17,9 +17,12 @@ from itertools import takewhile
 from typing import Any
 from uuid import uuid4
 
-from psycopg import AsyncConnection, IsolationLevel
-from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
-from psycopg_pool import AsyncConnectionPool
+try:
+    from psycopg import AsyncConnection, IsolationLevel
+    from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
+    from psycopg_pool import AsyncConnectionPool
+except ModuleNotFoundError as err:
+    raise ModuleNotFoundError(f'{err}; this store needs: pip install "psycopg[binary,pool]"', name=err.name) from None
 
 from pyai_sessions import (
     Message,

@@ -3,12 +3,17 @@
 The conversation is real: ``pip install chatterbot-corpus PyYAML`` brings it.
 """
 
+import sys
 from importlib.resources import files
-
-import yaml
 
 from pyai_sessions import Session, SessionManager, SQLiteSessionStore
 
+try:
+    import yaml
+
+    CORPUS = files("chatterbot_corpus").joinpath("data", "english", "tech_support.yml")
+except ModuleNotFoundError as err:
+    sys.exit(f"{err}; this example needs: pip install chatterbot-corpus PyYAML")
 BUDGET = 1_000
 
 
@@ -20,10 +25,9 @@ def tokens(session: Session) -> str:
 
 
 with SessionManager(store=SQLiteSessionStore(":memory:"), close_store=True) as manager:
-    corpus = files("chatterbot_corpus").joinpath("data", "english", "tech_support.yml").read_text("utf-8")
     session = manager.create_session("ada", metadata={"title": "Computers"})
     session.add_message("system", "You help with computers.")
-    for question, answer in yaml.safe_load(corpus)["conversations"]:
+    for question, answer in yaml.safe_load(CORPUS.read_text("utf-8"))["conversations"]:
         session.add_message("user", str(question))
         session.add_message("assistant", str(answer))
     session.checkpoint("before the last question")

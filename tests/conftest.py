@@ -1,10 +1,12 @@
 """Fixtures for all tests: real servers and clusters, and the long form of the fault tests."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.clusters import Cluster
+from tests.environments import make_environment
 from tests.servers import PostgresServer, Server
 
 PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
@@ -18,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def long_form(request: pytest.FixtureRequest) -> bool:
     """Whether the long form of the fault tests is asked for, by `--long`."""
     return request.config.getoption("--long")
+
+
+@pytest.fixture(scope="session")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the library and no optional package."""
+    return make_environment(tmp_path_factory.mktemp("plain") / "environment")
 
 
 @pytest.fixture(scope="session")

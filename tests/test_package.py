@@ -17,12 +17,6 @@ EXTRAS = ("cryptography", "zstandard", "pytest", "hypothesis")
 
 
 @pytest.fixture(scope="session")
-def plain_python(tmp_path_factory):
-    """The Python of an environment without optional packages."""
-    return make_environment(tmp_path_factory.mktemp("plain") / "environment")
-
-
-@pytest.fixture(scope="session")
 def full_python(tmp_path_factory):
     """The Python of an environment with all optional packages."""
     return make_environment(tmp_path_factory.mktemp("full") / "environment", *EXTRAS)

@@ -1,0 +1,138 @@
+"""The README and the pages of docs/: each block runs and prints what the page says, and what they name exists."""
+
+import builtins
+import re
+import sys
+
+import pytest
+
+import pyai_sessions
+from pyai_sessions import AsyncSessionManager, Session, SessionManager
+from tests.guide import FENCE, INDEX, LINK, ROOT, blocks_of, packages_of, pages, run_block, text_of
+
+PAGES = pages()
+OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+BASES = {"SessionError", "SessionStateError", "StorageError"}
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def check(block, page, folder, url):
+    """Run a block; it must succeed, write nothing to standard error, and print what the page says."""
+    code, output, errors = run_block(block, folder, url)
+
+    assert (code, errors) == (0, ""), f"{name_of(page)}:{block.line}"
+    return output
+
+
+@pytest.mark.parametrize("page", [each for each in PAGES if blocks_of(each)], ids=name_of)
+def test_the_blocks_of_a_page_run_in_order_in_one_folder(page, tmp_path, valkey_server):
+    """A page can be followed from its top in an empty folder, and each block prints what stands below it."""
+    for block in blocks_of(page):
+        output = check(block, page, tmp_path, valkey_server.url.removesuffix("/0"))
+
+        assert output == block.output, f"{name_of(page)}:{block.line}"
+
+
+def test_all_blocks_run_in_order_in_one_folder(tmp_path, start_server):
+    """Who follows the README and then every page in one folder is not stopped by what an earlier block left there."""
+    url = start_server("valkey").url.removesuffix("/0")
+    for page in PAGES:
+        for block in blocks_of(page):
+            output = check(block, page, tmp_path, url)
+
+            assert output == block.output, f"{name_of(page)}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_each_block_is_of_a_kind_that_is_checked(page):
+    """Programs run, `text` is what they print; nothing else stands between fences, and no output without a program."""
+    kinds = [kind for kind, _ in FENCE.findall(text_of(page))]
+    outputs = [block.output for block in blocks_of(page) if block.output]
+
+    assert set(kinds) <= {"python", "text"}
+    assert kinds.count("text") == len(outputs)
+
+
+def anchors_of(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name_of)
+def test_each_link_leads_somewhere(page):
+    """A link is to a file of the checkout and, where it names one, to a heading there."""
+    for link in LINK.findall(text_of(page)):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_the_index_names_every_page():
+    """No page is lost, and every page is read in some order."""
+    assert sorted(INDEX.parent.rglob("*.md")) == sorted(PAGES[1:])
+
+
+def test_the_readme_is_short():
+    """Two hundred lines at most: it is understood in five minutes."""
+    assert len(text_of(PAGES[0]).splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_names_exists(page):
+    """Each method, each error and each public name that a page writes as code is the library's."""
+    text = text_of(page)
+    for name in re.findall(r"`(\w+Error)`", text):
+        assert hasattr(pyai_sessions, name) or hasattr(builtins, name), name
+    for of, name in re.findall(r"`(?:await )?(manager|session)\.(\w+)", text):
+        assert hasattr(SessionManager if of == "manager" else Session, name) or name in Session.__annotations__, name
+    for name in re.findall(r"`([A-Z]\w+)\(", text):
+        assert hasattr(pyai_sessions, name) or name in KNOWN, name
+
+
+KNOWN = {"SqliteDict", "Cache", "Index", "RedisCluster", "Sentinel"}
+
+
+def test_the_reference_lists_every_method():
+    """Nothing that a user can call is left out of the tables."""
+    text = text_of(ROOT / "docs" / "reference" / "methods.md")
+    for kind, prefix in ((SessionManager, "manager"), (Session, "session")):
+        public = {name for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))}
+        shown = set(re.findall(rf"`{prefix}\.(\w+)", text))
+
+        assert public - shown == set(), prefix
+    assert {name for name in vars(AsyncSessionManager) if name[0] != "_"} <= set(vars(SessionManager))
+
+
+def test_the_reference_lists_every_error():
+    """Each exception has a row that says what to do."""
+    rows = re.findall(r"^\| `(\w+Error)`", text_of(ROOT / "docs" / "reference" / "errors.md"), re.MULTILINE)
+
+    assert sorted(rows) == sorted(name for name in pyai_sessions.__all__ if name.endswith("Error"))
+
+
+def test_each_make_goal_that_is_named_exists():
+    """`make demo` and the like are goals of the Makefile."""
+    goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for page in [*PAGES, *OTHERS]:
+        named = set(re.findall(r"(?:^    |`)make ((?:[a-z-]+ ?)+)", text_of(page), re.MULTILINE))
+
+        assert {goal for line in named for goal in line.split()} <= goals, name_of(page)
+
+
+def test_a_page_says_what_to_install():
+    """A package that a block imports, and the library does not bring, is in a `pip install` line of its page."""
+    brought = {"pyai_sessions", "redis", "diskcache", "sqlitedict"}
+    for page in PAGES:
+        for block in blocks_of(page):
+            imported = set(re.findall(r"^(?:from|import) (\w+)", block.code, re.MULTILINE))
+            needed = {each for each in imported - brought if each not in sys.stdlib_module_names}
+            if "Encrypted(" in block.code:
+                needed.add("cryptography")
+
+            assert needed <= set(packages_of(page)), f"{name_of(page)}:{block.line}"
