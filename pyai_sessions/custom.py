@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pyai_sessions import indexes
-from pyai_sessions.backends.protocol import Position, Progress
+from pyai_sessions.backends.protocol import Position, Progress, Walk
 from pyai_sessions.branches import check_branch
 from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
@@ -394,6 +394,8 @@ class CustomStore:
 
     async def _listed(self, after: Position | None = None) -> AsyncIterator[tuple[Position, Session]]:
         """Iterate over all sessions as the store lists them: idle longest first."""
+        remedy = "let list_by_activity(after, limit) return what comes after the pair `after`, in order"
+        walk = Walk(f"{type(self.store).__name__}.list_by_activity", remedy)
         while True:
             start = None if after is None else (from_microseconds(after[0]), name_of(after))
             page: Sequence[Session] = await self._calls.read(self._list, start, _PAGE)
@@ -402,6 +404,7 @@ class CustomStore:
                 yield after, known(each, self.clock)
             if len(page) < _PAGE:
                 return
+            walk.reach(after)
 
     async def _newest_listed(
         self,
@@ -432,6 +435,7 @@ class CustomStore:
     ) -> AsyncIterator[tuple[Position, Session]]:
         """Iterate over all sessions as the index lists them, each as the store has it."""
         catalog = await self._built()
+        walk = Walk(indexes.INDEX)
         while True:
             page: list[Position] = await self._calls.read(catalog.page, statuses, after, _PAGE, newest_first)
             for each in page:
@@ -446,10 +450,12 @@ class CustomStore:
             if len(page) < _PAGE:
                 return
             after = page[-1]
+            walk.reach(after)
 
     async def _catalogued_ids(self, catalog: Catalog) -> AsyncIterator[str]:
         """Iterate over the ids that the index lists; one that moves meanwhile may come twice."""
         after: Position | None = None
+        walk = Walk(indexes.INDEX)
         while True:
             page: list[Position] = await self._calls.read(catalog.page, tuple(SessionStatus), after, _PAGE)
             for each in page:
@@ -457,6 +463,7 @@ class CustomStore:
             if len(page) < _PAGE:
                 return
             after = page[-1]
+            walk.reach(after)
 
     # All sessions ------------------------------------------------------------------------------------------------
 
@@ -570,7 +577,10 @@ class CustomStore:
         if self._clear:
             deleted = int(await self._calls.write(self._clear))
         elif self._list:
+            remedy = "let delete(session_id) take the session out of what list_by_activity returns"
+            walk = Walk(f"{type(self.store).__name__}.delete", remedy)
             while page := await self._calls.read(self._list, None, _PAGE):
+                walk.reach(position_of(page[0]))
                 deleted += sum([await self.delete(each.session_id) for each in page])
         if self._catalog:
             async for session_id in self._catalogued_ids(self._catalog):

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from pyai_sessions import forks
 from pyai_sessions.backends.mapping import entry_of
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backends.protocol import Backend, pages_there
 from pyai_sessions.documents import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import Entry, named_runs, owners_of
-from pyai_sessions.holdings import Listed, Owner, batches, everything, is_aside, left_aside, listed
-from pyai_sessions.keys import head_key, page_keys, parts_of_reference, session_beside
+from pyai_sessions.holdings import Listed, Owner, everything, is_aside, left_aside, listed
+from pyai_sessions.indexes import batches
+from pyai_sessions.keys import head_key, parts_of_reference, session_beside
 from pyai_sessions.reading import Attempts
 
 
@@ -98,7 +99,7 @@ class _Erasing:
                     damaged.add(session_id)
                 else:
                     owners.update(owners_of(runs, session_id))
-                    named.update(page_keys(run for run in runs if run.owner != session_id))
+                    named.update(pages_there(self._backend, [run for run in runs if run.owner != session_id]))
         if not ids:
             return
         references = self._references_of(damaged) if damaged else set[str]()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyai_sessions import forks, indexes
-from pyai_sessions.backends.protocol import Backend, Position, Progress
+from pyai_sessions.backends.protocol import Backend, Position, Progress, Walk
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError
@@ -29,8 +29,10 @@ def purge_all(backend: Backend, clock: Clock, timeout: float, progress: Progress
     now = microseconds(clock())
     purged = backend.purge_expired(now, progress)  # those that the storage itself forgot
     after: Position | None = None
+    walk = Walk(indexes.INDEX)
     while found := backend.expiring(now, after, indexes.BATCH):
         after = found[-1]
+        walk.reach(after)
         ids = [each for each in (decode_id(name) for _, name in found) if each is not None]
         values = zip(ids, backend.read_many(ids), strict=True)
         with backend.exclusive():

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backends.protocol import Backend, pages_there
 from pyai_sessions.checks import Clock, kind_of
 from pyai_sessions.documents import read_head
 from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.heads import named_runs
-from pyai_sessions.holdings import Owner, batches, everything, is_aside, left_aside, listed, raw
-from pyai_sessions.keys import head_key, page_keys
+from pyai_sessions.holdings import Owner, everything, is_aside, left_aside, listed, raw
+from pyai_sessions.indexes import batches
+from pyai_sessions.keys import head_key
 from pyai_sessions.models import Session
 from pyai_sessions.reading import load_whole
 
@@ -65,7 +66,7 @@ def _session(
     except InvalidDocumentError:
         keys = {key for key in backend.keys_of([session_id]) if key.startswith("messages/")}
         with suppress(InvalidDocumentError):
-            keys.update(page_keys(named_runs(read_head(value, session_id).head)))
+            keys.update(pages_there(backend, named_runs(read_head(value, session_id).head)))
         yield from _documents(backend, [head_key(session_id), *sorted(keys)])
         return
     if session is not None and session.user_id == owner.user_id:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backends.protocol import Backend, pages_there
 from pyai_sessions.checks import Clock, counted, kind_of
 from pyai_sessions.documents import (
     UNFIT,
@@ -265,7 +265,7 @@ def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: 
     for owner in set(owners_of(before.named, draft.session_id)).difference(draft.owners):
         let_go(backend, owner, timeout, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
     if before.stored.is_forked:
-        left = page_keys(run for run in before.named if run.owner == draft.session_id)
+        left = pages_there(backend, [run for run in before.named if run.owner == draft.session_id])
         let_go(backend, draft.session_id, timeout, keys=left)
 
 
@@ -287,7 +287,7 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float, *, 
         return False
     if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
         reference = reference_key(session_id, session_id, incarnation)
-        let_go(backend, session_id, timeout, reference=reference, keys=page_keys(own))
+        let_go(backend, session_id, timeout, reference=reference, keys=pages_there(backend, own))
     for owner in owners_of(runs, session_id):
         let_go(backend, owner, timeout, reference=reference_key(owner, session_id, incarnation))
     return True
@@ -319,7 +319,7 @@ def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:
         pages = {} if text is None else read_reference(text, reference)
     except InvalidDocumentError:
         return []
-    return page_keys(Run(owner, generation, count, 0) for generation, count in pages.items())
+    return pages_there(backend, [Run(owner, generation, count, 0) for generation, count in pages.items()])
 
 
 def unnamed(backend: Backend, owner: str, value: object | None, keys: Iterable[str]) -> list[str]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
+from pyai_sessions import indexes
 from pyai_sessions.backends.mapping import entry_of
-from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.backends.protocol import Backend, Position, Walk
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import Entry, SessionStatus
+from pyai_sessions.indexes import batches
 from pyai_sessions.keys import decode_id, head_key, session_beside, session_of_key, written_key
 
 TOGETHER = 100
@@ -26,8 +27,6 @@ _STATUSES = (SessionStatus.ARCHIVED, SessionStatus.ACTIVE, SessionStatus.ARCHIVE
 
 Listed = Mapping[str, set[Entry]]
 """Sessions, each with how the indexes list it."""
-
-T = TypeVar("T")
 
 
 class Owner:
@@ -60,6 +59,7 @@ def listed(backend: Backend, user_id: str) -> dict[str, set[Entry]]:
     names = backend.known_as(user_id)
     for status in _STATUSES:
         after: Position | None = None
+        walk = Walk(indexes.INDEX)
         while True:
             positions = backend.scan(status, user_id, after, TOGETHER, newest_first=False)
             for activity, name in positions:
@@ -70,6 +70,7 @@ def listed(backend: Backend, user_id: str) -> dict[str, set[Entry]]:
             if len(positions) < TOGETHER:
                 break
             after = positions[-1]
+            walk.reach(after)
     return found
 
 
@@ -174,13 +175,6 @@ def _sort_in(found: Everything, owner: Owner, session_id: str, value: object) ->
             parent = read_head(value, session_id).head.parent
             if parent and isinstance(parent.get("session_id"), str):
                 found.parents[session_id] = parent["session_id"]
-
-
-def batches(items: Iterable[T], size: int = TOGETHER) -> Iterator[list[T]]:
-    """Iterate over items, so many at a time."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def is_aside(key: str) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
 
-from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.backends.protocol import Backend, Position, Walk
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
@@ -26,6 +26,8 @@ BATCH = 100
 """Sessions whose heads are read, or written, together."""
 
 T = TypeVar("T")
+
+INDEX = "the index of the sessions"
 
 _SUSPECTS = 1000
 """Wrong entries that are held, to wait for the writers of all of them at once."""
@@ -105,12 +107,14 @@ def _positions(
     *,
     newest_first: bool,
 ) -> Iterator[Position]:
+    place = Walk(INDEX)
     while True:
         positions = backend.scan(status, user_id, after, batch, newest_first=newest_first)
         yield from positions
         if len(positions) < batch:
             return
         after = positions[-1]
+        place.reach(after)
 
 
 def cursor_of(position: Position) -> str:
@@ -147,7 +151,7 @@ def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
     is the last that is known of it, and stays.
     """
     suspects: list[Entry] = []
-    for batch in _batches(backend.entries()):
+    for batch in batches(backend.entries()):
         suspects += _unfounded(backend, backend.suspects(batch))
         if len(suspects) >= _SUSPECTS:
             yield from _confirmed(backend, suspects)
@@ -163,7 +167,7 @@ def _confirmed(backend: Backend, suspects: list[Entry]) -> Iterator[dict[str, li
     found: dict[str, list[Entry]] = {}
     for each in suspects:
         found.setdefault(each.session_id, []).append(each)
-    for ids in _batches(found):
+    for ids in batches(found):
         yield {each: found[each] for each in ids}
 
 
@@ -188,7 +192,7 @@ def _listed_as(backend: Backend, entry: Entry | None) -> tuple[Entry, ...]:
 
 def unlisted(backend: Backend) -> Iterator[tuple[int, list[str]]]:
     """Iterate over the stored sessions, a batch at a time: how many they are, and which the indexes lack."""
-    for ids in _batches(backend.session_ids()):
+    for ids in batches(backend.session_ids()):
         entries: list[Entry] = []
         values = backend.read_many(ids)
         for session_id, value in zip(ids, values, strict=True):
@@ -199,7 +203,8 @@ def unlisted(backend: Backend) -> Iterator[tuple[int, list[str]]]:
         yield sum(value is not None for value in values), [entry.session_id for entry, indexed in there if not indexed]
 
 
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Iterate over items, so many at a time."""
     iterator = iter(items)
-    while batch := list(islice(iterator, BATCH)):
+    while batch := list(islice(iterator, size)):
         yield batch

@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from itertools import chain
 
 import msgspec
 
@@ -228,13 +227,22 @@ def load_whole(
 
 
 def _whole_branch(backend: Backend, session_id: str, line: Line) -> Line:
-    keys = [branch_key(session_id, line.branch_id), *page_keys(line.stored.sealed)]
-    pages: list[list[Message]] = []
-    values = backend.read_pages(keys)
-    for key, value in zip(keys, values, strict=True):
+    sealed, log = line.stored.sealed, list[Message]()
+    first = branch_key(session_id, line.branch_id)
+    (document,) = _present(backend, session_id, [first])
+    left = read_branch(document, first, session_id)
+    for start in range(0, sum(run.pages for run in sealed), TOGETHER):
+        keys = page_keys(sealed, start, start + TOGETHER)
+        for key, value in zip(keys, _present(backend, session_id, keys), strict=True):
+            log += read_messages(value, key, session_id)
+    return line._replace(left=History(log=[*log, *left.messages]), values=left.values)
+
+
+def _present(backend: Backend, session_id: str, keys: list[str]) -> list[object]:
+    """Return the pages of a session that lie under *keys*, all of which are there."""
+    values: list[object] = []
+    for key, value in zip(keys, backend.read_pages(keys), strict=True):
         if value is None:
             raise InvalidDocumentError(key, session_id, None, MISSING)
-        if key != keys[0]:
-            pages.append(read_messages(value, key, session_id))
-    left = read_branch(values[0], keys[0], session_id)
-    return line._replace(left=History(log=[*chain.from_iterable(pages), *left.messages]), values=left.values)
+        values.append(value)
+    return values

@@ -13,7 +13,7 @@ from typing import Any
 from pyai_sessions import erasure, expiry, exports, forks, indexes, upkeep
 from pyai_sessions.appending import Appender
 from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Backend, Position, Progress, Wanted
+from pyai_sessions.backends.protocol import Backend, Position, Progress, Walk, Wanted
 from pyai_sessions.branches import check_branch
 from pyai_sessions.checks import (
     ANYONE,
@@ -631,6 +631,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         archived = 0
         bound = microseconds(check_time(idle_since, "idle_since"))
         after: Position | None = None
+        walk = Walk(indexes.INDEX)
         while True:
             found = self._backend.scan(SessionStatus.ACTIVE, None, after, indexes.BATCH, newest_first=False)
             due = [position for position in found if position[0] < bound]
@@ -641,6 +642,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             if len(due) < indexes.BATCH:
                 return archived
             after = due[-1]
+            walk.reach(after)
 
     def _archive(self, session_ids: list[str], idle_since: datetime) -> int:
         drafts: list[Draft] = []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
 from pyai_sessions import forks, indexes
-from pyai_sessions.backends.protocol import Backend, Progress
+from pyai_sessions.backends.protocol import Backend, Progress, pages_there
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import (
     branch_keys,
@@ -22,7 +22,7 @@ from pyai_sessions.documents import (
 )
 from pyai_sessions.drafts import compose
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
-from pyai_sessions.heads import Entry, Head, branch_runs, named_runs
+from pyai_sessions.heads import Entry, Head, Run, branch_runs, named_runs
 from pyai_sessions.keys import encode_id, head_key, is_page, page_keys, parts_of_reference, session_of_key
 from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of
@@ -198,7 +198,7 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
         yield Problem(kind, session_id, f"{err.reason}: {head_key(session_id)}")
         return
     told = 0
-    for key, page, _, reason in _pages(backend, stored.head):
+    for key, page, _, reason in _pages(backend, stored.head, _named_keys(stored.head)):
         if reason and backend.read(session_id) == value:  # not rewritten meanwhile
             kind = "missing page" if page is None else "unreadable page"
             yield Problem("encryption" if isinstance(page, _UNOPENED) else kind, session_id, f"{reason}: {key}")
@@ -213,14 +213,22 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
                 yield Problem("wrong count", session_id, f"{err.reason}: {err.key}")
 
 
-def _pages(backend: Backend, head: Head) -> Iterator[tuple[str, object | None, list[Message], str]]:
-    """Read all pages that a head names: the key and the value of each, its messages, or why there are none."""
-    runs, branches = named_runs(head), branch_keys(head)
+def _named_keys(head: Head) -> Iterator[str]:
+    """Iterate over the keys of all pages that a head names, of which it may claim a million."""
+    runs = named_runs(head)
+    for start in range(0, sum(run.pages for run in runs), _PAGES_TOGETHER):
+        yield from page_keys(runs, start, start + _PAGES_TOGETHER)
+
+
+def _pages(
+    backend: Backend, head: Head, keys: Iterable[str]
+) -> Iterator[tuple[str, object | None, list[Message], str]]:
+    """Read pages that a head names: the key and the value of each, its messages, or why there are none."""
+    branches = branch_keys(head)
     found = (
         pair
-        for start in range(0, sum(run.pages for run in runs), _PAGES_TOGETHER)
-        for keys in [page_keys(runs, start, start + _PAGES_TOGETHER)]
-        for pair in zip(keys, backend.read_pages(keys), strict=True)
+        for batch in indexes.batches(keys, _PAGES_TOGETHER)
+        for pair in zip(batch, backend.read_pages(batch), strict=True)
     )
     for key, page in found:
         messages: list[Message] = []
@@ -257,7 +265,8 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, time
     stored = read_head(value, session_id)
     readable: dict[str, list[Message]] = {}
     unreadable: dict[str, list[str]] = {}
-    for key, page, messages, reason in _pages(backend, stored.head):
+    there = pages_there(backend, named_runs(stored.head))
+    for key, page, messages, reason in _pages(backend, stored.head, there):
         if not reason:
             readable[key] = messages
         elif page is not None:
@@ -266,16 +275,20 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, time
         backend.set_aside(owner, keys, new_token(6))
     session = restore(stored, [], clock)
     history = history_of(session)
-    history.log[:0] = [each for key in page_keys(stored.head.sealed) for each in readable.get(key, ())]
+    sealed = pages_there(backend, stored.head.sealed)
+    history.log[:0] = [each for key in sealed for each in readable.get(key, ())]
     history.unloaded, history.rewritten_from = 0, 0
-    history.branches = [
-        each for each in history.branches if readable.keys() >= set(page_keys(branch_runs(session_id, each.stored)))
-    ]
+    history.branches = [each for each in history.branches if _is_whole(branch_runs(session_id, each.stored), readable)]
     draft = compose(session)
     done = backend.commit(draft)
     if done:
         forks.tidy(backend, history.origin, draft, timeout)
     return done
+
+
+def _is_whole(runs: Sequence[Run], readable: Collection[str]) -> bool:
+    """Return whether all pages of *runs* can be read."""
+    return sum(run.pages for run in runs) <= len(readable) and all(key in readable for key in page_keys(runs))
 
 
 def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:

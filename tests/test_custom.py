@@ -18,6 +18,7 @@ from pyai_sessions import (
     SessionExistsError,
     SessionManager,
     SessionStore,
+    StorageCorruptError,
     UnsupportedOperationError,
 )
 from pyai_sessions.testing import NOON, StoppedClock
@@ -334,3 +335,38 @@ def test_a_session_that_cannot_be_stored_is_refused_before_the_store_is_asked():
         manager.save(session)
 
     assert store.rows == before
+
+
+# Stores that go in a circle -------------------------------------------------------------------------------------------
+
+
+class ListsFromTheBeginning(SyncStore):
+    """Its list ignores from where on it is asked for."""
+
+    def list_by_activity(self, after, limit):
+        return sorted(map(Session.from_json, self.rows.values()), key=lambda each: each.session_id)[:limit]
+
+
+class DeletesNothing(ListsFromTheBeginning):
+    def delete(self, session_id):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "act"),
+    [
+        *((ListsFromTheBeginning, act) for act in ("list_sessions", "count", "archive_inactive", "verify")),
+        (DeletesNothing, "clear_all"),
+    ],
+)
+def test_a_list_that_comes_back_to_where_it_was_ends_in_an_error(kind, act):
+    """A call that could never end names the method of the store that does not do what it should."""
+    clock = StoppedClock()
+    manager = SessionManager(kind(), clock=clock)
+    manager.import_sessions(Session(f"s{n}", "ada", updated_at=clock.now) for n in range(150))
+    clock.pass_(days=31)
+
+    with pytest.raises(StorageCorruptError, match=f"{kind.__name__}.(list_by_activity|delete): .*; let ") as caught:
+        getattr(manager, act)()
+
+    assert caught.value.where.startswith(kind.__name__)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from pyai_sessions.backends.protocol import Position
+from pyai_sessions.backends.protocol import Position, Walk
 from pyai_sessions.backends.sql import BATCH, LAST, quoted, run, select_in, unquoted
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import StorageCorruptError
@@ -145,7 +145,7 @@ class IndexTable:
         parts = ((self._under, self._at(LAST)),) if start else (("", NAMESPACES), (NAMESPACES + LAST, LAST))
         query = f"SELECT id, user, status, activity, expires, {self._fit} FROM"
         for first, end in parts:
-            last = first
+            last, walk = first, Walk(self._path)
             while True:
                 with self._reading() as connection:
                     between = f"{self._rows} WHERE id > ? AND id < ? ORDER BY id LIMIT {BATCH}"
@@ -163,6 +163,7 @@ class IndexTable:
                     else:  # as none is: it is found to be wrong
                         yield Entry(session_id, None, SessionStatus.ACTIVE, _NEVER)
                 last = rows[-1][0]
+                walk.reach(last)
 
     def holds(self, entries: Sequence[Entry]) -> list[bool]:
         """Return of each entry whether it is in the table."""

@@ -19,7 +19,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from pyai_sessions.backends.derived import DerivedIndex
-from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.backends.protocol import Backend, Position, pages_there
 from pyai_sessions.checks import check_time
 from pyai_sessions.documents import stamp_of_value
 from pyai_sessions.drafts import Draft
@@ -36,7 +36,7 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
 )
 from pyai_sessions.heads import Entry, Run, SessionStatus, microseconds
-from pyai_sessions.keys import aside_key, head_key, page_keys, page_prefix, session_of_key
+from pyai_sessions.keys import aside_key, head_key, page_prefix, session_of_key
 from pyai_sessions.processes import process_id
 from pyai_sessions.values import is_bytes
 
@@ -214,7 +214,7 @@ class MappingBackend(Backend):
             if expected is not None and self._stamp(key) != expected:
                 return False
             self._delete(key)
-            for page_key in page_keys(runs):
+            for page_key in pages_there(self, runs):
                 self._delete(page_key)
             self._flushed()
             if (index := self._known_index) is not None:

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from pyai_sessions.drafts import Draft
-from pyai_sessions.errors import UnsupportedOperationError
+from pyai_sessions.errors import StorageCorruptError, UnsupportedOperationError
 from pyai_sessions.heads import Entry, Run, SessionStatus
-from pyai_sessions.keys import head_key, session_beside, session_of_key
+from pyai_sessions.keys import encode_id, head_key, page_keys, page_prefix, session_beside, session_of_key
 
 Position = tuple[int, str]
 """Where an entry stands in an index: its activity, then its id as it stands in keys. Positions are unique."""
@@ -32,6 +32,40 @@ Progress = Callable[[int], object]
 
 Found = tuple[object | None, dict[str, object]]
 """The head of a session, None where there is none, and pages of it by their keys."""
+
+
+_CLAIMED = 1000
+"""Pages that are taken to be there because a document says so: more are looked for."""
+
+
+class Walk:
+    """A walk through a storage, page by page: each page begins after the place where the page before ended.
+
+    In a damaged storage whose order is none such a walk could go in a circle for ever. It is noticed after three rounds
+    or sooner: one place is remembered, after the 1st, 2nd, 4th, 8th page, and the walk must not come back to it.
+    """
+
+    def __init__(
+        self, where: str, remedy: str = "run SQLite's REINDEX on its file, or restore it from a backup"
+    ) -> None:
+        self._where = where
+        self._remedy = remedy
+        self._met: object = None
+        self._pages, self._due = 0, 1
+
+    def reach(self, place: object) -> None:
+        """Note where a page ended.
+
+        Raises:
+            StorageCorruptError: The walk was there before.
+
+        """
+        if place == self._met:
+            problem = "reading it comes back to where it was before"
+            raise StorageCorruptError(self._where, problem, self._remedy)
+        self._pages += 1
+        if self._pages == self._due:
+            self._met, self._due = place, 2 * self._due
 
 
 class Backend(ABC):
@@ -220,3 +254,25 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free what the backend opened itself. Calls after this raise StorageClosedError."""
+
+
+def pages_there(backend: Backend, runs: Sequence[Run]) -> list[str]:
+    """Return the keys of *runs*, in order; where these claim more than a few pages, only those that the storage has.
+
+    A head or a reference of a hundred bytes can claim a million pages. What is done for each page costs what is stored,
+    not what is claimed.
+    """
+    if sum([run.pages for run in runs]) <= _CLAIMED:
+        return page_keys(runs)
+    there: dict[tuple[str, str], list[int]] = {}
+    for key in backend.keys_of({run.owner for run in runs}):
+        kind, owner, *rest = key.split("/")
+        if kind == "messages":
+            there.setdefault((owner, rest[0]), []).append(int(rest[1]))
+    return [
+        f"{prefix}{number}"
+        for run in runs
+        for prefix in [f"{page_prefix(run.owner)}{run.generation}/"]
+        for number in sorted(there.get((encode_id(run.owner), run.generation), ()))
+        if number < run.pages
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.index_table import IndexTable, row_of
-from pyai_sessions.backends.protocol import Backend, Found, Position, Wanted
+from pyai_sessions.backends.protocol import Backend, Found, Position, Walk, Wanted
 from pyai_sessions.backends.sql import BATCH, LAST, quoted, run, select_in, unquoted
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
@@ -147,6 +147,7 @@ class TableBackend(Backend):
     def _keys(self, first: str, end: str) -> Iterator[str]:
         self._check_open()
         first, end, start = self._at(first), self._at(end), len(self._under)
+        walk = Walk(self._connections.path)
         while True:  # in batches, so that no read transaction stays open between them
             with self._connections.reading() as connection:
                 rows = connection.execute(self._table.keys, (first, end))
@@ -155,6 +156,7 @@ class TableBackend(Backend):
                 return
             yield from (key[start:] for key in batch)
             first = batch[-1]
+            walk.reach(first)
 
     def session_ids(self) -> Iterator[str]:  # noqa: D102
         self._check_open()
@@ -184,12 +186,13 @@ class TableBackend(Backend):
 
         Those that are made meanwhile are left out; what changes keeps its place, and a VACUUM keeps all places.
         """
-        first = -(2**63)
+        first, walk = -(2**63), Walk(self._connections.path)
         while first <= last:
             with self._connections.reading() as connection:
                 rows = connection.execute(self._table.rows, (first, last, BATCH)).fetchall()
             yield from self._heads_of(rows)
             first = rows[-1][0] + 1 if rows else last + 1
+            walk.reach(first)
 
     def _heads_of(self, rows: Iterable[tuple[int, object]]) -> list[str]:
         """Return which keys are those of our heads."""
@@ -392,11 +395,13 @@ class TableBackend(Backend):
     def _index_documents(self, connection: sqlite3.Connection) -> None:
         """Index what was written before there was an index, in any namespace: by another tool."""
         for start in ("session/", NAMESPACES):
+            walk = Walk(self._connections.path)
             first, end = _below(start)
             while batch := [row[0] for row in connection.execute(self._table.keys, (first, end))]:
                 for key in batch:
                     self._index_document(connection, key)
                 first = batch[-1]
+                walk.reach(first)
                 self._connections.renew(connection)
 
     def _index_document(self, connection: sqlite3.Connection, key: object) -> None:

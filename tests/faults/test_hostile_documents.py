@@ -1,8 +1,11 @@
 """Documents that were made up to do harm: a clean read or an error by name, in bounded time and memory."""
 
 import copy
+import io
 import json
 import tracemalloc
+from contextlib import suppress
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -297,6 +300,63 @@ def test_pages_that_are_claimed_and_missing_cost_no_more_than_some_of_them():
         assert not manager.verify()
 
     assert peak_of(work) < 50_000_000
+
+
+class Counted(dict):
+    """A dict that counts what is done with its items."""
+
+    done = 0
+
+    def __getitem__(self, key):
+        self.done += 1
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, value):
+        self.done += 1
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key):
+        self.done += 1
+        super().__delitem__(key)
+
+    def __iter__(self):
+        self.done += len(self)
+        return super().__iter__()
+
+
+BRANCH = {"branch_id": "b", "message_count": 1, "last_message_id": None, "created_at": "2026-01-31T12:00:00Z"}
+MANY = [{"owner": "s", "generation": "g", "pages": 900_000, "messages": 900_000}]
+CLAIMS = {
+    "a head": {"session/s": claiming(900_000)},
+    "a head of another's pages": {"session/s": claiming(1, sealed=[MANY[0] | {"owner": "other"}], message_count=-1)},
+    "a branch": {"session/s": claiming(0, sealed=[], branches=[BRANCH | {"sealed": MANY}], message_count=-1)},
+    "a reference": {"forks/s/fork/i": '{"format":1,"pages":{"g":900000}}'},
+    "a head that is forked": {
+        "session/s": claiming(900_000, forked=True),
+        "forks/s/fork/i": '{"format":1,"pages":{"g":900000}}',
+    },
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_what_is_done_costs_what_is_stored_and_not_what_is_claimed(claim):
+    """Each call does no more with the items, and writes no more of them out, than there are, and some thousands."""
+    done = {}
+    for n in range(40):
+        items = Counted({**STORED, **CLAIMS[claim]})
+        manager, file = SessionManager(KVSessionStore(items)), io.StringIO()
+        acts = [*all_acts(manager), *[partial(manager.export_user, "ada", file, scan=scan) for scan in (False, True)]]
+        if n >= len(acts):
+            break
+        manager.count()
+        items.done = 0
+        with suppress(*NAMED):
+            acts[n]()
+        done[n] = items.done
+        assert len(file.getvalue().splitlines()) <= len(STORED) + 2
+
+    assert len(done) > 15
+    assert {n: count for n, count in done.items() if count > 12_000} == {}
 
 
 def test_a_session_is_not_stored_that_could_not_be_read(monkeypatch):

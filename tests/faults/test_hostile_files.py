@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 import tracemalloc
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -15,10 +15,12 @@ from pyai_sessions import (
     DiskCacheSessionStore,
     InvalidDocumentError,
     Message,
+    Session,
     SessionError,
     SessionManager,
     SQLiteSessionStore,
     StorageCorruptError,
+    StorageError,
     StorageUnreachableError,
 )
 from pyai_sessions.backends import connections
@@ -222,6 +224,26 @@ def test_wrong_entries_break_no_list_and_are_put_right(path, wrong):
         assert manager.verify()
         assert {each.session_id for each in manager.list_sessions("ada")} == {"s", "t", "f"}
         assert manager.count("ada") == manager.count() == 3
+
+
+@pytest.mark.parametrize("act", [*ACTS, "delete user", "scan", "rows"])
+@pytest.mark.parametrize("column", ["sessions.key", "sessions/index.id", "sessions/index.activity"])
+def test_a_walk_through_rows_that_are_not_in_order_ends(path, column, act):
+    """By a schema that orders them in another way than they lie: what cannot go on says so, and what can goes on."""
+    with closing(open_file(path)) as store:
+        store.import_sessions(Session(session_id=name, user_id="ada") for name in "ABCXYZabcxyz")
+    table, name = column.split(".")
+    other = f"replace(sql, '{name} TEXT', '{name} TEXT COLLATE NOCASE')"
+    if name == "activity":
+        other = "replace(sql, 'activity, id)', 'activity DESC, id DESC)')"
+    change(path, f"PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = {other} WHERE tbl_name = '{table}'")
+    acts = ACTS | {
+        "delete user": lambda manager: manager.delete_user("ada"),
+        "scan": lambda manager: manager.delete_user("ada", scan=True),
+        "rows": lambda manager: len(list(manager.store.mapping)),
+    }
+    with closing(open_file(path)) as store, suppress(StorageError):
+        acts[act](SessionManager(store))
 
 
 def test_entries_of_ids_that_are_none_break_no_list(path):
