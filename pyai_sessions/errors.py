@@ -245,7 +245,7 @@ class StorageCorruptError(StorageError):
 class StorageMovedError(StorageError):
     """The file was deleted, renamed or replaced while the store had it open: what is written to it would be lost."""
 
-    remedy = "put the file back, or open the store again to use what is there now"
+    remedy = "put the file back; or close this store in every process, and open it again to use what is there now"
 
 
 class StorageClosedError(StorageError):

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 from pyai_sessions.errors import (
     StorageClosedError,
@@ -18,6 +19,8 @@ from pyai_sessions.errors import (
     StorageError,
     StorageFullError,
     StorageLockedError,
+    StorageMovedError,
+    StoragePermissionError,
     StorageReadOnlyError,
     StorageUnreachableError,
 )
@@ -83,6 +86,9 @@ LARGEST = 256 * 1024 * 1024
 LONGEST = 60.0
 """Seconds that a connection may work, once it is lent: no statement of ours takes as long; a trigger may never end."""
 
+_TRIES = 100
+"""Times that a file is opened anew where another one was put in its place meanwhile."""
+
 _STEPS = 1_000_000
 """Steps of SQLite, some ten milliseconds, after which it asks whether to go on."""
 
@@ -101,9 +107,26 @@ class _Watch:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that is watched."""
+    """A connection that is watched.
+
+    *log* is which file the write-ahead log was when the connection opened it; None where there is none.
+    """
 
     watch: _Watch
+    log: FileId | None = None
+
+
+FileId = tuple[int, int]
+"""Which file a path names: its device and inode."""
+
+
+def _file_at(path: str) -> FileId | None:
+    """Return which file lies at a path; None if none does, or it cannot be told."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Mine(threading.local):
@@ -137,6 +160,8 @@ class Connections:
         self.read_only = read_only
         self._wal = wal
         self._memory = path == ":memory:"
+        self._file: FileId | None = None  # as the first connection found it
+        self._log = "" if self._memory else f"{os.path.realpath(path)}-wal"
         self._closed = False
         self._start()
 
@@ -160,13 +185,15 @@ class Connections:
         connection = self._mine.connection
         return connection if connection is not None and self._pid == process_id() else None
 
-    def take(self) -> sqlite3.Connection:
-        """Return a connection that nobody else uses until `give`."""
+    def take(self, *, to_read: bool = False) -> sqlite3.Connection:
+        """Return a connection that nobody else uses until `give`; one *to_read* alone is of the file as it is there."""
         if self._pid != process_id():
             self._forked = self._idle  # kept, so that they are not closed
             self._start()
         if self._closed:
             raise StorageClosedError(self.path, "the store was closed")
+        if to_read:  # to write, `begin` looks when its turn has come
+            self.check_file()
         if self._memory and not self._only.acquire(timeout=self.timeout):
             raise StorageLockedError(self.path, f"other threads used it for {self.timeout} s")
         _gate.enter()
@@ -180,6 +207,31 @@ class Connections:
             self._given()
             raise
         return connection
+
+    def check_file(self) -> None:
+        """Raise unless the path still names the file that the connections opened."""
+        if self._file is None or _file_at(self.path) == self._file:
+            return
+        what = "another file was put in its place"
+        try:
+            os.stat(self.path)
+        except PermissionError as err:
+            problem = f"{err.strerror}: the folder above it can no longer be entered"
+            raise StoragePermissionError(self.path, problem) from err
+        except OSError:
+            what = "it was deleted or renamed"
+        raise StorageMovedError(self.path, f"{what} while this store had it open")
+
+    def _check_log(self, connection: sqlite3.Connection) -> None:
+        """Raise if the write-ahead log is not the one that a connection opened: its writes would reach nobody else."""
+        if not self._log or not isinstance(connection, _Connection):
+            return
+        there = _file_at(self._log)
+        if connection.log is None:  # made since it was opened, if at all
+            connection.log = there
+        elif connection.log != there:
+            problem = f"its write-ahead log, {self._log}, was deleted or replaced while this store had it open"
+            raise StorageMovedError(self.path, problem)
 
     def renew(self, connection: sqlite3.Connection) -> None:
         """Let a connection work for as long again."""
@@ -202,7 +254,11 @@ class Connections:
             raise StorageLockedError(self.path, f"other threads wrote for {self.timeout} s")
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self.check_file()
+            self._check_log(connection)
         except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             self._writer.release()
             raise
         self._mine.connection = connection
@@ -241,18 +297,7 @@ class Connections:
             self._only.release()
 
     def _open(self) -> sqlite3.Connection:
-        try:
-            name = f"file:{_uri(self.path)}?mode=ro" if self.read_only else self.path
-            connection = sqlite3.connect(
-                name,
-                timeout=self.timeout,
-                isolation_level=None,
-                check_same_thread=False,
-                uri=self.read_only,
-                factory=_Connection,
-            )
-        except sqlite3.Error as err:
-            raise storage_error(self.path, err) from err
+        connection = self._connect()
         try:
             if self._wal:
                 self._enter_wal(connection)
@@ -263,12 +308,42 @@ class Connections:
             connection.execute("PRAGMA trusted_schema=OFF")  # triggers and views call no function that reaches outside
             if sys.version_info >= (3, 11):
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
+            if not self._memory:
+                connection.log = _file_at(self._log)  # the first of these pragmas has opened it
             connection.watch = _Watch(self.timeout)
             connection.set_progress_handler(connection.watch, _STEPS)
         except sqlite3.Error as err:
             connection.close()
             raise storage_error(self.path, err) from err
         return connection
+
+    def _connect(self) -> _Connection:
+        """Return a connection to the file that the first one opened; never make another one."""
+        if self._memory:
+            return self._connect_to(self.path)
+        for _ in range(_TRIES):
+            self.check_file()
+            before = _file_at(self.path)
+            connection = self._connect_to(f"{Path(self.path).as_uri()}?mode={'ro' if self.read_only else 'rw'}")
+            if before is not None and before == _file_at(self.path):  # else it was replaced in between
+                self._file = self._file or before
+                if before == self._file:
+                    return connection
+            connection.close()
+        raise StorageMovedError(self.path, "other files were put in its place again and again while it was opened")
+
+    def _connect_to(self, name: str) -> _Connection:
+        try:
+            return sqlite3.connect(
+                name,
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=not self._memory,
+                factory=_Connection,
+            )
+        except sqlite3.Error as err:
+            raise storage_error(self.path, err) from err
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait for the lock that this needs: two processes that open a new file at once would fail.
@@ -294,7 +369,7 @@ class _Loan:
 
     def __enter__(self) -> sqlite3.Connection:
         mine = self._connections.mine()
-        self._connection = None if mine else self._connections.take()
+        self._connection = None if mine else self._connections.take(to_read=True)
         return self._connection or mine  # type: ignore[return-value]
 
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
@@ -340,10 +415,6 @@ class _Transaction:
             connections.give(connection)
         if isinstance(err, sqlite3.Error):
             raise storage_error(connections.path, err) from err
-
-
-def _uri(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def storage_error(path: str, err: sqlite3.Error) -> StorageError:
