@@ -24,7 +24,7 @@ export PATH := $(CURDIR)/.servers:$(PATH)
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help demo test lint types bench bench-peers faults check interpreters build try-wheel clean servers
+.PHONY: help demo test announce lint types bench bench-peers faults check interpreters build try-wheel clean servers
 
 help: ## Show the goals
 	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,13 @@ help: ## Show the goals
 demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
+test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+announce:
+	@[ -e $(VENV)/.group-test ] && [ -e .servers/postgres ] \
+		|| echo "The first run downloads about 650 MB: Python packages into $(VENV), servers into .servers."
+	@[ -n "$(ARGS)" ] || echo "All tests take 10 to 20 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds."
 
 faults: $(VENV)/.package $(VENV)/.group-test servers ## Run the long form of the fault tests
 	$(BIN)/python -m pytest tests/faults --long $(ARGS)

@@ -16,6 +16,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long form of the fault tests")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line why tests were skipped; the failures follow, as the last that is printed."""
+    reasons = [str(each.longrepr[2]) for each in terminalreporter.stats.get("skipped", ())]
+    optional = [each for each in reasons if " has no " in each]  # see pyai_sessions/testing/store/powers.py
+    for reason in sorted(set(reasons) - set(optional)):
+        terminalreporter.write_line(reason)
+    if optional:
+        terminalreporter.write_line(
+            f"Skipped: {len(optional)} rules of what a store may lack, for stores that lack it (-rs lists them)"
+        )
+
+
 @pytest.fixture(scope="session")
 def long_form(request: pytest.FixtureRequest) -> bool:
     """Whether the long form of the fault tests is asked for, by `--long`."""

@@ -40,7 +40,20 @@ from tests.servers import Server
 RESULTS = Path(__file__).parent / "results"
 SIZES, SESSIONS = [10, 100, 1_000, 10_000], [1_000, 10_000, 100_000, 1_000_000]
 QUICK_SIZES, QUICK_SESSIONS = [10, 200], [1_000, 5_000]
-WORKS = ("import", "turn", "load", "forks", "peers", "threads", "chats", "shared", "sealed", "list", "million")
+WORKS = (
+    "import",
+    "turn",
+    "load",
+    "forks",
+    "peers",
+    "awaited",
+    "threads",
+    "chats",
+    "shared",
+    "sealed",
+    "list",
+    "million",
+)
 COMMAND = "python -m tests.benchmarks"
 
 
@@ -61,7 +74,8 @@ def main() -> None:
             "turn": lambda: turns.measure(report, place, sizes, effort),
             "load": lambda: loads.measure(report, place, sizes, effort),
             "forks": lambda: forks.measure(report, place, sizes, effort),
-            "peers": lambda: versus.measure(report, place, sizes, few, effort),
+            "peers": lambda: versus.measure(report, place, sizes, few, effort, awaited=False),
+            "awaited": lambda: versus.measure(report, place, sizes, few, effort, awaited=True),
             "threads": lambda: threads.measure(report, place, effort),
             "chats": lambda: chats.measure(report, place, effort),
             "shared": lambda: shared.measure(report, place, effort, peers="peers" in options.only),

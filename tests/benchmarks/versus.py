@@ -1,20 +1,23 @@
-"""Turns, loads and lists of other libraries' stores, each beside ours of the same durability."""
+"""Turns, loads and lists of other libraries' stores, each beside ours of the same durability.
+
+What blocks stands beside SessionManager, what is awaited beside AsyncSessionManager.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
-from pyai_sessions import SessionManager
-from tests.benchmarks.families import Place, conversation, family
+from pyai_sessions import AsyncSessionManager, SessionManager
+from tests.benchmarks.families import Place, add, conversation, family
 from tests.benchmarks.measure import Call, Effort, Key, finish, interleaved, median, percentile, say
 from tests.benchmarks.peers import installed, serve, settle
 from tests.benchmarks.report import AGAINST_PEER, Report, Table
 from tests.benchmarks.texts import Messages, Texts
-from tests.benchmarks.turns import Ours, replacing
+from tests.benchmarks.turns import Ours, Turn, replacing
 
 ABOUT = (
     "Microseconds, each peer in turn with ours, call by call, at the same durability. *turn*: persist one, the "
-    "conversation in hand. *web*: as a server that keeps nothing: load the last 50 messages, then persist a turn. "
+    "conversation in hand. *append*: the same by theirs, and by ours `append`, without a conversation in hand. *web*: as a server that keeps nothing: load the last 50 messages, then persist a turn. "
     "*load all*, *last 50*: whole, or the end. *list*: a user's newest 20 of 40 sessions, among so many. "
     "Every call, theirs and ours, is timed inside a running event loop. A slow call has fewer samples."
 )
@@ -22,22 +25,27 @@ NOTES = (
     "Each is used as its documentation shows. *ours beside it* is our store of the same durability: what a write that "
     "returned survives."
 )
+TITLES = {
+    False: ("Peers that block, beside SessionManager", "What the peers that block promise"),
+    True: ("Peers that are awaited, beside AsyncSessionManager", "What the peers that are awaited promise"),
+}
 LISTED = 40
 """Sessions of a user."""
 
 
-def measure(report: Report, place: Place, sizes: list[int], sessions: list[int], effort: Effort) -> None:
-    peers = list(installed())
-    table = report.table("Peers", AGAINST_PEER, ABOUT)
+def measure(
+    report: Report, place: Place, sizes: list[int], sessions: list[int], effort: Effort, *, awaited: bool
+) -> None:
+    peers = [each for each in installed() if each.awaited is awaited]
+    title, promises = TITLES[awaited]
+    table = report.table(title, AGAINST_PEER, ABOUT)
     for peer in peers:
         say(f"peers: {peer.name}")
         try:
             Versus(report, table, peer, place, effort).measure(sizes, sessions)
         except Exception as err:  # noqa: BLE001  a new release of one peer must not cost the results of all
             table.add(f"{peer.name}: failed", *[""] * 5, f"{type(err).__name__}: {err}"[:200])
-    notes = report.table(
-        "What the peers promise", ("peer", "journal, synchronous", "ours beside it", "in short"), NOTES
-    )
+    notes = report.table(promises, ("peer", "journal, synchronous", "ours beside it", "in short"), NOTES)
     for peer in peers:
         own = peer(place)
         notes.add(peer.name, finish(own.durability()), peer.beside, peer.note)
@@ -57,6 +65,38 @@ def tail(samples: list[float]) -> float:
     return percentile(samples, 0.95)
 
 
+class OursAwaited:
+    """The ways of `turns.Ours`, by an AsyncSessionManager; the conversations are made by a SessionManager."""
+
+    def __init__(self, manager: SessionManager, face: AsyncSessionManager) -> None:
+        self._manager = manager
+        self._face = face
+
+    def save(self, messages: Messages) -> Turn:
+        session = conversation(self._manager, messages)
+
+        async def save(turn: Messages) -> None:
+            add(session, turn)
+            await self._face.save(session)
+
+        return save
+
+    def append(self, messages: Messages) -> Turn:
+        session_id = conversation(self._manager, messages).session_id
+        return lambda turn: self._face.append(session_id, *turn)
+
+    def serve(self, messages: Messages) -> Turn:
+        session_id = conversation(self._manager, messages).session_id
+
+        async def serve(turn: Messages) -> None:
+            session = await self._face.get_session(session_id, last=50)
+            assert session is not None
+            add(session, turn)
+            await self._face.save(session)
+
+        return serve
+
+
 class Versus:
     """One peer beside ours."""
 
@@ -73,6 +113,8 @@ class Versus:
         with ExitStack() as stack:
             store = stack.enter_context(closing(self._family.store(self._place, f"beside-{self._peer.__name__}")))
             self._manager = SessionManager(store)
+            self._face: Any = AsyncSessionManager(store) if self._peer.awaited else self._manager
+            stack.callback(lambda: finish(self._face.close()))
             self._theirs = self._peer(self._place)
             stack.callback(lambda: finish(self._theirs.close()))
             self._turns(sizes)
@@ -81,17 +123,20 @@ class Versus:
                 self._lists(sessions)
 
     def _turns(self, sizes: list[int]) -> None:
-        ours, times = Ours(self._manager), self._effort.peer_times + 2
+        ours: Any = OursAwaited(self._manager, self._face) if self._peer.awaited else Ours(self._manager)
+        times = self._effort.peer_times + 2
         calls: dict[tuple[str, int], Call] = {}
         for size in sizes:
             calls["turn", size] = replacing(self._turn, size, times)
             calls["web", size] = replacing(self._serve, size, times)
             calls["our turn", size] = replacing(ours.save, size, times)
+            calls["our append", size] = replacing(ours.append, size, times)
             calls["our web", size] = replacing(ours.serve, size, times)
         found = self._interleaved(calls, self._effort.peer_times)
-        for kind in ("turn", "web"):
+        for kind in ("turn", "append", "web"):
+            theirs = "turn" if kind == "append" else kind
             for size in sizes:
-                self._row(f"{kind} at {size:,}", found[kind, size], found[f"our {kind}", size])
+                self._row(f"{kind} at {size:,}", found[theirs, size], found[f"our {kind}", size])
         for size in sizes:
             self._report.point("length", self._peer.name, size, found["turn", size])
 
@@ -104,7 +149,7 @@ class Versus:
             name, _ = self._store(messages)
             for kind, last in (("load all", None), ("last 50", 50)):
                 calls[kind, size] = lambda name=name, last=last: self._load(name, last)
-                calls[f"our {kind}", size] = lambda mine=mine, last=last: self._manager.get_session(mine, last=last)
+                calls[f"our {kind}", size] = lambda mine=mine, last=last: self._face.get_session(mine, last=last)
             wanted = [each["content"] for each in messages]
             assert finish(self._load(name, None)) == wanted, f"{self._peer.name} loads other messages than were stored"
         found = self._interleaved(calls, self._effort.peer_times)
@@ -121,7 +166,7 @@ class Versus:
                 finish(self._theirs.create(f"listed-{n}", user))
                 self._manager.create_session(user)
             made = count
-            mine = lambda: self._manager.list_sessions("user 1", limit=20)  # noqa: E731
+            mine = lambda: self._face.list_sessions("user 1", limit=20)  # noqa: E731
             found = self._interleaved({"list": lambda: self._theirs.newest("user 1"), "our list": mine})
             self._row(f"list among {count:,}", found["list"], found["our list"])
 

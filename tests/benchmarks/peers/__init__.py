@@ -33,6 +33,8 @@ class Peer(Protocol):
     name: ClassVar[str]
     beside: ClassVar[str]
     """Our family that is measured beside it, of the same durability."""
+    awaited: ClassVar[bool]
+    """Whether its methods are awaited, and ours are those of AsyncSessionManager then."""
     note: ClassVar[str]
     """What it gives up, or promises more."""
     window: ClassVar[int | None]

@@ -83,6 +83,7 @@ class AdkSqlite(_Service):
 
     name = "ADK SqliteSessionService"
     beside = "SQLite FULL"
+    awaited = True
     note = (
         "each message a transaction: a killed process leaves half a turn; a stale copy raises; the list is of all of a "
         "user's sessions, oldest first; more: state by user and by app"
@@ -101,6 +102,7 @@ class AdkDatabase(_Service):
 
     name = "ADK DatabaseSessionService"
     beside = "SQLite FULL"
+    awaited = True
     note = (
         "each message a transaction: a killed process leaves half a turn; a stale copy raises; the list is of all of a "
         "user's sessions, oldest first; more: any SQL server, state by user and by app"

@@ -60,6 +60,7 @@ class AgnoSqlite:
 
     name = "Agno SqliteDb"
     beside = "SQLite FULL"
+    awaited = False
     window = None
     lists = True
     note = (

@@ -35,6 +35,7 @@ class LangChainSQL:
 
     name = "LangChain SQLChatMessageHistory"
     beside = "SQLite FULL"
+    awaited = False
     window = None
     lists = False
     note = (
@@ -65,6 +66,7 @@ class LangChainRedis:
 
     name = "LangChain RedisChatMessageHistory"
     beside = "Valkey"
+    awaited = False
     window = None
     lists = False
     note = (

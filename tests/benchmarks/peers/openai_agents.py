@@ -33,6 +33,7 @@ class AgentsSQLite:
 
     name = "OpenAI Agents SQLiteSession"
     beside = "SQLite FULL"
+    awaited = True
     window = 50
     lists = False
     note = "a turn is one transaction; no users, no list; a row that it cannot read is left out without a word"
@@ -66,6 +67,7 @@ class AgentsRedis:
 
     name = "OpenAI Agents RedisSession"
     beside = "Valkey"
+    awaited = True
     window = 50
     lists = False
     note = (

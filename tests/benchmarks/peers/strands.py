@@ -55,6 +55,7 @@ class StrandsFiles:
 
     name = "Strands FileSessionManager"
     beside = "SQLite NORMAL"
+    awaited = False
     window = 50
     lists = False
     note = (
