@@ -17,9 +17,10 @@ from tests.benchmarks.turns import Ours, Turn, replacing
 
 ABOUT = (
     "Microseconds, each peer in turn with ours, call by call, at the same durability. *turn*: persist one, the "
-    "conversation in hand. *append*: the same by theirs, and by ours `append`, without a conversation in hand. *web*: as a server that keeps nothing: load the last 50 messages, then persist a turn. "
-    "*load all*, *last 50*: whole, or the end. *list*: a user's newest 20 of 40 sessions, among so many. "
-    "Every call, theirs and ours, is timed inside a running event loop. A slow call has fewer samples."
+    "conversation in hand. *append*: theirs as before, ours without a conversation in hand. *web*: as a server that "
+    "keeps nothing: load the last 50 messages, then persist a turn. *load all*, *last 50*: whole, or the end. *list*: "
+    "a user's newest 20 of 40 sessions, among so many. Every call, theirs and ours, is timed inside a running loop. "
+    "A slow call has fewer samples."
 )
 NOTES = (
     "Each is used as its documentation shows. *ours beside it* is our store of the same durability: what a write that "
