@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Backend, pages_there
 from pyai_sessions.checks import Clock, counted, kind_of
 from pyai_sessions.documents import (
@@ -272,7 +273,9 @@ def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: 
 def remove(backend: Backend, session_id: str, value: object, timeout: float, *, listed: Entry | None = None) -> bool:
     """Delete the session whose head is *value*, with the pages that nobody else names; False where it was changed.
 
-    *listed* is how the indexes list it, where its head cannot tell.
+    *listed* is how the indexes list it, where its head cannot tell. A client that lost the reply to a command sends it
+    again, and is then told that the session is not there. So a session that is gone by then counts as deleted here, and
+    what only it named is removed, whoever deleted its head.
     """
     try:
         stored = read_head(value, session_id)
@@ -280,17 +283,28 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float, *, 
         keys = [each for each in backend.all_keys() if is_page(each, session_id)]
         removed = backend.remove(session_id, None, [], listed)
         let_go(backend, session_id, timeout, keys=keys)
-        return removed
+        return removed or backend.read(session_id) is None
     runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True
     own = [run for run in runs if run.owner == session_id]
     if not backend.remove(session_id, stored.stamp, [] if is_forked else own, stored.entry):
-        return False
+        if _lives(backend, session_id, incarnation):
+            return False
+        indexes.mend(backend, session_id, [stored.entry])
     if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
         reference = reference_key(session_id, session_id, incarnation)
         let_go(backend, session_id, timeout, reference=reference, keys=pages_there(backend, own))
     for owner in owners_of(runs, session_id):
         let_go(backend, owner, timeout, reference=reference_key(owner, session_id, incarnation))
     return True
+
+
+def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
+    """Return whether a session is still there: not deleted, nor deleted and created anew under its id."""
+    value = backend.read(session_id)
+    try:
+        return value is not None and read_head(value, session_id).head.incarnation == incarnation
+    except InvalidDocumentError:
+        return True
 
 
 def let_go(

@@ -10,6 +10,7 @@ namespace/<name>/…       all of these, of a namespace
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeGuard
@@ -19,6 +20,9 @@ from pyai_sessions.checks import check_id
 from pyai_sessions.heads import Run
 
 NAMESPACES = "namespace/"
+
+ID_CHARACTERS = string.ascii_letters + string.digits + "-._~%"
+"""The characters of an id as it stands in keys."""
 
 
 @lru_cache(maxsize=4096)

@@ -102,7 +102,12 @@ class Terms(NamedTuple):
 
     def left(self, end: datetime | None) -> int | None:
         """Return the milliseconds until *end*, 1 at the least; None where this store does not set it."""
-        return None if end is None or self.ttl is None else max(1, (end - self.clock()) // timedelta(milliseconds=1))
+        return None if self.ttl is None else time_left(end, self.clock)
+
+
+def time_left(end: datetime | None, clock: Clock) -> int | None:
+    """Return the milliseconds until *end*, 1 at the least; None where there is no end."""
+    return None if end is None else max(1, (end - clock()) // timedelta(milliseconds=1))
 
 
 KEPT = Terms(limits=Limits(sys.maxsize, sys.maxsize, sys.maxsize, pages=sys.maxsize))

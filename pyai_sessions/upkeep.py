@@ -27,6 +27,7 @@ from pyai_sessions.keys import encode_id, head_key, is_page, page_keys, parts_of
 from pyai_sessions.messages import Message
 from pyai_sessions.models import history_of
 from pyai_sessions.reading import MISSING, Attempts, load
+from pyai_sessions.terms import time_left
 from pyai_sessions.tokens import new_token
 
 _UNOPENED = (EncryptionError, OversizedDocumentError)
@@ -141,19 +142,20 @@ def _verify_session(
     repair = repair and all(each.kind != "encryption" for each in problems)
     if problems and repair:
         _mend(backend, session_id, problems, clock, timeout)
-    problems += _lacks(backend, session_id, repair=repair)
+    problems += _lacks(backend, session_id, clock, repair=repair)
     report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
     return repair and any(each.kind == "unreadable head" for each in problems)
 
 
-def _lacks(backend: Backend, session_id: str, *, repair: bool) -> Iterator[Problem]:
+def _lacks(backend: Backend, session_id: str, clock: Clock, *, repair: bool) -> Iterator[Problem]:
     """Find, and mend, what the owners of pages that a fork names do not know of it."""
     value = backend.read(session_id)
     with suppress(InvalidDocumentError):
-        lacks = [] if value is None else forks.lacks(backend, read_head(value, session_id))
+        stored = None if value is None else read_head(value, session_id)
+        lacks = [] if stored is None else forks.lacks(backend, stored)
         for each in lacks if backend.read(session_id) == value else ():
-            if repair:
-                backend.refer(each.key, write_reference(each.pages))
+            if repair and stored is not None:
+                backend.refer(each.key, write_reference(each.pages), time_left(stored.expires_at, clock))
             yield Problem("missing reference", session_id, each.key)
 
 

@@ -186,6 +186,9 @@ class ClusterBackend(RedisBackend):
         there = set(self._index_keys(entry)) if entry else set[bytes]()
         for each in olds:
             requests += [self._placing(key, None, [each]) for key in self._index_keys(each) if key not in there]
+            if each.expires is not None and not (entry and entry.is_beside(each)):
+                key, member = self._expiry_key(each), member_of(each)
+                requests.append(script(scripts.PLACE, [key], member, "", str(each.expires)))
         if entry:
             requests += self._expiring(entry)
         self._open.commands(requests)

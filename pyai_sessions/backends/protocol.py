@@ -145,7 +145,7 @@ class Backend(ABC):
     def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:
         """Store a *reference* to a session's pages where they lie, whether or not its head is there; None deletes it.
 
-        What lies there then lives for so many milliseconds at the least, as after a commit.
+        The storage then keeps what lies there for at least *time_left* milliseconds; None keeps it for ever.
         """
 
     @abstractmethod

@@ -6,9 +6,11 @@
     <prefix>/active, …/archived     sorted sets: session ids by activity
     <prefix>/user/<user>/active, …  the same of one user
     <prefix>/expiry                 a sorted set: "<id>/<status>/<user>" by the time at which the session expires
+    <prefix>/namespace/<name>/…     all of these, of a namespace
+    <prefix>/, <prefix>/other/<name>  hashes of what a `RedisMapping` was given that belongs to no session
 
-Ids are percent-encoded, so no id contains the "/" that the indexes begin with. A save is one script: compare, write,
-index, expire, in one round trip.
+Ids are percent-encoded, so no id contains the "/" that the indexes begin with, nor the last character of a prefix: see
+`_check_prefix`. A save is one script: compare, write, index, expire, in one round trip.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import islice
 from typing import Any, NoReturn, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.grouping import Group
@@ -41,6 +43,7 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import (
+    ID_CHARACTERS,
     aside_key,
     decode_id,
     encode_id,
@@ -64,6 +67,26 @@ _LONGER = 60
 """Seconds by which shared pages outlive those that share them: two servers' keys do not expire at the same moment."""
 _PURGE = 100
 """Expired sessions that one script clears away from the indexes."""
+_OTHERS = "/other/"
+"""What the hashes of items are named after that are no session's."""
+
+
+def _check_prefix(prefix: object) -> str:
+    """Return a prefix if what follows it in keys can be told from it, whatever other prefixes the server holds.
+
+    An id in a key is text of `ID_CHARACTERS`; what is not an id begins with a slash after another character. So a key
+    tells its prefix: up to the first such slash, or without the id at its end.
+    """
+    if not isinstance(prefix, str):
+        raise InvalidValueError("prefix", f"is {kind_of(prefix)}; it is text, such as 'pyai:sessions:'")
+    if not prefix or prefix[-1] in ID_CHARACTERS:
+        given = f"is {prefix!r}, which ends like an id" if prefix else "is empty"
+        problem = f"{given}: keys of other prefixes could be taken for its own; end it with ':', as {prefix + ':'!r}"
+        raise InvalidValueError("prefix", problem if prefix else f"{given}; it is text, such as 'pyai:sessions:'")
+    if re.search(f"(?:^|[^{re.escape(ID_CHARACTERS)}])/", prefix):
+        problem = f"is {prefix!r}; a '/' in it stands after a letter or a digit, as in 'app/sessions/'"
+        raise InvalidValueError("prefix", problem)
+    return prefix
 
 
 T = TypeVar("T")
@@ -92,11 +115,12 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
 
     Args:
         client: A synchronous client of one server, of a cluster, or of a primary that Sentinel tells.
-        prefix: What all keys begin with. Two mappings share a server by different prefixes.
+        prefix: What all keys begin with. Mappings of different prefixes share nothing, also where one prefix begins
+            with another. It ends with a character that stands in no encoded id, such as ":".
         ttl: Seconds that a hash lives after its last write; None to keep it for ever.
 
     Notes:
-        One item is one command. Iterating scans the server's keys, ``len`` too.
+        One item is one command, and its deletion two. Iterating scans the server's keys, ``len`` too.
 
     >>> import redis
     >>> mapping = RedisMapping(redis.Redis(), prefix="doc:", ttl=86400)  # connects at first use
@@ -104,8 +128,7 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
     """
 
     def __init__(self, client: Any, prefix: str = "pyai:sessions:", ttl: int | None = None) -> None:
-        if not isinstance(prefix, str):
-            raise InvalidValueError("prefix", f"is {kind_of(prefix)}; it is text, such as 'pyai:sessions:'")
+        prefix = _check_prefix(prefix)
         if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
             problem = f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
             raise InvalidValueError("ttl", problem)
@@ -150,14 +173,17 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         self.command(*script(scripts.PUT, [name], field, value.encode(), str(self.ttl or 0)))
 
     def __delitem__(self, key: str) -> None:
-        if not self.command("HDEL", *self.place(key)):
+        place = self.place(key)
+        # Two trips: a client that sends HDEL again, since its reply was lost, is told that there was nothing.
+        if not self.command("HEXISTS", *place):
             raise KeyError(key)
+        self.command("HDEL", *place)
 
     def __iter__(self) -> Iterator[str]:
         pattern = _literal(self._prefix)
         seen: set[bytes] = set()
         for name in self.scan(pattern + b"*", "hash"):
-            if name not in seen:
+            if name not in seen and self.holds(name):
                 seen.add(name)
                 for field in self.command("HKEYS", name):
                     yield self.key(name, field)
@@ -177,6 +203,8 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         name, tail, rest = rest.partition("/")
         if not slash:  # no name: a hash that no name can have
             name = "/"
+        elif decode_id(name) is None:  # a name that is no encoded id could reach into a longer prefix
+            name = _quoted(name)
         if start:  # no name begins with a slash either
             name = f"/{start}{name}"
         return (self.prefix + name).encode("utf-8", "surrogatepass"), (kind + tail + rest).encode(
@@ -185,10 +213,21 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
 
     def key(self, name: bytes, field: bytes) -> str:
         """Return the key of a field of a hash."""
-        session = as_text(name[len(self._prefix) :])
-        start, session = split_namespace(session[1:]) if session.startswith("/namespace/") else ("", session)
+        start, session = self._split(name)
         kind, slash, rest = as_text(field).partition("/")
+        other = _other_name(session)
+        session = session if other is None else other
         return start + (kind if session == "/" else f"{kind}/{session}{slash}{rest}")
+
+    def holds(self, name: bytes) -> bool:
+        """Return whether a hash is one of this mapping's; the server may hold others whose names begin alike."""
+        _, session = self._split(name)
+        return session == "/" or decode_id(session) is not None or _other_name(session) is not None
+
+    def _split(self, name: bytes) -> tuple[str, str]:
+        """Return the namespace's prefix and the rest of the name of a hash."""
+        rest = as_text(name[len(self._prefix) :])
+        return split_namespace(rest[1:]) if rest.startswith("/namespace/") else ("", rest)
 
     # Commands ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +322,19 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         raise error from err
 
 
+def _quoted(name: str) -> str:
+    """Return the name of the hash for items of a name that no session can have."""
+    return _OTHERS + quote(name, safe="", errors="surrogatepass")
+
+
+def _other_name(text: str) -> str | None:
+    """Return the name for whose items a hash is named so; None where it is another hash."""
+    with suppress(UnicodeDecodeError):
+        name = unquote(text.removeprefix(_OTHERS), errors="surrogatepass")
+        return name if decode_id(name) is None and _quoted(name) == text else None
+    return None
+
+
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 """What clients raise while they read replies that no server gives."""
 
@@ -363,7 +415,7 @@ class RedisBackend(Backend):
 
     def all_keys(self) -> Iterator[object]:  # noqa: D102
         mapping = self._open
-        names = mapping.scan(_literal(self._prefix) + b"*", "hash")
+        names = filter(mapping.holds, mapping.scan(_literal(self._prefix) + b"*", "hash"))
         while batch := list(islice(names, _TOGETHER)):
             for name, fields in zip(batch, mapping.commands([("HKEYS", each) for each in batch]), strict=True):
                 for field in fields:
@@ -437,8 +489,8 @@ class RedisBackend(Backend):
         if reference is None:
             self._open.command("HDEL", self._hash_of(key), _field(key))
         else:
-            least = 0 if time_left is None else time_left + 1000 * _LONGER
-            self._open.command(*script(scripts.REFER, [self._hash_of(key)], _field(key), reference, str(least)))
+            least = "" if time_left is None else str(time_left + 1000 * _LONGER)
+            self._open.command(*script(scripts.REFER, [self._hash_of(key)], _field(key), reference, least))
 
     def references(self, owner: str) -> dict[str, object]:  # noqa: D102
         found = self._open.command(*script(scripts.REFERENCES, [self._hash(owner)]))

@@ -151,6 +151,7 @@ def _some(read: Callable[[Any], Any]) -> _Reader:
 _COMMANDS: dict[str, _Reader] = {
     "GET": _text,
     "HDEL": _number,
+    "HEXISTS": _number,
     "HGET": _text,
     "HGETALL": _fields,
     "HKEYS": _names,

@@ -58,11 +58,13 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
 """
 
-# KEYS: hash. ARGV: field, reference, milliseconds that the hash lives at the least (0: as it does)
+# KEYS: hash. ARGV: field, reference, milliseconds that the hash lives at the least (or empty: for ever)
 REFER = """
 local left = redis.call('PTTL', KEYS[1])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-if ARGV[3] ~= '0' and (left == -2 or (left >= 0 and left < tonumber(ARGV[3]))) then
+if ARGV[3] == '' then
+  redis.call('PERSIST', KEYS[1])
+elseif left == -2 or (left >= 0 and left < tonumber(ARGV[3])) then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 """
@@ -75,6 +77,11 @@ COMMIT = (
     _SHARED
     + """
 local hash, prefix, head = KEYS[1], ARGV[1], ARGV[3]
+local function is_referred() -- by forks, perhaps of a former session of this id
+  for _, field in ipairs(redis.call('HKEYS', hash)) do
+    if begins(field, 'forks/') then return true end
+  end
+end
 local pages, size, lives, shared, expires, now, activity, id, status, user, old_status, old_user = string.match(
   ARGV[4], '^(%d+)/(%d+)/(%d+)/(%d)/(-?%d*)/(-?%d+)/(-?%d+)/([^/]*)/([^/]*)/([^/]*)/([^/]*)/(.*)$')
 lives = tonumber(lives)
@@ -95,7 +102,10 @@ for n = 5, last, 2 do redis.call('HSET', hash, ARGV[n], ARGV[n + 1]) end
 redis.call('HSET', hash, 'session', head)
 for n = last + 1, #ARGV do redis.call('HDEL', hash, ARGV[n]) end
 -- Never sooner: forks may need it longer than the session itself.
-if lives > 0 and (left == -2 or (left == -1 and shared == '0') or (left >= 0 and left < lives)) then
+if expires == '' then
+  if left >= 0 then redis.call('PERSIST', hash) end
+elseif lives > 0 and (left == -2 or (left >= 0 and left < lives)
+    or (left == -1 and shared == '0' and not is_referred())) then
   redis.call('PEXPIRE', hash, lives)
 end
 if prefix ~= '' and expires ~= '' then
@@ -124,7 +134,9 @@ return 1
 
 # KEYS: hash. ARGV: field, what it holds, what it is to hold
 REWRITE = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored == ARGV[3] then return 1 end -- sent again, since the reply was lost
+if stored ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """

@@ -12,6 +12,8 @@ import redis.asyncio
 import redis.cluster
 import valkey
 import valkey.asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyai_sessions import (
     ANYONE,
@@ -32,6 +34,8 @@ from pyai_sessions import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
+from pyai_sessions.backends import adapt
+from pyai_sessions.backends.cluster import ClusterBackend
 from tests.bombs import Bomb, check_that_it_would_explode, meet_bombs
 
 
@@ -74,15 +78,119 @@ def wait_until_gone(client, *names):
 # Beside others --------------------------------------------------------------------------------------------------------
 
 
-def test_an_index_under_a_longer_prefix_is_not_a_users(store, any_server, prefix):
-    """Whoever's it is: verify neither reports nor repairs what is not the store's."""
-    with closing(RedisSessionStore(any_server.url, prefix=f"{prefix}/team/bob")) as other:
-        talk(other)
-        talk(store, "t")
+NEIGHBOURS = ["", "inner:", "active/", "user/ada/", "namespace/a/", "s:", "other/", ":", "é", "*"]
+"""What longer prefixes add to a prefix."""
 
-        assert store.verify(repair=True).problems == []
 
-        assert (store.count(), other.count("ada"), other.verify().problems) == (1, 1, [])
+def neighbours(any_server, prefix):
+    """Return stores whose prefixes begin one another, without and with a namespace, by both."""
+    found = {}
+    for more in NEIGHBOURS:
+        for namespace in (None, "a", "user", "/", "other"):
+            options = {"prefix": prefix + more, "namespace": namespace, "timeout": 0.2}
+            found[more, namespace] = SessionManager(RedisSessionStore(any_server.url, **options))
+    return found
+
+
+def test_neighbours_on_a_server_never_meet(any_server, client, prefix):
+    """Stores of prefixes that begin one another mend, erase and clear what is theirs, and nothing of each other's."""
+    managers = neighbours(any_server, prefix)
+    foreign = [f"{prefix}{each}" for each in ("my:hash", "inner:/x", "/other/%ff", "/active/", "/user/ada", "a/b")]
+    for name in foreign:
+        client.hset(name, "session", "2")
+    for manager in managers.values():
+        for session_id in ("s", "active", "0"):
+            session = manager.create_session("ada", session_id=session_id)
+            for n in range(40):
+                session.add_message("user", str(n))
+            manager.save(session)
+        manager.fork("s", user_id="bob", new_id="ada")
+        manager.archive("0")
+
+    for name, manager in managers.items():
+        assert manager.verify(repair=True).problems == [], name
+        assert (manager.count(), manager.count("ada"), manager.reindex()) == (3, 2, 4), name
+        assert manager.delete_user("ada", scan=True).session_ids == ["0", "active", "s"], name
+        assert manager.clear_all() == 1, name
+
+    assert [client.hgetall(name) for name in foreign] == [{b"session": b"2"}] * len(foreign)
+    assert sorted(keys(client, prefix)) == sorted(each.removeprefix(prefix) for each in foreign)
+    for manager in managers.values():
+        manager.store.close()
+
+
+def test_neighbouring_mappings_hold_their_own_items_alone(client, prefix):
+    """Whatever their keys are: a mapping of a shorter prefix neither shows nor clears those of a longer one."""
+    keys = ["session/s", "inner:s", "kind/inner:s", "kind//s", "kind/namespace/a", "namespace/a/k/inner:s", "k/\ud800:"]
+    mappings = [RedisMapping(client, prefix + more) for more in NEIGHBOURS]
+    for mapping in mappings:
+        for key in keys:
+            mapping[key] = mapping.prefix
+
+    assert [sorted(mapping) for mapping in mappings] == [sorted(keys)] * len(mappings)
+    for n, mapping in enumerate(mappings, start=1):
+        mapping.clear()
+        assert [len(each) for each in mappings] == [0] * n + [len(keys)] * (len(mappings) - n)
+
+
+def names_of(backend, session_ids, users):
+    """Return the names of all keys that a backend can write for these."""
+    found = {backend._hash(each) for each in session_ids} | {backend._prefix + b"/", backend._prefix + b"/expiry"}
+    for status in SessionStatus:
+        found |= {backend._index_key(status, user) for user in (None, *users)}
+        if isinstance(backend, ClusterBackend):
+            found |= {backend._bucket_key(status.value, n) for n in (0, 255)} | {backend._marker}
+    return found | {backend._hash_of(f"kind/{each}") for each in (*session_ids, *users, *NEIGHBOURS)}
+
+
+def accepted(prefix):
+    try:
+        RedisMapping(redis.Redis(), prefix)
+    except InvalidValueError:
+        return False
+    return True
+
+
+WORDS = ["active", "archived", "user", "other", "namespace", "expiry", "expiring", "a", "1"]
+TEXTS = st.sampled_from(WORDS) | st.text(st.sampled_from("a1%/:._~-\ud800é{}*") | st.characters(), min_size=1)
+ENDS = st.lists(st.tuples(st.sampled_from(["", *WORDS]), st.sampled_from([":", "/", ""])).map("".join), max_size=3)
+PREFIXES = (
+    st.tuples(ENDS, ENDS)
+    .map(lambda parts: ("a:" + "".join(parts[0]), "a:" + "".join(parts[0] + parts[1])))
+    .filter(lambda prefixes: all(map(accepted, prefixes)))
+)
+"""Two prefixes, of which the first begins the second."""
+
+
+@given(
+    prefixes=PREFIXES,
+    namespaces=st.tuples(st.none() | TEXTS, st.none() | TEXTS),
+    texts=st.lists(TEXTS, max_size=4),
+    kinds=st.tuples(st.booleans(), st.booleans()),
+)
+def test_two_stores_never_name_the_same_key(prefixes, namespaces, texts, kinds):
+    """Of any two prefixes that are accepted, and any namespaces, ids and users, on a server and on a cluster."""
+    ids = [*texts, *WORDS, *(f"{each}{more}" for each in WORDS for more in WORDS)]
+    names = []
+    for prefix, namespace, clustered in zip(prefixes, namespaces, kinds, strict=True):
+        mapping = RedisMapping(redis.Redis(), prefix)
+        mapping.clustered = clustered
+        names.append(names_of(adapt(mapping, namespace=namespace), ids, ids))
+
+    same = (prefixes[0], namespaces[0]) == (prefixes[1], namespaces[1])
+    assert bool(names[0] & names[1]) == same
+
+
+@pytest.mark.parametrize("bad", ["", "tenant1", "app.", "/", "/app/", "app:/", "app//", "app%", "a:/b:", 7, b"a:"])
+def test_a_prefix_that_others_could_be_taken_for_is_refused(bad, any_server):
+    """It says what it is, and what would do; a usual one is accepted."""
+    for make in (lambda: RedisSessionStore(any_server.url, prefix=bad), lambda: RedisMapping(redis.Redis(), bad)):
+        with pytest.raises(InvalidValueError) as caught:
+            make()
+        assert caught.value.path == "prefix"
+        assert "':'" in str(caught.value) or "'app/sessions/'" in str(caught.value) or "'pyai:" in str(caught.value)
+    for good in ("app:", "app/sessions/", "{app}", "app/é", "a:b:", "app "):
+        RedisMapping(redis.Redis(), good)
 
 
 def test_a_namespace_of_a_mapping_of_ones_own_class_is_of_that_class(client, prefix):
@@ -299,6 +407,103 @@ def test_shared_pages_live_as_long_as_what_shares_them(any_server, client, prefi
         assert keys(client, prefix) == {}
 
 
+def kinds_of_fork(store, without):
+    """Return functions that each make what shares pages of "s", which expires, and lives for ever itself."""
+
+    def fork_anew():  # of a former session of its own id
+        store.fork("s", new_id="child")
+        store.delete("s")
+        without.fork("child", new_id="s")
+        return "s"
+
+    return {
+        "a fork": lambda: without.fork("s", new_id="fork").session_id,
+        "a fork of a fork": lambda: without.fork(store.fork("s", new_id="child").session_id, new_id="fork").session_id,
+        "a fork of a fork, late": lambda: (
+            without.fork(without.fork("s", new_id="c").session_id, new_id="fork").session_id
+        ),
+        "the id again": fork_anew,
+    }
+
+
+@pytest.mark.parametrize("kind", kinds_of_fork(None, None))
+def test_a_fork_without_an_expiry_outlives_its_parents(any_server, client, prefix, kind):
+    """Of a store without a ttl, as after a deployment that dropped it: its pages stay, whatever its parents do."""
+    with (
+        closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store,
+        closing(RedisSessionStore(any_server.url, prefix=prefix)) as without,
+    ):
+        talk(store, count=100)
+        fork = kinds_of_fork(store, without)[kind]()
+        for parent in ("s", "child", "c"):
+            if parent != fork and (session := store.get(parent)):
+                session.add_message("user", "one more")
+                store.save(session)
+                store.append(parent, [Message("user", "x")])
+
+        for each in ("s", "child", "c"):
+            if client.pttl(prefix + each) >= 0:
+                client.delete(prefix + each)  # as the server will
+        assert without.get(fork).message_count == 100
+        assert client.pttl(prefix + "s") == client.pttl(prefix + fork) == -1
+
+
+def test_a_fork_is_whole_when_its_parent_has_expired(any_server, client, prefix):
+    """The parent is there for nobody, and goes when it is purged; the fork goes on, and its end frees the pages."""
+    with (
+        closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store,
+        closing(RedisSessionStore(any_server.url, prefix=prefix)) as without,
+    ):
+        talk(store, count=100)
+        without.fork("s", new_id="fork")
+        while store.get("s") is not None:
+            time.sleep(0.01)
+
+        assert without.get("fork").message_count == 100
+        assert (without.count(), without.purge_expired()) == (1, 1)
+        assert without.get("fork").message_count == 100
+        assert without.verify().problems == []
+        without.delete("fork")
+        assert keys(client, prefix) == {}
+
+
+@pytest.mark.parametrize("ttl", [None, 1000])
+def test_a_session_in_the_place_of_one_whose_pages_forks_share_lives_as_it_should(any_server, client, prefix, ttl):
+    """Neither what is left of the former session nor what is new there goes before its time."""
+    other_ttl = 1000 if ttl is None else None
+    with (
+        closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=other_ttl)) as before,
+        closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=ttl)) as store,
+    ):
+        talk(before, count=100)
+        before.fork("s", new_id="fork")
+        before.delete("s")
+
+        session = talk(store, count=3)
+        session.add_message("user", "more")
+        store.save(session)
+
+        assert client.pttl(prefix + "s") == -1
+        assert before.get("fork").message_count == 100
+        assert store.get("s").message_count == 4
+
+
+def test_a_missing_reference_is_mended_for_as_long_as_its_fork_lives(any_server, client, prefix):
+    """For ever, or so long: the owner's pages stay for the fork, and no longer."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        talk(store, count=100)
+        store.fork("s", new_id="fork")
+        store.delete("s")
+        (field,) = (each for each in client.hkeys(prefix + "s") if each.startswith(b"forks/"))
+        client.hdel(prefix + "s", field)
+        client.expire(prefix + "s", 10)
+
+        assert [each.kind for each in store.verify(repair=True).problems] == ["missing reference"]
+
+        assert client.hexists(prefix + "s", field)
+        assert 900 < client.ttl(prefix + "s") <= 1060
+
+
 def test_what_a_family_leaves_expires_with_it(any_server, client, prefix):
     """A deleted session's pages are no session: in no list, no count, and nothing to purge."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store:
@@ -352,7 +557,7 @@ def test_an_expired_session_makes_room_for_another_of_its_id(any_server, client,
         store.purge_expired()
 
         assert (store.count("ada"), store.count()) == (0, 1)
-        assert [each.session_id for each in store.summaries(anew)] == ["s"]
+        assert [each.session_id for each in (store.summaries(anew) if anew else store.summaries())] == ["s"]
         assert client.exists(prefix + "/user/ada/active") == 0
         assert store.verify()
 

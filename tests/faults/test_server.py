@@ -85,7 +85,18 @@ def delete(manager):
     return lambda: manager.delete("s0")
 
 
+def delete_a_parent(manager):
+    manager.fork("s0", user_id="user1", new_id="s1")
+    return lambda: manager.delete("s0")
+
+
+def erase(manager):
+    manager.fork("s0", user_id="user1", new_id="s1")
+    return lambda: manager.delete_user("user0").session_ids
+
+
 CHANGES = [create, add, save_stale, rewrite, rewrite_stale, append, append_pages, archive, delete]
+DELETIONS = [delete_a_parent, erase]
 
 
 def content_of(session):
@@ -119,8 +130,8 @@ def outcome(server, change):
     prefix = start_over(server)
     with closing(RedisSessionStore(server.url, prefix)) as store:
         manager = SessionManager(store)
-        change(manager)()
-        return contents(manager)
+        returned = change(manager)()
+        return returned, contents(manager)
 
 
 def client_of(library, proxy, retries):
@@ -134,8 +145,11 @@ def client_of(library, proxy, retries):
 @pytest.mark.parametrize("when", ["cut", "drop_reply"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_connection_that_breaks_at_any_command(any_server, change, when, retries, script_is_known):
-    """Before a command or before its reply: the call is done, or raises and is done when repeated; never twice."""
-    after = outcome(any_server, change)
+    """Before a command or before its reply: the call is done, or raises and is done when repeated; never twice.
+
+    Where the client repeats the command, the call returns what it always returns.
+    """
+    returned, after = outcome(any_server, change)
     broken = 0
     with Proxy(any_server.port) as proxy:
         for at in count(1):
@@ -151,7 +165,7 @@ def test_a_connection_that_breaks_at_any_command(any_server, change, when, retri
                 getattr(proxy, when)(at)
                 raised = None
                 try:
-                    act()
+                    assert act() == returned
                 except StorageError as err:
                     raised = err
                 broke = proxy.heal()
@@ -167,6 +181,33 @@ def test_a_connection_that_breaks_at_any_command(any_server, change, when, retri
             broken += 1
             assert (raised is None) == (retries > 0)
     assert broken >= (1 if change is create or change is add or change is rewrite else 2)
+
+
+@pytest.mark.parametrize("when", ["cut", "drop_reply"])
+@pytest.mark.parametrize("change", DELETIONS)
+def test_a_client_that_repeats_a_deletion_deletes_all_of_it(any_server, change, when):
+    """At whichever command the connection breaks: what only the deleted session named goes, and the call says so."""
+    returned, after = outcome(any_server, change)
+    assert returned in (True, ["s0"])
+    with Proxy(any_server.port) as proxy:
+        for at in count(1):
+            prefix = start_over(any_server)
+            with (
+                closing(client_of(redis, proxy, 3)) as client,
+                closing(KVSessionStore(RedisMapping(client, prefix), timeout=0.2)) as store,
+            ):
+                manager = SessionManager(store)
+                act = change(manager)
+                getattr(proxy, when)(at)
+
+                assert act() == returned
+                broke = proxy.heal()
+                assert contents(manager) == after
+                assert manager.delete("s1")
+                assert list(store.mapping) == []
+            if not broke:
+                break
+    assert at > 3
 
 
 def test_valkey_s_own_client_stores_once_too(any_server):

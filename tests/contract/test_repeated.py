@@ -1,0 +1,72 @@
+"""The contracts, where a client sends every command twice: whatever is sent again does once what it says."""
+
+import secrets
+
+import pytest
+import redis
+import valkey
+
+from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, RedisSessionStore, SessionManager
+from pyai_sessions.testing import KVSessionStoreContract, MappingContract
+from pyai_sessions.testing.store.erasing import Erasing
+from tests.contract.variants import Made, OfIndexes
+from tests.repeating import repeating
+
+
+@pytest.fixture
+def client(valkey_server):
+    with repeating(redis.Redis).from_url(valkey_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def prefix(client):
+    prefix = f"twice:{secrets.token_hex(8)}:"
+    yield prefix
+    for key in client.scan_iter(prefix + "*", count=1000):
+        client.delete(key)
+
+
+class TestMapping(MappingContract):
+    @pytest.fixture
+    def client(self, valkey_server):
+        with repeating(valkey.Valkey).from_url(valkey_server.url) as client:
+            yield client
+
+    @pytest.fixture
+    def mapping(self, client, prefix):
+        return RedisMapping(client, prefix)
+
+
+class OfStores(Made):
+    @pytest.fixture
+    def make(self, client, prefix, request):
+        def make():
+            store = RedisSessionStore(client=client, prefix=prefix, timeout=2.0)
+            request.addfinalizer(store.close)
+            return store
+
+        return make
+
+
+class TestStore(OfStores, KVSessionStoreContract):
+    pass
+
+
+class TestStoreOnACluster(OfStores, Erasing, OfIndexes):
+    @pytest.fixture
+    def client(self, valkey_cluster):
+        port = valkey_cluster.primaries()[0].port
+        with repeating(redis.RedisCluster)(host="127.0.0.1", port=port) as client:
+            yield client
+
+
+def test_a_rotation_counts_each_document_once(client, prefix):
+    """A document that was encrypted anew by the first of two commands counts as such."""
+    keys = {"index": b"i" * 32, "old": b"o" * 32}
+    before = SessionManager(KVSessionStore(Encrypted(RedisMapping(client, prefix), keys)))
+    for n in range(3):
+        before.create_session("ada", session_id=f"s{n}")
+    after = SessionManager(KVSessionStore(Encrypted(RedisMapping(client, prefix), keys | {"new": b"n" * 32})))
+
+    assert [after.rotate_keys(), after.rotate_keys()] == [3, 0]
