@@ -27,7 +27,7 @@ from pyai_sessions.documents import (
     stamp_of_value,
     write_reference,
 )
-from pyai_sessions.drafts import SessionDraft, amend, compose
+from pyai_sessions.drafts import SessionDraft, amend
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
 from pyai_sessions.heads import Entry, Run, SessionStatus, StoredHead, extent, extents, named_runs, owners_of
 from pyai_sessions.history import History, Origin
@@ -36,7 +36,6 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of, session_of, values_of
 from pyai_sessions.points import Checkpoint, Parent
 from pyai_sessions.reading import MISSING, Attempts
-from pyai_sessions.terms import Terms
 from pyai_sessions.values import plain_object
 
 At = str | int | Checkpoint | Message | None
@@ -208,31 +207,31 @@ class _Pages:
 # Sharing ------------------------------------------------------------------------------------------------------------
 
 
-def store(backend: Backend, session: Session, parent: StoredHead, terms: Terms, timeout: float) -> SessionDraft | None:
-    """Store a fork that `forked` returned, and return its draft; None where the parent was changed meanwhile.
+def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: StoredHead, timeout: float) -> bool:
+    """Store the draft of a fork of *parent* with the pages that they share; False where *parent* was changed meanwhile.
 
     Raises:
         SessionExistsError: Its id is taken.
 
     """
-    shared, draft = history_of(session).line or (), compose(session, terms)
+    fork = draft.stored.head
     owners = {run.owner for run in shared}
     if parent.head.session_id in owners and parent.head.forked is not True:
         mark = amend(parent, forked=True)
         if not backend.commit(mark):
-            return None
+            return False
     pages = extents(shared)
-    references = {reference_key(each, session.session_id, draft.stored.head.incarnation): each for each in owners}
+    references = {reference_key(each, fork.session_id, fork.incarnation): each for each in owners}
     for key, owner in references.items():
         backend.refer(key, write_reference(pages[owner]), draft.time_left)
     named = not owners or _names(backend.read(parent.head.session_id), parent.head.session_id, shared)
     if named and backend.commit(draft):
-        return draft
+        return True
     for key, owner in references.items():
         let_go(backend, owner, timeout, reference=key)
     if named:
-        raise SessionExistsError(session.session_id)
-    return None
+        raise SessionExistsError(fork.session_id)
+    return False
 
 
 def _names(value: object | None, session_id: str, runs: Iterable[Run]) -> bool:

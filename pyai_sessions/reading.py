@@ -7,12 +7,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from typing import cast
 
 import msgspec
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import Clock, belongs
 from pyai_sessions.documents import read_branch, read_head, read_messages, restore, stamp_of_value
+from pyai_sessions.drafts import SessionDraft
 from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, SessionNotFoundError, StorageLockedError
 from pyai_sessions.heads import Run, StoredHead
 from pyai_sessions.history import History, Line
@@ -110,6 +112,23 @@ def loading(
     except _RewrittenError:
         return None
     return restore(stored, pages, clock, leading[: head.leading or 0])
+
+
+def load_draft(backend: Backend, draft: SessionDraft, clock: Clock, *, wanted: int, most: int | None = None) -> Session:
+    """Return a session as `loading` will, instructed, once *draft* is stored; of what it shares, pages are read.
+
+    Raises:
+        InvalidDocumentError: A page cannot be read, or is missing.
+
+    """
+    call = loading(draft.stored, clock, wanted=wanted, known=draft.pages, instructed=True, most=most)
+    answer: object = None
+    try:
+        while True:
+            ask = call.send(answer)  # for pages; and for the head, where one is missing
+            answer = draft.head if ask is None or ask[0] == "read" else backend.read_pages(ask[1])
+    except StopIteration as ended:
+        return cast("Session", ended.value)
 
 
 class Wants:

@@ -31,7 +31,7 @@ from pyai_sessions.checks import (
     utc_now,
 )
 from pyai_sessions.documents import UNFIT, read_branch, read_head, restore, restore_branch, stamp_of_value, summarize
-from pyai_sessions.drafts import Draft, amend, compose
+from pyai_sessions.drafts import Draft, SessionDraft, amend, compose
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import (
     EncryptionError,
@@ -61,8 +61,8 @@ from pyai_sessions.models import (
 )
 from pyai_sessions.points import Branch
 from pyai_sessions.processes import OfOneProcess
-from pyai_sessions.reading import MISSING, Attempts, Wants, head_of, load, loading, owned, there
-from pyai_sessions.saving import Saver, adopt
+from pyai_sessions.reading import MISSING, Attempts, Wants, head_of, load, load_draft, loading, owned, there
+from pyai_sessions.saving import Saver
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.terms import Limits, make_terms
 from pyai_sessions.trips import Asking, Trips, asked, sharing
@@ -243,9 +243,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             stored = there(value, session_id, owner, self.clock)
             if stored is None:
                 return None
-            wanted, most = stored.sealed, self._terms.limits.pages
-            if last is not None:
-                wanted = min(wanted, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
+            wanted, most = _wanted(stored, last), self._terms.limits.pages
             if wanted or stored.head.leading:
                 session = yield from loading(stored, self.clock, wanted=wanted, known=pages, instructed=True, most=most)
             else:
@@ -441,22 +439,30 @@ class KVSessionStore(OfOneProcess, SessionStore):
             stored = self._stored(session_id, owner)
             try:
                 session = forks.forked(self._backend, stored, at, session_id=new_id, user_id=user_id, clock=self.clock)
+                draft = compose(session, self._terms)
+                fork = self._fork_as_loaded(draft, last)
             except InvalidDocumentError:
                 if stamp_of_value(self._backend.read(session_id)) != stored.stamp:
                     continue  # rewritten meanwhile: its pages are others
                 raise
             try:
                 with attempts.exclusive():
-                    draft = forks.store(self._backend, session, stored, self._terms, self._timeout)
+                    done = forks.store(self._backend, draft, history_of(session).line or (), stored, self._timeout)
             except SessionExistsError:
                 if not self._free(new_id):
                     raise
                 continue
-            if draft:
-                adopt(session, draft)
-                history_of(session).hidden = len(history_of(session).log)
-                return session if last == 0 else self.get(new_id, last=last) or session
+            if done:
+                return fork
         raise SessionNotFoundError(session_id)
+
+    def _fork_as_loaded(self, draft: SessionDraft, last: int | None) -> Session:
+        """Return a fork as it can be loaded once its draft is stored: one that cannot be is not stored at all."""
+        wanted = _wanted(draft.stored, last)
+        fork = load_draft(self._backend, draft, self.clock, wanted=wanted, most=self._terms.limits.pages)
+        if last is not None:
+            history_of(fork).hidden = max(0, len(history_of(fork).log) - last)
+        return fork
 
     def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one.
@@ -735,6 +741,13 @@ class KVSessionStore(OfOneProcess, SessionStore):
         self._backend.close()
         if self._close_mapping:
             self._close_mapping()
+
+
+def _wanted(stored: StoredHead, last: int | None) -> int:
+    """Return how many sealed messages hold the *last* ones of a session, or all of them (None)."""
+    if last is None:
+        return stored.sealed
+    return min(stored.sealed, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
 
 
 def _matching(
