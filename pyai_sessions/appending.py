@@ -2,94 +2,109 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from contextlib import suppress
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import belongs
 from pyai_sessions.documents import restore
 from pyai_sessions.drafts import Draft, appended, compose
-from pyai_sessions.errors import InvalidValueError, SessionArchivedError, SessionStateError
+from pyai_sessions.errors import SessionArchivedError
 from pyai_sessions.heads import SessionStatus, StoredHead
-from pyai_sessions.messages import Message
+from pyai_sessions.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.models import Session, history_of
-from pyai_sessions.reading import Attempts, head_of, load
+from pyai_sessions.reading import Attempts, RewrittenError, head_of
+from pyai_sessions.recent import Recent
+from pyai_sessions.sought import seek
 from pyai_sessions.terms import Terms
-from pyai_sessions.trips import Asking
-
-_LATEST = 1000
-"""Heads that are remembered of the latest appends, 8 KiB each or so."""
+from pyai_sessions.trips import Asking, Trips
 
 
-class Appender:
-    """Appends messages to sessions in a backend."""
+class Appender(NamedTuple):
+    """Appends messages to sessions in a backend. *recent* has the heads of the latest appends, and ids of pages.
 
-    def __init__(self, backend: Backend, timeout: float) -> None:
-        self._backend = backend
-        self._timeout = timeout
-        self._latest: OrderedDict[str, StoredHead] = OrderedDict()
-        # Ids of the latest messages whose append failed in the storage, which may have stored them all the same.
-        self._uncertain: deque[str] = deque(maxlen=1000)
+    A message whose id was drawn for it is stored unseen. One whose id the caller chose, or that may have been stored
+    before, is sought first: in the newest messages, which an append has anyway, and in the pages. So a call that is
+    repeated, after a lost reply or by a webhook, stores nothing twice, however long ago the first was.
+    """
+
+    backend: Backend
+    timeout: float
+    recent: Recent[object]
 
     def append(self, session_id: str, added: list[Message], user_id: str | None, terms: Terms) -> Asking[None]:
-        """Make the call `KVSessionStore.append`."""
-        ids = [each.message_id for each in added]
-        try:
-            repeated = bool(self._uncertain) and not set(self._uncertain).isdisjoint(ids)
-            yield from self._append(session_id, added, user_id, terms, repeated=repeated)
-        except (SessionStateError, InvalidValueError):
-            raise
-        except BaseException:
-            self._uncertain.extend(ids)
-            raise
-
-    def _append(
-        self, session_id: str, added: list[Message], user_id: str | None, terms: Terms, *, repeated: bool
-    ) -> Asking[None]:
         """Append to what this store appended last, unseen; else to what is stored."""
-        latest = None if repeated else self._latest.pop(session_id, None)
-        if latest is not None and belongs(latest.head.user_id, user_id) and not latest.is_over(terms.clock):
-            draft = appended(latest, added, terms) or _grown(restore(latest, [], terms.clock), added, terms)
+        chosen = [each for each in added if not take_drawn(each)]
+        latest = self.recent.pop(("head", session_id))
+        if (
+            isinstance(latest, StoredHead)
+            and belongs(latest.head.user_id, user_id)
+            and not latest.is_over(terms.clock)
+            and not (yield from self._stored(latest, chosen))
+        ):
+            draft = appended(latest, added, chosen, terms) or _unseen(latest, added, terms)
             if draft and (yield "commit", draft):
                 self._remember(draft)
                 return
         yield None
-        attempts = Attempts(self._backend, session_id, self._timeout)
+        attempts = Attempts(self.backend, session_id, self.timeout)
         for _ in attempts:
             with attempts.exclusive():
-                stored = head_of(self._backend, session_id, terms.clock, user_id)
+                stored = head_of(self.backend, session_id, terms.clock, user_id)
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
-                session = load(self._backend, stored, terms.clock, wanted=stored.sealed if repeated else 0)
-                if session is None:
+                found = Trips(self.backend).alone(self._stored(stored, chosen))
+                if found is None:
                     continue
-                draft = _grown(session, added, terms)
+                draft = _grown(restore(stored, [], terms.clock), added, found, terms)
                 if draft is None:
                     return
-                done = self._backend.commit(draft)
+                done = self.backend.commit(draft)
             if done:
                 self._remember(draft)
                 return
 
+    def _stored(self, stored: StoredHead, chosen: list[Message]) -> Asking[list[Message] | None]:
+        """Return the messages in the pages of a head that have ids of *chosen*; None: the session was rewritten."""
+        if not chosen or not stored.head.sealed:
+            return []
+        try:
+            return (yield from seek(self.recent, stored, [each.message_id for each in chosen]))
+        except RewrittenError:
+            return None
+
     def _remember(self, draft: Draft) -> None:
         """Keep the head that was just written, so that the next append need not read it."""
-        self._latest[draft.session_id] = draft.stored
-        if len(self._latest) > _LATEST:
-            with suppress(KeyError):
-                self._latest.popitem(last=False)
-
-    def forget(self, session_id: str) -> None:
-        """Keep no head of a session."""
-        self._latest.pop(session_id, None)
+        self.recent.put(("head", draft.session_id), draft.stored, len(draft.head))
 
 
-def _grown(session: Session, added: list[Message], terms: Terms) -> Draft | None:
-    """Return what stores a session with messages appended; None where it has them all, as far as it is loaded."""
+def _unseen(latest: StoredHead, added: list[Message], terms: Terms) -> Draft | None:
+    """Return what stores messages after those of a head that may be stale; None where it has the id of one of them."""
+    session = restore(latest, [], terms.clock)
+    known = {each.message_id for each in history_of(session).log}
+    return _grown(session, added, (), terms) if known.isdisjoint(each.message_id for each in added) else None
+
+
+def _grown(session: Session, added: list[Message], older: Iterable[Message], terms: Terms) -> Draft | None:
+    """Return what stores a session with messages appended; None where it has them all, as far as it is loaded.
+
+    *older* are messages of it that are not loaded, and may be among those that are appended.
+
+    Raises:
+        InvalidValueError: Another message has the id of one of them.
+
+    """
     history = history_of(session)
-    known = {each.message_id for each in history.log}
-    new = [each for each in added if each.message_id not in known]
+    known = {each.message_id: each for each in (*older, *history.log)}
+    new: list[Message] = []
+    for each in added:
+        stored = known.get(each.message_id)
+        if stored is None:
+            new.append(each)
+        elif not same_words(stored, each):
+            raise taken(each.message_id)
     if not new:
         return None
-    history.extend(new)
+    history.log.extend(new)
     session.touch()
     return compose(session, terms)

@@ -46,7 +46,7 @@ from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.forks import At, copied
 from pyai_sessions.heads import SessionStatus, from_microseconds
 from pyai_sessions.imports import Imported, imported
-from pyai_sessions.messages import Message
+from pyai_sessions.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.models import (
     Session,
     SessionSummary,
@@ -195,22 +195,21 @@ class CustomStore:
         session_id = existing_id(session_id)
         if not added:
             return
+        chosen = [each for each in added if not take_drawn(each)]
         if self._append:
-            if owner is not None:
-                await self._existing(session_id, owner)
+            if owner is not None or chosen:
+                added = _new_to(await self._open(session_id, owner), added)
+                if not added:
+                    return
             await self._calls.write(self._append, session_id, added)
             if self._catalog and not await self._calls.write(self._catalog.touch, session_id, self.clock()):
                 await self._enlist(await self._existing(session_id))
             return
         async with self._calls.turn(session_id):
-            session = await self._existing(session_id, owner)
-            if session.status is SessionStatus.ARCHIVED:
-                raise SessionArchivedError(session_id)
-            stored = {each.message_id for each in session.messages}
-            new = [each for each in added if each.message_id not in stored]
-            for each in new:
-                history_of(session).append(each)
+            session = await self._open(session_id, owner)
+            new = _new_to(session, added)
             if new:
+                history_of(session).log.extend(new)
                 session.touch()
                 await self._save(session)
 
@@ -663,6 +662,13 @@ class CustomStore:
             raise SessionNotFoundError(session_id)
         return session
 
+    async def _open(self, session_id: str, user_id: str | None) -> Session:
+        """Return a session that can be appended to."""
+        session = await self._existing(session_id, user_id)
+        if session.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session_id)
+        return session
+
     async def _enlist(self, session: Session) -> None:
         if self._catalog:
             entry = (session.session_id, session.user_id, check_status(session.status), session.updated_at)
@@ -691,6 +697,15 @@ class CustomStore:
 
 
 _NAME_AN_INDEX = "SessionManager(store, index=SQLiteMapping('index.db'))"
+
+
+def _new_to(session: Session, added: list[Message]) -> list[Message]:
+    """Return those of the messages that a session lacks; raise where another message of it has the id of one."""
+    stored = {each.message_id: each for each in session.messages}
+    for each in added:
+        if each.message_id in stored and not same_words(stored[each.message_id], each):
+            raise taken(each.message_id)
+    return [each for each in added if each.message_id not in stored]
 
 
 def _summary(session: Session) -> SessionSummary:

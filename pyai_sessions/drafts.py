@@ -218,11 +218,11 @@ def amend(
     )
 
 
-def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft | None:
+def appended(stored: StoredHead, messages: list[Message], chosen: list[Message], terms: Terms) -> Draft | None:
     """Return the documents that store a session with *messages* appended, unseen those that it has.
 
     A tail that is full becomes a page as it is. None where the messages have to be seen: there is too much for a page,
-    or the tail may hold one of the messages.
+    or the tail may hold the id of one of *chosen*, those of the messages whose ids were not drawn.
     """
     head, tail, added = stored.head, bytes(stored.head.messages), write_messages(messages)
     count = head.message_count - stored.sealed
@@ -230,7 +230,7 @@ def appended(stored: StoredHead, messages: list[Message], terms: Terms) -> Draft
         return None
     if b"\\u" in tail or not _can_be_joined(tail):
         return None  # written by another hand: ids may be spelled in other ways
-    for each in messages:
+    for each in chosen:
         if not each.message_id.isascii() or write(each.message_id) in tail:
             return None
     if len(added) > terms.limits.message_bytes or terms.limits.are_narrow:

@@ -6,7 +6,7 @@ was stored: messages appended, or rewritten from some point on. A save needs to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, overload
 
@@ -15,7 +15,7 @@ import msgspec
 from pyai_sessions.checks import Clock, counted, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.heads import Entry, Head, Run, StoredBranch, StoredHead
-from pyai_sessions.messages import Message
+from pyai_sessions.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.points import Branch
 from pyai_sessions.values import read
 
@@ -121,6 +121,7 @@ class History:
         line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
         revision: What a custom store calls what is stored; our own have it in the origin.
         given: Of a custom store: a `snapshots.Snapshot` of what is stored.
+        unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
 
     """
 
@@ -140,6 +141,7 @@ class History:
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     given: Any = None
+    unsought: set[str] = field(default_factory=set[str])
     _ids: set[str] | None = None
 
     @property
@@ -156,31 +158,65 @@ class History:
         """Return where in the log a message is."""
         return next((n for n, each in enumerate(self.log) if each.message_id == message_id), None)
 
-    def append(self, message: Message) -> None:
-        """Add a message at the end."""
-        self.check_new(message).add(message.message_id)
-        self.log.append(message)
+    def append(self, message: Message) -> Message:
+        """Add a message at the end and return it; where it is in the log already, return that one."""
+        known = self.admit(message)
+        if known is None:
+            self.log.append(message)
+        return known or message
 
-    def extend(self, messages: Sequence[Message]) -> None:
-        """Add messages at the end: all, or none where the id of one is taken."""
-        before = len(self.log)
+    def extend(self, messages: Sequence[Message]) -> list[Message]:
+        """Do so with several messages: all, or none where the id of one is taken."""
+        before, unsought = len(self.log), set(self.unsought)
+        if len({each.message_id for each in messages}) < len(messages):
+            raise InvalidValueError("message_id", "is the same of two of these messages; each needs its own")
         try:
-            for each in messages:
-                self.append(each)
+            return [self.append(each) for each in messages]
         except InvalidValueError:
             del self.log[before:]
-            self._ids = None
+            self._ids, self.unsought = None, unsought
             raise
 
-    def check_new(self, message: Message) -> set[str]:
-        """Raise if the id of a message is taken; return the ids of the loaded ones."""
-        ids = self._ids
-        if ids is None:
-            ids = self._ids = {each.message_id for each in self.log}
-        if message.message_id in ids:
-            taken = f"{message.message_id!r} is taken by another message of this session"
-            raise InvalidValueError("message_id", taken)
-        return ids
+    def admit(self, message: Message) -> Message | None:
+        """Return the message of the log that has the same id and the same words, if there is one.
+
+        Otherwise the id counts as taken from now on. An id that was drawn for this message is not looked for.
+
+        Raises:
+            InvalidValueError: A message of the log has the same id and other words.
+
+        """
+        drawn = take_drawn(message)
+        if self._ids is None and not drawn:
+            self._ids = {each.message_id for each in self.log}
+        if self._ids is None:
+            return None
+        if not drawn and message.message_id in self._ids:
+            known = next(each for each in self.log if each.message_id == message.message_id)
+            if not same_words(known, message):
+                raise taken(message.message_id)
+            return known
+        self._ids.add(message.message_id)
+        if self.unloaded and not drawn:
+            self.unsought.add(message.message_id)
+        return None
+
+    def found(self, stored: Iterable[Message]) -> None:
+        """Take out of the log what turned out to be stored among the messages that are not loaded.
+
+        Raises:
+            InvalidValueError: One of these has other words. The log is as it was.
+
+        """
+        known = {each.message_id: each for each in stored if each.message_id in self.unsought}
+        for each in self.log:
+            if each.message_id in known and not same_words(known[each.message_id], each):
+                raise taken(each.message_id)
+        if known:
+            self.log[:] = [each for each in self.log if each.message_id not in known]
+            self.hidden = min(self.hidden, len(self.log))
+            self._ids = None
+        self.unsought.difference_update(known)
 
     def rewrite(self, index: int, rest: list[Message]) -> None:
         """Let the log go on with *rest* from *index*."""
@@ -194,10 +230,12 @@ class History:
 
     def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
         """Add the messages that were not loaded, with the sizes of the pages that they fill."""
+        self.found(older)
         self.log[:0] = older
         self.page_sizes = [*page_sizes, *self.page_sizes]
         self.unloaded = self.hidden = 0
         self.instructions = []
+        self.unsought.clear()
         self._ids = None
 
 

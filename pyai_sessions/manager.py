@@ -198,12 +198,18 @@ class SessionManager(OfOneProcess):
     def append(self, session_id: str, *messages: Message | Mapping[str, Any], user_id: str | Anyone = ANYONE) -> None:
         """Append messages, each a `Message` or a dict of its fields, without loading the history. One commit.
 
-        Any number of threads, processes and hosts may append to one session: each message is stored once. To ask for a
-        user costs nothing, but a read where a custom store has an `append` of its own.
+        Any number of threads, processes and hosts may append to one session: each message is stored once. One with an
+        id of your own may be appended again, as a webhook that is delivered twice does: where the session has it, with
+        the same content, at any distance, nothing is stored. Its time does not count.
+
+        A message without an id of its own, a dict or a new `Message`, costs no look at what is stored. For one with an
+        id the ids in the session's older messages are read once per process and session, later those of what is new.
+        To ask for a user costs nothing. Of a custom store with an `append` of its own, an id and a user cost a load.
 
         Raises:
             SessionNotFoundError: There is no such session.
             SessionArchivedError: It is archived.
+            InvalidValueError: Another message of the session has the id of one of these. None is stored.
 
         """
         now = self._store.clock()

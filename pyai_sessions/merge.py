@@ -7,6 +7,7 @@ changed. Rewritten history merges with appended messages where those still follo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Raw
@@ -14,7 +15,7 @@ from msgspec import Raw
 from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.history import History, Line, Origin
-from pyai_sessions.messages import Message
+from pyai_sessions.messages import Message, same_words
 from pyai_sessions.models import Session, history_of, session_of
 from pyai_sessions.points import Checkpoint, Summary
 from pyai_sessions.values import plain, read
@@ -68,11 +69,12 @@ def merge(mine: Session, theirs: Session) -> Session:
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
     if went_back(mine, theirs):
+        _check_words(mine, my.log[base.message_count - my.unloaded :] if base else my.log, their.log, base, new)
         ids = {each.message_id for each in their.log}
         log = [*their.log, *(each for each in my.log if each.message_id not in ids)]
         page_sizes, unloaded = their.page_sizes, their.unloaded
     elif base is None or not (rewritten_by_me or rewritten_by_them):
-        log, page_sizes, unloaded = _both_appended(my, their)
+        log, page_sizes, unloaded = _both_appended(mine, theirs, base, new)
     else:
         combine = _they_rewrote if rewritten_by_them else _i_rewrote
         log, page_sizes, unloaded = combine(mine, theirs, base, new), their.page_sizes, their.unloaded
@@ -107,10 +109,14 @@ def merge(mine: Session, theirs: Session) -> Session:
     return session_of(values, history)
 
 
-def _both_appended(my: History, their: History) -> tuple[list[Message], list[int], int]:
+def _both_appended(
+    mine: Session, theirs: Session, base: Origin | None, new: Origin
+) -> tuple[list[Message], list[int], int]:
+    my, their = history_of(mine), history_of(theirs)
     count = my.origin.message_count if my.origin else 0
     common = my.log[: count - my.unloaded]
     added = their.log[count - their.unloaded :]
+    _check_words(mine, my.log[len(common) :], added, base, new)
     ids = {each.message_id for each in added}
     log = [*common, *added, *(each for each in my.log[len(common) :] if each.message_id not in ids)]
     # Their pages go on where mine end, since pages never change.
@@ -127,6 +133,7 @@ def _they_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> 
     added = my.log[base.message_count - my.unloaded :]
     if added and base.last_message is not None and base.last_message not in their.log:
         raise _conflict(mine, base, new, "had the message rewritten that yours were written after")
+    _check_words(mine, added, their.log, base, new)
     ids = {each.message_id for each in their.log}
     return [*their.log, *(each for each in added if each.message_id not in ids)]
 
@@ -137,9 +144,20 @@ def _i_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> lis
     if added and base.last_message is not None and base.last_message not in my.log:
         raise _conflict(mine, base, new, "got messages after one that you rewrote")
     old = {each.message_id for each in before}
+    _check_words(mine, [each for each in my.log if each.message_id not in old], added, base, new)
     seen = {each.message_id for each in added}
     kept = [*before[: my.unloaded], *(each for each in my.log if each.message_id in old)]
     return [*kept, *added, *(each for each in my.log if each.message_id not in old and each.message_id not in seen)]
+
+
+def _check_words(
+    mine: Session, added: Iterable[Message], theirs: Iterable[Message], base: Origin | None, new: Origin
+) -> None:
+    """Raise where a message that was added to mine has the id, but not the words, of one of theirs."""
+    stored = {each.message_id: each for each in theirs}
+    for each in added:
+        if each.message_id in stored and not same_words(stored[each.message_id], each):
+            raise _conflict(mine, base, new, f"has another message {each.message_id!r} than yours, with other content")
 
 
 def _conflict(mine: Session, base: Origin | None, new: Origin, problem: str) -> SessionConflictError:

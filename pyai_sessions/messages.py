@@ -13,11 +13,22 @@ from typing_extensions import Self
 from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, time_text
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.processes import process_id
 from pyai_sessions.tokens import new_id
 from pyai_sessions.values import FrozenDict, frozen, frozen_object, is_array, plain, plain_object
 
 _NOTHING = FrozenDict()
 """The metadata of all messages that have none."""
+
+
+class _Drawn(str):
+    """An id that is drawn for a message that is being made."""
+
+    __slots__ = ()
+
+
+def _draw() -> str:
+    return _Drawn(new_id())
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +57,7 @@ class Message(Document):
     content: Any = field(default="", metadata=JSON_VALUE)
     metadata: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, metadata=JSON_VALUE)
     timestamp: datetime = field(default_factory=utc_now, metadata=TIME)
-    message_id: str = field(default_factory=new_id, metadata=checked(check_id))
+    message_id: str = field(default_factory=_draw, metadata=checked(check_id))
     tool_calls: Sequence[Any] | None = field(default=None, metadata=JSON_VALUE)
     tool_call_id: str | None = None
     name: str | None = None
@@ -64,6 +75,9 @@ class Message(Document):
             put(self, "timestamp", check_time(self.timestamp, "timestamp"))
         if type(self.role) is not str or not self.role.isascii():
             put(self, "role", check_text(self.role, "role"))
+        if type(self.message_id) is _Drawn:
+            put(self, "message_id", str(self.message_id))
+            vars(self)["_drawn_by"] = process_id()
         size = len(self.message_id) if type(self.message_id) is str and self.message_id.isascii() else 0
         if not 0 < size <= MAX_ID_BYTES:
             put(self, "message_id", check_id(self.message_id, "message_id"))
@@ -109,9 +123,36 @@ class Message(Document):
     def __hash__(self) -> int:
         return hash(self.message_id)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mark of a drawn id: of a message that was copied, another may be stored already."""
+        return {name: value for name, value in vars(self).items() if name != "_drawn_by"}
+
     def __repr__(self) -> str:
         """Without the content: a repr ends up in logs."""
         return f"<Message {self.message_id!r} role={self.role!r} content: {type(self.content).__name__}>"
+
+
+def take_drawn(message: Message) -> bool:
+    """Return whether a message's id was drawn for it and has been given to no session yet; it has from now on.
+
+    No stored message can have such an id. One that a caller chose may be stored already, and so may a message that was
+    given before, copied, unpickled or inherited from a process that forked.
+    """
+    return bool(vars(message).pop("_drawn_by", None) == process_id())
+
+
+def same_words(one: Message, other: Message) -> bool:
+    """Return whether two messages are the same in all but their times: what is delivered again comes later."""
+    return one is other or one.to_dict() | {"timestamp": ""} == other.to_dict() | {"timestamp": ""}
+
+
+def taken(message_id: str) -> InvalidValueError:
+    """Return the error that refuses a message whose id another message of the session has."""
+    problem = (
+        f"{message_id!r} is taken by another message of the session, with other content; give this one another id, or "
+        "change that one with session.replace_message"
+    )
+    return InvalidValueError("message_id", problem)
 
 
 _TEXT_OR_NONE = (str, type(None))

@@ -161,7 +161,7 @@ class Session(Document):
         for n, each in enumerate(self.messages):
             if not isinstance(each, Message):
                 raise InvalidValueError(f"messages[{n}]", f"is {kind_of(each)}; it is a Message")
-            self._history.append(each)
+        self._history.extend(self.messages)
         self.messages = Messages(self._history)
 
     def __repr__(self) -> str:
@@ -208,16 +208,20 @@ class Session(Document):
 
         *fields* are those of `Message`: metadata, timestamp, message_id, tool_calls, tool_call_id, name.
 
+        A message with a *message_id* of your own is stored once: where the session has it already, with the same
+        content, that one is returned. Of a session that is loaded in part, the save looks among the older messages.
+
         Raises:
-            InvalidValueError: JSON cannot hold a field, or the message id is taken. Nothing was appended.
+            InvalidValueError: JSON cannot hold a field, or another message has the id. Nothing was appended.
 
         """
         now = self._history.clock()
         fields.setdefault("timestamp", now)
         message = Message(role, content, **fields)
-        self._history.append(message)
-        self.updated_at = later(now, self.updated_at)
-        return message
+        added = self._history.append(message)
+        if added is message:
+            self.updated_at = later(now, self.updated_at)
+        return added
 
     def add_messages(self, items: Iterable[object], *, format: str = "openai") -> list[Message]:  # noqa: A002
         """Append what a model's client was given or returned, and return it as messages: all of it, or nothing.
@@ -230,7 +234,7 @@ class Session(Document):
 
         """
         added = read_prompt(items, format, clock=self._history.clock, calls=waiting(self._history.log))
-        self._history.extend(added)
+        added = self._history.extend(added)
         if added:
             self.touch()
         return added
@@ -378,13 +382,17 @@ class Session(Document):
         return message
 
     def insert_message(self, before: str | Message, role: str, content: Any, **fields: Any) -> Message:
-        """Insert a message before the one with the id *before*, and return it; *fields* are those of `add_message`."""
+        """Insert a message before the one with the id *before*, and return it; *fields* are those of `add_message`.
+
+        Where the session has a message of that id and content already, that one is returned, and stays where it is.
+        """
         index = self._index(before, "before")
         fields.setdefault("timestamp", self._history.log[index].timestamp)
         message = Message(role, content, **fields)
-        self._history.check_new(message)
-        self._rewrite(index, [message, *self._history.log[index:]])
-        return message
+        known = self._history.admit(message)
+        if known is None:
+            self._rewrite(index, [message, *self._history.log[index:]])
+        return known or message
 
     def remove_message(self, message_id: str | Message) -> Message:
         """Remove a message and return it."""

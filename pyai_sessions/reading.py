@@ -109,7 +109,7 @@ def loading(
             [page] = yield from _reading(stored, page_keys(head.sealed, first, first + 1), known or {})
             leading += page
             first += 1
-    except _RewrittenError:
+    except RewrittenError:
         return None
     return restore(stored, pages, clock, leading[: head.leading or 0])
 
@@ -163,7 +163,7 @@ class Wants:
                 self._of.popitem(last=False)
 
 
-class _RewrittenError(Exception):
+class RewrittenError(Exception):
     """The session was rewritten meanwhile."""
 
 
@@ -173,7 +173,7 @@ def _reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) -
     for key, value in zip(keys, (yield from _values(keys, known)), strict=True):
         if value is None:
             if stamp_of_value((yield "read", session_id)) != stored.stamp:
-                raise _RewrittenError
+                raise RewrittenError
             raise InvalidDocumentError(key, session_id, None, MISSING)
         read.append(read_messages(value, key, session_id))
     return read

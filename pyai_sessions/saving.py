@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,8 +22,10 @@ from pyai_sessions.heads import SessionStatus, StoredHead
 from pyai_sessions.history import Attempt, Origin
 from pyai_sessions.merge import merge, needed, went_back
 from pyai_sessions.models import Session, assign, history_of, later, session_of, values_of
-from pyai_sessions.reading import Attempts, head_of, load
+from pyai_sessions.reading import Attempts, RewrittenError, head_of, load
+from pyai_sessions.recent import Recent
 from pyai_sessions.session_store import OnConflict
+from pyai_sessions.sought import seek
 from pyai_sessions.terms import Terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking
@@ -37,6 +40,7 @@ class Saver(NamedTuple):
     backend: Backend
     terms: Terms
     timeout: float
+    recent: Recent[object]
 
     def save(self, session: Session, on_conflict: OnConflict) -> Asking[None]:
         """Make the call `KVSessionStore.save`."""
@@ -44,6 +48,8 @@ class Saver(NamedTuple):
         if origin and origin.head.status is SessionStatus.ARCHIVED:
             yield None
             self._check_active(session)
+        if origin and history_of(session).unsought:
+            yield from self._seek(session, origin)
         attempt = self._attempt(session)
         if not self._is_over(origin) and (yield "commit", attempt.draft):
             if forks.leaves(origin, attempt.draft):
@@ -63,6 +69,14 @@ class Saver(NamedTuple):
                     assign(session, values_of(merged), history_of(merged))
                 adopt(session, draft)
                 return
+
+    def _seek(self, session: Session, origin: Origin) -> Asking[None]:
+        """Take messages out of a copy that are stored among those that it has not loaded: their ids were chosen."""
+        history = history_of(session)
+        unloaded = origin.stored.pages - len(history.page_sizes)
+        with suppress(RewrittenError):  # the commit fails, and the merge sees all messages
+            found = yield from seek(self.recent, origin.stored, history.unsought, unloaded)
+            history.found(found)
 
     def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
@@ -179,3 +193,4 @@ def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) ->
     if rewrites in (None, history.rewrites):
         history.rewritten_from = None
     history.attempts.clear()
+    history.unsought.clear()

@@ -62,6 +62,7 @@ from pyai_sessions.models import (
 from pyai_sessions.points import Branch
 from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.reading import MISSING, Attempts, Wants, head_of, load, load_draft, loading, owned, there
+from pyai_sessions.recent import Recent
 from pyai_sessions.saving import Saver
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.terms import Limits, make_terms
@@ -70,6 +71,9 @@ from pyai_sessions.upkeep import Verification
 
 _LOADED = 20
 """Sessions of a user's list whose pages are read together."""
+
+_RECENT = 32 * 1024 * 1024
+"""Bytes of what is remembered of sessions that were appended to: their heads, and the ids of their pages."""
 
 _PAGES = 500
 """Of sessions that have no more. A longer one takes a trip of its own."""
@@ -126,9 +130,10 @@ class KVSessionStore(OfOneProcess, SessionStore):
         self._close_mapping: Callable[[], object] | None = None
         # Switches to a branch that failed so: the session, the branch, the stamp of what was to be stored.
         self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
-        self._saver = Saver(self._backend, self._terms, timeout)
+        self._recent: Recent[object] = Recent(_RECENT)
+        self._saver = Saver(self._backend, self._terms, timeout, self._recent)
         self._wants = Wants()
-        self._appender = Appender(self._backend, timeout)
+        self._appender = Appender(self._backend, timeout, self._recent)
 
     @property
     def clock(self) -> Clock:
@@ -329,11 +334,15 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | Anyone = ANYONE) -> Asking[None]:
         """Append messages in one commit, without loading the history. Safe for any number of writers.
 
-        A message whose id is stored among the newest is not stored again: an append that failed may be repeated.
+        A message is stored once, however long ago that was: one whose id and content are stored is not stored again.
+        Ids that were drawn for new messages cost nothing. For one that the caller chose, and for a message that may
+        have been given before, the ids in the session's pages are read once per store and session, then those of new
+        pages alone.
 
         Raises:
             SessionNotFoundError: There is no such session.
             SessionArchivedError: It is archived.
+            InvalidValueError: Another message of the session has the id of one of them. None is stored.
 
         """
         owner, added = check_user(user_id), check_messages(messages)
@@ -485,8 +494,14 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 is_over = expiry.has_expired(value, sought, self.clock)
                 done = forks.remove(self._backend, sought, value, self._timeout)
             if done:
+                self._forget(sought)
                 return not is_over
         return False
+
+    def _forget(self, session_id: str) -> None:
+        """Remember nothing of a session that is gone."""
+        for each in ("head", "ids"):
+            self._recent.pop((each, session_id))
 
     def _free(self, session_id: str) -> bool:
         """Remove an expired session so that its id can be taken; return whether there was one."""
@@ -672,7 +687,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """
         erased = erasure.erase(self._backend, check_id(user_id, "user_id"), scan=scan, timeout=self._timeout)
         for each in erased.session_ids:
-            self._appender.forget(each)
+            self._forget(each)
         return erased
 
     def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:

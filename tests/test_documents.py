@@ -238,7 +238,7 @@ def test_what_is_appended_unseen_is_stored_as_what_is_saved(size, turn):
         added = [Message("user", "x" * size) for _ in range(turn)]
         session._history.extend(added)
 
-        draft = appended(stored, added, KEPT)
+        draft = appended(stored, added, [], KEPT)
 
         if draft is None:
             assert turn > PAGE_MESSAGES or turn * size > 0.9 * PAGE_BYTES

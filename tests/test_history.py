@@ -152,12 +152,24 @@ def test_a_field_that_messages_do_not_have_is_refused(session):
 
 def test_a_message_id_is_unique_within_its_session(session):
     """A second message of an id is refused, whether the first came by add_message or with the session."""
-    with pytest.raises(InvalidValueError, match="'m1' is taken by another message of this session"):
+    with pytest.raises(InvalidValueError, match="'m1' is taken by another message of the session"):
         session.add_message("user", "", message_id="m1")
-    with pytest.raises(InvalidValueError, match=r"taken by another message|one message id twice"):
+    with pytest.raises(InvalidValueError, match="is the same of two of these messages"):
         Session(messages=[session.messages[0], session.messages[0]])
 
     assert session.message_count == 3
+
+
+def test_a_message_that_the_session_has_is_not_added_again(session):
+    """The same id and content: the call returns the message that is there, and nothing changes."""
+    session.add_message("user", "book it", message_id="tg-1")
+    before = session.to_dict()
+
+    again = session.add_message("user", "book it", message_id="tg-1")
+    inserted = session.insert_message("m1", "user", "book it", message_id="tg-1")
+
+    assert again is inserted is session.messages[-1]
+    assert session.to_dict() == before
 
 
 def test_an_id_is_free_again_when_its_message_is_gone(session):

@@ -1,13 +1,15 @@
 """Message: a part of a conversation, which does not change."""
 
 import copy
+import os
+import pickle
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
 from pyai_sessions import InvalidValueError, Message, Session
-from pyai_sessions.messages import ReadMessage, messages_of
+from pyai_sessions.messages import ReadMessage, messages_of, take_drawn
 from pyai_sessions.testing import NOON
 from tests.samples import CALLS, PARTS
 
@@ -179,3 +181,26 @@ def test_a_copied_message_is_equal(duplicate):
     message = Message("user", PARTS, metadata={"a": 1}, tool_calls=CALLS)
 
     assert duplicate(message) == message
+
+
+def test_only_a_new_message_has_an_id_that_no_store_can_know():
+    """One that was copied, pickled, made from JSON or given before may be stored already: its id is looked for."""
+    message = Message("user", "x")
+    again = pickle.loads(pickle.dumps(message))  # noqa: S301 (our own)
+    others = [again, copy.copy(message), replace(message), Message.from_dict(message.to_dict()), Message(**vars(again))]
+
+    assert [take_drawn(each) for each in others] == [False] * len(others)
+    assert type(message.message_id) is str
+    assert [take_drawn(message), take_drawn(message)] == [True, False]
+    assert vars(message) == vars(again)
+
+
+def test_a_forked_process_does_not_take_its_parents_message_for_new():
+    """Both may give it to a store."""
+    message = Message("user", "x")
+    child = os.fork()
+    if not child:
+        os._exit(take_drawn(message))
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert take_drawn(message)

@@ -11,6 +11,7 @@ from pyai_sessions.testing.store.imports import Imports
 from pyai_sessions.testing.store.isolation import Isolation
 from pyai_sessions.testing.store.lists import Lists
 from pyai_sessions.testing.store.merging import Merging
+from pyai_sessions.testing.store.once import Once
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.refusals import Refusals
 from pyai_sessions.testing.store.rewinding import Rewinding
@@ -31,6 +32,7 @@ class SessionStoreContract(
     Rewinding,
     Ending,
     Merging,
+    Once,
     Appending,
     Conversations,
     Values,

@@ -225,12 +225,6 @@ class Appending(StoreFixtures):
 
         assert list(other.get_session("s").messages) == messages
 
-    def test_a_message_of_a_taken_id_is_the_stored_one(self, manager: Any, known: Any) -> None:
-        """Its other fields do not count: the first that was stored stays."""
-        manager.append("s", Message("user", "another", message_id="m1"), Message("user", "new", message_id="m3"))
-
-        assert contents(manager.get_session("s")) == [*known, "new"]
-
     def test_one_call_cannot_append_an_id_twice(self, manager: Any, known: Any) -> None:
         """Which of the two would be meant is not known; nothing is stored."""
         with pytest.raises(InvalidValueError):

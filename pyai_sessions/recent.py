@@ -1,0 +1,58 @@
+"""What was used last, by key, in a bounded number of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+_ENTRY = 300
+"""Bytes that an entry takes beside its value."""
+
+
+class Recent(Generic[V]):
+    """Values by key, those used last, in about *limit* bytes: each is put with its size.
+
+    Two dicts, a young one and an old one. What is put or found goes to the young one; when that has half of the limit,
+    it becomes the old one, and the former old one goes. No lock guards them, as an exception from outside could leave
+    one taken: each step is one of a dict's own, and at worst a value is forgotten, which costs a read.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._half = limit // 2
+        self._young: dict[Hashable, tuple[V, int]] = {}
+        self._old: dict[Hashable, tuple[V, int]] = {}
+        self._size = 0
+
+    def get(self, key: Hashable) -> V | None:
+        """Return the value of a key, if it is remembered."""
+        found = self._young.get(key)
+        if found is None:
+            found = self._old.get(key)
+            if found is None:
+                return None
+            self._put(key, found)
+        return found[0]
+
+    def put(self, key: Hashable, value: V, size: int) -> None:
+        """Remember a value of so many bytes in the place of the former one of its key."""
+        self._put(key, (value, size + _ENTRY))
+
+    def _put(self, key: Hashable, entry: tuple[V, int]) -> None:
+        self.pop(key)
+        if entry[1] > self._half:
+            return
+        self._young[key] = entry
+        self._size += entry[1]
+        if self._size > self._half:
+            self._young, self._old, self._size = {}, self._young, 0
+
+    def pop(self, key: Hashable) -> V | None:
+        """Forget the value of a key, and return it."""
+        found = self._young.pop(key, None)
+        if found is not None:
+            self._size -= found[1]
+        else:
+            found = self._old.pop(key, None)
+        return None if found is None else found[0]
