@@ -15,6 +15,7 @@ from msgspec import UNSET
 from pyai_sessions.checks import check_id, check_time
 from pyai_sessions.documents import MAX_PAGES, origin_of, write_messages
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.formats.parts import instructs
 from pyai_sessions.heads import (
     FORMAT,
     Entry,
@@ -36,7 +37,6 @@ from pyai_sessions.points import Summary
 from pyai_sessions.terms import KEPT, Limits, Terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import plain_object, read, write
-from pyai_sessions.windows import SYSTEM
 
 PAGE_MESSAGES = 32
 PAGE_BYTES = 8 * 1024
@@ -321,7 +321,7 @@ def _count_leading(known: int, before: int, messages: list[Message]) -> int:
     if known < before:
         return known
     for n, each in enumerate(messages):
-        if each.role not in SYSTEM:
+        if not instructs(each.role):
             return before + n
     return before + len(messages)
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
-from itertools import takewhile
-from typing import Any, cast
+from itertools import chain, takewhile
+from typing import Any, Literal, cast
 
 from typing_extensions import Self
 
@@ -16,13 +16,27 @@ from pyai_sessions.checks import check_id, check_limit, check_text, check_time, 
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
+from pyai_sessions.formats.parts import instructs
+from pyai_sessions.formats.shapes import Told, joined, told
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.history import History, Line, Messages
 from pyai_sessions.messages import Message, id_of
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
 from pyai_sessions.values import is_mapping, plain, plain_object
-from pyai_sessions.windows import SYSTEM, Budget, CountTokens, Orphan, counter, newest, paired, waiting
+from pyai_sessions.windows import (
+    Budget,
+    Choice,
+    CountTokens,
+    Orphan,
+    as_added,
+    counter,
+    is_users,
+    paired,
+    turn_at,
+    waiting,
+    window,
+)
 
 _TICK = timedelta(microseconds=1)
 _END = datetime.max.replace(tzinfo=timezone.utc)
@@ -248,28 +262,41 @@ class Session(Document):
         roles: Iterable[str] | None = None,
         since: datetime | str | float | Message | None = None,
         format: str | None = None,  # noqa: A002 (the word that users would try)
+        interrupted: Literal["tell", "leave out"] = "tell",
+        speakers: Mapping[str, str] | None = None,
     ) -> Prompt:
         """Return the messages as a model's client takes them: dicts of role, content, and tool fields where present.
 
-        Never what a model's API refuses: a tool's call and its results stay together or go together, orphans of them
-        go, and what was cut begins with a user's message. The messages that instruct the model (system, developer),
-        which the conversation begins with, stay; after `compact` the summary follows them, and stands for what it sums
-        up. Where the newest turn alone is too long, its first message stays, with as many of its newest ones as fit.
+        Never what a model's API refuses: a tool's call and its results stay together or go together, results without
+        a call go, and what was cut begins with a user's message. Of the oldest turn that does not fit whole, the
+        question stays, with as many of its newest messages as fit. The messages that instruct the model (system,
+        developer), which the conversation begins with, stay; after `compact` the summary follows them, and stands for
+        what it sums up. It is never empty where there are messages.
+
+        Roles have their usual names: ``human``, ``ai``, ``model``, ``bot`` and ``function``, too, say who speaks.
+        A message of a role that no API knows begins a turn.
 
         Args:
-            last: At most so many messages, the newest; those that instruct are not counted.
+            last: Of the newest so many messages alone; those that instruct are not counted.
             max_tokens: At most so many tokens, those that instruct included.
             count_tokens: Counts the tokens of a text: any callable, or an encoding of tiktoken. By default an estimate:
                 one for 4 ASCII characters, and for each other character. 4 are added for a message, 1,000 for an image
                 or a file.
             roles: Messages of these roles alone; they are chosen first.
             since: Messages made at that time or later alone, or those from this one (or its id) on.
-            format: ``"openai"``, ``"anthropic"`` or ``"gemini"``: exactly as that API takes them, from the first user's
-                message on. The list's ``system`` has the system text for the last two. By default, content and tool
-                calls are as they were added, and a conversation that is not cut begins as it does.
+            format: ``"openai"``, ``"anthropic"`` or ``"gemini"``: exactly as that API takes them. The list's ``system``
+                has the system text for the last two. Where the assistant speaks first, and the API wants a user first,
+                a user's message stands before it: ``[the assistant speaks first]``. By default, roles, content and tool
+                calls are as they were added.
+            interrupted: A call of a tool without a result, as a crash leaves it, is followed by a result that says so
+                (``"tell"``), or is left out (``"leave out"``): the model then does not know that it made the call.
+            speakers: What roles mean that no API knows: ``{"doctor": "assistant", "patient": "user"}``; ``"told"`` is a
+                user's message that begins with the role: ``[doctor]``. A *format* needs it for such a role.
 
         Raises:
-            InvalidValueError: What instructs the model takes more than *max_tokens* by itself.
+            InvalidValueError: The instructions and what begins the newest turn take more than *max_tokens*; or the API
+                of *format* does not know a role, which the error names.
+            SessionStateError: All that it could return are results of tools without their calls.
 
         >>> session = Session()
         >>> for n in range(3):
@@ -281,41 +308,64 @@ class Session(Document):
         """
         check_limit(last, "last")
         check_limit(max_tokens, "max_tokens")
-        wanted = None if roles is None else frozenset(roles)
-        first, body, cut = self._window(since)
-        if wanted is not None:
-            first = [each for each in first if each.role in wanted]
-            body = [each for each in body if each.role in wanted]
+        instructions, body, older = self._window(since)
+        if roles is None and self._history.unloaded + self._history.hidden:
+            last = len(body) if last is None else min(last, len(body))  # as in a window of the whole session
+        choice = Choice.of(last=last, roles=roles, speakers=speakers, interrupted=interrupted)
+        first = choice.told(instructions)
         budget = Budget(None, max_tokens, counter(count_tokens))
         if not budget.take(first):
-            raise InvalidValueError("max_tokens", f"is {max_tokens}; the messages that instruct the model take more")
-        budget.messages = last
-        begins = "user" if wanted is None or "user" in wanted else None
-        groups, _ = paired(body)
-        chosen = newest(groups, budget, begins=begins, cut=cut or format is not None)
-        messages = [*first, *(each for group in chosen for each in group)]
-        return _as_added(messages) if format is None else write_prompt(messages, format)
+            problem = f"is {max_tokens}; the messages that instruct the model take more: {budget.size(first)}"
+            raise InvalidValueError("max_tokens", f"{problem}. Raise it, or shorten them")
+        groups = window(body, older, choice, budget)
+        if groups is None:
+            problem = (
+                "has no message that a model can be given among those: they are results of tools without their calls"
+            )
+            remedy = "raise last=, so that the calls are among them; session.repair(write=True) removes what has none"
+            raise SessionStateError(self.session_id, f"{problem}; {remedy}")
+        said = [*first, *(each for group in groups for each in group)]
+        if format is None:
+            return Prompt(as_added(said))
+        choice.check_roles(said, format)
+        return write_prompt([each.message for each in said], format)
 
-    def _window(self, since: datetime | str | float | Message | None) -> tuple[list[Message], list[Message], bool]:
-        """Return what instructs the model, the other messages of a window, and whether older ones are left out."""
+    def _window(
+        self, since: datetime | str | float | Message | None
+    ) -> tuple[list[Message], Sequence[Message], Iterable[Message] | None]:
+        """Return what instructs the model, the other messages of a window, and those before them, newest first.
+
+        The last are None where *since* leaves them out.
+        """
         history = self._history
-        instructions = history.instructions if history.unloaded else _leading(history.log)
-        leading = history.leading if history.unloaded else len(instructions)
-        start = max(history.hidden, leading - history.unloaded)
+        log, unloaded = history.log, history.unloaded
+        instructions = history.instructions if unloaded else _leading(log)
+        leading = history.leading if unloaded else len(instructions)
+        begin = max(0, leading - unloaded)
         first = list(instructions)
         if self.summary is not None:
-            start = max(start, self.summary.message_count - history.unloaded)
+            begin = max(begin, self.summary.message_count - unloaded)
             first.append(Message("system", self.summary.content, timestamp=self.summary.created_at))
-        cut = history.unloaded + start > leading
-        if isinstance(since, (str, Message)):
-            begin = self._index(since)
-            cut, start = cut or begin > start, max(start, begin)
-        body = history.log[start:]
-        if since is not None and not isinstance(since, (str, Message)):
-            bound = check_time(since, "since")
-            body = [each for each in body if each.timestamp >= bound]
-            cut = cut or len(body) < len(history.log) - start
-        return first, body, cut
+        start = max(history.hidden, begin)
+        body, older = log[start:], (log[n] for n in range(start - 1, begin - 1, -1))
+        if since is None:
+            return first, body, older
+        found = self._since(since) if isinstance(since, (str, Message)) else check_time(since, "since")
+        left = log[max(start, found) :] if isinstance(found, int) else [e for e in body if e.timestamp >= found]
+        return first, left, older if len(left) == len(body) else None
+
+    def _since(self, since: str | Message) -> int | datetime:
+        """Return the place of a message, given by itself or by its id; or the time that a text says."""
+        message_id = id_of(since, "since")
+        index = self._history.find(message_id)
+        if index is not None:
+            return index
+        try:
+            return check_time(message_id, "since")
+        except InvalidValueError as err:
+            partly = f" among those loaded; it {_PARTIAL}" if self._history.unloaded else ""
+            problem = f"has no message {message_id!r}{partly}. since= is a message, the id of one, or a time"
+            raise SessionStateError(self.session_id, f"{problem}, which {err.problem}") from err
 
     def repair(self, *, write: bool = False) -> list[Orphan]:
         """Find calls of tools without a result, and results without their call; *write* takes them out.
@@ -324,14 +374,19 @@ class Session(Document):
         others lose the call. Where the session is loaded in part, a result is no orphan: its call may lie in the rest.
         """
         history = self._history
-        groups, orphans = paired(history.log)
+        log = history.log
+        says = [each for message in log for each in told(message)]
+        groups, orphans = paired(says)
         if history.unloaded:
             orphans = [each for each in orphans if each.kind == "call"]
         if write and orphans:
             bad = {each.message_id for each in orphans}
-            left = {group[0].message_id: group[0] for group in groups}
-            first = next(n for n, each in enumerate(history.log) if each.message_id in bad)
-            rest = [left.get(each.message_id) if each.message_id in bad else each for each in history.log[first:]]
+            left: dict[str, list[Told]] = {each: [] for each in bad}
+            for each in chain.from_iterable(groups):
+                if each.message.message_id in bad:
+                    left[each.message.message_id].append(each)
+            first = next(n for n, each in enumerate(log) if each.message_id in bad)
+            rest = [_repaired(each, left[each.message_id]) if each.message_id in bad else each for each in log[first:]]
             self._rewrite(first, [each for each in rest if each is not None])
         return orphans
 
@@ -347,12 +402,9 @@ class Session(Document):
         """
         check_limit(keep_last, "keep_last")
         log, unloaded = self._history.log, self._history.unloaded
-        end = len(log)
-        if keep_last:
-            latest = max(0, len(log) - keep_last)
-            end = next((n for n in range(latest, -1, -1) if n < len(log) and log[n].role == "user"), 0)
-        if unloaded + end <= (self._history.leading if unloaded else len(_leading(log))) or end == 0:
-            problem = f"has nothing before its last {keep_last} messages to sum up"
+        end = turn_at(log, len(log) - keep_last) if keep_last else len(log)
+        if unloaded + end <= (self._history.leading if unloaded else len(_leading(log))) or end <= 0:
+            problem = self._why_not_summed_up(keep_last)
             raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if unloaded else problem)
         made = Summary(summary, unloaded + end, log[end - 1].message_id, self._history.clock())
         if not made.content:
@@ -360,6 +412,18 @@ class Session(Document):
         self.summary = made
         self.touch()
         return made
+
+    def _why_not_summed_up(self, keep_last: int) -> str:
+        count = self.message_count - (
+            self._history.leading if self._history.unloaded else len(_leading(self._history.log))
+        )
+        if not count:
+            return "has no message to sum up"
+        if keep_last >= count:
+            return f"has {counted(count, 'message')} to sum up, and keep_last={keep_last} keeps all of them"
+        kept = "message belongs" if keep_last == 1 else f"{keep_last} messages belong"
+        problem = f"has nothing to sum up before the turn that its last {kept} to, since a turn is kept whole"
+        return f"{problem}; keep_last=0 sums up all of it"
 
     def pop(self) -> Message:
         """Remove the last message and return it."""
@@ -479,9 +543,12 @@ class Session(Document):
         if isinstance(turns, bool) or not isinstance(turns, int) or turns < 0:
             raise InvalidValueError("to", f"is {turns!r}; it is a checkpoint, a message id, or a number of turns")
         log = self._history.log
-        begins = [n for n, each in enumerate(log) if each.role == "user"]
+        begins = [n for n, each in enumerate(log) if is_users(each)]
         if turns > len(begins):
-            problem = f"has {counted(len(begins), 'turn')}"
+            problem = f"has {counted(len(begins), 'turn')}, not {turns}"
+            if not begins and log:
+                roles = ", ".join(sorted({repr(each.role) for each in log}))
+                problem += f": a message of the role 'user' begins one, and its roles are {roles}"
             raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if self._history.unloaded else problem)
         return begins[-turns] if turns else len(log)
 
@@ -593,19 +660,17 @@ class Session(Document):
 
 
 def _leading(log: Sequence[Message]) -> list[Message]:
-    return list(takewhile(lambda each: each.role in SYSTEM, log))
+    return list(takewhile(lambda each: instructs(each.role), log))
 
 
-def _as_added(messages: Iterable[Message]) -> Prompt:
-    optional = ("name", "tool_calls", "tool_call_id")
-    return Prompt(
-        {
-            "role": each.role,
-            "content": plain(each.content, "content"),
-            **{name: plain(getattr(each, name), name) for name in optional if getattr(each, name) is not None},
-        }
-        for each in messages
-    )
+def _repaired(message: Message, left: Sequence[Told]) -> Message | None:
+    """Return a message with what is *left* of it; None where that is nothing."""
+    if not left:
+        return None
+    content, calls = joined(left)
+    made = replace(message, content=content, tool_calls=calls)
+    made.keep_unknown(message.unknown_fields)
+    return made
 
 
 # For stores: a session and its history are two parts of one thing ---------------------------------------------------

@@ -22,6 +22,7 @@ from pyai_sessions.keys import branch_key, head_key, page_keys, page_prefix
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of
 from pyai_sessions.trips import Asking, Trips
+from pyai_sessions.windows import begins
 
 MISSING = "the page is missing"
 
@@ -75,6 +76,7 @@ def loading(
     wanted: int,
     known: Mapping[str, object] | None = None,
     instructed: bool = False,
+    last: int | None = None,
     most: int | None = None,
 ) -> Asking[Session | None]:
     """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
@@ -82,6 +84,10 @@ def loading(
     Costs one trip for the pages that are not *known*, by their keys; two where pages hold fewer messages than they do
     on average; one more where it is to be *instructed*, and the first messages, which instruct the model, are not in
     those pages.
+
+    Where *last* messages are asked for, pages are read back to the message that begins the turn of the first of them:
+    a window of these messages is then the same as of the whole session. As a rule that page is read already, since
+    pages are read whole; else it costs a trip for 1, 2, 4, ... pages more. More than *most* are not read for that.
 
     Raises:
         InvalidDocumentError: A document of it cannot be read, or a page is missing.
@@ -105,13 +111,33 @@ def loading(
             pages = read + pages
             unread -= step
             loaded += sum(map(len, read))
+        found, step = restore(stored, pages, clock), 1
+        while last and not _has_question(found, last):
+            step = min(step, unread, TOGETHER, unread if most is None else most - len(pages))
+            if step <= 0:
+                break
+            pages = (yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known or {})) + pages
+            unread -= step
+            found, step = restore(stored, pages, clock), 2 * step
         while instructed and unread > first and len(leading) < (head.leading or 0):
             [page] = yield from _reading(stored, page_keys(head.sealed, first, first + 1), known or {})
             leading += page
             first += 1
     except RewrittenError:
         return None
-    return restore(stored, pages, clock, leading[: head.leading or 0])
+    if unread:
+        history_of(found).instructions = leading[: head.leading or 0]
+    return found
+
+
+def _has_question(session: Session, last: int) -> bool:
+    """Return whether the turn that the first of the *last* messages belongs to begins in memory, or at the start."""
+    history = history_of(session)
+    summed_up = session.summary.message_count if session.summary else 0
+    if history.unloaded <= max(history.leading, summed_up):
+        return True
+    first = max(0, len(history.log) - last)
+    return any(map(begins, reversed(history.log[: first + 1])))
 
 
 def load_draft(backend: Backend, draft: SessionDraft, clock: Clock, *, wanted: int, most: int | None = None) -> Session:

@@ -249,10 +249,9 @@ class KVSessionStore(OfOneProcess, SessionStore):
             if stored is None:
                 return None
             wanted, most = _wanted(stored, last), self._terms.limits.pages
-            if wanted or stored.head.leading:
-                session = yield from loading(stored, self.clock, wanted=wanted, known=pages, instructed=True, most=most)
-            else:
-                session = restore(stored, [], self.clock)
+            session = yield from loading(
+                stored, self.clock, wanted=wanted, known=pages, instructed=True, last=last, most=most
+            )
             if session is not None:
                 history = history_of(session)
                 if last is not None:

@@ -24,9 +24,6 @@ def _check_names(names, longest):
 def check_openai(prompt):
     """Check the messages of a Chat Completions call: https://platform.openai.com/docs/api-reference/chat/create."""
     _rule(prompt, "there is a message", "prompt")
-    spoken = [n for n, item in enumerate(prompt) if item["role"] not in ("system", "developer")]
-    if spoken:
-        _rule(prompt[spoken[0]]["role"] == "user", "the first message after the system's is a user's", spoken[0])
     open_calls = []
     for n, item in enumerate(prompt):
         if item["role"] == "tool":

@@ -60,6 +60,15 @@ def judge(prompt, format_):
     exhausted(client_type(format_).validate_python(prompt))
 
 
+def sent(value):
+    """Return JSON as it can be sent: in place of half a character stands U+FFFD."""
+    if isinstance(value, str):
+        return "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in value)
+    if isinstance(value, dict):
+        return {sent(key): sent(each) for key, each in value.items()}
+    return [sent(each) for each in value] if isinstance(value, list) else value
+
+
 def read(items, format_):
     return read_prompt(items, format_, clock=lambda: NOON)
 
@@ -383,8 +392,9 @@ def test_what_an_api_says_is_written_as_it_was_read(format_, data):
 
     written = round_trip(prompt, format_)
 
-    assert list(written) == list(prompt) == list(given_)
-    assert written.system == given_.system
+    assert list(prompt) == list(given_)
+    assert list(written) == sent(list(given_))
+    assert written.system == sent(given_.system)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -705,7 +715,7 @@ def test_a_turn_of_geminis_may_come_in_pieces():
     ids = [each["id"] for message in messages for each in message.tool_calls or ()]
     answered = [each.tool_call_id for each in messages if each.role == "tool"]
     assert answered == [ids[0], ids[1], ids[3]]
-    assert [len(each["parts"]) for each in write_prompt(messages, "gemini")][:2] == [2, 2]
+    assert [len(each["parts"]) for each in write_prompt(messages, "gemini")][:3] == [1, 2, 2]
 
 
 # What is given ----------------------------------------------------------------------------------------------------
@@ -747,9 +757,9 @@ def test_objects_of_the_clients_are_read():
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     asked = {"role": "assistant", "content": None, "tool_calls": [call]}
 
-    assert round_trip([reply], "anthropic") == hi
-    assert round_trip([{"role": "assistant", "content": reply.content}], "anthropic") == hi
-    assert round_trip([Content.model_validate(content)], "gemini") == [content]
+    assert round_trip([reply], "anthropic")[1:] == hi
+    assert round_trip([{"role": "assistant", "content": reply.content}], "anthropic")[1:] == hi
+    assert round_trip([Content.model_validate(content)], "gemini")[1:] == [content]
     assert round_trip([ChatCompletionMessage.model_validate({**asked, "refusal": None})], "openai") == [asked]
 
 

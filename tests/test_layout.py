@@ -29,6 +29,7 @@ ORDER = [
     "formats.openai",
     "formats.anthropic",
     "formats.gemini",
+    "formats.shapes",
     "formats",
     "points",
     "heads",

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 import tiktoken
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message, Session, SessionManager, SessionStateError
 from pyai_sessions.testing import NOON, StoppedClock
-from pyai_sessions.windows import Orphan, estimate, paired, tokens_of
+from pyai_sessions.windows import Orphan, estimate, tokens_of
 from tests.prompt_rules import check_anthropic, check_gemini, check_openai
 
 CHECKS = {None: check_openai, "openai": check_openai, "anthropic": check_anthropic, "gemini": check_gemini}
@@ -74,52 +74,6 @@ def anew(messages):
     )
 
 
-def longest(session, last, max_tokens):
-    """Return the longest window by trying all: the groups from each user's message on, then the last one and fewer."""
-    log = list(session.messages)
-    instructions = 0
-    while instructions < len(log) and log[instructions].role in ("system", "developer"):
-        instructions += 1
-    first, body = log[:instructions], log[instructions:]
-    groups, _ = paired(body)
-    asked = [n for n, group in enumerate(groups) if group[0].role == "user"]
-    candidates = [groups, *(groups[n:] for n in asked)]
-    if asked:
-        candidates += [[groups[asked[-1]], *groups[n:]] for n in range(asked[-1] + 1, len(groups) + 1)]
-    for each in candidates:
-        window = [message for group in each for message in group]
-        tokens = sum(tokens_of(message, estimate) for message in [*first, *window])
-        if (last is None or len(window) <= last) and (max_tokens is None or tokens <= max_tokens):
-            return first + window
-    return first
-
-
-@given(CONVERSATIONS, st.none() | st.integers(0, 12), st.none() | st.integers(0, 200))
-@settings(max_examples=300, deadline=None)
-@example([calls("c1"), Message("user", "between"), result("c1")], None, None)
-@example([Message("user", "a"), calls("c1", "c1"), result("c1"), result("c1")], None, None)
-def test_any_window_is_valid_and_the_longest_that_fits(messages, last, max_tokens):
-    """By number and by tokens, of any conversation, orphans and interrupted calls included."""
-    session = anew(messages)
-    instructions = sum(tokens_of(Message(**each), estimate) for each in session.history(last=0))
-    if max_tokens is not None and instructions > max_tokens:
-        with pytest.raises(InvalidValueError, match=r"^max_tokens is"):
-            session.history(last=last, max_tokens=max_tokens)
-        return
-    window = session.history(last=last, max_tokens=max_tokens)
-
-    expected = longest(session, last, max_tokens)
-    assert [each["content"] for each in window] == [each.content for each in expected]
-    if expected and len(expected) < len(messages) and not starts_otherwise(window):
-        check_openai(window)
-
-
-def starts_otherwise(window):
-    """Return whether a conversation that was not cut begins with another's words than a user's."""
-    roles = [each["role"] for each in window if each["role"] not in ("system", "developer")]
-    return bool(roles) and roles[0] != "user"
-
-
 @given(CONVERSATIONS, st.sampled_from(["openai", "anthropic", "gemini"]), st.integers(0, 12), st.integers(0, 300))
 @settings(max_examples=300, deadline=None)
 def test_any_window_is_accepted_by_each_format(messages, form, last, max_tokens):
@@ -127,7 +81,7 @@ def test_any_window_is_accepted_by_each_format(messages, form, last, max_tokens)
     session = anew(messages)
     try:
         window = session.history(last=last, max_tokens=max_tokens, format=form)
-    except InvalidValueError:
+    except (InvalidValueError, SessionStateError):
         return
 
     if window:  # where nothing fits, there is none
@@ -177,7 +131,11 @@ def test_calls_and_results_stay_together_or_go_together(messages, window, orphan
     """Results move up to their call; what has no counterpart goes, and `repair` names it."""
     session = Session(messages=messages)
 
-    assert said(session.history()) == window
+    if window:
+        assert said(session.history(interrupted="leave out")) == window
+    else:  # never empty where there are messages
+        with pytest.raises(SessionStateError, match=r"no message that a model can be given"):
+            session.history(interrupted="leave out")
     assert sorted((kind, name) for kind, _, name in session.repair()) == sorted(orphans)
 
 
@@ -192,7 +150,7 @@ def test_repair_writes_what_history_shows():
             result("d", message_id="m4"),
         ]
     )
-    before = session.history()
+    before = session.history(interrupted="leave out")
 
     found = session.repair()
     assert found == session.repair(write=True)
@@ -220,7 +178,7 @@ def test_repair_of_a_part_takes_a_result_for_no_orphan():
     for last in (5, 65, 70):
         part = manager.get_session("s", last=last)
         assert part.repair() == [Orphan("call", "asked", "new")]
-        assert said(part.history(last=3)) == "u u u"
+        assert said(part.history(last=3)) == "u c r"
 
     part.repair(write=True)
     manager.save(part)
@@ -260,7 +218,11 @@ def talk(*roles, **fields):
         ("uca", 4, "u a"),
         ("ucca", 7, "u c r r a"),
         ("uccu", 1, "u"),
-        ("aaa", 2, ""),
+        ("aaa", 2, "a a"),
+        ("aaaua", 4, "a a u a"),
+        ("ucaua", 4, "u a u a"),
+        ("ucau", 3, "u a u"),
+        ("uacu", 3, "u"),
         ("uu", 1, "u"),
     ],
 )
@@ -276,8 +238,9 @@ def test_max_tokens_counts_what_instructs_the_model():
 
     assert said(session.history(max_tokens=whole)) == "s u a u a"
     assert said(session.history(max_tokens=whole - 1)) == "s u a"
-    assert said(session.history(max_tokens=tokens_of(session.messages[0], estimate))) == "s"
-    with pytest.raises(InvalidValueError, match="max_tokens is 3; the messages that instruct the model take more"):
+    with pytest.raises(InvalidValueError, match=r"max_tokens leaves 0 tokens .* takes \d\d; raise it"):
+        session.history(max_tokens=tokens_of(session.messages[0], estimate))
+    with pytest.raises(InvalidValueError, match="max_tokens is 3; the messages that instruct the model take more: "):
         session.history(max_tokens=3)
 
 
@@ -315,7 +278,8 @@ def test_tiktoken_s_encoding_is_taken_as_it_is():
     session = Session(messages=[Message("user", "<|end|>")])
 
     assert session.history(max_tokens=11, count_tokens=encoding) == session.history()
-    assert session.history(max_tokens=10, count_tokens=encoding) == []
+    with pytest.raises(InvalidValueError, match=r"leaves 10 tokens .* the question of the newest turn takes 11"):
+        session.history(max_tokens=10, count_tokens=encoding)
 
 
 @pytest.mark.parametrize(
@@ -405,11 +369,21 @@ def test_a_summary_follows_edits_and_goes_with_what_it_sums_up():
     assert session.summary is None
 
 
-@pytest.mark.parametrize(("roles", "keep_last"), [("", 0), ("s", 0), ("su", 1), ("suaua", 9), ("sau", 2)])
-def test_nothing_cannot_be_summed_up(roles, keep_last):
-    """The error says so; there is no summary."""
+@pytest.mark.parametrize(
+    ("roles", "keep_last", "reason"),
+    [
+        ("", 0, "has no message to sum up"),
+        ("s", 0, "has no message to sum up"),
+        ("su", 1, "has 1 message to sum up, and keep_last=1 keeps all of them"),
+        ("suaua", 9, "has 4 messages to sum up, and keep_last=9 keeps all of them"),
+        ("ua", 1, "has nothing to sum up before the turn that its last message belongs to, since a turn is kept whole"),
+        ("suaa", 2, "has nothing to sum up before the turn that its last 2 messages belong to, since a turn is kept"),
+    ],
+)
+def test_nothing_cannot_be_summed_up(roles, keep_last, reason):
+    """The error says why; there is no summary."""
     session = talk(*roles)
-    with pytest.raises(SessionStateError, match=r"has nothing before its last . messages to sum up"):
+    with pytest.raises(SessionStateError, match=reason):
         session.compact("They talked.", keep_last=keep_last)
     assert session.summary is None
 
@@ -461,3 +435,131 @@ def test_results_may_be_added_after_their_calls(form):
 
     assert said(other.history()) == "u c r r"
     assert other.history(format=form) == complete
+
+
+# Cases ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_longer_than_the_limit_is_an_error():
+    """It does not vanish: the error says how long it is, and what to do."""
+    session = Session(messages=[Message("user", "x" * 4000)])
+
+    with pytest.raises(InvalidValueError, match=r"max_tokens leaves 100 tokens .* takes 1004; raise it, or shorten"):
+        session.history(max_tokens=100)
+
+
+@pytest.mark.parametrize("form", [None, "openai", "anthropic", "gemini"])
+def test_what_the_assistant_said_first_stays(form):
+    """Where the API wants a user first, a user's message says that the assistant speaks first."""
+    session = Session(messages=[Message("assistant", "Shall I check in?"), Message("user", "yes")])
+
+    window = session.history(format=form)
+
+    roles = [each["role"] for each in window]
+    assert (
+        roles
+        == {
+            None: ["assistant", "user"],
+            "openai": ["assistant", "user"],
+            "anthropic": ["user", "assistant", "user"],
+            "gemini": ["user", "model", "user"],
+        }[form]
+    )
+    assert "Shall I check in?" in str(window)
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic", "gemini"])
+def test_an_interrupted_call_is_told(form):
+    """The model learns that it made the call, and that nobody knows what came of it; or not, if that is wanted."""
+    session = Session(messages=[Message("user", "charge my card"), calls("c1"), Message("user", "did it work?")])
+
+    assert "whether it took effect is not known" in str(session.history(format=form))
+    assert "weather" not in str(session.history(format=form, interrupted="leave out"))
+    with pytest.raises(InvalidValueError, match="interrupted is 'hide'; it is 'tell' or 'leave out'"):
+        session.history(interrupted="hide")
+
+
+def test_an_interrupted_call_is_told_in_the_shape_of_its_api():
+    """Where messages are given as they were added, so is the result."""
+    use = {"type": "tool_use", "id": "c1", "name": "charge", "input": {}}
+    session = Session(messages=[Message("user", "charge my card"), Message("assistant", [use])])
+
+    told = session.history()[2]
+
+    assert told["role"] == "user"
+    assert told["content"][0].items() >= {"type": "tool_result", "tool_use_id": "c1", "is_error": True}.items()
+
+
+@pytest.mark.parametrize("form", [None, "openai", "anthropic", "gemini"])
+def test_half_a_character_does_not_stop_a_client(form):
+    """What is given can be sent as UTF-8; what is stored stays."""
+    session = talk("u")
+    session.add_message("assistant", None, tool_calls=[call("c\ud800")])
+    session.add_message("tool", "cut \ud83d", tool_call_id="c\ud800")
+    session.add_message("user", {"\udc00": "half"}, name="\udc00")
+
+    window = session.history(format=form)
+
+    assert "cut \ufffd" in repr(window).encode().decode()
+    assert session.messages[2].content == "cut \ud83d"
+
+
+def test_roles_mean_what_they_are_usually_called():
+    """Windows, turns and formats know who speaks."""
+    session = Session()
+    for n in range(26):
+        session.add_message("human", f"q{n}")
+        session.add_message("ai", f"a{n}")
+
+    assert len(session.history(last=50)) == 50
+    assert [each["role"] for each in session.history(last=2)] == ["human", "ai"]
+    assert [each["role"] for each in session.history(last=2, format="openai")] == ["user", "assistant"]
+    assert [each["role"] for each in session.history(roles=["user"], last=2)] == ["human", "human"]
+    session.compact("They talked.", keep_last=2)
+    assert session.summary.message_count == 50
+    session.rewind(2)
+    assert session.message_count == 48
+
+
+def test_a_role_that_no_api_knows_is_refused_by_name():
+    """Where a format is asked for; speakers= says what it means."""
+    session = Session(messages=[Message("patient", "It hurts."), Message("doctor", "Where?")])
+
+    assert [each["role"] for each in session.history(last=2)] == ["patient", "doctor"]
+    with pytest.raises(InvalidValueError, match=r"role is 'patient' and 'doctor' in some messages.*speakers="):
+        session.history(format="anthropic")
+    window = session.history(format="anthropic", speakers={"patient": "user", "doctor": "assistant"})
+    assert [each["role"] for each in window] == ["user", "assistant"]
+    told = session.history(format="openai", speakers={"patient": "user", "doctor": "told"})
+    assert [part["text"] for part in told[1]["content"]] == ["[doctor]", "Where?"]
+    with pytest.raises(InvalidValueError, match=r"speakers\['doctor'\] is 'medic'; it is one of 'user', 'assistant'"):
+        session.history(speakers={"doctor": "medic"})
+    with pytest.raises(SessionStateError, match=r"has 0 turns, not 1: .* its roles are 'doctor', 'patient'"):
+        session.rewind(1)
+    session.compact("They talked.", keep_last=1)
+    assert session.summary.message_count == 1
+
+
+def test_results_in_blocks_are_no_turn_and_orphans_of_them_are_found():
+    """`rewind` goes to the user's own words; `repair` takes out blocks, and leaves the others."""
+    session = Session()
+    session.add_message("user", "look")
+    uses = [{"type": "tool_use", "id": each, "name": "look", "input": {}} for each in ("t0", "t1")]
+    session.add_message("assistant", uses, message_id="asked")
+    result_ = {"type": "tool_result", "tool_use_id": "t0", "content": "found"}
+    session.add_message("user", [result_, {**result_, "tool_use_id": "t9"}], message_id="answered")
+
+    assert set(session.repair()) == {Orphan("call", "asked", "t1"), Orphan("result", "answered", "t9")}
+    session.repair(write=True)
+    assert [each.content for each in session.messages] == ["look", uses[:1], [result_]]
+    session.rewind(1)
+    assert session.message_count == 0
+
+
+def test_a_time_or_a_message_says_since_when():
+    """What is neither is refused, with what is accepted."""
+    session = talk(*"uaua")
+
+    assert said(session.history(since="2020-01-01T00:00:00Z")) == "u a u a"
+    with pytest.raises(SessionStateError, match=r"has no message '2024-01-01'\. since= is a message, .* no time zone"):
+        session.history(since="2024-01-01")

@@ -55,7 +55,7 @@ def write(messages: Sequence[Message]) -> tuple[list[p.Part], Content | None]:
     opening, rest = p.split_opening(messages)
     ids = p.CallIds(_MAX_ID, unique=True)
     turns = [(role, content) for each in rest for role, content in [_turn(each, ids)] if content]
-    items = [{"role": role, "content": content} for role, content in _in_place(turns)]
+    items = [{"role": role, "content": content} for role, content in p.from_a_user(_in_place(turns), rest, str)]
     return p.thawed(items), p.thawed(_system(opening))
 
 
@@ -238,7 +238,7 @@ def _read_user(content: Any, path: str) -> Iterator[p.Part]:
     yield from (_read_result(each, f"{path}[{n}]") for n, each in results)
     if len(results) < len(blocks) or not blocks:
         rest = [each for each in blocks if each["type"] != "tool_result"]
-        yield {"role": "user", "content": content if isinstance(content, str) else list(map(_part, rest))}
+        yield {"role": "user", "content": content if isinstance(content, str) else list(map(stored_part, rest))}
 
 
 def _read_result(block: p.Part, path: str) -> p.Part:
@@ -262,7 +262,7 @@ def _read_assistant(content: Any, path: str) -> Iterator[p.Part]:
     places = p.call_places(kinds)
     yield {
         "role": "assistant",
-        "content": [_part(each) for each in blocks if each["type"] != "tool_use"] or None,
+        "content": [stored_part(each) for each in blocks if each["type"] != "tool_use"] or None,
         "tool_calls": calls,
         "metadata": {"anthropic": places} if places else None,
     }
@@ -287,7 +287,7 @@ _READERS: dict[str, Callable[[Any, str], Iterator[p.Part]]] = {
 
 
 def _stored_content(content: Any, path: str) -> Any:
-    return content if isinstance(content, str) else [_part(each) for each in _checked(content, path)]
+    return content if isinstance(content, str) else [stored_part(each) for each in _checked(content, path)]
 
 
 def _checked(content: Any, path: str) -> list[p.Part]:
@@ -295,7 +295,7 @@ def _checked(content: Any, path: str) -> list[p.Part]:
     return [p.check_part(each, f"{path}[{n}]") for n, each in enumerate(blocks)]
 
 
-def _part(block: p.Part) -> p.Part:
+def stored_part(block: p.Part) -> p.Part:
     """Return a block as it is stored: as its canonical part, if that is written as the same block again."""
     kind = block["type"]
     if kind == "text":

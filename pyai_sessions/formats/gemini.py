@@ -71,7 +71,7 @@ _FREE = frozenset({"args", "response", "part_metadata"})
 def write(messages: Sequence[Message]) -> tuple[list[p.Part], p.Part | None]:
     """Return the contents of a call, and its system instruction."""
     opening, rest = p.split_opening(messages)
-    turns = p.merged(_turns(rest), _joined)
+    turns = p.from_a_user(p.merged(_turns(rest), _joined), rest, lambda text: [{"text": text}])
     system = [part for each in opening for part in _written(p.parts_of(each), frozenset({"text"}))]
     return (
         p.thawed([{"role": role, "parts": parts} for role, parts in turns]),
@@ -218,11 +218,11 @@ def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[s
     messages: list[Message] = []
     if system is not None:
         given = {"parts": [{"text": system}]} if isinstance(system, str) else system
-        parts = _checked(_snake(p.given_object(given, "prompt.system")), "prompt.system")
+        parts = _checked(snake(p.given_object(given, "prompt.system")), "prompt.system")
         messages.append(p.new_message("prompt.system", clock, "system", _content(parts)))
     waiting = _OpenCalls(calls)
     for path, item in p.given_items(items):
-        content = _snake(item)
+        content = snake(item)
         role = content.get("role", "user")
         if role not in _READERS:
             raise InvalidValueError(f"{path}.role", f"is {role!r}; it is 'user' or 'model'")
@@ -303,7 +303,7 @@ def _read_result(part: p.Part, path: str, calls: _OpenCalls) -> p.Part:
     own = {**({"function_response": inner} if inner else {}), **({"part": outer} if outer else {})}
     return {
         "role": "tool",
-        "content": _result(response),
+        "content": result(response),
         "tool_call_id": answered or call_id or f"call_{new_id()}",
         "name": name,
         "metadata": {"gemini": own} if own else None,
@@ -318,19 +318,20 @@ _READERS: dict[object, Callable[[Sequence[p.Part], str, _OpenCalls], Iterator[p.
 """``function`` is what older clients say where results stand; ``user`` is written."""
 
 
-def _result(response: p.Part | None) -> Any:
-    is_text = response is not None and response.keys() == {"output"} and isinstance(response["output"], str)
-    return response["output"] if response is not None and is_text else response
+def result(response: object) -> Any:
+    """Return what a function gave, as it is stored."""
+    is_text = is_mapping(response) and set(response) == {"output"} and isinstance(response["output"], str)
+    return response["output"] if is_mapping(response) and is_text else response
 
 
 def _content(parts: Sequence[p.Part]) -> Any:
     """Return parts as they are stored; a single text as text."""
-    stored = [_part(each) for each in parts]
+    stored = [stored_part(each) for each in parts]
     single = len(stored) == 1 and stored[0].keys() == {"type", "text"}
     return stored[0]["text"] if single else stored
 
 
-def _part(part: p.Part) -> p.Part:
+def stored_part(part: p.Part) -> p.Part:
     """Return a part as it is stored: as its canonical part, if that is written as the same part again."""
     candidate = _canonical(part)
     if candidate is not None and _written_part(candidate, _TAKEN) == part:
@@ -367,11 +368,11 @@ def _checked_part(value: object, path: str) -> p.Part:
     return part
 
 
-def _snake(value: Any) -> Any:
+def snake(value: Any) -> Any:
     """Return the API's own fields in snake_case, without those that are None; what is the users' own stays."""
     if is_array(value):
-        return [_snake(each) for each in value]
+        return [snake(each) for each in value]
     if not is_mapping(value):
         return value
     named = ((re.sub(r"(?<=[a-z0-9])[A-Z]", r"_\g<0>", key).lower(), each) for key, each in value.items())
-    return {key: each if key in _FREE else _snake(each) for key, each in named if each is not None}
+    return {key: each if key in _FREE else snake(each) for key, each in named if each is not None}

@@ -50,8 +50,8 @@ _MAX_ID = 40
 def write(messages: Sequence[Message]) -> tuple[list[p.Part], None]:
     """Return the messages of a call. There is no system text apart from them."""
     ids = p.CallIds(_MAX_ID, unique=False)
-    written = (_item(each, ids) for each in messages)
-    return [p.thawed(each) for each in written if each is not None], None
+    written = [p.thawed(made) for each in messages if (made := _item(each, ids)) is not None]
+    return written or [{"role": "user", "content": p.EMPTY} for _ in messages[:1]], None
 
 
 def _item(message: Message, ids: p.CallIds) -> p.Part | None:

@@ -46,6 +46,18 @@ NATIVE = PRIVATE | {
 """Blocks of Anthropic's that stand in a content as they are: https://platform.claude.com/docs/en/api/messages"""
 
 SYSTEM = frozenset({"system", "developer"})
+"""The roles that instruct the model."""
+
+_ALIASES = {
+    "user": ("human", "humanmessage", "humanmessagechunk"),
+    "assistant": ("ai", "aimessage", "aimessagechunk", "model", "bot", "chatbot", "agent", "gpt"),
+    "system": ("systemmessage",),
+    "developer": (),
+    "tool": ("function", "toolmessage", "functionmessage", "ipython"),
+}
+ROLES = {name: role for role, aliases in _ALIASES.items() for name in (role, *aliases)}
+"""What a role means, by its name in lower case: the five roles of APIs, and other names of them."""
+
 _SPEAKERS = SYSTEM | {"user", "assistant"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
@@ -53,8 +65,21 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 EMPTY = "[empty message]"
 """Said in place of a user's message that has nothing which the API could take."""
 
+OPENING = "[the assistant speaks first]"
+"""Said as a user's first message, where the API wants one and the assistant speaks first."""
+
 
 # Who speaks -------------------------------------------------------------------------------------------------------
+
+
+def role_of(role: str) -> str | None:
+    """Return which of the five roles a role's name means, in upper or lower case; None if it is none of theirs."""
+    return ROLES.get(role) or ROLES.get(role.casefold())
+
+
+def instructs(role: str) -> bool:
+    """Return whether messages of a role instruct the model."""
+    return role_of(role) in SYSTEM
 
 
 def speaker(message: Message) -> str:
@@ -315,11 +340,35 @@ def merged(turns: Iterable[tuple[str, Any]], join: Callable[[Any, Any], Any]) ->
     return made
 
 
+def from_a_user(
+    turns: Sequence[tuple[str, Any]], said: Sequence[Message], content: Callable[[str], Any]
+) -> Sequence[tuple[str, Any]]:
+    """Return (role, content) pairs of which the first is a user's, if anything was *said*.
+
+    The assistant's own words before it stay the assistant's, with the tools that it called: to quote them as a user's
+    message would let the model take them for the user's. *content* makes a content of a text.
+    """
+    if turns and turns[0][0] == "user":
+        return turns
+    return [("user", content(OPENING if turns else EMPTY)), *turns] if said else turns
+
+
 def thawed(value: Any) -> Any:
-    """Return a copy of JSON that may be changed."""
+    """Return a copy of JSON that may be changed, and can be sent as UTF-8: U+FFFD stands for each lone surrogate."""
+    if isinstance(value, str):
+        return value if value.isascii() else sendable(value)
     if is_mapping(value):
-        return {key: thawed(each) for key, each in value.items()}
+        return {sendable(key): thawed(each) for key, each in value.items()}
     return [thawed(each) for each in value] if is_array(value) else value
+
+
+def sendable(text: str) -> str:
+    """Return a text that can be encoded as UTF-8: half a character, as a cut stream leaves it, becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 # What is given ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,323 @@
+"""Windows of any conversation, in the shapes of any API, loaded in any way: held against a plain search through all.
+
+A conversation is generated as events, each of one or more facts: who says what, a tool's call, a tool's result. It is
+stored in the shape of one API or another. The oracle knows the facts alone.
+"""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyai_sessions import InvalidValueError, Message, Session, SessionStateError
+from pyai_sessions.windows import tokens_of
+from tests.test_formats import FORMATS, judge
+
+SHAPES = ["openai", "anthropic", "bedrock", "gemini", "responses", "langchain", "ollama", "vercel"]
+ALIASES = {
+    "user": ["user", "human", "Human", "USER"],
+    "assistant": ["assistant", "ai", "model", "bot", "AI"],
+    "system": ["system", "developer", "System"],
+    "other": ["critic", "narrator"],
+}
+SPEAKERS = {"critic": "told", "narrator": "told"}
+
+
+class Fact(NamedTuple):
+    """What a message says: kind is user, assistant, system, other, call or result; *what* is a text or a call's id."""
+
+    kind: str
+    what: str
+
+
+class Event(NamedTuple):
+    """A message as it is stored."""
+
+    role: str
+    facts: tuple[Fact, ...]
+
+
+# Any conversation -------------------------------------------------------------------------------------------------
+
+IDS = st.sampled_from(["c1", "c2", "c3"])
+
+
+def say(kind):
+    words = st.text("XY", min_size=1, max_size=40)
+    return st.builds(lambda role, text: [Event(role, (Fact(kind, text),))], st.sampled_from(ALIASES[kind]), words)
+
+
+def ask(ids, text=None):
+    words = (Fact("assistant", text),) if text else ()
+    return Event("assistant", (*words, *(Fact("call", each) for each in ids)))
+
+
+def answer(*ids, text=None):
+    """Return results, and what the user says with them, as one event: APIs with blocks have them in one message."""
+    words = (Fact("user", text),) if text else ()
+    return Event("user", (*(Fact("result", each) for each in ids), *words))
+
+
+STEPS = st.one_of(
+    say("user"),
+    say("assistant"),
+    say("system"),
+    say("other"),
+    st.lists(IDS, min_size=1, max_size=3, unique=True).map(lambda ids: [ask(ids), answer(*ids)]),
+    st.lists(IDS, min_size=1, max_size=2, unique=True).map(lambda ids: [ask(ids, "XX"), answer(*reversed(ids))]),
+    st.lists(IDS, min_size=1, max_size=2, unique=True).map(lambda ids: [ask(ids), answer(*ids, text="XXX")]),
+    st.lists(IDS, min_size=1, max_size=2, unique=True).map(lambda ids: [ask(ids)]),
+    IDS.map(lambda each: [answer(each)]),
+    st.integers(2, 20).map(lambda n: [each for _ in range(n) for each in (ask(["c1"]), answer("c1"))]),
+)
+CONVERSATIONS = st.tuples(st.lists(say("system"), max_size=2), st.lists(STEPS, min_size=1, max_size=14)).map(
+    lambda both: [each for step in (*both[0], *both[1]) for each in step]
+)
+
+
+# As an API stores it ----------------------------------------------------------------------------------------------
+
+
+def block(fact, shape):
+    """Return a fact as a block of a content."""
+    kind, what = fact
+    if kind == "call":
+        return {
+            "anthropic": {"type": "tool_use", "id": what, "name": "f", "input": {}},
+            "bedrock": {"toolUse": {"toolUseId": what, "name": "f", "input": {}}},
+            "gemini": {"functionCall": {"name": "f", "args": {}, "id": what}},
+            "responses": {"type": "function_call", "call_id": what, "name": "f", "arguments": "{}"},
+            "vercel": {"type": "tool-call", "toolCallId": what, "toolName": "f", "input": {}},
+        }[shape]
+    if kind == "result":
+        return {
+            "anthropic": {"type": "tool_result", "tool_use_id": what, "content": "21"},
+            "bedrock": {"toolResult": {"toolUseId": what, "content": [{"text": "21"}], "status": "success"}},
+            "gemini": {"functionResponse": {"name": "f", "id": what, "response": {"output": "21"}}},
+            "responses": {"type": "function_call_output", "call_id": what, "output": "21"},
+            "vercel": {"type": "tool-result", "toolCallId": what, "output": {"type": "text", "value": "21"}},
+        }[shape]
+    if shape in ("bedrock", "gemini"):
+        return {"text": what}
+    return {
+        "type": ("output_text" if kind == "assistant" else "input_text") if shape == "responses" else "text",
+        "text": what,
+    }
+
+
+def tool_call(call_id, shape):
+    if shape == "langchain":
+        return {"name": "f", "args": {}, "id": call_id, "type": "tool_call"}
+    if shape == "ollama":
+        return {"id": call_id, "function": {"name": "f", "arguments": {}}}
+    return {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def store(session, event, shape):
+    """Add an event to a session in a shape."""
+    kinds = [each.kind for each in event.facts]
+    words = [each.what for each in event.facts if each.kind not in ("call", "result")]
+    if not {"call", "result"} & set(kinds):
+        content = words[0] if shape in ("openai", "langchain", "ollama") else [block(event.facts[0], shape)]
+        session.add_message(event.role, content)
+    elif shape in ("openai", "langchain", "ollama"):
+        calls = [tool_call(each.what, shape) for each in event.facts if each.kind == "call"]
+        if calls:
+            session.add_message("assistant", words[0] if words else "", tool_calls=calls)
+            return
+        for each in event.facts:
+            if each.kind == "result":
+                session.add_message("tool", "21", tool_call_id=each.what)
+        if words:
+            session.add_message("user", words[0])
+    else:
+        session.add_message(event.role, [block(each, shape) for each in event.facts])
+
+
+def split(events, shape):
+    """Return the events as so many stored messages as a shape makes of them."""
+    if shape not in ("openai", "langchain", "ollama"):
+        return events
+    made = []
+    for each in events:
+        results = [Event("tool", (fact,)) for fact in each.facts if fact.kind == "result"]
+        rest = tuple(fact for fact in each.facts if fact.kind != "result")
+        made += [*results, *([Event(each.role, rest)] if rest else [])]
+    return made
+
+
+# The oracle -------------------------------------------------------------------------------------------------------
+
+
+class Unit(NamedTuple):
+    """Facts that go together: a message's words, or an assistant's calls with their results."""
+
+    facts: tuple[tuple[int, Fact], ...]
+    begins: bool
+
+
+def units_of(events, first, *, tell):
+    """Return the units of events, whose numbers begin with *first*: each result with the latest call of its id."""
+    messages = []
+    for n, each in enumerate(events, first):
+        messages += [(n, [fact]) for fact in each.facts if fact.kind == "result"]
+        rest = [fact for fact in each.facts if fact.kind != "result"]
+        messages += [(n, rest)] if rest else []
+    answers = {}
+    for place, (n, facts) in enumerate(messages):
+        if facts[0].kind == "result":
+            before = [i for i in range(place) if Fact("call", facts[0].what) in messages[i][1]]
+            if before and (before[-1], facts[0].what) not in answers:
+                answers[before[-1], facts[0].what] = n
+    units = []
+    for place, (n, facts) in enumerate(messages):
+        kept, results = [], []
+        for fact in facts:
+            found = answers.get((place, fact.what)) if fact.kind == "call" else None
+            if fact.kind == "result" or (fact.kind == "call" and found is None and not tell):
+                continue
+            kept.append((n, fact))
+            if fact.kind == "call":
+                results.append(
+                    (n if found is None else found, Fact("result" if found is not None else "lost", fact.what))
+                )
+        real = [each for each in results if each[1].kind == "result"]
+        real.sort(key=lambda each: [i for i, m in enumerate(messages) if m[0] == each[0] and each[1] in m[1]])
+        lost = [each for each in results if each[1].kind == "lost"]
+        if kept:
+            units.append(Unit((*kept, *real, *lost), facts[0].kind in ("user", "other")))
+    return units
+
+
+def size(units):
+    """Return how many messages units are: stored ones, and results that say that a call was interrupted."""
+    stored = {n for unit in units for n, fact in unit.facts if fact.kind != "lost"}
+    return len(stored) + sum(fact.kind == "lost" for unit in units for _, fact in unit.facts)
+
+
+def count(text):
+    """Count the tokens of a text, none of which is in a tool's call or result: APIs differ in what these say."""
+    return text.count("X") + text.count("Y")
+
+
+LOST = "[interrupted: this call has no result, and whether it took effect is not known]"
+
+
+def tokens(units):
+    """Return the tokens of units, as messages of Chat Completions."""
+    total = 0
+    for unit in units:
+        calls = [tool_call(fact.what, "openai") for _, fact in unit.facts if fact.kind == "call"]
+        words = [fact.what for _, fact in unit.facts if fact.kind not in ("call", "result", "lost")]
+        total += tokens_of(Message("assistant", words[0] if words else None, tool_calls=calls or None), count)
+        for _, fact in unit.facts:
+            if fact.kind in ("result", "lost"):
+                total += tokens_of(Message("tool", "21" if fact.kind == "result" else LOST), count)
+    return total
+
+
+def longest(events, last, max_tokens, *, tell=True):
+    """Return the facts of the longest window of events, by trying each: what instructs, and all from each place on.
+
+    Where the place is within a turn, what begins the turn comes first. None: there is no window.
+    """
+    leading = next((n for n, each in enumerate(events) if each.facts[0].kind != "system"), len(events))
+    first = units_of(events[:leading], 0, tell=tell)
+    start = leading if last is None else max(leading, len(events) - last)
+    units = units_of(events[start:], start, tell=tell)
+    if max_tokens is not None and tokens(first) > max_tokens:
+        return None
+    if start == len(events):
+        return [fact for unit in first for _, fact in unit.facts]
+    asked = [
+        Unit(((n, fact),), begins=True)
+        for n in range(leading, start)
+        for fact in events[n].facts
+        if fact.kind in ("user", "other")
+    ]
+    for place in range(len(units) + 1):
+        window = units[place:]
+        if not (window and window[0].begins):
+            before = [*asked, *(Unit(each.facts[:1], begins=True) for each in units[:place] if each.begins)]
+            if not window and not before:
+                continue
+            window = [*before[-1:], *window]
+        if (last is None or size(window) <= last) and (max_tokens is None or tokens([*first, *window]) <= max_tokens):
+            return [fact for unit in (*first, *window) for _, fact in unit.facts]
+    return None
+
+
+def facts_of(prompt):
+    """Return the facts of a prompt of Chat Completions."""
+    found = []
+    for item in prompt:
+        content = item["content"]
+        text = content if isinstance(content, str) else "".join(each["text"] for each in content or ())
+        if item["role"] == "tool":
+            found.append(Fact("lost" if text == LOST else "result", item["tool_call_id"]))
+        elif text:
+            told = next((each for each in SPEAKERS if text.startswith(f"[{each}]")), None)
+            role = {"developer": "system"}.get(item["role"], item["role"])
+            found.append(Fact("other", text[len(told) + 2 :]) if told else Fact(role, text))
+        found += [Fact("call", each["id"]) for each in item.get("tool_calls", ())]
+    return found
+
+
+# The laws ---------------------------------------------------------------------------------------------------------
+
+
+def stored(events, shape):
+    session = Session()
+    for each in events:
+        store(session, each, shape)
+    return session
+
+
+MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LIMITS = {"last": st.none() | st.integers(1, 12), "max_tokens": st.none() | st.integers(0, 120)}
+
+
+@MANY
+@given(CONVERSATIONS, st.sampled_from(SHAPES), st.booleans(), *LIMITS.values())
+def test_a_window_is_the_longest_that_fits_whatever_the_shape(events, shape, tell, last, max_tokens):
+    """By number and by tokens; whoever speaks first, and whatever was interrupted; or it is an error by name."""
+    session, events = stored(events, shape), split(events, shape)
+    expected = longest(events, last, max_tokens, tell=tell)
+    how = {
+        "last": last,
+        "max_tokens": max_tokens,
+        "count_tokens": count,
+        "interrupted": "tell" if tell else "leave out",
+    }
+    if expected is None:
+        with pytest.raises((InvalidValueError, SessionStateError)):
+            session.history(**how, format="openai", speakers=SPEAKERS)
+        return
+
+    window = session.history(**how, format="openai", speakers=SPEAKERS)
+
+    assert facts_of(window) == expected
+    assert window
+    judge(window, "openai")
+
+
+@MANY
+@given(CONVERSATIONS, st.sampled_from(SHAPES), st.sampled_from(FORMATS), *LIMITS.values())
+def test_a_window_is_one_that_its_api_takes(events, shape, format_, last, max_tokens):
+    """In each format, from each shape; where one is needed, a user's message comes first."""
+    session = stored(events, shape)
+    try:
+        window = session.history(
+            last=last, max_tokens=max_tokens, count_tokens=count, format=format_, speakers=SPEAKERS
+        )
+    except (InvalidValueError, SessionStateError):
+        assert longest(split(events, shape), last, max_tokens) is None
+        return
+
+    assert window or window.system is not None  # all that is there instructs
+    if window:
+        judge(window, format_)
+    other = Session()
+    other.add_messages(window, format=format_)
+    assert other.history(format=format_) == window
