@@ -212,6 +212,18 @@ class StorageLockedError(StorageError, TimeoutError):
     remedy = "another writer holds it: end its transaction, or allow a longer timeout"
 
 
+class StorageInUseError(StorageLockedError):
+    """A signal handler, a finaliser or a callback called the storage in the middle of a call of the same thread.
+
+    That call goes on only when the handler has returned, so to wait for it would never end. Nothing was written.
+    """
+
+    remedy = "let the handler set a flag, or hand the work to another thread, and return: then the call can end"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where, "it is in use by the call of this thread that was interrupted")
+
+
 class StorageFullError(StorageError):
     """There is no space left: a full disk, a page limit, or a server at its memory limit."""
 

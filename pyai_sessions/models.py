@@ -740,9 +740,8 @@ def branch_of(session: Session, branch_id: str) -> Line:
 
 def assign(session: Session, values: Mapping[str, Any], history: History) -> None:
     """Let a session have these field values and this history."""
-    vars(session).update(values)
-    session._history = history  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    session.messages = Messages(history)
+    # In one step: an exception from outside leaves all as it was, or finds all done.
+    vars(session).update({**values, "_history": history, "messages": Messages(history)})
 
 
 def values_of(session: Session) -> dict[str, Any]:

@@ -184,13 +184,17 @@ class Saver(NamedTuple):
 def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
     """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
     history = history_of(session)
-    history.origin = draft.origin
-    history.page_sizes = draft.page_sizes
-    history.line = None
-    if history.branches:
+    branches = history.branches
+    if branches:
         lines = {each.branch_id: each for each in draft.branches}
-        history.branches = [lines.get(each.branch_id, each) for each in history.branches]
+        branches = [lines.get(each.branch_id, each) for each in branches]
+    # The origin last, then the attempts: if an exception from outside comes in between, the next save finds that what
+    # is stored is none of what it expects, but one of the attempts, and comes here again.
+    history.page_sizes = draft.page_sizes
+    history.unsought = set[str]()
+    history.branches = branches
+    history.line = None
     if rewrites in (None, history.rewrites):
         history.rewritten_from = None
-    history.attempts.clear()
-    history.unsought.clear()
+    history.origin = draft.origin
+    history.attempts = []

@@ -66,7 +66,7 @@ from pyai_sessions.recent import Recent
 from pyai_sessions.saving import Saver
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
 from pyai_sessions.terms import Limits, make_terms
-from pyai_sessions.trips import Asking, Trips, asked, sharing
+from pyai_sessions.trips import Asking, Trips, asked, mending, sharing
 from pyai_sessions.upkeep import Verification
 
 _LOADED = 20
@@ -193,6 +193,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             self.save(session)
         return session
 
+    @mending
     def get_or_create(self, session: Session) -> Session:
         """Return the session of this id; store *session* where there is none.
 
@@ -262,6 +263,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             yield None
         return None
 
+    @mending
     def load_history(self, session: Session) -> None:
         """Load the messages of *session* that were left out when it was loaded with ``last=``."""
         history = history_of(session)
@@ -282,6 +284,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 history.prepend(older, stored.page_sizes[: ends.index(history.unloaded) + 1])
         history_of(session).hidden = 0
 
+    @mending
     def switch(
         self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | Anyone = ANYONE
     ) -> Session:
@@ -363,6 +366,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             if self._backend.commit(amend(self._stored(session_id, user_id), self._terms)):
                 return
 
+    @mending
     def archive(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Take a session out of the lists; archived already is fine.
 
@@ -373,6 +377,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         owner = check_user(user_id)
         self._set_status(existing_id(session_id), SessionStatus.ARCHIVED, user_id=owner)
 
+    @mending
     def restore(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Make an archived session active again, as of now; active already is fine.
 
@@ -413,6 +418,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             return amend(stored, self._terms, status=status, updated_at=later(self.clock(), head.updated_at))
         return amend(stored, self._terms, status=status)
 
+    @mending
     def fork(
         self,
         session_id: str,
@@ -472,6 +478,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             history_of(fork).hidden = max(0, len(history_of(fork).log) - last)
         return fork
 
+    @mending
     def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one.
 
@@ -508,6 +515,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     # Lists -------------------------------------------------------------------------------------------------------
 
+    @mending
     def list_for_user(
         self,
         user_id: str,
@@ -552,6 +560,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                     sessions.append(session)
         return sessions
 
+    @mending
     def summaries(
         self,
         user_id: str | Anyone = ANYONE,
@@ -585,6 +594,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             last = position
         return page
 
+    @mending
     def count(
         self,
         user_id: str | Anyone = ANYONE,
@@ -629,6 +639,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     # All sessions ------------------------------------------------------------------------------------------------
 
+    @mending
     def import_sessions(
         self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None
     ) -> Imported:
@@ -643,6 +654,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """
         return Importer(self._backend, self._terms, self._timeout).store(sessions, progress)
 
+    @mending
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
         """Archive the sessions that were last active before *idle_since*; return how many.
 
@@ -679,6 +691,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 archived += done or self._set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
         return archived
 
+    @mending
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
         """Erase all that is held of a user, archived and unreadable sessions too; return what that was.
 
@@ -689,6 +702,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             self._forget(each)
         return erased
 
+    @mending
     def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
         """Write all that is held of a user to an open text file, a line of JSON each; return how many lines.
 
@@ -701,6 +715,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             written += 1
         return written
 
+    @mending
     def clear(self) -> int:
         """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""
         deleted = sum(self.delete(each) for each in self._backend.session_ids())
@@ -713,6 +728,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 indexes.mend(self._backend, session_id, entries)
         return deleted
 
+    @mending
     def purge_expired(self, progress: Progress | None = None) -> int:
         """Remove expired sessions, with all that belongs to them; return how many they were.
 
@@ -721,6 +737,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """
         return expiry.purge_all(self._backend, self.clock, self._timeout, progress)
 
+    @mending
     def reindex(self, progress: Progress | None = None) -> int:
         """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed.
 
@@ -729,6 +746,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """
         return upkeep.reindex(self._backend, self._timeout, progress)
 
+    @mending
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
         """Read everything and report what is wrong; *repair* mends what can be mended, and throws nothing away.
 
@@ -737,6 +755,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """
         return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout, progress=progress)
 
+    @mending
     def rotate_keys(self, progress: Progress | None = None) -> int:
         """Encrypt with the newest key of an `Encrypted` mapping what is not; return how many documents those were.
 

@@ -30,6 +30,7 @@ class Trips:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.together = backend.together
+        self.mend = backend.mend
         self._many: dict[str, Callable[[list[Any]], list[Any]]] = {
             "read": backend.read_many,
             "read_session": backend.read_sessions,
@@ -105,9 +106,30 @@ def sharing(call: Callable[Concatenate[S, P], Asking[T]]) -> Callable[Concatenat
 
     @wraps(call)
     def method(self: S, /, *arguments: P.args, **options: P.kwargs) -> T:
-        return self.trips.alone(call(self, *arguments, **options))
+        try:
+            return self.trips.alone(call(self, *arguments, **options))
+        except BaseException:
+            self.trips.mend()
+            raise
 
     cast("Any", method).asking = call
+    return method
+
+
+def mending(call: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Return a method that, when it is cut off, leaves nothing open that others wait for.
+
+    The blocks in it end what they began. But an exception from outside can come while one of them does that.
+    """
+
+    @wraps(call)
+    def method(self: S, /, *arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return call(self, *arguments, **options)
+        except BaseException:
+            self.trips.mend()
+            raise
+
     return method
 
 

@@ -19,6 +19,7 @@ PACKAGE = Path(pyai_sessions.__file__).parent
 ORDER = [
     "errors",
     "processes",
+    "turns",
     "checks",
     "tokens",
     "values",

@@ -12,19 +12,21 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from weakref import WeakSet
 
 from pyai_sessions.errors import (
     StorageClosedError,
     StorageCorruptError,
     StorageError,
     StorageFullError,
+    StorageInUseError,
     StorageLockedError,
     StorageMovedError,
     StoragePermissionError,
     StorageReadOnlyError,
     StorageUnreachableError,
 )
-from pyai_sessions.processes import process_id
+from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
 
 
 class _ForkGate:
@@ -35,41 +37,47 @@ class _ForkGate:
     """
 
     def __init__(self) -> None:
-        self.renew()
+        self.lent: dict[Claim, None] = {}
+        self._forking: dict[int, float] = {}  # until when the others wait, by the thread that forks
 
-    def renew(self) -> None:
-        self._forking = threading.Lock()
-        self._closed = False
-        self._lent: dict[int, int] = {}  # how many connections by thread, each of which writes its own number alone
-
-    def enter(self) -> None:
-        me = threading.get_ident()
+    def enter(self, claim: Claim) -> None:
         while True:  # without a lock, for which all threads would wait at each statement
-            self._lent[me] = self._lent.get(me, 0) + 1
-            if not self._closed or self._lent[me] > 1:
+            self.lent[claim] = None
+            if not self._forking or self._may_pass(claim.thread):
                 return
-            self.leave()
-            with self._forking:
-                pass
+            self.leave(claim)
+            time.sleep(0.0005)
 
-    def leave(self) -> None:
-        me = threading.get_ident()
-        left = self._lent.get(me, 0) - 1
-        if left > 0:
-            self._lent[me] = left
-        else:  # also in a child that was forked meanwhile
-            self._lent.pop(me, None)
+    def _may_pass(self, thread: int) -> bool:
+        now = time.monotonic()
+        if all(each == thread or deadline < now for each, deadline in list(self._forking.items())):
+            return True
+        return sum(each.thread == thread for each in list(self.lent)) > 1  # the fork waits for it
+
+    def leave(self, claim: Claim) -> None:
+        self.lent.pop(claim, None)
+
+    def forget_ended(self) -> None:
+        """Forget calls that an exception cut off."""
+        for each in list(self.lent):
+            if each.is_over():
+                self.leave(each)
 
     def close(self) -> None:
-        deadline = time.monotonic() + _FORK_PATIENCE
-        self._forking.acquire()
-        self._closed = True
-        while set(self._lent) - {threading.get_ident()} and time.monotonic() < deadline:
+        me, deadline = threading.get_ident(), time.monotonic() + _FORK_PATIENCE
+        self._forking[me] = deadline
+        while any(each.thread != me and not each.is_over() for each in list(self.lent)) and time.monotonic() < deadline:
             time.sleep(0.0005)  # polled: to fork is rare, to enter is not
 
     def open(self) -> None:
-        self._closed = False
-        self._forking.release()
+        self._forking.pop(threading.get_ident(), None)
+
+    def renew(self) -> None:
+        me = threading.get_ident()
+        self._forking.clear()
+        self.lent = {each: None for each in self.lent if each.thread == me}
+        for each in list(_all):
+            each.renew_in_child()
 
 
 _FORK_PATIENCE = 10.0
@@ -115,6 +123,10 @@ class _Connection(sqlite3.Connection):
     watch: _Watch
     log: FileId | None = None
 
+    def __del__(self) -> None:  # of one that a call left behind when an exception cut it off
+        with suppress(Exception):
+            self.close()
+
 
 FileId = tuple[int, int]
 """Which file a path names: its device and inode."""
@@ -127,12 +139,6 @@ def _file_at(path: str) -> FileId | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-class _Mine(threading.local):
-    """The connection of this thread's open transaction."""
-
-    connection: sqlite3.Connection | None = None
 
 
 class Connections:
@@ -163,14 +169,20 @@ class Connections:
         self._file: FileId | None = None  # as the first connection found it
         self._log = "" if self._memory else f"{os.path.realpath(path)}-wal"
         self._closed = False
-        self._start()
-
-    def _start(self) -> None:
-        self._pid = process_id()
         self._idle: deque[sqlite3.Connection] = deque()
-        self._writer = threading.Lock()  # first come, first served; SQLite's own wait polls
-        self._only = threading.Lock()  # for the one connection of a database in memory
-        self._mine = _Mine()
+        self._turn = Turn()  # to write; of a database in memory, to use its one connection
+        self._used: sqlite3.Connection | None = None  # by the call that has the turn, or that had it and was cut off
+        self._forked: list[sqlite3.Connection] = []  # kept, so that they are not closed
+        _all.add(self)
+
+    def renew_in_child(self) -> None:
+        """Start anew in a forked child."""
+        if not self._memory:
+            self._forked += self._idle
+            self._idle = deque()
+            if self._used is not None and self._turn.latest.frame is None:  # another thread's
+                self._forked.append(self._used)
+                self._used = None
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """Lend a connection. Inside `writing` it is the transaction's own."""
@@ -180,32 +192,66 @@ class Connections:
         """Lend a connection inside a transaction that other writers wait for; commit it, or undo it on an error."""
         return _Transaction(self)
 
-    def mine(self) -> sqlite3.Connection | None:
-        """Return the connection of this thread's open transaction."""
-        connection = self._mine.connection
-        return connection if connection is not None and self._pid == process_id() else None
+    def joined(self) -> sqlite3.Connection | None:
+        """Return the connection of the open transaction that the caller is a part of, if there is one.
 
-    def take(self, *, to_read: bool = False) -> sqlite3.Connection:
-        """Return a connection that nobody else uses until `give`; one *to_read* alone is of the file as it is there."""
-        if self._pid != process_id():
-            self._forked = self._idle  # kept, so that they are not closed
-            self._start()
+        Raises:
+            StorageInUseError: This thread has a transaction open that the caller is no part of: it interrupted it.
+
+        """
+        latest = self._turn.latest
+        frame = latest.frame
+        if frame is None or latest.thread != threading.get_ident():
+            return None
+        if is_part_of(frame):
+            return self._used
+        if not latest.is_over():
+            raise StorageInUseError(self.path)
+        self.mend()
+        return None
+
+    def mend(self) -> None:
+        """End what calls of this thread left open when an exception cut them off."""
+        _gate.forget_ended()
+        if self._used is not None:
+            claim = Claim(current_frame())
+            if self._turn.claim(claim) is None:
+                self._end_left()
+                self._turn.give_back(claim)
+
+    def _end_left(self) -> None:
+        """End the transaction of a call that was cut off; by the one that has the turn."""
+        left = self._used
+        if left is not None:
+            with suppress(sqlite3.Error):
+                if left.in_transaction:
+                    left.execute("ROLLBACK")
+            if not self._memory:
+                left.close()
+            self._used = None
+
+    def take(self, claim: Claim) -> sqlite3.Connection:
+        """Return a connection that nobody else uses until `give`."""
         if self._closed:
             raise StorageClosedError(self.path, "the store was closed")
-        if to_read:  # to write, `begin` looks when its turn has come
-            self.check_file()
-        if self._memory and not self._only.acquire(timeout=self.timeout):
-            raise StorageLockedError(self.path, f"other threads used it for {self.timeout} s")
-        _gate.enter()
+        self.check_file()
+        if self._memory:
+            self._turn.take(claim, self.timeout, self.path)
+            self._end_left()
+        _gate.enter(claim)
+        connection = self._lend()
+        if self._memory:
+            self._used = connection
+        return connection
+
+    def _lend(self) -> sqlite3.Connection:
         try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._open()
-            self.renew(connection)
-        except BaseException:
-            self._given()
-            raise
+            connection = self._idle[0] if self._memory else self._idle.pop()
+        except IndexError:
+            connection = self._open()
+            if self._memory:
+                self._idle.append(connection)
+        self.renew(connection)
         return connection
 
     def check_file(self) -> None:
@@ -238,49 +284,75 @@ class Connections:
         if isinstance(connection, _Connection):
             connection.watch.began = time.monotonic()
 
-    def give(self, connection: sqlite3.Connection) -> None:
-        """Take a connection back."""
-        if connection.in_transaction:  # its rollback failed
-            connection.close()
-        else:
-            self._idle.append(connection)
-        self._given()
+    def give(self, claim: Claim, connection: sqlite3.Connection | None, err: BaseException | None = None) -> None:
+        """Take a connection back; one that an exception from outside interrupted is closed."""
+        if connection is not None and not self._memory:
+            if err is None or isinstance(err, Exception):
+                self._idle.append(connection)
+            else:
+                connection.close()
+        if self._memory and self._turn.latest is claim:
+            self._used = None
+        self._turn.give_back(claim)
+        _gate.leave(claim)
         if self._closed:
             self._drain()
 
-    def begin(self, connection: sqlite3.Connection) -> None:
+    def begin(self, claim: Claim) -> sqlite3.Connection:
         """Begin this thread's transaction, when its turn comes."""
-        if not self._writer.acquire(timeout=self.timeout):
-            raise StorageLockedError(self.path, f"other threads wrote for {self.timeout} s")
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            self.check_file()
-            self._check_log(connection)
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._writer.release()
-            raise
-        self._mine.connection = connection
+        if self._closed:
+            raise StorageClosedError(self.path, "the store was closed")
+        self._turn.take(claim, self.timeout, self.path)
+        self._end_left()
+        _gate.enter(claim)
+        connection = self._used = self._lend()
+        if len(_gate.lent) > 1:
+            self._check_reading(claim, connection)
+        connection.execute("BEGIN IMMEDIATE")
+        self.check_file()
+        self._check_log(connection)
+        return connection
 
-    def end(self, connection: sqlite3.Connection, *, commit: bool) -> None:
+    def _check_reading(self, claim: Claim, connection: sqlite3.Connection) -> None:
+        """Raise where a call that this one interrupted is reading, and the commit would wait for it."""
+        for each in list(_gate.lent):
+            frame = each.frame
+            if frame is None or each.thread != claim.thread or not isinstance(each, _Loan) or not each.is_of(self):
+                continue
+            if is_part_of(frame) or each.is_over():
+                continue
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                raise StorageInUseError(self.path)
+
+    def end(self, claim: Claim, *, commit: bool) -> None:
         """End this thread's transaction."""
-        self._mine.connection = None
-        writer = self._writer
+        connection = self._used
+        if connection is None or self._turn.latest is not claim:  # it did not begin
+            self.give(claim, None)
+            return
         try:
             if commit:
                 connection.execute("COMMIT")
         finally:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            writer.release()
+            self._used = None
+            if self._memory:
+                pass
+            elif connection.in_transaction:  # its rollback failed
+                connection.close()
+            else:
+                self._idle.append(connection)
+            self._turn.give_back(claim)
+            _gate.leave(claim)
+            if self._closed:
+                self._drain()
 
     def close(self) -> None:
         """Close the idle connections; one in use is closed by its user's return."""
         self._closed = True
-        if self._pid == process_id():
-            self._drain()
+        self._drain()
 
     def __del__(self) -> None:
         with suppress(Exception):  # half made, or the interpreter is going down
@@ -290,11 +362,6 @@ class Connections:
         while self._idle:
             with suppress(IndexError):
                 self._idle.pop().close()
-
-    def _given(self) -> None:
-        _gate.leave()
-        if self._memory:
-            self._only.release()
 
     def _open(self) -> sqlite3.Connection:
         connection = self._connect()
@@ -359,62 +426,76 @@ class Connections:
                 return
 
 
-class _Loan:
+class _Loan(Claim):
     """A connection lent for reading."""
 
     __slots__ = ("_connection", "_connections")
 
     def __init__(self, connections: Connections) -> None:
+        super().__init__()
         self._connections = connections
+        self._connection: sqlite3.Connection | None = None
 
-    def __enter__(self) -> sqlite3.Connection:
-        mine = self._connections.mine()
-        self._connection = None if mine else self._connections.take(to_read=True)
-        return self._connection or mine  # type: ignore[return-value]
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if self._connection is not None:
-            self._connections.give(self._connection)
-            if isinstance(err, sqlite3.Error):
-                raise storage_error(self._connections.path, err) from err
-
-
-class _Transaction:
-    """A connection lent inside a transaction; inside another of the same thread it is a part of that one."""
-
-    __slots__ = ("_connection", "_connections")
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+    def is_of(self, connections: Connections) -> bool:
+        """Return whether it is of this file."""
+        return self._connections is connections
 
     def __enter__(self) -> sqlite3.Connection:
         connections = self._connections
-        mine = connections.mine()
-        if mine is not None:
-            self._connection = None
-            return mine
-        connection = self._connection = connections.take()
+        joined = connections.joined()
+        if joined is not None:
+            return joined
+        self.frame = current_frame(1)
         try:
-            connections.begin(connection)
-        except BaseException as err:
-            connections.give(connection)
-            if isinstance(err, sqlite3.Error):
-                raise storage_error(connections.path, err) from err
+            connection = self._connection = connections.take(self)
+        except BaseException:
+            connections.give(self, None)
             raise
         return connection
 
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        connection, connections = self._connection, self._connections
-        if connection is None:
-            return
+        if self.frame is not None:
+            self._connections.give(self, self._connection, err)
+            if isinstance(err, sqlite3.Error):
+                raise storage_error(self._connections.path, err) from err
+
+
+class _Transaction(Claim):
+    """A connection lent inside a transaction; inside another of the same thread it is a part of that one."""
+
+    __slots__ = ("_connections",)
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__()
+        self._connections = connections
+
+    def __enter__(self) -> sqlite3.Connection:
+        connections = self._connections
+        joined = connections.joined()
+        if joined is not None:
+            return joined
+        self.frame = current_frame(1)
         try:
-            connections.end(connection, commit=err is None)
+            return connections.begin(self)
+        except BaseException as err:
+            connections.end(self, commit=False)
+            if isinstance(err, sqlite3.Error):
+                raise storage_error(connections.path, err) from err
+            raise
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if self.frame is None:  # a part of another
+            return
+        connections = self._connections
+        try:
+            connections.end(self, commit=err is None)
         except sqlite3.Error as failure:
             raise storage_error(connections.path, failure) from failure
-        finally:
-            connections.give(connection)
         if isinstance(err, sqlite3.Error):
             raise storage_error(connections.path, err) from err
+
+
+_all: WeakSet[Connections] = WeakSet()
 
 
 def storage_error(path: str, err: sqlite3.Error) -> StorageError:

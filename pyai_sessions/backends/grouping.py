@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
-from pyai_sessions.errors import StorageLockedError, StorageUnreachableError
-from pyai_sessions.processes import process_id
+from pyai_sessions.errors import StorageInUseError, StorageLockedError, StorageUnreachableError
+from pyai_sessions.turns import Claim, Turn, current_frame
 
 T = TypeVar("T")
 Store = Callable[[Sequence[T]], list[bool]]
+
+_SLICE = 0.05
+"""Seconds after which a thread that waits looks again: the one that stores for it may have been cut off."""
 
 
 class _Waiting(Generic[T]):
     """A thread's item, and what came of it."""
 
-    __slots__ = ("failure", "item", "settled", "stored")
+    __slots__ = ("alone", "bell", "failure", "item", "leader", "stored")
 
     def __init__(self, item: T) -> None:
         self.item = item
         self.stored: bool | None = None
         self.failure: Exception | None = None
-        self.settled = threading.Lock()  # held until something came of it
-        self.settled.acquire()
+        self.alone = False  # all that went together failed, perhaps for another's item
+        self.leader: Claim | None = None  # of the call that is storing it
+        self.bell = threading.Lock()  # held until it is to look again
+        self.bell.acquire()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # it was woken already
+            self.bell.release()
 
 
-class _Queue(deque[_Waiting[T]]):
-    """What waits in one process, and whose turn it is."""
+class _Leader(Claim):
+    """A call whose turn it is to store what all have brought."""
 
-    def __init__(self, at_once: int) -> None:
-        super().__init__()
-        self.latest = 0
-        self.turns = threading.Lock() if at_once == 1 else threading.Semaphore(at_once)
+    __slots__ = ("turn",)
 
-    def begins_with(self, waiting: _Waiting[T]) -> bool:
-        try:
-            return self[0] is waiting
-        except IndexError:  # another took it along already
-            return False
+    turn: Turn
 
 
 class Group(Generic[T]):
@@ -59,79 +65,114 @@ class Group(Generic[T]):
     def __init__(self, where: Callable[[], str], timeout: float, at_once: int = 1) -> None:
         self._where = where
         self._timeout = timeout
-        self._at_once = at_once
-        self._queues: dict[int, _Queue[T]] = {}  # by process: in a fork those who wait in the parent are not there
+        self._turns = [Turn() for _ in range(at_once)]
+        self._latest = 0
+        self._queue: deque[_Waiting[T]] = deque()
+        _all.add(self)
 
     def put(self, item: T, store: Store[T]) -> bool:
         """Store an item, with others or alone; return whether it was stored. That may be tried twice.
 
         *store* stores items together and tells of each whether it was stored.
         """
-        process = process_id()
-        queue = self._queues.get(process)
-        if queue is None:
-            queue = self._queues.setdefault(process, _Queue(self._at_once))
-        me = threading.get_ident()
-        alone, queue.latest = queue.latest == me and not queue, me
-        if alone and queue.turns.acquire(blocking=False):
+        me, queue, frame = threading.get_ident(), self._queue, current_frame()
+        alone, self._latest = self._latest == me and not queue, me
+        if alone and (leader := self._lead(frame)):
             try:
                 return store([item])[0]
             finally:
-                queue.turns.release()
+                self._end(leader)
         mine = _Waiting(item)
-        queue.append(mine)
-        if queue.begins_with(mine):
-            self._store_all(queue, store)
-        self._wait(queue, mine)
+        try:
+            queue.append(mine)
+            self._wait(mine, frame, store)
+        except BaseException:  # an item that is not waited for is not to be stored later
+            with suppress(ValueError):
+                queue.remove(mine)
+            raise
         if mine.failure is not None:
             raise mine.failure
-        if mine.stored is None:  # all failed, perhaps for another's item
-            with self._turn(queue):
-                return store([item])[0]
-        return mine.stored
+        return bool(mine.stored)
 
-    def _store_all(self, queue: _Queue[T], store: Store[T]) -> None:
-        """Store all that waits when it is this thread's turn, and tell those who wait for it."""
-        together: list[_Waiting[T]] = []
-        begun, failure = False, None
+    def _wait(self, mine: _Waiting[T], frame: FrameType, store: Store[T]) -> None:
+        """Wait until an item is stored by another thread, or until this one can store all that waits."""
+        deadline = time.monotonic() + self._timeout
+        first = self._is_first(mine)  # else another, who came before, will store it
+        while mine.stored is None and mine.failure is None:
+            taken = mine.leader is not None and not mine.leader.is_over()
+            if first and not taken and (leader := self._lead(frame)):
+                try:
+                    self._store_all(mine, leader, store)
+                finally:
+                    self._end(leader)
+            elif not mine.bell.acquire(timeout=_SLICE) and not taken and time.monotonic() > deadline:
+                raise StorageLockedError(self._where(), f"other threads wrote for {self._timeout} s")
+            else:
+                first = True
+
+    def _is_first(self, mine: _Waiting[T]) -> bool:
         try:
-            with self._turn(queue):
-                begun = True
-                _take(queue, together)
-                for each, stored in zip(together, store([each.item for each in together]), strict=True):
-                    each.stored = stored
+            return self._queue[0] is mine
+        except IndexError:  # another took it along already
+            return False
+
+    def forget_all(self) -> None:
+        """Forget those who wait."""
+        self._queue.clear()
+
+    def _lead(self, frame: FrameType) -> _Leader | None:
+        """Take a turn that is free, and return that; None where there is none."""
+        leader = _Leader(frame)
+        found: list[Claim] = []
+        for turn in self._turns:
+            leader.turn = turn
+            other = turn.claim(leader)
+            if other is None:
+                return leader
+            found.append(other)
+        if all(each.thread == leader.thread for each in found):  # a handler that stores, in the middle of their calls
+            raise StorageInUseError(self._where())
+        return None
+
+    def _end(self, leader: _Leader) -> None:
+        leader.turn.give_back(leader)
+        with suppress(IndexError):  # none waits
+            self._queue[0].wake()
+
+    def _store_all(self, mine: _Waiting[T], leader: _Leader, store: Store[T]) -> None:
+        """Store all that waits, and tell those who wait for it."""
+        together = [mine]
+        if not mine.alone:
+            mine.leader = leader
+            with suppress(IndexError):
+                while True:
+                    each = self._queue.popleft()
+                    if each is not mine:
+                        each.leader = leader
+                        together.append(each)
+        try:
+            for each, stored in zip(together, store([each.item for each in together]), strict=True):
+                each.stored = stored
         except Exception as err:  # noqa: BLE001 (raised by `put`, in the threads that it concerns)
-            failure = err
-        finally:
-            if not begun:
-                _take(queue, together)
-            elif len(together) == 1 or isinstance(failure, StorageUnreachableError):
-                for each in together:
-                    each.failure = failure
             for each in together:
-                each.settled.release()
-
-    def _wait(self, queue: _Queue[T], mine: _Waiting[T]) -> None:
-        if mine.settled.acquire(timeout=self._timeout):
-            return
-        try:
-            queue.remove(mine)
-        except ValueError:  # it is being stored
-            mine.settled.acquire()
-        else:
-            raise StorageLockedError(self._where(), f"other threads wrote for {self._timeout} s")
-
-    @contextmanager
-    def _turn(self, queue: _Queue[T]) -> Generator[None, None, None]:
-        if not queue.turns.acquire(timeout=self._timeout):
-            raise StorageLockedError(self._where(), f"other threads wrote for {self._timeout} s")
-        try:
-            yield
-        finally:
-            queue.turns.release()
+                if len(together) == 1 or isinstance(err, StorageUnreachableError):
+                    each.failure = err
+                else:
+                    each.alone = True
+        finally:  # what is told nothing, since this thread is being stopped, stores itself
+            for each in together:
+                each.leader = None
+                each.wake()
 
 
-def _take(queue: _Queue[T], together: list[_Waiting[T]]) -> None:
-    with suppress(IndexError):
-        while True:
-            together.append(queue.popleft())
+_all: WeakSet[Group[Any]] = WeakSet()
+
+
+def _renew_all() -> None:
+    """Forget, in a forked child, those who wait in the parent: they are not there."""
+    for group in list(_all):
+        group.forget_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

@@ -100,8 +100,9 @@ class IndexTable:
         order = "DESC" if newest_first else "ASC"
         where += f" AND {_FIT} ORDER BY activity {order}, id {order} LIMIT ?"
         with self._reading() as connection:
-            rows = connection.execute(f"SELECT activity, id FROM {self.name} WHERE {where}", (*parameters, limit))
-            return [(activity, name[len(self._under) :]) for activity, name in rows]
+            query = f"SELECT activity, id FROM {self.name} WHERE {where}"
+            rows = connection.execute(query, (*parameters, limit)).fetchall()
+        return [(activity, name[len(self._under) :]) for activity, name in rows]
 
     def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:
         """Return a number, as `Backend.count` does: without a user in no time, else at the cost of reading the rows."""
@@ -130,7 +131,7 @@ class IndexTable:
         with self._reading() as connection:
             query = f"SELECT expires, id FROM {self._rows} WHERE {where} ORDER BY expires, id LIMIT ?"
             for status in SessionStatus:  # each by itself: what expired in other namespaces is not looked at
-                rows += connection.execute(query, (until, self._at(status.value), *parameters))
+                rows += connection.execute(query, (until, self._at(status.value), *parameters)).fetchall()
         return [(expires, name[len(self._under) :]) for expires, name in sorted(rows)[:limit]]
 
     def _one_index(self, status: SessionStatus, user_id: str | None) -> tuple[str, tuple[object, ...]]:

@@ -1,6 +1,6 @@
 """Any mapping: ``m[k]``, ``m[k] = v``, ``del m[k]`` and ``iter(m)``, and no more.
 
-One lock a mapping makes a commit atomic among the threads of this process. The indexes are derived: built by one scan
+One turn a mapping makes a commit atomic among the threads of this process. The indexes are derived: built by one scan
 at the first list, kept up by every commit since. Both belong to the mapping: two stores over one dict share them.
 """
 
@@ -10,8 +10,6 @@ import errno
 import json
 import os
 import re
-import threading
-import time
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import count
@@ -30,80 +28,92 @@ from pyai_sessions.errors import (
     StorageClosedError,
     StorageError,
     StorageFullError,
-    StorageLockedError,
     StorageReadOnlyError,
     StorageUnreachableError,
     UnsuitableMappingError,
 )
 from pyai_sessions.heads import Entry, Run, SessionStatus, microseconds
 from pyai_sessions.keys import aside_key, head_key, page_prefix, session_of_key
-from pyai_sessions.processes import process_id
+from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
 from pyai_sessions.values import is_bytes
 
 AnyMapping = MutableMapping[Any, Any]
 
 
 class _Shared:
-    """What all stores over one mapping object share: its lock and its derived index."""
+    """What all stores over one mapping object share: whose turn it is, and its derived indexes."""
 
     def __init__(self, mapping: AnyMapping) -> None:
         self.mapping = mapping  # held, so that its id() stays taken
-        self.lock = threading.RLock()
+        self.turn = Turn()
         self.indexes: dict[str, DerivedIndex] = {}  # by the prefixes of namespaces
-        self.pid = process_id()
+        self.unsure: set[str] = set()  # the indexes, by these, of which it is not known whether they hold
+
+    def forget_unsure(self) -> None:
+        """Forget the indexes that calls were changing when they failed or were cut off: the documents tell."""
+        for under in list(self.unsure):
+            self.indexes.pop(under, None)
+            self.unsure.discard(under)
 
 
 _shared: WeakValueDictionary[int, _Shared] = WeakValueDictionary()
-_shared_lock = threading.Lock()
+_sharing = Turn()
 
 
 def _share(mapping: AnyMapping) -> _Shared:
-    with _shared_lock:
-        found = _shared.get(id(mapping))
-        if found is None:
-            found = _shared[id(mapping)] = _Shared(mapping)
-        return found
+    found = _shared.get(id(mapping))
+    if found is None:
+        claim = Claim(current_frame())
+        _sharing.take(claim, 10.0, "the mappings in use")
+        try:
+            found = _shared.get(id(mapping))
+            if found is None:
+                found = _shared[id(mapping)] = _Shared(mapping)
+        finally:
+            _sharing.give_back(claim)
+    return found
 
 
-def _wait(lock: threading.RLock, timeout: float) -> bool:
-    """Wait for a lock that another thread holds; return whether it came free in time.
-
-    At first by letting other threads run: one that sleeps in the lock would get it before it gets the interpreter, and
-    keep all others waiting meanwhile (16 threads then do half the work of one).
-    """
-    for _ in range(200):
-        time.sleep(0)
-        if lock.acquire(blocking=False):
-            return True
-    return lock.acquire(timeout=timeout)
+_SPINS = 200
+"""How often a thread that waits lets others run before it sleeps: one that sleeps would get its turn before it gets the
+interpreter, and keep all others waiting meanwhile (16 threads then do half the work of one)."""
 
 
-class _Turn:
-    """One thread's turn with a mapping; inside another of the same thread it is a part of that one.
+class _Turn(Claim):
+    """One call's turn with a mapping; inside another of the same thread it is a part of that one.
 
-    *unsure* is the index that does not hold after an error, by its namespace's prefix: what was written is not known,
-    and the documents tell, at the next list.
+    *changes* is the index that does not hold after an error, by its namespace's prefix: what was written is not known.
     """
 
-    __slots__ = ("_name", "_shared", "_timeout", "_unsure")
+    __slots__ = ("_changes", "_name", "_shared", "_timeout")
 
-    def __init__(self, shared: _Shared, name: str, timeout: float, unsure: str | None = None) -> None:
+    def __init__(self, shared: _Shared, name: str, timeout: float, changes: str | None = None) -> None:
+        super().__init__()
         self._shared = shared
         self._name = name
         self._timeout = timeout
-        self._unsure = unsure
+        self._changes = changes
 
     def __enter__(self) -> None:
         shared = self._shared
-        if shared.pid != process_id():  # forked: another thread may have held the lock, and it is not here
-            shared.lock, shared.pid = threading.RLock(), process_id()
-        if not shared.lock.acquire(blocking=False) and not _wait(shared.lock, self._timeout):
-            raise StorageLockedError(self._name, f"another thread used it for {self._timeout} s")
+        latest = shared.turn.latest
+        frame = latest.frame
+        if frame is None or latest.thread != self.thread or not is_part_of(frame):
+            self.frame = current_frame(1)
+            shared.turn.take(self, self._timeout, self._name, spins=_SPINS)
+        if shared.unsure:
+            shared.forget_unsure()
+        if self._changes is not None:
+            shared.unsure.add(self._changes)
 
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if err is not None and self._unsure is not None:
-            self._shared.indexes.pop(self._unsure, None)
-        self._shared.lock.release()
+        shared = self._shared
+        if err is not None and shared.unsure:
+            shared.forget_unsure()
+        if self._changes is not None:
+            shared.unsure.discard(self._changes)
+        if self.frame is not None:
+            shared.turn.give_back(self)
 
 
 class _Reported:
@@ -295,7 +305,7 @@ class MappingBackend(Backend):
             return [index.entry(each.session_id) == each for each in entries]
 
     def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:  # noqa: D102
-        with self._locked():
+        with self._writing():
             if self._stamp(head_key(session_id)) != expected:
                 return False
             index = self._index()
@@ -312,13 +322,13 @@ class MappingBackend(Backend):
 
     # Below: one mapping, one lock --------------------------------------------------------------------------------
 
-    def _locked(self, unsure: str | None = None) -> _Turn:
+    def _locked(self, changes: str | None = None) -> _Turn:
         if self._closed:
             raise StorageClosedError(self._name, "the store was closed")
-        return _Turn(self._shared, self._name, self._timeout, unsure)
+        return _Turn(self._shared, self._name, self._timeout, changes)
 
     def _writing(self) -> _Turn:
-        return self._locked(unsure=self._under)
+        return self._locked(changes=self._under)
 
     @property
     def _known_index(self) -> DerivedIndex | None:

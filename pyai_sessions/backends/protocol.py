@@ -251,6 +251,9 @@ class Backend(ABC):
         """
         return 0
 
+    def mend(self) -> None:  # noqa: B027 (where nothing is held, nothing is to be mended)
+        """End what a call of this thread left open when an exception from outside cut it off. May raise nothing."""
+
     @abstractmethod
     def close(self) -> None:
         """Free what the backend opened itself. Calls after this raise StorageClosedError."""

@@ -82,6 +82,9 @@ class SealedBackend(Backend):
     def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:  # noqa: D102
         return self._inner.keys_of(session_ids)
 
+    def mend(self) -> None:  # noqa: D102
+        self._inner.mend()
+
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102

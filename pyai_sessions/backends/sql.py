@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 BATCH = 500
@@ -20,11 +20,13 @@ def run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[obj
     return (connection.executemany(statement, rows) if rows[1:] else connection.execute(statement, rows[0])).rowcount
 
 
-def select_in(connection: sqlite3.Connection, query: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Iterate over the rows of a query, which ends with IN, for these values."""
+def select_in(connection: sqlite3.Connection, query: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return the rows of a query, which ends with IN, for these values."""
+    rows: list[tuple[Any, ...]] = []
     for start in range(0, len(values), BATCH):
         batch = values[start : start + BATCH]
-        yield from connection.execute(f"{query}({','.join('?' * len(batch))})", batch)
+        rows += connection.execute(f"{query}({','.join('?' * len(batch))})", batch).fetchall()
+    return rows
 
 
 def quoted(name: str) -> str:

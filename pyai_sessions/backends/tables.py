@@ -150,8 +150,8 @@ class TableBackend(Backend):
         walk = Walk(self._connections.path)
         while True:  # in batches, so that no read transaction stays open between them
             with self._connections.reading() as connection:
-                rows = connection.execute(self._table.keys, (first, end))
-                batch = [row[0] for row in rows if isinstance(row[0], str)]
+                rows = connection.execute(self._table.keys, (first, end)).fetchall()
+            batch = [row[0] for row in rows if isinstance(row[0], str)]
             if not batch:
                 return
             yield from (key[start:] for key in batch)
@@ -178,7 +178,7 @@ class TableBackend(Backend):
         """Return whether to walk through all rows finds our heads sooner than to seek each: by a sample of rows."""
         with self._connections.reading() as connection:
             starts = [last * n // _SAMPLE for n in range(_SAMPLE)]
-            rows = [row for start in starts for row in connection.execute(self._table.rows, (start, last, 1))]
+            rows = [row for at in starts for row in connection.execute(self._table.rows, (at, last, 1)).fetchall()]
         return len(self._heads_of(rows)) * _SPAN >= _SAMPLE
 
     def _heads_as_they_lie(self, last: int) -> Iterator[str]:
@@ -207,7 +207,7 @@ class TableBackend(Backend):
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
-        if self._connections.mine() is None:
+        if self._connections.joined() is None:
             return self._group.put(draft, self.commit_many)
         return self.commit_many([draft])[0]
 
@@ -332,6 +332,9 @@ class TableBackend(Backend):
                 self._index.put(connection, row_of(entry, self._under))
             return True
 
+    def mend(self) -> None:  # noqa: D102
+        self._connections.mend()
+
     def close(self) -> None:  # noqa: D102
         self._closed = True
         if self._owned:
@@ -397,7 +400,7 @@ class TableBackend(Backend):
         for start in ("session/", NAMESPACES):
             walk = Walk(self._connections.path)
             first, end = _below(start)
-            while batch := [row[0] for row in connection.execute(self._table.keys, (first, end))]:
+            while batch := [row[0] for row in connection.execute(self._table.keys, (first, end)).fetchall()]:
                 for key in batch:
                     self._index_document(connection, key)
                 first = batch[-1]

@@ -560,10 +560,8 @@ WRONG = {
 def steps(mapping, call):
     """Return how many steps of SQLite's machine a call takes."""
     taken = []
-    connections = mapping.connections
-    connection = connections.take()
-    connection.set_progress_handler(lambda: taken.append(1), 1)
-    connections.give(connection)
+    with mapping.connections.reading() as connection:
+        connection.set_progress_handler(lambda: taken.append(1), 1)
     call()
     return len(taken)
 
@@ -652,9 +650,9 @@ def test_reindex_reads_each_head_once_as_they_lie(store):
     """On a file that the system does not hold in memory each seek costs as much as a hundred heads."""
     names = [f"s{n * 7919 % 1000}" for n in range(1000)]  # not in the order of their keys
     store.import_sessions(Session(session_id=name, user_id="ada") for name in names)
-    connection, asked = store.mapping.connections.take(), []
-    connection.set_trace_callback(asked.append)
-    store.mapping.connections.give(connection)
+    asked = []
+    with store.mapping.connections.reading() as connection:
+        connection.set_trace_callback(asked.append)
 
     assert store.reindex() == 1000
 
