@@ -27,9 +27,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pyai_sessions.checks import ANYONE
+from pyai_sessions.conversions import jsonable
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import (
     EncryptionError,
+    ImmutableError,
     InvalidDocumentError,
     InvalidValueError,
     MissingPackageError,
@@ -87,6 +89,7 @@ __all__ = [
     "Encrypted",
     "EncryptionError",
     "Erasure",
+    "ImmutableError",
     "Imported",
     "InvalidDocumentError",
     "InvalidValueError",
@@ -129,6 +132,7 @@ __all__ = [
     "UnsuitableMappingError",
     "UnsupportedOperationError",
     "Verification",
+    "jsonable",
     "open_store",
 ]
 

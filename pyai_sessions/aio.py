@@ -12,9 +12,10 @@ from typing_extensions import ParamSpec, Self
 from pyai_sessions.awaiting import Awaiting
 from pyai_sessions.checks import Clock
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.manager import SessionManager, opened
+from pyai_sessions.manager import SessionManager, opened, with_default
 from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.store import KVSessionStore
+from pyai_sessions.values import Default, check_default
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,9 +57,20 @@ class _InThreads:
 class _ToAwait(SessionManager):
     """SessionManager over a store whose methods are to be awaited: so are its own, which end in a call of the store."""
 
-    def __init__(self, store: Any, *, closes: bool) -> None:
+    def __init__(self, store: Any, default: Default | None, *, closes: bool) -> None:
         self._store = store
+        self._default = default
         self._closes = closes
+
+    def _opened(self, found: T) -> T:
+        default = self._default
+        if default is None:
+            return found
+
+        async def opened() -> Any:
+            return with_default(await cast("Awaitable[Any]", found), default)
+
+        return cast("T", opened())
 
 
 def _awaited(
@@ -82,6 +94,7 @@ class AsyncSessionManager(OfOneProcess):
         index: Of a custom store: a mapping for its index, as SessionManager's.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
+        default: Converts what JSON cannot hold, as SessionManager's: `jsonable`, or a function of your own.
         threads: How many sync calls run at the same time; by default as many as the storage makes use of, 1 to 8. Calls
             that share their trips to Redis do so in two more, many at a time.
 
@@ -108,6 +121,7 @@ class AsyncSessionManager(OfOneProcess):
         index: Any = None,
         clock: Clock | None = None,
         close_store: bool = False,
+        default: Default | None = None,
         threads: int | None = None,
     ) -> None:
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
@@ -117,7 +131,9 @@ class AsyncSessionManager(OfOneProcess):
         self._calls.threads = threads or (made.threads if isinstance(made, KVSessionStore) else _THREADS)
         self._calls.trips = made.trips if isinstance(made, KVSessionStore) and made.trips.together > 1 else None
         self._manager = _ToAwait(
-            _InThreads(made, self._calls) if isinstance(made, KVSessionStore) else made, closes=closes
+            _InThreads(made, self._calls) if isinstance(made, KVSessionStore) else made,
+            check_default(default),
+            closes=closes,
         )
 
     @property

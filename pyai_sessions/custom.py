@@ -42,6 +42,7 @@ from pyai_sessions.errors import (
     UnsupportedOperationError,
 )
 from pyai_sessions.exports import check_file, line_of
+from pyai_sessions.fields import check_status, check_statuses
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.forks import At, copied
 from pyai_sessions.heads import SessionStatus, from_microseconds
@@ -50,8 +51,6 @@ from pyai_sessions.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.models import (
     Session,
     SessionSummary,
-    check_status,
-    check_statuses,
     history_of,
     later,
     new_session_id,

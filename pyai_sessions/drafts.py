@@ -15,6 +15,7 @@ from msgspec import UNSET
 from pyai_sessions.checks import check_id, check_time
 from pyai_sessions.documents import MAX_PAGES, origin_of, write_messages
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.fields import check_status, check_stored
 from pyai_sessions.formats.parts import instructs
 from pyai_sessions.heads import (
     FORMAT,
@@ -32,7 +33,7 @@ from pyai_sessions.heads import (
 from pyai_sessions.history import History, Line, Origin
 from pyai_sessions.keys import branch_key, next_page_key, page_keys
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, check_status, history_of, later
+from pyai_sessions.models import STORED, Session, history_of, later
 from pyai_sessions.points import Summary
 from pyai_sessions.terms import KEPT, Limits, Terms
 from pyai_sessions.tokens import new_token
@@ -88,7 +89,7 @@ class SessionDraft(Draft, frozen=True):
     branches: list[Line]
 
 
-def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
+def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR0915
     """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
 
     Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
@@ -102,7 +103,9 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:
     session.session_id = check_id(session.session_id, "session_id")
     session.user_id = None if session.user_id is None else check_id(session.user_id, "user_id")
     status = check_status(session.status)
-    metadata, state = _object_json(session.metadata, "metadata"), _object_json(session.state, "state")
+    check_stored(session, STORED)
+    values = vars(session)  # not the fields themselves, which would be made to check what is put in
+    metadata, state = _object_json(values["metadata"], "metadata"), _object_json(values["state"], "state")
     limits = terms.limits
     narrow = limits.are_narrow
     if narrow or len(metadata) > limits.state_bytes or len(state) > limits.state_bytes:

@@ -5,6 +5,7 @@ Messages name ids, paths and remedies. They never contain the text of a conversa
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from typing import Any, cast
 
 _SHOWN = 200
@@ -48,6 +49,10 @@ class InvalidValueError(SessionError, ValueError):
     def within(self, place: str) -> InvalidValueError:
         """Return the error of a value that stands in another one, at *place*: ``sessions[1].messages[0]``."""
         return InvalidValueError(f"{place}.{self.path}", self.problem)
+
+
+class ImmutableError(SessionError, FrozenInstanceError, TypeError):
+    """A message, a checkpoint or the list of messages was to be changed in place; the text says what to do instead."""
 
 
 class UnsuitableMappingError(SessionError, TypeError):

@@ -17,7 +17,7 @@ from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.heads import Entry, Head, Run, StoredBranch, StoredHead
 from pyai_sessions.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.points import Branch
-from pyai_sessions.values import read
+from pyai_sessions.values import Default, read
 
 
 class Origin(NamedTuple):
@@ -122,6 +122,7 @@ class History:
         revision: What a custom store calls what is stored; our own have it in the origin.
         given: Of a custom store: a `snapshots.Snapshot` of what is stored.
         unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
+        default: Converts what is given to the session and JSON cannot hold.
 
     """
 
@@ -142,6 +143,7 @@ class History:
     revision: str | None = None
     given: Any = None
     unsought: set[str] = field(default_factory=set[str])
+    default: Default | None = None
     _ids: set[str] | None = None
 
     @property

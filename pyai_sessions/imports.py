@@ -12,8 +12,9 @@ from pyai_sessions.checks import kind_of
 from pyai_sessions.drafts import SessionDraft, compose
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.expiry import purge
+from pyai_sessions.fields import check_stored
 from pyai_sessions.history import History
-from pyai_sessions.models import Session, history_of, session_of, values_of
+from pyai_sessions.models import STORED, Session, history_of, session_of, values_of
 from pyai_sessions.reading import Attempts, load_whole
 from pyai_sessions.terms import Terms
 from pyai_sessions.unrepeated import repeats, unrepeated
@@ -179,6 +180,7 @@ def _new(given: Session | Mapping[str, Any], terms: Terms) -> New:
     renamed = 0
     if isinstance(given, Session):
         session = given
+        check_stored(session, STORED)
     else:
         if is_mapping(given) and "session_id" not in given:
             raise InvalidValueError("session_id", "is missing; with a new one at each try it would be stored twice")

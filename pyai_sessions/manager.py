@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from typing_extensions import Self
 
@@ -20,14 +20,16 @@ from pyai_sessions.forks import At
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.imports import Imported
 from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, history_of
+from pyai_sessions.models import Session, history_of, use_default
 from pyai_sessions.points import Branch
 from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage
 from pyai_sessions.store import KVSessionStore
 from pyai_sessions.stores import MemorySessionStore, open_store
 from pyai_sessions.upkeep import Verification
-from pyai_sessions.values import is_mapping
+from pyai_sessions.values import Default, check_default, converting, is_mapping, plain, plain_object
+
+T = TypeVar("T")
 
 
 class SessionManager(OfOneProcess):
@@ -40,6 +42,9 @@ class SessionManager(OfOneProcess):
             itself cannot list.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
+        default: Converts what JSON cannot hold, as in `json.dumps`, wherever a value is given to the manager or to a
+            session of it: `jsonable` converts datetimes, UUIDs, dataclasses, pydantic models and more. What comes back
+            is the JSON. None: such values are refused.
 
     Notes:
         Any thread may call any method. A `Session` object is one thread's at a time; two threads that load the same
@@ -55,8 +60,15 @@ class SessionManager(OfOneProcess):
     """
 
     def __init__(
-        self, store: Any = None, *, index: Any = None, clock: Clock | None = None, close_store: bool = False
+        self,
+        store: Any = None,
+        *,
+        index: Any = None,
+        clock: Clock | None = None,
+        close_store: bool = False,
+        default: Default | None = None,
     ) -> None:
+        self._default = check_default(default)
         made, self._closes = opened(store, index, clock, Blocking(), close_store=close_store)
         self._store = made if isinstance(made, KVSessionStore) else cast("KVSessionStore", driven(made))
 
@@ -97,9 +109,14 @@ class SessionManager(OfOneProcess):
         given: dict[str, Any] = {"session_id": session_id, "metadata": metadata, "state": state}
         given = {key: value for key, value in given.items() if value is not None}
         now = self._store.clock()
-        session = Session(user_id=user_id, created_at=now, updated_at=now, **given)
+        with converting(self._default):
+            session = Session(user_id=user_id, created_at=now, updated_at=now, **given)
         history_of(session).clock = self._store.clock
-        return session
+        return use_default(session, self._default)
+
+    def _opened(self, found: T) -> T:
+        """Return the sessions that a store gave, which from now on convert what they are given by ``default``."""
+        return found if self._default is None else with_default(found, self._default)
 
     def get_session(
         self, session_id: str, *, last: int | None = None, user_id: str | Anyone = ANYONE, renew: bool = False
@@ -127,7 +144,7 @@ class SessionManager(OfOneProcess):
         ['ada']
 
         """
-        return self._store.get(session_id, last=last, user_id=user_id, renew=renew)
+        return self._opened(self._store.get(session_id, last=last, user_id=user_id, renew=renew))
 
     def get_or_create_session(
         self,
@@ -146,7 +163,9 @@ class SessionManager(OfOneProcess):
 
         """
         owner = check_user(user_id)
-        return self._store.get_or_create(self._new_session(owner, check_id(session_id, "session_id"), metadata, state))
+        return self._opened(
+            self._store.get_or_create(self._new_session(owner, check_id(session_id, "session_id"), metadata, state))
+        )
 
     def load_history(self, session: Session) -> None:
         """Load the older messages of a session that was loaded with ``last=``."""
@@ -176,7 +195,7 @@ class SessionManager(OfOneProcess):
         ['Tell me a joke.', 'No.']
 
         """
-        return self._store.switch(session_id, branch, last=last, user_id=user_id)
+        return self._opened(self._store.switch(session_id, branch, last=last, user_id=user_id))
 
     def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> None:
         """Store a session; afterwards *session* is what is stored. One transaction, or one round trip.
@@ -213,7 +232,8 @@ class SessionManager(OfOneProcess):
 
         """
         now = self._store.clock()
-        added = [_message(each, n, now) for n, each in enumerate(messages)]
+        with converting(self._default):
+            added = [_message(each, n, now) for n, each in enumerate(messages)]
         return self._store.append(session_id, added, user_id=user_id)
 
     def fork(
@@ -254,7 +274,9 @@ class SessionManager(OfOneProcess):
         (<Parent 's' at 2 messages>, ['message 0', 'message 1'])
 
         """
-        return self._store.fork(session_id, at, user_id=user_id, new_id=new_id, last=last, owned_by=owned_by)
+        return self._opened(
+            self._store.fork(session_id, at, user_id=user_id, new_id=new_id, last=last, owned_by=owned_by)
+        )
 
     def archive(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
         """Take a session out of the lists; it can still be read. Archived already is fine.
@@ -285,6 +307,17 @@ class SessionManager(OfOneProcess):
         """
         return self._store.delete(session_id, user_id=user_id)
 
+    def _filter(self, where: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        with converting(self._default):
+            return None if where is None else plain_object(where, "where")
+
+    def _converted(self, sessions: Any) -> Any:
+        """Return sessions to import with what JSON cannot hold converted by ``default``."""
+        if not isinstance(sessions, Iterable) or isinstance(sessions, (str, bytes, Mapping, Session)):
+            problem = f"is {kind_of(sessions)}; it is a list, or another iterable, of sessions or dicts"
+            raise InvalidValueError("sessions", problem)
+        return sessions if self._default is None else converted(cast("Iterable[object]", sessions), self._default)
+
     # Lists -------------------------------------------------------------------------------------------------------
 
     def get_sessions_for_user(
@@ -306,8 +339,10 @@ class SessionManager(OfOneProcess):
             InvalidDocumentError: One of them cannot be read; *skip_invalid* leaves such sessions out.
 
         """
-        return self._store.list_for_user(
-            user_id, limit=limit, before=before, include_archived=include_archived, skip_invalid=skip_invalid
+        return self._opened(
+            self._store.list_for_user(
+                user_id, limit=limit, before=before, include_archived=include_archived, skip_invalid=skip_invalid
+            )
         )
 
     def list_sessions(
@@ -344,7 +379,13 @@ class SessionManager(OfOneProcess):
 
         """
         return self._store.summaries(
-            user_id, where=where, status=status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid
+            user_id,
+            where=self._filter(where),
+            status=status,
+            order=order,
+            limit=limit,
+            cursor=cursor,
+            skip_invalid=skip_invalid,
         )
 
     def count(
@@ -360,7 +401,7 @@ class SessionManager(OfOneProcess):
 
         One index read. With *where*, which counts those whose metadata has these values, it reads all their heads.
         """
-        return self._store.count(user_id, where=where, status=status)
+        return self._store.count(user_id, where=self._filter(where), status=status)
 
     # All sessions ------------------------------------------------------------------------------------------------
 
@@ -387,7 +428,7 @@ class SessionManager(OfOneProcess):
         Imported(inserted=0, identical=0, different=1, different_ids=['s'], renamed=0)
 
         """
-        return self._store.import_sessions(sessions, progress)
+        return self._store.import_sessions(self._converted(sessions), progress)
 
     def archive_inactive(self, days: float = 30, *, progress: Progress | None = None) -> int:
         """Archive the sessions that did not change for so many days; return how many. Costs only those.
@@ -530,6 +571,22 @@ def opened(
         check_clock(clock)
         made.clock = clock
     return made, close_store or (made is not store and isinstance(made, KVSessionStore))
+
+
+def with_default(found: T, default: Default) -> T:
+    """Let the sessions that a call returns convert what they are given by *default*."""
+    for each in cast("list[object]", found) if isinstance(found, list) else [found]:
+        if isinstance(each, Session):
+            use_default(each, default)
+    return found
+
+
+def converted(sessions: Iterable[object], default: Default) -> Iterator[object]:
+    """Iterate over sessions, the dicts among them as JSON."""
+    for n, each in enumerate(sessions):
+        with converting(default):
+            made: object = plain(each, f"sessions[{n}]") if is_mapping(each) else each
+        yield made
 
 
 def _has_four_methods(store: object) -> bool:

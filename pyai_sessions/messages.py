@@ -210,6 +210,17 @@ def messages_of(read: list[ReadMessage]) -> list[Message]:
     return made
 
 
+def check_message(value: object, place: str) -> Message:
+    """Return *value* if it is a message of which a store keeps all fields."""
+    if type(value) is not Message:
+        if not isinstance(value, Message):
+            raise InvalidValueError(place, f"is {kind_of(value)}; it is a Message")
+        for name in vars(value).keys() - Message.__dataclass_fields__.keys() - {"unknown_fields"}:
+            problem = f"is a field of {type(value).__name__} that a store does not keep; put it into metadata"
+            raise InvalidValueError(f"{place}.{name}", problem)
+    return value
+
+
 def id_of(message: object, name: str) -> str:
     """Return the id of a message that is given by itself or by its id."""
     if isinstance(message, Message):

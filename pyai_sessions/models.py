@@ -4,7 +4,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from itertools import chain, takewhile
 from typing import Any, Literal, cast
@@ -15,15 +15,16 @@ from pyai_sessions.branches import MAX_BRANCHES, check_branch, common, line_to_d
 from pyai_sessions.checks import check_id, check_limit, check_text, check_time, counted, kind_of, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
+from pyai_sessions.fields import CHECKS, JSONField, check_attribute, check_status, default_of
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.formats.parts import instructs
 from pyai_sessions.formats.shapes import Told, joined, told
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.history import History, Line, Messages
-from pyai_sessions.messages import Message, id_of
+from pyai_sessions.messages import Message, check_message, id_of
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
-from pyai_sessions.values import is_mapping, plain, plain_object
+from pyai_sessions.values import Default, converting, is_mapping, plain_object
 from pyai_sessions.windows import (
     Budget,
     Choice,
@@ -53,26 +54,6 @@ def later(now: datetime, previous: datetime) -> datetime:
     if now > previous:
         return now
     return previous + _TICK if previous < _END else _END
-
-
-def check_status(value: object, name: str = "status") -> SessionStatus:
-    """Return the status that *value* is or names."""
-    if type(value) is SessionStatus:
-        return value
-    try:
-        return SessionStatus(value)
-    except ValueError as err:
-        raise InvalidValueError(name, f"is {value!r}; it is 'active' or 'archived'") from err
-
-
-def check_statuses(value: object) -> tuple[SessionStatus, ...]:
-    """Return the statuses that a list asks for: the one that *value* is or names, or both (None)."""
-    if value is None:
-        return tuple(SessionStatus)
-    try:
-        return (check_status(value),)
-    except InvalidValueError as err:
-        raise InvalidValueError("status", f"is {value!r}; it is 'active', 'archived', or None for both") from err
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,24 +140,30 @@ class Session(Document):
     )
 
     def __post_init__(self) -> None:
-        """Check the given fields, and take copies of the containers."""
-        self.session_id = check_id(self.session_id, "session_id")
-        if self.user_id is not None:
-            self.user_id = check_id(self.user_id, "user_id")
-        self.metadata = plain_object(self.metadata, "metadata")
-        self.state = plain_object(self.state, "state")
-        self.status = check_status(self.status)
-        self.created_at = check_time(self.created_at, "created_at")
-        self.updated_at = check_time(self.updated_at, "updated_at")
-        self.checkpoints = list(self.checkpoints)
-        if self.parent is not None and not isinstance(self.parent, Parent):
-            raise InvalidValueError("parent", f"is {kind_of(self.parent)}; it is a Parent, or None")
+        """Take the given messages; the other fields were checked as they were assigned."""
+        given: object = vars(self)["messages"]
+        if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
+            raise InvalidValueError("messages", f"is {kind_of(given)}; it is a list of Message")
+        messages = [check_message(each, f"messages[{n}]") for n, each in enumerate(cast("Iterable[object]", given))]
         self._history = History()
-        for n, each in enumerate(self.messages):
-            if not isinstance(each, Message):
-                raise InvalidValueError(f"messages[{n}]", f"is {kind_of(each)}; it is a Message")
-        self._history.extend(self.messages)
-        self.messages = Messages(self._history)
+        self._history.extend(messages)
+        vars(self)["messages"] = Messages(self._history)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = CHECKS.get(name)
+        if check is not None:
+            value = check(value, name)
+        elif name == "messages":
+            if "_history" in vars(self):
+                raise InvalidValueError("messages", "was assigned to; a history changes by the session's own methods")
+        elif name[0] != "_" and name not in _JSON_FIELDS:
+            check_attribute(self, name)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _FIELDS:
+            raise InvalidValueError(name, "cannot be deleted; assign another value")
+        object.__delattr__(self, name)
 
     def __repr__(self) -> str:
         """Without content: a repr ends up in logs."""
@@ -231,11 +218,18 @@ class Session(Document):
         """
         now = self._history.clock()
         fields.setdefault("timestamp", now)
-        message = Message(role, content, **fields)
+        message = self._message(role, content, fields)
         added = self._history.append(message)
         if added is message:
             self.updated_at = later(now, self.updated_at)
         return added
+
+    def _message(self, role: str, content: Any, values: Mapping[str, Any]) -> Message:
+        default = self._history.default
+        if default is None:
+            return Message(role, content, **values)
+        with converting(default):
+            return Message(role, content, **values)
 
     def add_messages(self, items: Iterable[object], *, format: str = "openai") -> list[Message]:  # noqa: A002
         """Append what a model's client was given or returned, and return it as messages: all of it, or nothing.
@@ -247,7 +241,8 @@ class Session(Document):
             InvalidValueError: One of them is not of that format; the error says where.
 
         """
-        added = read_prompt(items, format, clock=self._history.clock, calls=waiting(self._history.log))
+        with converting(self._history.default):
+            added = read_prompt(items, format, clock=self._history.clock, calls=waiting(self._history.log))
         added = self._history.extend(added)
         if added:
             self.touch()
@@ -440,7 +435,8 @@ class Session(Document):
             raise InvalidValueError("message_id", "names the message to replace and cannot change")
         index = self._index(message_id)
         old = self._history.log[index]
-        message = replace(old, **changes)
+        with converting(self._history.default):
+            message = replace(old, **changes)
         message.keep_unknown(old.unknown_fields)
         self._rewrite(index, [message, *self._history.log[index + 1 :]])
         return message
@@ -452,7 +448,7 @@ class Session(Document):
         """
         index = self._index(before, "before")
         fields.setdefault("timestamp", self._history.log[index].timestamp)
-        message = Message(role, content, **fields)
+        message = self._message(role, content, fields)
         known = self._history.admit(message)
         if known is None:
             self._rewrite(index, [message, *self._history.log[index:]])
@@ -588,7 +584,7 @@ class Session(Document):
             InvalidValueError: JSON cannot hold it; the error names the part.
 
         """
-        self.state[check_text(key, "key")] = plain(value, f"state[{key!r}]")
+        self.state[check_text(key, "key")] = value
         self.touch()
 
     def get_state(self, key: str, default: Any = None) -> Any:
@@ -657,6 +653,15 @@ class Session(Document):
     def to_json(self, **options: Any) -> str:
         """Return the whole session as JSON text; *options* are those of `json.dumps`."""
         return json.dumps(self.to_dict(), **options)
+
+
+_FIELDS = frozenset(Session.__dataclass_fields__)
+_JSON_FIELDS = ("metadata", "state")
+for _name in _JSON_FIELDS:
+    setattr(Session, _name, JSONField(_name))
+
+STORED = _FIELDS | {"unknown_fields"}
+"""What a store keeps of a session's attributes."""
 
 
 def _leading(log: Sequence[Message]) -> list[Message]:
@@ -740,13 +745,25 @@ def branch_of(session: Session, branch_id: str) -> Line:
 
 def assign(session: Session, values: Mapping[str, Any], history: History) -> None:
     """Let a session have these field values and this history."""
+    if history.default is None:
+        history.default = default_of(session)
     # In one step: an exception from outside leaves all as it was, or finds all done.
     vars(session).update({**values, "_history": history, "messages": Messages(history)})
 
 
+def use_default(session: Session, default: Default | None) -> Session:
+    """Let *default* convert what is given to a session from now on, and return the session."""
+    history = history_of(session)
+    if history.default is not default:
+        history.default = default
+        for name in _JSON_FIELDS:
+            vars(session)[name] = plain_object(vars(session)[name], name)
+    return session
+
+
 def values_of(session: Session) -> dict[str, Any]:
     """Return a session's field values, without its messages: what `assign` takes."""
-    values = {each.name: getattr(session, each.name) for each in fields(session) if each.name != "messages"}
+    values = {name: value for name, value in vars(session).items() if name in _FIELDS and name != "messages"}
     if session.unknown_fields:
         values["unknown_fields"] = session.unknown_fields
     return values

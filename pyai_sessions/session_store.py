@@ -6,9 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Literal
 
-from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.messages import Message
+from pyai_sessions.messages import Message, check_message
 from pyai_sessions.models import Session, SessionSummary
 
 OnConflict = Literal["merge", "error", "overwrite"]
@@ -80,8 +79,7 @@ def check_messages(messages: Iterable[Message]) -> list[Message]:
     """Return messages to append as a list, if they are messages, each with an id of its own."""
     added = list(messages)
     for n, each in enumerate(added):
-        if not isinstance(each, Message):
-            raise InvalidValueError(f"messages[{n}]", f"is {kind_of(each)}; it is a Message")
+        check_message(each, f"messages[{n}]")
     if len({each.message_id for each in added}) < len(added):
         raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
     return added

@@ -42,6 +42,7 @@ from pyai_sessions.errors import (
     SessionExistsError,
     SessionNotFoundError,
 )
+from pyai_sessions.fields import check_statuses
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.imports import Imported, Importer
@@ -53,7 +54,6 @@ from pyai_sessions.models import (
     SessionSummary,
     assign,
     branch_of,
-    check_statuses,
     history_of,
     later,
     new_session_id,

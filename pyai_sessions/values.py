@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from types import NoneType
 from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 import msgspec
 
 from pyai_sessions.checks import kind_of, well_formed
-from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.errors import ImmutableError, InvalidValueError
 
 MAX_DEPTH = 100
 """Containers nested deeper than this are refused: every JSON reader in reach still opens what we write."""
@@ -27,6 +30,32 @@ _QUOTED = re.compile("(Invalid (?:enum )?value|unknown field) .*?( - at `[^`]*`)
 """What msgspec says where it quotes the document."""
 
 T = TypeVar("T")
+
+Default = Callable[[Any], Any]
+"""Returns what JSON can hold in the place of a value that it cannot, or raises TypeError, as of `json.dumps`."""
+
+_DEFAULT: ContextVar[Default | None] = ContextVar("default", default=None)
+_SHOWN = 10**9
+"""Keys that are smaller numbers are shown."""
+
+_REMEDY = "convert it, or let SessionManager(..., default=jsonable) do so"
+
+
+def check_default(default: object) -> Default | None:
+    """Return *default* if it converts values, or is None."""
+    if default is not None and (not callable(default) or isinstance(default, type)):
+        raise InvalidValueError("default", f"is {kind_of(default)}; it is a function, such as jsonable")
+    return cast("Default | None", default)
+
+
+@contextmanager
+def converting(default: Default | None) -> Iterator[None]:
+    """Let *default* convert what JSON cannot hold, wherever values are checked meanwhile."""
+    token = _DEFAULT.set(default)
+    try:
+        yield
+    finally:
+        _DEFAULT.reset(token)
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
@@ -45,8 +74,7 @@ def is_bytes(value: object) -> TypeGuard[bytes]:
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
-    msg = "a message cannot change; use session.replace_message(message_id, ...)"
-    raise TypeError(msg)
+    raise ImmutableError("a message cannot change; use session.replace_message(message_id, ...)")
 
 
 class FrozenDict(dict[str, Any]):
@@ -94,6 +122,11 @@ def plain(value: object, path: str) -> Any:
     return _copy(value, path, MAX_DEPTH, dict, list)
 
 
+def plain_within(value: object, path: str, levels: int) -> Any:
+    """Return what `plain` does, of at most so many *levels* of nesting."""
+    return _copy(value, path, levels, dict, list)
+
+
 def frozen(value: object, path: str) -> Any:
     """Return a deep copy of *value* that cannot change, or raise as `plain` does."""
     return _copy(value, path, MAX_DEPTH, FrozenDict, FrozenList)
@@ -127,11 +160,48 @@ def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]],
         _check_depth(path, depth)
         copied: dict[str, Any] = {}
         for key, item in value.items():
-            if not isinstance(key, str):
-                raise InvalidValueError(path, f"has the key {key!r}, {kind_of(key)}; JSON keys are text")
-            copied[well_formed(str.__str__(key))] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
+            copied[check_key(key, path)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
         return make_dict(copied)
-    return _scalar(value, path)
+    if isinstance(value, (int, float, str)):
+        return _scalar(value, path)
+    _check_depth(path, depth)  # before a conversion without end
+    return _copy(_converted(value, path), path, depth - 1, make_dict, make_list)
+
+
+def check_key(key: object, path: str) -> str:
+    """Return the key of an object as the JSON at *path* has it; raise unless it is text."""
+    if isinstance(key, str):
+        return well_formed(str.__str__(key))
+    default = _DEFAULT.get()
+    if default is not None and not isinstance(key, (int, float, tuple, NoneType)):
+        with suppress(TypeError):
+            made: object = default(key)
+            if isinstance(made, str):
+                return well_formed(str.__str__(made))
+    shown = (
+        f"the key {key!r}, {kind_of(key)}"
+        if isinstance(key, int) and abs(key) < _SHOWN
+        else f"{kind_of(key)} for a key"
+    )
+    raise InvalidValueError(path, f"has {shown}; JSON keys are text: str(key)")
+
+
+def _converted(value: object, path: str) -> object:
+    """Return what ``default`` makes of a value that JSON cannot hold."""
+    default = _DEFAULT.get()
+    kind = kind_of(value)
+    if default is None:
+        accepted = "it is None, a bool, a number, text, a list, or a dict with text keys"
+        raise InvalidValueError(path, f"is {kind}, which JSON cannot hold; {accepted}; {_REMEDY}")
+    try:
+        made = default(value)
+    except InvalidValueError as err:  # of jsonable, which names the part
+        raise InvalidValueError(path + err.path.removeprefix("value"), err.problem) from err
+    except (TypeError, ValueError) as err:
+        raise InvalidValueError(path, f"is {kind}, which JSON cannot hold, and default= does not convert it") from err
+    if made is value:
+        raise InvalidValueError(path, f"is {kind}, which JSON cannot hold, and default= returned it as it was")
+    return made
 
 
 def depth_of(value: object) -> int:
@@ -142,11 +212,11 @@ def depth_of(value: object) -> int:
 
 
 def _check_depth(path: str, depth: int) -> None:
-    if depth == 0:
+    if depth <= 0:
         raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")
 
 
-def _scalar(value: object, path: str) -> object:
+def _scalar(value: float | str, path: str) -> object:
     if isinstance(value, int):
         if value.bit_length() > _MAX_INTEGER_BITS:
             raise InvalidValueError(path, f"is an integer of {value.bit_length()} bits; at most {_MAX_INTEGER_BITS}")
@@ -155,10 +225,7 @@ def _scalar(value: object, path: str) -> object:
         if not math.isfinite(value):
             raise InvalidValueError(path, f"is {value!r}, which JSON cannot hold; use None or a string")
         return float(value)
-    if isinstance(value, str):
-        return well_formed(str.__str__(value))
-    accepted = "it is None, a bool, a number, text, a list, or a dict with text keys"
-    raise InvalidValueError(path, f"is {kind_of(value)}, which JSON cannot hold; {accepted}")
+    return well_formed(str.__str__(value))
 
 
 def write(value: object) -> bytes:

@@ -158,6 +158,7 @@ ID_DOORS = {
     "create_session": lambda m, i: m.create_session(i),
     "get_or_create_session": lambda m, i: m.get_or_create_session("s", i),
     "Session": lambda m, i: m.save(Session(user_id=i)),
+    "assignment": lambda m, i: setattr(m.create_session(), "user_id", i),
     "import_sessions": lambda m, i: m.import_sessions([{"session_id": "s", "user_id": i}]),
     "from_dict": lambda m, i: Session.from_dict({"session_id": "s", "user_id": i}),
     "from_json": lambda m, i: Session.from_json(json.dumps({"session_id": "s", "user_id": i}, default=lambda _: 1)),

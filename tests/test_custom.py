@@ -329,7 +329,7 @@ def test_a_session_that_cannot_be_stored_is_refused_before_the_store_is_asked():
     manager = SessionManager(store)
     session = manager.create_session("ada")
     before = dict(store.rows)
-    session.state["cursor"] = {1}
+    vars(session)["state"] = {"cursor": {1}}  # past the check
 
     with pytest.raises(InvalidValueError, match=r"state\['cursor'\] is a set"):
         manager.save(session)

@@ -116,7 +116,7 @@ def test_a_copy_shares_nothing_with_the_given_value():
         ({"a": object()}, "state['a'] is an object, which JSON cannot hold"),
         ({"a": range(3)}, "state['a'] is a range, which JSON cannot hold"),
         ({"a": {7: "seven"}}, "state['a'] has the key 7, an int; JSON keys are text"),
-        ({None: 1}, "state has the key None, None; JSON keys are text"),
+        ({None: 1}, "state has None for a key; JSON keys are text"),
         ({"it's": [set()]}, """state["it's"][0] is a set"""),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -300,7 +300,7 @@ def test_lone_surrogates_are_written_as_escapes():
         (Decimal, "the class decimal.Decimal"),
         (Colour.RED, "a tests.test_values.Colour"),
     ],
-    ids=repr,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_error_says_what_was_given_with_its_article(value, said):
     """What was given is said in English: "an int", "bytes", not "a int", "a bytes"."""

@@ -174,21 +174,21 @@ def hand_made(session_id: str, **fields: Any) -> Session:
 def with_a_set_in_its_state() -> Session:
     """Return a session that JSON cannot hold."""
     session = hand_made("bad")
-    session.state["deep"] = {"er": [{1, 2}]}
+    vars(session)["state"] = {"deep": {"er": [{1, 2}]}}
     return session
 
 
 def with_an_unknown_status() -> Any:
     """Return a session of which the status was assigned past its check."""
     session: Any = hand_made("bad")
-    session.status = "gone"
+    vars(session)["status"] = "gone"
     return session
 
 
 def without_messages_of_its_own() -> Any:
     """Return a session of which the history was replaced by a list."""
     session: Any = hand_made("bad")
-    session.messages = [Message("user", "assigned")]
+    vars(session)["messages"] = [Message("user", "assigned")]
     return session
 
 
