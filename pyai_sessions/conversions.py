@@ -64,10 +64,11 @@ def _step(value: Any) -> Any:  # noqa: PLR0911 (a table)
             return convert(value)
     if is_dataclass(value):
         return {each.name: getattr(value, each.name) for each in fields(value)}
+    kind: Any = type(value)
     with suppress(AttributeError):  # a msgspec.Struct
-        return {name: getattr(value, name) for name in type(value).__struct_fields__}
+        return {name: getattr(value, name) for name in kind.__struct_fields__}
     with suppress(AttributeError):  # a class of attrs
-        return {each.name: getattr(value, each.name) for each in type(value).__attrs_attrs__}
+        return {each.name: getattr(value, each.name) for each in kind.__attrs_attrs__}
     return _refuse(value)
 
 

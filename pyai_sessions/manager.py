@@ -311,12 +311,13 @@ class SessionManager(OfOneProcess):
         with converting(self._default):
             return None if where is None else plain_object(where, "where")
 
-    def _converted(self, sessions: Any) -> Any:
+    def _converted(self, sessions: object) -> Any:
         """Return sessions to import with what JSON cannot hold converted by ``default``."""
+        given: Any = sessions
         if not isinstance(sessions, Iterable) or isinstance(sessions, (str, bytes, Mapping, Session)):
-            problem = f"is {kind_of(sessions)}; it is a list, or another iterable, of sessions or dicts"
+            problem = f"is {kind_of(given)}; it is a list, or another iterable, of sessions or dicts"
             raise InvalidValueError("sessions", problem)
-        return sessions if self._default is None else converted(cast("Iterable[object]", sessions), self._default)
+        return given if self._default is None else converted(given, self._default)
 
     # Lists -------------------------------------------------------------------------------------------------------
 
@@ -575,7 +576,8 @@ def opened(
 
 def with_default(found: T, default: Default) -> T:
     """Let the sessions that a call returns convert what they are given by *default*."""
-    for each in cast("list[object]", found) if isinstance(found, list) else [found]:
+    sessions: Any = found if isinstance(found, list) else [found]
+    for each in sessions:
         if isinstance(each, Session):
             use_default(each, default)
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import NoneType
@@ -49,7 +49,7 @@ def check_default(default: object) -> Default | None:
 
 
 @contextmanager
-def converting(default: Default | None) -> Iterator[None]:
+def converting(default: Default | None) -> Generator[None, None, None]:
     """Let *default* convert what JSON cannot hold, wherever values are checked meanwhile."""
     token = _DEFAULT.set(default)
     try:
@@ -173,16 +173,13 @@ def check_key(key: object, path: str) -> str:
     if isinstance(key, str):
         return well_formed(str.__str__(key))
     default = _DEFAULT.get()
+    kind = kind_of(key)
     if default is not None and not isinstance(key, (int, float, tuple, NoneType)):
         with suppress(TypeError):
             made: object = default(key)
             if isinstance(made, str):
                 return well_formed(str.__str__(made))
-    shown = (
-        f"the key {key!r}, {kind_of(key)}"
-        if isinstance(key, int) and abs(key) < _SHOWN
-        else f"{kind_of(key)} for a key"
-    )
+    shown = f"the key {key!r}, {kind}" if isinstance(key, int) and abs(key) < _SHOWN else f"{kind} for a key"
     raise InvalidValueError(path, f"has {shown}; JSON keys are text: str(key)")
 
 
