@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from pyai_sessions.checks import kind_of
@@ -64,7 +64,7 @@ def _step(value: Any) -> Any:  # noqa: PLR0911 (a table)
             return convert(value)
     if is_dataclass(value):
         return {each.name: getattr(value, each.name) for each in fields(value)}
-    kind: Any = type(value)
+    kind = cast("Any", type(value))
     with suppress(AttributeError):  # a msgspec.Struct
         return {name: getattr(value, name) for name in kind.__struct_fields__}
     with suppress(AttributeError):  # a class of attrs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -575,8 +575,8 @@ def opened(
 
 
 def with_default(found: T, default: Default) -> T:
-    """Let the sessions that a call returns convert what they are given by *default*."""
-    sessions: Any = found if isinstance(found, list) else [found]
+    """Let the sessions that a call returns, one or a list, convert what they are given by *default*."""
+    sessions = [found] if isinstance(found, Session) else cast("Sequence[object]", found or ())
     for each in sessions:
         if isinstance(each, Session):
             use_default(each, default)
