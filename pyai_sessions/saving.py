@@ -57,7 +57,7 @@ class Saver(NamedTuple):
                 forks.tidy(self.backend, origin, attempt.draft, self.timeout)
             adopt(session, attempt.draft)
             return
-        history_of(session).attempts.remove(attempt)
+        _forget(session, attempt)
         yield None
         attempts = Attempts(self.backend, session.session_id, self.timeout)
         for _ in attempts:
@@ -147,7 +147,7 @@ class Saver(NamedTuple):
             draft: SessionDraft = attempt.draft
             forks.tidy(self.backend, history_of(session).origin, draft, self.timeout)
             return draft
-        history_of(session if copy is None else copy).attempts.remove(attempt)
+        _forget(session if copy is None else copy, attempt)
         return None
 
     def _attempt(self, session: Session, copy: Session | None = None) -> Attempt:
@@ -179,6 +179,12 @@ class Saver(NamedTuple):
     def _is_over(self, origin: Origin | None) -> bool:
         """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
         return origin is not None and origin.stored.is_over(self.terms.clock)
+
+
+def _forget(session: Session, attempt: Attempt) -> None:
+    """Forget an attempt that was not applied."""
+    with suppress(ValueError):  # a signal handler has saved the session meanwhile
+        history_of(session).attempts.remove(attempt)
 
 
 def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

@@ -7,6 +7,7 @@ from outside, as a second connection does. `attack` interrupts a call of `CALLS`
 import asyncio
 import faulthandler
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +22,7 @@ from pyai_sessions import (
     Message,
     SessionDeletedError,
     SessionExistsError,
+    StorageInUseError,
     StorageLockedError,
 )
 
@@ -350,6 +352,68 @@ def attack(managers, name, *, lines=False, only=None, every=1, first=1, act=stop
     _judge(tally, name, Tracer(0, stop), partial(_check_probe, managers))
     faulthandler.cancel_dump_traceback_later()
     return tally
+
+
+def attack_with_handler(managers, name, *, lines=False, every=1, first=1):
+    """At each point of a call let a signal handler load, append and save, while the call waits; return a Tally.
+
+    What the handler is told is stored must be seen by another connection, and the call goes on as if nothing had been.
+    """
+    call, tally = CALLS[name], Tally()
+    for n in range(first, count_points(managers, call, lines=lines) + 1, every):
+        if n % 50 == first % 50 or n == first:
+            faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
+        needs = call.prepare(managers.face)
+        told = []
+        same = partial(managers.face.save, needs[0]) if name.startswith("save") else managers.face.count
+        act = partial(_handle, managers, told, same)
+        tracer, outcome = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines)
+        if tracer.where is None:
+            continue
+        tally.points += 1
+        tally.refused += told.count("refused")
+        for each in told:
+            if isinstance(each, BaseException):
+                tally.note("locked" if isinstance(each, StorageLockedError) else "other", tracer.where, repr(each))
+        if isinstance(outcome, BaseException):
+            tally.note("other", f"{name}, {tracer.where}", f"the call itself raised {outcome!r}")
+        for check in (
+            partial(call.check, managers.other, needs),
+            managers.by_other,
+            managers.by_thread,
+            managers.by_self,
+        ):
+            _judge(tally, name, tracer, check)
+    _judge(tally, name, Tracer(0, stop), partial(_check_probe, managers))
+    faulthandler.cancel_dump_traceback_later()
+    return tally
+
+
+def _handle(managers, told, same):
+    """Do what a handler does that must save before the process ends: each of these is done, or refused at once.
+
+    *same* saves the very session that the interrupted call is saving.
+    """
+
+    def save():
+        session = managers.face.get_session(managers.probe)
+        content = f"handler {len(managers.written)}"
+        session.add_message("user", content)
+        managers.face.save(session)
+        managers.written.append(content)
+
+    began = time.monotonic()
+    for act in (same, save, partial(managers._append, managers.face, "handler")):
+        try:
+            act()
+        except StorageInUseError:  # noqa: PERF203 (each act by itself)
+            told.append("refused")
+        except BaseException as err:  # noqa: BLE001 (it is shown)
+            told.append(err)
+        else:
+            told.append("done")
+    if time.monotonic() - began > TIMEOUT / 2:
+        told.append(TimeoutError("the handler waited"))
 
 
 def _judge(tally, name, tracer, call):
