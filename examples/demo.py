@@ -18,8 +18,9 @@ DB = "demo.db"
 
 
 def be_killed(history: list[dict[str, Any]]) -> NoReturn:
-    """Be an agent whose process is killed after two words of its answer."""
-    print("assistant:", *"".join(ask_eliza(history)).split()[:2], "...", flush=True)
+    """Be an agent whose process is killed in the middle of its answer."""
+    words = "".join(ask_eliza(history)).split()
+    print("assistant:", *words[: len(words) // 2], "...", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
     sys.exit("a killed process went on")
 
@@ -69,7 +70,7 @@ def main() -> None:
     python, here = os.path.relpath(sys.executable), os.path.relpath(HERE)
     print(f"  {python} {here}/chat.py --db {DB} --session {name}    # go on with this chat yourself")
     print(f"  {python} {here}/quickstart.py    # the shortest program: read it, run it twice")
-    print(f"  less {os.path.relpath(HERE.parent)}/docs/tutorial.md    # write a chat of your own, in ten minutes")
+    print(f"  less {os.path.relpath(HERE.parent / 'docs')}/tutorial.md    # write a chat of your own, in ten minutes")
 
 
 if __name__ == "__main__":
