@@ -282,7 +282,8 @@ class ForkingOfDocuments(DocumentFixtures):
         """A page that it would share is missing or cannot be read: nothing is listed, and its id stays free."""
         talk()
         page = self.pages(raw)[1]
-        whole = raw.pop(page)
+        whole = raw[page]
+        del raw[page]
         if text is not None:
             raw[page] = text
         before = self.ours(raw)
