@@ -58,7 +58,7 @@ from pyai_sessions.models import (
 )
 from pyai_sessions.points import Branch
 from pyai_sessions.session_store import OnConflict, SummaryPage, check_messages, check_on_conflict
-from pyai_sessions.snapshots import known, merged, touch_if_changed
+from pyai_sessions.snapshots import known, merged, snapshot, touch_if_changed
 from pyai_sessions.terms import Terms
 from pyai_sessions.upkeep import Problem, Verification
 from pyai_sessions.values import plain_object
@@ -138,6 +138,9 @@ class CustomStore:
                     session.revision = theirs.revision
                 else:
                     merged(session, theirs)
+            except BaseException:
+                history_of(session).tried.append(snapshot(session))
+                raise
             else:
                 known(session, self.clock)
                 return

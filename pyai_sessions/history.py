@@ -121,6 +121,8 @@ class History:
         line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
         revision: What a custom store calls what is stored; our own have it in the origin.
         given: Of a custom store: a `snapshots.Snapshot` of what is stored.
+        added_to: Keys of the state to which the session added, a number or items: a merge adds both sides' up.
+        tried: Of a custom store: snapshots of the saves of which it is not known whether they were applied.
         unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
         default: Converts what is given to the session and JSON cannot hold.
 
@@ -142,6 +144,8 @@ class History:
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     given: Any = None
+    added_to: set[str] = field(default_factory=set[str])
+    tried: list[Any] = field(default_factory=list[Any])
     unsought: set[str] = field(default_factory=set[str])
     default: Default | None = None
     _ids: set[str] | None = None

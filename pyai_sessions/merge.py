@@ -1,8 +1,9 @@
 """Merging two copies of a session that were changed at the same time.
 
 *mine* is a stale copy about to be saved, *theirs* what is stored now; mine's origin is the base of both. Messages that
-were appended on either side are kept, theirs first. State and metadata merge key by key; mine wins a key that both
-changed. Rewritten history merges with appended messages where those still follow the message they were written after.
+were appended on either side are kept, theirs first. State and metadata merge by key, at every depth; mine wins where
+both set a key to different values. Rewritten history merges with appended messages where those still follow the message
+they were written after.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from msgspec import Raw
 from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.history import History, Line, Origin
+from pyai_sessions.joined import ABSENT, add, join
 from pyai_sessions.messages import Message, same_words
 from pyai_sessions.models import Session, history_of, session_of
 from pyai_sessions.points import Checkpoint, Summary
-from pyai_sessions.values import plain, read
+from pyai_sessions.values import plain, plain_object, read
 
 
 def needed(mine: Session, sealed: int, edition: str) -> int:
@@ -83,7 +85,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         "session_id": mine.session_id,
         "user_id": theirs.user_id if base and mine.user_id == base.head.user_id else mine.user_id,
         "metadata": _by_key(base and base.head.metadata, mine.metadata, theirs.metadata, "metadata"),
-        "state": _by_key(base and base.head.state, mine.state, theirs.state, "state"),
+        "state": _by_key(base and base.head.state, mine.state, theirs.state, "state", my.added_to),
         "status": theirs.status if base and mine.status == base.head.status else mine.status,
         "created_at": theirs.created_at,
         "updated_at": max(mine.updated_at, theirs.updated_at),
@@ -105,6 +107,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         branches=_branches(base, my, their),
         leading=their.leading,
         instructions=(my.instructions or their.instructions) if unloaded else [],
+        added_to=my.added_to,
     )
     return session_of(values, history)
 
@@ -164,14 +167,16 @@ def _conflict(mine: Session, base: Origin | None, new: Origin, problem: str) -> 
     return SessionConflictError(mine.session_id, base.head.revision if base else None, new.head.revision, problem)
 
 
-def _by_key(base_json: Raw | None, mine: dict[str, Any], theirs: dict[str, Any], name: str) -> dict[str, Any]:
+def _by_key(
+    base_json: Raw | None, mine: dict[str, Any], theirs: dict[str, Any], name: str, added_to: Iterable[str] = ()
+) -> dict[str, Any]:
     base: dict[str, Any] = {} if base_json is None else read(bytes(base_json))
-    merged = dict(theirs)
-    for key in {*base, *mine}:
-        if key not in mine:
-            merged.pop(key, None)
-        elif key not in base or base[key] != mine[key]:
-            merged[key] = plain(mine[key], f"{name}[{key!r}]")
+    mine, theirs = plain_object(mine, name), plain_object(theirs, name)
+    merged: dict[str, Any] = join(base, mine, theirs)
+    for key in added_to:
+        total = add(base.get(key, ABSENT), mine.get(key), theirs.get(key))
+        if total is not ABSENT:
+            merged[key] = plain(total, f"{name}[{key!r}]")
     return merged
 
 

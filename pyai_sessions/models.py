@@ -24,7 +24,7 @@ from pyai_sessions.history import History, Line, Messages
 from pyai_sessions.messages import Message, check_message, id_of
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
-from pyai_sessions.values import Default, converting, is_mapping, plain_object
+from pyai_sessions.values import Default, converting, is_array, is_mapping, plain_object
 from pyai_sessions.windows import (
     Budget,
     Choice,
@@ -513,6 +513,7 @@ class Session(Document):
         self.checkpoints = [each for each in self.checkpoints if each.message_count <= count]
         if found is not None:
             self.state = plain_object(found.state, "state")
+            self._history.added_to.clear()
         self.touch()
         return left
 
@@ -580,12 +581,64 @@ class Session(Document):
     def set_state(self, key: str, value: Any) -> None:
         """Set a value of the state: JSON, copied.
 
+        Where two writers save the same session, dicts are merged by key, at every depth. Where both set the same key to
+        different values the later save's stays; ``save(session, on_conflict="error")`` raises instead. What several
+        writers count or collect is changed by `increment_state` and `extend_state`.
+
         Raises:
             InvalidValueError: JSON cannot hold it; the error names the part.
 
         """
-        self.state[check_text(key, "key")] = value
+        key = check_text(key, "key")
+        self.state[key] = value
+        self._history.added_to.discard(key)
         self.touch()
+
+    def increment_state(self, key: str, by: float = 1) -> Any:
+        """Add to a number of the state, 0 if absent, and return it. Where two writers do so, both additions count.
+
+        Also in a save that is repeated after a failure: it raises `SessionConflictError` where it cannot be told
+        whether the addition was stored already.
+
+        Raises:
+            InvalidValueError: *by* is no number, or the value is not.
+
+        >>> session = Session(state={"turns": 2})
+        >>> session.increment_state("turns"), session.increment_state("tokens", by=512)
+        (3, 512)
+
+        """
+        key, old = check_text(key, "key"), self.state.get(key, 0)
+        for name, value in (("by", by), (f"state[{key!r}]", old)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InvalidValueError(name, f"is {kind_of(value)}; increment_state adds a number to a number")
+        self.state[key] = old + by
+        self._history.added_to.add(key)
+        self.touch()
+        return self.state[key]
+
+    def extend_state(self, key: str, items: Iterable[Any]) -> list[Any]:
+        """Append items to a list of the state, empty if absent, and return it. Where two writers do so, both stay.
+
+        Theirs come first, as with messages; a repeated save is safe as `increment_state` says.
+
+        Raises:
+            InvalidValueError: *items* are no list, the value is not, or JSON cannot hold one of them.
+
+        >>> Session(state={"cart": ["tea"]}).extend_state("cart", ["milk"])
+        ['tea', 'milk']
+
+        """
+        key, old = check_text(key, "key"), self.state.get(key, [])
+        if isinstance(items, (str, bytes)) or is_mapping(items) or not isinstance(items, Iterable):
+            raise InvalidValueError("items", f"is {kind_of(items)}; it is a list of what to append")
+        if not is_array(old):
+            raise InvalidValueError(f"state[{key!r}]", f"is {kind_of(old)}; extend_state appends to a list")
+        self.state[key] = [*old, *items]
+        self._history.added_to.add(key)
+        self.touch()
+        extended: list[Any] = self.state[key]
+        return extended
 
     def get_state(self, key: str, default: Any = None) -> Any:
         """Return a value of the state, or *default*."""
@@ -595,6 +648,7 @@ class Session(Document):
         """Remove a value of the state; absent is fine."""
         if key in self.state:
             del self.state[key]
+            self._history.added_to.discard(key)
             self.touch()
 
     def archive(self) -> None:

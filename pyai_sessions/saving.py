@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyai_sessions import expiry, forks
 from pyai_sessions.backends.protocol import Backend
@@ -29,6 +29,7 @@ from pyai_sessions.sought import seek
 from pyai_sessions.terms import Terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking
+from pyai_sessions.values import read
 
 _ATTEMPTS = 8
 """Saves whose replies were lost that a session in hand remembers."""
@@ -103,20 +104,58 @@ class Saver(NamedTuple):
         theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
         if skip and theirs is not None and went_back(session, theirs):
             theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
-        return None if theirs is None else self._commit_as(merge(session, theirs), session)
+        if theirs is None or self._is_told_of(session, theirs):
+            return None
+        return self._commit_as(merge(session, theirs), session)
+
+    def _is_told_of(self, session: Session, theirs: Session) -> bool:
+        """Tell a copy of an earlier save of it that others have stored upon; return whether there was one.
+
+        Only what is added to the state needs that: all else may be merged once more. The copy is then merged anew.
+
+        Raises:
+            SessionConflictError: It cannot be told, and what is added might be added twice.
+
+        """
+        history, their = history_of(session), history_of(theirs)
+        base, unsure = history.origin, False
+        before: dict[str, Any] = read(bytes(base.head.state)) if base else {}
+        rewritten = base is None or their.origin is None or base.head.edition != their.origin.head.edition
+        for each in reversed(history.attempts) if history.added_to else ():
+            then = each.base or each.draft.origin
+            state: dict[str, Any] = read(bytes(then.head.state))
+            if all(state.get(key) == before.get(key) for key in history.added_to):
+                continue
+            grown = then.message_count > (base.message_count if base else 0)
+            stored = grown and then.last_message is not None and their.find(then.last_message.message_id) is not None
+            if stored or (base is None and len(history.attempts) == 1):  # nobody else can have created it
+                self._adopt_attempt(session, each)
+                return True
+            unsure = unsure or rewritten or not grown
+        if unsure:
+            problem = "may have what you added to its state: a save of it failed, others have saved it since"
+            stored_revision = their.origin.head.revision if their.origin else None
+            raise SessionConflictError(session.session_id, session.revision, stored_revision, problem)
+        return False
 
     def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, SessionDraft] | None:
         """Store what changed since an attempt that, as it turns out, is what is stored."""
+        self._adopt_attempt(session, applied)
+        if applied.merged is None:
+            return self._commit_as(session)
+        return self._commit_as(merge(session, applied.merged), session)
+
+    def _adopt_attempt(self, session: Session, applied: Attempt) -> None:
+        """Let a copy know that an attempt to save it was applied."""
         if applied.merged is None:
             adopt(session, applied.draft, applied.rewrites)
-            return self._commit_as(session)
+            return
         history = history_of(session)
         adopt(applied.merged, applied.draft)
         if history.rewrites == applied.rewrites:
             history.rewritten_from = None
         history.origin = applied.base
         history.attempts.clear()
-        return self._commit_as(merge(session, applied.merged), session)
 
     def _replacing(self, session: Session, stored: StoredHead) -> Session:
         """Return a copy of *session* whose commit replaces all that is stored."""

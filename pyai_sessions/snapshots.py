@@ -13,12 +13,13 @@ from msgspec import UNSET, Raw
 
 from pyai_sessions.branches import common
 from pyai_sessions.checks import Clock
+from pyai_sessions.errors import SessionConflictError
 from pyai_sessions.heads import FORMAT, Head, StoredHead, entry_of_head
 from pyai_sessions.history import History, Origin
 from pyai_sessions.merge import merge
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, assign, history_of, session_of, values_of
-from pyai_sessions.values import write
+from pyai_sessions.values import read, write
 
 
 class Snapshot(NamedTuple):
@@ -31,7 +32,13 @@ class Snapshot(NamedTuple):
 def known(session: Session, clock: Clock) -> Session:
     """Return a session that a store gave, or was given, as what is stored now."""
     history = history_of(session)
-    history.clock = clock
+    history.clock, history.given, history.tried = clock, snapshot(session), []
+    return session
+
+
+def snapshot(session: Session) -> Snapshot:
+    """Return what a session is now."""
+    history = history_of(session)
     log = list(history.log)
     head = Head(
         FORMAT,
@@ -48,8 +55,31 @@ def known(session: Session, clock: Clock) -> Session:
     )
     last = log[-1] if log else None
     origin = Origin(StoredHead(head, "", {}), entry_of_head(head), (), len(log), last, tuple(history.branches))
-    history.given = Snapshot(origin, log)
-    return session
+    return Snapshot(origin, log)
+
+
+def _find_applied(session: Session, theirs: Session) -> None:
+    """Let what a failed save was to store be the base of a merge, where it turns out that it was stored.
+
+    Raises:
+        SessionConflictError: That cannot be told, and what was added to the state might be added twice.
+
+    """
+    history, their = history_of(session), history_of(theirs)
+    given, unsure = history.given, False
+    before, now = (read(bytes(each.origin.head.state)) for each in (given, their.given))
+    for tried in reversed(history.tried) if history.added_to else ():
+        then = read(bytes(tried.origin.head.state))
+        if all(then.get(key) == before.get(key) for key in history.added_to):
+            continue
+        grown = len(tried.log) > len(given.log)
+        if (grown and their.find(tried.log[-1].message_id) is not None) or (then == now and tried.log == their.log):
+            history.given, history.tried = tried, []
+            return
+        unsure = unsure or not grown or common(given.log, their.log) < len(given.log)
+    if unsure:
+        problem = "may have what you added to its state: a save of it failed, others have saved it since"
+        raise SessionConflictError(session.session_id, given.origin.head.revision, theirs.revision, problem)
 
 
 def touch_if_changed(session: Session) -> None:
@@ -69,6 +99,7 @@ def touch_if_changed(session: Session) -> None:
 
 def merged(session: Session, theirs: Session) -> None:
     """Merge what is stored now into a stale copy, as `merge` does."""
+    _find_applied(session, theirs)
     history, their = history_of(session), history_of(theirs)
     given, new = history.given, their.given
     if given is None or new is None:
@@ -85,6 +116,6 @@ def merged(session: Session, theirs: Session) -> None:
     origin = new.origin if appended_only else new.origin.rewritten("rewritten")
     stored = replace(their, origin=origin, incarnation=origin.head.incarnation)
     both = merge(session_of(values_of(session), mine), session_of(values_of(theirs), stored))
-    made = History(given=new, revision=theirs.revision, clock=history.clock)
+    made = History(given=new, revision=theirs.revision, clock=history.clock, added_to=history.added_to)
     made.log, made.branches = history_of(both).log, history_of(both).branches
     assign(session, values_of(both), made)

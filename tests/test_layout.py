@@ -46,6 +46,7 @@ ORDER = [
     "drafts",
     "envelopes",
     "sealing",
+    "joined",
     "merge",
     "backends.protocol",
     "backends.derived",

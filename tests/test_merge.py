@@ -18,8 +18,10 @@ from pyai_sessions import (
     SessionNotFoundError,
     SessionStateError,
     SQLiteMapping,
+    StorageError,
 )
-from pyai_sessions.testing import StoppedClock
+from pyai_sessions.testing import FaultyMapping, StoppedClock
+from tests.contract.stores import FullStore
 
 
 class Two:
@@ -137,7 +139,7 @@ def test_an_append_is_merged_as_well(two):
 
 @pytest.mark.parametrize("name", ["state", "metadata"])
 def test_metadata_and_state_are_merged_by_key(two, name):
-    """Set, changed and deleted keys of both sides are kept; a key that both changed is mine."""
+    """Set, changed and deleted keys of both sides are kept, a change before a deletion; what both set is mine."""
     base = {"kept": 0, "mine": 0, "theirs": 0, "both": 0, "I delete": 0, "they delete": 0, "I change": 0}
     getattr(two.mine, name).clear()
     getattr(two.mine, name).update(base)
@@ -155,6 +157,7 @@ def test_metadata_and_state_are_merged_by_key(two, name):
         "kept": 0,
         "mine": 1,
         "theirs": 2,
+        "I delete": 2,
         "both": 1,
         "I change": 1,
         "new": 1,
@@ -163,14 +166,14 @@ def test_metadata_and_state_are_merged_by_key(two, name):
     }
 
 
-def test_a_value_is_merged_whole(two):
-    """Keys are merged, not what lies within a value: half of each would be neither."""
-    two.mine.set_state("a", {"x": 1})
-    two.theirs.set_state("a", {"y": 2})
+def test_a_dict_is_merged_by_key_and_all_else_whole(two):
+    """Half of each of two lists, or texts, would be neither."""
+    two.mine.set_state("a", {"x": 1, "list": [1], "both": {"m": 1}})
+    two.theirs.set_state("a", {"y": 2, "list": [2], "both": {"t": 2}})
 
     two.save_both()
 
-    assert two.stored.state["a"] == {"x": 1}
+    assert two.stored.state["a"] == {"x": 1, "y": 2, "list": [1], "both": {"m": 1, "t": 2}}
 
 
 @pytest.mark.parametrize(
@@ -594,7 +597,7 @@ def by_key(base, mine, theirs):
         if mine.get(key) != base.get(key):
             if key in mine:
                 merged[key] = mine[key]
-            else:
+            elif theirs.get(key) == base.get(key):  # deleted by me, and not changed by them
                 merged.pop(key, None)
     return merged
 
@@ -889,3 +892,91 @@ class TwoWritersOfSQLite(TwoWriters):
 steps = settings(max_examples=80, stateful_step_count=30, deadline=None)
 TestTwoWriters, TestTwoWritersOfSQLite = TwoWriters.TestCase, TwoWritersOfSQLite.TestCase
 TestTwoWriters.settings = TestTwoWritersOfSQLite.settings = steps
+
+
+# Additions to the state, where replies are lost ---------------------------------------------------------------------
+
+
+class LosesReplies(FullStore):
+    """A store of one's own that fails after a save, when it is told to."""
+
+    failing = False
+
+    def save(self, session):
+        super().save(session)
+        if self.failing:
+            self.failing = False
+            raise OSError("the reply was lost")
+
+
+def lossy(kind):
+    """Return a manager of a storage, another manager of it, and a function that lets the next save's reply be lost."""
+    if kind == "custom":
+        store = LosesReplies()
+        return SessionManager(store), SessionManager(store), lambda: setattr(store, "failing", True)
+    mapping = FaultyMapping({})
+    other = SessionManager(KVSessionStore(mapping.mapping, shared=True))
+    return SessionManager(KVSessionStore(mapping, shared=True)), other, lambda: mapping.fail(OSError, applied=True)
+
+
+@pytest.mark.parametrize("kind", ["mapping", "custom"])
+@pytest.mark.parametrize("others", [0, 1, 3])
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("stale", [False, True])
+def test_what_is_added_counts_once_where_a_reply_is_lost(kind, others, more, stale):
+    """The save is repeated after others saved, and after more was added: a message of it tells that it was stored."""
+    manager, other, lose = lossy(kind)
+    manager.create_session("ada", session_id="s", state={"n": 0})
+    mine = manager.get_session("s")
+    if stale:
+        add_one(other)
+    mine.increment_state("n")
+    mine.extend_state("list", ["mine"])
+    mine.add_message("user", "mine")
+    lose()
+    with pytest.raises((StorageError, OSError)):
+        manager.save(mine)
+    for _ in range(others):
+        add_one(other)
+    for _ in range(more):
+        mine.increment_state("n")
+        mine.add_message("user", "more")
+
+    manager.save(mine)
+
+    stored = other.get_session("s")
+    assert stored.state["n"] == 1 + others + more + stale
+    assert stored.state["list"] == ["mine"]
+    assert [each.content for each in stored.messages].count("mine") == 1
+    assert stored.message_count == 1 + others + more + stale
+    assert manager.get_session("s").state == mine.state
+
+
+def add_one(manager):
+    """Load, add to the number, and save."""
+    session = manager.get_session("s")
+    session.increment_state("n")
+    session.add_message("user", "another")
+    manager.save(session)
+
+
+@pytest.mark.parametrize("kind", ["mapping", "custom"])
+@pytest.mark.parametrize("applied", [True, False])
+def test_an_addition_of_which_nothing_is_known_is_not_made_again(kind, applied):
+    """Without a message nothing tells whether a save was stored that others have saved upon: the caller is told."""
+    manager, other, lose = lossy(kind)
+    mine = manager.create_session("ada", session_id="s", state={"n": 0})
+    mine.increment_state("n")
+    if applied:
+        lose()
+        with pytest.raises((StorageError, OSError)):
+            manager.save(mine)
+    add_one(other)
+
+    if applied:
+        with pytest.raises(SessionConflictError, match="may have what you added"):
+            manager.save(mine)
+    else:
+        manager.save(mine)
+
+    assert other.get_session("s").state == {"n": 2}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import SessionConflictError
+from pyai_sessions import InvalidValueError, SessionConflictError
 from pyai_sessions.testing.samples import contents, fill
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 from pyai_sessions.testing.store.powers import with_revisions
@@ -60,6 +60,88 @@ class Merging(StoreFixtures):
         merged = {"same": 0, "mine": 1, "theirs": 2, "both": 1, "i_add": 1, "they_add": 2}
         assert getattr(mine, part) == merged
         assert getattr(other.get_session("s"), part) == merged
+
+    @with_revisions
+    @pytest.mark.parametrize("part", ["state", "metadata"])
+    def test_dicts_merge_by_key_at_every_depth(self, manager: Any, other: Any, part: Any) -> None:
+        """Two writers change different keys of one inner dict: both changes are there, whoever saves first."""
+        for n, order in enumerate(((0, 1), (1, 0))):
+            session = manager.create_session("ada", session_id=f"s{n}")
+            before = {"old": 0, "deep": {"same": 1, "gone": 1, "both": 1}}
+            getattr(session, part).update(prefs=before, dropped={"a": 1, "b": 1})
+            manager.save(session)
+            copies = manager.get_session(f"s{n}"), other.get_session(f"s{n}")
+            mine, theirs = (getattr(each, part) for each in copies)
+            mine["prefs"]["deep"]["mine"] = {"x": 1}
+            del mine["prefs"]["deep"]["gone"]
+            mine["prefs"]["new"] = {"mine": 1}
+            del mine["dropped"]
+            theirs["prefs"]["deep"]["theirs"] = True
+            theirs["prefs"]["new"] = {"theirs": 2}
+            theirs["dropped"]["b"] = 2
+            del theirs["prefs"]["old"]
+
+            for turn in order:
+                (manager, other)[turn].save(copies[turn])
+
+            assert getattr(manager.get_session(f"s{n}"), part) == {
+                "prefs": {
+                    "deep": {"same": 1, "both": 1, "mine": {"x": 1}, "theirs": True},
+                    "new": {"mine": 1, "theirs": 2},
+                },
+                "dropped": {"b": 2},
+            }
+            assert getattr(copies[order[1]], part) == getattr(manager.get_session(f"s{n}"), part)
+
+    @with_revisions
+    def test_what_writers_count_and_collect_adds_up(self, manager: Any, other: Any) -> None:
+        """Additions to a number or a list count once each, over several saves, in any order of the writers."""
+        session = manager.create_session("ada", session_id="s", state={"turns": 10, "cart": ["tea"]})
+        copies = [session, other.get_session("s"), manager.get_session("s")]
+        for turn in (0, 1, 2, 1, 1, 0, 2):
+            copy = copies[turn]
+            assert copy.increment_state("turns") == copy.state["turns"]
+            copy.increment_state("tokens", by=2.5)
+            assert copy.extend_state("cart", [turn])[-1] == turn
+            copy.extend_state("seen", [turn])
+            copy.add_message("user", f"by {turn}")
+            (manager, other, manager)[turn].save(copy)
+
+        stored = other.get_session("s")
+        assert (stored.state["turns"], stored.state["tokens"]) == (17, 17.5)
+        assert stored.state["cart"] == ["tea", *stored.state["seen"]]
+        assert stored.state["seen"] == [0, 1, 2, 1, 1, 0, 2]
+
+    @with_revisions
+    def test_a_value_that_is_set_is_no_addition(self, manager: Any, other: Any) -> None:
+        """`set_state` and `delete_state` mean the value itself, also after additions; what others add to goes on."""
+        session = manager.create_session("ada", session_id="s", state={"a": 1, "b": 1, "c": 1})
+        mine, theirs = manager.get_session("s"), other.get_session("s")
+        for key in "abc":
+            theirs.increment_state(key, 5)
+        other.save(theirs)
+        mine.increment_state("a")
+        mine.set_state("a", 0)
+        mine.increment_state("b")
+        mine.delete_state("b")
+        mine.delete_state("c")
+        mine.increment_state("c", 2)
+        manager.save(mine)
+
+        assert manager.get_session("s").state == {"a": 0, "b": 6, "c": 7}
+        session = other.get_session("s")
+        for act in (
+            lambda: session.increment_state("a", by="1"),
+            lambda: session.increment_state("a", by=True),
+            lambda: session.increment_state("a", by=float("nan")),
+            lambda: session.extend_state("a", [1]),
+            lambda: session.extend_state("new", "text"),
+            lambda: session.extend_state("new", [{1}]),
+            lambda: session.set_state("text", "x") or session.increment_state("text"),
+        ):
+            with pytest.raises(InvalidValueError):
+                act()
+        assert session.state == {"a": 0, "b": 6, "c": 7, "text": "x"}
 
     @with_revisions
     def test_a_conflict_can_be_an_error(self, manager: Any, other: Any) -> None:
