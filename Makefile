@@ -82,6 +82,7 @@ ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contra
 	contract/test_four_methods.py contract/test_encrypted.py contract/test_namespaces.py test_corpus.py test_erasure.py test_fastapi_chat.py test_postgres_managers.py \
 	test_postgres_store.py test_many_chats.py test_examples.py test_formats.py faults) \
 	--deselect=tests/test_upkeep.py::test_memory_does_not_grow_with_the_number_of_sessions \
+	--deselect=tests/test_docs.py::test_all_blocks_run_in_order_in_one_folder \
 	--deselect=tests/test_indexes.py::TestListsOnSQLite --deselect=tests/test_merge.py::TestTwoWritersOfSQLite \
 	$(addprefix --deselect=tests/contract/test_cluster.py::Test, ValkeyCluster RedisClusterWithATimeToLive) $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
 	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \
@@ -100,14 +101,16 @@ test-%: $(VENV)-%/.group-test build servers
 		| tar -x -C $(VENV)-$*/checkout
 	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) $(ELSEWHERE) $(if $(filter $(NEWEST),$*),$(ON_OLDEST)) $(ARGS)
 
-# What a user gets: the wheel and its dependencies, in an environment and a folder with nothing else.
-try-wheel: build
-	$(UV) venv -q --clear --python $(BIN)/python $(VENV)-wheel
+# What a user gets: the wheel and its dependencies, in an environment and a folder with nothing else. The programs of the
+# documentation run there in order, after each `pip install` that a page names.
+try-wheel: build $(VENV)/.package servers
+	$(UV) venv -q --clear --seed --python $(BIN)/python $(VENV)-wheel
 	$(UV) pip install -q --python $(VENV)-wheel/bin/python dist/*.whl
 	cd $(VENV)-wheel && bin/python -W error -c \
 		'import pyai_sessions as p, pathlib; assert pathlib.Path(p.__file__).with_name("py.typed").exists()'
 	@if [ -e examples/quickstart.py ]; then set -x; cp examples/quickstart.py $(VENV)-wheel/ \
 		&& cd $(VENV)-wheel && bin/python -W error quickstart.py; fi
+	$(BIN)/python -m tests.guide $(VENV)-wheel/bin/python
 
 interpreters: $(VENV)-$(OLDEST)/.made $(VENV)-$(NEWEST)/.made
 

@@ -69,7 +69,7 @@ def main() -> None:
     """Run everything by the interpreter that is named, in a new folder."""
     from tests.servers import Server
 
-    python, failed = sys.argv[1], 0
+    python, failed = str(Path(sys.argv[1]).absolute()), 0
     with tempfile.TemporaryDirectory() as name, Server("valkey-server") as server:
         url = server.url.removesuffix("/0")
         for page in pages():
