@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -13,6 +14,9 @@ from pyai_sessions.errors import InvalidValueError, SessionNotFoundError
 
 Clock = Callable[[], datetime]
 """Returns the current time, aware. Stores and tests set it; nothing else here reads the time."""
+
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""A path, in any form that Python takes."""
 
 MAX_ID_BYTES = 1024
 

@@ -26,7 +26,6 @@ from pyai_sessions.checks import (
     check_time,
     check_user,
     existing_id,
-    kind_of,
     sought_id,
     utc_now,
 )
@@ -57,7 +56,7 @@ from pyai_sessions.models import (
     switch,
 )
 from pyai_sessions.points import Branch
-from pyai_sessions.session_store import OnConflict, SummaryPage, check_messages, check_on_conflict
+from pyai_sessions.session_store import OnConflict, SummaryPage, check_messages, check_on_conflict, check_session
 from pyai_sessions.snapshots import known, merged, snapshot, touch_if_changed
 from pyai_sessions.terms import Terms
 from pyai_sessions.upkeep import Problem, Verification
@@ -101,8 +100,7 @@ class CustomStore:
         Where the store counts revisions, a copy that went stale is merged as our own stores do.
         """
         check_on_conflict(on_conflict)
-        if not isinstance(session, Session):
-            raise InvalidValueError("session", f"is {kind_of(session)}; it is a Session")
+        check_session(session)
         session.session_id = check_id(session.session_id, "session_id")
         history_of(session)
         plain_object(session.metadata, "metadata")
@@ -186,7 +184,8 @@ class CustomStore:
         return session
 
     async def load_history(self, session: Session) -> None:
-        """Do nothing: all of it is loaded."""
+        """Do nothing but check the argument: all of it is loaded."""
+        check_session(session)
 
     async def append(self, session_id: str, messages: Iterable[Message], *, user_id: str | Anyone = ANYONE) -> None:
         """Append in one step where the store can; else load, append and save, one caller of a session at a time.

@@ -204,6 +204,7 @@ class StorageError(SessionError):
     remedy = ""
 
     def __init__(self, where: str, problem: str, remedy: str | None = None) -> None:
+        where = where.encode("utf-8", "backslashreplace").decode()  # a path need not be UTF-8; a message can be printed
         if remedy is not None:
             self.remedy = remedy
         super().__init__(f"{where}: {problem}" + (f"; {self.remedy}" if self.remedy else ""))

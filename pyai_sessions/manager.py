@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
@@ -37,7 +38,8 @@ class SessionManager(OfOneProcess):
 
     Args:
         store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, your own), or a url
-            (``"sqlite:///chat.db"``). None keeps sessions in memory. What is made here is closed by `close`.
+            (``"sqlite:///chat.db"``), or the `pathlib.Path` of an SQLite file. None keeps sessions in memory. What is
+            made here is closed by `close`.
         index: Of a custom store: a mapping in which the manager lists its sessions by activity, for what the store
             itself cannot list.
         clock: Returns the current time, aware; tests set it.
@@ -565,7 +567,8 @@ def opened(
     elif store is None:
         made = MemorySessionStore()
     else:
-        made = open_store(store) if isinstance(store, str) else KVSessionStore(store)
+        named = isinstance(store, (str, os.PathLike))
+        made = open_store(cast("str", store)) if named else KVSessionStore(store)
     if index is not None and isinstance(made, KVSessionStore):
         raise InvalidValueError("index", f"was given beside {kind_of(made)}, which has indexes of its own")
     if clock is not None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Literal
 
+from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message, check_message
 from pyai_sessions.models import Session, SessionSummary
@@ -73,6 +74,12 @@ def check_on_conflict(on_conflict: object) -> None:
     """Raise unless *on_conflict* is one of the ways to save a stale copy."""
     if on_conflict not in ("merge", "error", "overwrite"):
         raise InvalidValueError("on_conflict", f"is {on_conflict!r}; it is 'merge', 'error' or 'overwrite'")
+
+
+def check_session(session: object) -> None:
+    """Raise unless *session* is a Session."""
+    if not isinstance(session, Session):
+        raise InvalidValueError("session", f"is {kind_of(session)}; it is a Session")
 
 
 def check_messages(messages: Iterable[Message]) -> list[Message]:

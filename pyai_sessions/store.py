@@ -26,7 +26,6 @@ from pyai_sessions.checks import (
     check_timeout,
     check_user,
     existing_id,
-    kind_of,
     sought_id,
     utc_now,
 )
@@ -64,7 +63,14 @@ from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.reading import MISSING, Attempts, Wants, head_of, load, load_draft, loading, owned, there
 from pyai_sessions.recent import Recent
 from pyai_sessions.saving import Saver
-from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage, check_messages, check_on_conflict
+from pyai_sessions.session_store import (
+    OnConflict,
+    SessionStore,
+    SummaryPage,
+    check_messages,
+    check_on_conflict,
+    check_session,
+)
 from pyai_sessions.terms import Limits, make_terms
 from pyai_sessions.trips import Asking, Trips, asked, mending, sharing
 from pyai_sessions.upkeep import Verification
@@ -174,8 +180,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
         """
         check_on_conflict(on_conflict)
-        if not isinstance(session, Session):
-            raise InvalidValueError("session", f"is {kind_of(session)}; it is a Session")
+        check_session(session)
         yield from self._saver.save(session, on_conflict)
 
     @sharing
@@ -266,6 +271,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     @mending
     def load_history(self, session: Session) -> None:
         """Load the messages of *session* that were left out when it was loaded with ``last=``."""
+        check_session(session)
         history = history_of(session)
         if history.unloaded:
             whole = self.get(session.session_id)

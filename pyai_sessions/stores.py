@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote_to_bytes, urlsplit
 
 from typing_extensions import TypedDict, Unpack
 
-from pyai_sessions.checks import Clock, check_timeout, kind_of, utc_now
+from pyai_sessions.checks import AnyPath, Clock, check_timeout, kind_of, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.keys import namespace_prefix
 from pyai_sessions.store import KVSessionStore
@@ -46,7 +47,8 @@ class SQLiteSessionStore(KVSessionStore):
     """Sessions in an SQLite file, shared by the threads and processes of one machine.
 
     Args:
-        path: The file, or ``":memory:"``. It and its folders are made if absent, for this user alone (0600, 0700).
+        path: The file, or ``":memory:"``; ``~`` is the home folder. It and its folders are made if absent, for this
+            user alone (0600, 0700).
         table_name: The table; a file holds several.
         synchronous: ``"FULL"``: what ``save`` stored survives a power cut. ``"NORMAL"``: a killed process; faster.
         ttl: Seconds that a session lives; None: for ever.
@@ -59,7 +61,7 @@ class SQLiteSessionStore(KVSessionStore):
 
     def __init__(
         self,
-        path: str | os.PathLike[str] = "sessions.db",
+        path: AnyPath = "sessions.db",
         table_name: str = "sessions",
         *,
         synchronous: str = "FULL",
@@ -79,7 +81,7 @@ class DiskCacheSessionStore(KVSessionStore):
     """Sessions in a diskcache.Index, shared by the threads and processes of one machine.
 
     Args:
-        directory: The directory; made if absent, for this user alone (0700).
+        directory: The directory; ``~`` is the home folder. Made if absent, for this user alone (0700).
         ttl: Seconds that a session lives; None: for ever.
         timeout: Seconds that a call may wait for other writers.
         options: Those of `KVSessionStore`: `Options`.
@@ -88,7 +90,7 @@ class DiskCacheSessionStore(KVSessionStore):
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: AnyPath,
         *,
         ttl: int | None = None,
         timeout: float = 10.0,
@@ -144,14 +146,14 @@ class RedisSessionStore(KVSessionStore):
             self._close_mapping = ours.close
 
 
-def open_store(url: str) -> KVSessionStore:
-    """Return the store that a url names.
+def open_store(url: str | os.PathLike[str]) -> KVSessionStore:
+    """Return the store that a url names. A `pathlib.Path` is that of an SQLite file.
 
-    ``memory://``, ``sqlite:///chat.db`` (relative), ``sqlite:////var/chat.db`` (absolute), ``sqlite:///:memory:``,
-    ``diskcache:///directory`` (absolute), ``diskcache://directory`` (relative), ``redis://host:port/db``, ``rediss://…``,
-    ``unix://…``. Options follow as a query: ``sqlite:///chat.db?table_name=chats&synchronous=NORMAL``,
-    ``redis://localhost?prefix=app:&ttl=86400&sliding=false``. What is put into a url is percent-encoded:
-    ``f"sqlite:///chat.db?namespace={urllib.parse.quote(tenant, safe='')}"``.
+    ``memory://``, ``sqlite:///chat.db`` (relative), ``sqlite:////var/chat.db`` (absolute), ``sqlite:///~/chat.db`` (in
+    the home folder), ``sqlite:///:memory:``, ``diskcache:///directory`` (absolute), ``diskcache://directory``,
+    ``redis://host:port/db``, ``rediss://…``, ``unix://…``. Options follow as a query:
+    ``sqlite:///chat.db?table_name=chats&synchronous=NORMAL``, ``redis://localhost?prefix=app:&ttl=86400&sliding=false``.
+    What is put into a url is percent-encoded: ``f"sqlite:///chat.db?namespace={urllib.parse.quote(tenant, safe='')}"``.
 
     Raises:
         InvalidValueError: It names no store, or an option without a value, or twice.
@@ -160,27 +162,61 @@ def open_store(url: str) -> KVSessionStore:
     <MemorySessionStore on a dict>
 
     """
-    if not isinstance(url, str) or "://" not in url:
-        raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
+    if isinstance(url, os.PathLike):
+        return SQLiteSessionStore(url)
+    parts = _parts(url)
+    options = _options(parts.query, url)
+    if parts.scheme == "memory":
+        if parts.netloc + parts.path:
+            raise InvalidValueError("url", "is memory:// with a path; a store in memory has none: write memory://")
+        return MemorySessionStore(**_take(options, url))
+    if parts.scheme == "sqlite":
+        if parts.netloc:
+            problem = "is sqlite:// with two slashes, where a third one begins the path: sqlite:///chat.db"
+            raise InvalidValueError("url", f"{problem}, or sqlite:////var/chat.db from the root")
+        path = _path(parts.path.removeprefix("/"), url)
+        return SQLiteSessionStore(path, **_take(options, url, "table_name", "synchronous"))
+    if parts.scheme == "diskcache":
+        if {*"@:"} & {*parts.netloc}:
+            problem = "is diskcache:// with a host, a port or a password; it is a directory on this machine"
+            raise InvalidValueError("url", f"{problem}; in its path '@' is %40, and ':' is %3A")
+        return DiskCacheSessionStore(_path(parts.netloc + parts.path, url), **_take(options, url))
+    ours = {key: options[key] for key in ("prefix", *_COMMON) if key in options}
+    query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in ours)
+    return RedisSessionStore(url.partition("?")[0] + (f"?{query}" if query else ""), **_take(ours, url, "prefix"))
+
+
+def _parts(url: object) -> SplitResult:
+    """Return the parts of a url of a known scheme, in which no character is dropped that Python's parser drops."""
+    if not isinstance(url, str):
+        raise InvalidValueError("url", f"is {kind_of(url)}; it is text like {_URLS}, or a pathlib.Path")
+    if "://" not in url:
+        raise InvalidValueError("url", f"is {_shown(url)}; {_remedy_of_a_path(url)}")
+    if url != url.strip() or any(each < " " or each == "\x7f" or "\ud800" <= each <= "\udfff" for each in url):
+        problem = "with a control character, a space at an end or a lone surrogate"
+        raise InvalidValueError(
+            "url", f"is {_shown(url)} {problem}; percent-encode its parts: urllib.parse.quote(path)"
+        )
     try:
         parts = urlsplit(url)
     except ValueError:
         raise InvalidValueError("url", f"is {_shown(url)}, which cannot be read; it is like {_URLS}") from None
-    options = _options(parts.query, url)
-    place = unquote(parts.netloc + parts.path)
-    if parts.scheme == "memory":
-        return MemorySessionStore(**_take(options, url))
-    if parts.scheme == "sqlite":
-        return SQLiteSessionStore(
-            _path(place.removeprefix("/"), url), **_take(options, url, "table_name", "synchronous")
+    if parts.scheme not in _SCHEMES:
+        other = {"valkey": "redis://", "valkeys": "rediss://", "file": "sqlite:///"}.get(parts.scheme)
+        remedy = (
+            f"write {other}"
+            if other
+            else f"its scheme is one of {', '.join(_SCHEMES)}; for another database, pass "
+            "SessionManager a SessionStore of your own"
         )
-    if parts.scheme == "diskcache":
-        return DiskCacheSessionStore(_path(place, url), **_take(options, url))
-    if parts.scheme in ("redis", "rediss", "unix"):
-        ours = {key: options[key] for key in ("prefix", *_COMMON) if key in options}
-        query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in ours)
-        return RedisSessionStore(url.partition("?")[0] + (f"?{query}" if query else ""), **_take(ours, url, "prefix"))
-    raise InvalidValueError("url", f"is {_shown(url)}; it is like {_URLS}")
+        raise InvalidValueError("url", f"is {_shown(url)}, for which there is no store; {remedy}")
+    return parts
+
+
+def _remedy_of_a_path(text: str) -> str:
+    if _PLAIN_PATH.fullmatch(text):
+        return f"a path is written as a url, sqlite:///{text}, or given to SQLiteSessionStore({text!r})"
+    return f"it is like {_URLS}; a path is given to SQLiteSessionStore(path)"
 
 
 def _options(query: str, url: str) -> dict[str, str]:
@@ -201,8 +237,8 @@ def _options(query: str, url: str) -> dict[str, str]:
 
 
 def _seconds(text: str) -> int:
-    if not text.isdecimal():
-        raise InvalidValueError("ttl", f"is {text!r}; it is a whole number of seconds above 0")
+    if not re.fullmatch(r"\d{1,20}", text):
+        raise InvalidValueError("ttl", f"is {text[:20]!r}; it is a whole number of seconds above 0")
     return int(text)
 
 
@@ -215,22 +251,25 @@ def _truth(text: str) -> bool:
 _COMMON: dict[str, Callable[[str], Any]] = {"ttl": _seconds, "sliding": _truth, "namespace": str}
 """Options of all families, each with how its text is read."""
 
+_SCHEMES = ("memory", "sqlite", "diskcache", "redis", "rediss", "unix")
+_PLAIN_PATH = re.compile(r"[\w./~ -]*[.][\w]+")
+"""A path that holds no credential, as one that was meant for a url may."""
+
 _URLS = "memory://, sqlite:///chat.db, diskcache:///directory or redis://localhost:6379/0"
 
 
-def _shown(url: object) -> str:
-    """Return a refused url without credentials and options."""
-    return (
-        repr(url.partition("://")[0] + "://…" if "://" in url else "…@…" if "@" in url else url)
-        if isinstance(url, str)
-        else kind_of(url)
-    )
+def _shown(url: str) -> str:
+    """Return a refused url without credentials and options: its scheme, or a path that holds none."""
+    scheme, colon, _ = url.partition(":")
+    if colon:
+        return repr(f"{scheme}:{'//' if '://' in url else ''}…") if re.fullmatch(r"[A-Za-z][\w+.-]*", scheme) else "'…'"
+    return repr(url if not url or _PLAIN_PATH.fullmatch(url) else "…")
 
 
 def _path(place: str, url: str) -> str:
     if not place:
         raise InvalidValueError("url", f"is {_shown(url)} without a path; it is like {_URLS}")
-    return place
+    return os.fsdecode(unquote_to_bytes(place))
 
 
 def _take(options: dict[str, str], url: str, *known: str) -> dict[str, Any]:

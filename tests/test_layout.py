@@ -51,6 +51,7 @@ ORDER = [
     "backends.protocol",
     "backends.derived",
     "backends.mapping",
+    "backends.files",
     "backends.connections",
     "backends.grouping",
     "backends.sql",

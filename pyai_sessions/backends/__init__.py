@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from array import array
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import UnsuitableMappingError
 from pyai_sessions.keys import namespace_prefix
 
@@ -76,15 +81,40 @@ def adapt(  # noqa: PLR0911 (a table)
     return MappingBackend(mapping, shared=shared, timeout=timeout, under=under)
 
 
-def _check_mapping(mapping: object) -> None:
-    name = f"{type(mapping).__module__}.{type(mapping).__qualname__}"
-    missing = [each for each in ("__getitem__", "__setitem__", "__delitem__", "__iter__") if not hasattr(mapping, each)]
-    if missing or isinstance(mapping, (type, list)):
+def _check_mapping(mapping: Any) -> None:
+    given = kind_of(mapping)
+    if isinstance(mapping, (str, os.PathLike)):
         msg = (
-            f"a {name} is not a mutable mapping{' (no ' + ', '.join(missing) + ')' if missing else ''}: pass a dict, "
-            "SqliteDict, diskcache.Index, RedisMapping, or any class with [k], [k] = v, del and iter"
+            f"{given} is no mapping: SessionManager(url) and open_store(url) open a url or a pathlib.Path, "
+            "SQLiteSessionStore(path) an SQLite file, DiskCacheSessionStore(path) a directory"
         )
         raise UnsuitableMappingError(msg)
+    missing = [each for each in ("__getitem__", "__setitem__", "__delitem__", "__iter__") if not hasattr(mapping, each)]
+    if missing or isinstance(mapping, (type, Sequence, array, memoryview)):
+        msg = (
+            f"{given} is no mutable mapping{' (no ' + ', '.join(missing) + ')' if missing else ''}: pass a "
+            "dict, SqliteDict, diskcache.Index, RedisMapping, or any class with [k], [k] = v, del and iter"
+        )
+        raise UnsuitableMappingError(msg)
+    if _makes_values_up(mapping):
+        msg = f"{given} makes a value up for every missing key, where sessions must be absent; use a dict"
+        raise UnsuitableMappingError(msg)
+
+
+def _makes_values_up(mapping: Any) -> bool:
+    """Return whether a mapping gives a value for a key that is not there, as a defaultdict and a Counter do."""
+    make: Any = getattr(cast("Any", type(mapping)), "__missing__", None)
+    if make is None:
+        return False
+    try:
+        make(mapping, "")
+    except LookupError:
+        return False
+    except Exception:  # noqa: BLE001 (what makes values may raise anything)
+        return True
+    with suppress(LookupError):
+        del mapping[""]  # where it was kept
+    return True
 
 
 class _ShelfFile:

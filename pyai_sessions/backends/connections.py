@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from weakref import WeakSet
 
+from pyai_sessions.backends.files import FAILURES, storage_error
 from pyai_sessions.errors import (
     StorageClosedError,
-    StorageCorruptError,
-    StorageError,
-    StorageFullError,
     StorageInUseError,
-    StorageLockedError,
     StorageMovedError,
     StoragePermissionError,
-    StorageReadOnlyError,
-    StorageUnreachableError,
 )
 from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
 
@@ -379,7 +372,7 @@ class Connections:
                 connection.log = _file_at(self._log)  # the first of these pragmas has opened it
             connection.watch = _Watch(self.timeout)
             connection.set_progress_handler(connection.watch, _STEPS)
-        except sqlite3.Error as err:
+        except FAILURES as err:
             connection.close()
             raise storage_error(self.path, err) from err
         return connection
@@ -409,7 +402,7 @@ class Connections:
                 uri=not self._memory,
                 factory=_Connection,
             )
-        except sqlite3.Error as err:
+        except FAILURES as err:
             raise storage_error(self.path, err) from err
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
@@ -456,7 +449,7 @@ class _Loan(Claim):
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
         if self.frame is not None:
             self._connections.give(self, self._connection, err)
-            if isinstance(err, sqlite3.Error):
+            if isinstance(err, FAILURES):
                 raise storage_error(self._connections.path, err) from err
 
 
@@ -479,7 +472,7 @@ class _Transaction(Claim):
             return connections.begin(self)
         except BaseException as err:
             connections.end(self, commit=False)
-            if isinstance(err, sqlite3.Error):
+            if isinstance(err, FAILURES):
                 raise storage_error(connections.path, err) from err
             raise
 
@@ -489,69 +482,10 @@ class _Transaction(Claim):
         connections = self._connections
         try:
             connections.end(self, commit=err is None)
-        except sqlite3.Error as failure:
+        except FAILURES as failure:
             raise storage_error(connections.path, failure) from failure
-        if isinstance(err, sqlite3.Error):
+        if isinstance(err, FAILURES):
             raise storage_error(connections.path, err) from err
 
 
 _all: WeakSet[Connections] = WeakSet()
-
-
-def storage_error(path: str, err: sqlite3.Error) -> StorageError:
-    """Return the StorageError that says what an SQLite error means (codes: sqlite.org/rescode.html)."""
-    problem = str(err)
-    if problem.startswith("Could not decode"):  # goes on with the text itself
-        problem = "a stored text is not UTF-8"
-    if problem == "interrupted":
-        problem = "a statement did not end in time: the file may hold a trigger that never does"
-    kinds: list[tuple[type[StorageError], tuple[str, ...]]] = [
-        (StorageLockedError, ("database is locked", "database table is locked", "database schema is locked")),
-        (StorageFullError, ("database or disk is full",)),
-        (StorageReadOnlyError, ("attempt to write a readonly database", "access permission denied")),
-        (
-            StorageCorruptError,
-            ("database disk image is malformed", "file is not a database", "malformed database schema"),
-        ),
-        (StorageUnreachableError, ("unable to open database file", "disk I/O error")),
-        (StorageClosedError, ("Cannot operate on a closed database",)),
-    ]
-    for kind, texts in kinds:
-        if problem.startswith(texts):
-            return kind(path, problem)
-    return StorageError(path, f"{type(err).__name__}: {problem}")
-
-
-def make_folders(path: str) -> None:
-    """Make a folder and those above it, for this user alone, unless they are there."""
-    if path and not os.path.isdir(path):
-        make_folders(os.path.dirname(path))
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-
-
-@contextmanager
-def creating(path: str) -> Generator[None, None, None]:
-    """Turn an operating system's refusal to create *path* into a StorageError."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as err:
-        kinds: dict[int, type[StorageError]] = {
-            errno.EROFS: StorageReadOnlyError,
-            errno.EACCES: StorageReadOnlyError,
-            errno.EPERM: StorageReadOnlyError,
-        }
-        kinds |= {errno.ENOSPC: StorageFullError, errno.EDQUOT: StorageFullError}
-        kind = kinds.get(err.errno or 0, StorageUnreachableError)
-        raise kind(path, f"it cannot be created: {err.strerror}") from err
-
-
-def make_private(path: str) -> None:
-    """Make a file that only this user may read, and its folders, unless they are there."""
-    if os.path.islink(path) and not os.path.exists(path):  # SQLite would follow it, and make the file for all to read
-        raise StorageUnreachableError(path, "it is a symbolic link to nothing")
-    with creating(path), suppress(FileExistsError):
-        make_folders(os.path.dirname(path))
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

@@ -13,10 +13,21 @@ import stat
 from collections.abc import Sequence
 from typing import Any
 
-from pyai_sessions.backends.connections import LARGEST, Connections, creating, make_folders, make_private, storage_error
+from pyai_sessions.backends.connections import LARGEST, Connections
+from pyai_sessions.backends.files import (
+    FAILURES,
+    check_folder,
+    creating,
+    full_path,
+    make_folders,
+    make_private,
+    refused,
+    storage_error,
+)
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Null, Table, TableBackend
-from pyai_sessions.errors import StorageCorruptError, UnsuitableMappingError
+from pyai_sessions.checks import AnyPath
+from pyai_sessions.errors import InvalidValueError, StorageCorruptError, UnsuitableMappingError
 
 # diskcache.core: how a row's value is to be read.
 _MODE_RAW, _MODE_BINARY, _MODE_TEXT = 1, 2, 3
@@ -120,18 +131,27 @@ def backend_of(mapping: Any, timeout: float, under: str = "") -> Backend:
     return TableBackend(connections, CacheTable(directory), owned=True, alive=lambda: True, under=under)
 
 
-def open_index(directory: str | os.PathLike[str]) -> Any:
+def open_index(directory: AnyPath) -> Any:
     """Return a diskcache.Index on a directory, made for this user alone if absent."""
     import diskcache
 
-    path = os.path.abspath(str(os.fspath(directory)))
+    path = full_path(directory, "directory", "'sessions', or '~/sessions'", folder=True)
+    if os.path.expandvars(path) != path:
+        problem = (
+            "holds a '$' and the name of an environment variable, which diskcache would replace; choose another name"
+        )
+        raise InvalidValueError("directory", problem)
+    if os.path.lexists(path):
+        check_folder(path, "give the path of a folder; SQLiteSessionStore(path) opens an SQLite file")
     with creating(path):
         make_folders(path)
-    if os.path.isdir(path):  # else diskcache says what it is
-        make_private(os.path.join(path, "cache.db"))
+    file = os.path.join(path, "cache.db")
+    make_private(file)
     try:
         return diskcache.Index(path)
-    except sqlite3.Error as err:
-        raise storage_error(path, err) from err
-    except (TypeError, ValueError, LookupError, AttributeError, sqlite3.Warning) as err:  # a Warning: Python 3.10
+    except FAILURES as err:
+        raise storage_error(file, err) from err
+    except OSError as err:
+        raise refused(path, err, "opened") from err
+    except (TypeError, ValueError, LookupError, AttributeError) as err:
         raise StorageCorruptError(path, f"its settings are none of diskcache's ({type(err).__name__})") from err

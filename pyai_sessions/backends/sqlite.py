@@ -19,10 +19,11 @@ from typing import Any
 from sqlitedict import SqliteDict
 from sqlitedict import encode as pickling_encode
 
-from pyai_sessions.backends.connections import Connections, make_private, storage_error
+from pyai_sessions.backends.connections import Connections
+from pyai_sessions.backends.files import full_path, make_private, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
-from pyai_sessions.checks import check_timeout, kind_of
+from pyai_sessions.checks import AnyPath, check_timeout, kind_of
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -41,7 +42,8 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
     its default leaves that mode, for which it wants the file for itself.
 
     Args:
-        path: The file; it and its folders are made if absent, for this user alone (0600, 0700).
+        path: The file, or ``":memory:"``; ``~`` is the home folder. It and its folders are made if absent, for this
+            user alone (0600, 0700).
         table_name: The table.
         synchronous: ``"FULL"``: what a save returned for survives a power cut. ``"NORMAL"``: a killed process; faster.
         timeout: Seconds to wait for other writers.
@@ -55,26 +57,24 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: AnyPath,
         table_name: str = "sessions",
         *,
         synchronous: str = "FULL",
         timeout: float = 10.0,
     ) -> None:
-        name = os.fspath(path)
-        if not isinstance(name, str) or not name:
-            raise InvalidValueError("path", f"is {path!r}; it is the path of a file, or ':memory:'")
+        if not isinstance(path, str) or path != ":memory:":
+            path = full_path(path, "path", "'chat.db', '~/chat.db', or ':memory:'")
         if not isinstance(table_name, str) or not table_name or "\0" in table_name or table_name.startswith("sqlite_"):
             raise InvalidValueError("table_name", f"is {table_name!r}; it is text that does not begin with 'sqlite_'")
         if synchronous not in SYNCHRONOUS:
             raise InvalidValueError("synchronous", f"is {synchronous!r}; it is one of {', '.join(SYNCHRONOUS)}")
         check_timeout(timeout)
-        if name != ":memory:":
-            name = os.path.abspath(name)
-            make_private(name)
-        self.connections = Connections(name, timeout=timeout, synchronous=synchronous, wal=name != ":memory:")
+        if path != ":memory:":
+            make_private(path)
+        self.connections = Connections(path, timeout=timeout, synchronous=synchronous, wal=path != ":memory:")
         try:
-            super().__init__(name, tablename=table_name, autocommit=True, encode=_text, decode=_from_text)
+            super().__init__(path, tablename=table_name, autocommit=True, encode=_text, decode=_from_text)
         except BaseException:
             self.connections.close()
             raise

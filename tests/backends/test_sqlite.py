@@ -484,7 +484,8 @@ def test_a_sqlitedict_with_a_codec_of_its_own_is_refused(path, options):
     ("options", "named"),
     [
         ({"path": ""}, "path"),
-        ({"path": b"chat.db"}, "path"),
+        ({"path": b""}, "path"),
+        ({"path": 5}, "path"),
         ({"table_name": ""}, "table_name"),
         ({"table_name": "sqlite_master"}, "table_name"),
         ({"table_name": "a\0b"}, "table_name"),

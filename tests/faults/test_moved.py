@@ -194,7 +194,7 @@ def test_a_file_that_goes_while_a_save_waits_for_its_turn_is_missed(storage):
         manager.count()
         with other.store._backend._connections.writing():
             saving = executor.submit(manager.save, session)
-            while not manager.store._backend._connections._writer.locked():  # it waits from then on
+            while manager.store._backend._connections._used is None:  # it waits from then on
                 pass
             rename(path)
         with pytest.raises(StorageMovedError):
