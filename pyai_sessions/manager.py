@@ -18,6 +18,8 @@ from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.filters import Order
 from pyai_sessions.forks import At
+from pyai_sessions.formats import read_prompt
+from pyai_sessions.formats.items import is_of_an_api, own
 from pyai_sessions.heads import SessionStatus
 from pyai_sessions.imports import Imported
 from pyai_sessions.messages import Message
@@ -219,6 +221,8 @@ class SessionManager(OfOneProcess):
     def append(self, session_id: str, *messages: Message | Mapping[str, Any], user_id: str | Anyone = ANYONE) -> None:
         """Append messages, each a `Message` or a dict of its fields, without loading the history. One commit.
 
+        What an API's client returned, or its ``model_dump()``, is taken as `Session.add_messages` takes it.
+
         Any number of threads, processes and hosts may append to one session: each message is stored once. One with an
         id of your own may be appended again, as a webhook that is delivered twice does: where the session has it, with
         the same content, at any distance, nothing is stored. Its time does not count.
@@ -233,9 +237,9 @@ class SessionManager(OfOneProcess):
             InvalidValueError: Another message of the session has the id of one of these. None is stored.
 
         """
-        now = self._store.clock()
+        clock = self._store.clock
         with converting(self._default):
-            added = [_message(each, n, now) for n, each in enumerate(messages)]
+            added = [made for n, each in enumerate(messages) for made in _messages(each, n, clock)]
         return self._store.append(session_id, added, user_id=user_id)
 
     def fork(
@@ -599,12 +603,16 @@ def _has_four_methods(store: object) -> bool:
     return not isinstance(store, type) and all(hasattr(store, each) for each in methods)
 
 
-def _message(given: object, n: int, now: datetime) -> Message:
-    if isinstance(given, Message):
-        return given
+def _messages(given: object, n: int, clock: Clock) -> list[Message]:
+    """Return the message that is given: one of ours, a dict of its fields, or what an API has for one."""
+    found = own(given, f"messages[{n}]")
+    if found is not None:
+        return [found]
+    if is_of_an_api(given):
+        return read_prompt([given], "openai", clock=clock, place="messages", start=n)
     if not is_mapping(given):
         raise InvalidValueError(f"messages[{n}]", f"is {kind_of(given)}; it is a Message, or a dict of its fields")
-    fields: dict[str, Any] = {"timestamp": now, **given}
+    fields: dict[str, Any] = {"timestamp": clock(), **given}
     if "role" not in fields or not fields.keys() <= Message.__dataclass_fields__.keys():
         unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))
         problem = f"has the unknown field {unknown[0]!r}" if unknown else "has no role"
@@ -612,6 +620,6 @@ def _message(given: object, n: int, now: datetime) -> Message:
             f"messages[{n}]", f"{problem}; its fields are {', '.join(Message.__dataclass_fields__)}"
         )
     try:
-        return Message(**fields)
+        return [Message(**fields)]
     except InvalidValueError as err:
         raise err.within(f"messages[{n}]") from err

@@ -236,9 +236,14 @@ class Session(Document):
 
         *items* are messages as dicts, or as the objects of the client's package, in *format* ``"openai"`` (Chat
         Completions), ``"anthropic"`` (Messages) or ``"gemini"`` (contents). What `history` returned may be given back.
+        Without *format*, items of other shapes are translated: OpenAI's Responses, LangChain's messages as dicts,
+        blocks of Anthropic and Bedrock, Gemini's contents, Ollama's messages.
+
+        A `Message`, and what `Message.to_dict` gives, is taken with all its fields. Beside any other item may stand a
+        ``timestamp``, ``metadata`` and a ``message_id``. Keys that are not known are kept, and sent to no API.
 
         Raises:
-            InvalidValueError: One of them is not of that format; the error says where.
+            InvalidValueError: One of them is not of that format; the error says where, and what is accepted.
 
         """
         with converting(self._history.default):

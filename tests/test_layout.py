@@ -33,6 +33,7 @@ ORDER = [
     "formats.anthropic",
     "formats.gemini",
     "formats.shapes",
+    "formats.items",
     "formats",
     "points",
     "heads",

@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from pyai_sessions.checks import Clock
+from pyai_sessions.checks import Clock, kind_of
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.formats.parts import given_object
 from pyai_sessions.messages import Message
+from pyai_sessions.values import is_mapping
+
+Items = Iterable[tuple[str, dict[str, Any]]]
 
 _ROOMS = {
     "openai": "pyai_sessions.formats.openai",
@@ -61,21 +65,55 @@ def read_prompt(
     *,
     clock: Clock,
     calls: Mapping[str, str] | None = None,
+    place: str = "items",
+    start: int = 0,
 ) -> list[Message]:
     """Return new messages that say what *items* say: dicts of the *format*, or its client's own objects.
 
-    A `Prompt`'s ``system`` comes first, as a system message. Each message has the time that *clock* tells. *calls* are
-    the tool calls that still wait for a result when *items* begin, in their order: the function's name by the call's
-    id. Gemini's results need not tell which call they answer.
+    A `Prompt`'s ``system`` comes first, as a system message. A `Message`, and a dict with all of its fields, is taken
+    as it is. Each other one has the time that *clock* tells, or its own. *calls* are the tool calls that still wait for
+    a result when *items* begin, in their order: the function's name by the call's id. The format ``"openai"``
+    understands what other APIs say, too.
 
     Raises:
-        InvalidValueError: There is no such *format*, or an item is not of it; the error names the place, as in
-            ``items[3].content[0].text``.
+        InvalidValueError: There is no such *format*, or an item is not of it; the error names the *place*, as in
+            ``items[3].content[0].text``. The first item's number is *start*.
 
     """
-    system = items.system if isinstance(items, Prompt) else None
-    messages: list[Message] = _room(format).read(items, system, clock, calls or {})
-    return messages
+    if isinstance(items, (Message, str)) or is_mapping(items):
+        raise InvalidValueError(place, f"is {kind_of(items)}; it is a list of messages")
+    from pyai_sessions.formats import items as any_items
+
+    given = [(f"{place}[{n}]", item) for n, item in enumerate(items, start)]
+    if format == "openai" and given and all(is_mapping(each) and "parts" in each for _, each in given):
+        format = "gemini"  # noqa: A001
+    room = _room(format)
+
+    def read(some: Items, waiting: Mapping[str, str] | None = None) -> list[Message]:
+        made: list[Message] = room.read(some, None, clock, waiting or {})
+        return made
+
+    def read_gemini(some: Items, waiting: Mapping[str, str]) -> list[Message]:
+        made: list[Message] = _room("gemini").read(some, None, clock, waiting)
+        return made
+
+    def read_one(item: dict[str, Any], path: str) -> list[Message]:
+        return read([(path, item)])
+
+    messages: list[Message] = room.read((), items.system, clock, {}) if isinstance(items, Prompt) else []
+    if format == "openai":
+        return [*messages, *any_items.Reader(read, read_gemini, clock, calls or {}).messages(given)]
+    run: list[tuple[str, dict[str, Any]]] = []
+    for path, item in given:
+        found = any_items.own(item, path)
+        object_ = {} if found else given_object(item, path)
+        if found is None and not any_items.says_more(object_):
+            run.append((path, object_))
+            continue
+        messages += read(run, calls)
+        messages += [found] if found else any_items.with_own(object_, path, read_one)
+        run, calls = [], None
+    return [*messages, *read(run, calls)]
 
 
 def _room(name: str) -> Any:

@@ -216,19 +216,23 @@ def _tool_use(call: p.Call, ids: p.CallIds) -> p.Part:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
+def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
     """Return the messages that *items* say, the system text first. Their results name their *calls* themselves."""
     del calls
     messages: list[Message] = []
     if system is not None:
         content = _stored_content(p.given_object({"system": system}, "prompt")["system"], "prompt.system")
         messages.append(p.new_message("prompt.system", clock, "system", content))
-    for path, item in p.given_items(items):
-        role = check_text(item.get("role"), f"{path}.role")
+    for path, item in items:
+        given = check_text(item.get("role"), f"{path}.role")
+        role = p.role_of(given) or given
         if role not in _READERS:
-            raise InvalidValueError(f"{path}.role", f"is {role!r}; it is one of {', '.join(map(repr, _READERS))}")
+            known = f"it is one of {', '.join(map(repr, _READERS))}; Chat Completions are read without format="
+            raise InvalidValueError(f"{path}.role", f"is {given!r}; {known}")
         told = _READERS[role](item.get("content"), f"{path}.content")
-        messages.extend(p.new_message(path, clock, **fields) for fields in told)
+        made = [p.new_message(path, clock, **fields) for fields in told]
+        made[-1].keep_unknown(p.unknown(item, "role", "content"))
+        messages += made
     return messages
 
 

@@ -213,7 +213,7 @@ _TAKEN = frozenset(_MAKE) | {"gemini"}
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
+def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
     """Return the messages that *items* say, the system instruction first. *calls* still wait for their results."""
     messages: list[Message] = []
     if system is not None:
@@ -221,13 +221,17 @@ def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[s
         parts = _checked(snake(p.given_object(given, "prompt.system")), "prompt.system")
         messages.append(p.new_message("prompt.system", clock, "system", _content(parts)))
     waiting = _OpenCalls(calls)
-    for path, item in p.given_items(items):
+    for path, item in items:
         content = snake(item)
         role = content.get("role", "user")
         if role not in _READERS:
             raise InvalidValueError(f"{path}.role", f"is {role!r}; it is 'user' or 'model'")
+        if "content" in content and "parts" not in content:
+            raise InvalidValueError(f"{path}.parts", "is missing; an item with content is read without format=")
         told = _READERS[role](_checked(content, path), path, waiting)
-        messages.extend(p.new_message(path, clock, **fields) for fields in told)
+        made = [p.new_message(path, clock, **fields) for fields in told]
+        made[-1].keep_unknown(p.unknown(content, "role", "parts"))
+        messages += made
     return messages
 
 

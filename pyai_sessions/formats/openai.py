@@ -16,10 +16,9 @@ Messages are stored in this shape, so little is translated:
   which begins with its role: ``[critic]``.
 - Names and ids are made of the characters that the API takes, and cut to its length.
 - A part of another kind, or at a place where OpenAI itself takes none (other servers do), is kept under ``"openai"``.
-- An assistant's other fields (``refusal``, ``audio``, ``reasoning_content``) are kept in
-  ``metadata["openai"]["message"]``. Fields that are None, and an empty list of tool calls, count as absent.
-
-The form with ``function_call`` and the role ``function``, which tools replaced, is refused on reading.
+- An assistant's ``refusal``, ``audio``, ``reasoning_content``, ``reasoning`` and ``reasoning_details`` are kept in
+  ``metadata["openai"]["message"]``, and written again. Fields that are not known are kept beside the message, and not
+  written. Fields that are None, and an empty list, count as absent.
 """
 
 from __future__ import annotations
@@ -63,7 +62,8 @@ def _item(message: Message, ids: p.CallIds) -> p.Part | None:
     if role in ("user", "other"):
         return {"role": "user", "content": p.EMPTY if content is None else content, **_name(message)}
     calls = [_call(each, ids) for each in p.calls_of(message)]
-    own = p.native(p.native(message.metadata.get("openai")).get("message"))
+    given = p.native(p.native(message.metadata.get("openai")).get("message"))
+    own = {key: given[key] for key in _SENT if key in given}
     if content is None and not (calls or own):
         return None
     return {**own, "role": role, "content": content, **_name(message), **({"tool_calls": calls} if calls else {})}
@@ -138,26 +138,26 @@ def _call(call: p.Call, ids: p.CallIds) -> p.Part:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(items: Iterable[object], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
+def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
     """Return the messages that *items* are. Their results name their *calls* themselves."""
     del calls
     opening = [] if system is None else [("prompt", p.given_object({"role": "system", "content": system}, "prompt"))]
-    return [_message(item, path, clock) for path, item in [*opening, *p.given_items(items)]]
+    return [_message(item, path, clock) for path, item in [*opening, *items]]
 
 
 def _message(item: p.Part, path: str, clock: Clock) -> Message:
     given = {key: value for key, value in item.items() if value is not None}
     role = check_text(given.get("role"), f"{path}.role")
-    if role == "function" or "function_call" in given:
-        raise InvalidValueError(path, "is of the form that tools replaced; it has tool_calls, or the role 'tool'")
     if role not in _FIELDS:
         raise InvalidValueError(f"{path}.role", f"is {role!r}; it is one of {', '.join(map(repr, _FIELDS))}")
     if role == "tool":
         check_text(given.get("tool_call_id"), f"{path}.tool_call_id")
     if "name" in given:
         check_text(given["name"], f"{path}.name")
-    own = p.rest_of(given, *_FIELDS[role])
-    return p.new_message(
+    if role == "assistant" and not given.keys() & {"tool_calls", *_SENT} and "content" not in item:
+        raise InvalidValueError(f"{path}.content", "is missing, and so are tool_calls")
+    own = {key: given[key] for key in _SENT if key in given} if role == "assistant" else {}
+    made = p.new_message(
         path,
         clock,
         role,
@@ -165,9 +165,14 @@ def _message(item: p.Part, path: str, clock: Clock) -> Message:
         name=given.get("name"),
         tool_call_id=given.get("tool_call_id"),
         tool_calls=_stored_calls(given.get("tool_calls"), f"{path}.tool_calls"),
-        metadata={"openai": {"message": own}} if own and role == "assistant" else None,
+        metadata={"openai": {"message": own}} if own else None,
     )
+    made.keep_unknown(p.unknown(given, *_FIELDS[role], *own))
+    return made
 
+
+_SENT = ("refusal", "audio", "reasoning_content", "reasoning", "reasoning_details")
+"""What else an assistant's message says, and servers take back. All other fields are kept, and not sent."""
 
 _COMMON = ("role", "content", "name")
 _FIELDS = {

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyai_sessions.checks import Clock, check_text, kind_of
@@ -162,7 +162,7 @@ def left_out(part: Mapping[str, Any]) -> str | None:
     """Return the text that tells of a part which was left out, None if it is private and not to be told of."""
     kind = part["type"]
     own = native(part.get(kind)) if kind in APIS else part
-    if str(own.get("type")) in PRIVATE or own.get("thought") is True:
+    if str(own.get("type")) in (*PRIVATE, "reasoning") or own.get("thought") is True:
         return None
     name = own.get("type") or next((key for key, value in own.items() if is_mapping(value)), kind)
     return f"[{_mime_type(part, own) or name} left out]"
@@ -374,10 +374,9 @@ def sendable(text: str) -> str:
 # What is given ----------------------------------------------------------------------------------------------------
 
 
-def given_items(items: Iterable[object]) -> Iterator[tuple[str, Part]]:
-    """Yield each item as plain JSON, with its place: ``items[0]``."""
-    for n, item in enumerate(items):
-        yield f"items[{n}]", given_object(item, f"items[{n}]")
+def unknown(item: Mapping[str, Any], *known: str) -> Part:
+    """Return what else an item says: it is kept beside the message, and sent to no API. None and [] say nothing."""
+    return {key: value for key, value in item.items() if key not in known and value is not None and value != []}
 
 
 def given_object(value: object, path: str) -> Part:

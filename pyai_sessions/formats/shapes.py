@@ -132,7 +132,7 @@ def told(message: Message, speakers: Mapping[str, str] | None = None) -> Sequenc
         return (Told(message if meant == role else altered(message, role=meant), message),)
     if meant != "tool" and is_mapping(content) and _kind(content) is not None:
         content = [content]
-    if is_array(content) and content and _is_foreign(content, meant):
+    if is_array(content) and is_foreign(content, meant):
         return _from_blocks(message, content, meant)
     return (_with_calls(message, meant),)
 
@@ -162,18 +162,18 @@ def _with_calls(message: Message, role: str) -> Told:
     calls: list[Any] = []
     unnamed: list[str] = []
     for n, each in enumerate(message.tool_calls or ()):
-        call = _call(each)
-        if call is not None and not call.get("id"):
-            call = {**call, "id": f"{message.message_id}.{n}"}
-            unnamed.append(call["id"])
-        calls.append(each if call is None else call)
+        found = call(each)
+        if found is not None and not found.get("id"):
+            found = {**found, "id": f"{message.message_id}.{n}"}
+            unnamed.append(found["id"])
+        calls.append(each if found is None else found)
     if role == message.role and all(made is each for made, each in zip(calls, message.tool_calls or (), strict=True)):
         return Told(message, message)
     fields = {"tool_calls": calls} if calls else {}
     return Told(altered(message, role=role, **fields), message, unnamed=frozenset(unnamed))
 
 
-def _call(value: object) -> Any:
+def call(value: object) -> Any:
     """Return a tool call of any shape as it is stored, without an id where it has none; None if it is no call."""
     if not is_mapping(value):
         return None
@@ -413,13 +413,25 @@ def _part(block: Block) -> Any:
     return block if made is None else made
 
 
+def is_call(block: Block) -> bool:
+    """Return whether a block of a content is a call of a tool."""
+    return _kind(block) in _CALLS
+
+
+def holds_results(content: object) -> bool:
+    """Return whether a content holds results of tools as blocks."""
+    return is_array(content) and any(is_mapping(each) and _kind(each) in _RESULTS for each in content)
+
+
 # Contents ---------------------------------------------------------------------------------------------------------
 
 _FOREIGN = frozenset({*_CALLS, *_RESULTS, *_PARTS})
 
 
-def _is_foreign(content: Sequence[Any], role: str) -> bool:
+def is_foreign(content: object, role: str) -> bool:
     """Return whether a content is made of blocks, and some are no parts that formats write."""
+    if not is_array(content) or not content:
+        return False
     kinds = [_kind(each) if is_mapping(each) else None for each in content]
     if None in kinds or (role == "tool" and not any(kind in _RESULTS for kind in kinds)):
         return False
@@ -430,7 +442,7 @@ def _is_ours(block: Block, kind: str | None) -> bool:
     return kind == "gemini" and "type" in block
 
 
-def _from_blocks(message: Message, content: Sequence[Block], role: str) -> Sequence[Told]:
+def _from_blocks(message: Message, content: Sequence[Any], role: str) -> Sequence[Told]:
     """Return what the blocks of a content say: results first in a user's message, as APIs ask; else in order."""
     made: list[Told] = []
     rest: list[int] = []
@@ -457,7 +469,7 @@ def _result(message: Message, block: Block, n: int) -> Told:
     return Told(altered(message, tool_call_id=call_id, name=name, **fields), message, (n,))
 
 
-def _rest(message: Message, content: Sequence[Block], blocks: Sequence[int], role: str, *, last: bool = False) -> Told:
+def _rest(message: Message, content: Sequence[Any], blocks: Sequence[int], role: str, *, last: bool = False) -> Told:
     """Return what blocks that are no results say: parts, and calls; those beside the content are the last one's."""
     calls: list[Any] = []
     call_blocks: list[int] = []
