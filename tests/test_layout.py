@@ -62,6 +62,7 @@ ORDER = [
     "backends.diskcache",
     "backends.scripts",
     "backends.replies",
+    "backends.clients",
     "backends.redis",
     "backends.cluster",
     "backends.sealed",

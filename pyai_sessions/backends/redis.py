@@ -25,6 +25,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from pyai_sessions.backends import scripts
+from pyai_sessions.backends.clients import Clients
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
 from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
@@ -138,6 +139,7 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
             msg = f"a {name} is not a synchronous client: pass redis.Redis(...) or redis.RedisCluster(...)"
             raise UnsuitableMappingError(msg)
         self.client = client
+        self._clients = Clients(client)
         self.prefix = prefix
         self.ttl = ttl
         self.clustered = hasattr(client, "get_primaries")
@@ -248,13 +250,16 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
 
     def _send(self, arguments: Command, options: Mapping[str, Any]) -> Any:
         try:
-            return self.client.execute_command(*arguments, **options, NEVER_DECODE=True)
+            return self._clients.call(lambda one: one.execute_command(*arguments, **options, NEVER_DECODE=True))
         except Exception as err:  # noqa: BLE001 (it is raised, as what it means)
             if arguments[0] != "EVALSHA" or ("NOSCRIPT" not in str(err) and type(err).__name__ != "NoScriptError"):
                 self._report(err)
         # The server does not have the script (yet, or any more).
         try:
-            return self.client.execute_command("EVAL", _sources[arguments[1]], *arguments[2:], NEVER_DECODE=True)
+            source = _sources[arguments[1]]
+            return self._clients.call(
+                lambda one: one.execute_command("EVAL", source, *arguments[2:], NEVER_DECODE=True)
+            )
         except Exception as err:  # noqa: BLE001 (likewise)
             self._report(err)
 
@@ -271,10 +276,7 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         if len(requests) < 2:  # noqa: PLR2004
             return [self.command(*each) for each in requests]
         try:
-            with self.client.pipeline(transaction=False) as pipeline:
-                for each in requests:
-                    pipeline.execute_command(*each, NEVER_DECODE=True)
-                replies: list[Any] = pipeline.execute(raise_on_error=False)
+            replies = self._clients.call(lambda one: _together(one, requests))
         except Exception as err:  # noqa: BLE001 (likewise)
             self._report(err)
         return [
@@ -320,6 +322,14 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         if "args beginning with" in str(err):  # an unknown command is quoted with what it would have stored
             err.args = (str(err).partition(",")[0],)
         raise error from err
+
+
+def _together(client: Any, requests: Sequence[Command]) -> list[Any]:
+    with client.pipeline(transaction=False) as pipeline:
+        for each in requests:
+            pipeline.execute_command(*each, NEVER_DECODE=True)
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+    return replies
 
 
 def _quoted(name: str) -> str:
