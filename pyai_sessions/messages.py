@@ -216,8 +216,9 @@ def check_message(value: object, place: str) -> Message:
         if not isinstance(value, Message):
             raise InvalidValueError(place, f"is {kind_of(value)}; it is a Message")
         for name in vars(value).keys() - Message.__dataclass_fields__.keys() - {"unknown_fields"}:
-            problem = f"is a field of {type(value).__name__} that a store does not keep; put it into metadata"
-            raise InvalidValueError(f"{place}.{name}", problem)
+            if not name.startswith("_"):
+                problem = f"is a field of {type(value).__name__} that a store does not keep; put it into metadata"
+                raise InvalidValueError(f"{place}.{name}", problem)
     return value
 
 
