@@ -137,3 +137,19 @@ def test_a_page_says_what_to_install():
                 needed.add("cryptography")
 
             assert needed <= set(packages_of(page)), f"{name_of(page)}:{block.line}"
+
+
+@pytest.mark.parametrize(("number", "db"), [(2, "agent.db"), (3, "async-agent.db")])
+def test_the_loops_of_the_readme_keep_the_question_of_an_agent_that_fails(number, db, tmp_path):
+    """Who copies a loop loses nothing that a user said, and has one session of calls that came at once."""
+    block = blocks_of(PAGES[0])[number - 1]
+    failing = block._replace(code=block.code.replace('return f"I read', 'raise ConnectionError(f"I read'))
+    failing = failing._replace(code=failing.code.replace('messages."', 'messages.")'))
+
+    code, _, errors = run_block(failing, tmp_path, "redis://nowhere")
+
+    assert (code, errors.splitlines()[-1][:15]) == (1, "ConnectionError")
+    with SessionManager(f"sqlite:///{tmp_path / db}") as manager:
+        [session] = manager.get_sessions_for_user("ada")
+    assert session.messages[0].content == "Hello!"
+    assert {each.role for each in session.messages} == {"user"}
