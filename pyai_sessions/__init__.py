@@ -62,6 +62,7 @@ from pyai_sessions.manager import SessionManager
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, SessionSummary
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
+from pyai_sessions.redaction import Redaction
 from pyai_sessions.session_store import SessionStore, SummaryPage
 from pyai_sessions.store import KVSessionStore
 from pyai_sessions.stores import (
@@ -101,6 +102,7 @@ __all__ = [
     "OversizedDocumentError",
     "Parent",
     "Problem",
+    "Redaction",
     "RedisMapping",
     "RedisSessionStore",
     "SQLiteMapping",

@@ -27,6 +27,7 @@ _LONG = frozenset(
         "archive_inactive",
         "delete_user",
         "export_user",
+        "redact",
         "purge_expired",
         "clear",
         "reindex",
@@ -161,6 +162,7 @@ class AsyncSessionManager(OfOneProcess):
     import_sessions = _awaited(SessionManager.import_sessions)
     archive_inactive = _awaited(SessionManager.archive_inactive)
     delete_user = _awaited(SessionManager.delete_user)
+    redact = _awaited(SessionManager.redact)
     export_user = _awaited(SessionManager.export_user)
     purge_expired = _awaited(SessionManager.purge_expired)
     clear_all = _awaited(SessionManager.clear_all)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Position, Progress, Walk
+from pyai_sessions.blanking import Blanker
 from pyai_sessions.branches import check_branch
 from pyai_sessions.calls import Calls
 from pyai_sessions.catalog import Catalog, name_of, position_of
@@ -50,12 +51,15 @@ from pyai_sessions.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.models import (
     Session,
     SessionSummary,
+    assign,
     history_of,
     later,
     new_session_id,
     switch,
+    values_of,
 )
 from pyai_sessions.points import Branch
+from pyai_sessions.redaction import REMOVED, Redaction, blanker_of, holds, order, redacted, related_to
 from pyai_sessions.session_store import OnConflict, SummaryPage, check_messages, check_on_conflict, check_session
 from pyai_sessions.snapshots import known, merged, snapshot, touch_if_changed
 from pyai_sessions.terms import Terms
@@ -531,6 +535,58 @@ class CustomStore:
                     await self._calls.write(self._catalog.remove, session_id)
         erased += unlisted
         return Erasure(sorted(erased), shared=sorted(forks_of(erased, copies)), unlisted=sorted(unlisted))
+
+    async def redact(
+        self,
+        session_id: str,
+        message_id: str,
+        *,
+        content: Any = REMOVED,
+        text: str | Iterable[str] | None = None,
+        user_id: str | Anyone = ANYONE,
+        scan: bool = False,
+    ) -> Redaction:
+        """Take the words of a message out of a session and of its forks by the same user, one by one."""
+        wanted = order(session_id, message_id, content, text, check_user(user_id), scan=scan)
+        self._check_scan("redact(scan=True)", scan=scan)
+        session = await self._existing(wanted.session_id, wanted.user_id)
+        owner = session.user_id
+        found = {each.session_id: each for each in (await self._of_user(owner) if owner is not None else ())}
+        if scan:
+            found |= {each.session_id: each async for each in self._all()}
+        related = related_to(session, found)
+        mine = [each for each in related if each.user_id == owner]
+        blanker = blanker_of(wanted, session, mine)
+        held, documents, copies = {session.session_id}, 0, 0
+        for each in mine:  # the session itself last: whoever repeats this learns from it what the message says
+            blanker.met = blanker.copies = 0
+            documents += await self._redact(each.session_id, blanker)
+            copies += blanker.copies
+            held |= {each.session_id} if blanker.met else set()
+        others = [each for each in related if each.user_id != owner]
+        shared = [each.session_id for each in others if holds(each, blanker)]
+        return Redaction(sorted(held), documents, copies, sorted(shared), sorted(blanker.mentions))
+
+    async def _redact(self, session_id: str, blanker: Blanker) -> bool:
+        """Redact a stored session; return whether it was changed."""
+        deadline = time.monotonic() + _PATIENCE
+        async with self._calls.turn(session_id):
+            while (session := await self._load(session_id)) is not None:
+                made = redacted(session, blanker)
+                if made is None:
+                    return False
+                history = history_of(session)
+                history.rewrite(0, list(history_of(made).log))
+                history.branches = history_of(made).branches
+                assign(session, values_of(made), history)
+                try:
+                    await self._save(session, "error")
+                except SessionConflictError:
+                    if time.monotonic() > deadline:
+                        raise
+                else:
+                    return True
+        return False
 
     async def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
         """Write a user's sessions to an open text file, a line each; *scan* then those that only a list of all has."""

@@ -15,6 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+from msgspec import UNSET
+
 from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Backend, pages_there
 from pyai_sessions.checks import Clock, counted, kind_of
@@ -27,7 +30,8 @@ from pyai_sessions.documents import (
     stamp_of_value,
     write_reference,
 )
-from pyai_sessions.drafts import SessionDraft, amend
+from pyai_sessions.drafts import Draft, SessionDraft, amend
+from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
 from pyai_sessions.heads import Entry, Run, SessionStatus, StoredHead, extent, extents, named_runs, owners_of
 from pyai_sessions.history import History, Origin
@@ -36,6 +40,7 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of, session_of, values_of
 from pyai_sessions.points import Checkpoint, Parent
 from pyai_sessions.reading import MISSING, Attempts
+from pyai_sessions.tokens import new_token
 from pyai_sessions.values import plain_object
 
 At = str | int | Checkpoint | Message | None
@@ -324,6 +329,51 @@ def let_go(
             done = not unneeded or backend.remove_pages(owner, unneeded, stamp_of_value(value))
         if done:
             return
+
+
+def part(backend: Backend, session_id: str, owner: str, timeout: float) -> None:
+    """Give a session its own copy of the pages that it shares with *owner*, and let these go. Its content stays."""
+    attempts = Attempts(backend, session_id, timeout)
+    for _ in attempts:
+        with attempts.exclusive():
+            value = backend.read(session_id)
+            head = None if value is None else read_head(value, session_id)
+            names = {} if head is None else extent(named_runs(head.head), owner)
+            if head is None or owner == session_id or not names:
+                return
+            draft = _parted(backend, head, owner, {each: new_token(6) for each in names}, names)
+            done = backend.commit(draft)
+        if done:
+            let_go(backend, owner, timeout, reference=reference_key(owner, session_id, head.head.incarnation))
+            return
+
+
+def _parted(
+    backend: Backend, stored: StoredHead, owner: str, names: Mapping[str, str], counts: Mapping[str, int]
+) -> Draft:
+    """Return what stores a session with copies of an owner's pages, in generations of other *names*."""
+    head, pages = stored.head, dict[str, bytes]()
+    for generation, count in counts.items():
+        keys = page_keys([Run(owner, generation, count, 0)])
+        made = page_keys([Run(head.session_id, names[generation], count, 0)])
+        for key, copy, value in zip(keys, made, backend.read_pages(keys), strict=True):
+            text = text_of(value)
+            if text is None:
+                raise InvalidDocumentError(key, head.session_id, None, MISSING)
+            pages[copy] = text
+
+    def own(runs: Sequence[Run]) -> tuple[Run, ...]:
+        shared = [run.owner == owner and run.generation in names for run in runs]
+        return tuple(
+            Run(head.session_id, names[run.generation], run.pages, run.messages) if each else run
+            for run, each in zip(runs, shared, strict=True)
+        )
+
+    sealed = own(head.sealed)
+    if sealed and sealed[-1] != head.sealed[-1]:  # what comes next must not go on in the copy: a branch may name more
+        sealed = (*sealed, Run(head.session_id, new_token(6), 0, 0))
+    branches = tuple(msgspec.structs.replace(each, sealed=own(each.sealed)) for each in head.branches or ())
+    return amend(stored, pages=pages, sealed=sealed, branches=branches or UNSET)
 
 
 def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:

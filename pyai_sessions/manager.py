@@ -26,6 +26,7 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of, use_default
 from pyai_sessions.points import Branch
 from pyai_sessions.processes import OfOneProcess
+from pyai_sessions.redaction import REMOVED, Redaction
 from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage
 from pyai_sessions.store import KVSessionStore
 from pyai_sessions.stores import MemorySessionStore, open_store
@@ -480,6 +481,53 @@ class SessionManager(OfOneProcess):
 
         """
         return self._store.delete_user(check_id(user_id, "user_id"), scan=scan)
+
+    def redact(
+        self,
+        session_id: str,
+        message_id: str,
+        *,
+        content: Any = REMOVED,
+        text: str | Iterable[str] | None = None,
+        user_id: str | Anyone = ANYONE,
+        scan: bool = False,
+    ) -> Redaction:
+        """Take the words of a message out of all that is stored of a session; say what was done, and what is left.
+
+        The message stays, with its role, time and ids; *content* takes the place of what it says, its metadata and the
+        arguments of its tool calls go. So do its copies in branches, in pages that no session names any more, in what
+        was set aside, in the sessions that this one was forked from or into and that are of the same user; and what
+        was taken over from it into metadata, state, checkpoints and the summary: values that are a text of the message,
+        and texts of 8 characters or more inside longer ones.
+
+        *text* names words that go wherever they stand in these sessions, in other messages too: give the password, not
+        only the message that has it. *user_id* says whose the session must be, as in the methods above.
+
+        What cannot be reached, the result names: forks by other users, which stay as they are; other messages that
+        repeat the words; documents that cannot be read. Forks by others that share no page are known with *scan* alone,
+        which reads all heads. Copies of the session in the hands of other processes cannot bring the words back by
+        a save that merges, only by ``on_conflict="overwrite"``. What lies outside of the storage is yours to find:
+        backups, logs, exports. What the storage itself keeps of overwritten text, SECURITY.md says.
+
+        Repeat it where it was cut short. Costs reading all that is stored of these sessions twice, and the heads of the
+        user's sessions.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionStateError: Neither it nor a branch of it has such a message.
+
+        >>> manager = SessionManager()
+        >>> session = manager.create_session("ada", session_id="s")
+        >>> _ = session.add_message("user", "My password is hunter2.", message_id="pw")
+        >>> _ = session.add_message("assistant", "You should not tell me hunter2.")
+        >>> manager.save(session)
+        >>> manager.redact("s", "pw", text="hunter2").copies
+        1
+        >>> [each.content for each in manager.get_session("s").messages]
+        ['[removed]', 'You should not tell me [removed].']
+
+        """
+        return self._store.redact(session_id, message_id, content=content, text=text, user_id=user_id, scan=scan)
 
     def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
         """Write all that is held of a user to an open text file, a line of JSON each; return how many lines.

@@ -435,7 +435,10 @@ class Session(Document):
         return message
 
     def replace_message(self, message_id: str | Message, /, **changes: Any) -> Message:
-        """Put a changed copy in the place of a message and return it; the id stays."""
+        """Put a changed copy in the place of a message and return it; the id stays.
+
+        Branches and forks keep the message as it was. To take words out of all that is stored, use ``manager.redact``.
+        """
         if "message_id" in changes:
             raise InvalidValueError("message_id", "names the message to replace and cannot change")
         index = self._index(message_id)

@@ -62,6 +62,7 @@ from pyai_sessions.points import Branch
 from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.reading import MISSING, Attempts, Wants, head_of, load, load_draft, loading, owned, there
 from pyai_sessions.recent import Recent
+from pyai_sessions.redaction import REMOVED, Redaction, Redactor, order
 from pyai_sessions.saving import Saver
 from pyai_sessions.session_store import (
     OnConflict,
@@ -707,6 +708,30 @@ class KVSessionStore(OfOneProcess, SessionStore):
         for each in erased.session_ids:
             self._forget(each)
         return erased
+
+    @mending
+    def redact(
+        self,
+        session_id: str,
+        message_id: str,
+        *,
+        content: Any = REMOVED,
+        text: str | Iterable[str] | None = None,
+        user_id: str | Anyone = ANYONE,
+        scan: bool = False,
+    ) -> Redaction:
+        """Take the words of a message out of all that is stored of a session and of its forks; see SessionManager.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionStateError: Neither it nor a branch of it has such a message.
+
+        """
+        wanted = order(session_id, message_id, content, text, check_user(user_id), scan=scan)
+        done = Redactor(self._backend, self.clock, self._timeout, wanted).run()
+        for each in done.session_ids:
+            self._forget(each)
+        return done
 
     @mending
     def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:

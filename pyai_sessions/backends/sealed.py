@@ -148,7 +148,17 @@ class SealedBackend(Backend):
         self._inner.set_aside(session_id, keys, token)
 
     def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:  # noqa: D102
-        return self._inner.rewrite(changes)
+        self._check_fit()
+        keys = [key for key, _, _ in changes]
+        stored = dict(zip(keys, self._inner.read_pages(keys), strict=True))
+        same = [self._open(key, stored[key]) == old for key, old, _ in changes]
+        sealed = [
+            (key, stored[key], self._sealer.seal(self._at(key), text))
+            for (key, _, text), each in zip(changes, same, strict=True)
+            if each
+        ]
+        done = iter(self._inner.rewrite(sealed) if sealed else ())
+        return [each and next(done) for each in same]
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._inner.exclusive()

@@ -8,6 +8,7 @@ from pyai_sessions.testing.documents.forking import ForkingOfDocuments
 from pyai_sessions.testing.documents.imports import ImportsOfDocuments
 from pyai_sessions.testing.documents.isolation import IsolationOfDocuments
 from pyai_sessions.testing.documents.lists import ListsOfDocuments
+from pyai_sessions.testing.documents.redacting import RedactingOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
 from pyai_sessions.testing.documents.upkeep import Upkeep
 from pyai_sessions.testing.store import SessionStoreContract
@@ -19,6 +20,7 @@ class KVSessionStoreContract(
     Upkeep,
     Damage,
     IsolationOfDocuments,
+    RedactingOfDocuments,
     ErasingOfDocuments,
     ImportsOfDocuments,
     ListsOfDocuments,

@@ -13,6 +13,7 @@ from pyai_sessions.testing.store.lists import Lists
 from pyai_sessions.testing.store.merging import Merging
 from pyai_sessions.testing.store.once import Once
 from pyai_sessions.testing.store.reading import Reading
+from pyai_sessions.testing.store.redacting import Redacting
 from pyai_sessions.testing.store.refusals import Refusals
 from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.values import Values
@@ -24,6 +25,7 @@ __all__ = ["SessionStoreContract"]
 class SessionStoreContract(
     Refusals,
     Isolation,
+    Redacting,
     Erasing,
     Imports,
     Filters,
