@@ -91,7 +91,7 @@ class RedactingOfDocuments(DocumentFixtures):
         assert (report.session_ids, report.shared) == (["fork"], ["s"])
         assert other.get_session("s").messages == adas.messages
         assert WORD not in other.get_session("fork").to_json()
-        assert all("/s" in key for key in holders(raw))
+        assert {key.split("/")[1] for key in holders(raw)} == {"s"}
         assert manager.verify().problems == []
 
     def test_unknown_fields_lose_the_words_too(self, manager: Any, raw: Any) -> None:
@@ -105,4 +105,4 @@ class RedactingOfDocuments(DocumentFixtures):
         found = manager.get_session("t").to_dict()
         assert found["mood"] == ["[removed]", "good"]
         assert found["messages"][0]["stars"] == 5
-        assert [key for key in holders(raw) if "/t" in key] == []
+        assert {key.split("/")[1] for key in holders(raw)} == {"s"}
