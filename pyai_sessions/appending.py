@@ -105,6 +105,6 @@ def _grown(session: Session, added: list[Message], older: Iterable[Message], ter
             raise taken(each.message_id)
     if not new:
         return None
-    history.log.extend(new)
+    history.grow(new)
     session.touch()
     return compose(session, terms)

@@ -14,7 +14,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from functools import cache, partial
 from types import NoneType
-from typing import Any, ClassVar, TypeVar, cast, get_args
+from typing import Any, ClassVar, NoReturn, TypeVar, cast, get_args, get_origin
 
 from dataclasses_json import DataClassJsonMixin, config
 from marshmallow import EXCLUDE
@@ -22,8 +22,8 @@ from marshmallow import fields as schema_fields
 from typing_extensions import Self
 
 from pyai_sessions.checks import check_count, check_text, check_time, kind_of
-from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.values import frozen, is_mapping
+from pyai_sessions.errors import ImmutableError, InvalidValueError
+from pyai_sessions.values import frozen, is_mapping, plain
 
 FieldMetadata = dict[str, Any]
 """What a dataclass field takes as its ``metadata``."""
@@ -47,9 +47,13 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _plain(value: Any) -> Any:
+    return plain(value, "value")
+
+
 # By default dataclasses-json writes times as local-zone floats, and rebuilds JSON values by their type hints.
 TIME: FieldMetadata = checked(check_time, encoder=time_text, decoder=_same, mm_field=schema_fields.AwareDateTime("iso"))
-JSON_VALUE: FieldMetadata = config(encoder=_same, decoder=_same, mm_field=schema_fields.Raw(allow_none=True))
+JSON_VALUE: FieldMetadata = config(encoder=_plain, decoder=_same, mm_field=schema_fields.Raw(allow_none=True))
 
 
 class Document(DataClassJsonMixin):
@@ -106,7 +110,7 @@ class Document(DataClassJsonMixin):
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (the mixin's signature)
         """Return the object as JSON values, unknown fields included."""
-        return {**super().to_dict(encode_json), **self.unknown_fields}
+        return {**super().to_dict(encode_json), **plain(self.unknown_fields, type(self).__name__)}
 
     def to_json(self, **options: Any) -> str:
         """Return the object as JSON text; *options* are those of `json.dumps`."""
@@ -121,6 +125,22 @@ class Document(DataClassJsonMixin):
             warnings.filterwarnings("ignore", message="The 'default' argument to fields is deprecated")
             options.setdefault("unknown", EXCLUDE)
             return super().schema(**options)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
+        """Let pydantic read and write what `to_dict` returns; it is imported by nobody else."""
+        from pydantic_core import core_schema
+
+        to_dict = core_schema.plain_serializer_function_ser_schema(lambda document: document.to_dict())
+        return core_schema.no_info_plain_validator_function(cls.from_dict, serialization=to_dict)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, Any]:
+        """Return the schema of what `to_dict` returns."""
+        known = fields(cast("Any", cls))
+        required = [each.name for each in known if each.default is MISSING and each.default_factory is MISSING]
+        properties = {each.name: _json_schema_of(each.type) for each in known}
+        return {"title": cls.__name__, "type": "object", "properties": properties, "required": required}
 
     def keep_unknown(self, unknown: Mapping[str, Any]) -> None:
         """Remember fields that this release does not know, to write them again."""
@@ -156,7 +176,37 @@ def _check_of(kind: Any) -> Check:
     return check_text if str in kinds else check_count if int in kinds else lambda value, _: value
 
 
+_JSON_TYPES = {"str": "string", "datetime": "string", "int": "integer", "SessionStatus": "string", "NoneType": "null"}
+
+
+def _json_schema_of(kind: Any) -> dict[str, Any]:
+    """Return the JSON schema of a field's type, as far as one looks at it from outside."""
+    if kind is Any:
+        return {}
+    kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
+    origins = [get_origin(each) or each for each in kinds]
+    names = [
+        "array" if issubclass(each, Sequence) and each is not str else _JSON_TYPES.get(each.__name__, "object")
+        for each in origins
+    ]
+    return {"type": names[0] if len(names) == 1 else names, **({"format": "date-time"} if datetime in kinds else {})}
+
+
 D = TypeVar("D", bound=Document)
+
+
+def unchangeable(remedy: str) -> Callable[[type[D]], type[D]]:
+    """Return a decorator of a frozen dataclass: an assignment raises an error that says what to do."""
+
+    def mark(kind: type[D]) -> type[D]:
+        def refuse(self: object, name: str, *_: object) -> NoReturn:
+            raise ImmutableError(f"{type(self).__name__}.{name} cannot be assigned to; {remedy}")
+
+        for method in ("__setattr__", "__delattr__"):
+            setattr(kind, method, refuse)
+        return kind
+
+    return mark
 
 
 def document_at(kind: type[D], value: Any, place: str) -> D:

@@ -45,9 +45,10 @@ class JSONDict(dict[str, Any]):
 
     __slots__ = ("_place",)
 
-    def __init__(self, *arguments: Any, **items: Any) -> None:
-        super().__init__(*arguments, **items)
-        self._place = _NOWHERE
+    _place: Place
+
+    def __new__(cls, *arguments: Any, **items: Any) -> Any:  # noqa: D102 (`dataclasses.asdict` calls it)
+        return dict(*arguments, **items)
 
     def __setitem__(self, key: str, value: Any, /) -> None:
         if type(key) is not str or not key.isascii():
@@ -63,7 +64,7 @@ class JSONDict(dict[str, Any]):
 
     def update(self, *others: Any, **items: Any) -> None:
         """Set the items of a mapping, or of pairs, and those that are named: all, or none where one is refused."""
-        made = JSONDict()
+        made: JSONDict = dict.__new__(JSONDict)
         made._place = self._place
         for key, value in dict(*others, **items).items():
             made[key] = value
@@ -83,9 +84,10 @@ class JSONList(list[Any]):
 
     __slots__ = ("_place",)
 
-    def __init__(self, items: Iterable[Any] = (), /) -> None:
-        super().__init__(items)
-        self._place = _NOWHERE
+    _place: Place
+
+    def __new__(cls, items: Iterable[Any] = (), /) -> Any:  # noqa: D102 (`dataclasses.asdict` calls it)
+        return list(items)
 
     @overload
     def __setitem__(self, index: SupportsIndex, value: Any, /) -> None: ...
@@ -141,21 +143,17 @@ def _guarded(value: Any, outer: Place, key: str | None) -> Any:
     place = Place(outer, key, outer.levels - 1, outer.default)
     if type(value) is dict:
         return _guarded_dict(cast("dict[str, Any]", value), place)
-    made: JSONList = JSONList.__new__(JSONList)
+    made: JSONList = list.__new__(JSONList)
     list[Any].extend(made, [_guarded(each, place, None) if type(each) in _CONTAINERS else each for each in value])
     made._place = place  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return made
 
 
 def _guarded_dict(value: Mapping[str, Any], place: Place) -> JSONDict:
-    made: JSONDict = JSONDict.__new__(JSONDict)
+    made: JSONDict = dict.__new__(JSONDict)
     dict[str, Any].update(made, value)
     for key, each in value.items():
         if type(each) in _CONTAINERS:
             dict[str, Any].__setitem__(made, key, _guarded(each, place, key))
     made._place = place  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return made
-
-
-_NOWHERE = Place(None, "value", MAX_DEPTH, None)
-"""Of a container that was not made here: by ``dataclasses.asdict``, or a `dict` method of Python's."""

@@ -214,7 +214,7 @@ class CustomStore:
             session = await self._open(session_id, owner)
             new = _new_to(session, added)
             if new:
-                history_of(session).log.extend(new)
+                history_of(session).grow(new)
                 session.touch()
                 await self._save(session)
 

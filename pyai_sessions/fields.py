@@ -34,7 +34,10 @@ def check_statuses(value: object) -> tuple[SessionStatus, ...]:
 
 
 class Checkpoints(list[Checkpoint]):
-    """A session's checkpoints: a list that takes nothing else."""
+    """A session's checkpoints: a list that takes nothing else. A copy of it is a plain list."""
+
+    def __new__(cls, items: Iterable[Any] = (), /) -> Any:  # noqa: D102 (`dataclasses.asdict` calls it)
+        return list(items)
 
     def __setitem__(self, index: Any, value: Any, /) -> None:
         super().__setitem__(index, _checkpoints(value) if isinstance(index, slice) else _checkpoints([value])[0])
@@ -72,7 +75,7 @@ def _checkpoints(values: object) -> list[Checkpoint]:
 
 def check_checkpoints(value: object, _: str) -> Checkpoints:
     """Return checkpoints as a list of a session's own."""
-    made = Checkpoints()
+    made: Checkpoints = list.__new__(Checkpoints)
     list[Checkpoint].extend(made, _checkpoints(value))
     return made
 

@@ -6,9 +6,10 @@ was stored: messages appended, or rewritten from some point on. A save needs to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn, overload
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
+from weakref import ReferenceType, ref
 
 import msgspec
 
@@ -17,7 +18,8 @@ from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.heads import Entry, Head, Run, StoredBranch, StoredHead
 from pyai_sessions.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.points import Branch
-from pyai_sessions.values import Default, read
+from pyai_sessions.tokens import new_token
+from pyai_sessions.values import Default, make_unchangeable, read
 
 
 class Origin(NamedTuple):
@@ -100,8 +102,12 @@ class Line(NamedTuple):
         return Branch(of.message_count, of.last_message_id, of.created_at, of.branch_id)
 
 
+class _Referable:
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(slots=True)
-class History:
+class History(_Referable):
     """A session's messages in memory, with the bookkeeping of its store.
 
     Attributes:
@@ -149,6 +155,7 @@ class History:
     unsought: set[str] = field(default_factory=set[str])
     default: Default | None = None
     _ids: set[str] | None = None
+    _messages: Messages | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def count(self) -> int:
@@ -169,7 +176,48 @@ class History:
         known = self.admit(message)
         if known is None:
             self.log.append(message)
+            shown = self._messages
+            if shown is not None and len(shown) == len(self.log) - self.hidden - 1:
+                list.append(shown, message)
+            else:  # an exception from outside came in between once
+                self._show()
         return known or message
+
+    def grow(self, messages: Iterable[Message]) -> None:
+        """Add messages at the end whose ids are known to be free."""
+        self.log.extend(messages)
+        self._show()
+
+    @property
+    def messages(self) -> Messages:
+        """What users see of the log: always the same list, which follows it."""
+        if self._messages is None:
+            self._messages = _shown(self)
+            self._show()
+        return self._messages
+
+    def hide(self, count: int) -> None:
+        """Let so many of the loaded messages be hidden."""
+        self.hidden = count
+        self._show()
+
+    def _show(self) -> None:
+        if self._messages is not None:
+            list.__setitem__(self._messages, slice(None), self.log[self.hidden :] if self.hidden else self.log)
+
+    def copied(self) -> History:
+        """Return a copy that shares nothing which changes, and whose session can be saved beside this one's."""
+        if self.incarnation is None:
+            self.incarnation = new_token(6)  # else the copies would be two sessions of one id
+        return replace(
+            self,
+            log=list(self.log),
+            attempts=list(self.attempts),
+            branches=list(self.branches),
+            instructions=list(self.instructions),
+            unsought=set(self.unsought),
+            _ids=None,
+        )
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
         """Do so with several messages: all, or none where the id of one is taken."""
@@ -180,6 +228,7 @@ class History:
             return [self.append(each) for each in messages]
         except InvalidValueError:
             del self.log[before:]
+            self._show()
             self._ids, self.unsought = None, unsought
             raise
 
@@ -220,7 +269,7 @@ class History:
                 raise taken(each.message_id)
         if known:
             self.log[:] = [each for each in self.log if each.message_id not in known]
-            self.hidden = min(self.hidden, len(self.log))
+            self.hide(min(self.hidden, len(self.log)))
             self._ids = None
         self.unsought.difference_update(known)
 
@@ -231,7 +280,7 @@ class History:
             self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
         self.rewrites += 1
         self.log[index:] = rest
-        self.hidden = min(self.hidden, len(self.log))
+        self.hide(min(self.hidden, len(self.log)))
         self._ids = None
 
     def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
@@ -239,53 +288,50 @@ class History:
         self.found(older)
         self.log[:0] = older
         self.page_sizes = [*page_sizes, *self.page_sizes]
-        self.unloaded = self.hidden = 0
+        self.unloaded = 0
+        self.hide(0)
         self.instructions = []
         self.unsought.clear()
         self._ids = None
 
 
-class Messages(Sequence[Message]):
-    """A session's messages: iterated, indexed, sliced and compared as a list, changed by the session's methods."""
+class Messages(list[Message]):
+    """A session's messages: a list that the session's methods change, and nothing else. A copy is a plain list."""
 
     __slots__ = ("_history",)
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
+    _history: ReferenceType[History]  # a history holds its messages: a circle would be left to the garbage collector
 
-    def __init__(self, history: History) -> None:
-        self._history = history
-
-    def __len__(self) -> int:
-        return len(self._history.log) - self._history.hidden
-
-    def __iter__(self) -> Iterator[Message]:
-        return iter(self._shown())
-
-    @overload
-    def __getitem__(self, index: int) -> Message: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Message]: ...
-    def __getitem__(self, index: int | slice) -> Message | list[Message]:
-        return self._shown()[index]
+    def __new__(cls, items: Iterable[Any] = ()) -> Any:  # noqa: D102 (`asdict` calls it)
+        return list(items)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Messages):
-            return self._shown() == other._shown()
-        return isinstance(other, (list, tuple)) and self._shown() == list(other)  # pyright: ignore[reportUnknownArgumentType]
+        return list.__eq__(self, list(cast("Iterable[Any]", other)) if isinstance(other, tuple) else other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def __repr__(self) -> str:
         return f"<{counted(len(self), 'message')}>"
 
-    def __getattr__(self, name: str) -> NoReturn:
-        remedy = ""
-        if hasattr(list, name):
-            remedy = "; a history changes by session.add_message, pop, replace_message or remove_message"
-        msg = f"{type(self).__name__} has no attribute {name!r}{remedy}"
-        raise AttributeError(msg)
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Copy as a plain list."""
+        return list, (list(self),)
 
     def shows(self, history: History) -> bool:
         """Return whether these are the messages of *history*."""
-        return self._history is history
+        return history.messages is self
 
-    def _shown(self) -> list[Message]:
-        log, hidden = self._history.log, self._history.hidden
-        return log[hidden:] if hidden else log
+    @property
+    def history(self) -> History | None:
+        """The history whose messages these are, while its session is in use."""
+        return self._history()
+
+
+def _shown(history: History) -> Messages:
+    made: Messages = list.__new__(Messages)
+    made._history = ref(history)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return made
+
+
+make_unchangeable(Messages, "a history changes by session.add_message, pop, replace_message or remove_message")

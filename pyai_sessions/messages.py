@@ -11,7 +11,7 @@ import msgspec
 from typing_extensions import Self
 
 from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
-from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, time_text
+from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, time_text, unchangeable
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.processes import process_id
 from pyai_sessions.tokens import new_id
@@ -31,6 +31,7 @@ def _draw() -> str:
     return _Drawn(new_id())
 
 
+@unchangeable("use session.replace_message(message, ...)")
 @dataclass(frozen=True, repr=False)
 class Message(Document):
     """One message of a conversation. It cannot change; a session has methods that replace or remove it.
@@ -117,7 +118,7 @@ class Message(Document):
             "tool_calls": None if self.tool_calls is None else plain(self.tool_calls, "tool_calls"),
             "tool_call_id": self.tool_call_id,
             "name": self.name,
-            **self.unknown_fields,
+            **(plain_object(self.unknown_fields, "Message") if self.unknown_fields else {}),
         }
 
     def __hash__(self) -> int:

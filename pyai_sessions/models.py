@@ -15,7 +15,7 @@ from pyai_sessions.branches import MAX_BRANCHES, check_branch, common, line_to_d
 from pyai_sessions.checks import check_id, check_limit, check_text, check_time, counted, kind_of, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
-from pyai_sessions.fields import CHECKS, JSONField, check_attribute, check_status, default_of
+from pyai_sessions.fields import CHECKS, JSONField, check_attribute, check_checkpoints, check_status, default_of
 from pyai_sessions.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.formats.parts import instructs
 from pyai_sessions.formats.shapes import Told, joined, told
@@ -144,10 +144,23 @@ class Session(Document):
         given: object = vars(self)["messages"]
         if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
             raise InvalidValueError("messages", f"is {kind_of(given)}; it is a list of Message")
-        messages = [check_message(each, f"messages[{n}]") for n, each in enumerate(cast("Iterable[object]", given))]
-        self._history = History()
-        self._history.extend(messages)
-        vars(self)["messages"] = Messages(self._history)
+        former = given.history if isinstance(given, Messages) else None
+        if former is not None:  # by `dataclasses.replace`
+            self._history = self._continued(former)
+        else:
+            messages = [check_message(each, f"messages[{n}]") for n, each in enumerate(cast("Iterable[object]", given))]
+            self._history = History()
+            self._history.extend(messages)
+        vars(self)["messages"] = self._history.messages
+
+    def _continued(self, history: History) -> History:
+        """Return the history of a session that was made of another's messages: a new one, where its id is another."""
+        if history.origin is not None and history.origin.head.session_id == self.session_id:
+            self.keep_unknown(history.origin.stored.unknown)
+            return history.copied()
+        if history.unloaded or history.hidden:
+            raise InvalidValueError("messages", f"{_PARTIAL}, or give a list of those that you want: list(messages)")
+        return History(log=list(history.log), clock=history.clock, default=history.default)
 
     def __setattr__(self, name: str, value: Any) -> None:
         check = CHECKS.get(name)
@@ -164,6 +177,33 @@ class Session(Document):
         if name in _FIELDS:
             raise InvalidValueError(name, "cannot be deleted; assign another value")
         object.__delattr__(self, name)
+
+    def __copy__(self) -> Self:
+        """Return a session that goes on by itself: it shares nothing that changes, and can be saved beside this one."""
+        made = type(self).__new__(type(self))
+        vars(made).update({name: value for name, value in vars(self).items() if name[0] == "_"})
+        values = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "messages"}
+        for name in _JSON_FIELDS:
+            values[name] = plain_object(values[name], name)
+        values["checkpoints"] = check_checkpoints(values["checkpoints"], "checkpoints")
+        assign(made, values, history_of(self).copied())
+        return made
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return what `copy.copy` does."""
+        made = memo[id(self)] = self.__copy__()
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: all but the clock and the ``default`` of the manager, which are its process's."""
+        copied = vars(self.__copy__())
+        history = replace(copied["_history"], clock=utc_now, default=None)
+        return {**{name: value for name, value in copied.items() if name != "messages"}, "_history": history}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        history = state["_history"]
+        vars(self).update({name: value for name, value in state.items() if name != "_history"})
+        assign(self, {}, history)
 
     def __repr__(self) -> str:
         """Without content: a repr ends up in logs."""
@@ -679,8 +719,7 @@ class Session(Document):
         if self._history.unloaded or self._history.hidden:
             raise SessionStateError(self.session_id, _PARTIAL)
         made = super().to_dict(encode_json)
-        made["metadata"] = plain_object(self.metadata, "metadata")
-        made["state"] = plain_object(self.state, "state")
+        made["status"] = self.status.value
         branches = [
             line_to_dict(each, self._history.log)
             for each in self._history.branches
@@ -810,7 +849,7 @@ def assign(session: Session, values: Mapping[str, Any], history: History) -> Non
     if history.default is None:
         history.default = default_of(session)
     # In one step: an exception from outside leaves all as it was, or finds all done.
-    vars(session).update({**values, "_history": history, "messages": Messages(history)})
+    vars(session).update({**values, "_history": history, "messages": history.messages})
 
 
 def use_default(session: Session, default: Default | None) -> Session:

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from pyai_sessions.checks import check_count, check_text, check_time, counted, utc_now
-from pyai_sessions.codec import JSON_VALUE, TIME, Document
+from pyai_sessions.codec import JSON_VALUE, TIME, Document, unchangeable
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import frozen_object
 
 
+@unchangeable("make another of that name: session.checkpoint(name)")
 @dataclass(frozen=True, repr=False)
 class Checkpoint(Document):
     """A named point of a conversation that `Session.rewind` returns to.
@@ -43,6 +44,7 @@ class Checkpoint(Document):
         return f"<Checkpoint {self.name!r} at {counted(self.message_count, 'message')}>"
 
 
+@unchangeable("it tells what was left")
 @dataclass(frozen=True, repr=False)
 class Branch(Document):
     """How a conversation went on before `Session.rewind` left it; ``manager.switch`` goes on from there.
@@ -70,6 +72,7 @@ class Branch(Document):
         return f"<Branch {self.branch_id!r} of {counted(self.message_count, 'message')}>"
 
 
+@unchangeable("make another: session.compact(summary)")
 @dataclass(frozen=True, repr=False)
 class Summary(Document):
     """A text that stands for the first messages of a conversation where a model is given its history.
@@ -98,6 +101,7 @@ class Summary(Document):
         return f"<Summary of {counted(self.message_count, 'message')}>"
 
 
+@unchangeable("it tells where the fork began")
 @dataclass(frozen=True, repr=False)
 class Parent(Document):
     """The session that another was forked from, and where.

@@ -262,7 +262,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             if session is not None:
                 history = history_of(session)
                 if last is not None:
-                    history.hidden = max(0, len(history.log) - last)
+                    history.hide(max(0, len(history.log) - last))
                     if self._backend.distant:
                         self._wants.learn(session, last)
                 return session
@@ -289,7 +289,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                     raise InvalidDocumentError(head_key(session.session_id), session.session_id, None, UNFIT)
                 older = stored.log[: history.unloaded]
                 history.prepend(older, stored.page_sizes[: ends.index(history.unloaded) + 1])
-        history_of(session).hidden = 0
+        history_of(session).hide(0)
 
     @mending
     def switch(
@@ -482,7 +482,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         wanted = _wanted(draft.stored, last)
         fork = load_draft(self._backend, draft, self.clock, wanted=wanted, most=self._terms.limits.pages)
         if last is not None:
-            history_of(fork).hidden = max(0, len(history_of(fork).log) - last)
+            history_of(fork).hide(max(0, len(history_of(fork).log) - last))
         return fork
 
     @mending

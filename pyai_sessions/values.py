@@ -73,10 +73,6 @@ def is_bytes(value: object) -> TypeGuard[bytes]:
     return isinstance(value, (bytes, bytearray, memoryview))
 
 
-def _refuse(*_: object, **__: object) -> NoReturn:
-    raise ImmutableError("a message cannot change; use session.replace_message(message_id, ...)")
-
-
 class FrozenDict(dict[str, Any]):
     """A dict that cannot change: what a Message holds. ``dict(it)`` gives a copy that can."""
 
@@ -93,23 +89,28 @@ class FrozenList(list[Any]):
         return list, (list(self),)
 
 
-for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
-    setattr(FrozenDict, _name, _refuse)
-for _name in (
-    "__setitem__",
-    "__delitem__",
-    "__iadd__",
-    "__imul__",
-    "append",
-    "clear",
-    "extend",
-    "insert",
-    "pop",
-    "remove",
-):
-    setattr(FrozenList, _name, _refuse)
-for _name in ("reverse", "sort"):
-    setattr(FrozenList, _name, _refuse)
+_MUTATORS: dict[type, tuple[str, ...]] = {
+    dict: ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"),
+    list: (
+        *("__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend", "insert", "pop", "remove"),
+        *("reverse", "sort"),
+    ),
+}
+
+
+def make_unchangeable(kind: type, remedy: str) -> None:
+    """Let no method of a dict or a list change the containers of a class; the error says what to do."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise ImmutableError(remedy)
+
+    for base in (dict, list):
+        for name in _MUTATORS[base] if issubclass(kind, base) else ():
+            setattr(kind, name, refuse)
+
+
+for _kind in (FrozenDict, FrozenList):
+    make_unchangeable(_kind, "a message cannot change; use session.replace_message(message_id, ...)")
 
 
 def plain(value: object, path: str) -> Any:

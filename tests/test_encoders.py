@@ -1,0 +1,383 @@
+"""Sessions in the hands of others: copies, pickles, FastAPI, pydantic, msgspec, yaml, json; all of it, or an error."""
+
+import copy
+import dataclasses
+import gc
+import json
+import pickle
+import weakref
+from datetime import datetime, timezone
+
+import msgspec
+import pydantic
+import pydantic_core
+import pytest
+import yaml
+from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
+from fastapi.testclient import TestClient
+
+from pyai_sessions import (
+    ImmutableError,
+    InvalidValueError,
+    KVSessionStore,
+    Message,
+    Session,
+    SessionError,
+    SessionManager,
+    jsonable,
+)
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+def filled(session):
+    """Give a session something in every field, and return it."""
+    session.add_message("user", "Hello!", message_id="m0", metadata={"a": [1]})
+    session.add_message("assistant", [{"type": "text", "text": "Hi"}], message_id="m1", tool_calls=[{"id": "c"}])
+    session.state["cart"] = [{"id": 1}]
+    session.metadata["title"] = "T"
+    session.checkpoint("here")
+    session.keep_unknown({"x-label": {"deep": [1]}})
+    return session
+
+
+MADE = {
+    "made": lambda _: filled(Session(session_id="s", user_id="ada")),
+    "created": lambda m: filled(m.create_session("ada", session_id="s")),
+    "saved": lambda m: m.save(filled(m.create_session("ada", session_id="s"))) or m.get_session("s"),
+    "default": lambda m: filled(SessionManager(m.store, default=jsonable).create_session("ada", session_id="s")),
+}
+
+
+@pytest.fixture
+def manager():
+    return SessionManager(KVSessionStore({}), clock=lambda: datetime.now(timezone.utc))
+
+
+@pytest.fixture(params=MADE)
+def session(request, manager):
+    """Return a session, new, created, or loaded."""
+    return MADE[request.param](manager)
+
+
+# Copies ---------------------------------------------------------------------------------------------------------------
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda s: pickle.loads(pickle.dumps(s)),  # noqa: S301
+    "pickle of a list": lambda s: pickle.loads(pickle.dumps([s, s]))[1],  # noqa: S301
+    "replace": dataclasses.replace,
+    "from_dict": lambda s: Session.from_dict(s.to_dict()),
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES)
+def test_a_copy_is_equal_and_independent(session, duplicate):
+    """What is done to one is not seen in the other, at any depth."""
+    copied = COPIES[duplicate](session)
+
+    assert copied == session
+    assert type(copied) is Session
+    before = session.to_dict()
+    copied.add_message("user", "only here")
+    copied.state["cart"][0]["id"] = 2
+    copied.metadata["title"] = "other"
+    copied.checkpoint("other")
+    copied.pop()
+    copied.pop()
+    copied.user_id = "bob"
+    assert session.to_dict() == before
+    assert copied.messages != session.messages
+
+
+@pytest.mark.parametrize("duplicate", ["copy", "deepcopy", "pickle"])
+def test_a_copy_and_its_original_can_both_be_saved(manager, session, duplicate):
+    """They are two copies of one session, also where it was not saved yet: the changes of both are kept."""
+    copied = COPIES[duplicate](session)
+    copied.add_message("user", "in the copy", message_id="copy")
+    copied.state["copy"] = True
+    session.add_message("user", "in the original", message_id="original")
+    session.state["original"] = True
+
+    manager.save(session)
+    manager.save(copied)
+
+    stored = manager.get_session("s")
+    assert [each.message_id for each in stored.messages] == ["m0", "m1", "original", "copy"]
+    assert stored.state == {"cart": [{"id": 1}], "copy": True, "original": True}
+    assert stored.unknown_fields == {"x-label": {"deep": [1]}} or not session.unknown_fields
+
+
+def test_a_replaced_session_goes_on_from_the_stored_one(manager):
+    """`dataclasses.replace` leaves a session what it is to its store; of another id it is new."""
+    manager.save(filled(manager.create_session("ada", session_id="s")))
+    session = manager.get_session("s")
+
+    moved = dataclasses.replace(session, user_id="bob")
+    moved.add_message("user", "on")
+    manager.save(moved)
+    other = dataclasses.replace(session, session_id="t")
+    manager.save(other)
+
+    assert manager.get_session("s").user_id == "bob"
+    assert manager.get_session("s").message_count == 3
+    assert manager.get_session("t").message_count == 2
+    assert manager.get_session("s").unknown_fields == {"x-label": {"deep": [1]}}
+
+
+@pytest.mark.parametrize("duplicate", ["copy", "deepcopy", "pickle", "replace"])
+def test_a_copy_of_a_part_is_such_a_part(manager, duplicate):
+    """A session that was loaded in part is copied in part, can be saved, and never stands for the whole."""
+    long = manager.create_session("ada", session_id="s")
+    for n in range(100):
+        long.add_message("user", f"text {n}")
+    manager.save(long)
+
+    copied = COPIES[duplicate](manager.get_session("s", last=5))
+    assert [each.content for each in copied.messages] == [f"text {n}" for n in range(95, 100)]
+    copied.add_message("user", "on")
+    manager.save(copied)
+    manager.load_history(copied)
+
+    assert copied.message_count == len(copied.messages) == 101
+    with pytest.raises(InvalidValueError, match="is loaded only in part"):
+        dataclasses.replace(manager.get_session("s", last=5), session_id="t")
+
+
+def test_a_session_of_a_lambda_s_clock_can_be_pickled(manager):
+    """The clock and the default stay with the process."""
+    session = SessionManager(clock=lambda: NOON, default=lambda value: None).create_session(session_id="s")
+
+    assert pickle.loads(pickle.dumps(session)) == session  # noqa: S301
+
+
+def test_messages_are_a_list_that_follows_the_session():
+    """The same list object shows what is added, removed, loaded and hidden."""
+    manager = SessionManager()
+    long = manager.create_session("ada", session_id="s")
+    view = long.messages
+    for n in range(100):
+        long.add_message("user", f"text {n}", message_id=f"m{n}")
+    assert isinstance(view, list)
+    assert view == long.messages
+    assert len(view) == 100
+    long.remove_message("m0")
+    long.insert_message("m1", "user", "new")
+    long.replace_message("m2", content="edited")
+    long.pop()
+    assert [each.content for each in view[:3]] == ["new", "text 1", "edited"]
+    assert len(view) == 99
+    manager.save(long)
+    part = manager.get_session("s", last=5)
+    view = part.messages
+    part.add_message("user", "on")
+    assert [each.content for each in view] == [*(f"text {n}" for n in range(94, 99)), "on"]
+    manager.load_history(part)
+    assert len(view) == 100
+    part.clear_messages()
+    assert view == []
+    assert type(copy.copy(part.messages)) is type(copy.deepcopy(part.messages)) is list
+
+
+def test_a_session_is_freed_when_it_is_no_longer_used(manager):
+    """No circle of references keeps a conversation in memory until the garbage collector runs."""
+    manager.save(filled(manager.create_session("ada", session_id="s")))
+    gc.disable()
+    try:
+        session = manager.get_session("s")
+        history = weakref.ref(session._history)
+        assert history().count == 2
+        del session
+        assert history() is None
+    finally:
+        gc.enable()
+
+
+# Encoders -------------------------------------------------------------------------------------------------------------
+
+AS_JSON = {
+    "to_json": lambda s: json.loads(s.to_json()),
+    "jsonable": jsonable,
+    "json.dumps": lambda s: json.loads(json.dumps(s, default=jsonable)),
+    "yaml": lambda s: yaml.safe_load(yaml.safe_dump(s.to_dict())),
+    "pydantic": lambda s: json.loads(pydantic.TypeAdapter(Session).dump_json(s)),
+    "pydantic in Python": lambda s: pydantic.TypeAdapter(Session).dump_python(s),
+}
+
+
+@pytest.mark.parametrize("encode", AS_JSON)
+def test_an_encoder_writes_the_whole_session(session, encode):
+    """What it writes is what `to_dict` returns, and can be read back."""
+    written = AS_JSON[encode](session)
+
+    assert written == session.to_dict()
+    assert Session.from_dict(written) == session
+
+
+OF_FIELDS = {
+    "asdict": lambda s: json.loads(json.dumps(dataclasses.asdict(s), default=jsonable)),
+    "asdict, changed": lambda s: json.loads(json.dumps(dataclasses.asdict(s) | {"state": s.state}, default=jsonable)),
+    "msgspec": lambda s: json.loads(msgspec.json.encode(s)),
+    "msgspec in Python": lambda s: json.loads(json.dumps(msgspec.to_builtins(s))),
+    "pydantic_core": lambda s: json.loads(pydantic_core.to_json(s)),
+    "pydantic_core in Python": lambda s: json.loads(json.dumps(pydantic_core.to_jsonable_python(s))),
+    "fastapi": lambda s: json.loads(json.dumps(jsonable_encoder(s))),
+}
+
+
+@pytest.mark.parametrize("encode", OF_FIELDS)
+def test_an_encoder_of_dataclasses_loses_no_message(session, encode):
+    """It writes the dataclass's fields, all messages among them, as plain JSON."""
+    written = OF_FIELDS[encode](session)
+
+    plain = session.to_dict()
+    assert set(written) >= {each.name for each in dataclasses.fields(Session)} - {"parent", "summary"}
+    assert [each["content"] for each in written["messages"]] == [each["content"] for each in plain["messages"]]
+    assert [each["tool_calls"] for each in written["messages"]] == [each["tool_calls"] for each in plain["messages"]]
+    assert {name: written[name] for name in ("session_id", "user_id", "metadata", "state", "status")} == {
+        name: plain[name] for name in ("session_id", "user_id", "metadata", "state", "status")
+    }
+    assert Session.from_dict(written) == dataclasses.replace(session)
+
+
+def test_what_asdict_gives_is_plain(session):
+    """Its dicts and lists take anything: they are the caller's own."""
+    made = dataclasses.asdict(session)
+
+    made["state"]["cart"].append({1})
+    made["messages"].append("x")
+    made["checkpoints"].clear()
+
+    assert type(made["state"]) is type(made["state"]["cart"][0]) is dict
+    assert type(made["messages"]) is list
+
+
+@pytest.mark.parametrize("encode", [json.dumps, msgspec.json.encode, yaml.safe_dump])
+def test_messages_by_themselves_are_written_whole_or_refused(session, encode):
+    """No encoder writes an empty list where there are messages."""
+    try:
+        written = encode(session.messages)
+    except (TypeError, yaml.YAMLError):
+        return
+    assert len(json.loads(written)) == 2
+
+
+def test_messages_and_a_default_are_json(session):
+    """`json.dumps(session.messages, default=jsonable)` writes all of them."""
+    assert json.loads(json.dumps(session.messages, default=jsonable)) == [each.to_dict() for each in session.messages]
+
+
+class Reply(pydantic.BaseModel):
+    session: Session
+    messages: list[Message]
+    last: Message | None = None
+
+
+def test_a_pydantic_model_holds_sessions_and_messages(session):
+    """A model validates objects, dicts and JSON, and writes what `to_dict` returns."""
+    reply = Reply(session=session, messages=session.messages, last=session.messages[-1])
+
+    again = Reply.model_validate_json(reply.model_dump_json())
+
+    assert reply.session is session
+    assert again == reply
+    assert Reply(**reply.model_dump()) == reply
+    schema = Reply.model_json_schema()
+    assert "message_id" in json.dumps(schema)
+    assert Reply.model_json_schema(mode="serialization")
+
+
+@pytest.mark.parametrize("given", [5, None, {"role": 5}, {"content": "x"}, {"role": "user", "timestamp": "noon"}])
+def test_pydantic_refuses_what_is_no_message(given):
+    """Its error is a ValidationError with our text."""
+    with pytest.raises(pydantic.ValidationError, match="is "):
+        pydantic.TypeAdapter(Message).validate_python(given)
+
+
+def test_fastapi_takes_and_returns_sessions(manager):
+    """A route may return a session, its messages, summaries or a page of them, with and without an annotation."""
+    app = FastAPI()
+    manager.save(filled(manager.create_session("ada", session_id="s")))
+
+    def session() -> Session:
+        return manager.get_session("s")
+
+    def messages() -> list[Message]:
+        return manager.get_session("s").messages
+
+    def bare():
+        return manager.get_session("s")
+
+    def bare_messages():
+        return manager.get_session("s").messages
+
+    def bare_page():
+        return manager.list_sessions("ada")
+
+    def part():
+        return manager.get_session("s", last=1)
+
+    def take(message: Message) -> Message:
+        return message
+
+    for function in (session, messages, bare, bare_messages, bare_page, part):
+        app.get(f"/{function.__name__}")(function)
+    app.post("/take")(take)
+    whole = manager.get_session("s").to_dict()
+
+    with TestClient(app) as client:
+        assert client.get("/session").json() == whole
+        assert client.get("/messages").json() == whole["messages"]
+        assert [each["content"] for each in client.get("/bare").json()["messages"]] == [
+            each["content"] for each in whole["messages"]
+        ]
+        assert [each["message_id"] for each in client.get("/bare_messages").json()] == ["m0", "m1"]
+        assert client.get("/bare_page").json()[0]["metadata"] == {"title": "T"}
+        assert [each["message_id"] for each in client.get("/part").json()["messages"]] == ["m1"]
+        assert client.post("/take", json={"role": "user", "content": "x"}).json()["content"] == "x"
+        assert client.post("/take", json={"role": 5}).status_code == 422
+        assert client.get("/openapi.json").status_code == 200
+
+
+def test_a_part_is_not_written_as_the_whole(manager):
+    """`to_dict` of a session that was loaded in part raises, through pydantic too."""
+    long = manager.create_session("ada", session_id="s")
+    for n in range(100):
+        long.add_message("user", f"text {n}")
+    manager.save(long)
+    part = manager.get_session("s", last=5)
+
+    with pytest.raises(Exception, match=r"load all of it with manager\.load_history\(session\)"):  # pydantic's own
+        pydantic.TypeAdapter(Session).dump_json(part)
+    with pytest.raises(SessionError):
+        jsonable(part)
+
+
+# What does not change -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "remedy"),
+    [
+        (lambda s: setattr(s.messages[0], "content", "x"), "use session.replace_message(message, ...)"),
+        (lambda s: delattr(s.messages[0], "content"), "use session.replace_message(message, ...)"),
+        (lambda s: setattr(s.messages[0], "new", "x"), "use session.replace_message(message, ...)"),
+        (lambda s: s.messages[0].metadata.update(a=1), "use session.replace_message"),
+        (lambda s: s.messages[1].content.append(1), "use session.replace_message"),
+        (lambda s: s.messages.append(Message("user", "x")), "changes by session.add_message"),
+        (lambda s: setattr(s.checkpoints[0], "name", "x"), "make another of that name: session.checkpoint(name)"),
+        (lambda s: s.checkpoints[0].state.update(a=1), "use session."),
+    ],
+)
+def test_a_change_of_what_does_not_change_says_what_to_do(session, act, remedy):
+    """Whoever assigns to a message, or changes what it holds, is told the method that does it."""
+    before = session.to_dict()
+
+    with pytest.raises(ImmutableError) as caught:
+        act(session)
+
+    assert remedy in str(caught.value)
+    assert isinstance(caught.value, dataclasses.FrozenInstanceError)
+    assert session.to_dict() == before
