@@ -10,6 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from pyai_sessions import (
     KVSessionStore,
+    Session,
     SessionArchivedError,
     SessionConflictError,
     SessionDeletedError,
