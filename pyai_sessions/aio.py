@@ -33,6 +33,7 @@ _LONG = frozenset(
         "reindex",
         "verify",
         "rotate_keys",
+        "backup",
     ]
 )
 """Methods of a store that work on any number of sessions."""
@@ -168,6 +169,7 @@ class AsyncSessionManager(OfOneProcess):
     clear_all = _awaited(SessionManager.clear_all)
     reindex = _awaited(SessionManager.reindex)
     verify = _awaited(SessionManager.verify)
+    backup = _awaited(SessionManager.backup)
     rotate_keys = _awaited(SessionManager.rotate_keys)
 
     async def close(self) -> None:

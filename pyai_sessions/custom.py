@@ -20,6 +20,7 @@ from pyai_sessions.catalog import Catalog, name_of, position_of
 from pyai_sessions.checks import (
     ANYONE,
     Anyone,
+    AnyPath,
     Clock,
     belongs,
     check_id,
@@ -620,6 +621,12 @@ class CustomStore:
     async def purge_expired(self, progress: Progress | None = None) -> int:  # noqa: ARG002
         """Return 0: expiry is the store's own affair."""
         return 0
+
+    async def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:  # noqa: ARG002
+        """Refuse: only the store knows where its sessions lie."""
+        name = type(self.store).__name__
+        msg = f"backup copies SQLite files of our own stores alone; back up the database of {name} by its own tools"
+        raise UnsupportedOperationError(msg)
 
     async def rotate_keys(self, progress: Progress | None = None) -> int:  # noqa: ARG002
         """Raise UnsupportedOperationError: encryption is the store's own affair."""

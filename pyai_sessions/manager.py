@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.calls import Blocking, Calls, driven
-from pyai_sessions.checks import ANYONE, Anyone, Clock, check_clock, check_id, check_user, kind_of
+from pyai_sessions.checks import ANYONE, Anyone, AnyPath, Clock, check_clock, check_id, check_user, kind_of
 from pyai_sessions.custom import CustomStore
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
@@ -578,6 +578,32 @@ class SessionManager(OfOneProcess):
         *progress* is called with the number of sessions so far.
         """
         return self._store.verify(repair=repair, progress=progress)
+
+    def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
+        """Copy the SQLite file in which the sessions lie to *path*, as it is at one moment, while others write.
+
+        A plain copy of a file that is open, by ``shutil.copy`` or ``cp``, may lack all that was stored last. This copy
+        is whole, and opened as any: ``SQLiteSessionStore(path)``. It is made under another name and then renamed. A
+        file at *path* is replaced only with *overwrite*. It holds the whole file, with all its tables and namespaces,
+        and is encrypted as the store is. A file that is not in WAL mode, as a SqliteDict makes it, makes writers wait
+        meanwhile.
+
+        Raises:
+            InvalidValueError: *path* is there already, or cannot be that of a copy.
+            UnsupportedOperationError: The sessions lie in no SQLite file; the error says how they are backed up.
+
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> manager = SessionManager(f"sqlite:///{folder.name}/chat.db")
+        >>> _ = manager.create_session("ada")
+        >>> manager.backup(f"{folder.name}/backup.db")
+        >>> with SessionManager(f"sqlite:///{folder.name}/backup.db") as copy:
+        ...     copy.count("ada")
+        1
+        >>> manager.close(); folder.cleanup()
+
+        """
+        return self._store.backup(path, overwrite=overwrite)
 
     def rotate_keys(self, *, progress: Progress | None = None) -> int:
         """Encrypt with the newest key what is not, while others write; return how many documents those were.

@@ -18,6 +18,7 @@ from pyai_sessions.branches import check_branch
 from pyai_sessions.checks import (
     ANYONE,
     Anyone,
+    AnyPath,
     Clock,
     check_clock,
     check_id,
@@ -787,6 +788,18 @@ class KVSessionStore(OfOneProcess, SessionStore):
         return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout, progress=progress)
 
     @mending
+    def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
+        """Copy the SQLite file of this store, of one moment, to *path*, while others write.
+
+        A file at *path* is replaced only with *overwrite*. The copy is encrypted as the store is.
+
+        Raises:
+            InvalidValueError: *path* is there already, or cannot be that of a copy.
+            UnsupportedOperationError: The sessions lie in no SQLite file; the error says how they are backed up.
+
+        """
+        self._backend.backup(path, overwrite=overwrite)
+
     def rotate_keys(self, progress: Progress | None = None) -> int:
         """Encrypt with the newest key of an `Encrypted` mapping what is not; return how many documents those were.
 

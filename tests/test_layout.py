@@ -54,6 +54,7 @@ ORDER = [
     "backends.mapping",
     "backends.files",
     "backends.connections",
+    "backends.copies",
     "backends.grouping",
     "backends.sql",
     "backends.index_table",

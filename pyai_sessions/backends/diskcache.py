@@ -65,6 +65,8 @@ class CacheTable(Table):
         self.delete_head = "DELETE FROM Cache WHERE key = ?1 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
         self.delete_range = "DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
 
+    copied_by = "copy the directory, also while it is used, by: sqlite3 DIRECTORY/cache.db '.backup NEW/cache.db'"
+
     def value(self, row: Sequence[Any]) -> object:
         """Return the text of a row, from the file where diskcache put it; a pickle stays closed."""
         value, mode, filename = row

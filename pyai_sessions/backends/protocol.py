@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
+from pyai_sessions.checks import AnyPath
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import StorageCorruptError, UnsupportedOperationError
 from pyai_sessions.heads import Entry, Run, SessionStatus
@@ -167,6 +168,13 @@ class Backend(ABC):
         """Encrypt anew what is not encrypted with the newest key; return how many documents that were."""
         msg = "only what is encrypted has keys to rotate: KVSessionStore(Encrypted(mapping, keys))"
         raise UnsupportedOperationError(msg)
+
+    copied_by = "copy its sessions into another store: other.import_sessions(sessions)"
+    """How the storage is backed up, where `backup` cannot."""
+
+    def backup(self, path: AnyPath, *, overwrite: bool) -> None:  # noqa: ARG002
+        """Copy all that the storage holds, of one moment, to a new file at *path*, beside other writers."""
+        raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {self.copied_by}")
 
     @abstractmethod
     def all_keys(self) -> Iterator[object]:

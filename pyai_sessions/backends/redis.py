@@ -379,6 +379,7 @@ class RedisBackend(Backend):
 
     together = 32  # more gain little, and keep an event loop waiting
     distant = True
+    copied_by = "the server saves all that it holds: BGSAVE, or redis-cli --rdb FILE"
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         self._mapping = mapping

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from itertools import groupby, islice
 
 from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
+from pyai_sessions.checks import AnyPath
 from pyai_sessions.documents import is_stamp, read_head, stamp_of_value
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_envelope
@@ -164,6 +165,9 @@ class SealedBackend(Backend):
         return self._inner.exclusive()
 
     # Rotation ----------------------------------------------------------------------------------------------------
+
+    def backup(self, path: AnyPath, *, overwrite: bool) -> None:  # noqa: D102
+        self._inner.backup(path, overwrite=overwrite)
 
     def rotate(self, progress: Progress | None = None) -> int:
         """Encrypt with the newest key what is not, plain documents too while a store is migrated; return how many.

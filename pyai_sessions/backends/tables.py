@@ -9,10 +9,12 @@ from itertools import compress
 from typing import Any
 
 from pyai_sessions.backends.connections import Connections
+from pyai_sessions.backends.copies import copy_file
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.index_table import IndexTable, row_of
 from pyai_sessions.backends.protocol import Backend, Found, Position, Walk, Wanted
 from pyai_sessions.backends.sql import BATCH, LAST, quoted, run, select_in, unquoted
+from pyai_sessions.checks import AnyPath
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageCorruptError, StorageReadOnlyError
@@ -76,6 +78,9 @@ class Table:
         self.delete = f"DELETE FROM {table} WHERE key = ?"
         self.delete_head = f"DELETE FROM {table} WHERE key = ?1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
         self.delete_range = f"DELETE FROM {table} WHERE key >= ? AND key < ?"
+
+    copied_by = ""
+    """How it is backed up, where its file alone is not all of it."""
 
     def value(self, row: Sequence[Any]) -> object:
         """Return the text of a selected row."""
@@ -293,6 +298,13 @@ class TableBackend(Backend):
         if row is None or self._table.value(row) != old:
             return False
         return connection.execute(self._table.update, (document, key, "", 0)).rowcount > 0
+
+    def backup(self, path: AnyPath, *, overwrite: bool) -> None:  # noqa: D102
+        self._check_open()
+        if self._table.copied_by:
+            self.copied_by = self._table.copied_by
+            super().backup(path, overwrite=overwrite)
+        copy_file(self._connections, path, overwrite=overwrite)
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._writing()

@@ -1,0 +1,313 @@
+"""Backups: a copy of one moment, made while others write, and whole or not there."""
+
+import asyncio
+import os
+import queue
+import shutil
+import stat
+import threading
+from contextlib import closing
+
+import pytest
+from sqlitedict import SqliteDict
+
+from pyai_sessions import (
+    AsyncSessionManager,
+    DiskCacheSessionStore,
+    Encrypted,
+    InvalidValueError,
+    KVSessionStore,
+    MemorySessionStore,
+    Message,
+    RedisSessionStore,
+    SessionManager,
+    SQLiteMapping,
+    SQLiteSessionStore,
+    StorageError,
+    UnsupportedOperationError,
+)
+from tests.processes import python_until_told
+
+WORDS = "what nobody else may read"
+
+
+def contents(path, session_id="s", **options):
+    with closing(SQLiteSessionStore(path, **options)) as store:
+        return [each.content for each in store.get(session_id).messages]
+
+
+def fill(manager, count=100):
+    session = manager.create_session("ada", session_id="s")
+    for n in range(count):
+        session.add_message("user", f"message {n}")
+    manager.save(session)
+    return session
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "backups" / "backup.db"
+
+
+@pytest.fixture
+def manager(tmp_path):
+    with SessionManager(tmp_path / "chat.db") as manager:
+        fill(manager)
+        yield manager
+
+
+def test_a_backup_holds_what_a_plain_copy_lacks(tmp_path, manager, path):
+    """What was stored last lies in the log beside the file, which a copy of the file alone is without."""
+    plain = shutil.copy(tmp_path / "chat.db", tmp_path / "plain.db")
+
+    manager.backup(path)
+
+    with closing(SQLiteSessionStore(plain)) as store:
+        assert store.get("s") is None
+    assert contents(path) == [f"message {n}" for n in range(100)]
+    with SessionManager(path) as copy:
+        assert copy.verify()
+        assert copy.count("ada") == 1
+        copy.append("s", Message("user", "more"))
+    assert manager.get_session("s").message_count == 100
+
+
+def test_a_backup_is_for_this_user_alone_and_leaves_nothing_beside_it(manager, path):
+    """Neither logs nor a part of it; its folder is made, for this user too."""
+    manager.backup(path)
+
+    assert os.listdir(path.parent) == ["backup.db"]  # noqa: PTH208 (its names are the point)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_file_that_is_there_is_replaced_only_when_told(manager, path):
+    """The refusal says how; the file is as it was."""
+    path.parent.mkdir()
+    path.write_bytes(b"another's")
+
+    with pytest.raises(InvalidValueError, match="overwrite=True"):
+        manager.backup(path)
+    assert path.read_bytes() == b"another's"
+
+    manager.backup(path, overwrite=True)
+    assert len(contents(path)) == 100
+    manager.backup(path, overwrite=True)
+    assert len(contents(path)) == 100
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_the_file_of_the_store_is_never_the_backup(tmp_path, manager, overwrite):
+    """Under whatever name."""
+    (tmp_path / "link.db").symlink_to("chat.db")
+    for each in ("chat.db", "link.db", "../" + tmp_path.name + "/chat.db"):
+        with pytest.raises(InvalidValueError, match="the file of this store"):
+            manager.backup(tmp_path / each, overwrite=overwrite)
+
+    assert manager.get_session("s").message_count == 100
+
+
+def test_a_database_in_use_is_not_replaced(manager, path):
+    """SQLite would apply the log that lies beside it to the backup."""
+    with SessionManager(path) as other:
+        fill(other, 1)
+        with pytest.raises(InvalidValueError, match="-wal' beside it"):
+            manager.backup(path, overwrite=True)
+
+    assert contents(path) == ["message 0"]
+
+
+def test_a_backup_that_fails_leaves_what_was_there(manager, path):
+    """No part of it stays, and an older one is whole."""
+    path.mkdir(parents=True)
+
+    with pytest.raises(StorageError):
+        manager.backup(path, overwrite=True)
+
+    assert os.listdir(path.parent) == ["backup.db"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("given", [None, 5, "", "a\0b", "sqlite:///backup.db"])
+def test_what_is_no_path_is_refused(manager, given):
+    """By name."""
+    with pytest.raises(InvalidValueError) as caught:
+        manager.backup(given)
+
+    assert caught.value.path == "path"
+
+
+def test_a_namespace_is_backed_up_with_the_whole_file(tmp_path, path):
+    """All tables and namespaces of the file."""
+    with closing(SQLiteSessionStore(tmp_path / "chat.db", namespace="one")) as one:
+        fill(SessionManager(one), 1)
+    with closing(SQLiteSessionStore(tmp_path / "chat.db", "other table")) as other:
+        fill(SessionManager(other), 2)
+        other.backup(path)
+
+    assert len(contents(path, namespace="one")) == 1
+    assert len(contents(path, table_name="other table")) == 2
+
+
+def test_an_encrypted_store_is_backed_up_encrypted(tmp_path, path):
+    """The same keys open it, and no word of it can be read without."""
+    keys = {"k": bytes(32)}
+    with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping, closing(SQLiteMapping(path)) as copy:
+        manager = SessionManager(Encrypted(mapping, keys))
+        manager.append(manager.create_session("ada", session_id="s").session_id, Message("user", WORDS))
+        copy.close()
+        manager.backup(path, overwrite=True)
+
+    assert WORDS.encode() not in path.read_bytes()
+    with closing(SQLiteMapping(path)) as copy:
+        assert SessionManager(Encrypted(copy, keys)).get_session("s").messages[0].content == WORDS
+
+
+@pytest.mark.parametrize("journal_mode", ["DELETE", "WAL"])
+def test_a_sqlite_dict_is_backed_up(tmp_path, path, journal_mode):
+    """In whatever mode its file is."""
+    mapping = SqliteDict(str(tmp_path / "chat.db"), "sessions", journal_mode=journal_mode)
+    with mapping, closing(KVSessionStore(mapping)) as store:
+        fill(SessionManager(store))
+        store.backup(path)
+
+    assert len(contents(path)) == 100
+
+
+def test_a_store_in_memory_is_backed_up_into_a_file(path):
+    """An SQLite database in memory, as any."""
+    with SessionManager("sqlite:///:memory:") as manager:
+        fill(manager)
+        manager.backup(path)
+
+    assert len(contents(path)) == 100
+
+
+def test_async_managers_back_up_too(tmp_path, path):
+    """The same method, awaited."""
+
+    async def back_up():
+        async with AsyncSessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
+            await manager.create_session("ada", session_id="s")
+            await manager.append("s", Message("user", "hello"))
+            await manager.backup(path)
+
+    asyncio.run(back_up())
+
+    assert contents(path) == ["hello"]
+
+
+class FourMethods:
+    def save(self, session): ...
+    def get(self, session_id): ...
+    def delete(self, session_id): ...
+    def list_for_user(self, user_id): ...
+
+    def close(self): ...
+
+
+@pytest.mark.parametrize(
+    ("make", "way"),
+    [
+        (lambda at: {}, "import_sessions"),
+        (lambda at: MemorySessionStore(), "import_sessions"),
+        (lambda at: Encrypted({}, {"k": bytes(32)}), "import_sessions"),
+        (lambda at: RedisSessionStore(), "redis-cli --rdb"),
+        (lambda at: DiskCacheSessionStore(at / "cache"), "sqlite3 DIRECTORY/cache.db"),
+        (lambda at: FourMethods(), "by its own tools"),
+    ],
+)
+def test_other_storages_say_how_they_are_backed_up(tmp_path, path, make, way):
+    """By name, and nothing is made."""
+    with (
+        SessionManager(make(tmp_path), close_store=True) as manager,
+        pytest.raises(UnsupportedOperationError, match=way),
+    ):
+        manager.backup(path)
+
+    assert not path.exists()
+
+
+# Beside writers -------------------------------------------------------------------------------------------------------
+
+WRITES = """
+    import sys
+    from pyai_sessions import Message, SessionManager
+    with SessionManager(f"sqlite:///{sys.argv[1]}") as manager:
+        manager.create_session("bob", session_id="of the process")
+        print("begun", flush=True)
+        for n in range(300):
+            manager.append("of the process", Message("user", str(n)))
+        sys.stdin.readline()
+"""
+
+
+def is_a_beginning(found):
+    return found == [str(n) for n in range(len(found))]
+
+
+def test_each_of_many_backups_beside_writers_is_of_one_moment(tmp_path, manager):
+    """Threads and a process write; every backup is sound, holds what was stored before, and ends soon enough."""
+    done = threading.Event()
+    stored = dict.fromkeys(range(2), 0)
+    wrote, failures = queue.Queue(), []
+
+    def write(n):
+        try:
+            manager.create_session("bob", session_id=f"t{n}")
+            while not done.is_set():
+                manager.append(f"t{n}", Message("user", str(stored[n])))
+                stored[n] += 1
+                wrote.put(n)
+        except Exception as err:  # noqa: BLE001 (the test judges it)
+            failures.append(err)
+
+    threads = [threading.Thread(target=write, args=[n]) for n in stored]
+    with python_until_told(WRITES, tmp_path / "chat.db"):
+        for each in threads:
+            each.start()
+        try:
+            while not all(stored.values()):
+                wrote.get(timeout=60)
+            for n in range(10):
+                before = dict(stored)
+                manager.backup(tmp_path / f"backup{n}.db")
+                with SessionManager(tmp_path / f"backup{n}.db") as copy:
+                    assert copy.verify()
+                    for each, count in before.items():
+                        if count:
+                            found = [m.content for m in copy.get_session(f"t{each}").messages]
+                            assert is_a_beginning(found)
+                            assert len(found) >= count
+                    assert is_a_beginning([m.content for m in copy.get_session("of the process").messages])
+        finally:
+            done.set()
+            for each in threads:
+                each.join()
+
+    assert not failures
+    assert manager.verify()
+
+
+def test_a_writer_goes_on_while_a_backup_is_under_way(tmp_path, manager, path):
+    """In the middle of the copy another connection stores something: it is not in the backup, and waits for nothing."""
+    big = manager.create_session("ada", session_id="big")
+    for _ in range(600):
+        big.add_message("user", "x" * 10_000)
+    manager.save(big)
+    wrote = []
+    with SessionManager(tmp_path / "chat.db") as other:
+        connections = manager.store._backend._connections
+        renew = connections.renew
+
+        def between_two_steps(connection):
+            renew(connection)
+            if connection.in_transaction and not wrote:
+                wrote.append(other.append("s", Message("user", "meanwhile")))
+
+        connections.renew = between_two_steps
+        manager.backup(path)
+        del connections.renew
+
+    assert wrote
+    assert len(contents(path)) == 100
+    assert manager.get_session("s").message_count == 101
