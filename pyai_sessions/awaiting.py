@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
-from pyai_sessions.calls import Calls
-from pyai_sessions.errors import StorageClosedError
+from pyai_sessions.calls import PATIENCE, Calls
+from pyai_sessions.errors import StorageClosedError, StorageLockedError
 from pyai_sessions.trips import Ask, Asking, Trips, asked
 
 T = TypeVar("T")
@@ -37,6 +39,12 @@ class Awaiting(Calls):
         self._sharing: _Sharing | None = None
         self._limiters: dict[bool, Any] = {}
         self._closed = False
+        _all.add(self)
+
+    def renew(self) -> None:
+        """Start anew in a forked child, which does not have the parent's threads."""
+        super().renew()
+        self._workers, self._sharing, self._limiters = {}, None, {}
 
     async def read(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call a method and return what it gives."""
@@ -85,15 +93,88 @@ class Awaiting(Calls):
             if each is not None:
                 each.close()
 
-    def _new_lock(self) -> Any:
-        if _running_loop() is not None:
-            return asyncio.Lock()
-        import anyio
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Keep other tasks out who want the turn of the same key."""
+        return _TasksTurn(self._turns, key)
 
-        return anyio.Lock()
 
-    async def _acquire(self, lock: Any) -> None:
-        await lock.acquire()
+class _Held:
+    """Which task has a turn, and what wakes those that wait for it."""
+
+    __slots__ = ("holder", "waiting")
+
+    def __init__(self) -> None:
+        self.holder: Any = None
+        self.waiting: deque[Callable[[], object]] = deque()
+
+
+class _TasksTurn:
+    """A task's turn with a key; free again when the task has ended, if an exception from outside cut it off."""
+
+    def __init__(self, turns: dict[object, _Held], key: str) -> None:
+        self._turns = turns
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        me, deadline = _current_task(), time.monotonic() + PATIENCE
+        while True:
+            held = self._held = self._turns.setdefault(self._key, _Held())
+            if held.holder is None or held.holder is me or _has_ended(held.holder):
+                held.holder = me
+                return
+            if time.monotonic() > deadline:
+                raise StorageLockedError(f"session {self._key!r}", f"other tasks worked on it for {PATIENCE} s")
+            await _woken_by(held)
+
+    async def __aexit__(self, kind: object, err: object, trace: object) -> None:
+        held = self._held
+        held.holder = None
+        if held.waiting:
+            held.waiting.popleft()()
+        elif self._turns.get(self._key) is held:
+            self._turns.pop(self._key, None)
+
+
+def _current_task() -> Any:
+    if _running_loop() is not None:
+        return asyncio.current_task()
+    import trio
+
+    return trio.lowlevel.current_task()
+
+
+def _has_ended(task: Any) -> bool:
+    return bool(task.done()) if isinstance(task, asyncio.Future) else task.coro.cr_frame is None
+
+
+async def _woken_by(held: _Held) -> None:
+    """Wait until a turn is given back; look again now and then, for that may have been cut off."""
+    loop = _running_loop()
+    if loop is not None:
+        future: asyncio.Future[None] = loop.create_future()
+        wake = partial(_settle, future)
+        held.waiting.append(wake)
+        try:
+            await asyncio.wait([future], timeout=_LOOK)
+        finally:
+            with suppress(ValueError):  # it has been woken
+                held.waiting.remove(wake)
+        return
+    import anyio
+
+    event = anyio.Event()
+    held.waiting.append(event.set)
+    try:
+        with anyio.move_on_after(_LOOK):
+            await event.wait()
+    finally:
+        with suppress(ValueError):
+            held.waiting.remove(event.set)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 _LONG = 4
@@ -101,6 +182,9 @@ _LONG = 4
 
 _SHARING = 2
 """Threads that make calls which share trips: one asks while the other waits for answers."""
+
+_LOOK = 0.2
+"""Seconds after which a loop looks for calls that have ended without its being woken."""
 
 _TOLD = 16
 """Tasks that go on in one round of the loop: the others wait for the next, and so does not all else."""
@@ -153,13 +237,44 @@ class _Call(_Job):
 
 
 class _Returns:
-    """The jobs that have ended and that a loop has not been told of. It is woken once for many."""
+    """The jobs that have ended and that a loop has not been told of. It is woken once for many.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    An exception from outside may cut off what wakes it, or what lets a thread begin. So it looks itself, now and then,
+    while a task waits: *begin* lets threads take what is left over.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
         self._wake = loop.call_soon_threadsafe
         self._soon = loop.call_soon
+        self._later = loop.call_later
+        self._time = loop.time
+        self._begin = begin
         self._jobs: deque[_Job] = deque()
         self._woken = False
+        self._awaited: set[_Job] = set()
+        self._looks_at = 0.0
+
+    def expect(self, job: _Job) -> None:
+        """Look for what became of a job till `forget`."""
+        self._awaited.add(job)
+        now = self._time()
+        if now > self._looks_at + _LOOK:
+            self._looks_at = now + _LOOK
+            self._later(_LOOK, self._look)
+
+    def forget(self, job: _Job) -> None:
+        self._awaited.discard(job)
+
+    def _look(self) -> None:
+        if not self._awaited:
+            return
+        self._looks_at = self._time() + _LOOK
+        self._later(_LOOK, self._look)
+        for each in list(self._awaited):
+            if each.ended and not each.future.done():
+                each.future.set_result(None)
+                self._woken = False  # what was to tell it was cut off, and will not come
+        self._begin()
 
     def add(self, job: _Job) -> None:
         self._jobs.append(job)
@@ -189,6 +304,7 @@ class _Workers:
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyai_sessions")
+        self._threads = threads
         self._free = deque([None] * threads)  # an item for each thread that is not at work
         self._jobs: deque[tuple[_Job, _Returns]] = deque()
         self._returns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Returns] = WeakKeyDictionary()
@@ -197,7 +313,8 @@ class _Workers:
         """Run a job in a thread, and return its result; raise a cancellation only when it has returned."""
         returns = self._returns.get(loop)
         if returns is None:
-            returns = self._returns[loop] = _Returns(loop)
+            returns = self._returns[loop] = _Returns(loop, self.begin)
+        returns.expect(job)
         self.put(job, returns)
         cancelled: asyncio.CancelledError | None = None
         with _shielded_scope():
@@ -207,6 +324,7 @@ class _Workers:
                 except asyncio.CancelledError as err:  # noqa: PERF203 (it waits)
                     cancelled = err
                     job.future = loop.create_future()
+        returns.forget(job)
         if cancelled is not None:
             raise cancelled
         if job.error is not None:
@@ -220,6 +338,12 @@ class _Workers:
             self._free.pop()
             self._pool.submit(self.work)
 
+    def begin(self) -> None:
+        """Let a thread look for jobs that no thread may know of."""
+        if self._jobs:
+            with suppress(RuntimeError):  # they were closed
+                self._pool.submit(self.work)
+
     def close(self) -> None:
         self._pool.shutdown(wait=False)
 
@@ -229,7 +353,8 @@ class _Workers:
             try:
                 job, returns = self._jobs.popleft()
             except IndexError:
-                self._free.append(None)
+                if len(self._free) < self._threads:
+                    self._free.append(None)
                 if not self._jobs:
                     return
                 try:
@@ -290,6 +415,18 @@ class _Sharing(_Workers):
             self._alone.put(call, returns)
         except RuntimeError:  # they were closed: no thread begins any more
             self._alone.work()
+
+
+_all: WeakSet[Awaiting] = WeakSet()
+
+
+def _renew_all() -> None:
+    for each in list(_all):
+        each.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -10,9 +10,11 @@ import inspect
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, cast
+
+from pyai_sessions.turns import Claim, Turn, current_frame
 
 T = TypeVar("T")
 
@@ -21,8 +23,11 @@ class Calls(ABC):
     """How methods are called that may be sync or async."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._turns: dict[object, tuple[Any, list[None]]] = {}  # a lock, and an item for each who has or awaits it
+        self._turns: dict[object, Any] = {}
+
+    def renew(self) -> None:
+        """Forget, in a forked child, who had or awaited a turn in the parent."""
+        self._turns = {}
 
     @abstractmethod
     async def read(self, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -32,29 +37,9 @@ class Calls(ABC):
     async def write(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Likewise; a caller that is cancelled meanwhile learns so only when the call has ended."""
 
-    @asynccontextmanager
-    async def turn(self, key: object) -> AsyncGenerator[None, None]:
+    @abstractmethod
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
         """Keep others out who want the turn of the same key."""
-        with self._guard:
-            lock, users = self._turns.setdefault(key, (self._new_lock(), []))
-            users.append(None)
-        try:
-            await self._acquire(lock)
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            with self._guard:
-                users.pop()
-                if not users:
-                    del self._turns[key]
-
-    @abstractmethod
-    def _new_lock(self) -> Any: ...
-
-    @abstractmethod
-    async def _acquire(self, lock: Any) -> None: ...
 
 
 class Blocking(Calls):
@@ -66,11 +51,35 @@ class Blocking(Calls):
 
     write = read
 
-    def _new_lock(self) -> Any:
-        return threading.Lock()
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Keep other threads out who want the turn of the same key."""
+        return _ThreadsTurn(self._turns, key)
 
-    async def _acquire(self, lock: Any) -> None:
-        lock.acquire()
+
+PATIENCE = 60.0
+"""Seconds that a call waits while others of the same process work on the same session of a custom store."""
+
+
+class _ThreadsTurn:
+    """A thread's turn with a key."""
+
+    def __init__(self, turns: dict[object, Turn], key: str) -> None:
+        self._turns = turns
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        frame = current_frame(1)  # of the coroutine with the block; sync code drives it, so it never waits meanwhile
+        while True:
+            self._turn, self._claim = self._turns.setdefault(self._key, Turn()), Claim(frame)
+            self._turn.take(self._claim, PATIENCE, f"session {self._key!r}")
+            if self._turns.get(self._key) is self._turn:
+                return
+            self._turn.give_back(self._claim)  # who had it was the last who wanted it, and took it out
+
+    async def __aexit__(self, kind: object, err: object, trace: object) -> None:
+        if self._turns.get(self._key) is self._turn:
+            self._turns.pop(self._key, None)
+        self._turn.give_back(self._claim)
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -119,28 +128,62 @@ class _Loop:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: Any = None
+        self._starting = Turn()
+        self._running: tuple[threading.Thread, Any] | None = None
         self._next: _Loop | None = None
 
     def run(self, awaitable: Awaitable[T]) -> T:
-        import asyncio  # a fifth of this package's import, for those who have an async store
-
-        if threading.current_thread() is self._thread:
+        running = self._running or self._start()
+        if threading.current_thread() is running[0]:
             self._next = self._next or _Loop()
             return self._next.run(awaitable)
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                name = "pyai_sessions async stores"
-                self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-                self._thread.start()
+        return _run(running[1], awaitable)
 
-        async def wait() -> T:
-            return await awaitable
+    def _start(self) -> tuple[threading.Thread, Any]:
+        import asyncio  # a fifth of this package's import, for those who have an async store
 
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
+        claim = Claim(current_frame())
+        self._starting.take(claim, PATIENCE, "the event loop of async stores")
+        try:
+            if self._running is None:
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=loop.run_forever, name="pyai_sessions async stores", daemon=True)
+                thread.start()
+                self._running = thread, loop
+            return self._running
+        finally:
+            self._starting.give_back(claim)
+
+
+_GRACE = 10.0
+"""Seconds that a call which is interrupted waits for what it cancelled to end."""
+
+
+def _run(loop: Any, awaitable: Awaitable[T]) -> T:
+    """Await on the loop of another thread. An exception from outside cancels that, and is raised when it has ended."""
+    tasks: list[Any] = []
+    ended = threading.Lock()
+    ended.acquire()
+
+    async def wait() -> T:
+        return await awaitable
+
+    def end(_: object) -> None:
+        ended.release()
+
+    def start() -> None:
+        tasks.append(loop.create_task(wait()))
+        tasks[0].add_done_callback(end)
+
+    try:
+        loop.call_soon_threadsafe(start)
+        ended.acquire()
+    except BaseException:
+        loop.call_soon_threadsafe(lambda: [each.cancel() for each in tasks])
+        ended.acquire(timeout=_GRACE)
+        raise
+    result: T = tasks[0].result()
+    return result
 
 
 _loop = _Loop()
