@@ -178,7 +178,7 @@ class History(_Referable):
             self.log.append(message)
             shown = self._messages
             if shown is not None and len(shown) == len(self.log) - self.hidden - 1:
-                list.append(shown, message)
+                list[Message].append(shown, message)
             else:  # an exception from outside came in between once
                 self._show()
         return known or message
@@ -203,7 +203,7 @@ class History(_Referable):
 
     def _show(self) -> None:
         if self._messages is not None:
-            list.__setitem__(self._messages, slice(None), self.log[self.hidden :] if self.hidden else self.log)
+            list[Message].__setitem__(self._messages, slice(None), self.log[self.hidden :] if self.hidden else self.log)
 
     def copied(self) -> History:
         """Return a copy that shares nothing which changes, and whose session can be saved beside this one's."""
@@ -306,7 +306,7 @@ class Messages(list[Message]):
         return list(items)
 
     def __eq__(self, other: object) -> bool:
-        return list.__eq__(self, list(cast("Iterable[Any]", other)) if isinstance(other, tuple) else other) is True
+        return list[Any].__eq__(self, list(cast("Iterable[Any]", other)) if isinstance(other, tuple) else other) is True
 
     def __ne__(self, other: object) -> bool:
         return not self == other

@@ -104,8 +104,8 @@ def make_unchangeable(kind: type, remedy: str) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise ImmutableError(remedy)
 
-    for base in (dict, list):
-        for name in _MUTATORS[base] if issubclass(kind, base) else ():
+    for base, names in _MUTATORS.items():
+        for name in names if base in kind.__mro__ else ():
             setattr(kind, name, refuse)
 
 
