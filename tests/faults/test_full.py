@@ -202,14 +202,22 @@ def error_of(storage, act):
 def write_where_forbidden(link, kind, folder):
     """In a process without root's rights: save, lose the right to write, try, get it back, save."""
     if os.getuid() == 0:
+        with tempfile.TemporaryDirectory() as scratch:
+            act_where_forbidden(kind, scratch)  # imports all that is needed, from where nobody may read
         nobody = pwd.getpwnam("nobody")
         os.setgid(nobody.pw_gid)
         os.setuid(nobody.pw_uid)
+    link.send(act_where_forbidden(kind, folder))
+
+
+def act_where_forbidden(kind, folder):
+    """Save, lose the right to write, try, get it back, save; return what was raised and read."""
     storage = Storage(kind, Path(folder))
     with storage.open() as manager:
         session = manager.create_session("user0", session_id="s0")
         session.add_message("user", "before", message_id="m0")
         manager.save(session)
+        manager.create_session("user1", session_id="s2")
     session.add_message("user", "while forbidden", message_id="m1")
     there = [Path(folder), *Path(folder).rglob("*")]
     modes = {each: each.stat().st_mode for each in there}
@@ -221,15 +229,16 @@ def write_where_forbidden(link, kind, folder):
             lambda manager: manager.save(session),
             lambda manager: manager.append("s0", message(2, 10)),
             lambda manager: manager.create_session(session_id="s1"),
-            lambda manager: manager.delete("s0"),
+            lambda manager: manager.delete("s2"),
         )
     ]
     for each, mode in modes.items():
-        each.chmod(mode)
+        if each.exists():
+            each.chmod(mode)
     with storage.open() as manager:
         before = ids_of(manager)
         manager.save(session)
-        link.send((errors, before, ids_of(manager), manager.count("user0"), [*manager.verify().problems]))
+        return errors, before, ids_of(manager), manager.count("user0"), [*manager.verify().problems]
 
 
 @pytest.mark.parametrize("kind", ["folder", *IN_FILES])

@@ -34,7 +34,11 @@ def receive(link):
     if not link.poll(DEADLINE):
         msg = f"a worker sent nothing for {DEADLINE} s"
         raise AssertionError(msg)
-    return link.recv()
+    try:
+        return link.recv()
+    except EOFError:
+        msg = "a worker ended before it sent anything: the captured output says why"
+        raise AssertionError(msg) from None
 
 
 def results(workers):
