@@ -350,7 +350,8 @@ class Session(Document):
         check_limit(max_tokens, "max_tokens")
         instructions, body, older = self._window(since)
         if roles is None and self._history.unloaded + self._history.hidden:
-            last = len(body) if last is None else min(last, len(body))  # as in a window of the whole session
+            loaded = len(self.messages)
+            last = loaded if last is None else min(last, loaded)  # as in a window of the whole session
         choice = Choice.of(last=last, roles=roles, speakers=speakers, interrupted=interrupted)
         first = choice.told(instructions)
         budget = Budget(None, max_tokens, counter(count_tokens))

@@ -140,14 +140,16 @@ def _has_question(session: Session, last: int) -> bool:
     return any(map(begins, reversed(history.log[: first + 1])))
 
 
-def load_draft(backend: Backend, draft: SessionDraft, clock: Clock, *, wanted: int, most: int | None = None) -> Session:
+def load_draft(
+    backend: Backend, draft: SessionDraft, clock: Clock, *, wanted: int, last: int | None, most: int | None = None
+) -> Session:
     """Return a session as `loading` will, instructed, once *draft* is stored; of what it shares, pages are read.
 
     Raises:
         InvalidDocumentError: A page cannot be read, or is missing.
 
     """
-    call = loading(draft.stored, clock, wanted=wanted, known=draft.pages, instructed=True, most=most)
+    call = loading(draft.stored, clock, wanted=wanted, known=draft.pages, instructed=True, last=last, most=most)
     answer: object = None
     try:
         while True:

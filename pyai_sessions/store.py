@@ -480,8 +480,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     def _fork_as_loaded(self, draft: SessionDraft, last: int | None) -> Session:
         """Return a fork as it can be loaded once its draft is stored: one that cannot be is not stored at all."""
-        wanted = _wanted(draft.stored, last)
-        fork = load_draft(self._backend, draft, self.clock, wanted=wanted, most=self._terms.limits.pages)
+        wanted, most = _wanted(draft.stored, last), self._terms.limits.pages
+        fork = load_draft(self._backend, draft, self.clock, wanted=wanted, last=last, most=most)
         if last is not None:
             history_of(fork).hide(max(0, len(history_of(fork).log) - last))
         return fork

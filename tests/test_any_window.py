@@ -4,13 +4,14 @@ A conversation is generated as events, each of one or more facts: who says what,
 stored in the shape of one API or another. The oracle knows the facts alone.
 """
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from pyai_sessions import InvalidValueError, Message, Session, SessionStateError
+from pyai_sessions import InvalidValueError, Message, Session, SessionError, SessionManager, SessionStateError
 from pyai_sessions.windows import tokens_of
 from tests.test_formats import FORMATS, judge
 
@@ -114,25 +115,25 @@ def tool_call(call_id, shape):
     return {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
-def store(session, event, shape):
+def store(session, said, shape):
     """Add an event to a session in a shape."""
-    kinds = [each.kind for each in event.facts]
-    words = [each.what for each in event.facts if each.kind not in ("call", "result")]
+    kinds = [each.kind for each in said.facts]
+    words = [each.what for each in said.facts if each.kind not in ("call", "result")]
     if not {"call", "result"} & set(kinds):
-        content = words[0] if shape in ("openai", "langchain", "ollama") else [block(event.facts[0], shape)]
-        session.add_message(event.role, content)
+        content = words[0] if shape in ("openai", "langchain", "ollama") else [block(said.facts[0], shape)]
+        session.add_message(said.role, content)
     elif shape in ("openai", "langchain", "ollama"):
-        calls = [tool_call(each.what, shape) for each in event.facts if each.kind == "call"]
+        calls = [tool_call(each.what, shape) for each in said.facts if each.kind == "call"]
         if calls:
             session.add_message("assistant", words[0] if words else "", tool_calls=calls)
             return
-        for each in event.facts:
+        for each in said.facts:
             if each.kind == "result":
                 session.add_message("tool", "21", tool_call_id=each.what)
         if words:
             session.add_message("user", words[0])
     else:
-        session.add_message(event.role, [block(each, shape) for each in event.facts])
+        session.add_message(said.role, [block(each, shape) for each in said.facts])
 
 
 def split(events, shape):
@@ -321,3 +322,95 @@ def test_a_window_is_one_that_its_api_takes(events, shape, format_, last, max_to
     other = Session()
     other.add_messages(window, format=format_)
     assert other.history(format=format_) == window
+
+
+# Loaded in part ---------------------------------------------------------------------------------------------------
+
+
+def outcome(session, **how):
+    """Return the window, or the kind of the error."""
+    try:
+        return session.history(**how, count_tokens=count, speakers=SPEAKERS)
+    except SessionError as err:
+        return type(err)
+
+
+LENGTHS = st.integers(1, 70)
+WAYS = {
+    "get": lambda manager, last: manager.get_session("s", last=last),
+    "fork": lambda manager, last: manager.fork("s", last=last),
+    "switch": lambda manager, last: manager.switch("s", manager.get_session("s").branches[0], last=last),
+    "completed": lambda manager, last: completed(manager, manager.get_session("s", last=last)),
+}
+
+
+def completed(manager, part):
+    manager.load_history(part)
+    return part
+
+
+def saved(events, shape, every, keep_last):
+    """Return the manager of a session of events, saved again and again, summed up, and gone on with elsewhere."""
+    manager = SessionManager()
+    session = manager.create_session(session_id="s")
+    for n, each in enumerate(events):
+        store(session, each, shape)
+        if n % every == 0:
+            manager.save(session)
+    if keep_last is not None:
+        with suppress(SessionStateError):
+            session.compact("They talked.", keep_last=keep_last)
+    manager.save(session)
+    session.rewind(session.messages[0].message_id)
+    session.add_message("user", "another way")
+    manager.save(session)
+    return manager, manager.switch("s", session.branches[0], last=0)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(
+    st.tuples(CONVERSATIONS, CONVERSATIONS, CONVERSATIONS).map(lambda parts: [*parts[0], *parts[1], *parts[2]]),
+    st.fixed_dictionaries(
+        {"shape": st.sampled_from(SHAPES), "every": st.sampled_from([1, 7, 40]), "keep_last": st.none() | LENGTHS}
+    ),
+    st.sampled_from(list(WAYS)),
+    st.tuples(LENGTHS, LENGTHS),
+    st.fixed_dictionaries(
+        {"format": st.none() | st.sampled_from(FORMATS), "max_tokens": st.none() | st.integers(0, 300)}
+    ),
+)
+def test_a_window_is_the_same_however_the_session_was_loaded(events, how, way, lasts, limits):
+    """In part, as a fork, after a switch, completed; in the middle of a turn; before a question is added and after."""
+    assume(len(events) > 1)
+    manager, _ = saved(events, **how)
+    loaded, last = lasts
+    whole = manager.get_session("s") if way != "switch" else manager.switch("s", manager.get_session("s").branches[0])
+    if way == "switch":
+        manager.switch("s", manager.get_session("s").branches[0], last=0)
+    part = WAYS[way](manager, loaded)
+
+    for question in (None, "XYX"):
+        if question:
+            part.add_message("user", question)
+            whole.add_message("user", question)
+            loaded += 1
+        least = min(last, loaded)
+        assert outcome(part, last=least, **limits) == outcome(whole, last=least, **limits)
+        if way != "completed" and loaded < whole.message_count:
+            assert outcome(part, **limits) == outcome(whole, last=loaded, **limits)
+
+
+@pytest.mark.parametrize("keep_last", [None, 60])
+@pytest.mark.parametrize("steps", [40, 400])
+def test_a_part_of_a_long_turn_has_its_question(steps, keep_last):
+    """However far back it is, and also where it is asked for next to the end."""
+    events = [ask(["c1"]), answer("c1")] * steps
+    events = [Event("user", (Fact("user", "first"),)), Event("user", (Fact("user", "look"),)), *events]
+    manager, _ = saved(events, "openai", 30, keep_last)
+
+    for last in (1, 10, 40, 50, 79):
+        window = manager.get_session("s", last=last).history()
+
+        assert [each["content"] for each in window if each["role"] == "user"] == ["look"]
+        said = [each for each in window if each["role"] != "system"]
+        assert len(said) == max(1, 2 * ((last - 1) // 2) + 1)
