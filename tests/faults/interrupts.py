@@ -8,7 +8,7 @@ import asyncio
 import faulthandler
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,11 +22,14 @@ from pyai_sessions import (
     Message,
     SessionDeletedError,
     SessionExistsError,
+    SessionManager,
     StorageInUseError,
     StorageLockedError,
 )
+from tests.contract.stores import SyncStore
 
 PACKAGE = str(Path(pyai_sessions.__file__).parent)
+OURS = (PACKAGE,)
 TIMEOUT = 30.0
 """Seconds that the stores wait for a lock. One that was left behind is so told from one that is held for a moment."""
 HANG = 240.0
@@ -328,15 +331,22 @@ def count_points(managers, call, *, lines=False, only=None):
     return tracer.points
 
 
-def attack(managers, name, *, lines=False, only=None, every=1, first=1, act=stop):
-    """Interrupt a call at each point (or each *every*-th), then write from everywhere, and repeat it; return a Tally.
+def _chosen(points, every, first, most):
+    """Return the points to interrupt: each *every*-th, or so many of them, evenly."""
+    if most is not None:
+        every = max(1, -(-points // most))
+        first = every // 2 + 1
+    return range(first, points + 1, every)
+
+
+def attack(managers, name, *, lines=False, only=None, every=1, first=1, most=None, act=stop):
+    """Interrupt a call at its points, then write from everywhere, and repeat it; return a Tally.
 
     Who writes first after the interruption goes round: another connection, another thread, this thread.
     """
     call, tally = CALLS[name], Tally()
-    points = range(first, count_points(managers, call, lines=lines, only=only) + 1, every)
-    for n in points:
-        if n % 50 == first % 50 or n == first:
+    for n in _chosen(count_points(managers, call, lines=lines, only=only), every, first, most):
+        if tally.points % 50 == 0:
             faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
         needs = call.prepare(managers.face)
         tracer, _ = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines, only=only)
@@ -354,14 +364,14 @@ def attack(managers, name, *, lines=False, only=None, every=1, first=1, act=stop
     return tally
 
 
-def attack_with_handler(managers, name, *, lines=False, every=1, first=1):
+def attack_with_handler(managers, name, *, lines=False, every=1, first=1, most=None):
     """At each point of a call let a signal handler load, append and save, while the call waits; return a Tally.
 
     What the handler is told is stored must be seen by another connection, and the call goes on as if nothing had been.
     """
     call, tally = CALLS[name], Tally()
-    for n in range(first, count_points(managers, call, lines=lines) + 1, every):
-        if n % 50 == first % 50 or n == first:
+    for n in _chosen(count_points(managers, call, lines=lines), every, first, most):
+        if tally.points % 50 == 0:
             faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
         needs = call.prepare(managers.face)
         told = []
@@ -436,6 +446,30 @@ def _check_probe(managers):
         found = Counter(_texts(manager, managers.probe))
         assert not [each for each in managers.written if not found[each]], "lost: what was acknowledged"
         assert max(found.values(), default=1) == 1, "doubled: what was acknowledged"
+
+
+# Stores of one's own -------------------------------------------------------------------------------------------------
+
+
+class Rows(SyncStore):
+    """A sync store that saves in one step, as a store must that is to be right after an exception from outside."""
+
+    def save(self, session):
+        """Replace all rows by others at once."""
+        row = session.to_dict()
+        self.rows = deque([row, *(each for each in self.rows if each["session_id"] != session.session_id)])
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A storage that is a store of one's own: all managers share it."""
+
+    store: object
+
+    @contextmanager
+    def open(self, *, timeout):
+        """Make a manager of it."""
+        yield SessionManager(self.store)
 
 
 # Awaited -------------------------------------------------------------------------------------------------------------
