@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import cast
 
 import msgspec
@@ -23,6 +23,9 @@ from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of
 from pyai_sessions.trips import Asking, Trips
 from pyai_sessions.windows import begins
+
+_FREE_TRIES = 2
+"""Tries before a writer takes turns with others."""
 
 MISSING = "the page is missing"
 
@@ -218,18 +221,21 @@ def _values(keys: list[str], known: Mapping[str, object]) -> Asking[Iterable[obj
 class Attempts:
     """Tries of a read-compare-write: one after another, while there is time, a little apart.
 
-    ``exclusive()`` keeps other writers out of a try, where the backend can.
+    ``exclusive()`` keeps other writers out of a try, where the backend can. Where it cannot, others may come first at
+    each try, so from the third try on a writer takes turns with them.
     """
 
     def __init__(self, backend: Backend, session_id: str, timeout: float) -> None:
         self._backend = backend
         self._session_id = session_id
         self._timeout = timeout
+        self._tries = 0
 
     def __iter__(self) -> Iterator[None]:
         deadline = time.monotonic() + self._timeout
         pause = 0.0005
         while True:
+            self._tries += 1
             yield None
             if time.monotonic() > deadline:
                 problem = f"other writers changed it at every try for {self._timeout} s"
@@ -239,7 +245,14 @@ class Attempts:
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers of the session out meanwhile; leaving the block commits."""
-        return self._backend.exclusive()
+        if self._tries <= _FREE_TRIES:
+            return self._backend.exclusive()
+        return self._in_turn()
+
+    @contextmanager
+    def _in_turn(self) -> Generator[None, None, None]:
+        with self._backend.turn(self._session_id), self._backend.exclusive():
+            yield
 
 
 def load_whole(

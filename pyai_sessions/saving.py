@@ -95,7 +95,7 @@ class Saver(NamedTuple):
             return self._save_after(session, applied)
         if stored.head.incarnation != history.incarnation:
             raise (SessionDeletedError if history.origin else SessionExistsError)(session.session_id)
-        if on_conflict == "error":
+        if on_conflict == "error" and not _is_unchanged(session, stored):
             problem = "was saved by another writer"
             raise SessionConflictError(session.session_id, session.revision, stored.head.revision, problem)
         if on_conflict == "overwrite":
@@ -224,6 +224,12 @@ def _forget(session: Session, attempt: Attempt) -> None:
     """Forget an attempt that was not applied."""
     with suppress(ValueError):  # a signal handler has saved the session meanwhile
         history_of(session).attempts.remove(attempt)
+
+
+def _is_unchanged(session: Session, stored: StoredHead) -> bool:
+    """Return whether a session is stored as it was loaded: it could not be saved since another writer has its turn."""
+    origin = history_of(session).origin
+    return origin is not None and origin.stored.stamp == stored.stamp
 
 
 def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

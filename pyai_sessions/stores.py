@@ -115,6 +115,8 @@ class RedisSessionStore(KVSessionStore):
         client: A redis-py or valkey-py client of a server, a cluster or Sentinel's primary, instead of a url; you close
             it.
         timeout: Seconds to wait for the server, and for other writers.
+        allow_eviction: Whether to accept a server that removes sessions when its memory is full. Without it, the first
+            call raises UnsuitableMappingError where the server's ``maxmemory-policy`` says so.
         options: Those of `KVSessionStore`: `Options`.
 
     >>> store = RedisSessionStore(url="redis://localhost:6379", prefix="pyai:sessions:", ttl=86400)
@@ -129,9 +131,11 @@ class RedisSessionStore(KVSessionStore):
         *,
         client: Any = None,
         timeout: float = 10.0,
+        allow_eviction: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        from pyai_sessions.backends.redis import RedisMapping, connect
+        from pyai_sessions.backends.redis import RedisMapping
+        from pyai_sessions.backends.urls import connect
 
         if url is not None and client is not None:
             raise InvalidValueError("client", "was given beside a url; give one of them")
@@ -140,7 +144,8 @@ class RedisSessionStore(KVSessionStore):
             if client is not None
             else connect("redis://localhost:6379" if url is None else url, check_timeout(timeout))
         )
-        mapping = RedisMapping(client if ours is None else ours, prefix=prefix, ttl=ttl)
+        client = client if ours is None else ours
+        mapping = RedisMapping(client, prefix=prefix, ttl=ttl, allow_eviction=allow_eviction)
         super().__init__(mapping, timeout=timeout, **options)
         if ours is not None:
             self._close_mapping = ours.close
@@ -181,9 +186,11 @@ def open_store(url: str | os.PathLike[str]) -> KVSessionStore:
             problem = "is diskcache:// with a host, a port or a password; it is a directory on this machine"
             raise InvalidValueError("url", f"{problem}; in its path '@' is %40, and ':' is %3A")
         return DiskCacheSessionStore(_path(parts.netloc + parts.path, url), **_take(options, url))
-    ours = {key: options[key] for key in ("prefix", *_COMMON) if key in options}
+    ours = {key: options[key] for key in ("prefix", *_READ) if key in options}
     query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in ours)
-    return RedisSessionStore(url.partition("?")[0] + (f"?{query}" if query else ""), **_take(ours, url, "prefix"))
+    return RedisSessionStore(
+        url.partition("?")[0] + (f"?{query}" if query else ""), **_take(ours, url, "prefix", "allow_eviction")
+    )
 
 
 def _parts(url: object) -> SplitResult:
@@ -228,7 +235,7 @@ def _options(query: str, url: str) -> dict[str, str]:
     except UnicodeDecodeError as err:
         raise InvalidValueError("url", f"is {_shown(url)} with an option that is not percent-encoded UTF-8") from err
     options = dict(pairs)
-    for key in (*_COMMON, "prefix", "table_name", "synchronous"):  # others are for the client to judge
+    for key in (*_READ, "prefix", "table_name", "synchronous"):  # others are for the client to judge
         given = [value for name, value in pairs if name == key]
         if "" in given or len(given) > 1:
             problem = "has no value" if "" in given else "is given twice"
@@ -242,14 +249,19 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise InvalidValueError("sliding", f"is {text!r}; it is true or false")
-    return text == "true"
+def _truth(name: str) -> Callable[[str], bool]:
+    def read(text: str) -> bool:
+        if text not in ("true", "false"):
+            raise InvalidValueError(name, f"is {text!r}; it is true or false")
+        return text == "true"
+
+    return read
 
 
-_COMMON: dict[str, Callable[[str], Any]] = {"ttl": _seconds, "sliding": _truth, "namespace": str}
+_COMMON: dict[str, Callable[[str], Any]] = {"ttl": _seconds, "sliding": _truth("sliding"), "namespace": str}
 """Options of all families, each with how its text is read."""
+
+_READ: dict[str, Callable[[str], Any]] = _COMMON | {"allow_eviction": _truth("allow_eviction")}
 
 _SCHEMES = ("memory", "sqlite", "diskcache", "redis", "rediss", "unix")
 _PLAIN_PATH = re.compile(r"[\w./~ -]*[.][\w]+")
@@ -278,4 +290,4 @@ def _take(options: dict[str, str], url: str, *known: str) -> dict[str, Any]:
     if unknown:
         accepted = ", ".join((*known, *_COMMON))
         raise InvalidValueError("url", f"is {_shown(url)} with the option {unknown[0]!r}; its options are: {accepted}")
-    return {key: _COMMON.get(key, str)(text) for key, text in options.items()}
+    return {key: _READ.get(key, str)(text) for key, text in options.items()}

@@ -64,6 +64,8 @@ ORDER = [
     "backends.scripts",
     "backends.replies",
     "backends.clients",
+    "backends.failures",
+    "backends.urls",
     "backends.redis",
     "backends.cluster",
     "backends.sealed",

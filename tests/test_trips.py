@@ -345,7 +345,7 @@ def test_many_tasks_share_their_trips(valkey_server):
         manager = SessionManager(RedisMapping(client, "shared:"))
         fill(manager, 60)
         manager.list_sessions("ada")  # the server has learnt the scripts
-        async with AsyncSessionManager(RedisMapping(client, "shared:"), threads=1) as manager:
+        async with AsyncSessionManager(RedisMapping(client, "shared:", allow_eviction=True), threads=1) as manager:
 
             async def alike(calls):
                 client.begun.clear()

@@ -63,9 +63,13 @@ class ClusterBackend(RedisBackend):
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
-        return self.commit_many([draft])[0]
+        done = self.commit_many([draft])[0]
+        if done and self._turn_of(draft.session_id):
+            self._mine.turn = None
+        return done
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
+        self._check_kept(drafts)
         anew = [each for each in drafts if each.listed_anew]
         # First, so that `purge_expired` lets be what is about to be listed.
         expiring = [each for draft in anew for each in self._expiring(draft.entry, *_how(draft))]

@@ -198,6 +198,13 @@ class Backend(ABC):
         wanted = set(session_ids)
         return (key for key in self.all_keys() if isinstance(key, str) and session_beside(key) in wanted)
 
+    def turn(self, session_id: str) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Let no other writer of a session commit meanwhile, where `exclusive` cannot keep it out.
+
+        A commit of this thread inside ends the turn.
+        """
+        return nullcontext()
+
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers out meanwhile, where the storage can, and commit what is written inside as one.
 

@@ -16,16 +16,20 @@ Ids are percent-encoded, so no id contains the "/" that the indexes begin with, 
 from __future__ import annotations
 
 import hashlib
+import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import islice
 from typing import Any, NoReturn, TypeVar, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.clients import Clients
+from pyai_sessions.backends.failures import storage_error
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
 from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
@@ -36,9 +40,6 @@ from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
     StorageError,
-    StorageFullError,
-    StorageLockedError,
-    StorageReadOnlyError,
     StorageUnreachableError,
     UnsuitableMappingError,
 )
@@ -55,6 +56,7 @@ from pyai_sessions.keys import (
     split_namespace,
 )
 from pyai_sessions.processes import OfOneProcess
+from pyai_sessions.tokens import new_token
 
 _HEAD = "session"
 STATUSES = {each.value for each in SessionStatus}
@@ -66,6 +68,8 @@ _TRIPS = 4
 server, turns a second against one thread: 1.5 with one trip, 1.3 with 4, 0.95 with 8, 0.8 each with its own)."""
 _LONGER = 60
 """Seconds by which shared pages outlive those that share them: two servers' keys do not expire at the same moment."""
+_LEASE = 1.0
+"""Seconds, at the most, that a writer's turn lasts if it does not end it: its process may be gone."""
 _PURGE = 100
 """Expired sessions that one script clears away from the indexes."""
 _OTHERS = "/other/"
@@ -119,6 +123,9 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         prefix: What all keys begin with. Mappings of different prefixes share nothing, also where one prefix begins
             with another. It ends with a character that stands in no encoded id, such as ":".
         ttl: Seconds that a hash lives after its last write; None to keep it for ever.
+        allow_eviction: Whether a store accepts a server that removes keys when its memory is full. Without it, the
+            store's first call asks for the server's ``maxmemory-policy``, and raises UnsuitableMappingError where that
+            would remove sessions. A server that does not tell is accepted.
 
     Notes:
         One item is one command, and its deletion two. Iterating scans the server's keys, ``len`` too.
@@ -128,7 +135,9 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
 
     """
 
-    def __init__(self, client: Any, prefix: str = "pyai:sessions:", ttl: int | None = None) -> None:
+    def __init__(
+        self, client: Any, prefix: str = "pyai:sessions:", ttl: int | None = None, *, allow_eviction: bool = False
+    ) -> None:
         prefix = _check_prefix(prefix)
         if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
             problem = f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
@@ -142,6 +151,7 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         self._clients = Clients(client)
         self.prefix = prefix
         self.ttl = ttl
+        self.allow_eviction = allow_eviction
         self.clustered = hasattr(client, "get_primaries")
 
     @property
@@ -244,6 +254,10 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
             return f"unix:{options['path']}"
         return f"{options.get('host', 'redis')}:{options.get('port', 6379)}"
 
+    @property
+    def _has_tls(self) -> bool:
+        return "SSL" in getattr(getattr(self.client, "connection_pool", None), "connection_class", object).__name__
+
     def command(self, *arguments: Any, **options: Any) -> Any:
         """Run a command and return its reply, text as bytes; raise a StorageError when the server fails."""
         return self._read(arguments, self._send(arguments, options))
@@ -284,12 +298,30 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
             for request, reply in zip(requests, replies, strict=True)
         ]
 
+    def _nodes(self) -> list[dict[str, Any]]:
+        """Return the options that send a command to each of a cluster's servers, or to the one server."""
+        return [{"target_nodes": each} for each in self.client.get_primaries()] if self.clustered else [{}]
+
+    def eviction(self) -> str | None:
+        """Return the policy by which a server removes keys when its memory is full; None: no server says that it does.
+
+        Costs a trip to each server.
+        """
+        for node in self._nodes():
+            try:
+                told: dict[str, str] = self.command("INFO", "memory", **node)
+            except StorageUnreachableError:
+                raise
+            except StorageError:  # it may not be asked
+                return None
+            policy = told.get("maxmemory_policy", "")
+            if told.get("maxmemory", "0") != "0" and policy.startswith(("allkeys-", "volatile-")):
+                return policy
+        return None
+
     def scan(self, pattern: bytes, kind: str) -> Iterator[bytes]:
         """Iterate over the server's keys, or the cluster's; one may come twice."""
-        nodes: list[dict[str, Any]] = (
-            [{"target_nodes": each} for each in self.client.get_primaries()] if self.clustered else [{}]
-        )
-        for node in nodes:
+        for node in self._nodes():
 
             def step(cursor: int, node: dict[str, Any] = node) -> tuple[int, list[bytes]]:
                 found: tuple[int, list[bytes]] = self.command(
@@ -316,7 +348,11 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
 
     def _report(self, err: Exception) -> NoReturn:
         """Raise the StorageError that a client's error means; what is none of a client's, as it is."""
-        error = None if isinstance(err, (StorageError, InvalidValueError)) else storage_error(self.where, err)
+        error = (
+            None
+            if isinstance(err, (StorageError, InvalidValueError))
+            else storage_error(self.where, err, tls=self._has_tls)
+        )
         if error is None:
             raise err
         if "args beginning with" in str(err):  # an unknown command is quoted with what it would have stored
@@ -345,35 +381,6 @@ def _other_name(text: str) -> str | None:
     return None
 
 
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
-"""What clients raise while they read replies that no server gives."""
-
-
-def storage_error(where: str, err: Exception) -> StorageError | None:  # noqa: PLR0911 (a table)
-    """Return the StorageError that says what a client's error means; None where it is none of a client's."""
-    names = {each.__name__ for each in type(err).__mro__}
-    if names & {"RedisClusterException", "ValkeyClusterException"}:  # no RedisError, and no node that answers
-        return StorageUnreachableError(where, type(err).__name__)
-    if "RedisError" not in names and "ValkeyError" not in names:
-        if isinstance(err, OSError):
-            return StorageUnreachableError(where, type(err).__name__)
-        problem = f"its client cannot read what it answers ({type(err).__name__}); check the address"
-        return StorageError(where, problem) if isinstance(err, _UNREADABLE) else None
-    text = str(err)
-    if "OutOfMemoryError" in names or text.startswith("OOM"):
-        return StorageFullError(where, "the server is at its memory limit")
-    if "ReadOnlyError" in names or text.startswith("READONLY") or "-READONLY" in text:
-        return StorageReadOnlyError(where, "the server is a read-only replica")
-    if "MISCONF" in text:
-        return StorageFullError(where, "the server cannot write its snapshot (MISCONF)")
-    if names & {"ConnectionError", "TimeoutError", "BusyLoadingError", "AuthenticationError", "ClusterDownError"}:
-        return StorageUnreachableError(where, type(err).__name__)
-    if text.startswith("BUSY"):
-        return StorageLockedError(where, "the server runs a long script (BUSY)")
-    code = re.match("[A-Za-z]{1,20}(?![^ ])", text)  # what follows may quote the command
-    return StorageError(where, f"{type(err).__name__}: {code.group()}" if code else type(err).__name__)
-
-
 class RedisBackend(Backend):
     """Sessions in a `RedisMapping`."""
 
@@ -383,11 +390,14 @@ class RedisBackend(Backend):
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         self._mapping = mapping
-        self.settle_forks = timeout
+        self.settle_forks = self._timeout = timeout
+        self._mine = threading.local()
         self.ttl = mapping.ttl
         self._group: Group[Draft] = Group(lambda: mapping.where, timeout, at_once=_TRIPS)
         self._prefix = mapping.prefix.encode("utf-8", "surrogatepass")
         self._closed = False
+        self._asked = mapping.allow_eviction
+        self._removes_mortals = False
 
     # Reading -----------------------------------------------------------------------------------------------------
 
@@ -449,11 +459,47 @@ class RedisBackend(Backend):
     # Writing -----------------------------------------------------------------------------------------------------
 
     def commit(self, draft: Draft) -> bool:  # noqa: D102
-        return self._group.put(draft, self.commit_many)
+        if not self._turn_of(draft.session_id):
+            return self._group.put(draft, self.commit_many)
+        done = self.commit_many([draft])[0]
+        if done:
+            self._mine.turn = None
+        return done
+
+    @contextmanager
+    def turn(self, session_id: str) -> Generator[None, None, None]:
+        """Cost a trip, and more while others have theirs. A turn that its writer does not end is over after a while."""
+        token, name = new_token(6), self._hash(session_id)
+        lease = str(int(1000 * min(_LEASE, self._timeout / 4)))
+        deadline = time.monotonic() + self._timeout
+        while not self._open.command(*script(scripts.TAKE_TURN, [name], token, lease)):
+            if time.monotonic() > deadline:
+                break  # the try is made all the same, and then its caller says so
+            time.sleep(random.uniform(0, 0.005))  # noqa: S311 (it keeps competing writers apart, not secrets)
+        self._mine.turn = session_id, token
+        try:
+            yield
+        finally:
+            ended = self._mine.turn is None
+            self._mine.turn = None
+            if not ended:
+                self._open.command(*script(scripts.END_TURN, [name], token))
+
+    def _turn_of(self, session_id: str) -> str:
+        """Return the token of this thread's turn to write a session; empty, where it has none."""
+        turn: tuple[str, str] | None = getattr(self._mine, "turn", None)
+        return turn[1] if turn and turn[0] == session_id else ""
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:  # noqa: D102
+        self._check_kept(drafts)
         requests = [self._commit(each, self._prefix) for each in drafts]
         return [bool(each) for each in self._open.commands(requests + self._renewing(drafts))[: len(drafts)]]
+
+    def _check_kept(self, drafts: Sequence[Draft]) -> None:
+        """Raise where the server would remove a session when its memory is full, since it expires some day."""
+        _ = self._open  # asks the server
+        if self._removes_mortals and any(each.time_left is not None for each in drafts):
+            raise self._evicts("volatile-*")
 
     def _renewing(self, drafts: Sequence[Draft]) -> list[Command]:
         """Return the commands that let shared pages live as long as those that share them, where they would not."""
@@ -471,7 +517,7 @@ class RedisBackend(Backend):
         lives, expires = draft.time_left or 0, "" if entry.expires is None else entry.expires
         now = entry.expires - 1000 * lives if lives and entry.expires is not None else 0
         terms = (
-            f"{len(draft.pages)}/{len(draft.stamp)}/{lives}/{draft.stored.is_forked:d}/{expires}/{now}/{entry.activity}/"
+            f"{self._turn_of(draft.session_id)}/{len(draft.pages)}/{len(draft.stamp)}/{lives}/{draft.stored.is_forked:d}/{expires}/{now}/{entry.activity}/"
             f"{encode_id(draft.session_id)}/{status}/{user}/{old_status}/{old_user}"
         )
         arguments: list[bytes | str] = [draft.expected or "", draft.head, terms]
@@ -628,7 +674,20 @@ class RedisBackend(Backend):
     def _open(self) -> RedisMapping:
         if self._closed:
             raise StorageClosedError(self._mapping.where, "the store was closed")
+        if not self._asked:
+            policy = self._mapping.eviction() or ""
+            if policy.startswith("allkeys-") or (policy and self.ttl is not None):
+                raise self._evicts(policy)
+            self._removes_mortals = bool(policy)
+            self._asked = True
         return self._mapping
+
+    def _evicts(self, policy: str) -> UnsuitableMappingError:
+        msg = (
+            f"{self._mapping.where} removes sessions when its memory is full (maxmemory-policy {policy}); set its "
+            "maxmemory-policy to noeviction, give sessions another server, or accept the loss: allow_eviction=True"
+        )
+        return UnsuitableMappingError(msg)
 
     def _hash(self, session_id: str) -> bytes:
         return self._prefix + encode_id(session_id).encode()
@@ -729,20 +788,3 @@ def _field(key: str) -> str:
 def _field_of_any(key: str) -> bytes:
     """Return the field of a document or a foreign item, of whatever namespace."""
     return _field(split_namespace(key)[1]).encode("utf-8", "surrogatepass")
-
-
-def connect(url: str, timeout: float) -> Any:
-    """Return a client for a url; it connects at first use, and waits *timeout* seconds at most."""
-    import redis
-
-    problem = "is not one that redis.Redis.from_url takes; it is redis://host:port/db"
-    client: Any = None
-    with suppress(ValueError):  # it may quote a password that was cut in two at a slash: it is no cause to show
-        scheme = urlsplit(url).scheme
-        if scheme in ("redis", "rediss", "unix"):
-            client = cast("Any", redis.Redis).from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        else:
-            problem = f"begins with {scheme!r}; it is redis://, rediss:// or unix://"
-    if client is None:
-        raise InvalidValueError("url", problem)
-    return client

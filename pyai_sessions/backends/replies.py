@@ -87,6 +87,20 @@ def _anything(_: Any, __: Command) -> None:
     """Say nothing: a client may make of OK what it likes."""
 
 
+def _told(reply: Any, _: Command) -> dict[str, str]:
+    """Return what a server tells of itself, by name; clients have read it, or not."""
+    if is_bytes(reply) or isinstance(reply, str):
+        text = reply if isinstance(reply, str) else bytes(reply).decode(errors="replace")
+        pairs = [line.partition(":")[::2] for line in text.splitlines()]
+    elif is_mapping(reply):
+        pairs = list(reply.items())
+        if len(pairs) == 1 and is_mapping(pairs[0][1]):  # a cluster's client tells of which server
+            pairs = list(pairs[0][1].items())
+    else:
+        raise UnfitReplyError(kind_of(reply))
+    return {str(name): str(value) for name, value in pairs}
+
+
 def _items(reply: Any) -> Sequence[Any]:
     if is_array(reply):
         return reply
@@ -156,6 +170,7 @@ _COMMANDS: dict[str, _Reader] = {
     "HGETALL": _fields,
     "HKEYS": _names,
     "HMGET": _one_each(_text, lambda command: len(command) - 2),
+    "INFO": _told,
     "PEXPIRE": _number,
     "SCAN": _some(_names),
     "SET": _anything,
@@ -180,6 +195,8 @@ _SCRIPTS: dict[str, _Reader] = {
     scripts.REFERENCES: _fields,
     scripts.REFER: _nothing,
     scripts.REMOVE: _number,
+    scripts.TAKE_TURN: _number,
+    scripts.END_TURN: _nothing,
     scripts.REMOVE_PAGES: _number,
     scripts.REWRITE: _number,
     scripts.SET_ASIDE: _nothing,

@@ -44,6 +44,14 @@ local function purge(prefix, now, skip, most) -- of those that are due the ones 
   end
   return {gone, #due}
 end
+local function milliseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function is_anothers(turn, token) -- whether another writer has its turn now
+  local whose, ends = string.match(turn or '', '^([^/]*)/(%d+)$')
+  return whose and whose ~= token and tonumber(ends) > milliseconds()
+end
 local function begins(text, start)
   return text and string.sub(text, 1, #start) == start
 end
@@ -70,8 +78,9 @@ end
 """
 
 # KEYS: hash. ARGV: prefix, expected, head, terms, (field, page)…, garbage field…. The terms, in one text since clients
-# take long over many arguments: number of pages/length of the stamp/milliseconds to live (0: as it does)/whether forks
-# share it/expiry in milliseconds (or none)/the time now/activity/id/status/user/old status/old user.
+# take long over many arguments: token of the writer's turn (or none)/number of pages/length of the stamp/milliseconds
+# to live (0: as it does)/whether forks share it/expiry in milliseconds (or none)/the time now/activity/id/status/user/
+# old status/old user.
 # An empty prefix leaves the indexes to the caller: they lie on other servers.
 COMMIT = (
     _SHARED
@@ -82,12 +91,14 @@ local function is_referred() -- by forks, perhaps of a former session of this id
     if begins(field, 'forks/') then return true end
   end
 end
-local pages, size, lives, shared, expires, now, activity, id, status, user, old_status, old_user = string.match(
-  ARGV[4], '^(%d+)/(%d+)/(%d+)/(%d)/(-?%d*)/(-?%d+)/(-?%d+)/([^/]*)/([^/]*)/([^/]*)/([^/]*)/(.*)$')
+local token, pages, size, lives, shared, expires, now, activity, id, status, user, old_status, old_user = string.match(
+  ARGV[4], '^([^/]*)/(%d+)/(%d+)/(%d+)/(%d)/(-?%d*)/(-?%d+)/(-?%d+)/([^/]*)/([^/]*)/([^/]*)/([^/]*)/(.*)$')
 lives = tonumber(lives)
-local stored = redis.call('HGET', hash, 'session')
+local found = redis.call('HMGET', hash, 'session', 'turn')
+local stored, turn = found[1], found[2]
 if begins(stored, string.sub(head, 1, size)) then return 1 end
-if differs(stored, ARGV[2]) then return 0 end
+if differs(stored, ARGV[2]) or (turn and is_anothers(turn, token)) then return 0 end
+if turn then redis.call('HDEL', hash, 'turn') end
 if prefix ~= '' then
   redis.call('ZADD', prefix .. '/' .. status, activity, id)
   if user ~= '' then redis.call('ZADD', prefix .. '/user/' .. user .. '/' .. status, activity, id) end
@@ -125,10 +136,32 @@ if not begins(stored, ARGV[3]) then return 0 end
 local gone = {}
 for n = 6, #ARGV do gone['messages/' .. ARGV[n]] = true end
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if field == 'session' or gone[string.match(field, '^messages/[^/]*')] then redis.call('HDEL', KEYS[1], field) end
+  if field == 'session' or field == 'turn' or gone[string.match(field, '^messages/[^/]*')] then
+    redis.call('HDEL', KEYS[1], field)
+  end
 end
 if ARGV[1] ~= '' and ARGV[4] ~= '' then unindex(ARGV[1], ARGV[2], ARGV[4], ARGV[5]) end
 return 1
+"""
+)
+
+# KEYS: hash. ARGV: token, milliseconds. Until then, or until the next commit with this token, no other commit succeeds.
+TAKE_TURN = (
+    _SHARED
+    + """
+local found = redis.call('HMGET', KEYS[1], 'session', 'turn')
+if not found[1] then return 1 end -- it is gone: nobody waits
+if is_anothers(found[2], ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'turn', ARGV[1] .. '/' .. milliseconds() + ARGV[2])
+return 1
+"""
+)
+
+# KEYS: hash. ARGV: token
+END_TURN = (
+    _SHARED
+    + """
+if begins(redis.call('HGET', KEYS[1], 'turn'), ARGV[1] .. '/') then redis.call('HDEL', KEYS[1], 'turn') end
 """
 )
 

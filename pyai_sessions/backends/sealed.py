@@ -161,6 +161,9 @@ class SealedBackend(Backend):
         done = iter(self._inner.rewrite(sealed) if sealed else ())
         return [each and next(done) for each in same]
 
+    def turn(self, session_id: str) -> AbstractContextManager[object]:  # noqa: D102
+        return self._inner.turn(session_id)
+
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._inner.exclusive()
 

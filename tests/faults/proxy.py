@@ -4,8 +4,8 @@ import socket
 import threading
 from contextlib import suppress
 
-SETTING_UP = {b"HELLO", b"CLIENT", b"AUTH", b"SELECT", b"PING"}
-"""What clients send when they connect; not counted."""
+SETTING_UP = {b"HELLO", b"CLIENT", b"AUTH", b"SELECT", b"PING", b"INFO"}
+"""What clients send when they connect, and a store before its first call; not counted."""
 
 
 class Proxy:

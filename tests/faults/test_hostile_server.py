@@ -184,7 +184,7 @@ def test_an_error_does_not_quote_what_the_server_says(server):
         with pytest.raises(StorageError) as caught:
             store.get("s")
 
-    assert "ResponseError" in str(caught.value)
+    assert "does not know a command" in str(caught.value)
     assert not any(word in f"{caught.value!r}{caught.value.args}" for word in ("our secret", "hunter2"))
 
 
