@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ def _pools_of(client: Any) -> list[Any]:
 
 def _copy(client: Any, **attributes: Any) -> Any:
     """Return a client that shares all attributes of another but these."""
-    kind: Any = type(client)
+    kind = cast("Any", type)(client)
     copy: Any = object.__new__(_class_of_copies(kind))
     copy.__dict__.update(client.__dict__, **attributes)
     return copy

@@ -480,7 +480,7 @@ class RedisBackend(Backend):
         try:
             yield
         finally:
-            ended = self._mine.turn is None
+            ended = not self._turn_of(session_id)
             self._mine.turn = None
             if not ended:
                 self._open.command(*script(scripts.END_TURN, [name], token))
