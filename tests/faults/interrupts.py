@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -19,10 +19,12 @@ from pathlib import Path
 import pyai_sessions
 from pyai_sessions import (
     AsyncSessionManager,
+    KVSessionStore,
     Message,
     SessionDeletedError,
     SessionExistsError,
     SessionManager,
+    SQLiteMapping,
     StorageInUseError,
     StorageLockedError,
 )
@@ -458,6 +460,20 @@ class Rows(SyncStore):
         """Replace all rows by others at once."""
         row = session.to_dict()
         self.rows = deque([row, *(each for each in self.rows if each["session_id"] != session.session_id)])
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """A namespace of an SQLite file, encrypted, at a path."""
+
+    path: Path
+
+    @contextmanager
+    def open(self, *, timeout):
+        """Open the file anew."""
+        with closing(SQLiteMapping(self.path, timeout=timeout)) as mapping:
+            keys = {"k": bytes(32)}
+            yield SessionManager(KVSessionStore(pyai_sessions.Encrypted(mapping, keys), namespace="n", timeout=timeout))
 
 
 @dataclass(frozen=True)

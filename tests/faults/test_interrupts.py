@@ -11,7 +11,7 @@ import pytest
 
 from pyai_sessions import AsyncSessionManager, Message
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore
-from tests.faults.interrupts import CALLS, OURS, Custom, Rows, attack, attack_with_handler, attacked, awaited
+from tests.faults.interrupts import CALLS, OURS, Custom, Encrypted, Rows, attack, attack_with_handler, attacked, awaited
 from tests.faults.storages import IN_FILES
 from tests.faults.workers import in_a_process, results
 
@@ -41,6 +41,13 @@ def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
         tally = attack(managers, name, lines=long_form, most=None if long_form else 8)
 
     check(tally)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, long_form, check):
+    """What stands between a store and its file takes nothing that it could keep."""
+    with attacked(Encrypted(tmp_path / "chat.db")) as managers:
+        check(attack(managers, name, lines=long_form, most=None if long_form else 4))
 
 
 @pytest.mark.parametrize("name", CALLS)
