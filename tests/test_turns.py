@@ -1,0 +1,258 @@
+"""Turns: who has one, who waits, and what becomes of one whose call was cut off."""
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import pytest
+import trio
+
+from pyai_sessions import AsyncSessionManager, Message, Session, StorageInUseError, StorageLockedError
+from pyai_sessions.awaiting import Awaiting
+from pyai_sessions.calls import Blocking, drive
+from pyai_sessions.turns import Claim, Turn, current_frame
+from tests.contract.stores import AsyncStore
+
+LONG = 60.0
+
+
+@pytest.fixture
+def turn():
+    return Turn()
+
+
+@pytest.fixture
+def switching():
+    """Let threads change places as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def take_and_vanish(turn):
+    """Take a turn and end without giving it back, as a call does that is cut off."""
+    turn.take(Claim(current_frame()), LONG, "here")
+
+
+def take_and_give(turn, timeout=LONG):
+    claim = Claim(current_frame())
+    turn.take(claim, timeout, "here")
+    turn.give_back(claim)
+
+
+@pytest.mark.usefixtures("switching")
+def test_one_call_at_a_time_has_it_though_some_never_give_it_back(turn):
+    """Neither does one get it whose predecessor is at work, nor does anyone wait for one that has ended."""
+    counted = 0
+
+    def count(n):
+        nonlocal counted
+        claim = Claim(current_frame())
+        turn.take(claim, LONG, "here", spins=n % 3)
+        before = counted
+        for _ in range(n % 5):
+            pass
+        counted = before + 1
+        if n % 7:
+            turn.give_back(claim)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(8000)))
+    assert counted == 8000
+    assert len(turn._claims) <= 2  # what is over is forgotten
+
+
+def test_the_turn_of_a_call_that_was_cut_off_is_free_for_all(turn):
+    """For the same thread and for another, and also where the traceback keeps the call's frame."""
+    with pytest.raises(ZeroDivisionError) as kept:
+        _fail_with(turn)
+    take_and_give(turn, timeout=0)
+    take_and_vanish(turn)
+    thread = threading.Thread(target=take_and_give, args=(turn,))
+    thread.start()
+    thread.join(LONG)
+    assert kept.traceback
+    assert turn.latest.is_over()
+
+
+def _fail_with(turn):
+    turn.take(Claim(current_frame()), LONG, "here")
+    _ = 1 / 0
+
+
+def test_another_thread_waits_while_the_call_runs(turn):
+    claim = Claim(current_frame())
+    turn.take(claim, LONG, "here")
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(StorageLockedError, match=r"0\.1 s"):
+            pool.submit(take_and_give, turn, 0.1).result(LONG)
+        waits = pool.submit(take_and_give, turn)
+        assert not waits.done()
+        turn.give_back(claim)
+        waits.result(LONG)
+
+
+def test_a_thread_that_has_it_is_told_at_once(turn):
+    """It would wait for itself."""
+    claim = Claim(current_frame())
+    turn.take(claim, LONG, "here")
+
+    with pytest.raises(StorageInUseError, match=r"here: .* interrupted; let the handler set a flag"):
+        take_and_give(turn)
+
+    turn.give_back(claim)
+    take_and_give(turn)
+
+
+def test_a_claim_keeps_nothing_alive_once_it_is_given_back(turn):
+    class Large:
+        pass
+
+    def call():
+        large = Large()
+        take_and_give(turn)
+        return large
+
+    call()
+    gc.collect()
+
+    assert not [each for each in gc.get_objects() if isinstance(each, Large)]
+
+
+def test_a_forked_child_has_the_turns_of_its_own_thread_alone(turn):
+    """Those of the parent's other threads are free there: nobody would give them back."""
+    taken, end = threading.Event(), threading.Event()
+    mine, theirs = turn, Turn()
+
+    def hold():
+        claim = Claim(current_frame())
+        theirs.take(claim, LONG, "here")
+        taken.set()
+        end.wait(LONG)
+        theirs.give_back(claim)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert taken.wait(LONG)
+    claim = Claim(current_frame())
+    mine.take(claim, LONG, "here")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            take_and_give(theirs, timeout=0)
+            code = 0 if mine.latest is claim and not claim.is_over() else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    end.set()
+    thread.join(LONG)
+
+
+# Of sessions of custom stores ----------------------------------------------------------------------------------------
+
+
+async def hold(calls, key, entered=None, leave=None):
+    """Have the turn of a key until told to leave it."""
+    async with calls.turn(key):
+        if entered:
+            entered.set()
+        if leave:
+            await leave.wait()
+
+
+def test_keys_are_forgotten_when_nobody_wants_their_turns():
+    calls = Blocking()
+    for n in range(3):
+        drive(hold(calls, f"{n}"))
+    assert not calls._turns
+
+
+def test_a_task_waits_for_another_and_not_for_one_that_has_ended():
+    """A task that was cut off before it could give its turn back has ended, and its turn is free."""
+    calls = Awaiting()
+
+    async def vanish():
+        await calls.turn("key").__aenter__()
+
+    async def main():
+        await asyncio.create_task(vanish())
+        entered, leave = asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(hold(calls, "key", entered, leave))
+        await asyncio.wait_for(entered.wait(), LONG)
+        others = [asyncio.create_task(hold(calls, "key")) for _ in range(5)]
+        others[1].cancel()
+        await asyncio.wait(others, timeout=0)
+        assert not others[0].done()
+        leave.set()
+        await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), LONG)
+        assert others[1].cancelled()
+        assert not any(each.exception() for each in others if each is not others[1])
+
+    asyncio.run(main())
+    assert not calls._turns
+
+
+def test_appends_are_cancelled_at_any_await_and_what_returned_is_stored_once():
+    """The others go on, and the repeat of a cancelled one stores nothing twice."""
+
+    async def main():
+        manager = AsyncSessionManager(AsyncStore())
+        await manager.create_session("ada", session_id="s")
+        for n in range(60):
+            message = Message("user", f"{n}", message_id=f"m{n}")
+            task = asyncio.create_task(manager.append("s", message))
+            beside = asyncio.create_task(manager.append("s", Message("user", f"beside {n}")))
+            for _ in range(n % 20):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await asyncio.wait_for(manager.append("s", message), LONG)
+            await asyncio.wait_for(beside, LONG)
+        found = [each.content for each in (await manager.get_session("s")).messages]
+        assert sorted(found) == sorted([*(f"{n}" for n in range(60)), *(f"beside {n}" for n in range(60))])
+
+    asyncio.run(main())
+
+
+def test_appends_take_turns_on_trio():
+    """On trio, too, a cancelled scope leaves its turn to the others."""
+
+    async def main():
+        manager = AsyncSessionManager(AsyncStoreOfTrio())
+        await manager.create_session("ada", session_id="s")
+
+        async def append(n):
+            with anyio.CancelScope() as scope:
+                if n % 3 == 0:
+                    scope.cancel()
+                await manager.append("s", Message("user", f"{n}"))
+
+        async with anyio.create_task_group() as group:
+            for n in range(12):
+                group.start_soon(append, n)
+        found = {each.content for each in (await manager.get_session("s")).messages}
+        assert found >= {f"{n}" for n in range(12) if n % 3}
+
+    trio.run(main)
+
+
+class AsyncStoreOfTrio(AsyncStore):
+    """An async store whose methods wait as trio does."""
+
+    async def save(self, session):
+        await trio.lowlevel.checkpoint()
+        self.rows[session.session_id] = session.to_json()
+
+    async def get(self, session_id):
+        await trio.lowlevel.checkpoint()
+        row = self.rows.get(session_id)
+        return row and Session.from_json(row)
