@@ -33,7 +33,7 @@ from pyai_sessions.documents import (
 from pyai_sessions.drafts import Draft, SessionDraft, amend
 from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
-from pyai_sessions.heads import Entry, Run, SessionStatus, StoredHead, extent, extents, named_runs, owners_of
+from pyai_sessions.heads import Entry, Head, Run, SessionStatus, StoredHead, extent, extents, named_runs, owners_of
 from pyai_sessions.history import History, Origin
 from pyai_sessions.keys import head_key, is_page, is_reference, page_keys, parts_of_reference, reference_key
 from pyai_sessions.messages import Message
@@ -229,7 +229,7 @@ def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: 
     references = {reference_key(each, fork.session_id, fork.incarnation): each for each in owners}
     for key, owner in references.items():
         backend.refer(key, write_reference(pages[owner]), draft.time_left)
-    named = not owners or _names(backend.read(parent.head.session_id), parent.head.session_id, shared)
+    named = not owners or _names(backend.read(parent.head.session_id), parent.head, shared)
     if named and backend.commit(draft):
         return True
     for key, owner in references.items():
@@ -239,13 +239,13 @@ def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: 
     return False
 
 
-def _names(value: object | None, session_id: str, runs: Iterable[Run]) -> bool:
-    """Return whether a head names all pages of *runs*."""
+def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
+    """Return whether a session still has the history of its former *head*, and names all pages of *runs*."""
     try:
-        named = () if value is None else named_runs(read_head(value, session_id).head)
+        now = None if value is None else read_head(value, head.session_id).head
     except InvalidDocumentError:
         return False
-    found = extents(named)
+    found = extents(named_runs(now)) if now is not None and now.edition == head.edition else {}
     return all(found.get(run.owner, {}).get(run.generation, 0) >= run.pages for run in runs)
 
 
@@ -343,8 +343,9 @@ def part(backend: Backend, session_id: str, owner: str, timeout: float) -> None:
                 return
             draft = _parted(backend, head, owner, {each: new_token(6) for each in names}, names)
             done = backend.commit(draft)
+            if done:
+                let_go(backend, owner, timeout, reference=reference_key(owner, session_id, head.head.incarnation))
         if done:
-            let_go(backend, owner, timeout, reference=reference_key(owner, session_id, head.head.incarnation))
             return
 
 

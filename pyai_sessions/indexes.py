@@ -29,8 +29,11 @@ T = TypeVar("T")
 
 INDEX = "the index of the sessions"
 
-_SUSPECTS = 1000
-"""Wrong entries that are held, to wait for the writers of all of them at once."""
+_SUSPECTS = 100_000
+"""What seems wrong is held, so many entries at the most, to be looked at once more when all was read."""
+
+_LOOKS = 10
+"""How often a session is looked at that changes meanwhile."""
 
 OnInvalid = Callable[[InvalidDocumentError], None]
 
@@ -147,8 +150,9 @@ def mend(backend: Backend, session_id: str, stale: Sequence[Entry]) -> bool:
 def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
     """Iterate over what the indexes hold and no document bears out, by session, some at a time.
 
-    One that stands in the place of the right one may be left to `unlisted`. What is indexed of an unreadable document
-    is the last that is known of it, and stays.
+    An entry and its document are read at different moments, and a writer may have changed both between: what seems
+    wrong is looked at again. One that stands in the place of the right one may be left to `unlisted`. What is indexed
+    of an unreadable document is the last that is known of it, and stays.
     """
     suspects: list[Entry] = []
     for batch in batches(backend.entries()):
@@ -160,13 +164,20 @@ def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
 
 
 def _confirmed(backend: Backend, suspects: list[Entry]) -> Iterator[dict[str, list[Entry]]]:
-    """Iterate over those that are still wrong when no writer can be about to commit their document any more."""
-    if suspects and backend.settle:
+    """Iterate over those that the indexes still hold, and that are still wrong.
+
+    A commit that changes a document takes the former entry away with it, or within the time that the backend needs.
+    """
+    if not suspects:
+        return
+    if backend.settle:
         time.sleep(backend.settle)
-        suspects = _unfounded(backend, suspects)
+    doubted = set(suspects)
+    still = list(dict.fromkeys(each for each in backend.entries() if each in doubted))
     found: dict[str, list[Entry]] = {}
-    for each in suspects:
-        found.setdefault(each.session_id, []).append(each)
+    for batch in batches(still):
+        for each in _unfounded(backend, batch):
+            found.setdefault(each.session_id, []).append(each)
     for ids in batches(found):
         yield {each: found[each] for each in ids}
 
@@ -191,16 +202,49 @@ def _listed_as(backend: Backend, entry: Entry | None) -> tuple[Entry, ...]:
 
 
 def unlisted(backend: Backend) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over the stored sessions, a batch at a time: how many they are, and which the indexes lack."""
+    """Iterate over the stored sessions, a batch at a time: how many they are, and which the indexes lack.
+
+    What they seem to lack is looked at again before it is told: at the end, or when there is much of it.
+    """
+    suspects: list[str] = []
     for ids in batches(backend.session_ids()):
-        entries: list[Entry] = []
         values = backend.read_many(ids)
-        for session_id, value in zip(ids, values, strict=True):
-            with suppress(InvalidDocumentError):
-                if value is not None:
-                    entries.append(read_head(value, session_id).entry)
-        there = zip(entries, backend.indexed(entries), strict=True)
-        yield sum(value is not None for value in values), [entry.session_id for entry, indexed in there if not indexed]
+        suspects += _lacking(backend, dict(zip(ids, values, strict=True)))
+        yield sum(value is not None for value in values), []
+        if len(suspects) >= _SUSPECTS:
+            yield from _still_lacking(backend, suspects)
+            suspects = []
+    yield from _still_lacking(backend, suspects)
+
+
+def _still_lacking(backend: Backend, suspects: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Iterate over those of the sessions that the indexes lack while nobody changes their heads.
+
+    One that changes at each look is indexed by what changes it.
+    """
+    if suspects and backend.settle:
+        time.sleep(backend.settle)
+    for ids in batches(dict.fromkeys(suspects)):
+        due, found = list(ids), list[str]()
+        for _ in range(_LOOKS):
+            before = dict(zip(due, backend.read_many(due), strict=True)) if due else {}
+            lacking = _lacking(backend, before)
+            after = zip(lacking, backend.read_many(lacking), strict=True) if lacking else ()
+            due = []
+            for session_id, value in after:
+                (found if value == before[session_id] else due).append(session_id)
+        yield 0, found
+
+
+def _lacking(backend: Backend, values: Mapping[str, object | None]) -> list[str]:
+    """Return which sessions the indexes lack, or hold in another way than their heads say."""
+    entries: list[Entry] = []
+    for session_id, value in values.items():
+        with suppress(InvalidDocumentError):
+            if value is not None:
+                entries.append(read_head(value, session_id).entry)
+    there = zip(entries, backend.indexed(entries), strict=True) if entries else ()
+    return [entry.session_id for entry, indexed in there if not indexed]
 
 
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:

@@ -52,10 +52,17 @@ class Saver(NamedTuple):
         if origin and history_of(session).unsought:
             yield from self._seek(session, origin)
         attempt = self._attempt(session)
-        if not self._is_over(origin) and (yield "commit", attempt.draft):
-            if forks.leaves(origin, attempt.draft):
-                yield None
-                forks.tidy(self.backend, origin, attempt.draft, self.timeout)
+        if self._is_over(origin):
+            done = False
+        elif forks.leaves(origin, attempt.draft):
+            yield None
+            with self.backend.exclusive():  # where the storage can: nobody meets pages that are named no more
+                done = self.backend.commit(attempt.draft)
+                if done:
+                    forks.tidy(self.backend, origin, attempt.draft, self.timeout)
+        else:
+            done = yield "commit", attempt.draft
+        if done:
             adopt(session, attempt.draft)
             return
         _forget(session, attempt)

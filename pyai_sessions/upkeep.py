@@ -73,7 +73,7 @@ def reindex(backend: Backend, timeout: float, progress: Progress | None = None) 
     for found, missing in indexes.unlisted(backend):
         _mend_indexes(backend, {each: [] for each in missing}, timeout)
         count += found
-        if progress:
+        if progress and found:
             progress(count)
     return count
 

@@ -1,0 +1,142 @@
+"""The check of a sound store finds nothing, whoever writes beside it; what is damaged is found all the same."""
+
+import json
+import random
+import secrets
+import threading
+from contextlib import closing, suppress
+
+import pytest
+
+from pyai_sessions import (
+    DiskCacheSessionStore,
+    Encrypted,
+    KVSessionStore,
+    RedisSessionStore,
+    SessionManager,
+    SessionStateError,
+    SQLiteMapping,
+    SQLiteSessionStore,
+)
+from pyai_sessions.testing.samples import fill
+from tests.faults.workers import in_a_process
+
+KEYS = {"index": b"i" * 32, "a": b"a" * 32}
+
+
+def sqlite(path):
+    return SQLiteSessionStore(path / "chat.db", synchronous="OFF", timeout=60)
+
+
+@pytest.fixture(params=["dict", "sqlite", "diskcache", "valkey", "encrypted"])
+def store(request, tmp_path):
+    made = {
+        "dict": lambda: KVSessionStore({}, timeout=60),
+        "sqlite": lambda: sqlite(tmp_path),
+        "diskcache": lambda: DiskCacheSessionStore(tmp_path / "chat", timeout=60),
+        "valkey": lambda: RedisSessionStore(
+            request.getfixturevalue("valkey_server").url, f"{secrets.token_hex(8)}:", 60, timeout=0.2
+        ),
+        "encrypted": lambda: KVSessionStore(Encrypted(SQLiteMapping(tmp_path / "chat.db"), KEYS), timeout=60),
+    }[request.param]()
+    with closing(made):
+        yield made
+
+
+def change(manager, random_):
+    """Do one thing with one of a few sessions."""
+    name = f"s{random_.randrange(4)}"
+    act = random_.choice(["append", "append", "save", "rewind", "fork", "delete", "archive", "restore", "give away"])
+    with suppress(SessionStateError):
+        if act == "append":
+            manager.append(name, {"role": "user", "content": "words " * 40})
+        elif act in ("archive", "restore", "delete"):
+            getattr(manager, act)(name)
+        elif act == "fork":
+            manager.fork(name, new_id=f"s{random_.randrange(4)}")
+        else:
+            session = manager.get_or_create_session(name)
+            if act == "rewind" and session.message_count > 10:
+                session.rewind(session.messages[5].message_id)
+            elif act == "give away":
+                session.user_id = random_.choice(["ada", "bob", None])
+            else:
+                fill(session, 20, session.message_count + 1000)
+            manager.save(session)
+
+
+def keep_writing(manager, ended, seed):
+    random_ = random.Random(seed)
+    while not ended.is_set():
+        with suppress(SessionStateError, ValueError):
+            change(manager, random_)
+
+
+@pytest.fixture
+def writers(store):
+    """Threads that change a few sessions as fast as they can."""
+    ended = threading.Event()
+    manager = SessionManager(store)
+    threads = [threading.Thread(target=keep_writing, args=(manager, ended, n)) for n in range(3)]
+    for each in threads:
+        each.start()
+    yield manager
+    ended.set()
+    for each in threads:
+        each.join()
+
+
+def test_a_sound_store_is_found_sound_beside_writers(writers):
+    """Again and again, whatever it meets half way."""
+    for _ in range(15):
+        assert writers.verify().problems == []
+
+
+def write_in_a_process(link, path):
+    with closing(sqlite(path)) as store:
+        link.send("begun")
+        random_ = random.Random(1)
+        manager = SessionManager(store)
+        while not link.poll():
+            with suppress(SessionStateError, ValueError):
+                change(manager, random_)
+
+
+def test_a_sound_file_is_found_sound_beside_a_process_that_writes(tmp_path):
+    """Its commits come between any two reads."""
+    process, link = in_a_process(write_in_a_process, tmp_path)
+    assert link.recv() == "begun"
+    with closing(sqlite(tmp_path)) as store:
+        for _ in range(30):
+            assert SessionManager(store).verify().problems == []
+    link.send("end")
+    process.join()
+
+
+def test_damage_is_found_beside_writers(store, writers):
+    """A session that no index lists, an entry of none, a torn head, a page that is missing, one of no session."""
+    raw = store.mapping
+    for name in ("torn", "paged", "moved"):
+        session = writers.create_session("carol", session_id=name)
+        fill(session, 80)
+        writers.save(session)
+    head = json.loads(raw["session/moved"])
+    raw["session/moved"] = json.dumps(head | {"user_id": "dan"})
+    raw["session/torn"] = raw["session/torn"].rstrip()[:-30]
+    del raw[next(key for key in raw if key.startswith("messages/paged/"))]
+    raw["messages/none/g/0"] = "[]"
+    raw["forks/gone/never/i"] = '{"format":1,"pages":{"g":1}}'
+
+    found = {(each.kind, each.session_id) for each in writers.verify().problems}
+
+    assert found >= {
+        ("unreadable head", "torn"),
+        ("missing page", "paged"),
+        ("orphan page", "none"),
+        ("orphan reference", "never"),
+    }
+    if not isinstance(raw, dict):  # an index in memory is made of the documents
+        assert ("index", "moved") in found
+    assert {each for _, each in found} == {"torn", "paged", "none", "never", "moved"} - (
+        {"moved"} if ("index", "moved") not in found else set()
+    )
