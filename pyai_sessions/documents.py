@@ -419,6 +419,7 @@ def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock)
         page_sizes=[],
         rewritten_from=0,
         leading=left.leading,
+        question=None,
         branches=branches,
         line=line.stored.sealed,
     )

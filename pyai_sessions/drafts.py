@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from pyai_sessions.checks import check_id, check_time
-from pyai_sessions.documents import MAX_PAGES, origin_of, write_messages
+from pyai_sessions.documents import MAX_PAGES, origin_of, read_messages, write_messages
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.fields import check_status, check_stored
 from pyai_sessions.formats.parts import instructs
@@ -25,10 +25,12 @@ from pyai_sessions.heads import (
     StoredHead,
     branch_runs,
     extent,
+    kept_gaps,
     microseconds,
     named_runs,
     owners_of,
     stamp_of_head,
+    with_page,
 )
 from pyai_sessions.history import History, Line, Origin
 from pyai_sessions.keys import branch_key, next_page_key, page_keys
@@ -38,6 +40,7 @@ from pyai_sessions.points import Summary
 from pyai_sessions.terms import KEPT, Limits, Terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.values import plain_object, read, write
+from pyai_sessions.windows import begins
 
 PAGE_MESSAGES = 32
 PAGE_BYTES = 8 * 1024
@@ -127,6 +130,8 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
         _check_messages(tail[max(0, _stored_unchanged(history) - plan.kept) :], limits)
     pages: dict[str, bytes] = {}
     runs, page_sizes = plan.runs, plan.sizes
+    gaps = kept_gaps(origin.head, sum([run.pages for run in runs])) if origin and history.line is None else ()
+    sealed_now = 0
     # A new session is "forked" where it shares pages of a former one of its own id.
     forked = origin.stored.is_forked if origin else session.session_id in {run.owner for run in history.line or ()}
     if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
@@ -135,6 +140,9 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
         run = runs[-1]
         for chunk, text in chunks:
             pages[next_page_key(run)] = text
+            page, message = sum([each.pages for each in runs[:-1]]) + run.pages, plan.kept + sealed_now
+            gaps = with_page(gaps, page, message, has_turn=any(map(begins, chunk)))
+            sealed_now += len(chunk)
             run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
         runs = [*runs[:-1], run]
         page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
@@ -164,6 +172,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
         () if forked else dropped,
         tuple([each.stored for each in lines]) if lines else UNSET,
         leading or UNSET,
+        gaps or UNSET,
         UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
         forked or UNSET,
         UNSET if session.parent is None else session.parent.to_dict(),
@@ -238,7 +247,7 @@ def appended(stored: StoredHead, messages: list[Message], chosen: list[Message],
             return None
     if len(added) > terms.limits.message_bytes or terms.limits.are_narrow:
         _check_messages(messages, terms.limits)
-    pages, sealed = {}, head.sealed
+    pages, sealed, gaps = {}, head.sealed, head.gaps
     if not count or (count + len(messages) <= PAGE_MESSAGES and len(tail) + len(added) <= PAGE_BYTES):
         added = _joined(tail, added)
     elif terms.limits.are_narrow or sum([run.pages for run in named_runs(head)]) >= MAX_PAGES:
@@ -246,17 +255,25 @@ def appended(stored: StoredHead, messages: list[Message], chosen: list[Message],
     else:
         *former, run = _runs(head.session_id, head)
         pages = {next_page_key(run): tail}
+        key = next(iter(pages))
+        has_turn = _ASKS in tail or any(map(begins, read_messages(tail, key, head.session_id)))
+        gaps = with_page(head.gaps or (), stored.pages, stored.sealed, has_turn=has_turn) or UNSET
         sealed = (*former, Run(run.owner, run.generation, run.pages + 1, run.messages + count))
     return amend(
         stored,
         terms,
         pages=pages,
         sealed=sealed,
+        gaps=gaps,
         messages=msgspec.Raw(added),
         message_count=head.message_count + len(messages),
         leading=_count_leading(head.leading or 0, head.message_count, messages) or UNSET,
         updated_at=later(terms.clock(), head.updated_at),
     )
+
+
+_ASKS = b'"role":"user","content":"'
+"""In the JSON of messages: a user's text. Where it is none of a message, but deeper within, nothing is lost by that."""
 
 
 def _tail_json(history: History, plan: _PagePlan, tail: list[Message]) -> bytes:

@@ -51,10 +51,41 @@ class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     sealed: tuple[Run, ...] = ()
 
 
+class Gap(msgspec.Struct, array_like=True, frozen=True):
+    """Consecutive sealed pages in which no turn begins: from number *page* on, up to *end*.
+
+    *message* is the number of their first message.
+    """
+
+    page: Count
+    message: Count
+    end: Count
+
+
+MAX_GAPS = 8
+
+
+def with_page(gaps: tuple[Gap, ...], page: int, message: int, *, has_turn: bool) -> tuple[Gap, ...]:
+    """Return the gaps once a page is sealed whose first message is number *message*; the newest 8."""
+    if has_turn:
+        return gaps
+    if gaps and gaps[-1].end == page:
+        return (*gaps[:-1], msgspec.structs.replace(gaps[-1], end=page + 1))
+    return (*gaps, Gap(page, message, page + 1))[-MAX_GAPS:]
+
+
+def kept_gaps(head: Head, pages: int) -> tuple[Gap, ...]:
+    """Return the gaps of a head in its first *pages* sealed pages."""
+    return tuple(
+        [msgspec.structs.replace(each, end=min(each.end, pages)) for each in head.gaps or () if each.page < pages]
+    )
+
+
 class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A session's head document. What has a default may be absent in a document that was written by hand.
 
-    *leading* is how many of the first messages instruct the model. Fields that are UNSET are not written.
+    *leading* is how many of the first messages instruct the model. *gaps* are where long turns lie: a load that begins
+    in one finds its question without reading the way back. Fields that are UNSET are not written.
     """
 
     format: int
@@ -72,6 +103,7 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     dropped: tuple[str, ...] = ()
     branches: tuple[StoredBranch, ...] | UnsetType = UNSET
     leading: Count | UnsetType = UNSET
+    gaps: tuple[Gap, ...] | UnsetType = UNSET
     summary: msgspec.Raw | UnsetType = UNSET
     forked: bool | UnsetType = UNSET
     parent: dict[str, Any] | UnsetType | None = UNSET

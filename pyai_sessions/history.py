@@ -76,6 +76,17 @@ class Attempt(NamedTuple):
     base: Origin | None = None
 
 
+class Question(NamedTuple):
+    """The message that begins the turn of the first loaded message, where it is not loaded with the others.
+
+    *place* is how many messages precede it, *page* the number of its sealed page.
+    """
+
+    place: int
+    page: int
+    message: Message
+
+
 class Line(NamedTuple):
     """A branch with what it holds: in pages, or, not stored yet, in memory.
 
@@ -124,6 +135,7 @@ class History(_Referable):
         branches: What rewinds have left, oldest first.
         leading: How many of the first messages instruct the model, as far as they are not among the loaded.
         instructions: These messages, where they were asked for.
+        question: Begins the turn of the first loaded message, where that is long: it was loaded from its own page.
         line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
         revision: What a custom store calls what is stored; our own have it in the origin.
         given: Of a custom store: a `snapshots.Snapshot` of what is stored.
@@ -147,6 +159,7 @@ class History(_Referable):
     branches: list[Line] = field(default_factory=list[Line])
     leading: int = 0
     instructions: list[Message] = field(default_factory=list[Message])
+    question: Question | None = None
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     given: Any = None
@@ -291,6 +304,7 @@ class History(_Referable):
         self.unloaded = 0
         self.hide(0)
         self.instructions = []
+        self.question = None
         self.unsought.clear()
         self._ids = None
 

@@ -106,6 +106,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         clock=my.clock,
         branches=_branches(base, my, their),
         leading=their.leading,
+        question=my.question if unloaded == my.unloaded else their.question if unloaded == their.unloaded else None,
         instructions=(my.instructions or their.instructions) if unloaded else [],
         added_to=my.added_to,
     )

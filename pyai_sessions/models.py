@@ -132,6 +132,7 @@ class Session(Document):
             "sealed",
             "dropped",
             "leading",
+            "gaps",
             "branches",
             "left",
             "forked",
@@ -382,13 +383,16 @@ class Session(Document):
         log, unloaded = history.log, history.unloaded
         instructions = history.instructions if unloaded else _leading(log)
         leading = history.leading if unloaded else len(instructions)
-        begin = max(0, leading - unloaded)
         first = list(instructions)
+        begin = leading
         if self.summary is not None:
-            begin = max(begin, self.summary.message_count - unloaded)
+            begin = max(begin, self.summary.message_count)
             first.append(Message("system", self.summary.content, timestamp=self.summary.created_at))
+        asked = [history.question.message] if history.question and history.question.place >= begin else []
+        begin = max(0, begin - unloaded)
         start = max(history.hidden, begin)
-        body, older = log[start:], (log[n] for n in range(start - 1, begin - 1, -1))
+        body = log[start:]
+        older = chain((log[n] for n in range(start - 1, begin - 1, -1)), asked)
         if since is None:
             return first, body, older
         found = self._since(since) if isinstance(since, (str, Message)) else check_time(since, "since")

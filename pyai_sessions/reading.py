@@ -17,7 +17,7 @@ from pyai_sessions.documents import read_branch, read_head, read_messages, resto
 from pyai_sessions.drafts import SessionDraft
 from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, SessionNotFoundError, StorageLockedError
 from pyai_sessions.heads import Run, StoredHead
-from pyai_sessions.history import History, Line
+from pyai_sessions.history import History, Line, Question
 from pyai_sessions.keys import branch_key, head_key, page_keys, page_prefix
 from pyai_sessions.messages import Message
 from pyai_sessions.models import Session, history_of
@@ -90,7 +90,8 @@ def loading(
 
     Where *last* messages are asked for, pages are read back to the message that begins the turn of the first of them:
     a window of these messages is then the same as of the whole session. As a rule that page is read already, since
-    pages are read whole; else it costs a trip for 1, 2, 4, ... pages more. More than *most* are not read for that.
+    pages are read whole; else it costs a trip for a page more. Where the turn is long, the head names the page with its
+    question, for the newest 8 such turns; beyond these, 1, 2, 4, ... pages are read, of which no more than *most*.
 
     Raises:
         InvalidDocumentError: A document of it cannot be read, or a page is missing.
@@ -114,14 +115,9 @@ def loading(
             pages = read + pages
             unread -= step
             loaded += sum(map(len, read))
-        found, step = restore(stored, pages, clock), 1
-        while last and not _has_question(found, last):
-            step = min(step, unread, TOGETHER, unread if most is None else most - len(pages))
-            if step <= 0:
-                break
-            pages = (yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known or {})) + pages
-            unread -= step
-            found, step = restore(stored, pages, clock), 2 * step
+        found = restore(stored, pages, clock)
+        if last and not _has_question(found, last):
+            found, unread = yield from _reading_back(stored, pages, clock, last=last, known=known or {}, most=most)
         while instructed and unread > first and len(leading) < (head.leading or 0):
             [page] = yield from _reading(stored, page_keys(head.sealed, first, first + 1), known or {})
             leading += page
@@ -131,6 +127,36 @@ def loading(
     if unread:
         history_of(found).instructions = leading[: head.leading or 0]
     return found
+
+
+def _reading_back(
+    stored: StoredHead,
+    pages: list[list[Message]],
+    clock: Clock,
+    *,
+    last: int,
+    known: Mapping[str, object],
+    most: int | None,
+) -> Asking[tuple[Session, int]]:
+    """Return a session with the message that begins the turn of the first of the *last* ones, and its unread pages."""
+    head, step = stored.head, 1
+    while True:
+        found, unread = restore(stored, pages, clock), stored.pages - len(pages)
+        step = min(step, unread, TOGETHER, unread if most is None else most - len(pages))
+        if step <= 0 or _has_question(found, last):
+            return found, unread
+        gap = next((each for each in head.gaps or () if each.page < unread <= each.end), None)
+        if gap is not None and not gap.page:
+            return found, unread  # no turn begins before
+        if gap is not None:
+            [page] = yield from _reading(stored, page_keys(head.sealed, gap.page - 1, gap.page), known)
+            turns = [n for n, each in enumerate(page) if begins(each)]
+            if turns:
+                place = gap.message - len(page) + turns[-1]
+                history_of(found).question = Question(place, gap.page - 1, page[turns[-1]])
+                return found, unread
+        pages = (yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known)) + pages
+        step *= 2
 
 
 def _has_question(session: Session, last: int) -> bool:
@@ -183,6 +209,8 @@ class Wants:
         *former, run = sealed
         runs = [*former, msgspec.structs.replace(run, pages=run.pages + 1)]
         keys = page_keys(runs, sum([each.pages for each in sealed]) - len(history.page_sizes))
+        if history.question:
+            keys = [*page_keys(runs, history.question.page, history.question.page + 1), *keys]
         if history.instructions:
             keys = [*page_keys(runs, 0, 1), *keys]
         if len(keys) > _LIKELY:

@@ -414,3 +414,40 @@ def test_a_part_of_a_long_turn_has_its_question(steps, keep_last):
         assert [each["content"] for each in window if each["role"] == "user"] == ["look"]
         said = [each for each in window if each["role"] != "system"]
         assert len(said) == max(1, 2 * ((last - 1) // 2) + 1)
+
+
+class Counting(dict):
+    """A mapping that counts what is read of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = 0
+
+    def __getitem__(self, key):
+        self.read += 1
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("by", ["save", "append"])
+def test_a_part_of_a_turn_costs_a_page_more_however_long_the_turn_is(by):
+    """The head names the page with the question, also where a newer turn has begun since."""
+    costs = []
+    for steps in (100, 1000):
+        mapping = Counting()
+        manager = SessionManager(mapping)
+        session = manager.create_session(session_id="s")
+        for each in [{"role": "user", "content": "go"}, *[{"role": "assistant", "content": "on"}] * steps]:
+            if by == "append":
+                manager.append("s", each)
+            else:
+                session.add_message(**each)
+                manager.save(session)
+        manager.append("s", {"role": "user", "content": "and?"}, {"role": "assistant", "content": "well"})
+        mapping.read = 0
+
+        part = manager.get_session("s", last=40)
+
+        costs.append(mapping.read)
+        contents = [each["content"] for each in part.history()]
+        assert contents == ["go", *["on"] * 37, "and?", "well"]
+    assert max(costs) <= 5
