@@ -61,9 +61,11 @@ from pyai_sessions.models import (
 )
 from pyai_sessions.points import Branch
 from pyai_sessions.redaction import REMOVED, Redaction, blanker_of, holds, order, redacted, related_to
+from pyai_sessions.saving import check_named, not_here
 from pyai_sessions.session_store import OnConflict, SummaryPage, check_messages, check_on_conflict, check_session
 from pyai_sessions.snapshots import known, merged, snapshot, touch_if_changed
 from pyai_sessions.terms import Terms
+from pyai_sessions.tokens import new_token
 from pyai_sessions.upkeep import Problem, Verification
 from pyai_sessions.values import plain_object
 
@@ -89,6 +91,7 @@ class CustomStore:
         self._count = self._power("count")
         self._clear = self._power("clear")
         self._was_built = False
+        self._home = new_token(6)
 
     # One session -------------------------------------------------------------------------------------------------
 
@@ -107,7 +110,9 @@ class CustomStore:
         check_on_conflict(on_conflict)
         check_session(session)
         session.session_id = check_id(session.session_id, "session_id")
-        history_of(session)
+        given = history_of(session).given
+        if given is not None:
+            check_named(session, given.origin)
         plain_object(session.metadata, "metadata")
         plain_object(session.state, "state")
         touch_if_changed(session)
@@ -118,8 +123,10 @@ class CustomStore:
             if stored is not None and on_conflict == "overwrite":
                 session.revision = stored.revision
                 session.updated_at = later(session.updated_at, stored.updated_at)
-        elif on_conflict == "error" and session.revision is None and await self._load(session.session_id) is not None:
-            raise self._lacks("save(on_conflict='error')", "revisions (`session.revision`)", index=False)
+        elif on_conflict == "error" and session.revision is None:
+            stored = await self._load(session.session_id)
+            if stored is not None and stored.revision is None:
+                raise self._lacks("save(on_conflict='error')", "revisions (`session.revision`)", index=False)
         await self._save(session, on_conflict)
 
     async def _save(self, session: Session, on_conflict: OnConflict = "merge") -> None:
@@ -134,7 +141,8 @@ class CustomStore:
                 if session.revision is None:
                     raise SessionExistsError(session.session_id) from None
                 if theirs is None:
-                    raise SessionDeletedError(session.session_id) from None
+                    elsewhere = history_of(session).home != self._home
+                    raise (not_here if elsewhere else SessionDeletedError)(session.session_id) from None
                 if on_conflict == "error" or history_of(session).given is None or time.monotonic() > deadline:
                     raise
                 if on_conflict == "overwrite":
@@ -145,7 +153,7 @@ class CustomStore:
                 history_of(session).tried.append(snapshot(session))
                 raise
             else:
-                known(session, self.clock)
+                self._known(session)
                 return
 
     async def get(
@@ -169,7 +177,7 @@ class CustomStore:
             if stored is not None and not belongs(stored.user_id, session.user_id):
                 raise SessionExistsError(session.session_id)
             if stored is not None:
-                return known(stored, self.clock)
+                return self._known(stored)
             with suppress(SessionExistsError):  # another created it in between
                 return await self.create(session)
 
@@ -310,7 +318,7 @@ class CustomStore:
 
     async def _of_user(self, user_id: str) -> list[Session]:
         listed: Sequence[Session] = await self._calls.read(self.store.list_for_user, user_id)
-        sessions = [known(each, self.clock) for each in listed]
+        sessions = [self._known(each) for each in listed]
         return sorted(sessions, key=position_of, reverse=True)
 
     async def summaries(
@@ -406,7 +414,7 @@ class CustomStore:
             page: Sequence[Session] = await self._calls.read(self._list, start, _PAGE)
             for each in page:
                 after = position_of(each)
-                yield after, known(each, self.clock)
+                yield after, self._known(each)
             if len(page) < _PAGE:
                 return
             walk.reach(after)
@@ -718,7 +726,12 @@ class CustomStore:
     async def _load(self, session_id: str, user_id: str | None = None) -> Session | None:
         """Return a session if there is one, and it is of this user (None: of anyone): another's is as absent."""
         session = await self._calls.read(self.store.get, session_id)
-        return known(session, self.clock) if session is not None and belongs(session.user_id, user_id) else None
+        return self._known(session) if session is not None and belongs(session.user_id, user_id) else None
+
+    def _known(self, session: Session) -> Session:
+        """Return a session that the store gave, or was given, as what is stored now."""
+        history_of(session).home = self._home
+        return known(session, self.clock)
 
     async def _existing(self, session_id: str, user_id: str | None = None) -> Session:
         session = await self._load(session_id, user_id)

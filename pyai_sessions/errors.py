@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 from typing import Any, cast
 
+_KEEP = "manager.import_sessions([session]) stores its content as a new session, where its id is free"
+
 _SHOWN = 200
 """Characters of an id that a message shows."""
 
@@ -98,17 +100,23 @@ class SessionExistsError(SessionStateError):
     """A new session was saved under an id that is taken."""
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(session_id, "exists already; load it with get_session, or choose another id")
+        super().__init__(
+            session_id,
+            "exists already; load it with get_session, or choose another id, or replace it by "
+            'save(session, on_conflict="overwrite")',
+        )
 
 
 class SessionDeletedError(SessionStateError):
-    """The saved copy is of a session that was deleted, or deleted and created anew, since it was loaded."""
+    """The session of the saved copy is not there any more: it was deleted, or expired, or is in another store.
 
-    def __init__(self, session_id: str) -> None:
-        super().__init__(
-            session_id,
-            "was deleted after this copy was loaded, and stays deleted; to keep its content, save it as a new Session",
-        )
+    The message says which, as far as the store can know.
+    """
+
+    def __init__(
+        self, session_id: str, problem: str = "was deleted after this copy was loaded, and stays deleted"
+    ) -> None:
+        super().__init__(session_id, f"{problem}; {_KEEP}")
 
 
 class SessionArchivedError(SessionStateError):

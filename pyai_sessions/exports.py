@@ -39,8 +39,10 @@ def lines(backend: Backend, user_id: str, *, scan: bool, clock: Clock, timeout: 
 
 
 def line_of(session: Session) -> str:
-    """Return a session as a line."""
-    return session.to_json() + "\n"
+    """Return a session as a line; without its revision, which says nothing outside of its store."""
+    given = session.to_dict()
+    given.pop("revision", None)
+    return json.dumps(given) + "\n"
 
 
 def check_file(file: Any) -> Any:

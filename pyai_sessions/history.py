@@ -137,7 +137,8 @@ class History(_Referable):
         instructions: These messages, where they were asked for.
         question: Begins the turn of the first loaded message, where that is long: it was loaded from its own page.
         line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
-        revision: What a custom store calls what is stored; our own have it in the origin.
+        revision: What a custom store calls what is stored, or what JSON says of it; our own have it in the origin.
+        home: Names the store object that the session was loaded from, or saved by.
         given: Of a custom store: a `snapshots.Snapshot` of what is stored.
         added_to: Keys of the state to which the session added, a number or items: a merge adds both sides' up.
         tried: Of a custom store: snapshots of the saves of which it is not known whether they were applied.
@@ -162,6 +163,7 @@ class History(_Referable):
     question: Question | None = None
     line: tuple[Run, ...] | None = None
     revision: str | None = None
+    home: str | None = None
     given: Any = None
     added_to: set[str] = field(default_factory=set[str])
     tried: list[Any] = field(default_factory=list[Any])

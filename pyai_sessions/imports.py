@@ -89,6 +89,7 @@ class New(NamedTuple):
     def _content(self, session: Session) -> str:
         """Return a session's content as text; without ids and times that were not given, but made up."""
         found, _ = unrepeated(session.to_dict())
+        found.pop("revision", None)
         found["left"] = [each for each in found.get("left", ()) if each["branch_id"] not in self.unloaded]
         if self.given is not None:
             for name in {"created_at", "updated_at"} - self.given.keys():

@@ -24,6 +24,7 @@ from pyai_sessions.history import History, Line, Messages
 from pyai_sessions.messages import Message, check_message, id_of
 from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.tokens import new_id
+from pyai_sessions.unrepeated import unrepeated
 from pyai_sessions.values import Default, converting, is_array, is_mapping, plain_object
 from pyai_sessions.windows import (
     Budget,
@@ -734,12 +735,16 @@ class Session(Document):
             "format": 1,
             **made,
             **({"left": branches} if branches else {}),
+            **({"revision": self.revision} if self.revision else {}),
             "message_count": self.message_count,
         }
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
         """Return the session that `to_dict` made *kvs* of, or that a stored one-page document holds.
+
+        It can be changed and saved, as long as nobody has saved the session since the JSON was made. A message whose id
+        an earlier one has gets a new one: ``<id>~2``.
 
         Raises:
             InvalidValueError: It is of a newer format, or a part of its messages lies in other documents.
@@ -750,10 +755,13 @@ class Session(Document):
                 raise InvalidValueError("format", f"is {kvs['format']!r}; this release reads format 1")
             if kvs.get("sealed"):
                 raise InvalidValueError("sealed", "names pages that hold the older messages; load it through a store")
+            kvs, _ = unrepeated(kvs)
         made = super().from_dict(kvs, infer_missing=infer_missing)
         history = history_of(made)
         if is_mapping(kvs) and "left" in kvs:
             history.branches = lines_from_dicts(kvs["left"], history.log)
+        if is_mapping(kvs) and isinstance(kvs.get("revision"), str):
+            history.revision = kvs["revision"]
         return made
 
     def to_json(self, **options: Any) -> str:

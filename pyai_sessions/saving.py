@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from pyai_sessions import expiry, forks
 from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.branches import common
 from pyai_sessions.documents import read_head, restore
 from pyai_sessions.drafts import SessionDraft, compose
 from pyai_sessions.errors import (
+    InvalidValueError,
     SessionArchivedError,
     SessionConflictError,
     SessionDeletedError,
@@ -42,10 +44,13 @@ class Saver(NamedTuple):
     terms: Terms
     timeout: float
     recent: Recent[object]
+    home: str
 
     def save(self, session: Session, on_conflict: OnConflict) -> Asking[None]:
         """Make the call `KVSessionStore.save`."""
         origin = history_of(session).origin
+        if origin:
+            check_named(session, origin)
         if origin and origin.head.status is SessionStatus.ARCHIVED:
             yield None
             self._check_active(session)
@@ -64,6 +69,7 @@ class Saver(NamedTuple):
             done = yield "commit", attempt.draft
         if done:
             adopt(session, attempt.draft)
+            history_of(session).home = self.home
             return
         _forget(session, attempt)
         yield None
@@ -76,6 +82,7 @@ class Saver(NamedTuple):
                 if merged is not session:
                     assign(session, values_of(merged), history_of(merged))
                 adopt(session, draft)
+                history_of(session).home = self.home
                 return
 
     def _seek(self, session: Session, origin: Origin) -> Asking[None]:
@@ -93,7 +100,7 @@ class Saver(NamedTuple):
         stored = None if value is None else read_head(value, session.session_id)
         if stored is None or stored.is_over(self.terms.clock):
             if history.origin:
-                raise SessionDeletedError(session.session_id)
+                raise self._gone(session, history.origin, stored)
             if stored is not None:
                 expiry.purge(self.backend, session.session_id, value, self.terms.clock, self.timeout)
             return self._commit_as(session)  # or created and deleted by others since the save began
@@ -101,12 +108,18 @@ class Saver(NamedTuple):
         if applied:  # though its reply was lost
             return self._save_after(session, applied)
         if stored.head.incarnation != history.incarnation:
-            raise (SessionDeletedError if history.origin else SessionExistsError)(session.session_id)
+            if history.origin:
+                raise self._gone(session, history.origin, stored)
+            return self._save_unloaded(session, stored, on_conflict)
         if on_conflict == "error" and not _is_unchanged(session, stored):
             problem = "was saved by another writer"
             raise SessionConflictError(session.session_id, session.revision, stored.head.revision, problem)
         if on_conflict == "overwrite":
             return self._commit_as(self._replacing(session, stored))
+        return self._save_merged(session, stored)
+
+    def _save_merged(self, session: Session, stored: StoredHead) -> tuple[Session, SessionDraft] | None:
+        """Store a copy that is stale, merged with what others have stored."""
         skip = needed(session, stored.sealed, stored.head.edition)
         theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
         if skip and theirs is not None and went_back(session, theirs):
@@ -114,6 +127,47 @@ class Saver(NamedTuple):
         if theirs is None or self._is_told_of(session, theirs):
             return None
         return self._commit_as(merge(session, theirs), session)
+
+    def _gone(self, session: Session, origin: Origin, stored: StoredHead | None) -> SessionDeletedError:
+        """Return the error that says what became of the session of a copy."""
+        for each in (origin.stored, stored):
+            if each and each.expires_at and each.is_over(self.terms.clock):
+                problem = f"expired at {each.expires_at:%Y-%m-%d %H:%M:%S} UTC, by the ttl of its store"
+                return SessionDeletedError(session.session_id, problem)
+        if history_of(session).home != self.home:
+            return not_here(session.session_id, another=stored is not None)
+        if stored:
+            problem = "was deleted after this copy was loaded, and another one was created under its id"
+            return SessionDeletedError(session.session_id, problem)
+        return SessionDeletedError(session.session_id)
+
+    def _save_unloaded(
+        self, session: Session, stored: StoredHead, on_conflict: OnConflict
+    ) -> tuple[Session, SessionDraft] | None:
+        """Store a session that was made by hand, or from JSON, where one of its id is stored.
+
+        One that was made from the JSON of just what is stored now is saved as if it had been loaded.
+        """
+        history = history_of(session)
+        if on_conflict == "overwrite" and history.revision != stored.head.revision:
+            return self._commit_as(self._replacing(session, stored))
+        if history.revision is None:
+            raise SessionExistsError(session.session_id)
+        if history.revision != stored.head.revision:
+            problem = "was saved by another writer since this copy was made JSON"
+            raise SessionConflictError(session.session_id, history.revision, stored.head.revision, problem)
+        if stored.head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+        loaded = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
+        if loaded is None:
+            return None
+        their = history_of(loaded)
+        kept = common(their.log, history.log)
+        history.origin, history.page_sizes, history.incarnation = their.origin, their.page_sizes, their.incarnation
+        history.rewritten_from = kept if kept < len(their.log) else None
+        known = {each.branch_id for each in their.branches}
+        history.branches = [*their.branches, *(each for each in history.branches if each.branch_id not in known)]
+        return self._commit_as(session)
 
     def _is_told_of(self, session: Session, theirs: Session) -> bool:
         """Tell a copy of an earlier save of it that others have stored upon; return whether there was one.
@@ -175,9 +229,9 @@ class Saver(NamedTuple):
         values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
         there = {each.branch_id for each in origin.branches} if origin else set[str]()
         branches = [each for each in history.branches if each.left or each.branch_id in there]
-        return session_of(
-            values, replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
-        )
+        new = replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
+        new.incarnation = stored.head.incarnation
+        return session_of(values, new)
 
     def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
         draft = self._commit(session, copy)
@@ -237,6 +291,24 @@ def _is_unchanged(session: Session, stored: StoredHead) -> bool:
     """Return whether a session is stored as it was loaded: it could not be saved since another writer has its turn."""
     origin = history_of(session).origin
     return origin is not None and origin.stored.stamp == stored.stamp
+
+
+def not_here(session_id: str, *, another: bool = False) -> SessionDeletedError:
+    """Return the error that a copy came from another store, and is not in this one, or *another* session is."""
+    what = "of this copy is another than this store has" if another else "is not in this store"
+    problem = f"{what}: the copy was loaded through another store; if both keep the same sessions, it was deleted"
+    return SessionDeletedError(session_id, problem)
+
+
+def check_named(session: Session, origin: Origin) -> None:
+    """Raise if the id of a session was changed since it was loaded: it would be stored as another one."""
+    old = origin.head.session_id
+    if session.session_id != old:
+        problem = (
+            f"was changed from {old!r} to {session.session_id!r}; a stored session keeps its id: "
+            f"manager.fork({old!r}, new_id=...) stores a copy under another"
+        )
+        raise InvalidValueError("session_id", problem)
 
 
 def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:

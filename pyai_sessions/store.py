@@ -74,6 +74,7 @@ from pyai_sessions.session_store import (
     check_session,
 )
 from pyai_sessions.terms import Limits, make_terms
+from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking, Trips, asked, mending, sharing
 from pyai_sessions.upkeep import Verification
 
@@ -139,7 +140,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
         # Switches to a branch that failed so: the session, the branch, the stamp of what was to be stored.
         self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
         self._recent: Recent[object] = Recent(_RECENT)
-        self._saver = Saver(self._backend, self._terms, timeout, self._recent)
+        self._home = new_token(6)
+        self._saver = Saver(self._backend, self._terms, timeout, self._recent, self._home)
         self._wants = Wants()
         self._appender = Appender(self._backend, timeout, self._recent)
 
@@ -262,6 +264,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             )
             if session is not None:
                 history = history_of(session)
+                history.home = self._home
                 if last is not None:
                     history.hide(max(0, len(history.log) - last))
                     if self._backend.distant:
@@ -565,6 +568,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                     _ignore(err)
                     continue
                 if session is not None:
+                    history_of(session).home = self._home
                     sessions.append(session)
         return sessions
 

@@ -103,8 +103,10 @@ def nested(depth):
 
 
 def in_full(session):
-    """Return all of a session, unknown fields included, and with the types that == is blind to."""
-    return json.dumps(session.to_dict(), sort_keys=True)
+    """Return all of a session but its revision, unknown fields included, and with the types that == is blind to."""
+    found = session.to_dict()
+    found.pop("revision", None)
+    return json.dumps(found, sort_keys=True)
 
 
 def restored(draft):

@@ -145,6 +145,11 @@ def ids(sessions: Iterable[Any]) -> list[str]:
     return [each.session_id for each in sessions]
 
 
+def without_revision(session: Session) -> dict[str, Any]:
+    """Return a session as JSON values, but its revision, which each save draws."""
+    return {name: value for name, value in session.to_dict().items() if name != "revision"}
+
+
 def exported(manager: Any, user_id: str, **options: Any) -> list[Any]:
     """Return the lines that are written of a user, read again, in the order of their sessions' ids."""
     file = io.StringIO()

@@ -15,6 +15,7 @@ from pyai_sessions.testing.store.once import Once
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.redacting import Redacting
 from pyai_sessions.testing.store.refusals import Refusals
+from pyai_sessions.testing.store.returning import Returning
 from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.values import Values
 
@@ -33,6 +34,7 @@ class SessionStoreContract(
     Forking,
     Rewinding,
     Ending,
+    Returning,
     Merging,
     Once,
     Appending,

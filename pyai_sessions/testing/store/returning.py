@@ -1,0 +1,155 @@
+"""Copies that come back: made of JSON, of another store, renamed, or of a session that is gone."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pyai_sessions import (
+    InvalidValueError,
+    Session,
+    SessionArchivedError,
+    SessionConflictError,
+    SessionDeletedError,
+    SessionExistsError,
+    SessionManager,
+)
+from pyai_sessions.testing.samples import contents, fill
+from pyai_sessions.testing.store.fixtures import StoreFixtures
+from pyai_sessions.testing.store.powers import with_revisions
+
+
+def _again(session: Session) -> Session:
+    """Return what a program has that keeps sessions as JSON in between."""
+    return Session.from_dict(json.loads(session.to_json()))
+
+
+class Returning(StoreFixtures):
+    @with_revisions
+    @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
+    @pytest.mark.parametrize("count", [3, 100])
+    def test_a_copy_of_json_is_saved_as_one_that_was_loaded(
+        self, manager: Any, other: Any, mode: Any, count: Any
+    ) -> None:
+        """Where nobody has saved the session since the JSON was made: added, changed and removed, again and again."""
+        fill(session := manager.create_session("ada", session_id="s", state={"a": 1, "b": 1}), count)
+        branch = session.rewind("m1")
+        fill(session, count, 2)
+        manager.save(session)
+        back = _again(session)
+        del back.state["a"]
+        back.metadata["title"] = "Tea"
+        fill(back, 40, 200)
+        other.save(back, on_conflict=mode)
+
+        stored = manager.get_session("s")
+        assert stored == back
+        assert contents(stored)[-1] == "message 239"
+        assert (stored.state, stored.metadata) == ({"b": 1}, {"title": "Tea"})
+        back = _again(stored)
+        back.replace_message("m0", content="changed")
+        back.pop()
+        other.save(back, on_conflict=mode)
+        fill(back, 1, 300)
+        manager.save(back)
+
+        stored = other.get_session("s")
+        assert contents(stored) == ["changed", *contents(stored)[1:-1], "message 300"]
+        assert stored.message_count == count + 2 + 40
+        assert [each.branch_id for each in stored.branches] == [branch.branch_id]
+        assert self.sound(other)
+
+    @with_revisions
+    def test_a_stale_copy_of_json_conflicts(self, manager: Any, other: Any) -> None:
+        """What it was made of is not known any more; to overwrite what is stored is a way, and a new load the other."""
+        session = manager.create_session("ada", session_id="s")
+        back = _again(session)
+        fill(session, 2)
+        manager.save(session)
+        back.add_message("user", "from JSON")
+        for mode in ("merge", "error"):
+            with pytest.raises(SessionConflictError) as caught:
+                other.save(back, on_conflict=mode)
+            assert caught.value.stored_revision == session.revision
+        assert other.get_session("s") == session
+
+        other.save(back, on_conflict="overwrite")
+
+        assert contents(manager.get_session("s")) == ["from JSON"]
+        back.add_message("user", "and more")
+        other.save(back)
+        assert contents(manager.get_session("s")) == ["from JSON", "and more"]
+        session.add_message("user", "stale")
+        with pytest.raises(SessionConflictError):
+            manager.save(session)
+        assert self.sound(other)
+
+    @with_revisions
+    def test_a_session_made_by_hand_replaces_another_where_that_is_asked_for(self, manager: Any, other: Any) -> None:
+        """Else its id is taken; an archived session is replaced by nobody."""
+        fill(session := manager.create_session("ada", session_id="s", state={"a": 1}), 100)
+        manager.save(session)
+        for mode in ("merge", "error"):
+            with pytest.raises((SessionExistsError, SessionConflictError)):
+                other.save(Session(session_id="s", user_id="bob"), on_conflict=mode)
+        made = Session(session_id="s", user_id="bob", state={"b": 2})
+        fill(made, 2)
+
+        other.save(made, on_conflict="overwrite")
+
+        stored = manager.get_session("s")
+        assert (stored.user_id, stored.state, contents(stored)) == ("bob", {"b": 2}, ["message 0", "message 1"])
+        manager.archive("s")
+        with pytest.raises(SessionArchivedError):
+            other.save(Session(session_id="s", user_id="bob"), on_conflict="overwrite")
+        assert self.sound(other)
+
+    def test_a_stored_session_keeps_its_id(self, manager: Any, other: Any) -> None:
+        """A changed id is no way to copy a session: the error says which is, and nothing is written."""
+        fill(session := manager.create_session("ada", session_id="s"), 3)
+        manager.save(session)
+        for copy in (session, other.get_session("s")):
+            copy.session_id = "t"
+            for mode in ("merge", "error", "overwrite"):
+                with pytest.raises(InvalidValueError, match=r"was changed from 's' to 't'.*manager.fork") as caught:
+                    manager.save(copy, on_conflict=mode)
+                assert caught.value.path == "session_id"
+            assert manager.get_session("t") is None
+            copy.session_id = "s"
+            manager.save(copy)
+
+        assert manager.fork("s", new_id="t").message_count == 3
+
+    @with_revisions
+    def test_a_copy_of_a_session_that_is_gone_says_what_became_of_it(
+        self, manager: Any, other: Any, clock: Any
+    ) -> None:
+        """It was deleted; or deleted, and created anew. The remedy works."""
+        fill(session := manager.create_session("ada", session_id="s"), 3)
+        manager.save(session)
+        manager.delete("s")
+        with pytest.raises(SessionDeletedError, match=r"was deleted.*import_sessions"):
+            manager.save(session)
+        clock.pass_(seconds=1)
+        manager.create_session("bob", session_id="s")
+        with pytest.raises((SessionDeletedError, SessionConflictError)):
+            manager.save(session)
+        manager.delete("s")
+
+        manager.import_sessions([session])
+
+        assert contents(other.get_session("s")) == contents(session)
+
+    @with_revisions
+    def test_a_copy_of_another_store_is_not_said_to_be_deleted(self, manager: Any) -> None:
+        """It is in a store of its own, and can be stored in this one, too."""
+        elsewhere = SessionManager()
+        fill(session := elsewhere.create_session("ada", session_id="s"), 3)
+        elsewhere.save(session)
+        with pytest.raises((SessionDeletedError, SessionExistsError)) as caught:
+            manager.save(session)
+        assert "was deleted after" not in str(caught.value)
+        assert manager.get_session("s") is None
+
+        assert manager.import_sessions([session]).inserted == 1
+        assert manager.get_session("s") == session
