@@ -10,7 +10,7 @@ from typing import Any, Concatenate, TypeVar, cast
 from typing_extensions import ParamSpec, Self
 
 from pyai_sessions.awaiting import Awaiting
-from pyai_sessions.checks import Clock
+from pyai_sessions.checks import Clock, shown
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.manager import SessionManager, opened, with_default
 from pyai_sessions.processes import OfOneProcess
@@ -127,7 +127,7 @@ class AsyncSessionManager(OfOneProcess):
         threads: int | None = None,
     ) -> None:
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise InvalidValueError("threads", f"is {threads!r}; it is a whole number of 1 or more")
+            raise InvalidValueError("threads", f"is {shown(threads)}; it is a whole number of 1 or more")
         self._calls = Awaiting()
         made, closes = opened(store, index, clock, self._calls, close_store=close_store)
         self._calls.threads = threads or (made.threads if isinstance(made, KVSessionStore) else _THREADS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from pyai_sessions.checks import check_id, kind_of
+from pyai_sessions.checks import check_id, kind_of, shown
 from pyai_sessions.codec import document_at, documents_at
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.heads import StoredBranch
@@ -66,7 +66,7 @@ def _line_from_dict(given: object, log: list[Message], place: str) -> Line:
     branch = document_at(Branch, {name: value for name, value in given.items() if name not in own}, place)
     after: object = given.get("after")
     if type(after) is not int or not 0 <= after <= len(log):
-        raise InvalidValueError(f"{place}.after", f"is {after!r}; it is a number of the session's messages")
+        raise InvalidValueError(f"{place}.after", f"is {shown(after)}; it is a number of the session's messages")
     summary = given.get("summary")
     return Line(
         stored_of(branch),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,11 @@ AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """A path, in any form that Python takes."""
 
 MAX_ID_BYTES = 1024
+
+_LONGEST_WAIT = 10**6
+
+_SHOWN = 60
+"""Characters of a given value that an error shows."""
 
 
 class Anyone(Enum):
@@ -59,6 +65,42 @@ def kind_of(value: object) -> str:
         return name
     made = f"an {name}" if name[0] in "AEIOaeio" else f"a {name}"
     return f"{made} (await it first)" if name == "coroutine" else made
+
+
+def shown(value: object) -> str:
+    """Return a given value as an error shows it: as Python writes it where that is short, else what it is.
+
+    >>> shown("gone"), shown("x" * 1000), shown(10**1000)
+    ("'gone'", 'a str of 1000 characters', 'an int')
+    """
+    if isinstance(value, str) and len(value) > _SHOWN:
+        return f"a str of {len(value)} characters"
+    text = ""
+    if not isinstance(value, int) or abs(value) < 10**_SHOWN:
+        with suppress(Exception):  # of a class of the caller's own
+            text = repr(value)
+    return text if 0 < len(text) <= _SHOWN else kind_of(value)
+
+
+def check_choice(value: object, name: str, *accepted: str) -> None:
+    """Raise unless *value* is one of the *accepted* words."""
+    if not (isinstance(value, str) and value in accepted):
+        words = [repr(str(each)) for each in accepted]
+        raise InvalidValueError(name, f"is {shown(value)}; it is {', '.join(words[:-1])} or {words[-1]}")
+
+
+def check_items(value: object, name: str, kinds: str) -> Iterable[Any]:
+    """Return *value* if it can be iterated over and is no text; *kinds* says what it is to hold."""
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes, bytearray, memoryview, type)):
+        raise InvalidValueError(name, f"is {kind_of(value)}; it is a list of {kinds}")
+    items: Iterable[Any] = value
+    return items
+
+
+def check_progress(progress: object) -> None:
+    """Raise unless *progress* is None, or can be called with a number."""
+    if progress is not None and not callable(progress):
+        raise InvalidValueError("progress", f"is {kind_of(progress)}; it is a function that takes a number, or None")
 
 
 def counted(count: int, noun: str) -> str:
@@ -143,6 +185,15 @@ def check_text(value: object, name: str) -> str:
     return text if text.isascii() else well_formed(text)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be written in UTF-8: it holds no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def well_formed(text: str) -> str:
     """Return *text* as JSON will give it back: surrogates that stand side by side become the character they stand for.
 
@@ -211,19 +262,21 @@ def check_clock(clock: object) -> None:
 
 def check_timeout(value: object) -> float:
     """Return *value* if it is a number of seconds above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise InvalidValueError("timeout", f"is {value!r}; it is a number of seconds above 0")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_WAIT:
+        raise InvalidValueError(
+            "timeout", f"is {shown(value)}; it is a number of seconds, above 0 and at most {_LONGEST_WAIT}"
+        )
     return value
 
 
 def check_count(value: object, name: str) -> int:
     """Return *value* if it is a whole number of 0 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidValueError(name, f"is {value!r}; it is a whole number of 0 or more")
+        raise InvalidValueError(name, f"is {shown(value)}; it is a whole number of 0 or more")
     return int(value)
 
 
 def check_limit(value: object, name: str) -> None:
     """Raise unless *value* is None or a whole number of 0 or more."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise InvalidValueError(name, f"is {value!r}; it is a whole number of 0 or more, or None for all")
+        raise InvalidValueError(name, f"is {shown(value)}; it is a whole number of 0 or more, or None for all")

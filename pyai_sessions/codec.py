@@ -104,7 +104,9 @@ class Document(DataClassJsonMixin):
         except (ValueError, TypeError, RecursionError) as err:
             problem = f"is {kind_of(s)}; it is the JSON text of a {cls.__name__}"
             if isinstance(s, (str, bytes, bytearray)):
-                problem = f"is not the JSON text of a {cls.__name__} ({type(err).__name__})"
+                problem = (
+                    f"is not the JSON text of a {cls.__name__}; it is what to_json returned ({type(err).__name__})"
+                )
             raise InvalidValueError("s", problem) from None
         return cls.from_dict(kvs, infer_missing=infer_missing)
 

@@ -215,7 +215,8 @@ class StorageError(SessionError):
         where = where.encode("utf-8", "backslashreplace").decode()  # a path need not be UTF-8; a message can be printed
         if remedy is not None:
             self.remedy = remedy
-        super().__init__(f"{where}: {problem}" + (f"; {self.remedy}" if self.remedy else ""))
+        place = where if len(where) <= _SHOWN else f"{where[:_SHOWN]}…"
+        super().__init__(f"{place}: {problem}" + (f"; {self.remedy}" if self.remedy else ""))
         self.where = where
         self.problem = problem
 

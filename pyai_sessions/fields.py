@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, SupportsIndex, cast
 
-from pyai_sessions.checks import check_id, check_time, kind_of
+from pyai_sessions.checks import check_choice, check_id, check_time, kind_of, shown
 from pyai_sessions.containers import JSONDict, guarded
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.heads import SessionStatus
@@ -17,20 +17,17 @@ def check_status(value: object, name: str = "status") -> SessionStatus:
     """Return the status that *value* is or names."""
     if type(value) is SessionStatus:
         return value
-    try:
-        return SessionStatus(value)
-    except ValueError as err:
-        raise InvalidValueError(name, f"is {value!r}; it is 'active' or 'archived'") from err
+    check_choice(value, name, *SessionStatus)
+    return SessionStatus(value)
 
 
 def check_statuses(value: object) -> tuple[SessionStatus, ...]:
     """Return the statuses that a list asks for: the one that *value* is or names, or both (None)."""
     if value is None:
         return tuple(SessionStatus)
-    try:
-        return (check_status(value),)
-    except InvalidValueError as err:
-        raise InvalidValueError("status", f"is {value!r}; it is 'active', 'archived', or None for both") from err
+    if isinstance(value, str) and value in tuple(SessionStatus):
+        return (SessionStatus(value),)
+    raise InvalidValueError("status", f"is {shown(value)}; it is 'active', 'archived', or None for both")
 
 
 class Checkpoints(list[Checkpoint]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.checks import check_choice
 from pyai_sessions.values import is_array, is_mapping, plain_object
 
 Order = Literal["newest", "oldest"]
@@ -18,8 +18,7 @@ def check_where(where: object) -> dict[str, Any]:
 
 def check_order(order: object) -> str:
     """Return the order of a list if it is one."""
-    if order not in ("newest", "oldest"):
-        raise InvalidValueError("order", f"is {order!r}; it is 'newest' or 'oldest'")
+    check_choice(order, "order", "newest", "oldest")
     return str(order)
 
 

@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Backend, pages_there
-from pyai_sessions.checks import Clock, counted, kind_of
+from pyai_sessions.checks import Clock, counted, kind_of, shown
 from pyai_sessions.documents import (
     UNFIT,
     read_head,
@@ -114,7 +114,7 @@ def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpo
         return total, None
     if isinstance(at, int) and not isinstance(at, bool):
         if not 0 <= at <= total:
-            raise InvalidValueError("at", f"is {at}; the session has {counted(total, 'message')}")
+            raise InvalidValueError("at", f"is {shown(at)}; the session has {counted(total, 'message')}")
         return at, None
     at = at.name if isinstance(at, Checkpoint) else at.message_id if isinstance(at, Message) else at
     if not isinstance(at, str):
@@ -128,7 +128,7 @@ def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpo
     found = pages.find(at) if index is None and pages else None
     if index is None and found is None:
         raise InvalidValueError(
-            "at", f"is {at!r}; the session has no checkpoint of that name, and no message of that id"
+            "at", f"is {shown(at)}; the session has no checkpoint of that name, and no message of that id"
         )
     return history.unloaded + index + 1 if index is not None else found or 0, None
 

@@ -131,7 +131,7 @@ def position_of(cursor: str | None) -> Position | None:
         return None
     activity, _, name = cursor.partition(":") if isinstance(cursor, str) else ("", "", "")
     if decode_id(name) is None or not re.fullmatch("-?[0-9]{1,18}", activity):
-        raise InvalidValueError("cursor", "is not one that list_sessions returned as next_cursor")
+        raise InvalidValueError("cursor", "is no next_cursor of list_sessions; leave it out to begin anew")
     return int(activity), name
 
 

@@ -12,7 +12,18 @@ from typing_extensions import Self
 
 from pyai_sessions.backends.protocol import Progress
 from pyai_sessions.calls import Blocking, Calls, driven
-from pyai_sessions.checks import ANYONE, Anyone, AnyPath, Clock, check_clock, check_id, check_user, kind_of
+from pyai_sessions.checks import (
+    ANYONE,
+    Anyone,
+    AnyPath,
+    Clock,
+    check_clock,
+    check_id,
+    check_progress,
+    check_user,
+    kind_of,
+    shown,
+)
 from pyai_sessions.custom import CustomStore
 from pyai_sessions.erasure import Erasure
 from pyai_sessions.errors import InvalidValueError
@@ -436,6 +447,7 @@ class SessionManager(OfOneProcess):
         Imported(inserted=0, identical=0, different=1, different_ids=['s'], renamed=0)
 
         """
+        check_progress(progress)
         return self._store.import_sessions(self._converted(sessions), progress)
 
     def archive_inactive(self, days: float = 30, *, progress: Progress | None = None) -> int:
@@ -445,11 +457,12 @@ class SessionManager(OfOneProcess):
         trip; *progress* is called with their number so far. One that was cut short goes on where it stopped.
         """
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < float("inf"):
-            raise InvalidValueError("days", f"is {days!r}; it is a number of 0 or more")
+            raise InvalidValueError("days", f"is {shown(days)}; it is a number of 0 or more")
         try:
             idle_since = self._store.clock() - timedelta(days=days)
         except OverflowError:  # before the year 1
             idle_since = datetime.min.replace(tzinfo=timezone.utc)
+        check_progress(progress)
         return self._store.archive_inactive(idle_since, progress)
 
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
@@ -559,6 +572,7 @@ class SessionManager(OfOneProcess):
         Costs only those, 100 in one transaction or a few trips; *progress* is called with their number so far. Beside
         other writers; one that was cut short goes on where it stopped. Redis forgets sessions by itself.
         """
+        check_progress(progress)
         return self._store.purge_expired(progress)
 
     def clear_all(self) -> int:
@@ -570,6 +584,7 @@ class SessionManager(OfOneProcess):
 
         Reads all heads, and writes what is wrong. *progress* is called with the number of sessions so far.
         """
+        check_progress(progress)
         return self._store.reindex(progress)
 
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
@@ -577,6 +592,7 @@ class SessionManager(OfOneProcess):
 
         *progress* is called with the number of sessions so far.
         """
+        check_progress(progress)
         return self._store.verify(repair=repair, progress=progress)
 
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
@@ -616,6 +632,7 @@ class SessionManager(OfOneProcess):
             OversizedDocumentError: Some document would expand too far; all others are done.
 
         """
+        check_progress(progress)
         return self._store.rotate_keys(progress)
 
     def close(self) -> None:
@@ -648,7 +665,8 @@ def opened(
         named = isinstance(store, (str, os.PathLike))
         made = open_store(cast("str", store)) if named else KVSessionStore(store)
     if index is not None and isinstance(made, KVSessionStore):
-        raise InvalidValueError("index", f"was given beside {kind_of(made)}, which has indexes of its own")
+        problem = f"was given beside {kind_of(made)}, which has indexes of its own; leave it out"
+        raise InvalidValueError("index", problem)
     if clock is not None:
         check_clock(clock)
         made.clock = clock

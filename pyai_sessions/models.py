@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from typing_extensions import Self
 
 from pyai_sessions.branches import MAX_BRANCHES, check_branch, common, line_to_dict, lines_from_dicts, stored_of
-from pyai_sessions.checks import check_id, check_limit, check_text, check_time, counted, kind_of, utc_now
+from pyai_sessions.checks import check_id, check_limit, check_text, check_time, counted, kind_of, shown, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, list_of, maybe
 from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.fields import CHECKS, JSONField, check_attribute, check_checkpoints, check_status, default_of
@@ -410,7 +410,7 @@ class Session(Document):
             return check_time(message_id, "since")
         except InvalidValueError as err:
             partly = f" among those loaded; it {_PARTIAL}" if self._history.unloaded else ""
-            problem = f"has no message {message_id!r}{partly}. since= is a message, the id of one, or a time"
+            problem = f"has no message {shown(message_id)}{partly}. since= is a message, the id of one, or a time"
             raise SessionStateError(self.session_id, f"{problem}, which {err.problem}") from err
 
     def repair(self, *, write: bool = False) -> list[Orphan]:
@@ -454,7 +454,7 @@ class Session(Document):
             raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if unloaded else problem)
         made = Summary(summary, unloaded + end, log[end - 1].message_id, self._history.clock())
         if not made.content:
-            raise InvalidValueError("summary", "is empty")
+            raise InvalidValueError("summary", "is empty; it is the text that stands for the messages")
         self.summary = made
         self.touch()
         return made
@@ -466,7 +466,8 @@ class Session(Document):
         if not count:
             return "has no message to sum up"
         if keep_last >= count:
-            return f"has {counted(count, 'message')} to sum up, and keep_last={keep_last} keeps all of them"
+            kept = f"keep_last={shown(keep_last)} keeps all of them; give a smaller one"
+            return f"has {counted(count, 'message')} to sum up, and {kept}"
         kept = "message belongs" if keep_last == 1 else f"{keep_last} messages belong"
         problem = f"has nothing to sum up before the turn that its last {kept} to, since a turn is kept whole"
         return f"{problem}; keep_last=0 sums up all of it"
@@ -552,7 +553,7 @@ class Session(Document):
         if isinstance(to, str):
             found = next((each for each in self.checkpoints if each.name == to), None)
         elif found is not None and found not in self.checkpoints:
-            raise InvalidValueError("to", f"is {found!r}, which is none of the session's checkpoints")
+            raise InvalidValueError("to", f"is {shown(found)}, none of session.checkpoints; give one of those")
         if found is not None:
             keep = self._kept_by(found)
         elif isinstance(to, str):
@@ -587,16 +588,16 @@ class Session(Document):
         names = ", ".join(repr(each.name) for each in self.checkpoints) or "none"
         partly = f"; it {_PARTIAL}" if self._history.unloaded else ""
         raise InvalidValueError(
-            "to", f"is {message_id!r}, no id of a message; the session's checkpoints are: {names}{partly}"
+            "to", f"is {shown(message_id)}, no id of a message; the session's checkpoints are: {names}{partly}"
         )
 
     def _kept_without(self, turns: int) -> int:
         if isinstance(turns, bool) or not isinstance(turns, int) or turns < 0:
-            raise InvalidValueError("to", f"is {turns!r}; it is a checkpoint, a message id, or a number of turns")
+            raise InvalidValueError("to", f"is {shown(turns)}; it is a checkpoint, a message id, or a number of turns")
         log = self._history.log
         begins = [n for n, each in enumerate(log) if is_users(each)]
         if turns > len(begins):
-            problem = f"has {counted(len(begins), 'turn')}, not {turns}"
+            problem = f"has {counted(len(begins), 'turn')}, not {shown(turns)}; give at most so many"
             if not begins and log:
                 roles = ", ".join(sorted({repr(each.role) for each in log}))
                 problem += f": a message of the role 'user' begins one, and its roles are {roles}"
@@ -614,7 +615,7 @@ class Session(Document):
         message_id = id_of(message, name)
         index = self._history.find(message_id)
         if index is None:
-            problem = f"has no message {message_id!r}"
+            problem = f"has no message {shown(message_id)}; the ids are in session.messages"
             partly = self._history.unloaded
             raise SessionStateError(
                 self.session_id, f"{problem} among those loaded; it {_PARTIAL}" if partly else problem
@@ -696,11 +697,11 @@ class Session(Document):
 
     def get_state(self, key: str, default: Any = None) -> Any:
         """Return a value of the state, or *default*."""
-        return self.state.get(key, default)
+        return self.state.get(check_text(key, "key"), default)
 
     def delete_state(self, key: str) -> None:
         """Remove a value of the state; absent is fine."""
-        if key in self.state:
+        if check_text(key, "key") in self.state:
             del self.state[key]
             self._history.added_to.discard(key)
             self.touch()
@@ -854,7 +855,9 @@ def branch_of(session: Session, branch_id: str) -> Line:
     for each in history_of(session).branches:
         if each.branch_id == branch_id:
             return each
-    raise SessionStateError(session.session_id, f"has no branch {branch_id!r}")
+    raise SessionStateError(
+        session.session_id, f"has no branch {shown(branch_id)}; session.branches has those that rewinds left"
+    )
 
 
 def assign(session: Session, values: Mapping[str, Any], history: History) -> None:

@@ -19,7 +19,7 @@ from msgspec import UNSET
 from pyai_sessions import forks, indexes
 from pyai_sessions.backends.protocol import Backend, pages_there
 from pyai_sessions.blanking import Blanker
-from pyai_sessions.checks import Clock, check_id, kind_of
+from pyai_sessions.checks import Clock, check_id, kind_of, shown
 from pyai_sessions.documents import read_head
 from pyai_sessions.drafts import amend
 from pyai_sessions.envelopes import text_of
@@ -428,4 +428,4 @@ def _json(value: object) -> Any:
 
 
 def _no_message(wanted: Order) -> SessionStateError:
-    return SessionStateError(wanted.session_id, f"has no message {wanted.message_id!r}, nor has a branch of it")
+    return SessionStateError(wanted.session_id, f"has no message {shown(wanted.message_id)}; nor has a branch of it")

@@ -15,7 +15,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyai_sessions.checks import kind_of
+from pyai_sessions.checks import kind_of, shown
 from pyai_sessions.documents import is_stamp, read_head, stamp_of
 from pyai_sessions.envelopes import Envelope, clear_of, envelope, read_envelope, text_of
 from pyai_sessions.errors import (
@@ -257,7 +257,7 @@ def _check_keys(keys: Any) -> dict[str, bytes]:
     for key_id, key in keys.items():
         # Not shown, and too short for a key: ids stand in errors and in the clear, and one may be taken for the other.
         if not isinstance(key_id, str) or not re.fullmatch("[A-Za-z0-9_-]{1,32}", key_id):
-            raise InvalidValueError("keys", "has an id that is not 1 to 32 of A-Z, a-z, 0-9, '-' and '_'")
+            raise InvalidValueError("keys", "has an id that is none; it is 1 to 32 of A-Z, a-z, 0-9, '-' and '_'")
         if not isinstance(key, bytes) or len(key) != _KEY_BYTES:
             found = f"{len(key)} bytes" if isinstance(key, bytes) else kind_of(key)
             problem = f"is {found}; a key is {_KEY_BYTES} random bytes: os.urandom({_KEY_BYTES})"
@@ -267,5 +267,5 @@ def _check_keys(keys: Any) -> dict[str, bytes]:
 
 def _check_bound(value: object, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidValueError(name, f"is {value!r}; it is a whole number of 1 or more")
+        raise InvalidValueError(name, f"is {shown(value)}; it is a whole number of 1 or more")
     return value

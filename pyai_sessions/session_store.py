@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Literal
 
-from pyai_sessions.checks import kind_of
+from pyai_sessions.checks import check_choice, check_items, kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.messages import Message, check_message
 from pyai_sessions.models import Session, SessionSummary
@@ -72,8 +72,7 @@ class SummaryPage(list[SessionSummary]):
 
 def check_on_conflict(on_conflict: object) -> None:
     """Raise unless *on_conflict* is one of the ways to save a stale copy."""
-    if on_conflict not in ("merge", "error", "overwrite"):
-        raise InvalidValueError("on_conflict", f"is {on_conflict!r}; it is 'merge', 'error' or 'overwrite'")
+    check_choice(on_conflict, "on_conflict", "merge", "error", "overwrite")
 
 
 def check_session(session: object) -> None:
@@ -84,7 +83,7 @@ def check_session(session: object) -> None:
 
 def check_messages(messages: Iterable[Message]) -> list[Message]:
     """Return messages to append as a list, if they are messages, each with an id of its own."""
-    added = list(messages)
+    added = list(check_items(messages, "messages", "Message"))
     for n, each in enumerate(added):
         check_message(each, f"messages[{n}]")
     if len({each.message_id for each in added}) < len(added):

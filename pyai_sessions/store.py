@@ -22,7 +22,9 @@ from pyai_sessions.checks import (
     Clock,
     check_clock,
     check_id,
+    check_items,
     check_limit,
+    check_progress,
     check_time,
     check_timeout,
     check_user,
@@ -210,6 +212,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             SessionExistsError: *session* is of a user, and the stored one is not of that user.
 
         """
+        check_session(session)
         while True:
             stored = self.get(session.session_id, user_id=session.user_id or ANYONE)
             if stored is not None:
@@ -664,6 +667,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
             InvalidValueError: One of them cannot be stored. The batches before it are.
 
         """
+        check_progress(progress)
+        check_items(sessions, "sessions", "sessions or dicts")
         return Importer(self._backend, self._terms, self._timeout).store(sessions, progress)
 
     @mending
@@ -771,6 +776,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         Costs only those: per 100 of them one index read, one trip for heads and one transaction, or the trips to
         remove each. Beside other writers; what was cut short goes on where it stopped.
         """
+        check_progress(progress)
         return expiry.purge_all(self._backend, self.clock, self._timeout, progress)
 
     @mending
@@ -780,6 +786,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         Holds one batch in memory. Reads each head twice, in SQLite and diskcache once. What is right is not written: if
         it was cut short, it is repeated at the cost of reading.
         """
+        check_progress(progress)
         return upkeep.reindex(self._backend, self._timeout, progress)
 
     @mending
@@ -789,6 +796,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         Wrong index entries are rewritten, pages that no session names are removed. What cannot be read is moved, as it
         is, under a key that begins with ``unreadable/``; a session that loses a page so keeps its other messages.
         """
+        check_progress(progress)
         return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout, progress=progress)
 
     @mending
@@ -815,6 +823,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             OversizedDocumentError: Some document would expand too far; all others are done.
 
         """
+        check_progress(progress)
         return self._backend.rotate(progress)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote_to_bytes, urlsplit
 
 from typing_extensions import TypedDict, Unpack
 
-from pyai_sessions.checks import AnyPath, Clock, check_timeout, kind_of, utc_now
+from pyai_sessions.checks import AnyPath, Clock, check_timeout, kind_of, shown, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.keys import namespace_prefix
 from pyai_sessions.store import KVSessionStore
@@ -139,6 +139,8 @@ class RedisSessionStore(KVSessionStore):
 
         if url is not None and client is not None:
             raise InvalidValueError("client", "was given beside a url; give one of them")
+        if url is not None and not isinstance(url, str):
+            raise InvalidValueError("url", f"is {kind_of(url)}; it is text, like redis://localhost:6379/0")
         ours = (
             None
             if client is not None
@@ -252,7 +254,7 @@ def _seconds(text: str) -> int:
 def _truth(name: str) -> Callable[[str], bool]:
     def read(text: str) -> bool:
         if text not in ("true", "false"):
-            raise InvalidValueError(name, f"is {text!r}; it is true or false")
+            raise InvalidValueError(name, f"is {shown(text)}; it is true or false")
         return text == "true"
 
     return read

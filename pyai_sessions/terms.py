@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from pyai_sessions.checks import MAX_ID_BYTES, Clock, check_clock, kind_of, utc_now
+from pyai_sessions.checks import MAX_ID_BYTES, Clock, check_clock, kind_of, shown, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values import MAX_DEPTH, depth_of
 
@@ -49,7 +49,7 @@ class Limits:
             bound = most.get(each.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (bound and value > bound):
                 upto = f"1 to {bound}" if bound else "1 or more"
-                raise InvalidValueError(f"limits.{each.name}", f"is {value!r}; it is a whole number, {upto}")
+                raise InvalidValueError(f"limits.{each.name}", f"is {shown(value)}; it is a whole number, {upto}")
 
     @property
     def are_narrow(self) -> bool:
@@ -120,7 +120,7 @@ def make_terms(
     """Return the terms that the arguments of a store mean; see `KVSessionStore`."""
     lifetime = None if ttl is None else timedelta(seconds=_check_ttl(ttl))
     if not isinstance(sliding, bool):
-        raise InvalidValueError("sliding", f"is {sliding!r}; it is True or False")
+        raise InvalidValueError("sliding", f"is {shown(sliding)}; it is True or False")
     check_clock(clock)
     if limits is not None and not isinstance(limits, Limits):
         raise InvalidValueError("limits", f"is {kind_of(limits)}; it is Limits(message_bytes=..., ...)")
@@ -129,6 +129,8 @@ def make_terms(
 
 def _check_ttl(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _LONGEST:
-        problem = f"is {value!r}; it is a whole number of seconds above 0 (a hundred years at most), or None for ever"
+        problem = (
+            f"is {shown(value)}; it is a whole number of seconds above 0 (a hundred years at most), or None for ever"
+        )
         raise InvalidValueError("ttl", problem)
     return value

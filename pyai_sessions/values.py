@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 import msgspec
 
-from pyai_sessions.checks import kind_of, well_formed
+from pyai_sessions.checks import kind_of, shown, well_formed
 from pyai_sessions.errors import ImmutableError, InvalidValueError
 
 MAX_DEPTH = 100
@@ -196,9 +196,13 @@ def _converted(value: object, path: str) -> object:
     except InvalidValueError as err:  # of jsonable, which names the part
         raise InvalidValueError(path + err.path.removeprefix("value"), err.problem) from err
     except (TypeError, ValueError) as err:
-        raise InvalidValueError(path, f"is {kind}, which JSON cannot hold, and default= does not convert it") from err
+        raise InvalidValueError(
+            path, f"is {kind}, which JSON cannot hold, and default= does not convert it; convert it first"
+        ) from err
     if made is value:
-        raise InvalidValueError(path, f"is {kind}, which JSON cannot hold, and default= returned it as it was")
+        raise InvalidValueError(
+            path, f"is {kind}, which JSON cannot hold, and default= returned it as it was; convert it first"
+        )
     return made
 
 
@@ -221,7 +225,7 @@ def _scalar(value: float | str, path: str) -> object:
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidValueError(path, f"is {value!r}, which JSON cannot hold; use None or a string")
+            raise InvalidValueError(path, f"is {shown(value)}, which JSON cannot hold; use None or a string")
         return float(value)
     return well_formed(str.__str__(value))
 

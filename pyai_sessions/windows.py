@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, groupby, islice
 from typing import Any, Literal, NamedTuple, Protocol
 
-from pyai_sessions.checks import counted, kind_of
+from pyai_sessions.checks import check_choice, check_items, check_text, counted, kind_of, shown
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.formats import parts as p
 from pyai_sessions.formats.shapes import Told, altered, interrupted, joined, told
@@ -301,13 +301,17 @@ class Choice(NamedTuple):
         cls, *, last: int | None, roles: Iterable[str] | None, speakers: Mapping[str, str] | None, interrupted: str
     ) -> Choice:
         """Return a choice, its parts checked."""
-        if interrupted not in ("tell", "leave out"):
-            raise InvalidValueError("interrupted", f"is {interrupted!r}; it is 'tell' or 'leave out'")
+        check_choice(interrupted, "interrupted", "tell", "leave out")
+        if speakers is not None and not is_mapping(speakers):
+            problem = f"is {kind_of(speakers)}; it is a dict from roles to what they mean: {{'human': 'user'}}"
+            raise InvalidValueError("speakers", problem)
         for role, meant in (speakers or {}).items():
-            if meant not in (*_KNOWN, "told"):
-                accepted = ", ".join(map(repr, _KNOWN))
-                raise InvalidValueError(f"speakers[{role!r}]", f"is {meant!r}; it is one of {accepted}, or 'told'")
-        wanted = None if roles is None else frozenset([roles] if isinstance(roles, str) else roles)
+            check_text(role, "speakers")
+            check_choice(meant, f"speakers[{shown(role)}]", *_KNOWN, "told")
+        given = [roles] if isinstance(roles, str) else roles
+        wanted = (
+            None if given is None else frozenset(check_text(e, "roles") for e in check_items(given, "roles", "roles"))
+        )
         return cls(last, wanted, dict(speakers or {}), interrupted == "tell")
 
     def check_roles(self, says: Iterable[Told], api: str) -> None:

@@ -33,7 +33,7 @@ from pyai_sessions.backends.failures import storage_error
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.protocol import Backend, Found, Position, Progress, Wanted
 from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
-from pyai_sessions.checks import kind_of
+from pyai_sessions.checks import kind_of, shown
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -85,11 +85,11 @@ def _check_prefix(prefix: object) -> str:
     if not isinstance(prefix, str):
         raise InvalidValueError("prefix", f"is {kind_of(prefix)}; it is text, such as 'pyai:sessions:'")
     if not prefix or prefix[-1] in ID_CHARACTERS:
-        given = f"is {prefix!r}, which ends like an id" if prefix else "is empty"
-        problem = f"{given}: keys of other prefixes could be taken for its own; end it with ':', as {prefix + ':'!r}"
+        given = f"is {shown(prefix)}, which ends like an id" if prefix else "is empty"
+        problem = f"{given}: keys of other prefixes could be taken for its own; end it with ':'"
         raise InvalidValueError("prefix", problem if prefix else f"{given}; it is text, such as 'pyai:sessions:'")
     if re.search(f"(?:^|[^{re.escape(ID_CHARACTERS)}])/", prefix):
-        problem = f"is {prefix!r}; a '/' in it stands after a letter or a digit, as in 'app/sessions/'"
+        problem = f"is {shown(prefix)}; a '/' in it stands after a letter or a digit, as in 'app/sessions/'"
         raise InvalidValueError("prefix", problem)
     return prefix
 
@@ -140,7 +140,7 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
     ) -> None:
         prefix = _check_prefix(prefix)
         if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
-            problem = f"is {ttl!r}; it is a whole number of seconds above 0, or None to keep for ever"
+            problem = f"is {shown(ttl)}; it is a whole number of seconds above 0, or None to keep for ever"
             raise InvalidValueError("ttl", problem)
         module = type(client).__module__
         if not hasattr(client, "execute_command") or ".asyncio" in module:

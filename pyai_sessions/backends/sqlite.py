@@ -23,7 +23,7 @@ from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.files import full_path, make_private, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
-from pyai_sessions.checks import AnyPath, check_timeout, kind_of
+from pyai_sessions.checks import AnyPath, check_timeout, is_utf8, kind_of, shown
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -33,6 +33,16 @@ from pyai_sessions.errors import (
 from pyai_sessions.processes import OfOneProcess
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+
+
+def _is_name(value: object) -> bool:
+    """Return whether a table can have this name."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME or "\0" in value:
+        return False
+    return is_utf8(value) and not value.startswith("sqlite_")
+
+
+_LONGEST_NAME = 1000
 
 
 class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedict has no type hints
@@ -65,10 +75,11 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
     ) -> None:
         if not isinstance(path, str) or path != ":memory:":
             path = full_path(path, "path", "'chat.db', '~/chat.db', or ':memory:'")
-        if not isinstance(table_name, str) or not table_name or "\0" in table_name or table_name.startswith("sqlite_"):
-            raise InvalidValueError("table_name", f"is {table_name!r}; it is text that does not begin with 'sqlite_'")
+        if not _is_name(table_name):
+            problem = f"is {shown(table_name)}; it is text in UTF-8 that does not begin with 'sqlite_'"
+            raise InvalidValueError("table_name", problem)
         if synchronous not in SYNCHRONOUS:
-            raise InvalidValueError("synchronous", f"is {synchronous!r}; it is one of {', '.join(SYNCHRONOUS)}")
+            raise InvalidValueError("synchronous", f"is {shown(synchronous)}; it is one of {', '.join(SYNCHRONOUS)}")
         check_timeout(timeout)
         if path != ":memory:":
             make_private(path)

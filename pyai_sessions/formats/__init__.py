@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from pyai_sessions.checks import Clock, kind_of
+from pyai_sessions.checks import Clock, check_choice, check_items, kind_of
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.formats.parts import given_object
 from pyai_sessions.messages import Message
@@ -84,7 +84,7 @@ def read_prompt(
         raise InvalidValueError(place, f"is {kind_of(items)}; it is a list of messages")
     from pyai_sessions.formats import items as any_items
 
-    given = [(f"{place}[{n}]", item) for n, item in enumerate(items, start)]
+    given = [(f"{place}[{n}]", item) for n, item in enumerate(check_items(items, place, "messages"), start)]
     if format == "openai" and given and all(is_mapping(each) and "parts" in each for _, each in given):
         format = "gemini"  # noqa: A001
     room = _room(format)
@@ -117,6 +117,5 @@ def read_prompt(
 
 
 def _room(name: str) -> Any:
-    if name not in _ROOMS:
-        raise InvalidValueError("format", f"is {name!r}; it is 'openai', 'anthropic' or 'gemini'")
+    check_choice(name, "format", *_ROOMS)
     return import_module(_ROOMS[name])

@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyai_sessions.checks import Clock, check_text
+from pyai_sessions.checks import Clock, check_text, shown
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.formats import parts as p
 from pyai_sessions.messages import Message
@@ -228,7 +228,7 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
         role = p.role_of(given) or given
         if role not in _READERS:
             known = f"it is one of {', '.join(map(repr, _READERS))}; Chat Completions are read without format="
-            raise InvalidValueError(f"{path}.role", f"is {given!r}; {known}")
+            raise InvalidValueError(f"{path}.role", f"is {shown(given)}; {known}")
         told = _READERS[role](item.get("content"), f"{path}.content")
         made = [p.new_message(path, clock, **fields) for fields in told]
         made[-1].keep_unknown(p.unknown(item, "role", "content"))

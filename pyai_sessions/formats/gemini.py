@@ -39,7 +39,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyai_sessions.checks import Clock, check_text
+from pyai_sessions.checks import Clock, check_text, shown
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.formats import parts as p
 from pyai_sessions.messages import Message
@@ -225,7 +225,7 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
         content = snake(item)
         role = content.get("role", "user")
         if role not in _READERS:
-            raise InvalidValueError(f"{path}.role", f"is {role!r}; it is 'user' or 'model'")
+            raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is 'user' or 'model'")
         if "content" in content and "parts" not in content:
             raise InvalidValueError(f"{path}.parts", "is missing; an item with content is read without format=")
         told = _READERS[role](_checked(content, path), path, waiting)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from pyai_sessions.checks import Clock, check_text, check_time
+from pyai_sessions.checks import Clock, check_text, check_time, shown
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.formats import parts as p
 from pyai_sessions.formats import shapes
@@ -196,7 +196,7 @@ class Reader:
         meant = p.role_of(role)
         if meant is None:
             known = "'user', 'assistant', 'system', 'developer', 'tool', or another name of these, as 'human' and 'ai'"
-            raise InvalidValueError(f"{path}.role", f"is {role!r}; it is {known}")
+            raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is {known}")
         item = _former({**given, "role": meant}, path)
         if meant == "tool" and item.get("tool_call_id") is None and not shapes.holds_results(item.get("content")):
             item = self._answering(item, path)

@@ -27,7 +27,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pyai_sessions.checks import Clock, check_text
+from pyai_sessions.checks import Clock, check_text, shown
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.formats import parts as p
 from pyai_sessions.messages import Message
@@ -149,7 +149,7 @@ def _message(item: p.Part, path: str, clock: Clock) -> Message:
     given = {key: value for key, value in item.items() if value is not None}
     role = check_text(given.get("role"), f"{path}.role")
     if role not in _FIELDS:
-        raise InvalidValueError(f"{path}.role", f"is {role!r}; it is one of {', '.join(map(repr, _FIELDS))}")
+        raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is one of {', '.join(map(repr, _FIELDS))}")
     if role == "tool":
         check_text(given.get("tool_call_id"), f"{path}.tool_call_id")
     if "name" in given:
