@@ -615,11 +615,9 @@ class Session(Document):
         message_id = id_of(message, name)
         index = self._history.find(message_id)
         if index is None:
-            problem = f"has no message {shown(message_id)}; the ids are in session.messages"
             partly = self._history.unloaded
-            raise SessionStateError(
-                self.session_id, f"{problem} among those loaded; it {_PARTIAL}" if partly else problem
-            )
+            remedy = f" among those loaded; it {_PARTIAL}" if partly else "; the ids are in session.messages"
+            raise SessionStateError(self.session_id, f"has no message {shown(message_id)}{remedy}")
         return index
 
     def _rewrite(self, index: int, rest: list[Message]) -> None:
