@@ -5,16 +5,17 @@ exception hits the entry of its own functions.
 """
 
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 import redis
 import valkey
 import valkey.cluster
 
+from pyai_sessions import RedisSessionStore, SessionManager
 from pyai_sessions.backends.clients import Clients
 from tests.clusters import Sentinel
-from tests.faults.interrupts import Stop, interrupt
+from tests.faults.interrupts import CALLS, Stop, attack, attacked, interrupt
 
 KINDS = [
     "redis",
@@ -106,3 +107,30 @@ def test_no_reply_is_left_for_another_command(make, ask, error, connected, long_
         check_what_follows(client, clients, at, tracer.where)
         at += step
     assert points > 10
+
+
+class OnAServer:
+    """Stores on a server or a cluster, each with a client of its own."""
+
+    def __init__(self, make):
+        self._make = make
+        self._prefix = f"stop:{secrets.token_hex(8)}:"
+
+    @contextmanager
+    def open(self, *, timeout=10.0, **options):
+        client = self._make()
+        with closing(RedisSessionStore(client=client, prefix=self._prefix, timeout=timeout, **options)) as store:
+            yield SessionManager(store)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("make", ["redis", "valkey", "redis cluster"], indirect=True)
+def test_after_an_interruption_all_goes_on_on_a_server(make, name, long_form):
+    """Whatever point of a call is interrupted, of ours or of the client: all that follows is right, from everywhere."""
+    with attacked(OnAServer(make)) as managers:
+        tally = attack(managers, name, lines=long_form, most=None if long_form else 12)
+        managers.manager.clear_all()
+
+    assert tally.points
+    assert not tally.wrong, "\n".join([str(tally), *tally.examples])
