@@ -16,6 +16,7 @@ counts as activity), so an entry is taken away only if it still has the activity
 
 from __future__ import annotations
 
+import itertools
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from contextlib import suppress
 from pyai_sessions.backends import scripts
 from pyai_sessions.backends.protocol import Position, Progress
 from pyai_sessions.backends.redis import (
+    DUE,
     STATUSES,
     RedisBackend,
     RedisMapping,
@@ -175,9 +177,15 @@ class ClusterBackend(RedisBackend):
     def _count_over(self, status: SessionStatus, user_id: str | None, now: int, keys: Sequence[bytes]) -> int:
         """Return how many of those that the indexes under *keys* list have expired by *now*."""
         buckets = [self._bucket_key("expiry", n) for n in range(BUCKETS)]
-        replies = self._open.commands([("ZRANGEBYSCORE", key, "-inf", str(now)) for key in buckets])
-        due = (_entry_of(member) for reply in replies for member in reply)
-        over = [each for each in due if each and each.status is status and user_id in (None, each.user_id)]
+        over: list[Entry] = []
+        for start in itertools.count(0, DUE):
+            requests = [("ZRANGEBYSCORE", key, "-inf", str(now), "LIMIT", str(start), str(DUE)) for key in buckets]
+            replies = self._open.commands(requests)
+            due = (_entry_of(member) for reply in replies for member in reply)
+            over += [each for each in due if each and each.status is status and user_id in (None, each.user_id)]
+            buckets = [key for key, reply in zip(buckets, replies, strict=True) if len(reply) == DUE]
+            if not buckets:
+                break
         listed = [(key, each) for each in over for key in self._index_keys(each) if key in keys]
         there = self._open.commands([("ZSCORE", key, encode_id(each.session_id)) for key, each in listed])
         return sum(score is not None for score in there)

@@ -22,8 +22,7 @@ local function place(head) -- a head's status and user; no user where that canno
   if not user and string.find(head, '"user_id":null', 1, true) then user = '' end
   return status, status and user
 end
-local function purge(prefix, now, skip, most) -- of those that are due the ones that are gone; how many, of how many
-  local due = redis.call('ZRANGEBYSCORE', prefix .. '/expiry', '-inf', now, 'LIMIT', skip, most)
+local function purge(prefix, due) -- of entries that are due those whose sessions are gone; returns how many
   local gone = 0
   for _, member in ipairs(due) do
     local id, status, user = string.match(member, '^([^/]+)/(%a+)/([^/]*)$')
@@ -42,7 +41,14 @@ local function purge(prefix, now, skip, most) -- of those that are due the ones 
       gone = gone + 1
     end
   end
-  return {gone, #due}
+  return gone
+end
+local function purge_some(prefix, now) -- not always the first: parents of forks stay due, and would hide all others
+  local count = redis.call('ZCOUNT', prefix .. '/expiry', '-inf', now)
+  if count > 0 then
+    local start = count > 10 and now % count or 0
+    purge(prefix, redis.call('ZRANGE', prefix .. '/expiry', start, math.min(start + 9, count - 1)))
+  end
 end
 local function milliseconds()
   local time = redis.call('TIME')
@@ -121,7 +127,7 @@ elseif lives > 0 and (left == -2 or (left >= 0 and left < lives)
 end
 if prefix ~= '' and expires ~= '' then
   redis.call('ZADD', prefix .. '/expiry', expires, id .. '/' .. status .. '/' .. user)
-  purge(prefix, now, 0, 10)
+  purge_some(prefix, now)
 end
 return 1
 """
@@ -174,13 +180,16 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
 
-# KEYS: index. ARGV: prefix, status, user, now
+# KEYS: index. ARGV: prefix, status, user, now, how many entries that are due one script looks at. Returns how many
+# entries of the index are not due, or -1 where more are.
 COUNT = (
     _SHARED
     + """
-purge(ARGV[1], ARGV[4], 0, 100)
+purge_some(ARGV[1], ARGV[4])
+local due = redis.call('ZRANGEBYSCORE', ARGV[1] .. '/expiry', '-inf', ARGV[4], 'LIMIT', 0, ARGV[5] + 1)
+if #due > tonumber(ARGV[5]) then return -1 end
 local count = redis.call('ZCARD', KEYS[1])
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', ARGV[1] .. '/expiry', '-inf', ARGV[4])) do
+for _, member in ipairs(due) do
   local status, user = string.match(member, '^[^/]*/([^/]*)/(.*)$')
   if status == ARGV[2] and (ARGV[3] == '' or user == ARGV[3]) then count = count - 1 end
 end
@@ -189,7 +198,13 @@ return count
 )
 
 # ARGV: prefix, now, how many to pass over, how many to look at. Returns how many are gone, and how many were looked at.
-PURGE_ALL = _SHARED + "return purge(ARGV[1], ARGV[2], ARGV[3], ARGV[4])"
+PURGE_ALL = (
+    _SHARED
+    + """
+local due = redis.call('ZRANGEBYSCORE', ARGV[1] .. '/expiry', '-inf', ARGV[2], 'LIMIT', ARGV[3], ARGV[4])
+return {purge(ARGV[1], due), #due}
+"""
+)
 
 # KEYS: hash. ARGV: prefix, id, expected, number of stale entries, (status, user, activity)…, status, user, activity,
 # expiry (or none)

@@ -600,6 +600,65 @@ def test_a_session_that_the_server_drops_early_is_not_listed(any_server, client,
         assert store.count("ada") == 2
 
 
+def plant_expired_parents(client, prefix, count):
+    """Store what expired parents of forks leave: heads that the server has not forgotten, and that stay due."""
+    with client.pipeline() as pipeline:
+        for n in range(count):
+            name = f"parent{n:06}"
+            pipeline.hset(prefix + name, "session", '{"format":1,"status":"active","user_id":"ada"}')
+            pipeline.zadd(prefix + "/active", {name: n})
+            pipeline.zadd(prefix + "/user/ada/active", {name: n})
+            pipeline.zadd(prefix + "/expiry", {f"{name}/active/ada": n})
+        pipeline.execute()
+
+
+def calls_of(client, act):
+    """Return how often each command ran during *act*, those of scripts, too."""
+    before = client.info("commandstats")
+    act()
+    after = client.info("commandstats")
+    calls = {key: after[key]["calls"] - before.get(key, {"calls": 0})["calls"] for key in after}
+    return {key.removeprefix("cmdstat_"): each for key, each in calls.items() if each}
+
+
+def test_expired_parents_of_forks_hide_no_other_expired_session(any_server, client, prefix):
+    """They stay due until they are purged; each save clears away some of what the server forgot, behind them, too."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        plant_expired_parents(client, prefix, 30)
+        client.zadd(prefix + "/expiry", {f"gone{n}/active/bob": 1000 + n for n in range(30)})
+        client.zadd(prefix + "/user/bob/active", {f"gone{n}": n for n in range(30)})
+        client.zadd(prefix + "/active", {f"gone{n}": n for n in range(30)})
+        session = talk(store)
+
+        for n in range(200):
+            session.add_message("user", str(n))
+            store.save(session)
+
+        assert client.zcard(prefix + "/user/bob/active") < 10
+        assert client.zcard(prefix + "/user/ada/active") == 31
+        assert (store.count("bob"), store.count("ada"), store.count()) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("count", [50, 999, 1000, 1001, 3500])
+def test_no_count_looks_at_all_that_is_due_in_one_script(any_server, client, prefix, count):
+    """However much has expired: the count is right, and no script or command goes through more than a thousand."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        plant_expired_parents(client, prefix, count)
+        talk(store)
+        talk(store, "t", "bob")
+        store.count("ada")  # the server has learnt the script
+        counts = []
+
+        for user, expected in (("ada", 1), ("bob", 1), (None, 2)):
+            calls = calls_of(
+                client, lambda user=user: counts.append(store.count() if user is None else store.count(user))
+            )
+            assert counts.pop() == expected
+            assert calls["evalsha"] == 1
+            assert calls["zrangebyscore"] == 1 + (0 if count <= 1000 else count // 1000 + 1)
+            assert calls.get("hget", 0) <= 10
+
+
 def test_purging_counts_what_had_expired(any_server, client, prefix):
     """Once; a session that was created anew under the id is not touched."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store:

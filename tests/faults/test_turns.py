@@ -128,6 +128,7 @@ def test_a_turn_that_is_not_ended_is_over_after_a_while(client, prefix):
     assert fields(client, prefix) == {b"session"}
     with backend.turn("gone"):
         assert not client.exists(f"{prefix}gone")
-    with backend.turn("s"):
-        assert manager.delete("s")
+    turn = backend.turn("s")
+    turn.__enter__()
+    assert manager.delete("s")
     assert not client.exists(f"{prefix}s")
