@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pyai_sessions.checks import check_choice, check_items, check_text, counted, kind_of, shown
@@ -192,7 +192,11 @@ class Budget:
     def take(self, group: Group) -> bool:
         """Take a group in, if it fits."""
         messages, tokens, seen = self.messages, self.tokens, self.seen
-        if messages is not None:
+        if messages is not None and len(group) == 1 and group[0].source and group[0].blocks is None:
+            messages -= 1
+            if messages < 0:
+                return False
+        elif messages is not None:
             parts = {each.message.message_id for each in group if each.source and each.blocks is not None}
             messages -= sum(each.source is None or each.blocks is None for each in group) + len(parts - seen)
             if messages < 0:
@@ -204,6 +208,10 @@ class Budget:
                 return False
         self.messages, self.tokens, self.seen = messages, tokens, seen
         return True
+
+    def copy(self) -> Budget:
+        """Return another one that has as much left."""
+        return Budget(self.messages, self.tokens, self.count, self.seen)
 
     def size(self, group: Group) -> int:
         """Return how many tokens a group takes."""
@@ -262,7 +270,7 @@ def newest(
         has_head = aligned and begins_turn(turn[0][0])
         head = turn[:1] if has_head else [[question]] if question is not None else []
         steps = turn[1:] if has_head else turn
-        trial = replace(budget)
+        trial = budget.copy()
         kept: list[Group] = []
         if not all(map(trial.take, head)):
             break
@@ -326,9 +334,10 @@ class Choice(NamedTuple):
 
     def told(self, messages: Iterable[Message]) -> list[Told]:
         """Return what messages say, of the wanted roles."""
-        every = chain.from_iterable(told(message, self.speakers) for message in messages)
+        speakers = self.speakers
+        every = [each for message in messages for each in told(message, speakers)]
         if self.roles is None:
-            return list(every)
+            return every
         meant, own = self.meant, {each for each in self.roles if p.role_of(each) is None}
         return [each for each in every if each.message.role in meant or (each.source and each.source.role in own)]
 
@@ -391,16 +400,26 @@ def window(
 
 def as_added(says: Sequence[Told]) -> Iterator[dict[str, Any]]:
     """Yield messages as they were added, without what was taken out of them."""
-    for _, together in groupby(says, key=lambda each: each.message.message_id if each.source else id(each)):
-        parts = list(together)
-        given = parts[0].source or parts[0].given or parts[0].message
-        content, calls = joined(parts) if parts[0].source else (given.content, given.tool_calls)
-        values = {"name": given.name, "tool_calls": calls, "tool_call_id": given.tool_call_id}
-        yield {
-            "role": p.thawed(given.role),
-            "content": p.thawed(content),
-            **{key: p.thawed(value) for key, value in values.items() if value is not None},
-        }
+    n = 0
+    while n < len(says):
+        each = says[n]
+        n += 1
+        given = each.source or each.given or each.message
+        content, calls = given.content, given.tool_calls
+        if each.source is not None and (each.blocks is not None or each.kept is not None):
+            parts = [each]
+            while n < len(says) and says[n].source is each.source:
+                parts.append(says[n])
+                n += 1
+            content, calls = joined(parts)
+        made = {"role": p.thawed(given.role), "content": p.thawed(content)}
+        if given.name is not None:
+            made["name"] = p.thawed(given.name)
+        if calls is not None:
+            made["tool_calls"] = p.thawed(calls)
+        if given.tool_call_id is not None:
+            made["tool_call_id"] = p.thawed(given.tool_call_id)
+        yield made
 
 
 # Tokens -----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pyai_sessions.values import is_array, is_mapping
 Block = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Told:
     """What a stored message says, or a part of it.
 
@@ -121,12 +121,17 @@ _INTERRUPTED: dict[str | None, Callable[[str, str], dict[str, Any]]] = {
 }
 
 
+_PLAIN = frozenset({"user", "assistant", "system", "developer"})
+
+
 def told(message: Message, speakers: Mapping[str, str] | None = None) -> Sequence[Told]:
     """Return what a message says: one, or, where its content holds results of tools, each of these and the rest.
 
     *speakers* says what roles mean, before the names that are known.
     """
     role, content, calls = message.role, message.content, message.tool_calls
+    if type(content) is str and calls is None and not speakers and role in _PLAIN and message.tool_call_id is None:
+        return (Told(message, message),)  # nearly all are so
     meant = _role(message, speakers)
     if calls is None and (type(content) is str or content is None):
         return (Told(message if meant == role else altered(message, role=meant), message),)
