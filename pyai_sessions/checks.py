@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -92,9 +92,8 @@ def check_choice(value: object, name: str, *accepted: str) -> None:
 def check_items(value: object, name: str, kinds: str) -> Iterable[Any]:
     """Return *value* if it can be iterated over and is no text; *kinds* says what it is to hold."""
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes, bytearray, memoryview, type)):
-        raise InvalidValueError(name, f"is {kind_of(value)}; it is a list of {kinds}")
-    items: Iterable[Any] = value
-    return items
+        raise InvalidValueError(name, f"is {kind_of(cast('object', value))}; it is a list of {kinds}")
+    return cast("Iterable[Any]", value)
 
 
 def check_progress(progress: object) -> None:

@@ -597,11 +597,12 @@ class Session(Document):
         log = self._history.log
         begins = [n for n, each in enumerate(log) if is_users(each)]
         if turns > len(begins):
-            problem = f"has {counted(len(begins), 'turn')}, not {shown(turns)}; give at most so many"
+            problem = f"has {counted(len(begins), 'turn')}, not {shown(turns)}"
             if not begins and log:
                 roles = ", ".join(sorted({repr(each.role) for each in log}))
                 problem += f": a message of the role 'user' begins one, and its roles are {roles}"
-            raise SessionStateError(self.session_id, f"{problem}; it {_PARTIAL}" if self._history.unloaded else problem)
+            remedy = f"it {_PARTIAL}" if self._history.unloaded else "give at most so many"
+            raise SessionStateError(self.session_id, f"{problem}; {remedy}")
         return begins[-turns] if turns else len(log)
 
     def prune(self, branch: str | Branch | None = None) -> None:
