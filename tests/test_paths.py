@@ -1,13 +1,16 @@
 """Paths and urls: each is opened as what it says, or refused by an error that says what is accepted."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+import diskcache
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sqlitedict import SqliteDict
 
 from pyai_sessions import (
     DiskCacheSessionStore,
@@ -137,6 +140,51 @@ def test_a_relative_path_in_a_folder_that_is_gone_is_refused(home):
         SQLiteSessionStore("chat.db")
 
     use(SQLiteSessionStore(home / "chat.db"))
+
+
+def open_sqlite_dict(path):
+    return SqliteDict(path)
+
+
+def open_index(path):
+    return diskcache.Index(path)
+
+
+def open_cache(path):
+    return diskcache.Cache(path, eviction_policy="none")
+
+
+@pytest.mark.parametrize("open_it", [open_sqlite_dict, open_index, open_cache])
+@pytest.mark.parametrize("name", ["chat", "a%41 b", "\udcff"])
+def test_a_mapping_of_a_relative_path_is_the_one_that_it_has_open(home, open_it, name):
+    """Also where the current folder changed since: nothing is made there, and nothing read."""
+    mapping = open_it(name)
+    at_first = Path.cwd()
+    os.chdir(home)
+
+    with closing(KVSessionStore(mapping)) as store:
+        store.save(Session(session_id="s", user_id="ada"))
+    mapping_of = getattr(mapping, "cache", mapping)
+    mapping_of.close()
+
+    assert files_in(home) == []
+    os.chdir(at_first)
+    again = open_it(name)
+    with closing(KVSessionStore(again)) as store:
+        assert store.get("s").user_id == "ada"
+    getattr(again, "cache", again).close()
+
+
+def test_a_diskcache_of_a_relative_path_that_a_thread_cannot_find_is_refused(home):
+    """In another thread diskcache has no connection yet, and would open another directory."""
+    index = diskcache.Index("chat")
+    os.chdir(home)
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(UnsuitableMappingError, match="relative path"):
+        executor.submit(KVSessionStore, index).result(timeout=60)
+
+    index.cache.close()
+    assert files_in(home) == []
 
 
 # What a manager and a store are given -----------------------------------------------------------------------------

@@ -87,6 +87,9 @@ LARGEST = 256 * 1024 * 1024
 LONGEST = 60.0
 """Seconds that a connection may work, once it is lent: no statement of ours takes as long; a trigger may never end."""
 
+OPEN_FILE = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
+"""Asks a connection which file it has open. As bytes: a path need not be UTF-8."""
+
 _TRIES = 100
 """Times that a file is opened anew where another one was put in its place meanwhile."""
 

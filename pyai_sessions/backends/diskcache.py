@@ -11,9 +11,9 @@ import os
 import sqlite3
 import stat
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from pyai_sessions.backends.connections import LARGEST, Connections
+from pyai_sessions.backends.connections import LARGEST, OPEN_FILE, Connections
 from pyai_sessions.backends.files import (
     FAILURES,
     check_folder,
@@ -128,9 +128,27 @@ def backend_of(mapping: Any, timeout: float, under: str = "") -> Backend:
         msg = f"this diskcache has a {type(cache.disk).__name__}, which sessions would bypass; open it as {opened}"
         raise UnsuitableMappingError(msg)
     synchronous = {"0": "OFF", "1": "NORMAL", "3": "EXTRA"}.get(str(cache.sqlite_synchronous), "FULL")
-    directory = os.path.abspath(cache.directory)
+    directory = _directory_of(cache)
     connections = Connections(os.path.join(directory, "cache.db"), timeout=timeout, synchronous=synchronous)
     return TableBackend(connections, CacheTable(directory), owned=True, alive=lambda: True, under=under)
+
+
+def _directory_of(cache: Any) -> str:
+    """Return the directory that a cache has open: the current folder may be another than when it was opened.
+
+    diskcache has a connection for each thread. In a thread without one, a relative path means what it does there.
+    """
+    directory: str = os.path.abspath(cache.directory)
+    if not os.path.isabs(cache.directory):
+        ours = getattr(getattr(cache, "_local", None), "con", None)
+        if ours is not None:
+            (file,) = ours.execute(OPEN_FILE).fetchone()
+            return os.path.dirname(os.fsdecode(cast("bytes", file)))
+        if not os.path.exists(os.path.join(directory, "cache.db")):
+            opened = f"{type(cache).__module__.partition('.')[0]}.Index(os.path.abspath(directory))"
+            msg = f"this diskcache has a relative path, and the current folder is another by now; open it as {opened}"
+            raise UnsuitableMappingError(msg)
+    return directory
 
 
 def open_index(directory: AnyPath) -> Any:

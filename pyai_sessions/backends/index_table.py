@@ -182,6 +182,13 @@ class IndexTable:
         if not self._has_expiry(connection):
             self._rows = f"(SELECT *, NULL AS expires FROM {self.name})"
 
+    def is_made(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the table is there, with all that this release wants of it."""
+        names = [self.name, self.counts, *map(self._name_of, ("expires", "added", "removed", "moved"))]
+        query = f"SELECT COUNT(*) FROM sqlite_master WHERE name IN ({', '.join('?' * len(names))})"
+        (found,) = connection.execute(query, [unquoted(each) for each in names]).fetchone()
+        return found == len(names) and self._has_expiry(connection)
+
     def make(self, connection: sqlite3.Connection) -> bool:
         """Make the table, and what one of an earlier release lacks; return whether there was none."""
         query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"

@@ -19,7 +19,7 @@ from typing import Any
 from sqlitedict import SqliteDict
 from sqlitedict import encode as pickling_encode
 
-from pyai_sessions.backends.connections import Connections
+from pyai_sessions.backends.connections import OPEN_FILE, Connections
 from pyai_sessions.backends.files import full_path, make_private, storage_error
 from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.backends.tables import Table, TableBackend
@@ -91,7 +91,7 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
             raise
 
     def _new_conn(self) -> Any:
-        return _SynchronousConnection(self.connections)
+        return _SynchronousConnection(self.connections, self.tablename.replace('""', '"'))
 
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(key, str):
@@ -104,12 +104,19 @@ class _SynchronousConnection:
 
     autocommit = True
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, table: str) -> None:
         self._connections = connections
+        self._table = table
 
     def execute(self, request: str, arguments: Sequence[Any] = (), result: object = None) -> None:  # noqa: ARG002
+        if request.startswith("CREATE TABLE IF NOT EXISTS") and self._is_made():
+            return  # which would wait for other writers
         with self._connections.writing() as connection:
             connection.execute(request, arguments)
+
+    def _is_made(self) -> bool:
+        query = "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND lower(name) = lower(?)"
+        return self.select_one(query, (self._table,)) is not None
 
     def executemany(self, request: str, items: Iterable[Sequence[Any]]) -> None:
         with self._connections.writing() as connection:
@@ -145,22 +152,21 @@ def connections_of(mapping: SqliteDict, timeout: float) -> tuple[Connections, bo
     if isinstance(mapping, SQLiteMapping):
         return mapping.connections, False
     _check_codec(mapping)
-    _await_worker(mapping, timeout)
-    return (
-        Connections(
-            os.path.abspath(str(mapping.filename)), timeout=timeout, synchronous="FULL", read_only=mapping.flag == "r"
-        ),
-        True,
-    )
+    path = _file_of(mapping, timeout)
+    return Connections(path, timeout=timeout, synchronous="FULL", read_only=mapping.flag == "r"), True
 
 
-def _await_worker(mapping: SqliteDict, timeout: float) -> None:
-    """Wait until the SqliteDict's thread has opened its connection: it fails for good where another is faster."""
-    answer: Queue[object] = Queue()
+def _file_of(mapping: SqliteDict, timeout: float) -> str:
+    """Return the file that a SqliteDict has open: the current folder may be another than when it was opened.
+
+    Waits until its thread has opened its connection: that fails for good where another is faster.
+    """
+    answer: Queue[Any] = Queue()
     try:
         worker: Any = mapping.conn
-        worker.execute("SELECT 1", (), answer)
-        answer.get(timeout=timeout)
+        worker.execute(OPEN_FILE, (), answer)
+        row = answer.get(timeout=timeout)
+        return os.fsdecode(row[0]) if isinstance(row, tuple) and row[0] else os.path.abspath(str(mapping.filename))
     except AttributeError as err:
         raise StorageClosedError(str(mapping.filename), "the SqliteDict was closed") from err
     except Empty as err:

@@ -401,6 +401,10 @@ class TableBackend(Backend):
         return self._connections.reading()
 
     def _make_ready(self) -> None:
+        if self._ready:
+            return
+        with self._connections.reading() as connection:  # to write would wait for other writers
+            self._ready = self._index.is_made(connection)
         if not self._ready:
             with self._connections.writing() as connection:
                 if self._index.make(connection):

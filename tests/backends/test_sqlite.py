@@ -45,7 +45,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def store(path):
-    with closing(SQLiteSessionStore(path, timeout=5)) as store:
+    with closing(SQLiteSessionStore(path, timeout=30)) as store:
         yield store
 
 
@@ -275,7 +275,7 @@ def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
                 gc.collect()
             """,
             path,
-            timeout=20,
+            timeout=60,
         )
 
         assert printed.splitlines() == ["3 1", "3 1"]
@@ -858,3 +858,25 @@ def test_a_store_that_is_dropped_leaves_no_file_open(path):
     gc.collect()
 
     assert not opened()
+
+
+@pytest.mark.parametrize("held", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_a_store_is_opened_and_read_while_another_process_writes(path, held):
+    """What is there needs not be made: nothing waits for the writer's transaction."""
+    with closing(SQLiteSessionStore(path)) as store:
+        store.save(Session(session_id="s", user_id="ada"))
+
+    with (
+        python_until_told(LOCKED.replace("BEGIN EXCLUSIVE", held), path),
+        closing(SQLiteSessionStore(path, timeout=0.1)) as store,
+    ):
+        assert store.get("s").user_id == "ada"
+        assert [each.session_id for each in store.summaries("ada")] == ["s"]
+        assert store.count() == 1
+        assert store.mapping["session/s"]
+        with pytest.raises(StorageLockedError):
+            store.save(Session(session_id="t"))
+
+    with closing(SQLiteSessionStore(path)) as store:
+        store.save(Session(session_id="t"))
+        assert store.count() == 2
