@@ -673,13 +673,14 @@ class RedisBackend(Backend):
     def purge_expired(self, now: int, progress: Progress | None = None) -> int:  # noqa: D102
         total = skip = 0
         while True:
-            arguments = [str(now), str(skip), str(_PURGE)]
-            found: list[int] = self._open.command(*script(scripts.PURGE_ALL, [], self._prefix, *arguments))
-            gone, due = found
-            total, skip = total + gone, skip + due - gone
+            command = range_of(self._prefix + b"/expiry", "-inf", _PURGE, skip, newest_first=False, end=str(now))
+            due: list[tuple[bytes, int]] = self._open.command(*command)
+            members = [member for member, _ in due]
+            gone: int = self._open.command(*script(scripts.PURGE, [], self._prefix, *members)) if members else 0
+            total, skip = total + gone, skip + len(due) - gone
             if progress:
                 progress(total)
-            if due < _PURGE:
+            if len(due) < _PURGE:
                 return total
 
     def close(self) -> None:  # noqa: D102

@@ -189,7 +189,7 @@ _SCRIPTS: dict[str, _Reader] = {
     scripts.INDEX: _number,
     scripts.PLACE: _number,
     scripts.COUNT: _number,
-    scripts.PURGE_ALL: _one_each(_number, lambda _: 2),
+    scripts.PURGE: _number,
     scripts.PUT: _nothing,
     scripts.READ_MANY: _one_each(_text, lambda command: command[2]),
     scripts.REFERENCES: _fields,

@@ -22,26 +22,21 @@ local function place(head) -- a head's status and user; no user where that canno
   if not user and string.find(head, '"user_id":null', 1, true) then user = '' end
   return status, status and user
 end
-local function purge(prefix, due) -- of entries that are due those whose sessions are gone; returns how many
-  local gone = 0
+local function purge(prefix, due) -- of entries that are due those whose sessions are gone
   for _, member in ipairs(due) do
     local id, status, user = string.match(member, '^([^/]+)/(%a+)/([^/]*)$')
     local head = id and redis.call('HGET', prefix .. id, 'session')
     local status_now, user_now = place(head or '')
     if not id then -- none of ours
       redis.call('ZREM', prefix .. '/expiry', member)
-      gone = gone + 1
     elseif not head then
       unindex(prefix, id, status, user)
-      gone = gone + 1
     elseif user_now and (status_now ~= status or user_now ~= decode(user)) then -- created anew, by another user
       if status_now ~= status then redis.call('ZREM', prefix .. '/' .. status, id) end
       if user ~= '' then redis.call('ZREM', prefix .. '/user/' .. user .. '/' .. status, id) end
       redis.call('ZREM', prefix .. '/expiry', member)
-      gone = gone + 1
     end
   end
-  return gone
 end
 local function purge_some(prefix, now) -- not always the first: parents of forks stay due, and would hide all others
   local count = redis.call('ZCOUNT', prefix .. '/expiry', '-inf', now)
@@ -197,12 +192,17 @@ return count
 """
 )
 
-# ARGV: prefix, now, how many to pass over, how many to look at. Returns how many are gone, and how many were looked at.
-PURGE_ALL = (
+# ARGV: prefix, entry of the index of expiries… Returns how many of these entries are gone now.
+PURGE = (
     _SHARED
     + """
-local due = redis.call('ZRANGEBYSCORE', ARGV[1] .. '/expiry', '-inf', ARGV[2], 'LIMIT', ARGV[3], ARGV[4])
-return {purge(ARGV[1], due), #due}
+local due, gone = {}, 0
+for n = 2, #ARGV do due[n - 1] = ARGV[n] end
+purge(ARGV[1], due)
+for _, member in ipairs(due) do
+  if not redis.call('ZSCORE', ARGV[1] .. '/expiry', member) then gone = gone + 1 end
+end
+return gone
 """
 )
 

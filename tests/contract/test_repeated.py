@@ -7,7 +7,7 @@ import redis
 import valkey
 
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, RedisSessionStore, SessionManager
-from pyai_sessions.testing import KVSessionStoreContract, MappingContract
+from pyai_sessions.testing import KVSessionStoreContract, MappingContract, StoppedClock
 from pyai_sessions.testing.store.erasing import Erasing
 from tests.contract.variants import Made, OfIndexes
 from tests.repeating import repeating
@@ -70,3 +70,16 @@ def test_a_rotation_counts_each_document_once(client, prefix):
     after = SessionManager(KVSessionStore(Encrypted(RedisMapping(client, prefix), keys | {"new": b"n" * 32})))
 
     assert [after.rotate_keys(), after.rotate_keys()] == [3, 0]
+
+
+def test_a_purge_counts_each_session_once(client, prefix):
+    """A session that the server forgot, and whose entries went with the first of two commands, was purged."""
+    clock = StoppedClock()
+    store = RedisSessionStore(client=client, prefix=prefix, ttl=60, clock=clock)
+    manager = SessionManager(store)
+    for n in range(250):
+        manager.create_session("ada", session_id=f"s{n}")
+    client.delete(*(f"{prefix}s{n}" for n in range(250)))
+    clock.pass_(seconds=61)
+
+    assert [manager.purge_expired(), manager.purge_expired(), manager.count()] == [250, 0, 0]
