@@ -11,6 +11,7 @@ from pyai_sessions import InvalidValueError, Message, Session, SessionManager, S
 from pyai_sessions.testing import NOON, StoppedClock
 from pyai_sessions.windows import Orphan, estimate, tokens_of
 from tests.prompt_rules import check_anthropic, check_gemini, check_openai
+from tests.test_corpus import load_corpus
 
 CHECKS = {None: check_openai, "openai": check_openai, "anthropic": check_anthropic, "gemini": check_gemini}
 
@@ -563,3 +564,25 @@ def test_a_time_or_a_message_says_since_when():
     assert said(session.history(since="2020-01-01T00:00:00Z")) == "u a u a"
     with pytest.raises(SessionStateError, match=r"has no message '2024-01-01'\. since= is a message, .* no time zone"):
         session.history(since="2024-01-01")
+
+
+@pytest.mark.parametrize("first", ["user", "assistant"])
+def test_windows_of_real_dialogues_are_whole_turns(first):
+    """Of every dialogue, in all languages, whoever speaks first: the newest turns that fit, in each format."""
+    names = [["human", "ai"], ["user", "model"], ["User", "bot"]]
+    for n, session in enumerate(load_corpus()):
+        said_ = [each.content for each in session.messages][:60]
+        talk_ = Session()
+        turn = 0 if first == "user" else 1
+        for place, content in enumerate(said_):
+            talk_.add_message(names[n % 3][(place + turn) % 2], content)
+        for last in (1, 7, 20):
+            whole = [each["content"] for each in talk_.history(last=last)]
+            begin = max(0, len(said_) - last)
+            asks = [place for place in range(len(said_)) if (place + turn) % 2 == 0]
+            cut = next((place for place in asks if place >= begin), None)
+            expected = said_ if begin == 0 else said_[cut:] if cut is not None else said_[begin - 1 : begin]
+            assert whole == expected
+            for form in ("openai", "anthropic", "gemini"):
+                if said_:
+                    CHECKS[form](talk_.history(last=last, format=form))
