@@ -97,7 +97,7 @@ def creating(path: str) -> Generator[None, None, None]:
     """Turn an operating system's refusal to create *path* into a StorageError."""
     try:
         yield
-    except FileExistsError:
+    except (FileExistsError, StorageError):  # some of ours are an OSError as well
         raise
     except OSError as err:
         raise refused(path, err, "created") from err
@@ -108,9 +108,12 @@ def make_private(path: str) -> None:
     if os.path.islink(path) and not os.path.exists(path):  # SQLite would follow it, and make the file for all to read
         remedy = "remove the link, or make the file that it leads to"
         raise StorageUnreachableError(path, "it is a symbolic link to nothing", remedy)
-    with creating(path), suppress(FileExistsError):
-        make_folders(os.path.dirname(path))
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with creating(path):
+        try:
+            make_folders(os.path.dirname(path))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            _check_is_file(path, os.stat(path))
 
 
 # Why it cannot be used -------------------------------------------------------------------------------------------
@@ -190,6 +193,13 @@ def storage_error(path: str, err: Exception) -> StorageError:
     return StorageError(path, f"{type(err).__name__}: {problem}")
 
 
+def _check_is_file(path: str, found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise StorageUnreachableError(path, "it is a folder, not a file", "give the path of a file, such as one in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise StorageUnreachableError(path, "it is a device, a pipe or a socket, not a file", "choose another path")
+
+
 def _unopened(path: str, problem: str) -> StorageError:
     """Return why SQLite cannot open a file, which it does not tell.
 
@@ -200,10 +210,10 @@ def _unopened(path: str, problem: str) -> StorageError:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as err:
         return refused(path, err, "opened")
-    if stat.S_ISDIR(found.st_mode):
-        return StorageUnreachableError(path, "it is a folder, not a file", "give the path of a file, such as one in it")
-    if not stat.S_ISREG(found.st_mode):
-        return StorageUnreachableError(path, "it is a device, a pipe or a socket, not a file", "choose another path")
+    try:
+        _check_is_file(path, found)
+    except StorageError as err:
+        return err
     if not os.access(path, os.R_OK):
         remedy = "give the user of this process read and write access to it"
         return StoragePermissionError(path, "it cannot be opened: Permission denied", remedy)
