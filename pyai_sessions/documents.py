@@ -277,6 +277,30 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
         raise _unreadable(key, session_id, value, err) from err
 
 
+def sort_messages(value: object, key: str, session_id: str) -> tuple[list[Message], list[Any]]:
+    """Return the messages of a page or a tail that can be read, and the JSON of the items that cannot.
+
+    Raises:
+        InvalidDocumentError: It is not a JSON array.
+
+    """
+    document = _document(value, key, session_id)
+    sound: list[Message] = []
+    bad: list[Any] = []
+    try:
+        items = read(decoded(document))
+        if not is_array(items):
+            _read_messages_slowly(decoded(document))
+    except ValueError as err:
+        raise _unreadable(key, session_id, value, err) from err
+    for item in items:
+        try:
+            sound += _read_messages_slowly(decoded(write([item])))
+        except (ValueError, TypeError, AttributeError, KeyError):  # noqa: PERF203 (each may fail)
+            bad.append(item)
+    return sound, bad
+
+
 def _read_messages_slowly(text: str) -> list[Message]:
     """Read messages with unknown fields, or with lone surrogates."""
     items = read(text)

@@ -231,6 +231,8 @@ class History(_Referable):
             branches=list(self.branches),
             instructions=list(self.instructions),
             unsought=set(self.unsought),
+            added_to=set(self.added_to),
+            tried=list(self.tried),
             _ids=None,
         )
 

@@ -50,12 +50,7 @@ class Saver(NamedTuple):
         """Make the call `KVSessionStore.save`."""
         origin = history_of(session).origin
         if origin:
-            check_named(session, origin)
-        if origin and origin.head.status is SessionStatus.ARCHIVED:
-            yield None
-            self._check_active(session)
-        if origin and history_of(session).unsought:
-            yield from self._seek(session, origin)
+            yield from self._check(session, origin)
         attempt = self._attempt(session)
         if self._is_over(origin):
             done = False
@@ -85,13 +80,18 @@ class Saver(NamedTuple):
                 history_of(session).home = self.home
                 return
 
-    def _seek(self, session: Session, origin: Origin) -> Asking[None]:
-        """Take messages out of a copy that are stored among those that it has not loaded: their ids were chosen."""
+    def _check(self, session: Session, origin: Origin) -> Asking[None]:
+        """Raise where a copy cannot be saved; take messages out of it that are stored, but that it has not loaded."""
+        check_named(session, origin)
+        if origin.head.status is SessionStatus.ARCHIVED:
+            yield None
+            self._check_active(session)
         history = history_of(session)
-        unloaded = origin.stored.pages - len(history.page_sizes)
-        with suppress(RewrittenError):  # the commit fails, and the merge sees all messages
-            found = yield from seek(self.recent, origin.stored, history.unsought, unloaded)
-            history.found(found)
+        if history.unsought:
+            unloaded = origin.stored.pages - len(history.page_sizes)
+            with suppress(RewrittenError):  # the commit fails, and the merge sees all messages
+                found = yield from seek(self.recent, origin.stored, history.unsought, unloaded)
+                history.found(found)
 
     def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""

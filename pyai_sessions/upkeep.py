@@ -7,28 +7,36 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
+
+import msgspec
 
 from pyai_sessions import forks, indexes
 from pyai_sessions.backends.protocol import Backend, Progress, pages_there
-from pyai_sessions.checks import Clock
+from pyai_sessions.checks import Clock, counted
 from pyai_sessions.documents import (
     branch_keys,
     read_branch,
     read_head,
     read_messages,
     restore,
+    sort_messages,
     stamp_of_value,
+    write_messages,
     write_reference,
 )
-from pyai_sessions.drafts import compose
+from pyai_sessions.drafts import amend, compose
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
-from pyai_sessions.heads import Entry, Head, Run, branch_runs, named_runs
+from pyai_sessions.heads import Entry, Head, Run, StoredHead, branch_runs, named_runs
 from pyai_sessions.keys import encode_id, head_key, is_page, page_keys, parts_of_reference, session_of_key
 from pyai_sessions.messages import Message
-from pyai_sessions.models import history_of
+from pyai_sessions.models import Session, history_of
+from pyai_sessions.points import Checkpoint, Summary
 from pyai_sessions.reading import MISSING, Attempts, load
 from pyai_sessions.terms import time_left
 from pyai_sessions.tokens import new_token
+from pyai_sessions.unrepeated import repeats, unrepeated
+from pyai_sessions.values import write
 
 _UNOPENED = (EncryptionError, OversizedDocumentError)
 
@@ -43,7 +51,9 @@ _TOLD = 1000
 class Problem:
     """Something that `verify` found: its *kind*, the *session_id*, a *detail*, and whether it was *repaired*.
 
-    Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"missing page"``, ``"wrong count"``, ``"orphan page"``,
+    Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"unreadable message"`` (among the newest, in the head),
+    ``"repeated message"`` (an earlier one has its id; repaired, it has a new one), ``"missing page"``,
+    ``"wrong count"``, ``"orphan page"``,
     ``"missing reference"``, ``"orphan reference"`` (of a fork to pages that it shares), ``"index"``; ``"encryption"``:
     its document may be whole, but the store is not opened as it must be to read it, so nothing of it is mended.
     """
@@ -194,12 +204,15 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
         return
     try:
         stored = read_head(value, session_id)
-        restore(stored, [], clock)
+        readable, bad = _without_unreadable_messages(stored, clock)
     except InvalidDocumentError as err:
         kind = "encryption" if isinstance(err, _UNOPENED) else "unreadable head"
         yield Problem(kind, session_id, f"{err.reason}: {head_key(session_id)}")
         return
     told = 0
+    if bad:
+        problem = f"{counted(len(bad), 'message')} of its newest cannot be read: {head_key(session_id)}"
+        yield Problem("unreadable message", session_id, problem)
     for key, page, _, reason in _pages(backend, stored.head, _named_keys(stored.head)):
         if reason and backend.read(session_id) == value:  # not rewritten meanwhile
             kind = "missing page" if page is None else "unreadable page"
@@ -207,12 +220,42 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
             told += 1
             if told == _TOLD:
                 return
-    if not told:
-        try:
-            load(backend, stored, clock, wanted=stored.sealed)
-        except InvalidDocumentError as err:
-            if backend.read(session_id) == value:
-                yield Problem("wrong count", session_id, f"{err.reason}: {err.key}")
+    if not told and backend.read(session_id) == value:
+        yield from _discord(backend, readable, clock)
+
+
+def _discord(backend: Backend, stored: StoredHead, clock: Clock) -> Iterator[Problem]:
+    """Find what does not fit together of a session whose documents can be read."""
+    session_id = stored.head.session_id
+    try:
+        session = load(backend, stored, clock, wanted=stored.sealed)
+    except InvalidDocumentError as err:
+        if stamp_of_value(backend.read(session_id)) == stored.stamp:
+            yield Problem("wrong count", session_id, f"{err.reason}: {err.key}")
+    else:
+        if session is not None and repeats(history_of(session).log):
+            yield Problem("repeated message", session_id, f"two of its messages have one id: {head_key(session_id)}")
+
+
+def _without_unreadable_messages(stored: StoredHead, clock: Clock) -> tuple[StoredHead, list[Any]]:
+    """Return a head with those of its messages that can be read, and the JSON of the others.
+
+    Raises:
+        InvalidDocumentError: Something else of it cannot be read.
+
+    """
+    try:
+        restore(stored, [], clock)
+    except InvalidDocumentError:
+        head = stored.head
+        sound, bad = sort_messages(bytes(head.messages), head_key(head.session_id), head.session_id)
+        if not bad:
+            raise
+        head = msgspec.structs.replace(head, messages=msgspec.Raw(write_messages(sound)), message_count=-1)
+        fixed = msgspec.structs.replace(stored, head=head)
+        restore(fixed, [], clock)
+        return fixed, bad
+    return stored, []
 
 
 def _named_keys(head: Head) -> Iterator[str]:
@@ -225,7 +268,7 @@ def _named_keys(head: Head) -> Iterator[str]:
 def _pages(
     backend: Backend, head: Head, keys: Iterable[str]
 ) -> Iterator[tuple[str, object | None, list[Message], str]]:
-    """Read pages that a head names: the key and the value of each, its messages, or why there are none."""
+    """Read pages that a head names: the key and the value of each, its messages, and why not all can be read."""
     branches = branch_keys(head)
     found = (
         pair
@@ -242,6 +285,9 @@ def _pages(
                 messages = read_messages(page, key, head.session_id)
         except InvalidDocumentError as err:
             reason = err.reason
+            if key not in branches:
+                with suppress(InvalidDocumentError):
+                    messages, _ = sort_messages(page, key, head.session_id)
         yield key, page, messages, reason
 
 
@@ -260,17 +306,24 @@ def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clo
 
 
 def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, timeout: float) -> bool:
-    """Set a session's unreadable pages aside, and let it go on with the messages of the others."""
+    """Set a session's unreadable pages and messages aside, and let it go on with all messages that can be read."""
     value = backend.read(session_id)
     if value is None:
         return True
-    stored = read_head(value, session_id)
-    readable: dict[str, list[Message]] = {}
+    stored, bad = _without_unreadable_messages(read_head(value, session_id), clock)
+    if bad:
+        aside = _set_messages_aside(backend, read_head(value, session_id), bad)
+        if aside is None:
+            return False
+        stored, _ = _without_unreadable_messages(aside, clock)
+    readable: set[str] = set()
+    messages_of: dict[str, list[Message]] = {}
     unreadable: dict[str, list[str]] = {}
     there = pages_there(backend, named_runs(stored.head))
     for key, page, messages, reason in _pages(backend, stored.head, there):
+        messages_of[key] = messages
         if not reason:
-            readable[key] = messages
+            readable.add(key)
         elif page is not None:
             unreadable.setdefault(session_of_key(key) or session_id, []).append(key)
     for owner, keys in unreadable.items():
@@ -278,14 +331,45 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, time
     session = restore(stored, [], clock)
     history = history_of(session)
     sealed = pages_there(backend, stored.head.sealed)
-    history.log[:0] = [each for key in sealed for each in readable.get(key, ())]
+    history.log[:0] = [each for key in sealed for each in messages_of.get(key, ())]
     history.unloaded, history.rewritten_from = 0, 0
     history.branches = [each for each in history.branches if _is_whole(branch_runs(session_id, each.stored), readable)]
+    if repeats(history.log):
+        _rename_repeated(session)
     draft = compose(session)
     done = backend.commit(draft)
     if done:
         forks.tidy(backend, history.origin, draft, timeout)
     return done
+
+
+def _set_messages_aside(backend: Backend, stored: StoredHead, bad: list[Any]) -> StoredHead | None:
+    """Set messages of a head aside that cannot be read; return the head as it is then, None where it was changed.
+
+    They become a page that no head names, and that is set aside: what is cut short in between loses none of them.
+    """
+    session_id, generation = stored.head.session_id, new_token(6)
+    [key] = page_keys([Run(session_id, generation, 1, 0)])
+    draft = amend(stored, pages={key: write(bad)})
+    if not backend.commit(draft):
+        return None
+    backend.set_aside(session_id, [key], new_token(6))
+    return draft.stored
+
+
+def _rename_repeated(session: Session) -> None:
+    """Give a new id to each message whose id an earlier one has."""
+    log, summary = history_of(session).log, session.summary
+    made, _ = unrepeated(
+        {
+            "messages": [each.to_dict() for each in log],
+            "checkpoints": [each.to_dict() for each in session.checkpoints],
+            **({} if summary is None else {"summary": summary.to_dict()}),
+        }
+    )
+    log[:] = [Message.from_dict(each) for each in made["messages"]]
+    session.checkpoints = [Checkpoint.from_dict(each) for each in made["checkpoints"]]
+    session.summary = None if summary is None else Summary.from_dict(made["summary"])
 
 
 def _is_whole(runs: Sequence[Run], readable: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import ANYONE, Message, Session, SessionStatus
+from pyai_sessions import ANYONE, InvalidDocumentError, Message, Session, SessionStatus
 from pyai_sessions.testing.samples import contents, fill, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 
@@ -165,6 +165,85 @@ class Upkeep(StoreFixtures):
             raw[f"session/new{n}"] = json.dumps(head)
             right[f"new{n}"] = head
         return right
+
+    # One bad message ----------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("count", [5, 100])
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            7,
+            None,
+            "text",
+            [],
+            {"role": "user"},
+            {"role": 5, "message_id": "x", "timestamp": "2026-01-31T12:00:00Z"},
+            {"role": "user", "message_id": "x", "timestamp": "yesterday"},
+        ],
+        ids=str,
+    )
+    def test_one_bad_message_costs_no_other(self, manager: Any, other: Any, raw: Any, count: Any, bad: Any) -> None:
+        """The session's head goes on in lists; repair keeps every sound message, and sets the bad one aside."""
+        fill(session := manager.create_session("ada", session_id="s", metadata={"title": "Tea"}), count)
+        session.checkpoint("here")
+        manager.save(session)
+        manager.create_session("ada", session_id="another")
+        head = json.loads(raw["session/s"])
+        head["messages"].insert(1, bad)
+        head["message_count"] += 1
+        raw["session/s"] = json.dumps(head)
+        other.reindex()
+
+        assert [each.metadata for each in other.list_sessions("ada") if each.session_id == "s"] == [{"title": "Tea"}]
+        assert ids(other.get_sessions_for_user("ada", skip_invalid=True)) == ["another"]
+        with pytest.raises(InvalidDocumentError, match="verify"):
+            other.get_session("s")
+        assert [(each.kind, each.session_id) for each in other.verify().problems] == [("unreadable message", "s")]
+        report = other.verify(repair=True)
+
+        assert bool(report)
+        stored = other.get_session("s")
+        assert contents(stored) == [f"message {n}" for n in range(count)]
+        assert (stored.metadata, [each.name for each in stored.checkpoints]) == ({"title": "Tea"}, ["here"])
+        assert other.verify().problems == []
+        aside = [json.loads(raw[key]) for key in raw if key.startswith("unreadable/s/")]
+        assert aside == [[bad]]
+        assert len(other.delete_user("ada", scan=True)) == 2
+        assert [key for key in raw if key.startswith("unreadable/")] == []
+
+    def test_a_bad_page_costs_its_bad_messages_alone(self, manager: Any, other: Any, raw: Any) -> None:
+        """The page is set aside as it is; what can be read of it stays in the session."""
+        fill(session := manager.create_session("ada", session_id="s"), 100)
+        manager.save(session)
+        key = min(key for key in raw if key.startswith("messages/s/"))
+        page = json.loads(raw[key])
+        page[2] = {"role": "user"}
+        raw[key] = json.dumps(page)
+
+        assert [each.kind for each in other.verify(repair=True).problems] == ["unreadable page"]
+
+        assert contents(other.get_session("s")) == [f"message {n}" for n in range(100) if n != 2]
+        assert [json.loads(raw[each]) for each in raw if each.startswith("unreadable/s/")] == [page]
+        assert other.verify().problems == []
+
+    @pytest.mark.parametrize("count", [5, 100])
+    def test_a_repeated_message_id_is_reported_and_mended(self, manager: Any, other: Any, raw: Any, count: Any) -> None:
+        """Each message stays; the later one gets an id of its own, so that what was exported can be imported."""
+        fill(session := manager.create_session("ada", session_id="s"), count)
+        session.checkpoint("here")
+        manager.save(session)
+        head = json.loads(raw["session/s"])
+        head["messages"][-1]["message_id"] = "m0"
+        raw["session/s"] = json.dumps(head)
+        assert Session.from_json(other.get_session("s").to_json()).message_count == count
+
+        assert [each.kind for each in other.verify().problems] == ["repeated message"]
+        assert bool(other.verify(repair=True))
+
+        stored = other.get_session("s")
+        assert [each.message_id for each in stored.messages] == [*(f"m{n}" for n in range(count - 1)), "m0~2"]
+        assert contents(stored) == [f"message {n}" for n in range(count)]
+        assert other.verify().problems == []
 
     @staticmethod
     def assert_indexed(manager: Any, right: Any) -> None:
