@@ -338,11 +338,14 @@ class CustomStore:
         found = self._walk(
             owner, status, cursor, order=order, limit=limit, wanted=check_where(where), skip_invalid=skip_invalid
         )
-        page, last = SummaryPage(), None
+        page, last, known = SummaryPage(), None, set[str]()
         async for position, session in found:
+            if session.session_id in known:  # it became active meanwhile
+                continue
             if len(page) == limit:
                 page.next_cursor = None if last is None else indexes.cursor_of(last)
                 break
+            known.add(session.session_id)
             page.append(_summary(session))
             last = position
         return page

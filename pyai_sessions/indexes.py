@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pyai_sessions.backends.protocol import Backend, Position, Walk
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
-from pyai_sessions.heads import Entry, SessionStatus, StoredHead
+from pyai_sessions.heads import Entry, SessionStatus, StoredHead, microseconds
 from pyai_sessions.keys import decode_id
 
 ALL = tuple(SessionStatus)
@@ -31,6 +31,9 @@ INDEX = "the index of the sessions"
 
 _SUSPECTS = 100_000
 """What seems wrong is held, so many entries at the most, to be looked at once more when all was read."""
+
+_APART = 60_000_000
+"""Microseconds by which the clocks of writers may be apart, for a list to find all that they change meanwhile."""
 
 _LOOKS = 10
 """How often a session is looked at that changes meanwhile."""
@@ -48,12 +51,17 @@ def walk(
     newest_first: bool = True,
     on_invalid: OnInvalid | None = None,
     clock: Clock | None = None,
+    known: set[str] | None = None,
+    whole: bool = False,
 ) -> Iterator[tuple[Position, StoredHead]]:
     """Iterate over the heads of a user's sessions, or of all (None), from the position *after* on, with their own.
 
     Costs one index read and one trip for heads per 100 sessions, or per *limit*. A session that was deleted, expired,
     archived or given to another user meanwhile is left out. Without a *clock* those are not that have expired and
     were not removed yet.
+
+    With a set of *known* ids no session comes twice. A *whole* list gives at its end, out of order, those that became
+    active meanwhile, and so moved away from where they were not reached yet.
 
     Raises:
         InvalidDocumentError: A head cannot be read, unless *on_invalid* takes the error.
@@ -62,29 +70,76 @@ def walk(
     batch = min(BATCH, limit) if limit else BATCH
     streams = [_positions(backend, status, user_id, after, batch, newest_first=newest_first) for status in statuses]
     merged = heapq.merge(*streams, reverse=newest_first)
+    read = _Reader(backend, user_id, statuses, on_invalid, clock, known)
+    edge = _edge(clock)
+    rounds = 0
     seen: dict[str, Position] = {}  # of the batch before: a session may be archived between two reads
     end: Position | None = None
     while positions := list(islice(merged, batch)):
         wanted = _named(positions, seen, end)
+        rounds += 1
         if end is not None and positions[-1] > end and not wanted:
-            return
+            break
         if end is None and not newest_first and len(positions) == batch:
             end = _last(backend, user_id, statuses)  # what changes from now on moves there, again and again
         seen = wanted
-        for (session_id, position), value in zip(wanted.items(), backend.read_many(list(wanted)), strict=True):
+        yield from read.heads(wanted)
+    if known is None or not whole or after is not None or (rounds <= 1 and len(statuses) == 1):  # one scan has them all
+        return
+    for _ in range(_LOOKS):
+        moved = read.unknown(edge if end is None else min(edge, end))
+        yield from read.heads(moved)
+        known.update(moved)
+        if not moved:
+            return
+
+
+def _edge(clock: Clock | None) -> Position:
+    """Return a position before all those to which sessions move from now on, by whichever of the writers' clocks."""
+    return (0 if clock is None else microseconds(clock()) - _APART, "")
+
+
+class _Reader(NamedTuple):
+    """Reads the heads at positions of a walk."""
+
+    backend: Backend
+    user_id: str | None
+    statuses: Sequence[SessionStatus]
+    on_invalid: OnInvalid | None
+    clock: Clock | None
+    known: set[str] | None
+
+    def heads(self, wanted: Mapping[str, Position]) -> Iterator[tuple[Position, StoredHead]]:
+        """Iterate over the heads at these positions that belong to the list, and are not known yet."""
+        ids = list(wanted) if self.known is None else [each for each in wanted if each not in self.known]
+        for session_id, value in zip(ids, self.backend.read_many(ids) if ids else (), strict=True):
             if value is None:
                 continue
             try:
                 stored = read_head(value, session_id)
             except InvalidDocumentError as err:
-                if on_invalid is None:
+                if self.on_invalid is None:
                     raise
-                on_invalid(err)
+                self.on_invalid(err)
                 continue
-            if clock is not None and stored.is_over(clock):
+            if self.clock is not None and stored.is_over(self.clock):
                 continue
-            if stored.head.status in statuses and user_id in (None, stored.head.user_id):
-                yield position, stored
+            if stored.head.status in self.statuses and self.user_id in (None, stored.head.user_id):
+                if self.known is not None:
+                    self.known.add(session_id)
+                yield wanted[session_id], stored
+
+    def unknown(self, edge: Position) -> dict[str, Position]:
+        """Return the positions beyond an *edge* of sessions that are not known."""
+        found: dict[str, Position] = {}
+        for status in self.statuses:
+            for position in _positions(self.backend, status, self.user_id, None, BATCH, newest_first=True):
+                if position <= edge:
+                    break
+                session_id = decode_id(position[1])
+                if session_id is not None and session_id not in (self.known or ()):
+                    found.setdefault(session_id, position)
+        return found
 
 
 def _named(positions: Sequence[Position], seen: Mapping[str, Position], end: Position | None) -> dict[str, Position]:

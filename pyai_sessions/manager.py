@@ -386,6 +386,10 @@ class SessionManager(OfOneProcess):
         Costs one index read and one trip for heads per 100 sessions; with *where* those that are passed over count,
         too.
 
+        Beside writers no session comes twice in one call, and a whole list has each that was there all the time. From
+        page to page a session that becomes active meanwhile moves to the newest end: with ``order="newest"`` a later
+        page lacks it (the first page, asked for again, has it), with ``"oldest"`` it may come once more.
+
         >>> manager = SessionManager()
         >>> for n, channel in enumerate(["web", "mail", "web"]):
         ...     _ = manager.create_session("ada", session_id=f"s{n}", metadata={"channel": channel})

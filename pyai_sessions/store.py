@@ -48,7 +48,7 @@ from pyai_sessions.fields import check_statuses
 from pyai_sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.imports import Imported, Importer
-from pyai_sessions.keys import branch_key, decode_id, head_key, page_keys, session_of_key
+from pyai_sessions.keys import branch_key, decode_id, encode_id, head_key, page_keys, session_of_key
 from pyai_sessions.merge import merge, went_back
 from pyai_sessions.messages import Message
 from pyai_sessions.models import (
@@ -556,7 +556,17 @@ class KVSessionStore(OfOneProcess, SessionStore):
         after = None if before is None else (microseconds(check_time(before, "before")), "")
         statuses = indexes.ALL if include_archived else (SessionStatus.ACTIVE,)
         ignore, most = _ignore if skip_invalid else None, self._terms.limits.pages
-        found = indexes.walk(self._backend, user_id, statuses, after, limit=limit, on_invalid=ignore, clock=self.clock)
+        found = indexes.walk(
+            self._backend,
+            user_id,
+            statuses,
+            after,
+            limit=limit,
+            on_invalid=ignore,
+            clock=self.clock,
+            known=set(),
+            whole=limit is None,
+        )
         while together := list(islice(found, _LOADED if limit is None else min(_LOADED, limit - len(sessions)))):
             few = [stored for _, stored in together if stored.pages <= min(_PAGES, most)]
             keys = [key for stored in few for key in page_keys(stored.head.sealed)]
@@ -573,6 +583,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 if session is not None:
                     history_of(session).home = self._home
                     sessions.append(session)
+        if limit is None:  # those that became active meanwhile came last
+            sessions.sort(key=lambda each: (each.updated_at, encode_id(each.session_id)), reverse=True)
         return sessions
 
     @mending
@@ -607,6 +619,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
             if summary is not None:
                 page.append(summary)
             last = position
+        if limit is None:  # those that became active meanwhile came last
+            page.sort(key=lambda each: (each.updated_at, encode_id(each.session_id)), reverse=order == "newest")
         return page
 
     @mending
@@ -622,7 +636,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         One index read; with *where* as many heads are read as there are sessions.
         """
         if check_where(where):
-            return sum(summary is not None for _, summary in self._summaries(user_id, where, status))
+            return sum(summary is not None for _, summary in self._summaries(user_id, where, status, once=False))
         owner = check_user(user_id)
         now = microseconds(self.clock())
         return sum(self._backend.count(each, owner, now) for each in check_statuses(status))
@@ -637,6 +651,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         limit: int | None = None,
         cursor: str | None = None,
         skip_invalid: bool = True,
+        once: bool = True,
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
         """Walk an index: each position with its summary, None where its metadata is not as *where* says."""
         owner, wanted = check_user(user_id), check_where(where)
@@ -649,6 +664,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
             newest_first=check_order(order) == "newest",
             on_invalid=_ignore if skip_invalid else None,
             clock=self.clock,
+            known=set() if once else None,
+            whole=limit is None,
         )
         return _matching(found, wanted, skip_invalid=skip_invalid)
 
