@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -75,17 +74,14 @@ class Group(Generic[T]):
 
         *store* stores items together and tells of each whether it was stored.
         """
-        me, queue, frame = threading.get_ident(), self._queue, current_frame()
+        me, queue = threading.get_ident(), self._queue
         alone, self._latest = self._latest == me and not queue, me
-        if alone and (leader := self._lead(frame)):
-            try:
-                return store([item])[0]
-            finally:
-                self._end(leader)
+        if alone:  # without a turn: what it stores in lets one in at a time, where that must be
+            return store([item])[0]
         mine = _Waiting(item)
         try:
             queue.append(mine)
-            self._wait(mine, frame, store)
+            self._wait(mine, store)
         except BaseException:  # an item that is not waited for is not to be stored later
             with suppress(ValueError):
                 queue.remove(mine)
@@ -94,13 +90,13 @@ class Group(Generic[T]):
             raise mine.failure
         return bool(mine.stored)
 
-    def _wait(self, mine: _Waiting[T], frame: FrameType, store: Store[T]) -> None:
+    def _wait(self, mine: _Waiting[T], store: Store[T]) -> None:
         """Wait until an item is stored by another thread, or until this one can store all that waits."""
         deadline = time.monotonic() + self._timeout
         first = self._is_first(mine)  # else another, who came before, will store it
         while mine.stored is None and mine.failure is None:
             taken = mine.leader is not None and not mine.leader.is_over()
-            if first and not taken and (leader := self._lead(frame)):
+            if first and not taken and (leader := self._lead()):
                 try:
                     self._store_all(mine, leader, store)
                 finally:
@@ -120,9 +116,9 @@ class Group(Generic[T]):
         """Forget those who wait."""
         self._queue.clear()
 
-    def _lead(self, frame: FrameType) -> _Leader | None:
-        """Take a turn that is free, and return that; None where there is none."""
-        leader = _Leader(frame)
+    def _lead(self) -> _Leader | None:
+        """Take a turn that is free for the caller, and return that; None where there is none."""
+        leader = _Leader(current_frame(1))  # in no variable of that frame: it would be garbage that refers to itself
         found: list[Claim] = []
         for turn in self._turns:
             leader.turn = turn

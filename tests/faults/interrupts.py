@@ -32,6 +32,8 @@ from tests.contract.stores import SyncStore
 
 PACKAGE = str(Path(pyai_sessions.__file__).parent)
 OURS = (PACKAGE,)
+HOLDS = (f"{PACKAGE}/backends/", f"{PACKAGE}/turns.py")
+"""Where the code lies that takes what others wait for, and gives it back."""
 TIMEOUT = 30.0
 """Seconds that the stores wait for a lock. One that was left behind is so told from one that is held for a moment."""
 HANG = 240.0
@@ -366,20 +368,20 @@ def attack(managers, name, *, lines=False, only=None, every=1, first=1, most=Non
     return tally
 
 
-def attack_with_handler(managers, name, *, lines=False, every=1, first=1, most=None):
+def attack_with_handler(managers, name, *, lines=False, only=None, every=1, first=1, most=None):
     """At each point of a call let a signal handler load, append and save, while the call waits; return a Tally.
 
     What the handler is told is stored must be seen by another connection, and the call goes on as if nothing had been.
     """
     call, tally = CALLS[name], Tally()
-    for n in _chosen(count_points(managers, call, lines=lines), every, first, most):
+    for n in _chosen(count_points(managers, call, lines=lines, only=only), every, first, most):
         if tally.points % 50 == 0:
             faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
         needs = call.prepare(managers.face)
         told = []
         same = partial(managers.face.save, needs[0]) if name.startswith("save") else managers.face.count
         act = partial(_handle, managers, told, same)
-        tracer, outcome = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines)
+        tracer, outcome = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines, only=only)
         if tracer.where is None:
             continue
         tally.points += 1

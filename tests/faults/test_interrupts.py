@@ -11,11 +11,25 @@ import pytest
 
 from pyai_sessions import AsyncSessionManager, Message
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore
-from tests.faults.interrupts import CALLS, OURS, Custom, Encrypted, Rows, attack, attack_with_handler, attacked, awaited
+from tests.faults.interrupts import (
+    CALLS,
+    HOLDS,
+    OURS,
+    Custom,
+    Encrypted,
+    Rows,
+    attack,
+    attack_with_handler,
+    attacked,
+    awaited,
+)
 from tests.faults.storages import IN_FILES
 from tests.faults.workers import in_a_process, results
 
 KINDS = ["dict", "folder", *IN_FILES]
+ALL = {"lines": True}
+SOME = {"only": HOLDS, "most": 40}
+FEW = {"only": HOLDS, "most": 8}  # where the code is that of another storage
 
 
 @pytest.fixture
@@ -38,7 +52,7 @@ def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
     """Whatever point of a call is interrupted, its repeat and all other calls are right, from everywhere."""
     options = {"shared": True} if storage.kind == "folder" else {}
     with attacked(storage, **options) as managers:
-        tally = attack(managers, name, lines=long_form, most=None if long_form else 8)
+        tally = attack(managers, name, **ALL if long_form else SOME if storage.kind in ("dict", "sqlite") else FEW)
 
     check(tally)
 
@@ -47,7 +61,7 @@ def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
 def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, long_form, check):
     """What stands between a store and its file takes nothing that it could keep."""
     with attacked(Encrypted(tmp_path / "chat.db")) as managers:
-        check(attack(managers, name, lines=long_form, most=None if long_form else 4))
+        check(attack(managers, name, **ALL if long_form else FEW))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -55,7 +69,9 @@ def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, lo
 def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage, name, long_form, check):
     """In the middle of any call: also the very session that the call is saving. The call itself goes on."""
     with attacked(storage) as managers:
-        tally = attack_with_handler(managers, name, lines=long_form, most=None if long_form else 5)
+        tally = attack_with_handler(
+            managers, name, **ALL if long_form else FEW if storage.kind == "sqlitedict" else SOME
+        )
 
     check(tally)
 
