@@ -1,0 +1,105 @@
+"""What is remembered of the sessions used last: bounded, and right."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyai_sessions import KVSessionStore, Message, SessionManager
+from pyai_sessions.recent import Recent
+
+CALLS = st.tuples(st.sampled_from(["put", "get", "pop"]), st.integers(0, 30), st.integers(0, 4000))
+
+
+@given(st.lists(CALLS, max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_what_is_remembered_is_the_last_that_was_put_and_is_bounded(calls):
+    """A value may be forgotten, never mistaken; what was just put is there, unless it is larger than half of all."""
+    recent, model = Recent(20_000), {}
+    for n, (act, key, size) in enumerate(calls):
+        if act == "put":
+            recent.put(key, n, size)
+            model[key] = n
+            assert recent.get(key) == n
+        elif act == "pop":
+            assert recent.pop(key) in (None, model.pop(key, None))
+            assert recent.get(key) is None
+        else:
+            assert recent.get(key) in (None, model.get(key))
+        held = [*recent._young.values(), *recent._old.values()]
+        assert sum(size for _, size in held) <= 20_000
+        assert recent._size == sum(size for _, size in recent._young.values())
+        assert not recent._young.keys() & recent._old.keys()
+
+
+def test_what_is_larger_than_half_is_not_kept():
+    """One value cannot drive out all others."""
+    recent = Recent(10_000)
+    recent.put("small", 1, 100)
+    recent.put("large", 2, 9_000)
+
+    assert (recent.get("small"), recent.get("large")) == (1, None)
+
+
+def held(store):
+    """Return the keys of what a store remembers."""
+    return {*store._recent._young, *store._recent._old}
+
+
+def test_nothing_is_remembered_of_a_deleted_session():
+    """Deleted alone, with its user, or with all."""
+    store = KVSessionStore({})
+    manager = SessionManager(store)
+    for name, user in (("a", "ada"), ("b", "bob"), ("c", "carol")):
+        manager.create_session(user, session_id=name)
+        manager.append(name, *(Message("user", str(n)) for n in range(70)))
+        manager.append(name, {"role": "user", "content": "", "message_id": "chosen"})
+    assert {name for _, name in held(store)} == {"a", "b", "c"}
+
+    manager.delete("a")
+    assert {name for _, name in held(store)} == {"b", "c"}
+    manager.delete_user("bob")
+    assert {name for _, name in held(store)} == {"c"}
+    manager.clear_all()
+    assert held(store) == set()
+
+
+class Counting(dict):
+    """Counts the pages that are read."""
+
+    reads = 0
+
+    def __getitem__(self, key):
+        value = super().__getitem__(key)
+        self.reads += key.startswith("messages/")
+        return value
+
+
+def test_the_pages_of_a_session_are_read_once_for_chosen_ids():
+    """The first such append reads the ids of all pages, later ones those of new pages alone; drawn ids read none."""
+    mapping = Counting()
+    manager = SessionManager(KVSessionStore(mapping))
+    manager.create_session("ada", session_id="s")
+    for _ in range(10):
+        manager.append("s", *({"role": "user", "content": str(n)} for n in range(32)))
+    manager.append("s", Message("user", "new"))
+    mapping.reads = 0
+    manager.append("s", {"role": "user", "content": "drawn"}, Message("user", "drawn, too"))
+    manager.append("s", {"role": "user", "content": "drawn"}, Message("user", "drawn, too"))
+    assert mapping.reads == 0
+    session = manager.get_session("s", last=1)
+    mapping.reads = 0
+    for n in range(5):
+        session.add_message("user", str(n))
+        manager.save(session)
+    assert mapping.reads == 0
+
+    manager.append("s", {"role": "user", "content": "", "message_id": "first"})
+    assert mapping.reads == 10
+    for n in range(70):
+        manager.append("s", {"role": "user", "content": "", "message_id": f"next {n}"})
+    assert mapping.reads == 12
+    session = manager.get_session("s", last=1)
+    mapping.reads = 0
+    for n in range(5):
+        session.add_message("user", "", message_id=f"saved {n}")
+        manager.save(session)
+    assert mapping.reads == 0
