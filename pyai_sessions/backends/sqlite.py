@@ -93,6 +93,11 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
     def _new_conn(self) -> Any:
         return _SynchronousConnection(self.connections, self.tablename.replace('""', '"'))
 
+    def close(self, do_log: bool = True, force: bool = False) -> None:  # noqa: FBT001, FBT002 (SqliteDict's signature)
+        """Close the file. Calls after this raise StorageClosedError."""
+        super().close(do_log, force)
+        self.conn = self._new_conn()  # of closed connections, which say so; SqliteDict leaves None
+
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(key, str):
             raise InvalidValueError("key", f"is {kind_of(key)}; it is text")
