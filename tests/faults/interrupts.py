@@ -372,6 +372,7 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
     """At each point of a call let a signal handler load, append and save, while the call waits; return a Tally.
 
     What the handler is told is stored must be seen by another connection, and the call goes on as if nothing had been.
+    Every second one then raises, as `sys.exit` does: what it has saved stays, and the call is repeated.
     """
     call, tally = CALLS[name], Tally()
     for n in _chosen(count_points(managers, call, lines=lines, only=only), every, first, most):
@@ -380,7 +381,8 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
         needs = call.prepare(managers.face)
         told = []
         same = partial(managers.face.save, needs[0]) if name.startswith("save") else managers.face.count
-        act = partial(_handle, managers, told, same)
+        leaves = bool(tally.points % 2)
+        act = partial(_handle, managers, told, same, leaves=leaves)
         tracer, outcome = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines, only=only)
         if tracer.where is None:
             continue
@@ -389,7 +391,9 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
         for each in told:
             if isinstance(each, BaseException):
                 tally.note("locked" if isinstance(each, StorageLockedError) else "other", tracer.where, repr(each))
-        if isinstance(outcome, BaseException):
+        if leaves:
+            _judge(tally, name, tracer, partial(call.act, managers.face, needs))
+        elif isinstance(outcome, BaseException):
             tally.note("other", f"{name}, {tracer.where}", f"the call itself raised {outcome!r}")
         for check in (
             partial(call.check, managers.other, needs),
@@ -403,7 +407,7 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
     return tally
 
 
-def _handle(managers, told, same):
+def _handle(managers, told, same, *, leaves):
     """Do what a handler does that must save before the process ends: each of these is done, or refused at once.
 
     *same* saves the very session that the interrupted call is saving.
@@ -428,6 +432,8 @@ def _handle(managers, told, same):
             told.append("done")
     if time.monotonic() - began > TIMEOUT / 2:
         told.append(TimeoutError("the handler waited"))
+    if leaves:
+        raise Stop
 
 
 def _judge(tally, name, tracer, call):
