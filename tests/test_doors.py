@@ -114,6 +114,10 @@ def imported(manager, session):
     return loaded(manager)
 
 
+def as_text(value):
+    return json.dumps(value, default=str, skipkeys=True)
+
+
 DOORS = {
     "Session(metadata)": lambda m, v: save(m, Session("s", "ada", metadata={"x": v})),
     "Session(state)": lambda m, v: save(m, Session("s", "ada", state={"x": v})),
