@@ -76,9 +76,8 @@ def shown(value: object) -> str:
     if isinstance(value, str) and len(value) > _SHOWN:
         return f"a str of {len(value)} characters"
     text = ""
-    if not isinstance(value, int) or abs(value) < 10**_SHOWN:
-        with suppress(Exception):  # of a class of the caller's own
-            text = repr(value)
+    with suppress(Exception):  # of a class of the caller's own, or of a number with too many digits
+        text = repr(value)
     return text if 0 < len(text) <= _SHOWN else kind_of(value)
 
 

@@ -218,7 +218,9 @@ def test_a_default_of_ones_own_is_that_of_json_dumps():
         manager.create_session(state={"x": [object()]})
 
 
-@pytest.mark.parametrize("default", [lambda value: value, lambda value: [value], lambda value: {"a": object()}])
+@pytest.mark.parametrize(
+    "default", [lambda value: value, lambda _: object(), lambda value: [value], lambda value: {"a": object()}]
+)
 def test_a_default_that_converts_nothing_ends(default):
     """One that returns what it was given, or such a thing again, is an error, no loop."""
     with pytest.raises(InvalidValueError, match=r"^state\['x'\]"):
