@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message, Session, SessionError, SessionManager, SessionStateError
@@ -279,8 +279,12 @@ MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCh
 LIMITS = {"last": st.none() | st.integers(1, 12), "max_tokens": st.none() | st.integers(0, 120)}
 
 
+ASKED = [Event("user", (Fact("user", "X"),)), ask(["c1"]), answer("c1", text="Y")]
+
+
 @MANY
 @given(CONVERSATIONS, st.sampled_from(SHAPES), st.booleans(), *LIMITS.values())
+@example(ASKED, "anthropic", True, 3, None)  # a message that is a result and a question counts once
 def test_a_window_is_the_longest_that_fits_whatever_the_shape(events, shape, tell, last, max_tokens):
     """By number and by tokens; whoever speaks first, and whatever was interrupted; or it is an error by name."""
     session, events = stored(events, shape), split(events, shape)
@@ -451,3 +455,20 @@ def test_a_part_of_a_turn_costs_a_page_more_however_long_the_turn_is(by):
         contents = [each["content"] for each in part.history()]
         assert contents == ["go", *["on"] * 37, "and?", "well"]
     assert max(costs) <= 5
+
+
+def test_a_question_that_was_summed_up_is_not_told_again():
+    """A summary in the middle of a long turn stands for its question, also in a part of the session."""
+    manager = SessionManager()
+    session = manager.create_session(session_id="s")
+    session.add_message("user", "go")
+    for n in range(300):
+        session.add_message("assistant", "on")
+        if n == 200:
+            session.compact("They went on.")
+    manager.save(session)
+
+    window = manager.get_session("s", last=40).history()
+
+    assert window == manager.get_session("s").history(last=40)
+    assert [each["content"] for each in window] == ["They went on.", *["on"] * 40]

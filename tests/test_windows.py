@@ -586,3 +586,15 @@ def test_windows_of_real_dialogues_are_whole_turns(first):
             for form in ("openai", "anthropic", "gemini"):
                 if said_:
                     CHECKS[form](talk_.history(last=last, format=form))
+
+
+def test_only_the_oldest_turn_of_a_window_has_a_gap():
+    """What comes before an answer that does not fit is left out, even where it would fit."""
+    texts = ["old", "old", "asked", "x" * 4000, "shown", "new", "new"]
+    roles = ["user", "assistant", "user", "assistant", "assistant", "user", "assistant"]
+    session = Session(messages=[Message(role, text) for role, text in zip(roles, texts, strict=True)])
+
+    window = session.history(max_tokens=100)
+
+    assert [each["content"] for each in window] == ["asked", "shown", "new", "new"]
+    assert [each["content"] for each in session.history(max_tokens=2000)] == texts
