@@ -114,9 +114,9 @@ class Cluster:
         return self._up()[0].url
 
     def client(self, **options) -> redis.cluster.RedisCluster:
-        """Return a client that waits 2 seconds at most for each answer; the caller closes it."""
+        """Return a client that waits 30 seconds at most for each answer; the caller closes it."""
         nodes = [redis.cluster.ClusterNode("127.0.0.1", each.port) for each in self._up()]
-        defaults = {"startup_nodes": nodes, "socket_timeout": 2.0, "socket_connect_timeout": 2.0}
+        defaults = {"startup_nodes": nodes, "socket_timeout": 30.0, "socket_connect_timeout": 30.0}
         return redis.cluster.RedisCluster(**(defaults | options))
 
     def start(self) -> None:
@@ -322,8 +322,8 @@ class Sentinel:
             each.close()
 
     def client(self, **options) -> redis.Redis:
-        """Return a client of whichever server is primary, which waits 2 seconds at most for each answer."""
-        options = {"socket_timeout": 2.0, "socket_connect_timeout": 2.0} | options
+        """Return a client of whichever server is primary, which waits 30 seconds at most for each answer."""
+        options = {"socket_timeout": 30.0, "socket_connect_timeout": 30.0} | options
         places = [("127.0.0.1", each.port) for each in self.sentinels]
         return redis.sentinel.Sentinel(places, **options).master_for("main")
 

@@ -103,8 +103,8 @@ class Server:
         return self._process.pid if self._process is not None else None
 
     def client(self, **options) -> redis.Redis:
-        """Return a client that tries once and waits 5 seconds at most; the caller closes it."""
-        defaults = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "retry": Retry(NoBackoff(), 0)}
+        """Return a client that tries once and waits 30 seconds at most; the caller closes it."""
+        defaults = {"socket_timeout": 30.0, "socket_connect_timeout": 30.0, "retry": Retry(NoBackoff(), 0)}
         return redis.Redis.from_url(self.url, **(defaults | options))
 
     def start(self) -> None:
@@ -258,7 +258,7 @@ class PostgresServer(Server):
         """Return a psycopg connection that commits each statement; the caller closes it."""
         import psycopg  # only the tests' environment has it, and benchmarks import this module, too
 
-        return psycopg.connect(self.url, **({"autocommit": True, "connect_timeout": 5} | options))
+        return psycopg.connect(self.url, **({"autocommit": True, "connect_timeout": 30} | options))
 
     def create_database(self) -> str:
         """Create an empty database and return its url: some 30 ms, and nothing to clear up."""

@@ -43,7 +43,7 @@ def index(directory, library):
 
 @pytest.fixture
 def store(index):
-    with closing(KVSessionStore(index, timeout=5)) as store:
+    with closing(KVSessionStore(index, timeout=30)) as store:
         yield store
 
 

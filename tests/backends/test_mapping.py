@@ -270,7 +270,7 @@ def test_a_child_can_use_a_store_over_a_dict_after_a_fork():
                     leave.wait(30)
                 super().__setitem__(key, value)
 
-        store = KVSessionStore(Slow(), timeout=5)
+        store = KVSessionStore(Slow(), timeout=30)
         store.save(Session(session_id="before", user_id="ada"))
         thread = threading.Thread(target=store.save, args=(Session(session_id="slow", user_id="ada"),))
         thread.start()

@@ -741,7 +741,7 @@ def test_a_store_connects_only_at_first_use(start_server):
     """It can be made before the server runs."""
     server = start_server("valkey")
     server.kill()
-    with closing(RedisSessionStore(server.url, timeout=5)) as store:
+    with closing(RedisSessionStore(server.url, timeout=30)) as store:
         server.start()
 
         assert store.count() == 0
@@ -750,7 +750,7 @@ def test_a_store_connects_only_at_first_use(start_server):
 def test_a_store_uses_its_server_again_after_a_restart(start_server):
     """A connection that broke is opened anew."""
     server = start_server("redis", "--appendonly", "yes")
-    with closing(RedisSessionStore(server.url, timeout=5)) as store:
+    with closing(RedisSessionStore(server.url, timeout=30)) as store:
         session = talk(store)
         server.restart()
         session.add_message("assistant", "again")
@@ -790,7 +790,7 @@ def test_a_wrong_password_is_an_error_without_it(start_server):
     server = start_server("redis")
     with server.client() as client:
         client.config_set("requirepass", "right")
-    store = RedisSessionStore(f"redis://:hush@127.0.0.1:{server.port}/0", timeout=5)
+    store = RedisSessionStore(f"redis://:hush@127.0.0.1:{server.port}/0", timeout=30)
 
     with closing(store), pytest.raises(StoragePermissionError) as caught:
         store.get("s")
@@ -820,7 +820,7 @@ def test_a_server_that_answers_nothing_raises_within_the_timeout(start_server):
 def test_a_full_server_refuses_a_save_and_keeps_what_it_has(start_server, kind):
     """At its memory limit: nothing of the save is stored, reads go on."""
     server = start_server(kind)
-    with server.client() as client, closing(RedisSessionStore(server.url, timeout=5)) as store:
+    with server.client() as client, closing(RedisSessionStore(server.url, timeout=30)) as store:
         session = talk(store)
         client.config_set("maxmemory", "1")
         session.add_message("user", "too much")
@@ -841,7 +841,7 @@ def test_a_full_server_refuses_a_save_and_keeps_what_it_has(start_server, kind):
 def test_a_replica_refuses_a_save(start_server, kind):
     """It is read-only; the error says so."""
     server = start_server(kind)
-    with server.client() as client, closing(RedisSessionStore(server.url, timeout=5)) as store:
+    with server.client() as client, closing(RedisSessionStore(server.url, timeout=30)) as store:
         session = talk(store)
         client.replicaof("127.0.0.1", "1")  # nothing listens there: it keeps what it has
         session.add_message("user", "x")

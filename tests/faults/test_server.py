@@ -137,7 +137,7 @@ def outcome(server, change):
 def client_of(library, proxy, retries):
     retry = library.retry.Retry(library.backoff.NoBackoff(), retries)
     client_class = library.Redis if library is redis else library.Valkey
-    return client_class(port=proxy.port, socket_timeout=20, retry=retry, retry_on_error=[library.ConnectionError])
+    return client_class(port=proxy.port, socket_timeout=30, retry=retry, retry_on_error=[library.ConnectionError])
 
 
 @pytest.mark.parametrize("script_is_known", [True, False], ids=["known script", "new script"])
@@ -344,8 +344,9 @@ def wait_for_scripts(server, how_many):
 
 def test_a_server_that_stands_still_is_unreachable_at_the_deadline(server):
     """A paused server takes the save and does not answer; what it does when it goes on is not done twice."""
-    with closing(RedisSessionStore(client=server.client(socket_timeout=0.2))) as store:
-        manager = SessionManager(store)
+    hasty = RedisSessionStore(client=server.client(socket_timeout=0.2))
+    with closing(hasty), closing(RedisSessionStore(client=server.client())) as store:
+        manager, in_haste = SessionManager(store), SessionManager(hasty)
         session = manager.create_session("user0", session_id="s0")
         fill(session, 40)
         manager.save(session)
@@ -353,9 +354,9 @@ def test_a_server_that_stands_still_is_unreachable_at_the_deadline(server):
         fill(session, 40, "late")
         for _ in range(2):
             with pytest.raises(StorageUnreachableError):
-                manager.save(session)
+                in_haste.save(session)
         with pytest.raises(StorageUnreachableError):
-            manager.append("s0", *MORE)
+            in_haste.append("s0", *MORE)
         server.resume()
         manager.append("s0", *MORE)
         manager.save(session)
@@ -371,13 +372,14 @@ def test_a_server_that_stands_still_is_unreachable_at_the_deadline(server):
 def test_the_deadline_is_the_store_s(start_server):
     """A store that made its own client waits no longer than `timeout` for an answer, times the client's own tries."""
     server = start_server("valkey")
-    with closing(RedisSessionStore(server.url, timeout=0.1)) as store:
+    hasty = RedisSessionStore(server.url, timeout=0.1)
+    with closing(hasty), closing(RedisSessionStore(server.url, timeout=30)) as store:
         manager = SessionManager(store)
         session = manager.create_session("user0")
         server.pause()
 
         with pytest.raises(StorageUnreachableError):
-            manager.save(session)
+            hasty.save(session)
         server.resume()
         manager.save(session)
 
