@@ -24,6 +24,7 @@ from pyai_sessions import (
     SessionDeletedError,
     SessionExistsError,
     SessionManager,
+    SessionNotFoundError,
     SQLiteMapping,
     StorageInUseError,
     StorageLockedError,
@@ -146,6 +147,7 @@ def _check_texts(manager, needs):
     session, texts = needs
     found = _texts(manager, session.session_id)
     assert found is not None, "lost: the session"
+    found = [each for each in found if not each.startswith("handler ")]
     counted = Counter(found)
     assert not [each for each in texts if not counted[each]], "lost: messages"
     assert max(counted.values()) == 1, "doubled: messages"
@@ -380,7 +382,8 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
             faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
         needs = call.prepare(managers.face)
         told = []
-        same = partial(managers.face.save, needs[0]) if name.startswith("save") else managers.face.count
+        kept = []
+        same = partial(_append_and_save, managers.face, needs[0], kept, saves=name.startswith("save"))
         leaves = bool(tally.points % 2)
         act = partial(_handle, managers, told, same, leaves=leaves)
         tracer, outcome = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines, only=only)
@@ -397,6 +400,7 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
             tally.note("other", f"{name}, {tracer.where}", f"the call itself raised {outcome!r}")
         for check in (
             partial(call.check, managers.other, needs),
+            partial(_check_kept, managers.other, needs[0].session_id, kept),
             managers.by_other,
             managers.by_thread,
             managers.by_self,
@@ -405,6 +409,23 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
     _judge(tally, name, Tracer(0, stop), partial(_check_probe, managers))
     faulthandler.cancel_dump_traceback_later()
     return tally
+
+
+def _append_and_save(manager, session, kept, *, saves):
+    """Write to the session of the interrupted call: by a copy of one's own, then by the very object that it saves."""
+    if saves:
+        message = Message("user", f"handler {next(_numbers)}")
+        with suppress(SessionNotFoundError):
+            manager.append(session.session_id, message)
+            kept.append(message.content)
+        manager.save(session)
+
+
+def _check_kept(manager, session_id, kept):
+    """Assert that what a handler was told is stored was not overwritten by the call that it interrupted."""
+    if kept:
+        found = Counter(_texts(manager, session_id))
+        assert [found[each] for each in kept] == [1] * len(kept), "lost: what a handler appended"
 
 
 def _handle(managers, told, same, *, leaves):
