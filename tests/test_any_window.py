@@ -309,6 +309,7 @@ def test_a_window_is_the_longest_that_fits_whatever_the_shape(events, shape, tel
 
 @MANY
 @given(CONVERSATIONS, st.sampled_from(SHAPES), st.sampled_from(FORMATS), *LIMITS.values())
+@example([ask(["c1"])], "gemini", "gemini", None, None)  # a call with an id of Gemini's is answered by that
 def test_a_window_is_one_that_its_api_takes(events, shape, format_, last, max_tokens):
     """In each format, from each shape; where one is needed, a user's message comes first."""
     session = stored(events, shape)
