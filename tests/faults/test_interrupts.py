@@ -6,10 +6,12 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from pyai_sessions import AsyncSessionManager, Message
+from pyai_sessions.backends.grouping import Group
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore
 from tests.faults.interrupts import (
     CALLS,
@@ -22,6 +24,8 @@ from tests.faults.interrupts import (
     attack_with_handler,
     attacked,
     awaited,
+    interrupt,
+    stop,
 )
 from tests.faults.storages import IN_FILES
 from tests.faults.workers import in_a_process, results
@@ -158,3 +162,30 @@ def test_threads_use_a_store_at_once_after_a_fork(storage, long_form):
         with storage.open() as manager:
             manager.clear_all()
         assert results([in_a_process(write_in_threads_of_a_child, storage)]) == [0]
+
+
+def test_those_who_wait_are_stored_whatever_becomes_of_the_one_that_stores_for_them():
+    """A thread that stores what all have brought is cut off at any of its points; the others lose nothing but time."""
+    points, n = 1, 0
+    while n < points:
+        n += 1
+        group, gate, entered, stored = Group(lambda: "here", 60.0), threading.Event(), threading.Semaphore(0), set()
+
+        def store(items, gate=gate, entered=entered, stored=stored):
+            entered.release()
+            assert gate.wait(60)
+            stored.update(items)
+            return [True] * len(items)
+
+        with ThreadPoolExecutor(4) as pool:
+            first = pool.submit(group.put, 0, store)
+            assert entered.acquire(timeout=60)
+            files = ["grouping.py", "turns.py"]
+            cut_off = pool.submit(interrupt, partial(group.put, 1, store), n, stop, lines=True, only=files)
+            while not group._queue and not cut_off.done():
+                pass
+            others = [pool.submit(group.put, each, store) for each in (2, 3)]
+            gate.set()
+            assert [each.result(60) for each in (first, *others)] == [True] * 3
+            points = max(points, cut_off.result(60)[0].points)
+        assert stored >= {0, 2, 3}
