@@ -43,6 +43,9 @@ _UNOPENED = (EncryptionError, OversizedDocumentError)
 _PAGES_TOGETHER = 1000
 """Keys that are looked at before their pages are: what is held in memory."""
 
+_TIDYING = 0.5
+"""Seconds in which a save that let shared pages go has removed them, on a server that takes its steps one by one."""
+
 _TOLD = 1000
 """Pages of one session that are told of: a head that was made up can name a million that never were."""
 
@@ -192,7 +195,12 @@ def _verify_references(
 
 
 def _verify_pages(backend: Backend, pages: dict[str, set[str]], report: Verification, *, repair: bool) -> None:
-    for session_id, keys in pages.items():
+    doubted = {session_id: set(_unnamed(backend, session_id, keys)[0]) for session_id, keys in pages.items()}
+    doubted = {session_id: keys for session_id, keys in doubted.items() if keys}
+    wait = backend.settle or min(backend.settle_forks, _TIDYING)
+    if doubted and wait:
+        time.sleep(wait)  # another process may be about to commit the head that names them, or to remove them
+    for session_id, keys in doubted.items():
         report.problems += _orphans(backend, session_id, keys, repair=repair)
     pages.clear()
 
@@ -379,9 +387,6 @@ def _is_whole(runs: Sequence[Run], readable: Collection[str]) -> bool:
 
 def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
     orphans, stamp = _unnamed(backend, session_id, keys)
-    if orphans and backend.settle:
-        time.sleep(backend.settle)  # another process may be about to commit the head that names them
-        orphans, stamp = _unnamed(backend, session_id, keys)
     repaired = bool(orphans) and repair and backend.remove_pages(session_id, orphans, stamp)
     return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repaired) for key in orphans]
 
