@@ -35,6 +35,7 @@ class Appender(NamedTuple):
     def append(self, session_id: str, added: list[Message], user_id: str | None, terms: Terms) -> Asking[None]:
         """Append to what this store appended last, unseen; else to what is stored."""
         chosen = [each for each in added if not take_drawn(each)]
+        tried: StoredHead | None = None
         latest = self.recent.pop(("head", session_id))
         if (
             isinstance(latest, StoredHead)
@@ -46,6 +47,7 @@ class Appender(NamedTuple):
             if draft and (yield "commit", draft):
                 self._remember(draft)
                 return
+            tried = latest
         yield None
         attempts = Attempts(self.backend, session_id, self.timeout)
         for _ in attempts:
@@ -53,7 +55,10 @@ class Appender(NamedTuple):
                 stored = head_of(self.backend, session_id, terms.clock, user_id)
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
-                found = Trips(self.backend).alone(self._stored(stored, chosen))
+                # A client that lost the reply sends a commit again, and is told that the session was changed: by that
+                # commit itself, perhaps, and others may have put its messages into pages since.
+                known = added if tried and not _has_the_pages_of(stored, tried) else chosen
+                found = Trips(self.backend).alone(self._stored(stored, known))
                 if found is None:
                     continue
                 draft = _grown(restore(stored, [], terms.clock), added, found, terms)
@@ -63,6 +68,7 @@ class Appender(NamedTuple):
             if done:
                 self._remember(draft)
                 return
+            tried = tried or stored
 
     def _stored(self, stored: StoredHead, chosen: list[Message]) -> Asking[list[Message] | None]:
         """Return the messages in the pages of a head that have ids of *chosen*; None: the session was rewritten."""
@@ -76,6 +82,10 @@ class Appender(NamedTuple):
     def _remember(self, draft: Draft) -> None:
         """Keep the head that was just written, so that the next append need not read it."""
         self.recent.put(("head", draft.session_id), draft.stored, len(draft.head))
+
+
+def _has_the_pages_of(stored: StoredHead, other: StoredHead) -> bool:
+    return (stored.head.edition, stored.pages) == (other.head.edition, other.pages)
 
 
 def _unseen(latest: StoredHead, added: list[Message], terms: Terms) -> Draft | None:

@@ -83,3 +83,37 @@ def test_a_purge_counts_each_session_once(client, prefix):
     clock.pass_(seconds=61)
 
     assert [manager.purge_expired(), manager.purge_expired(), manager.count()] == [250, 0, 0]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize("others", [1, 70])
+def test_an_append_that_others_wrote_over_before_it_was_sent_again_is_stored_once(
+    valkey_server, prefix, before, others
+):
+    """Its reply was lost; others then appended, and its message lies in a page when the client repeats it."""
+
+    class Late(redis.Redis):
+        def execute_command(self, *args, **options):
+            reply = super().execute_command(*args, **options)
+            if meanwhile and args[0] == "EVALSHA":
+                meanwhile.pop()()
+                return super().execute_command(*args, **options)
+            return reply
+
+    def append_others():
+        for n in range(others):
+            another.append("s", {"role": "user", "content": f"other {n}"})
+
+    meanwhile = []
+    with redis.Redis.from_url(valkey_server.url) as plain, Late.from_url(valkey_server.url) as late:
+        another, manager = (SessionManager(RedisSessionStore(client=each, prefix=prefix)) for each in (plain, late))
+        another.create_session("ada", session_id="s")
+        for n in range(before):
+            manager.append("s", {"role": "user", "content": f"before {n}"})
+        meanwhile.append(append_others)
+
+        manager.append("s", {"role": "user", "content": "mine"})
+
+        contents = [each.content for each in another.get_session("s").messages]
+        assert not meanwhile
+        assert (len(contents), contents.count("mine")) == (before + 1 + others, 1)
