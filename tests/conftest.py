@@ -16,6 +16,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long form of the fault tests")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave out the warnings of what a store lacks, which the line below counts: they are for who writes that store."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and "warnings" in reporter.stats:
+        others = [each for each in reporter.stats["warnings"] if "MissingPowerWarning: " not in each.message]
+        reporter.stats["warnings"] = others
+        if not others:
+            del reporter.stats["warnings"]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line why tests were skipped; the failures follow, as the last that is printed."""
     reasons = [str(each.longrepr[2]) for each in terminalreporter.stats.get("skipped", ())]
