@@ -75,6 +75,8 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
     ) -> None:
         if not isinstance(path, str) or path != ":memory:":
             path = full_path(path, "path", "'chat.db', '~/chat.db', or ':memory:'")
+        if isinstance(table_name, str) and "/index" in table_name.lower():
+            raise InvalidValueError("table_name", f"is {table_name!r}; a name with '/index' is that of a store's index")
         if not _is_name(table_name):
             problem = f"is {shown(table_name)}; it is text in UTF-8 that does not begin with 'sqlite_'"
             raise InvalidValueError("table_name", problem)

@@ -17,7 +17,13 @@ from pyai_sessions.backends.sql import BATCH, LAST, quoted, run, select_in, unqu
 from pyai_sessions.checks import AnyPath
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
-from pyai_sessions.errors import InvalidDocumentError, StorageClosedError, StorageCorruptError, StorageReadOnlyError
+from pyai_sessions.errors import (
+    InvalidDocumentError,
+    InvalidValueError,
+    StorageClosedError,
+    StorageCorruptError,
+    StorageReadOnlyError,
+)
 from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import (
     NAMESPACES,
@@ -380,6 +386,9 @@ class TableBackend(Backend):
         )
         computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden > 0"
         for name, is_table in connection.execute(query, names).fetchall():
+            if name not in names:  # to SQLite they are one: two stores would have the same sessions
+                problem = f"is {names[0]!r}, but the file has a table {name!r}, which SQLite takes for the same"
+                raise InvalidValueError("table_name", f"{problem}; use that name, or another one")
             if not is_table or connection.execute(computed, (name,)).fetchone():
                 raise StorageCorruptError(self._connections.path, f"{quoted(name)} is computed, and no plain table")
 
