@@ -38,7 +38,7 @@ class Anyone(Enum):
 
 ANYONE = Anyone.ANYONE
 """Asks for no user in particular, as leaving the argument out does. None, which a failed login gives, raises."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _TIMES = "it is a datetime with a time zone, ISO 8601 text with one (2026-01-31T12:00:00Z), or seconds since 1970"
 
@@ -90,9 +90,10 @@ def check_choice(value: object, name: str, *accepted: str) -> None:
 
 def check_items(value: object, name: str, kinds: str) -> Iterable[Any]:
     """Return *value* if it can be iterated over and is no text; *kinds* says what it is to hold."""
+    items: Any = value
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes, bytearray, memoryview, type)):
-        raise InvalidValueError(name, f"is {kind_of(cast('object', value))}; it is a list of {kinds}")
-    return cast("Iterable[Any]", value)
+        raise InvalidValueError(name, f"is {kind_of(items)}; it is a list of {kinds}")
+    return cast("Iterable[Any]", items)
 
 
 def check_progress(progress: object) -> None:
@@ -214,7 +215,7 @@ def check_time(value: object, name: str) -> datetime:
         if value != value:  # noqa: PLR0124 (nan)
             raise InvalidValueError(name, f"is nan; {_TIMES}")
         try:
-            return _EPOCH + timedelta(seconds=value)
+            return EPOCH + timedelta(seconds=value)
         except OverflowError:
             problem = f"is outside of the years 1 to 9999; {_TIMES}, not milliseconds"
             raise InvalidValueError(name, problem) from None
@@ -223,7 +224,7 @@ def check_time(value: object, name: str) -> datetime:
 
 def _in_utc(value: datetime, name: str) -> datetime:
     """Return a datetime as one in UTC, of the class that msgspec writes: other libraries have classes of their own."""
-    exact = type(value) is type(_EPOCH)  # not the name `datetime`, in whose place libraries for tests put their own
+    exact = type(value) is type(EPOCH)  # not the name `datetime`, in whose place libraries for tests put their own
     if exact and value.tzinfo is timezone.utc:
         return value
     if value.utcoffset() is None:
@@ -233,18 +234,18 @@ def _in_utc(value: datetime, name: str) -> datetime:
         utc = value.astimezone(timezone.utc)
     except OverflowError:
         raise InvalidValueError(name, f"is outside of the years 1 to 9999 of UTC; {_TIMES}") from None
-    if type(utc) is type(_EPOCH):
+    if type(utc) is type(EPOCH):
         return utc
-    day = _EPOCH.replace(year=utc.year, month=utc.month, day=utc.day)
+    day = EPOCH.replace(year=utc.year, month=utc.month, day=utc.day)
     return day.replace(hour=utc.hour, minute=utc.minute, second=utc.second, microsecond=utc.microsecond)
 
 
 def _time_of_text(text: str, name: str) -> datetime:
     try:
-        return type(_EPOCH).fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
+        return type(EPOCH).fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
     except ValueError:
         with suppress(msgspec.ValidationError, UnicodeEncodeError):  # Python 3.10 reads 3 or 6 digits of a second alone
-            return msgspec.convert(text, type(_EPOCH))
+            return msgspec.convert(text, type(EPOCH))
     raise InvalidValueError(name, f"is text that names no time; {_TIMES}")
 
 

@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from pyai_sessions import indexes
 from pyai_sessions.backends.protocol import Backend, pages_there
-from pyai_sessions.checks import Clock, counted, kind_of, shown
+from pyai_sessions.checks import Clock, check_time, counted, kind_of, shown
 from pyai_sessions.documents import (
     UNFIT,
     read_head,
@@ -90,7 +90,7 @@ def _forked(
     if checkpoint and (checkpoint.message_count, checkpoint.last_message_id) != (count, last):
         problem = f"no longer has the history of checkpoint {checkpoint.name!r}"
         raise SessionStateError(session.session_id, problem)
-    now = clock()
+    now = check_time(clock(), "clock()")
     values = values_of(session) | {
         "session_id": session_id,
         "user_id": session.user_id if user_id is None else user_id,

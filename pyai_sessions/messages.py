@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from typing_extensions import Self
 
-from pyai_sessions.checks import MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
+from pyai_sessions.checks import EPOCH, MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
 from pyai_sessions.codec import JSON_VALUE, TIME, Document, checked, time_text, unchangeable
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.processes import process_id
@@ -72,7 +72,7 @@ class Message(Document):
             put(self, "metadata", frozen_object(self.metadata, "metadata"))
         if self.tool_calls is not None:
             put(self, "tool_calls", _frozen_list(self.tool_calls, "tool_calls"))
-        if type(self.timestamp) is not datetime or self.timestamp.tzinfo is not timezone.utc:
+        if type(self.timestamp) is not type(EPOCH) or self.timestamp.tzinfo is not timezone.utc:
             put(self, "timestamp", check_time(self.timestamp, "timestamp"))
         if type(self.role) is not str or not self.role.isascii():
             put(self, "role", check_text(self.role, "role"))

@@ -53,7 +53,7 @@ def new_session_id() -> str:
 def later(now: datetime, previous: datetime) -> datetime:
     """Return the time of a change that follows one at *previous*: never backwards, as lists are in that order."""
     if now > previous:
-        return now
+        return check_time(now, "clock()")
     return previous + _TICK if previous < _END else _END
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from pyai_sessions.checks import MAX_ID_BYTES, Clock, check_clock, kind_of, shown, utc_now
+from pyai_sessions.checks import MAX_ID_BYTES, Clock, check_clock, check_time, kind_of, shown, utc_now
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values import MAX_DEPTH, depth_of
 
@@ -98,7 +98,7 @@ class Terms(NamedTuple):
         """Return when a session expires that is saved now, and expired at *before* till now."""
         if self.ttl is None or not (new or self.sliding):
             return before
-        return self.clock() + self.ttl
+        return check_time(self.clock(), "clock()") + self.ttl
 
     def left(self, end: datetime | None) -> int | None:
         """Return the milliseconds until *end*, 1 at the least; None where this store does not set it."""

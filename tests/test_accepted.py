@@ -9,6 +9,7 @@ import pytest
 
 from pyai_sessions import (
     InvalidValueError,
+    KVSessionStore,
     Message,
     Session,
     SessionManager,
@@ -124,14 +125,25 @@ def test_lists_take_times_in_any_form():
 
 def test_a_clock_of_another_class_is_stored_as_any_time():
     """A library that sets the time in tests gives datetimes of its own class."""
-    manager = SessionManager(clock=lambda: OtherTime(2026, 1, 31, 12, tzinfo=timezone.utc))
+    store = KVSessionStore({}, ttl=100, clock=lambda: OtherTime(2026, 1, 31, 12, tzinfo=timezone.utc))
+    manager = SessionManager(store)
     session = manager.create_session("ada", session_id="s")
     session.add_message("user", "x")
     session.checkpoint("here")
     manager.save(session)
+    manager.append("s", {"role": "assistant", "content": "y"})
+    manager.fork("s", new_id="t")
+    session = manager.get_session("s")
+    session.rewind(1)
+    session.compact("They met.") if session.message_count else None
+    manager.save(session)
+    manager.archive("t")
+    manager.restore("t")
+    session = manager.get_session("s")
 
-    assert manager.get_session("s") == session
-    assert type(session.updated_at) is type(session.messages[0].timestamp) is datetime
+    assert session.expires_at == NOON + timedelta(seconds=100)
+    assert type(session.updated_at) is type(session.expires_at) is type(session.branches[0].created_at) is datetime
+    assert manager.verify().problems == []
 
 
 @pytest.mark.parametrize(
