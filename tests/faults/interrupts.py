@@ -25,6 +25,7 @@ from pyai_sessions import (
     SessionExistsError,
     SessionManager,
     SessionNotFoundError,
+    SessionStatus,
     SQLiteMapping,
     StorageInUseError,
     StorageLockedError,
@@ -361,6 +362,7 @@ def attack(managers, name, *, lines=False, only=None, every=1, first=1, most=Non
         tally.points += 1
         writers = [managers.by_other, managers.by_thread, managers.by_self]
         turn = tally.points % 3
+        _judge(tally, name, tracer, partial(_check_listed, managers.other, needs[0].session_id))
         for write in (*writers[turn:], *writers[:turn], partial(call.act, managers.face, needs)):
             _judge(tally, name, tracer, write)
         for manager in (managers.face, managers.other):
@@ -470,6 +472,14 @@ def _judge(tally, name, tracer, call):
         tally.note("hung", f"{name}, {tracer.where}", repr(err))
     except BaseException as err:  # noqa: BLE001 (to be shown with all others)
         tally.note("other", f"{name}, {tracer.where}", repr(err))
+
+
+def _check_listed(manager, session_id):
+    """Assert that a session, if the call that was cut off has left one, is listed with its user's."""
+    session = manager.get_session(session_id)
+    if session is not None and session.status is SessionStatus.ACTIVE:
+        listed = [each.session_id for each in manager.list_sessions(session.user_id, limit=None)]
+        assert session_id in listed, "lost: of a list"
 
 
 def _check_probe(managers):
