@@ -96,7 +96,7 @@ def write_under_signals(link, storage, rounds, seed):
 @pytest.mark.parametrize("storage", ["dict", *IN_FILES], indirect=True)
 def test_signals_at_any_moment_leave_all_as_it_is(storage, long_form, capsys):
     """What was acknowledged is there once, and in order; no call waits for one that a signal cut off."""
-    rounds = 4000 if long_form else 150
+    rounds = 1000 if long_form else 150
 
     process, link = in_a_process(write_under_signals, storage, rounds, 1)
     raised, saved, refused, right = receive(link)
