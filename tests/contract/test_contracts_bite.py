@@ -686,14 +686,6 @@ POWERS = """
             super().append(session_id, messages)
             super().append(session_id, [Message(each.role, each.content) for each in messages])
 
-    class AppendsWhatIsThere(FullStore):
-        \"\"\"It does not look at the ids.\"\"\"
-        def append(self, session_id, messages):
-            session = self.get(session_id)
-            known = {each.message_id for each in session.messages} if session else ()
-            anew = [Message(m.role, m.content) if m.message_id in known else m for m in messages]
-            super().append(session_id, anew)
-
     class AppendsToTheArchived(FullStore):
         def append(self, session_id, messages):
             session = self.get(session_id)
