@@ -228,6 +228,9 @@ class Storage:
     def __init__(self):
         self.asked, self.failing = [], {}
 
+    def mend(self):
+        """Nothing is held here that an interrupted call could leave behind."""
+
     def _many(self, method, given):
         self.asked.append((method, list(given)))
         for each in given:
