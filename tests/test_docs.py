@@ -151,5 +151,5 @@ def test_the_loops_of_the_readme_keep_the_question_of_an_agent_that_fails(number
     assert (code, errors.splitlines()[-1][:15]) == (1, "ConnectionError")
     with SessionManager(f"sqlite:///{tmp_path / db}") as manager:
         [session] = manager.get_sessions_for_user("ada")
-    assert session.messages[0].content == "Hello!"
+    assert {each.content for each in session.messages} <= {"Hello!", "Are you there?"}
     assert {each.role for each in session.messages} == {"user"}
