@@ -294,6 +294,8 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float, *, 
         if _lives(backend, session_id, incarnation):
             return False
         indexes.mend(backend, session_id, [stored.entry])
+        if not is_forked:  # the deletion of its head was cut short, perhaps
+            let_go(backend, session_id, timeout, keys=pages_there(backend, own))
     if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
         reference = reference_key(session_id, session_id, incarnation)
         let_go(backend, session_id, timeout, reference=reference, keys=pages_there(backend, own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -496,7 +497,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session with all that belongs to it, readable or not; return whether there was one.
 
-        Pages that forks share stay until the last of these goes.
+        Pages that forks share stay until the last of these goes. Repeat a deletion that raised: it removes what the
+        first one left, and returns True.
 
         Raises:
             InvalidDocumentError: A user is asked for, and the head cannot be read. Nothing is deleted.
@@ -509,9 +511,12 @@ class KVSessionStore(OfOneProcess, SessionStore):
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.read(sought)
+                if value is None:  # a deletion that failed may have removed the head and left pages
+                    value = self._recent.get(("deleting", sought))
                 if value is None or (owner is not None and owned(value, sought, owner) is None):
                     return False
                 is_over = expiry.has_expired(value, sought, self.clock)
+                self._recent.put(("deleting", sought), value, sys.getsizeof(value))
                 done = forks.remove(self._backend, sought, value, self._timeout)
             if done:
                 self._forget(sought)
@@ -520,7 +525,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     def _forget(self, session_id: str) -> None:
         """Remember nothing of a session that is gone."""
-        for each in ("head", "ids"):
+        for each in ("head", "ids", "deleting"):
             self._recent.pop((each, session_id))
 
     def _free(self, session_id: str) -> bool:

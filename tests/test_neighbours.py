@@ -1,10 +1,13 @@
-"""Neighbours in one file never meet, whatever their tables are called."""
+"""Neighbours in one storage never meet, whatever their tables and namespaces are called."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 
+import diskcache
 import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
 
-from pyai_sessions import InvalidValueError, SessionManager, SQLiteMapping
+from pyai_sessions import InvalidValueError, KVSessionStore, SessionManager, SQLiteMapping
 
 
 @pytest.mark.parametrize(("one", "other"), [("sessions", "Sessions"), ("a", "A")])
@@ -50,3 +53,71 @@ def test_tables_of_one_file_are_stores_of_their_own(tmp_path, one, other):
         assert theirs.get_session("s") == kept
         assert theirs.count() == 1
         assert theirs.verify().problems == []
+
+
+# Any names -----------------------------------------------------------------------------------------------------------
+
+NAMES = st.text(st.sampled_from("aAbé/:%.\"' -_~0*[]\\?"), min_size=1, max_size=6)
+
+
+@contextmanager
+def tables(path, names):
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(SQLiteMapping(path / "c.db", each))) for each in names]
+
+
+@contextmanager
+def namespaces(mapping, names):
+    yield [KVSessionStore(mapping, namespace=each) for each in names]
+
+
+@contextmanager
+def in_a_file(path, names):
+    with closing(SQLiteMapping(path / "c.db")) as mapping, namespaces(mapping, names) as stores:
+        yield stores
+
+
+@contextmanager
+def in_a_directory(path, names):
+    index = diskcache.Index(str(path / "chat"))
+    with closing(index.cache), namespaces(index, names) as stores:
+        yield stores
+
+
+def in_a_dict(path, names):
+    return namespaces({}, names)
+
+
+@pytest.mark.parametrize("opened", [tables, in_a_dict, in_a_file, in_a_directory])
+def test_neighbours_of_any_names_never_meet(tmp_path_factory, opened):
+    """Two stores of one storage share nothing, whatever each is called; or a name is refused."""
+
+    @settings(max_examples=30, deadline=None)
+    @given(one=NAMES, other=NAMES)
+    def check(one, other):
+        assume(one != other)
+        try:
+            with opened(tmp_path_factory.mktemp("neighbours"), [one, other]) as stores:
+                check_apart(*map(SessionManager, stores))
+        except InvalidValueError:
+            event("refused")
+
+    check()
+
+
+def check_apart(mine, theirs):
+    kept = theirs.create_session("ada", session_id="s")
+    mine.create_session("ada", session_id="s")
+    kept.add_message("user", "theirs alone")
+    theirs.save(kept)
+
+    mine.reindex()
+    mine.verify(repair=True)
+    assert mine.delete_user("ada", scan=True).session_ids == ["s"]
+    mine.create_session("ada", session_id="t")
+    assert [each.session_id for each in theirs.list_sessions()] == ["s"]
+    assert mine.clear_all() == 1
+
+    assert theirs.get_session("s") == kept
+    assert theirs.count() == 1
+    assert theirs.verify().problems == []
