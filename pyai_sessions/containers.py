@@ -137,8 +137,11 @@ def _taken(place: Place, value: Any, key: str | None) -> Any:
 
 
 def _guarded(value: Any, outer: Place, key: str | None) -> Any:
-    """Return plain JSON that stands somewhere with its dicts and lists as those that check."""
-    if type(value) not in _CONTAINERS:
+    """Return plain JSON that stands somewhere with its dicts and lists as those that check.
+
+    What is nested deeper than any value that is accepted, as a stored document may be, stays as it is.
+    """
+    if type(value) not in _CONTAINERS or outer.levels <= 0:
         return value
     place = Place(outer, key, outer.levels - 1, outer.default)
     if type(value) is dict:

@@ -41,6 +41,7 @@ class SealedBackend(Backend):
         self.settle_forks = inner.settle_forks
         self.together = inner.together
         self.distant = inner.distant
+        self.copied_by = inner.copied_by
         self.ttl = inner.ttl
 
     def _at(self, key: str) -> str:
