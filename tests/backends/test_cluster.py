@@ -11,7 +11,7 @@ import pytest
 import redis
 import valkey.cluster
 
-from pyai_sessions import RedisSessionStore, Session, SessionManager
+from pyai_sessions import ANYONE, RedisSessionStore, Session, SessionManager
 from pyai_sessions.errors import StorageUnreachableError
 from pyai_sessions.testing import StoppedClock
 
@@ -245,11 +245,11 @@ def test_a_crash_between_the_steps_hides_no_session(valkey_cluster, change, appl
 
             documents = [manager.get_session(each) for each in ("s", "old", "other", "new", "i0", "i1", "i2")]
             for status in ("active", "archived"):
-                for user in ("ada", "eve", None):
+                for user in ("ada", "eve", ANYONE):
                     stored = {
                         each.session_id
                         for each in documents
-                        if each and each.status == status and user in (None, each.user_id)
+                        if each and each.status == status and user in (ANYONE, each.user_id)
                     }
                     assert {each.session_id for each in manager.list_sessions(user, status=status)} == stored
             clock.pass_(days=1)
