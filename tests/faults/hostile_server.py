@@ -25,7 +25,8 @@ def array(*items):
 class HostileServer:
     """Gives one of `replies` to each command, None by closing the connection; when they are used up it closes, too.
 
-    With *endless* the last is given to all further commands.
+    With *endless* the last is given to all further commands. With *info* each INFO is given that, and uses up none: a
+    store's first call asks for the server's memory before it reads or writes.
     """
 
     def __init__(self):
@@ -35,9 +36,9 @@ class HostileServer:
         self.answer([])
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def answer(self, replies, *, endless=False):
+    def answer(self, replies, *, endless=False, info=None):
         """Answer so from now on."""
-        self._replies, self._endless = list(replies), endless
+        self._replies, self._endless, self._info = list(replies), endless, info
 
     def __enter__(self):
         return self
@@ -69,6 +70,8 @@ class HostileServer:
             return HELLO
         if name in SETTING_UP:
             return b"+OK\r\n"
+        if name == b"INFO" and self._info is not None:
+            return self._info
         if not self._replies:
             return None
         return self._replies[0] if self._endless and len(self._replies) == 1 else self._replies.pop(0)

@@ -24,6 +24,8 @@ from pyai_sessions import (
 from tests.faults.hostile_server import HostileServer, array, bulk
 
 HEAD = b'{"format":1,"revision":"r","session_id":"s","user_id":"ada","incarnation":"i","messages":[]}'
+MEMORY = bulk(b"# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n")
+"""What a server says that removes no keys: with it, the replies that follow are those to the call itself."""
 
 ACTS = {
     "get": lambda manager: manager.get_session("s"),
@@ -101,14 +103,19 @@ def client(server, request):
         yield client
 
 
-@given(st.sampled_from(sorted(ACTS)), st.lists(REPLIES, min_size=1, max_size=5), st.sampled_from([None, 60]))
-@example("get", [array(bulk(b"session"), b":1\r\n")], None)
-@example("reindex", [array(bulk(b"0"), array(bulk(b"p:s")))], None)
-@example("create", [bulk(b"0")], None)  # it is no 0, and no 1 either
+@given(
+    st.sampled_from(sorted(ACTS)),
+    st.tuples(st.sampled_from([MEMORY, None]), st.lists(REPLIES, min_size=1, max_size=5)),
+    st.sampled_from([None, 60]),
+)
+@example("get", (MEMORY, [array(bulk(b"session"), b":1\r\n")]), None)
+@example("reindex", (MEMORY, [array(bulk(b"0"), array(bulk(b"p:s")))]), None)
+@example("create", (MEMORY, [bulk(b"0")]), None)  # it is no 0, and no 1 either
 @settings(max_examples=60, deadline=None)
-def test_any_reply_gives_a_result_or_an_error_by_name(server, client, act, replies, ttl):
+def test_any_reply_gives_a_result_or_an_error_by_name(server, client, act, answers, ttl):
     """Wrong types and lengths, half replies, errors, garbage: never an error of Python's own."""
-    server.answer(replies)
+    info, replies = answers
+    server.answer(replies, info=info)
     refusal = None
 
     try:
@@ -149,9 +156,10 @@ def test_a_scan_that_goes_round_in_a_circle_ends(server, client, act, cursor):
 @pytest.mark.parametrize(
     "reply", [each for each in BROKEN if each] + [b"$1000000000\r\n", b"*1000000000\r\n*1000000000\r\n"]
 )
-def test_a_reply_that_claims_to_be_huge_takes_no_memory(server, client, reply):
+@pytest.mark.parametrize("info", [MEMORY, None], ids=["to the call", "to the question before it"])
+def test_a_reply_that_claims_to_be_huge_takes_no_memory(server, client, reply, info):
     """Only what came is held; what does not come is waited for no longer than the client's timeout."""
-    server.answer([reply], endless=True)
+    server.answer([reply], endless=True, info=info)
     manager = manager_of(client)
     tracemalloc.start()
 
@@ -164,14 +172,15 @@ def test_a_reply_that_claims_to_be_huge_takes_no_memory(server, client, reply):
 
 
 @pytest.mark.parametrize("reply", [b":1\r\n", array(b":1\r\n", array()), b"$100\r\nabc", b"*1\r\n*x\r\n", None])
-def test_a_store_works_again_when_the_server_does(server, client, reply):
+@pytest.mark.parametrize("info", [MEMORY, None], ids=["to the call", "to the question before it"])
+def test_a_store_works_again_when_the_server_does(server, client, reply, info):
     """What was left of a broken reply is not taken for the next one."""
     manager = manager_of(client)
-    server.answer([reply])
+    server.answer([reply], info=info)
     with pytest.raises(SessionError):
         manager.get_session("s")
 
-    server.answer([array(bulk(b"session"), bulk(HEAD))])
+    server.answer([array(bulk(b"session"), bulk(HEAD))], info=MEMORY)
 
     assert manager.get_session("s").user_id == "ada"
 
