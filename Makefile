@@ -78,11 +78,11 @@ clean: ## Remove all that the Makefile made
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 # What takes long and is about the work of storages or examples, not of Python, runs once.
 ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
-	test_clusters.py backends/test_cluster.py contract/test_repeated.py \
+	test_clusters.py backends/test_cluster.py contract/test_repeated.py test_any_window.py test_wrong_calls.py \
+	test_doors.py test_docs.py test_package.py test_redaction.py test_moving.py test_verify.py test_backup.py \
 	contract/test_four_methods.py contract/test_encrypted.py contract/test_namespaces.py test_corpus.py test_erasure.py test_fastapi_chat.py test_postgres_managers.py \
 	test_postgres_store.py test_many_chats.py test_examples.py test_formats.py faults) \
 	--deselect=tests/test_upkeep.py::test_memory_does_not_grow_with_the_number_of_sessions \
-	--deselect=tests/test_docs.py::test_all_blocks_run_in_order_in_one_folder \
 	--deselect=tests/test_indexes.py::TestListsOnSQLite --deselect=tests/test_merge.py::TestTwoWritersOfSQLite \
 	$(addprefix --deselect=tests/contract/test_cluster.py::Test, ValkeyCluster RedisClusterWithATimeToLive) $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
 	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \

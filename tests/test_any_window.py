@@ -275,7 +275,7 @@ def stored(events, shape):
     return session
 
 
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LIMITS = {"last": st.none() | st.integers(1, 12), "max_tokens": st.none() | st.integers(0, 120)}
 
 

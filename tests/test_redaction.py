@@ -38,9 +38,12 @@ def own_documents(mapping):
 
 @pytest.mark.parametrize("of", ["write", "delete", "read"])
 @pytest.mark.parametrize("applied", [False, True])
-def test_a_redaction_that_was_cut_short_anywhere_is_repeated(of, applied):
-    """At each operation in turn: the repeat finds what the message says in what is left, and leaves nothing of it."""
-    for at in range(1, 1000):
+def test_a_redaction_that_was_cut_short_anywhere_is_repeated(of, applied, long_form):
+    """At each operation in turn: the repeat finds what the message says in what is left, and leaves nothing of it.
+
+    Reads are many, and change nothing: each fourth of them fails, in the long form each.
+    """
+    for at in range(1, 1000, 4 if of == "read" and not long_form else 1):
         items = {}
         mapping = FaultyMapping(items)
         manager = SessionManager(mapping)
