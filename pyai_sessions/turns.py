@@ -24,6 +24,9 @@ _SLICE = 0.05
 current_frame: Callable[..., FrameType] = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 """Returns the frame of the running function, or of one of its callers. (The underscore is in its documented name.)"""
 
+_PATIENCE = 1.0
+"""Seconds after which the others let one go first that waits: else those who come and go could keep it out for ever."""
+
 _OURS = frozenset([__name__.partition(".")[0], "contextlib"])
 
 
@@ -79,12 +82,13 @@ class Turn:
     of the next number.
     """
 
-    __slots__ = ("__weakref__", "_claims", "_sleeping", "latest")
+    __slots__ = ("__weakref__", "_claims", "_first", "_sleeping", "latest")
 
     def __init__(self) -> None:
         self.latest = Claim()
         self._claims: dict[int, Claim] = {}
         self._sleeping: deque[threading.Lock] = deque()
+        self._first: tuple[float, Claim, threading.Lock] | None = None
         _all.add(self)
 
     def claim(self, mine: Claim) -> Claim | None:
@@ -112,27 +116,49 @@ class Turn:
             if each < number:
                 self._claims.pop(each, None)
 
+    def _claim_after_first(self, mine: Claim) -> Claim | None:
+        """Take the turn like `claim`, unless another thread has waited for it so long that it goes first."""
+        if self._first is not None:
+            _, first, _ = self._first
+            # A handler that interrupts the wait of its own thread would wait for itself.
+            if first is not mine and first.thread != mine.thread and not first.is_over():
+                return first
+        return self.claim(mine)
+
+    def _go_first(self, began: float | None, mine: Claim, bell: threading.Lock) -> None:
+        """Let a claim go first, unless one goes that waits for longer; with None for the time, no more."""
+        first = self._first
+        if began is None:
+            if first is not None and first[1] is mine:
+                self._first = None
+        elif first is None or first[0] > began or first[1].is_over():
+            self._first = (began, mine, bell)
+
     def take(self, mine: Claim, timeout: float, where: str, *, spins: int = 0) -> None:
         """Take the turn when it is free; raise where that lasts too long, or where this thread itself has it.
 
         *spins* is how often other threads are let run before this one sleeps.
         """
-        found = self.claim(mine)
+        found = self._claim_after_first(mine)
         if found is None:
             return
         if found.thread == mine.thread:
             raise StorageInUseError(where)
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        deadline, patient = began + timeout, began + min(_PATIENCE, timeout / 2)
         for _ in range(spins):
             time.sleep(0)
-            if self.latest.frame is None and self.claim(mine) is None:  # to look is cheaper than to try
+            if self.latest.frame is None and self._claim_after_first(mine) is None:  # to look is cheaper than to try
                 return
         bell = threading.Lock()
         bell.acquire()
         self._sleeping.append(bell)  # then it tries once more: the turn may have been given back meanwhile
         try:
-            while self.claim(mine) is not None:
-                left = deadline - time.monotonic()
+            while self._claim_after_first(mine) is not None:
+                now = time.monotonic()
+                left = deadline - now
+                if now > patient:
+                    self._go_first(began, mine, bell)
                 if left <= 0:
                     raise StorageLockedError(where, f"other threads used it for {timeout} s")
                 if bell.acquire(timeout=min(left, _SLICE)):
@@ -140,11 +166,16 @@ class Turn:
         finally:
             with suppress(ValueError):  # it has been rung since
                 self._sleeping.remove(bell)
+            self._go_first(None, mine, bell)
 
     def give_back(self, mine: Claim) -> None:
         """Give the turn back, and wake one that waits for it."""
         mine.frame = None
-        if self._sleeping:
+        first = self._first
+        if first is not None and not first[1].is_over():
+            with suppress(RuntimeError):  # it was rung already
+                first[2].release()
+        elif self._sleeping:
             with suppress(IndexError, RuntimeError):  # none waits any more
                 self._sleeping.popleft().release()
 
@@ -157,6 +188,7 @@ class Turn:
             each = each.f_back
         kept = [claim for claim in {self.latest, *self._claims.values()} if claim.frame in frames]
         self._sleeping = deque()
+        self._first = None
         self._claims = {claim.number: claim for claim in kept}
         self.latest = max(kept, key=lambda claim: claim.number, default=Claim())
 

@@ -256,3 +256,39 @@ class AsyncStoreOfTrio(AsyncStore):
         await trio.lowlevel.checkpoint()
         row = self.rows.get(session_id)
         return row and Session.from_json(row)
+
+
+class LookedAt(Turn):
+    """A turn that tells how often another thread than its user looked in vain."""
+
+    __slots__ = ("looks", "user")
+
+    def claim(self, mine):
+        found = super().claim(mine)
+        if found is not None and mine.thread != self.user:
+            self.looks.release()
+        return found
+
+
+def test_one_that_waits_gets_its_turn_beside_one_that_takes_it_again_and_again():
+    """A thread that gives its turn back only to take the next keeps no other out."""
+    turn, served = LookedAt(), threading.Event()
+    turn.looks, turn.user = threading.Semaphore(0), threading.get_ident()
+
+    def wait():
+        mine = Claim(current_frame())
+        try:
+            turn.take(mine, 30.0, "here")
+            turn.give_back(mine)
+        finally:
+            served.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = None
+        while not served.is_set():
+            mine = Claim(current_frame())
+            turn.take(mine, LONG, "here")
+            waiting = waiting or threads.submit(wait)
+            turn.looks.acquire(timeout=0.2)  # while the other is awake the turn is taken
+            turn.give_back(mine)
+        waiting.result()

@@ -51,8 +51,10 @@ def test_upkeep_beside_writers_leaves_both_indexes_right(storage, upkeep):
 
         with ThreadPoolExecutor(WRITERS + 1) as threads:
             mending = threads.submit(mend)
-            lives = list(threads.map(lambda writer: live(manager, writer), range(WRITERS)))
-            done.set()
+            try:
+                lives = list(threads.map(lambda writer: live(manager, writer), range(WRITERS)))
+            finally:
+                done.set()
             mending.result()
 
         users = {session_id: user for each, _ in lives for session_id, user in each.items()}
