@@ -124,10 +124,11 @@ def test_a_full_pool_says_so(valkey_server, prefix, library):
     """The connections are in use by others: to repeat the call would not help, a larger pool does."""
     pool = library.ConnectionPool.from_url(valkey_server.url, max_connections=1)
     client = (redis.Redis if library is redis else valkey.Valkey)(connection_pool=pool)
-    taken = pool.get_connection(*(["PING"] if library is valkey else []))
+    taken = client.pubsub()
+    taken.subscribe("news")
     with closing(client), closing(RedisSessionStore(client=client, prefix=prefix)) as store:
         check_each(store, StorageError, "connections of the client's pool are in use", "max_connections")
-        pool.release(taken)
+        taken.close()
         SessionManager(store).create_session("ada", session_id="s")
 
         assert SessionManager(store).delete("s")
