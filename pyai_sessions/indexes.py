@@ -71,7 +71,7 @@ def walk(
     streams = [_positions(backend, status, user_id, after, batch, newest_first=newest_first) for status in statuses]
     merged = heapq.merge(*streams, reverse=newest_first)
     read = _Reader(backend, user_id, statuses, on_invalid, clock, known)
-    edge = _edge(clock)
+    apart = edge(clock)
     rounds = 0
     seen: dict[str, Position] = {}  # of the batch before: a session may be archived between two reads
     end: Position | None = None
@@ -87,14 +87,14 @@ def walk(
     if known is None or not whole or after is not None or (rounds <= 1 and len(statuses) == 1):  # one scan has them all
         return
     for _ in range(_LOOKS):
-        moved = read.unknown(edge if end is None else min(edge, end))
+        moved = read.unknown(apart if end is None else min(apart, end))
         yield from read.heads(moved)
         known.update(moved)
         if not moved:
             return
 
 
-def _edge(clock: Clock | None) -> Position:
+def edge(clock: Clock | None) -> Position:
     """Return a position before all those to which sessions move from now on, by whichever of the writers' clocks."""
     return (0 if clock is None else microseconds(clock()) - _APART, "")
 

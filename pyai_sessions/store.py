@@ -611,11 +611,16 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """
         check_limit(limit, "limit")
         page = SummaryPage()
+        check_user(user_id)
+        check_where(where)
+        check_statuses(status)
+        indexes.position_of(cursor)
+        check_order(order)
+        if limit == 0:
+            return page
         found = self._summaries(
             user_id, where, status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid
         )
-        if limit == 0:
-            return page
         last = None
         for position, summary in found:
             if len(page) == limit and summary is not None:
@@ -660,6 +665,9 @@ class KVSessionStore(OfOneProcess, SessionStore):
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
         """Walk an index: each position with its summary, None where its metadata is not as *where* says."""
         owner, wanted = check_user(user_id), check_where(where)
+        known = set[str]() if once else None
+        # A session that is passed over need not be known, unless the end of a whole list would look at it again.
+        edge = None if limit is not None else indexes.edge(self.clock)
         found = indexes.walk(
             self._backend,
             owner,
@@ -669,10 +677,20 @@ class KVSessionStore(OfOneProcess, SessionStore):
             newest_first=check_order(order) == "newest",
             on_invalid=_ignore if skip_invalid else None,
             clock=self.clock,
-            known=set() if once else None,
+            known=known,
             whole=limit is None,
         )
-        return _matching(found, wanted, skip_invalid=skip_invalid)
+        for position, stored in found:
+            try:
+                summary = summarize(stored)
+            except InvalidDocumentError:
+                if not skip_invalid:
+                    raise
+                continue
+            fit = fits(summary.metadata, wanted)
+            if not fit and known is not None and (edge is None or position <= edge):
+                known.discard(summary.session_id)
+            yield position, summary if fit else None
 
     # All sessions ------------------------------------------------------------------------------------------------
 
@@ -860,19 +878,6 @@ def _wanted(stored: StoredHead, last: int | None) -> int:
     if last is None:
         return stored.sealed
     return min(stored.sealed, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
-
-
-def _matching(
-    found: Iterable[tuple[Position, StoredHead]], wanted: Mapping[str, Any], *, skip_invalid: bool
-) -> Iterator[tuple[Position, SessionSummary | None]]:
-    for position, stored in found:
-        try:
-            summary = summarize(stored)
-        except InvalidDocumentError:
-            if not skip_invalid:
-                raise
-            continue
-        yield position, summary if fits(summary.metadata, wanted) else None
 
 
 def _ignore(err: InvalidDocumentError) -> None:
