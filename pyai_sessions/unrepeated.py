@@ -1,4 +1,4 @@
-"""Sessions as JSON in which a message id stands twice, as older releases stored some: each message gets its own id."""
+"""Sessions as JSON in which a message id stands twice, as JSON made by other tools may have: each message gets its own."""
 
 from __future__ import annotations
 
