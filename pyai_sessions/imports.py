@@ -195,7 +195,7 @@ def _new(given: Session | Mapping[str, Any], terms: Terms) -> New:
     branches = [each for each in history.branches if each.left and not each.left.unloaded]
     unloaded = frozenset(each.branch_id for each in history.branches if each not in branches)
     log = list(history.log)
-    if any(repeats(each.left.log) for each in branches if each.left) or repeats(log):  # as an older release let pass
+    if any(repeats(each.left.log) for each in branches if each.left) or repeats(log):  # as other tools may write it
         made, renamed = unrepeated(session_of(values_of(session), History(log=log, branches=branches)).to_dict())
         return _new(made, terms)._replace(unloaded=unloaded, renamed=renamed)
     left = [each._replace(left=History(log=each.left.log)) for each in branches if each.left]

@@ -1,4 +1,4 @@
-"""Sessions as JSON in which a message id stands twice, as JSON made by other tools may have: each message gets its own."""
+"""Sessions as JSON in which a message id stands twice, as other tools may write it: each message gets its own id."""
 
 from __future__ import annotations
 
