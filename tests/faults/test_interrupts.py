@@ -1,10 +1,12 @@
 """An exception from outside, at any point of any call: what follows is as right as if it had not been there."""
 
 import asyncio
+import gc
 import os
 import sys
 import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
@@ -101,6 +103,28 @@ def test_after_an_interruption_a_store_of_ones_own_goes_on(store, name, long_for
     for wrap in (None, awaited):
         with attacked(Custom(store()), wrap=wrap) as managers:
             check(attack(managers, name, only=OURS, most=40 if long_form else 3))
+
+
+class TestGarbage:
+    """What an interruption leaves to the collector."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def left(cls):
+        """Hold weak references; assert that what they refer to is gone, though nothing was collected by chance."""
+        gc.disable()
+        left = []
+        yield left
+        gc.enable()
+        assert [each() for each in left] == [None]
+
+    @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+    def test_a_coroutine_in_a_cycle_is_collected_in_the_test_that_cut_it_off(self, left):
+        """A later test would fail for it: the mark that lets its warning pass does not hold there."""
+        cycle = [AsyncStore().get("s")]
+        cycle.append(cycle)
+
+        left.append(weakref.ref(cycle[0]))
 
 
 def use_in_child(link, make):
