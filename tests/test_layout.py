@@ -20,6 +20,8 @@ ORDER = [
     "errors",
     "processes",
     "turns",
+    "storage.protocol",
+    "storage",
     "checks",
     "tokens",
     "values",
