@@ -20,8 +20,12 @@ Position = tuple[int, str]
 Listed = tuple[str, str, int]
 """A list, a member of it, and the member's score."""
 
-Derive = Callable[[str, object], Iterable[Listed]]
-"""Returns what lists hold because of the document under a key; storages call it for documents that others wrote."""
+Derive = Callable[[str, Callable[[], object]], Iterable[Listed]]
+"""Returns what lists hold because of the document under a key; storages call it for documents that others wrote.
+
+It calls its second argument to get the document, as `Storage.read` returns it, and only where a document under such a
+key can be listed: all others are not read. It raises nothing for a document that it cannot read, which is not listed.
+"""
 
 
 class Listing(NamedTuple):
