@@ -84,6 +84,9 @@ class Storage(ABC):
     ordered = True
     """Whether what lies below a key (``kind/place/``) is found without a walk through all keys."""
 
+    forgets = False
+    """Whether the storage forgets a place by itself once its time (`Change.lives`) is over."""
+
     settle = 0.0
     """Seconds after which no writer is still at work on what was seen before: on lists or on what no document names."""
 
