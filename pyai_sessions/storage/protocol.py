@@ -124,8 +124,12 @@ class Storage(ABC):
         """Return how many members a list has."""
 
     @abstractmethod
-    def listings(self, of: Sequence[tuple[str, str]] | None = None) -> Iterator[Listed]:
-        """Iterate over what all lists hold, or over what they hold *of* these lists and members alone, in no order."""
+    def listings(self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = "") -> Iterator[Listed]:
+        """Iterate over what lists hold whose names begin with *prefix*, in no order, in bounded memory.
+
+        Or over what they hold *of* these lists and members alone. One that moves meanwhile may come twice, or not.
+        Lists with other names cost nothing, where the storage is `ordered`.
+        """
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers out meanwhile, where the storage can; all that is written inside is then one step."""
