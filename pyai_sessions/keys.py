@@ -7,38 +7,21 @@ unreadable/<id>/…        what was set aside
 namespace/<name>/…       all of these, of a namespace
 """
 
+# ruff: noqa: PLC0414 (what storages need of keys stands in storage/names.py, and is passed on here)
+
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TypeGuard
-from urllib.parse import quote, unquote
 
 from pyai_sessions.checks import check_id
 from pyai_sessions.heads import Run
-
-NAMESPACES = "namespace/"
-
-ID_CHARACTERS = string.ascii_letters + string.digits + "-._~%"
-"""The characters of an id as it stands in keys."""
-
-
-@lru_cache(maxsize=4096)
-def encode_id(value: str) -> str:
-    """Return an id as it stands in keys: percent-encoded, so that no id can forge another key or a path."""
-    text = quote(value, safe="", errors="surrogatepass")
-    return "%2E" + text[1:] if text[0] == "." else text
-
-
-def decode_id(text: str) -> str | None:
-    """Return the id that stands as *text* in keys, or None where none does: the key is not ours."""
-    try:
-        value = unquote(text, errors="surrogatepass")
-    except UnicodeDecodeError:
-        return None
-    return value if value and encode_id(value) == text else None
+from pyai_sessions.storage.names import ID_CHARACTERS as ID_CHARACTERS
+from pyai_sessions.storage.names import NAMESPACES as NAMESPACES
+from pyai_sessions.storage.names import decode_id as decode_id
+from pyai_sessions.storage.names import encode_id as encode_id
+from pyai_sessions.storage.names import split_namespace as split_namespace
 
 
 def head_key(session_id: str) -> str:
@@ -100,14 +83,6 @@ def aside_key(key: str, token: str) -> str:
 def namespace_prefix(namespace: str | None) -> str:
     """Return what all keys of a namespace begin with: ``namespace/<its name>/``; nothing without one."""
     return "" if namespace is None else f"{NAMESPACES}{encode_id(check_id(namespace, 'namespace'))}/"
-
-
-def split_namespace(key: str) -> tuple[str, str]:
-    """Return the prefix of a key's namespace, empty where it has none, and the rest of the key."""
-    if not key.startswith(NAMESPACES):
-        return "", key
-    name, slash, rest = key.removeprefix(NAMESPACES).partition("/")
-    return (f"{NAMESPACES}{name}/", rest) if slash and decode_id(name) else ("", key)
 
 
 def written_key(key: str) -> str:

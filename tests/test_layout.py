@@ -21,6 +21,7 @@ ORDER = [
     "processes",
     "turns",
     "storage.protocol",
+    "storage.names",
     "storage",
     "checks",
     "tokens",

@@ -32,7 +32,8 @@ class Listing(NamedTuple):
     """A change of one list: *member* is to stand at the score *new*, or not to be listed (None).
 
     *old* is where the writer believes it to stand (None: nowhere). A storage may use it to save work; the result must
-    be right where it is wrong.
+    be right where it is wrong. One whose lists lie on other servers than its documents takes a member from *old* alone,
+    lest it take away what another writer listed meanwhile: a list may then hold a member too many, but lacks none.
     """
 
     list: str
