@@ -143,6 +143,13 @@ ORDER = [
     "testing.documents.isolation",
     "testing.documents.upkeep",
     "testing.documents",
+    "testing.storage.fixtures",
+    "testing.storage.reading",
+    "testing.storage.writing",
+    "testing.storage.lists",
+    "testing.storage.sharing",
+    "testing.storage.machine",
+    "testing.storage",
     "testing",
 ]
 

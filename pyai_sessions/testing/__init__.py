@@ -34,6 +34,7 @@ pytest.register_assert_rewrite(
     "pyai_sessions.testing.machines",
     "pyai_sessions.testing.store",
     "pyai_sessions.testing.documents",
+    "pyai_sessions.testing.storage",
 )
 
 from pyai_sessions.testing.clock import NOON, StoppedClock

@@ -1,0 +1,147 @@
+"""What the tests of all themes use: the storage under test, a second one on its data, and documents to write."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from pyai_sessions.keys import encode_id
+from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
+from pyai_sessions.testing.rules import Contract
+from pyai_sessions.testing.samples import HOSTILE_IDS, KEYS
+
+PATIENCE = 30.0
+"""Seconds that a test waits for its threads."""
+
+
+def document(revision: str, *listed: Listed, text: str = "") -> bytes:
+    """Return a document that begins with ``start(revision)`` and says in which lists members stand because of it."""
+    return (start(revision) + f',"listed":{json.dumps(listed)},"text":{json.dumps(text)}}}').encode()
+
+
+def start(revision: str) -> str:
+    """Return how a document of a revision begins."""
+    return f'{{"revision":{json.dumps(revision)}'
+
+
+def derive(_: str, value: object) -> Iterable[Listed]:
+    """Return what the documents of these tests list: the `Derive` of the storage under test."""
+    try:
+        found: Any = json.loads(text_of(value))["listed"]
+    except (ValueError, TypeError, LookupError):
+        return []
+    return [(name, member, score) for name, member, score in found]
+
+
+def text_of(value: object) -> str:
+    """Return a document as text, whether the storage returned text or bytes."""
+    return value if isinstance(value, str) else bytes(value).decode()  # type: ignore[call-overload]
+
+
+def change(
+    place: str,
+    revision: str,
+    expected: str | None = None,
+    *,
+    listed: Mapping[str, int] | None = None,
+    was: Mapping[str, int] | None = None,
+    pages: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
+    under: str = "",
+) -> Change:
+    """Return a change that puts ``doc/<place>`` of a *revision* in the place of the *expected* one (None: of none).
+
+    Its member, named as the place, then stands in the lists *listed*, at these scores; before it stood in those of
+    *was*. The texts of *pages* are put before, under ``page/<place>/<name>``; the keys *drop* are removed after that.
+    All keys and names of lists begin with *under*.
+    """
+    listed, was = listed or {}, was or {}
+    key = f"{under}doc/{place}"
+    return Change(
+        expect=[(key, None if expected is None else start(expected))],
+        done=start(revision),
+        put=[
+            *[(f"{under}page/{place}/{name}", text.encode()) for name, text in (pages or {}).items()],
+            (key, document(revision, *[(under + name, place, score) for name, score in listed.items()])),
+        ],
+        drop=drop,
+        lists=[Listing(under + name, place, was.get(name), listed.get(name)) for name in {**was, **listed}],
+    )
+
+
+def put(key: str, text: str | bytes = "text") -> Change:
+    """Return a change that puts one document, whatever lies under its key."""
+    return Change(put=[(key, text.encode() if isinstance(text, str) else text)])
+
+
+class StorageFixtures(Contract):
+    """The storage under test, and others on its data."""
+
+    def takes_key(self, key: str) -> bool:
+        """Return whether the storage takes a foreign text as a key; all of up to a KiB, if not overridden."""
+        return True
+
+    @pytest.fixture
+    def storage(self) -> Any:
+        """Return the storage under test, still empty."""
+        msg = "a subclass of StorageContract has a fixture `storage` that gives an empty storage"
+        raise NotImplementedError(msg)
+
+    @pytest.fixture
+    def reopen(self) -> Any:
+        """Return a function that opens a second storage on the data of `storage`."""
+        msg = "a subclass of StorageContract has a fixture `reopen`: a function that opens a second storage on the data"
+        raise NotImplementedError(msg)
+
+    @pytest.fixture
+    def impatient(self) -> Any:
+        """Return a function that opens a storage on the same data that waits for others 0.1 seconds; None for none."""
+        return None
+
+    @pytest.fixture
+    def other(self, storage: Storage, reopen: Callable[[], Storage]) -> Iterator[Storage]:
+        """Return a second storage on the data of the first."""
+        other = reopen()
+        yield other
+        other.close()
+
+    @property
+    def foreign_keys(self) -> list[str]:
+        """Keys of other programs, as far as the storage takes them. None ends with a slash, which means all below."""
+        return [each for each in KEYS.values() if not each.endswith("/") and self.takes_key(each)]
+
+    @property
+    def hostile_places(self) -> list[str]:
+        """Places as they stand in keys: percent-encoded ids, the longest among them."""
+        ids = [*HOSTILE_IDS, "k" * 1024, "k" * 1023 + "j", "\u00e9" * 512, "\U0001f600" * 256]
+        return [each for each in map(encode_id, ids) if self.takes_key(f"doc/{each}")]
+
+
+def apply(storage: Storage, *changes: Change) -> None:
+    """Write changes, of which each must be applied."""
+    assert storage.write(changes) == [True] * len(changes)
+
+
+def read(storage: Storage, *keys: str) -> dict[str, str]:
+    """Return the texts under keys."""
+    return {key: text_of(value) for key, value in storage.read(keys).items()}
+
+
+def all_texts(storage: Storage) -> dict[str, str]:
+    """Return all that lies in a storage."""
+    return read(storage, *set(storage.keys()))
+
+
+def all_positions(storage: Storage, name: str, limit: int = 2, *, newest_first: bool = False) -> list[Position]:
+    """Return a list, scanned a few positions at a time."""
+    found: list[Position] = []
+    while more := storage.scan(name, found[-1] if found else None, limit, newest_first=newest_first):
+        assert len(more) <= limit
+        found += more
+    return found
+
+
+def all_listed(storage: Storage) -> list[Listed]:
+    """Return what all lists hold, in order."""
+    return sorted(set(storage.listings()))
