@@ -104,6 +104,7 @@ ORDER = [
     "aio",
     "",
     "testing.rules",
+    "testing.recording",
     "testing.clock",
     "testing.faulty",
     "testing.samples",

@@ -1,4 +1,4 @@
-"""A kit for tests: contracts for mappings and stores of one's own, machines, a clock, a mapping that fails on demand.
+"""A kit for tests: contracts, machines, a clock, a mapping that fails on demand, a check of what many writers saw.
 
 A mapping of one's own is tested by a subclass that names it in the fixture `mapping`, a store by one that names it in
 the fixture `store`; each gives an empty one::
@@ -42,6 +42,15 @@ from pyai_sessions.testing.documents import KVSessionStoreContract
 from pyai_sessions.testing.faulty import FaultyMapping
 from pyai_sessions.testing.machines import MappingMachine, SessionStoreMachine
 from pyai_sessions.testing.mapping import MappingContract, PersistentMappingContract
+from pyai_sessions.testing.recording import (
+    Event,
+    Fault,
+    Recorder,
+    check_events,
+    events_from,
+    events_to,
+    find_faults,
+)
 from pyai_sessions.testing.rules import Contract
 from pyai_sessions.testing.store import SessionStoreContract
 from pyai_sessions.testing.store.powers import MissingPowerWarning
@@ -49,13 +58,20 @@ from pyai_sessions.testing.store.powers import MissingPowerWarning
 __all__ = [
     "NOON",
     "Contract",
+    "Event",
+    "Fault",
     "FaultyMapping",
     "KVSessionStoreContract",
     "MappingContract",
     "MappingMachine",
     "MissingPowerWarning",
     "PersistentMappingContract",
+    "Recorder",
     "SessionStoreContract",
     "SessionStoreMachine",
     "StoppedClock",
+    "check_events",
+    "events_from",
+    "events_to",
+    "find_faults",
 ]

@@ -1,0 +1,322 @@
+"""Calls of many writers, recorded as events, and a check that a right store could have answered them so.
+
+The idea is that of Jepsen's list-append tests. Each message has a text of its own, and sessions only grow, so the
+longest read tells the order of all that was stored. Whatever else was read or acknowledged must fit into it.
+"""
+
+import json
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, pairwise
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyai_sessions.aio import AsyncSessionManager
+from pyai_sessions.errors import SessionError, StorageError
+from pyai_sessions.tokens import new_id
+
+
+class Event(NamedTuple):
+    """A call that begins, or that returned. One that never returned may have been stored, or not."""
+
+    writer: str
+    call: int
+    """The number of the call among those of its writer."""
+    what: str
+    """"append", "save" or "read" when a call begins; then "returned", or "refused" where nothing was written."""
+    session_id: str
+    at: int
+    """`time.monotonic_ns`: one clock for all processes of a machine."""
+    texts: list[str] | None = None
+    """The new messages that a call gives, or all messages that it got. None: it was not told all of them."""
+
+
+class Fault(NamedTuple):
+    """What no right store would have answered, and one text that shows it."""
+
+    kind: str
+    """"lost", "doubled", "torn", "reordered", "stale" or "unwritten"."""
+    session_id: str
+    text: str
+
+
+class Recorder:
+    """A manager whose calls `append`, `save`, `get_session` and `get_or_create_session` are recorded.
+
+    Give each process a recorder of its own; threads and tasks may share one. Each message needs a text that no other
+    message of its session has. If you repeat a call, give it the same messages. Only add messages: one that is
+    removed or replaced counts as lost.
+
+    >>> from pyai_sessions import SessionManager
+    >>> from pyai_sessions.testing import Recorder, check_events
+    >>> manager, events = SessionManager({}), []
+    >>> ada, bob = Recorder(manager, events.append), Recorder(manager, events.append)
+    >>> session = ada.get_or_create_session("chat")
+    >>> bob.append("chat", {"role": "user", "content": "From Bob."})
+    >>> _ = session.add_message("user", "From Ada.")
+    >>> ada.save(session)
+    >>> check_events(manager, events)
+
+    Args:
+        manager: A SessionManager, or an AsyncSessionManager, whose calls are awaited here, too.
+        tell: What is called with each event: `append` of a list, `send` of a pipe, or `events_to` a file.
+
+    """
+
+    def __init__(self, manager: Any, tell: Callable[[Event], object]) -> None:
+        self.manager = manager
+        self._tell = tell
+        self._writer = new_id()
+        self._calls = count()
+        self._stored: defaultdict[str, set[str]] = defaultdict(set)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.manager, name)
+
+    def append(self, session_id: str, *messages: Any) -> Any:
+        """Append messages: `Message` objects, or dicts with a "content"."""
+        given = [_text(each["content"] if isinstance(each, dict) else each.content) for each in messages]
+        return self._run("append", session_id, given, lambda: self.manager.append(session_id, *messages))
+
+    def save(self, session: Any, **options: Any) -> Any:
+        """Save a session. Its new messages are those that this recorder does not know to be stored."""
+        stored = self._stored[session.session_id]
+        given = [text for text in _texts(session) if text not in stored]
+        return self._run("save", session.session_id, given, lambda: self.manager.save(session, **options), session)
+
+    def get_session(self, session_id: str, **options: Any) -> Any:
+        """Load a session."""
+        return self._run("read", session_id, [], lambda: self.manager.get_session(session_id, **options))
+
+    def get_or_create_session(self, session_id: str, *arguments: Any, **options: Any) -> Any:
+        """Load a session, or create it."""
+        act = self.manager.get_or_create_session
+        return self._run("read", session_id, [], lambda: act(session_id, *arguments, **options))
+
+    def _run(self, what: str, session_id: str, given: list[str], act: Callable[[], Any], saved: Any = None) -> Any:
+        calling = self._calling(what, session_id, given, saved)
+        if isinstance(self.manager, AsyncSessionManager):
+            return _awaited(calling, act)
+        with calling as end:
+            return end(act())
+
+    @contextmanager
+    def _calling(self, what: str, session_id: str, given: list[str], saved: Any) -> Generator[Callable[[Any], Any]]:
+        number = next(self._calls)
+
+        def tell(what: str, texts: list[str] | None) -> None:
+            self._tell(Event(self._writer, number, what, session_id, time.monotonic_ns(), texts))
+
+        def end(result: Any) -> Any:
+            copy = result if what == "read" else saved
+            texts = _texts(copy)
+            tell("returned", None if what == "append" or (copy and copy.message_count > len(texts)) else texts)
+            self._stored[session_id].update(given, texts)
+            return result
+
+        tell(what, given)
+        try:
+            yield end
+        except StorageError:
+            raise  # it may have been stored
+        except SessionError:
+            tell("refused", None)
+            raise
+
+
+async def _awaited(calling: Any, act: Callable[[], Any]) -> Any:
+    with calling as end:
+        return end(await act())
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else json.dumps(content)
+
+
+def _texts(session: Any) -> list[str]:
+    return [_text(each.content) for each in session.messages] if session else []
+
+
+def events_to(path: str | os.PathLike[str]) -> Callable[[Event], object]:
+    """Return what adds events to a file, as lines of JSON, so that those of a process that is killed are known."""
+
+    def tell(event: Event) -> None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    return tell
+
+
+def events_from(path: str | os.PathLike[str]) -> list[Event]:
+    """Return the events of such a file, without a last line that was cut off."""
+    return [Event(*json.loads(line)) for line in Path(path).read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def check_events(manager: Any, events: Iterable[Event], *, may_lose: bool = False, may_lag: bool = False) -> None:
+    """Read all sessions of the events once more, and raise an AssertionError that names what `find_faults` found."""
+    events = list(events)
+    reader = Recorder(manager, events.append)
+    for session_id in sorted({each.session_id for each in events}):
+        reader.get_session(session_id)
+    if faults := find_faults(events, may_lose=may_lose, may_lag=may_lag):
+        shown = [f"{kind}: {text!r} of session {name!r}" for kind, name, text in faults[:20]]
+        raise AssertionError("\n".join([f"{len(faults)} faults in {len(events)} events", *shown]))
+
+
+def find_faults(events: Iterable[Event], *, may_lose: bool = False, may_lag: bool = False) -> list[Fault]:
+    """Return what no right store would have answered, by session; an empty list if all is well.
+
+    - lost: a call that gave the message had returned, or the message was read, and the last read lacks it.
+    - doubled: a read has the message twice.
+    - torn: a read has the message without the others of its save, or others between them.
+    - reordered: the messages of one save or of one writer are out of order, or two reads disagree on the order.
+    - stale: a call had returned, or a read had got the message, before a read began that stops short of it.
+    - unwritten: nobody had given the message, or only calls that were refused.
+
+    The last read of a session should begin when all else has ended, as that of `check_events` does.
+
+    Args:
+        events: Of all writers. Those of one writer in their order, the writers in any.
+        may_lose: The storage may forget what it acknowledged, as a replica that takes over does, and get it again from
+            a copy. Each read is still looked at for itself, and each writer's messages for their order.
+        may_lag: Reads may be of an earlier state, as those of a replica are. The last read may not.
+
+    """
+    calls: dict[tuple[str, int], _Call] = {}
+    sessions: defaultdict[str, list[_Call]] = defaultdict(list)
+    for writer, number, what, session_id, at, texts in events:
+        if what == "returned":
+            calls[writer, number].ended, calls[writer, number].got = at, texts
+        elif what == "refused":
+            calls[writer, number].given = []
+        else:
+            calls[writer, number] = call = _Call(writer, what, at, texts or [])
+            sessions[session_id].append(call)
+    found: list[Fault] = []
+    for session_id, its_calls in sorted(sessions.items()):
+        if any(each.got is not None for each in its_calls):
+            session = _Session(sorted(its_calls, key=lambda each: each.began))
+            faults = session.faults_of_each() if may_lose else session.faults_of_all(may_lag=may_lag)
+            found += (Fault(kind, session_id, text) for kind, text in faults)
+    return found
+
+
+@dataclass
+class _Call:
+    writer: str
+    what: str
+    began: float
+    given: list[str]
+    ended: float = inf
+    got: list[str] | None = None
+
+
+@dataclass
+class _Given:
+    """The calls that give one message: the first of them, how many, and when one of them had returned."""
+
+    first: _Call
+    calls: int = 0
+    ended: float = inf
+
+
+class _Moment(NamedTuple):
+    """When a message was stored, or a read made: between two times. And where in the order of all messages."""
+
+    began: float
+    ended: float
+    place: float
+    """Of a message, 0 or more; of a read, half a place after the last message that it got."""
+    fault: str
+    """What is wrong where something stands further on that had ended when this began."""
+
+
+class _Session:
+    """The calls of one session, by when they began."""
+
+    def __init__(self, calls: list[_Call]) -> None:
+        self.given: dict[str, _Given] = {}
+        pairs: Counter[tuple[str, str]] = Counter()
+        for call in calls:
+            for text in call.given:
+                known = self.given.setdefault(text, _Given(call))
+                known.calls += 1
+                known.ended = min(known.ended, call.ended)
+            pairs.update(pairwise(call.given))
+        # What every call gives after another message stands after it; what is never given apart stands right after it.
+        self.before = {text: other for (other, text), n in pairs.items() if n == self.given[text].calls}
+        together = ((a, b) for b, a in self.before.items() if self.given[a].calls == self.given[b].calls)
+        self.after = dict(together)
+        self.reads = [(call, call.got) for call in calls if call.got is not None]
+        self.fresh = max((call.began for call, _ in self.reads if call.what == "read"), default=-inf)
+
+    def faults_of_all(self, *, may_lag: bool) -> Iterator[tuple[str, str]]:
+        """Give the kind and a text of each fault, where the longest read tells the order of all messages."""
+        order = max((got for _, got in self.reads), key=len)
+        places = {text: n for n, text in enumerate(order)}
+        yield from self._faults_of_one(order)
+        for _, got in self.reads:
+            if got != order[: len(got)]:
+                lost = [("lost", text) for text in got if text not in places]
+                differ = [("reordered", text) for text, other in zip(got, order, strict=False) if text != other]
+                yield from list(self._faults_of_one(got)) or lost or differ[:1]
+            elif got[-1:] and got[-1] in self.after and len(got) < len(order):
+                yield "torn", got[-1]
+        moments: list[_Moment] = []
+        for text, each in self.given.items():
+            if text in places:
+                moments.append(_Moment(each.first.began, each.ended, places[text], "reordered"))
+            elif each.ended < self.fresh:
+                yield "lost", text
+        for call, got in self.reads:
+            # A save that is repeated may tell the session as the first try stored it, before others wrote.
+            early = call.what == "save" or (may_lag and call.began < self.fresh)
+            fault = "stale" if call.began < self.fresh else "lost"
+            moments.append(_Moment(-inf if early else call.began, call.ended, len(got) - 0.5, fault))
+        yield from _faults_in_time(moments, order)
+
+    def faults_of_each(self) -> Iterator[tuple[str, str]]:
+        """Give the kind and a text of each fault of the reads by themselves, and of each writer in the last of them."""
+        for _, got in self.reads:
+            yield from self._faults_of_one(got)
+        order = self.reads[-1][1]
+        writers: defaultdict[str, list[_Moment]] = defaultdict(list)
+        for place, text in enumerate(order):
+            if (each := self.given.get(text)) is not None:
+                writers[each.first.writer].append(_Moment(each.first.began, each.ended, place, "reordered"))
+        for moments in writers.values():
+            yield from _faults_in_time(moments, order)
+
+    def _faults_of_one(self, got: list[str]) -> Iterator[tuple[str, str]]:
+        places = {text: n for n, text in enumerate(got)}
+        if len(places) < len(got):
+            yield from (("doubled", text) for text, n in Counter(got).items() if n > 1)
+            return
+        for text, place in places.items():
+            last, following = self.before.get(text, text), self.after.get(text, text)
+            if text not in self.given:
+                yield "unwritten", text
+            elif last not in places or following not in places or places[following] > place + 1:
+                yield "torn", text
+            elif places[last] > place:
+                yield "reordered", text
+
+
+def _faults_in_time(moments: list[_Moment], order: list[str]) -> Iterator[tuple[str, str]]:
+    """Give what stands before something that had ended when it began."""
+    ended = iter(sorted(moments, key=lambda each: each.ended))
+    next_ended = next(ended, None)
+    furthest = -1.0
+    for began, _, place, fault in sorted(moments, key=lambda each: each.began):
+        while next_ended is not None and next_ended.ended < began:
+            furthest = max(furthest, next_ended.place)
+            next_ended = next(ended, None)
+        if place < furthest and place % 1:  # it is a read, which stops short of what is there
+            yield fault, order[int(furthest)]
+        elif place < furthest:
+            yield "unwritten" if furthest % 1 else fault, order[int(place)]
