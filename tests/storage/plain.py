@@ -94,7 +94,8 @@ class PlainStorage(Storage):
         with self:
             return len(self.members(name))
 
-    def listings(self, of=None):
+    def listings(self, of=None, *, prefix=""):
         with self:
-            found = [(name, *item) for name, members in self.data.lists.items() for item in members.items()]
+            lists = {name: members for name, members in self.data.lists.items() if name.startswith(prefix)}
+            found = [(name, *item) for name, members in lists.items() for item in members.items()]
         return iter(found if of is None else [each for each in found if each[:2] in set(of)])

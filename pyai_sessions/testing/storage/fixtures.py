@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions.keys import encode_id
+from pyai_sessions.storage.names import encode_id
 from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
 from pyai_sessions.testing.rules import Contract
 from pyai_sessions.testing.samples import HOSTILE_IDS, KEYS
@@ -77,6 +77,9 @@ def put(key: str, text: str | bytes = "text") -> Change:
 
 class StorageFixtures(Contract):
     """The storage under test, and others on its data."""
+
+    lists_apart = False
+    """Whether lists lie on other servers than the documents: what the writer believes of a score then counts."""
 
     def takes_key(self, key: str) -> bool:
         """Return whether the storage takes a foreign text as a key; all of up to a KiB, if not overridden."""

@@ -39,6 +39,9 @@ class StorageMachine(RuleBasedStateMachine):
         TestMyMachine = MyMachine.TestCase
     """
 
+    lists_apart = False
+    """Whether lists lie on other servers than the documents: what changes believe of a score is then right."""
+
     def __init__(self) -> None:
         super().__init__()
         self.storages = self.open()
@@ -96,7 +99,8 @@ class StorageMachine(RuleBasedStateMachine):
     def repeat(self) -> None:
         """Write the last change again."""
         if self.last is not None:
-            self.write([self.last])
+            lists = [each._replace(old=self.hint(each.list, each.member, each.old)) for each in self.last.lists]
+            self.write([self.last._replace(lists=lists)])
 
     @rule(under=unders, place=places, expected=revisions | st.just("as it is"), all_below=st.booleans())
     def delete(self, under: str, place: str, expected: str, *, all_below: bool) -> None:
@@ -105,7 +109,7 @@ class StorageMachine(RuleBasedStateMachine):
         change = Change(
             expect=[(key, self.beginning(key, expected))],
             drop=[key, *([f"{under}page/{place}/"] if all_below else [])],
-            lists=[Listing(under + name, place, None, None) for name in LISTS],
+            lists=[Listing(under + name, place, self.hint(under + name, place), None) for name in LISTS],
         )
         self.write([change])
 
@@ -142,6 +146,10 @@ class StorageMachine(RuleBasedStateMachine):
             return self.texts.get(key)
         return start(expected) if expected else expected
 
+    def hint(self, name: str, member: str, wrong: int | None = None) -> int | None:
+        """Return where a change believes a member to stand."""
+        return self.listed.get(name, {}).get(member) if self.lists_apart else wrong
+
     def make(
         self,
         under: str,
@@ -165,7 +173,9 @@ class StorageMachine(RuleBasedStateMachine):
                 (key, text),
             ],
             drop=[f"{under}page/{place}/{name}" for name in dropped],
-            lists=[Listing(under + name, place, hint, listed.get(name)) for name in LISTS],
+            lists=[
+                Listing(under + name, place, self.hint(under + name, place, hint), listed.get(name)) for name in LISTS
+            ],
         )
 
     def write(self, changes: Sequence[Change]) -> None:
