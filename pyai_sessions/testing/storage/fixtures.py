@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions.storage.names import encode_id
+from pyai_sessions.storage.names import encode_id, split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
 from pyai_sessions.testing.rules import Contract
 from pyai_sessions.testing.samples import HOSTILE_IDS, KEYS
@@ -25,10 +25,12 @@ def start(revision: str) -> str:
     return f'{{"revision":{json.dumps(revision)}'
 
 
-def derive(_: str, value: object) -> Iterable[Listed]:
-    """Return what the documents of these tests list: the `Derive` of the storage under test."""
+def derive(key: str, read: Callable[[], object]) -> Iterable[Listed]:
+    """Return what lists hold because of a document ``doc/<place>`` of these tests: `Derive` for the storage under test."""
+    if split_namespace(key)[1].partition("/")[0] != "doc":
+        return []
     try:
-        found: Any = json.loads(text_of(value))["listed"]
+        found: Any = json.loads(text_of(read()))["listed"]
     except (ValueError, TypeError, LookupError):
         return []
     return [(name, member, score) for name, member, score in found]
@@ -79,7 +81,7 @@ class StorageFixtures(Contract):
     """The storage under test, and others on its data."""
 
     lists_apart = False
-    """Whether lists lie on other servers than the documents: what the writer believes of a score then counts."""
+    """Whether lists lie on other servers than the documents: what writers believe of scores must then be right."""
 
     def takes_key(self, key: str) -> bool:
         """Return whether the storage takes a foreign text as a key; all of up to a KiB, if not overridden."""
