@@ -22,6 +22,8 @@ ORDER = [
     "turns",
     "storage.protocol",
     "storage.names",
+    "storage.wrapper",
+    "storage.namespaces",
     "storage",
     "checks",
     "tokens",

@@ -1,4 +1,4 @@
-"""Names in keys: percent-encoded, so that no id can forge another key; and the namespace that a key begins with."""
+"""Names in keys: percent-encoded, so that no id can forge another key; and the namespace and the place of a key."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ def split_namespace(key: str) -> tuple[str, str]:
         return "", key
     name, slash, rest = key.removeprefix(NAMESPACES).partition("/")
     return (f"{NAMESPACES}{name}/", rest) if slash and decode_id(name) else ("", key)
+
+
+def place_of(key: str) -> str:
+    """Return the place of a key: its second part, after its namespace. Keys without a slash share one place.
+
+    >>> place_of("messages/s/g/0"), place_of("namespace/a/session/s")
+    ('s', 'namespace/a/s')
+    """
+    start, rest = split_namespace(key)
+    return start + rest.partition("/")[2].partition("/")[0]

@@ -4,7 +4,9 @@ A storage knows nothing of sessions. It keeps *documents*, texts under keys, and
 order of their scores. Lists follow from the documents, so they can be made anew from them.
 
 A key is ``kind/place/rest``, or ``kind/place``; all parts are percent-encoded. What one `Change` touches lies in one
-*place*: a hash of Redis, a slot of a cluster. A key of a namespace has ``namespace/<name>/`` before that.
+*place*: a hash of Redis, a slot of a cluster. A key of a namespace has ``namespace/<name>/`` before that, and so have
+the names of its lists. `pyai_sessions.storage.names.place_of` returns the place of any key; foreign keys without a slash
+share one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,72 @@
+"""Namespaces: parts of a storage that know nothing of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pyai_sessions.storage.names import split_namespace
+from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
+from pyai_sessions.storage.wrapper import Wrapper
+
+
+class Namespaced(Wrapper):
+    """One part of a storage: that of a namespace, or the part that has none.
+
+    Args:
+        inner: The whole storage. Its keys, and the names of its lists, begin with the prefix of their namespace.
+        under: That prefix, as `namespace_prefix` returns it; empty for the part without a namespace. Keys and names do
+            not have it here.
+
+    Notes:
+        Of the part without a namespace, `keys` and `listings` walk through the namespaces as well, and leave them out:
+        no prefix tells them apart.
+
+    """
+
+    def __init__(self, inner: Storage, under: str) -> None:
+        super().__init__(inner)
+        self._under = under
+
+    def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
+        under = self._under
+        if not under:
+            return self._inner.read(keys)
+        start = len(under)
+        return {key[start:]: value for key, value in self._inner.read([under + key for key in keys]).items()}
+
+    def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
+        return self._inner.write([self._moved(each) for each in changes] if self._under else changes)
+
+    def _moved(self, change: Change) -> Change:
+        under = self._under
+        return Change(
+            expect=[(under + key, begins) for key, begins in change.expect],
+            done=change.done,
+            put=[(under + key, document) for key, document in change.put],
+            drop=[under + key for key in change.drop],
+            lists=[each._replace(list=under + each.list) for each in change.lists],
+            lives=change.lives,
+        )
+
+    def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
+        start = len(self._under)
+        return (key[start:] for key in self._inner.keys(self._under + prefix) if self._has(key))
+
+    def scan(  # noqa: D102
+        self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
+    ) -> list[Position]:
+        return self._inner.scan(self._under + name, after, limit, newest_first=newest_first)
+
+    def count(self, name: str) -> int:  # noqa: D102
+        return self._inner.count(self._under + name)
+
+    def listings(self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = "") -> Iterator[Listed]:  # noqa: D102
+        under = self._under
+        if of is not None:
+            of = [(under + name, member) for name, member in of]
+        found = self._inner.listings(of, prefix=under + prefix)
+        return ((name[len(under) :], member, score) for name, member, score in found if self._has(name))
+
+    def _has(self, name: str) -> bool:
+        """Return whether a key, or the name of a list, of the whole storage is in this part."""
+        return bool(self._under) or not split_namespace(name)[0]
