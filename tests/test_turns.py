@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 
-from pyai_sessions import AsyncSessionManager, Message, Session, StorageInUseError, StorageLockedError
+from pyai_sessions import AsyncSessionManager, Message, Session, StorageInUseError, StorageLockedError, turns
 from pyai_sessions.awaiting import Awaiting
 from pyai_sessions.calls import Blocking, drive
 from pyai_sessions.turns import Claim, Turn, current_frame
@@ -292,3 +292,25 @@ def test_one_that_waits_gets_its_turn_beside_one_that_takes_it_again_and_again()
             turn.looks.acquire(timeout=0.2)  # while the other is awake the turn is taken
             turn.give_back(mine)
         waiting.result()
+
+
+def test_one_that_sleeps_is_woken_by_the_one_that_gives_the_turn_back(monkeypatch):
+    """The one that goes first or else the next, whoever has given up before: none has to look again by itself."""
+    monkeypatch.setattr(turns, "_SLICE", LONG)
+    for patience in (LONG, -1.0):  # none goes first; the one that waits goes first
+        monkeypatch.setattr(turns, "_PATIENCE", patience)
+        turn = LookedAt()
+        turn.looks, turn.user = threading.Semaphore(0), threading.get_ident()
+        with ThreadPoolExecutor(1) as pool:
+            mine = Claim(current_frame())
+            turn.take(mine, LONG, "here")
+            with pytest.raises(StorageLockedError):
+                pool.submit(take_and_give, turn, 0.0).result(LONG)
+            turn.looks = threading.Semaphore(0)
+            waits = pool.submit(take_and_give, turn)
+            assert turn.looks.acquire(timeout=LONG)
+            assert turn.looks.acquire(timeout=LONG)  # it looks twice, and sleeps then
+            while not (turn._sleeping if patience else turn._first):
+                pass
+            turn.give_back(mine)
+            assert waits.result(LONG / 2) is None

@@ -119,14 +119,14 @@ class Group(Generic[T]):
     def _lead(self) -> _Leader | None:
         """Take a turn that is free for the caller, and return that; None where there is none."""
         leader = _Leader(current_frame(1))  # in no variable of that frame: it would be garbage that refers to itself
-        found: list[Claim] = []
+        threads: set[int] = set()
         for turn in self._turns:
             leader.turn = turn
             other = turn.claim(leader)
             if other is None:
                 return leader
-            found.append(other)
-        if all(each.thread == leader.thread for each in found):  # a handler that stores, in the middle of their calls
+            threads.add(other.thread)
+        if threads == {leader.thread}:  # a handler that stores, in the middle of their calls
             raise StorageInUseError(self._where())
         return None
 

@@ -12,8 +12,15 @@ from types import FrameType
 import pytest
 
 from pyai_sessions import SessionManager, SQLiteSessionStore
+from pyai_sessions.backends import grouping
 from pyai_sessions.backends.grouping import Group
-from pyai_sessions.errors import StorageError, StorageFullError, StorageLockedError, StorageUnreachableError
+from pyai_sessions.errors import (
+    StorageError,
+    StorageFullError,
+    StorageInUseError,
+    StorageLockedError,
+    StorageUnreachableError,
+)
 
 DEADLINE = 20.0
 
@@ -126,6 +133,43 @@ def test_an_interrupted_thread_leaves_nobody_waiting(group, storage):
         outcomes = [each.exception(DEADLINE) for each in futures]
     assert [type(each) for each in outcomes] == [type(None), KeyboardInterrupt, type(None), type(None)]
     assert sorted(chain(*storage.calls)) == [0, 2, 4]
+
+
+def test_those_who_wait_are_woken(group, storage, monkeypatch):
+    """By the one that stores for them, and the next by the one whose turn ends: none has to look again by itself."""
+    monkeypatch.setattr(grouping, "_SLICE", 3600.0)
+    with ThreadPoolExecutor(4) as pool:
+        futures = started(group, storage, pool, list(range(4)))
+        storage.open.set()
+        try:
+            assert [each.result(DEADLINE) for each in futures] == [True, False] * 2
+        finally:
+            monkeypatch.undo()
+            for each in waiting_ones():  # else nothing would end those that nobody woke
+                each.wake()
+
+
+def waiting_ones():
+    """Return those who wait, wherever they are."""
+    return [each for each in gc.get_objects() if isinstance(each, grouping._Waiting)]
+
+
+def test_a_handler_that_stores_while_its_thread_stores_is_told_at_once(group):
+    """It would wait for itself, and so would the others whose items are in the queue."""
+
+    def store(items):
+        if items == [0]:
+            others.append(pool.submit(group.put, 1, store))
+            waiting(group, 1)
+            with pytest.raises(StorageInUseError):
+                group.put(2, store)
+            assert len(group._queue) == 1
+        return [True] * len(items)
+
+    others = []
+    with ThreadPoolExecutor(1) as pool:
+        assert group.put(0, store)
+        assert others[0].result(DEADLINE)
 
 
 def test_several_calls_at_once_where_they_wait_for_a_network(storage):
