@@ -7,6 +7,8 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 
 import anyio
 import pytest
@@ -17,6 +19,7 @@ from pyai_sessions.awaiting import Awaiting
 from pyai_sessions.calls import Blocking, drive
 from pyai_sessions.turns import Claim, Turn, current_frame
 from tests.contract.stores import AsyncStore
+from tests.faults.interrupts import interrupt, stop
 
 LONG = 60.0
 
@@ -126,13 +129,15 @@ def test_a_claim_keeps_nothing_alive_once_it_is_given_back(turn):
 
 
 def test_a_forked_child_has_the_turns_of_its_own_thread_alone(turn):
-    """Those of the parent's other threads are free there: nobody would give them back."""
+    """Those of the parent's other threads are free there, and nobody else goes first: none would give them back."""
     taken, end = threading.Event(), threading.Event()
     mine, theirs = turn, Turn()
 
     def hold():
         claim = Claim(current_frame())
         theirs.take(claim, LONG, "here")
+        theirs._go_first(0.0, Claim(current_frame()), threading.Lock())
+        theirs._sleeping.extend([threading.Lock(), threading.Lock()])
         taken.set()
         end.wait(LONG)
         theirs.give_back(claim)
@@ -149,7 +154,7 @@ def test_a_forked_child_has_the_turns_of_its_own_thread_alone(turn):
         code = 1
         try:
             take_and_give(theirs, timeout=0)
-            code = 0 if mine.latest is claim and not claim.is_over() else 2
+            code = 0 if mine.latest is claim and not claim.is_over() and not theirs._sleeping else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -314,3 +319,108 @@ def test_one_that_sleeps_is_woken_by_the_one_that_gives_the_turn_back(monkeypatc
                 pass
             turn.give_back(mine)
             assert waits.result(LONG / 2) is None
+
+
+def test_one_that_is_woken_in_vain_stays_the_next(monkeypatch):
+    """Another was faster; it is woken again, before those that came after it."""
+    monkeypatch.setattr(turns, "_SLICE", LONG)
+    turn, served, mine = LookedAt(), [], Claim(current_frame())
+    turn.looks, turn.user = threading.Semaphore(0), threading.get_ident()
+    turn.take(mine, LONG, "here")
+
+    def wait(name):
+        claim = Claim(current_frame())
+        turn.take(claim, LONG, "here")
+        served.append(name)
+        turn.give_back(claim)
+
+    with ThreadPoolExecutor(2) as pool:
+        waits = []
+        for name in ("first", "second"):
+            waits.append(pool.submit(wait, name))
+            for _ in range(2):
+                assert turn.looks.acquire(timeout=LONG)
+        turn._sleeping.popleft().release()
+        assert turn.looks.acquire(timeout=LONG)
+        turn.give_back(mine)
+        for each in waits:
+            each.result(LONG / 2)
+
+    assert served == ["first", "second"]
+
+
+def test_one_that_gave_up_goes_first_no_more(turn, monkeypatch):
+    """Its function may go on for long after that, with something else."""
+    monkeypatch.setattr(turns, "_PATIENCE", -1.0)
+    mine = Claim(current_frame())
+    turn.take(mine, LONG, "here")
+
+    def give_up():
+        with pytest.raises(StorageLockedError):
+            turn.take(Claim(current_frame()), 0.0, "here")
+        turn.give_back(mine)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(take_and_give, turn, 0.0).result(LONG)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(give_up).result(LONG)
+
+
+def test_one_that_goes_first_keeps_others_out_while_it_waits_but_not_its_own_thread(turn):
+    """A handler that interrupts its wait would wait for itself. Once its call was cut off, it keeps nobody out."""
+
+    def go_first():
+        claim = Claim(current_frame())
+        turn._go_first(0.0, claim, threading.Lock())
+        take_and_give(turn, 0.0)
+        with pytest.raises(StorageLockedError):
+            pool.submit(take_and_give, turn, 0.0).result(LONG)
+        return claim
+
+    with ThreadPoolExecutor(1) as pool:
+        cut_off = go_first()
+        pool.submit(take_and_give, turn, 0.0).result(LONG)
+
+        mine = Claim(current_frame())
+        turn._go_first(1.0, mine, threading.Lock())
+        assert turn._first[1] is mine
+        assert cut_off.is_over()
+
+
+class OverMeanwhile(Claim):
+    """A claim that is over; before it says so for the first time, *then* is called."""
+
+    __slots__ = ("then",)
+
+    def is_over(self):
+        """Tell that it is over."""
+        then, self.then = self.then, None
+        if then:
+            then()
+        return super().is_over()
+
+
+def test_a_thread_that_looked_long_ago_does_not_take_what_another_has(turn):
+    """It saw a claim that is over, and whose successors are forgotten, when it takes the next number."""
+    held, turn.latest = Claim(current_frame()), OverMeanwhile()
+
+    def go_on():
+        for _ in range(3):
+            take_and_give(turn)
+        assert turn.claim(held) is None
+
+    turn.latest.then = go_on
+
+    assert turn.claim(Claim(current_frame())) is held
+    assert list(turn._claims.values()) == [held]
+
+
+def test_claims_that_were_cut_off_are_forgotten(turn):
+    """Wherever a call was cut off that took a turn, later ones take it at once, and remember nothing of it."""
+    for n in count(1):
+        tracer, _ = interrupt(partial(take_and_give, turn), n, stop, lines=True, only=["/turns.py"])
+        if tracer.where is None:
+            break
+        take_and_give(turn, 0.0)
+        assert len(turn._claims) == 1, tracer.where
+    assert n > 20

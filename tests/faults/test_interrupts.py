@@ -275,7 +275,7 @@ def test_those_who_wait_are_stored_whatever_becomes_of_the_one_that_stores_for_t
 
 
 def in_thread(act, *arguments):
-    """Call a function in a thread that nothing waits for at the end, should it hang; return the future of its result."""
+    """Call a function in a thread that nothing waits for at the end, should it hang; return its future."""
     future = Future()
 
     def run():
