@@ -28,6 +28,8 @@ ORDER = [
     "checks",
     "tokens",
     "values",
+    "storage.derived",
+    "storage.mapping",
     "containers",
     "conversions",
     "terms",

@@ -26,7 +26,7 @@ def start(revision: str) -> str:
 
 
 def derive(key: str, read: Callable[[], object]) -> Iterable[Listed]:
-    """Return what lists hold because of a document ``doc/<place>`` of these tests: `Derive` for the storage under test."""
+    """Return what lists hold because of a document of these tests: the `Derive` of the storage under test."""
     if split_namespace(key)[1].partition("/")[0] != "doc":
         return []
     try:

@@ -183,24 +183,28 @@ class Lists(StorageFixtures):
 
     def test_lists_are_told_by_what_their_names_begin_with(self, storage: Storage) -> None:
         """Any text is a prefix: its case counts, and it is no pattern."""
-        names = ["active", "active/x", "Active", "a", "user/ada", "namespace/n/active", "namespace/n0/active", "%", "_"]
-        apply(storage, *[change(f"p{n}", "r1", listed={name: n}) for n, name in enumerate(names)])
+        names = ["active", "active/x", "Active", "a", "user/ada", "%", "_"]
+        spaces = {"namespace/n/": ["active", "user/ada"], "namespace/n0/": ["active"]}
+        saved = [(under, name) for under, these in {"": names, **spaces}.items() for name in these]
+        apply(storage, *[change(f"p{n}", "r1", listed={name: n}, under=under) for n, (under, name) in enumerate(saved)])
+        listed = sorted((under + name, f"p{n}", n) for n, (under, name) in enumerate(saved))
 
         for prefix in [
             "",
             "a",
             "active",
             "active/",
+            "active/x/",
             "A",
-            "namespace/n/",
-            "namespace/n",
             "%",
             "_",
             "*",
             "none",
-            "active/x/",
+            *spaces,
+            "namespace/n",
+            "name",
         ]:
-            expected = sorted((name, f"p{n}", n) for n, name in enumerate(names) if name.startswith(prefix))
+            expected = [each for each in listed if each[0].startswith(prefix)]
             assert sorted(set(storage.listings(prefix=prefix))) == expected, prefix
 
     def test_lists_of_a_namespace_are_others(self, storage: Storage) -> None:

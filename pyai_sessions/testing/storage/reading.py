@@ -106,7 +106,7 @@ class Reading(StorageFixtures):
         reader = threading.Thread(target=read_on)
         reader.start()
         try:
-            for n in range(100):
+            for n in range(50):
                 apply(storage, change("a", f"r{n + 1}", f"r{n}", pages={"1": f"r{n + 1}"}))
         finally:
             ended.set()
@@ -119,7 +119,7 @@ class Reading(StorageFixtures):
 class Keys(StorageFixtures):
     def test_all_keys_are_listed(self, storage: Storage) -> None:
         """More keys than any storage reads at once, each at least once."""
-        keys = [f"page/p{n % 7}/{n}" for n in range(1500)]
+        keys = [f"page/p{n % 7}/{n}" for n in range(1100)]
         storage.write([Change(put=[(key, b"text") for key in keys if key.startswith(f"page/p{m}/")]) for m in range(7)])
 
         assert sorted(set(storage.keys())) == sorted(keys)

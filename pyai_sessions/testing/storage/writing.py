@@ -210,7 +210,7 @@ class Dropping(StorageFixtures):
 
     def test_all_below_is_dropped_however_much_it_is(self, storage: Storage) -> None:
         """More documents than any storage drops at once; put in one change, too."""
-        apply(storage, Change(put=[(f"page/a/1/{n}", b"text") for n in range(1500)]), put("page/b/1/0"))
+        apply(storage, Change(put=[(f"page/a/1/{n}", b"text") for n in range(1100)]), put("page/b/1/0"))
 
         apply(storage, Change(drop=["page/a/"]))
 

@@ -1,0 +1,350 @@
+"""Any mapping: ``m[k]``, ``m[k] = v``, ``del m[k]`` and ``iter(m)``, and no more.
+
+One turn a mapping makes a change atomic among the threads of this process. Lists are made of the documents at the first
+scan, and kept up by every change since. Both belong to the mapping: two storages over one dict share them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pyai_sessions.errors import (
+    SessionError,
+    StorageClosedError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
+from pyai_sessions.storage.derived import Lists, Places, is_of_place
+from pyai_sessions.storage.names import NAMESPACES, split_namespace
+from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
+from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
+from pyai_sessions.values import is_bytes
+
+AnyMapping = MutableMapping[Any, Any]
+
+
+class _Shared:
+    """What all storages over one mapping object share: whose turn it is, and what is known of its documents."""
+
+    def __init__(self, mapping: AnyMapping) -> None:
+        self.mapping = mapping  # held, so that its id() stays taken
+        self.turn = Turn()
+        self.lists: dict[str, Lists] = {}  # by namespaces
+        self.places = Places()
+        self.changing = False
+
+    def forget(self) -> None:
+        """Forget what a call was changing when it failed or was cut off: the documents tell."""
+        self.lists.clear()
+        self.places.forget()
+        self.changing = False
+
+
+_shared: WeakValueDictionary[int, _Shared] = WeakValueDictionary()
+_sharing = Turn()
+
+
+def _share(mapping: AnyMapping) -> _Shared:
+    found = _shared.get(id(mapping))
+    if found is None:
+        claim = Claim(current_frame())
+        _sharing.take(claim, 10.0, "the mappings in use")
+        try:
+            found = _shared.get(id(mapping))
+            if found is None:
+                found = _shared[id(mapping)] = _Shared(mapping)
+        finally:
+            _sharing.give_back(claim)
+    return found
+
+
+_SPINS = 200
+"""How often a thread that waits lets others run before it sleeps: one that sleeps would get its turn before it gets the
+interpreter, and keep all others waiting meanwhile (16 threads then do half the work of one)."""
+
+
+class _Turn(Claim):
+    """One call's turn with a mapping; inside another of the same thread it is a part of that one.
+
+    What is known of the documents is forgotten where a call that *changes* them fails: how far it came is not known.
+    """
+
+    __slots__ = ("_changes", "_name", "_shared", "_timeout")
+
+    def __init__(self, shared: _Shared, name: str, timeout: float, *, changes: bool) -> None:
+        super().__init__()
+        self._shared = shared
+        self._name = name
+        self._timeout = timeout
+        self._changes = changes
+
+    def __enter__(self) -> None:
+        shared = self._shared
+        latest = shared.turn.latest
+        frame = latest.frame
+        if frame is None or latest.thread != self.thread or not is_part_of(frame):
+            self.frame = current_frame(1)
+            shared.turn.take(self, self._timeout, self._name, spins=_SPINS)
+        if shared.changing:  # it was cut off before it could forget
+            shared.forget()
+        if self._changes:
+            shared.changing = True
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        shared = self._shared
+        if self._changes:
+            if err is not None:
+                shared.forget()
+            shared.changing = False
+        if self.frame is not None:
+            shared.turn.give_back(self)
+
+
+class _Reported:
+    """Turns what a mapping raises into a StorageError; our own errors pass."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, Exception) and not isinstance(err, (SessionError, MemoryError)):
+            raise storage_error(self._name, err) from err
+
+
+class MappingStorage(Storage):
+    """Documents in any mapping.
+
+    Args:
+        mapping: Where they are: what all storages over it share.
+        derive: What lists hold because of a document.
+        shared: Other processes write the same items: lists are then made of the documents each time, slow and right.
+        timeout: Seconds to wait for other threads.
+        documents: Where the text lies, when that is not *mapping* itself.
+        binary: Whether it takes bytes (True) or text (False); None finds out by a trial, at the first write.
+
+    """
+
+    threads = 1  # one has the turn
+    ordered = False
+
+    def __init__(
+        self,
+        mapping: AnyMapping,
+        *,
+        derive: Derive,
+        shared: bool = False,
+        timeout: float = 10.0,
+        documents: AnyMapping | None = None,
+        binary: bool | None = None,
+    ) -> None:
+        self._mapping = mapping if documents is None else documents
+        self._derive = derive
+        self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
+        self._reported = _Reported(self._name)
+        self._shared = _share(mapping)
+        self._others_write = shared
+        self.settle = timeout if shared else 0.0
+        self._timeout = timeout
+        self._binary = binary
+        self._flush = next((f for n in ("sync", "commit") if callable(f := getattr(mapping, n, None))), None)
+        self._closed = False
+
+    # Documents ---------------------------------------------------------------------------------------------------
+
+    def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
+        with self._turn():
+            return {key: value for key in keys if not key.endswith("/") and (value := self._get(key)) is not None}
+
+    def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
+        with self._turn(changes=True):
+            applied = [self._apply(each) for each in changes]
+            if self._flush and any(applied):  # also of a change that was applied before: its flush may have failed
+                with self._reported:
+                    self._flush()
+        return applied
+
+    def _apply(self, change: Change) -> bool:
+        done = change.done
+        for key, start in change.expect:
+            stored = self._get(key)
+            if done is not None and _begins(stored, done):
+                return True
+            if not _begins(stored, start):
+                return False
+            done = None  # it is sought in the first alone
+        for key, document in change.put:
+            self._put(key, document)
+        for key in change.drop:
+            for each in self._below(key) if key.endswith("/") else (key,):
+                self._delete(each)
+        if self._shared.lists:
+            for name, member, _, new in change.lists:
+                lists = self._shared.lists.get(split_namespace(name)[0])
+                if lists is not None:
+                    lists.move(name, member, new)
+        return True
+
+    def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
+        with self._turn():
+            if is_of_place(prefix):
+                return iter(self._below(prefix))
+            self._shared.places.forget()  # a walk may meet what others wrote, so what is known of keys is found anew
+            return iter([key for key in self._all_keys() if key.startswith(prefix)])
+
+    def _below(self, prefix: str) -> Collection[str]:
+        """Return the keys that begin with *prefix*, which has a kind and a place."""
+        if self._others_write:
+            return [key for key in self._all_keys() if key.startswith(prefix)]
+        return self._shared.places.keys(prefix, self._all_keys)
+
+    def _all_keys(self) -> list[str]:
+        with self._reported:
+            keys = list(self._mapping)
+        texts = [key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys]
+        return [key for key in texts if isinstance(key, str)]
+
+    def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
+        return self._turn()
+
+    # Lists -------------------------------------------------------------------------------------------------------
+
+    def scan(  # noqa: D102
+        self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
+    ) -> list[Position]:
+        with self._turn():
+            return self._lists_of(name).scan(name, after, limit, newest_first=newest_first)
+
+    def count(self, name: str) -> int:  # noqa: D102
+        with self._turn():
+            return self._lists_of(name).count(name)
+
+    def listings(  # noqa: D102
+        self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = ""
+    ) -> Iterator[Listed]:
+        with self._turn():
+            if of is None:
+                known = self._lists(self._namespaces(prefix)).values()
+                return iter([each for lists in known for each in lists.listings(prefix)])
+            known_of = self._lists({split_namespace(name)[0] for name, _ in of})
+            return iter([each for pair in of for each in known_of[split_namespace(pair[0])[0]].listings_of([pair])])
+
+    def _namespaces(self, prefix: str) -> set[str]:
+        """Return the namespaces of all lists whose names begin with *prefix*: what their names begin with."""
+        under = split_namespace(prefix)[0]
+        if under or not (NAMESPACES.startswith(prefix) or prefix.startswith(NAMESPACES)):
+            return {under}
+        return {split_namespace(key)[0] for key in self._all_keys()} | self._shared.lists.keys()
+
+    def _lists_of(self, name: str) -> Lists:
+        under = split_namespace(name)[0]
+        return self._lists({under})[under]
+
+    def _lists(self, namespaces: set[str]) -> dict[str, Lists]:
+        """Return the lists of namespaces, made of the documents where they are not known."""
+        known = {} if self._others_write else self._shared.lists
+        missing = {under: Lists() for under in namespaces - known.keys()}
+        if missing:
+            for key in self._all_keys():
+                lists = missing.get(split_namespace(key)[0])
+                if lists is not None:
+                    for name, member, score in self._derive(key, partial(self._get, key)):
+                        lists.move(name, member, score)
+            known |= missing
+        return known
+
+    def close(self) -> None:  # noqa: D102
+        self._closed = True
+
+    # Below: one mapping, one turn --------------------------------------------------------------------------------
+
+    def _turn(self, *, changes: bool = False) -> _Turn:
+        if self._closed:
+            raise StorageClosedError(self._name, "the store was closed")
+        return _Turn(self._shared, self._name, self._timeout, changes=changes)
+
+    def _get(self, key: str) -> object | None:
+        with self._reported:
+            try:
+                value: object = self._mapping[key]
+            except KeyError:
+                return None
+            return value
+
+    def _put(self, key: str, document: object) -> None:
+        with self._reported:
+            if type(document) is bytes:
+                if self._binary is None:
+                    self._binary = self._takes_bytes()
+                if not self._binary:
+                    with suppress(UnicodeDecodeError):  # then it is no text of ours: it is put as it was read
+                        document = document.decode()
+            self._mapping[key] = document
+        self._shared.places.add(key)
+
+    def _delete(self, key: str) -> None:
+        with self._reported, suppress(KeyError):
+            del self._mapping[key]
+        self._shared.places.discard(key)
+
+    def _takes_bytes(self) -> bool:
+        """Try a write, once: whether the mapping keeps text, or bytes alone; or neither, and is refused."""
+        if isinstance(self._mapping, dict):
+            return False
+        key, text = "pyai_sessions/probe", "a probe; delete it"
+        refusal: Exception | None = None
+        for value in (text, text.encode()):
+            try:
+                self._mapping[key] = value
+            except (TypeError, AttributeError, ValueError) as err:
+                refusal = err
+                continue
+            kept = self._get(key)
+            self._delete(key)
+            if isinstance(kept, str) and kept == text:
+                return False
+            if is_bytes(kept) and bytes(kept) == text.encode():
+                return True
+        msg = f"{self._name} does not give back the text or bytes that were put in; a mapping that keeps text is needed"
+        raise UnsuitableMappingError(msg) from refusal
+
+
+def _begins(stored: object | None, start: str | None) -> bool:
+    """Return whether a document begins with *start*; for None, whether there is none."""
+    if stored is None or start is None:
+        return stored is start
+    if isinstance(stored, str):
+        return stored.startswith(start)
+    if is_bytes(stored):
+        return bytes(stored).startswith(start.encode("utf-8", "surrogatepass"))
+    return str(stored).startswith(start)
+
+
+def storage_error(where: str, err: Exception) -> StorageError:
+    """Return the StorageError that says what an operating system's or a mapping's error means."""
+    problem = type(err).__name__
+    if isinstance(err, OSError):
+        if err.errno:
+            problem += f": {os.strerror(err.errno)}"
+        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return StorageFullError(where, problem)
+        if err.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return StorageReadOnlyError(where, problem)
+        if isinstance(err, (ConnectionError, TimeoutError)):
+            return StorageUnreachableError(where, problem)
+    if isinstance(err, ValueError) and "closed" in str(err).lower():
+        return StorageClosedError(where, problem)
+    return StorageError(where, problem)

@@ -1,0 +1,60 @@
+"""Mappings that storages are tried on: of text, of bytes alone, a folder of files, and one that fails."""
+
+from collections.abc import MutableMapping
+from urllib.parse import quote, unquote
+
+
+class Folder:
+    """A mapping of one's own: a file per item, for any number of processes."""
+
+    def __init__(self, path):
+        self.path = path
+        path.mkdir(exist_ok=True)
+
+    def file(self, key):
+        return self.path / quote(key, safe="", errors="surrogatepass")
+
+    def __getitem__(self, key):
+        try:
+            return self.file(key).read_bytes().decode()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __setitem__(self, key, value):
+        new = self.path / "new,"
+        new.write_bytes(value.encode())
+        new.replace(self.file(key))
+
+    def __delitem__(self, key):
+        try:
+            self.file(key).unlink()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __iter__(self):
+        return iter([unquote(each.name, errors="surrogatepass") for each in self.path.iterdir() if each.name != "new,"])
+
+
+class BytesAlone(MutableMapping):
+    """Keys and values come back as bytes, as in a dbm file, and no text is taken as a value."""
+
+    def __init__(self):
+        self.items_ = {}
+
+    def __getitem__(self, key):
+        return self.items_[key.encode()]
+
+    def __setitem__(self, key, value):
+        if not isinstance(value, bytes):
+            msg = f"bytes are taken, not {type(value)}"
+            raise TypeError(msg)
+        self.items_[key.encode()] = value
+
+    def __delitem__(self, key):
+        del self.items_[key.encode()]
+
+    def __iter__(self):
+        return iter(list(self.items_))
+
+    def __len__(self):
+        return len(self.items_)
