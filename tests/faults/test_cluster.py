@@ -3,27 +3,27 @@
 import threading
 import time
 from contextlib import closing, contextmanager
+from itertools import count
 
 import pytest
 
 from pyai_sessions import Message, RedisMapping, RedisSessionStore, SessionManager
 from pyai_sessions.errors import StorageError
+from pyai_sessions.testing import Recorder, check_events
 from tests.clusters import Sentinel
 
-SESSIONS = 12
+SESSIONS = [f"s{n}" for n in range(12)]
 PATIENCE = 30.0  # seconds for writers to be served again
 
 
 class Load:
-    """Writers, each with sessions of its own and a client of its own, that repeat what failed until it is stored.
-
-    They know which turns were acknowledged, and what was raised meanwhile.
-    """
+    """Writers, each with sessions of its own and a client of its own, that repeat what failed until it is stored."""
 
     def __init__(self, open_client, prefix, writers=3):
         self.open_client, self.prefix = open_client, prefix
-        self.acknowledged = {f"s{n}": [] for n in range(SESSIONS)}
         self.in_hand = set()
+        self.events = []
+        self.turns = []
         self.errors = []
         self.failures = []
         self._stop = threading.Event()
@@ -45,13 +45,10 @@ class Load:
             each.join(PATIENCE)
         assert self.failures == []
 
-    def turns(self):
-        return sum(map(len, self.acknowledged.values()))
-
     def go_on(self, turns=60):
         """Return when so many more turns were acknowledged."""
-        wanted, end = self.turns() + turns, time.monotonic() + PATIENCE
-        while self.turns() < wanted:
+        wanted, end = len(self.turns) + turns, time.monotonic() + PATIENCE
+        while len(self.turns) < wanted:
             assert time.monotonic() < end, "the writers are not served"
             assert self.failures == []
             time.sleep(0.01)
@@ -59,25 +56,31 @@ class Load:
     def _write(self, first, step):
         try:
             with self.manager() as manager:
-                mine = list(self.acknowledged)[first::step]
+                recorder = Recorder(manager, self.events.append)
+                mine = SESSIONS[first::step]
                 for each in mine:
-                    self._until_stored(lambda each=each: manager.get_or_create_session(each, f"user {first}"))
-                hands = {each: manager.get_session(each) for each in mine[::2]}
+                    self._until_stored(lambda each=each: recorder.get_or_create_session(each, f"user {first}"))
+                hands = {each: recorder.get_session(each) for each in mine[::2]}
                 self.in_hand.update(hands)
-                n = 0
-                while not self._stop.is_set():
+                for n in count():
                     for each in mine:
-                        n += 1
-                        turn = [Message(role, f"{each} {n}") for role in ("user", "assistant")]
-                        if each in hands:  # saved from a copy in hand, or appended
-                            for message in turn:
-                                hands[each].add_message(message.role, message.content, message_id=message.message_id)
-                            self._until_stored(lambda each=each: manager.save(hands[each]))
-                        else:
-                            self._until_stored(lambda each=each, turn=turn: manager.append(each, *turn))
-                        self.acknowledged[each].append([message.message_id for message in turn])
+                        if self._stop.is_set():
+                            return
+                        self._turn(recorder, each, hands.get(each), n)
+                        self.turns.append(each)
         except Exception as err:  # noqa: BLE001 (the test reports it)
             self.failures.append(err)
+
+    def _turn(self, manager, session_id, hand, n):
+        """Save a turn from a copy in hand, or append it and read the session."""
+        turn = [Message(role, f"{role} {n}") for role in ("user", "assistant")]
+        if hand is None:
+            self._until_stored(lambda: manager.append(session_id, *turn))
+            self._until_stored(lambda: manager.get_session(session_id))
+            return
+        for message in turn:
+            hand.add_message(message.role, message.content)
+        self._until_stored(lambda: manager.save(hand))
 
     def _until_stored(self, act):
         end = time.monotonic() + PATIENCE
@@ -91,25 +94,17 @@ class Load:
                 time.sleep(0.02)
 
     def check(self, *, may_lose=False):
-        """All that was acknowledged is there, once, in order, turns whole; and the indexes are right."""
+        """Check the events and the indexes; what no copy in hand has may be lost, if the storage may."""
         with self.manager() as manager:
-            for session_id, turns in self.acknowledged.items():
-                session = manager.get_session(session_id)
-                ids = [each.message_id for each in session.messages]
-                assert len(ids) == len(set(ids)) == session.message_count
-                expected = [each for turn in turns for each in turn]
-                if may_lose and session_id not in self.in_hand:
-                    there = [each for each in expected if each in set(ids)]
-                    assert ids == there
-                    assert len(there) % 2 == 0
-                else:
-                    assert ids == expected
+            check_events(manager, [each for each in self.events if each.session_id in self.in_hand])
+            others = [each for each in self.events if each.session_id not in self.in_hand]
+            check_events(manager, others, may_lose=may_lose)
             listed = {each.session_id for n in range(3) for each in manager.list_sessions(f"user {n}", limit=None)}
-            assert listed == set(self.acknowledged)
-            assert {each.session_id for each in manager.list_sessions(limit=None)} == set(self.acknowledged)
+            assert listed == set(SESSIONS)
+            assert {each.session_id for each in manager.list_sessions(limit=None)} == set(SESSIONS)
             manager.reindex()
             assert manager.verify().problems == []
-            assert manager.clear_all() == SESSIONS
+            assert manager.clear_all() == len(SESSIONS)
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ import redis
 
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SessionManager, SQLiteMapping
 from pyai_sessions.backends import sealed
+from pyai_sessions.testing import Recorder
 from tests.faults.storages import ON_SERVERS
 from tests.faults.test_kill import reports
-from tests.faults.workers import check_turns, hammer, in_a_process, plan, receive, results, session_ids, user_of
+from tests.faults.workers import Hammers, check_turns, in_a_process, plan, receive, session_ids, user_of
 
 INDEX, OLD, NEW = b"i" * 32, b"o" * 32, b"n" * 32
 IDS = session_ids(10)
@@ -56,28 +57,20 @@ def rotate(link, storage):
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "valkey"], indirect=True)
-def test_a_killed_rotation_beside_writers_leaves_every_session_readable(storage, long_form):
+def test_a_killed_rotation_beside_writers_leaves_every_session_readable(storage, long_form, tmp_path):
     """Three writers save and append all the while; at the end all turns are there, under the new key alone."""
     before = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "old": OLD})
     during = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "old": OLD, "new": NEW})
     after = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "new": NEW})
     kills, moment = (40 if long_form else 6), random.Random(2026)
-    plans = [plan(writer, IDS, 250 if writer == 0 else 600 if long_form else 40) for writer in range(4)]
     with before.open() as manager:
         for session_id in IDS:
             manager.create_session(user_of(session_id), session_id=session_id)
-    first, link = in_a_process(hammer, before, plans[0], "append", 30)
-    assert receive(link) == "ready"
-    link.send("go")
-    results([(first, link)])
+    first = Hammers(before, tmp_path, [(plan(0, IDS, 250), "append")]).events()
 
-    ways = ["save", "append", "save"]
-    workers = [in_a_process(hammer, during, turns, way, 30) for turns, way in zip(plans[1:], ways, strict=True)]
-    for _, link in workers:
-        assert receive(link) == "ready"
-    for _, link in workers:
-        link.send("go")
-    cut = 0
+    plans = [plan(writer, IDS, 600 if long_form else 40) for writer in range(1, 4)]
+    writers = Hammers(during, tmp_path, list(zip(plans, ["save", "append", "save"], strict=True)))
+    cut, reads = 0, []
     for n in range(kills):
         process, link = in_a_process(rotate, during)
         with link:
@@ -87,16 +80,16 @@ def test_a_killed_rotation_beside_writers_leaves_every_session_readable(storage,
             process.join()
             cut += "ended" not in reports(link)
         with during.open() as manager:
+            reader = Recorder(manager, reads.append)
             for session_id in IDS:
-                manager.get_session(session_id)
-    results(workers)
+                reader.get_session(session_id)
+    written = writers.events()
     with during.open() as manager:
         manager.rotate_keys()
         assert manager.rotate_keys() == 0
 
     assert cut
     with after.open() as manager:
-        check_turns(manager, IDS, plans)
-        assert not manager.verify().problems
+        check_turns(manager, IDS, first + written + reads)
     with after.mapping() as mapping:
         assert not [key for key in mapping if '"encrypted":"new.' not in mapping[key]]

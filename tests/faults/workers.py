@@ -2,16 +2,16 @@
 
 import multiprocessing
 import random
-from collections import Counter
+import secrets
 from contextlib import ExitStack
 from functools import partial
-from itertools import groupby
 
 import diskcache  # noqa: F401  (in every worker from the start: one may lose the right to read it)
 import redis  # noqa: F401
 import sqlitedict  # noqa: F401
 
 from pyai_sessions import Message, SessionConflictError, StorageLockedError, StorageUnreachableError
+from pyai_sessions.testing import Recorder, check_events, events_from, events_to
 
 # A process of its own forks each worker: quick, and without the threads and connections of the tests.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -82,13 +82,13 @@ def until_stored(act):
 
 
 def write_turns(manager, turns, way):
-    """Write turns to sessions, by stale copies or by appending; return how many calls raised and were repeated."""
+    """Write turns to sessions, by stale copies or by appending, and read now and then; return how many calls raised."""
     copies, failures = {}, 0
 
     def load(session_id):
         copies[session_id] = manager.get_session(session_id)
 
-    for session_id, texts in turns:
+    for n, (session_id, texts) in enumerate(turns):
         if way == "append":
             act = partial(manager.append, session_id, *(Message("user", text) for text in texts))
         else:
@@ -98,11 +98,14 @@ def write_turns(manager, turns, way):
                 copies[session_id].add_message("user", text)
             act = partial(manager.save, copies[session_id])
         failures += until_stored(act)
+        if n % 4 == 3:
+            failures += until_stored(partial(manager.get_session, session_id))
     return failures
 
 
-def hammer(link, storage, turns, way, timeout):
-    """In a process: open the storage, wait for the word, write, and tell how many calls raised."""
+def hammer(link, storage, written, timeout, path):
+    """In a process: open the storage, wait for the word, and write; take down the calls in a file."""
+    (first, *others), way = written
     with ExitStack() as stack:
         opened = []
         until_stored(lambda: opened.append(stack.enter_context(storage.open(timeout=timeout))))
@@ -110,20 +113,49 @@ def hammer(link, storage, turns, way, timeout):
         until_stored(manager.count)
         link.send("ready")
         link.recv()
-        link.send(write_turns(manager, turns, way))
+        recorder = Recorder(manager, events_to(path))
+        write_turns(recorder, [first], way)
+        link.send("at work")
+        link.send(write_turns(recorder, others, way))
 
 
-def check_turns(manager, ids, plans):
-    """Assert that all turns are stored once, whole and in their writers' order, and that both indexes are right."""
-    for session_id in ids:
-        contents = [each.content for each in manager.get_session(session_id).messages]
-        wanted = [[text for each, texts in turns if each == session_id for text in texts] for turns in plans]
-        assert Counter(contents) == Counter(text for texts in wanted for text in texts)
-        for writer, texts in enumerate(wanted):
-            assert [text for text in contents if text.startswith(f"{writer}/")] == texts
-        turns = [(turn, len(list(parts))) for turn, parts in groupby(contents, lambda text: text.rpartition("/")[0])]
-        assert all(length == 2 for _, length in turns), "a turn was torn apart"
+class Hammers:
+    """Processes that write at the same time, each a plan, as (turns, way)."""
+
+    def __init__(self, storage, folder, plans, *, timeout=30):
+        self.paths = [folder / f"calls {secrets.token_hex(8)}" for _ in plans]
+        self.started = []
+        for written, path in zip(plans, self.paths, strict=True):
+            path.touch()
+            self.started.append(in_a_process(hammer, storage, written, timeout, path))
+        for _, link in self.started:
+            assert receive(link) == "ready"
+        for _, link in self.started:
+            link.send("go")
+
+        for _, link in self.started:
+            assert receive(link) == "at work"
+
+    def kill(self):
+        """Kill the first amid its calls."""
+        process, link = self.started.pop(0)
+        process.kill()
+        process.join()
+        link.close()
+
+    def events(self):
+        """Return what all did and saw, once those that live have ended."""
+        for _, link in self.started:
+            assert receive(link) == "at work"
+        results(self.started)
+        return [event for path in self.paths for event in events_from(path)]
+
+
+def check_turns(manager, ids, events):
+    """Assert that a right store could have answered so, and that both indexes are right."""
+    check_events(manager, events)
     check_indexes(manager, {each: user_of(each) for each in ids})
+    assert not manager.verify().problems
 
 
 def check_indexes(manager, users, archived=()):
