@@ -133,12 +133,10 @@ class Hammers:
         for _, link in self.started:
             link.send("go")
 
-        for _, link in self.started:
-            assert receive(link) == "at work"
-
     def kill(self):
         """Kill the first amid its calls."""
         process, link = self.started.pop(0)
+        assert receive(link) == "at work"
         process.kill()
         process.join()
         link.close()
