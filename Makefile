@@ -38,10 +38,10 @@ test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
 announce:
 	@[ -e $(VENV)/.group-test ] && [ -e .servers/postgres ] \
 		|| echo "The first run downloads about 650 MB: Python packages into $(VENV), servers into .servers."
-	@$(if $(ARGS),true,echo "All tests take 10 to 20 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
+	@$(if $(ARGS),true,echo "All tests take about 10 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 faults: $(VENV)/.package $(VENV)/.group-test servers ## Run the long form of the fault tests
-	$(BIN)/python -m pytest tests/faults --long $(ARGS)
+	$(BIN)/python -m pytest --long $(ARGS)
 
 bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS=--quick: a short form), beside peers once those are installed
 	@python=$(VENV)-peers/bin/python; [ -e $(VENV)-peers/.group-peers ] || python=$(BIN)/python; \
@@ -77,17 +77,16 @@ clean: ## Remove all that the Makefile made
 # what keeps them there as well.
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 # What takes long and is about the work of storages or examples, not of Python, runs once.
-ELSEWHERE := $(addprefix --ignore=tests/, contract/test_contracts_bite.py contract/test_async.py contract/test_postgres.py \
-	test_clusters.py backends/test_cluster.py contract/test_repeated.py test_any_window.py test_wrong_calls.py \
-	test_doors.py test_docs.py test_package.py test_redaction.py test_moving.py test_verify.py test_backup.py \
-	contract/test_four_methods.py contract/test_encrypted.py contract/test_namespaces.py test_corpus.py test_erasure.py test_fastapi_chat.py test_postgres_managers.py \
-	test_postgres_store.py test_many_chats.py test_examples.py test_formats.py faults) \
-	--deselect=tests/test_upkeep.py::test_memory_does_not_grow_with_the_number_of_sessions \
+ELSEWHERE := $(addprefix --ignore=tests/, faults $(addprefix backends/test_, cluster.py redis.py) $(addprefix contract/test_, \
+	async.py contracts_bite.py encrypted.py four_methods.py namespaces.py postgres.py repeated.py) $(addprefix test_, \
+	any_window.py backup.py clusters.py corpus.py docs.py doors.py erasure.py examples.py fastapi_chat.py formats.py imports.py \
+	layout.py lists.py many_chats.py moving.py neighbours.py package.py postgres_managers.py postgres_store.py redaction.py \
+	servers.py testing.py tokens.py upkeep.py verify.py windows.py wrong_calls.py)) \
 	--deselect=tests/test_indexes.py::TestListsOnSQLite --deselect=tests/test_merge.py::TestTwoWritersOfSQLite \
-	$(addprefix --deselect=tests/contract/test_cluster.py::Test, ValkeyCluster RedisClusterWithATimeToLive) $(addprefix --deselect=tests/contract/test_store.py::Test, Dict \
-	SQLiteInMemory SqliteDictWithoutAutocommit SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache \
-	DiskcacheCommunityIndex RedisMappingOfAValkeyClient RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive \
-	Shelf ZictFile)
+	$(addprefix --deselect=tests/contract/test_cluster.py::Test, ValkeyCluster RedisClusterWithATimeToLive) \
+	$(addprefix --deselect=tests/contract/test_store.py::Test, Dict SQLiteInMemory SqliteDictWithoutAutocommit \
+	SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache DiskcacheCommunityIndex RedisMappingOfAValkeyClient \
+	RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive Shelf ZictFile)
 ON_OLDEST := $(addprefix --ignore=tests/, \
 	contract/test_cluster.py contract/test_mapping.py) \
 	$(addprefix --deselect=tests/contract/test_store.py::Test, SqliteDict DiskcacheIndex AMappingOfOnesOwn RedisSessionStoreOnValkey)

@@ -17,6 +17,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long form of the fault tests")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what is marked `long` to the long form, and to it alone what has such a form, or tests faults."""
+    long = config.getoption("--long")
+    left_out = [each for each in items if not (has_long_form(each) if long else each.get_closest_marker("long") is None)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [each for each in items if each not in set(left_out)]
+
+
+def has_long_form(item: pytest.Item) -> bool:
+    """Whether a test is of the long form."""
+    fixtures = getattr(item, "fixturenames", ())
+    return "long_form" in fixtures or item.get_closest_marker("long") is not None or "faults" in item.path.parts
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave out the warnings of what a store lacks, which the line below counts: they are for who writes that store."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

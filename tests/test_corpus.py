@@ -6,6 +6,7 @@ import secrets
 import shelve
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import diskcache
@@ -29,12 +30,20 @@ from tests.processes import run_python
 DATA = Path(importlib.util.find_spec("chatterbot_corpus").submodule_search_locations[0]) / "data"
 
 
+@cache
+def read_corpus():
+    """Return the conversations of each file by its name."""
+    read = {}
+    for path in sorted(DATA.rglob("*.y*ml")):
+        loaded = yaml.load(path.read_text("utf-8"), yaml.CSafeLoader) or {}
+        read[path.relative_to(DATA).with_suffix("").as_posix()] = loaded.get("conversations") or []
+    return read
+
+
 def load_corpus():
     """Return the sessions: one a file, of all its conversations one after the other, a user a language."""
     sessions = []
-    for path in sorted(DATA.rglob("*.y*ml")):
-        name = path.relative_to(DATA).with_suffix("").as_posix()
-        conversations = (yaml.load(path.read_text("utf-8"), yaml.CSafeLoader) or {}).get("conversations") or []
+    for name, conversations in read_corpus().items():
         messages = [
             Message(
                 ("user", "assistant")[turn % 2],
@@ -123,9 +132,10 @@ def test_every_conversation_is_kept_in_memory(make):
     compare(store, load_corpus())
 
 
-@pytest.mark.parametrize(
-    "kind", ["SQLite", "SqliteDict", "diskcache", "diskcache.Index", "shelve", "valkey_server", "redis_server"]
-)
+LONG = [pytest.param(each, marks=pytest.mark.long) for each in ("SqliteDict", "diskcache.Index", "redis_server")]
+
+
+@pytest.mark.parametrize("kind", ["SQLite", "diskcache", "shelve", "valkey_server", *LONG])
 def test_every_conversation_is_read_by_another_process(kind, tmp_path, request):
     """Saved here, read back equal here and by a process that loads the corpus itself."""
     place = str(tmp_path)

@@ -36,17 +36,6 @@ def test_the_blocks_of_a_page_run_in_order_in_one_folder(page, tmp_path, valkey_
         assert output == block.output, f"{name_of(page)}:{block.line}"
 
 
-@pytest.mark.timeout(1800)  # sixty processes, one after another, on a machine that may be busy
-def test_all_blocks_run_in_order_in_one_folder(tmp_path, start_server):
-    """Who follows the README and then every page in one folder is not stopped by what an earlier block left there."""
-    url = start_server("valkey").url.removesuffix("/0")
-    for page in PAGES:
-        for block in blocks_of(page):
-            output = check(block, page, tmp_path, url)
-
-            assert output == block.output, f"{name_of(page)}:{block.line}"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_each_block_is_of_a_kind_that_is_checked(page):
     """Programs run, `text` is what they print; nothing else stands between fences, and no output without a program."""

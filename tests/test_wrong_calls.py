@@ -179,6 +179,12 @@ def parameters_of(function):
     return [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
 
 
+def some(acts, label, long_form):
+    """Return all acts in the long form, else a quarter: another one for each label, so that each value has its turn."""
+    start = sum(map(ord, label)) % 4
+    return acts if long_form else dict([*acts.items()][start::4])
+
+
 METHODS = [(kind, name) for kind, make in RECEIVERS.items() for name in methods_of(make())]
 ARGUMENTS = [
     (kind, name, each.name) for kind, name in METHODS for each in parameters_of(getattr(RECEIVERS[kind](), name))
@@ -234,7 +240,7 @@ def faults_of(acts):
 
 @pytest.mark.filterwarnings("ignore")  # of values that are thrown away
 @pytest.mark.parametrize(("kind", "name", "argument"), ARGUMENTS)
-def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, tmp_path, monkeypatch):
+def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, tmp_path, monkeypatch, long_form):
     """What a method cannot take is refused by a SessionError with a remedy; what it takes can be stored."""
     monkeypatch.chdir(tmp_path)
 
@@ -251,7 +257,8 @@ def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, tmp_path, mo
             assert Session.from_json(receiver.to_json()) == loaded
             receiver.history(speakers={"": "user", "no such thing": "user", "\0": "user", "\ud800": "user"})
 
-    faults = faults_of({label: partial(act, value) for label, value in wrong_values().items()})
+    acts = {label: partial(act, value) for label, value in wrong_values().items()}
+    faults = faults_of(some(acts, f"{kind}.{name}.{argument}", long_form))
 
     assert not faults, "\n".join(faults)
 

@@ -227,7 +227,7 @@ APPLIED = {
 
 @pytest.mark.parametrize("applied", APPLIED.values(), ids=list(APPLIED))
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
-@pytest.mark.parametrize("ttl", [None, 30 * 24 * 3600])
+@pytest.mark.parametrize("ttl", [30 * 24 * 3600, pytest.param(None, marks=pytest.mark.long)])
 def test_a_crash_between_the_steps_hides_no_session(valkey_cluster, change, applied, ttl):
     """At whichever trip a process ends, and whatever of that trip was applied: the lists hold what is stored."""
     with valkey_cluster.client() as client:

@@ -8,7 +8,7 @@ import valkey.cluster
 
 from pyai_sessions import RedisMapping, RedisSessionStore
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract
-from tests.contract.variants import OfIndexes
+from tests.contract.variants import OfEndings
 
 
 class OnACluster:
@@ -51,7 +51,7 @@ class TestValkeyCluster(OnAStore, KVSessionStoreContract):
     pass
 
 
-class TestRedisClusterWithATimeToLive(OnAStore, OfIndexes):
+class TestRedisClusterWithATimeToLive(OnAStore, OfEndings):
     cluster = "redis_cluster"
     ttl = 365 * 24 * 3600
 

@@ -9,7 +9,7 @@ import valkey
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, RedisSessionStore, SessionManager
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract, StoppedClock
 from pyai_sessions.testing.store.erasing import Erasing
-from tests.contract.variants import Made, OfIndexes
+from tests.contract.variants import Made, OfEndings
 from tests.repeating import repeating
 
 
@@ -53,7 +53,7 @@ class TestStore(OfStores, KVSessionStoreContract):
     pass
 
 
-class TestStoreOnACluster(OfStores, Erasing, OfIndexes):
+class TestStoreOnACluster(OfStores, Erasing, OfEndings):
     @pytest.fixture
     def client(self, valkey_cluster):
         port = valkey_cluster.primaries()[0].port

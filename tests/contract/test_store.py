@@ -58,7 +58,7 @@ class Minimal:
         return iter([key for key, _ in self._items])
 
 
-class TestAMappingOfOnesOwn(KVSessionStoreContract):
+class TestAMappingOfOnesOwn(OfItemsAndIndexes):
     @pytest.fixture
     def store(self):
         return Minimal()
@@ -103,7 +103,7 @@ class TestSQLite(InAFile, KVSessionStoreContract):
         return SQLiteSessionStore(path, synchronous="NORMAL")
 
 
-class TestSQLiteInMemory(KVSessionStoreContract):
+class TestSQLiteInMemory(OfItems):
     @pytest.fixture
     def store(self):
         with closing(SQLiteSessionStore(":memory:")) as store:
@@ -126,7 +126,7 @@ class InASqliteDict(Made, InAFile):
         return make
 
 
-class TestSqliteDict(InASqliteDict, KVSessionStoreContract):
+class TestSqliteDict(InASqliteDict, OfItemsAndIndexes):
     options = {"encode": str, "decode": str, "autocommit": True}  # noqa: RUF012
 
 
@@ -208,7 +208,7 @@ class TestRedisSessionStoreOnValkey(OnAServer, KVSessionStoreContract):
     server = "valkey_server"
 
 
-class TestRedisSessionStoreOnRedis(OnAServer, KVSessionStoreContract):
+class TestRedisSessionStoreOnRedis(OnAServer, OfItemsAndIndexes):
     server = "redis_server"
 
 
@@ -229,7 +229,7 @@ class TestRedisMappingOfAValkeyClient(OnAServer, OfItems):
 # Mappings of others ---------------------------------------------------------------------------------------------------
 
 
-class TestShelf(KVSessionStoreContract):
+class TestShelf(OfItems):
     """The dumb dbm is the one that every Python has, and that any thread may use."""
 
     @pytest.fixture
@@ -242,7 +242,7 @@ class TestShelf(KVSessionStoreContract):
         return Decoded(store.dict, str.encode)
 
 
-class TestZictFile(KVSessionStoreContract):
+class TestZictFile(OfItems):
     longest_id = 60  # a file's name has at most 255 bytes
 
     @pytest.fixture

@@ -33,7 +33,11 @@ class OfItems(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyda
     """What depends on how a mapping writes, reads and removes its items."""
 
 
-class OfIndexes(Expiry, Upkeep, ForkingOfDocuments, EndingOfDocuments, Ending):
+class OfEndings(Expiry, ForkingOfDocuments, EndingOfDocuments, Ending):
+    """What ends with a session and what does not, and how an index hears of it."""
+
+
+class OfIndexes(Upkeep, OfEndings):
     """What depends on its indexes, and on what ends with a session and what does not."""
 
 

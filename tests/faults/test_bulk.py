@@ -18,7 +18,7 @@ from tests.faults.workers import DEADLINE, check_indexes, in_a_process, receive
 
 # Killed in the middle -------------------------------------------------------------------------------------------------
 
-COUNT = 1300  # a few batches
+COUNT = 700  # a few batches
 USERS = ["ada", "bob"]
 
 
@@ -81,7 +81,7 @@ def test_an_import_that_was_killed_is_repeated_and_complete(storage, long_form):
     wanted = {f"s{n}": old_session(n) for n in range(COUNT)}
     there = 0
 
-    for manager in kill_and_repeat(storage, import_all, 30 if long_form else 4, random.Random(2026)):
+    for manager in kill_and_repeat(storage, import_all, 30 if long_form else 2, random.Random(2026)):
         before, there = there, manager.count(status=None)
         assert before <= there <= COUNT
         for summary in manager.list_sessions(status=None, limit=None):
@@ -115,7 +115,7 @@ def test_archiving_that_was_killed_is_repeated_and_complete(storage, long_form):
             users[f"recent{n}"] = "ada"
     there = len(already)
 
-    for manager in kill_and_repeat(storage, archive_all, 30 if long_form else 4, random.Random(2026)):
+    for manager in kill_and_repeat(storage, archive_all, 30 if long_form else 2, random.Random(2026)):
         before, there = there, manager.count(status=SessionStatus.ARCHIVED)
         assert before <= there <= COUNT
         assert manager.count(status=None) == COUNT + 3

@@ -92,7 +92,7 @@ def reports(link):
 @pytest.mark.parametrize("storage", ["folder", *SHARED], indirect=True)
 def test_a_killed_writer_leaves_every_session_before_or_after_a_save(storage, long_form):
     """SIGKILL at a random instant of a save; a new process finds what each returned save had stored, and no half."""
-    kills, moment = (200 if long_form else 15), random.Random(2026)
+    kills, moment = (200 if long_form else 8), random.Random(2026)
     stored, begun = dict.fromkeys(IDS), None
     saves = 0
 
