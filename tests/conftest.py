@@ -20,10 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what is marked `long` to the long form, and to it alone what has such a form, or tests faults."""
     long = config.getoption("--long")
-    left_out = [each for each in items if not (has_long_form(each) if long else each.get_closest_marker("long") is None)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [each for each in items if each not in set(left_out)]
+    kept = [each for each in items if (has_long_form(each) if long else each.get_closest_marker("long") is None)]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=set(items).difference(kept))
+        items[:] = kept
 
 
 def has_long_form(item: pytest.Item) -> bool:

@@ -68,7 +68,7 @@ def traced():
 
 def test_memory_does_not_grow_with_the_number_of_sessions(tmp_path, traced, long_form):
     """Ten times as many sessions in an SQLite file: import, pages, upkeep and archiving hold no more than before."""
-    count = 2000 if long_form else 200
+    count = 2000 if long_form else 500
     few, many = peaks(tmp_path / "few.db", count), peaks(tmp_path / "many.db", 10 * count)
 
     assert {name: (few[name], many[name]) for name in few if many[name] > 2 * few[name] + REMEMBERED} == {}

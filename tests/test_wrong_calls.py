@@ -238,11 +238,18 @@ def faults_of(acts):
     return lines
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The folder of this test alone, in which it runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.filterwarnings("ignore")  # of values that are thrown away
 @pytest.mark.parametrize(("kind", "name", "argument"), ARGUMENTS)
-def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, tmp_path, monkeypatch, long_form):
+def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, long_form):
     """What a method cannot take is refused by a SessionError with a remedy; what it takes can be stored."""
-    monkeypatch.chdir(tmp_path)
 
     def act(value):
         manager, receiver = manager_of_a_session(), RECEIVERS[kind]()
@@ -263,15 +270,15 @@ def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, tmp_path, mo
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("make", "argument"),
     [(make, each.name) for make in MAKERS for each in parameters_of(make)],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-def test_a_wrong_argument_of_a_constructor_is_an_error_of_ours(make, argument, tmp_path, monkeypatch):
+def test_a_wrong_argument_of_a_constructor_is_an_error_of_ours(make, argument):
     """The same of constructors: they refuse by name, at once."""
-    monkeypatch.chdir(tmp_path)
 
     def act(value):
         made = call(make, argument, value, RIGHT)
@@ -334,14 +341,13 @@ STATES = [closed, deleted, archived, in_part, unsaved, of_another_store]
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("state", STATES)
-def test_a_call_in_a_wrong_state_works_or_is_an_error_of_ours(state, tmp_path, monkeypatch):
+def test_a_call_in_a_wrong_state_works_or_is_an_error_of_ours(state, here):
     """A closed store, a deleted, archived, partly loaded or unsaved session: each call works, or says what to do."""
-    monkeypatch.chdir(tmp_path)
 
     def act(kind, name):
         manager, session = state()
         receiver = {"SessionManager": manager, "KVSessionStore": manager.store, "Session": session}[kind]
-        right = {**RIGHT, "session": session, "file": io.StringIO(), "path": str(tmp_path / f"{kind}-{name}")}
+        right = {**RIGHT, "session": session, "file": io.StringIO(), "path": str(here / f"{kind}-{name}")}
         call(getattr(receiver, name), None, None, right)
         if kind == "Session":
             manager.save(session)
