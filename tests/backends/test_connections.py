@@ -1,0 +1,184 @@
+"""Connections to an SQLite file: what a fork, an interruption and a file's journal ask of them."""
+
+import gc
+import os
+import sqlite3
+import threading
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
+
+import pytest
+
+from pyai_sessions.backends import connections as module
+from pyai_sessions.backends.connections import Connections
+from pyai_sessions.errors import StorageInUseError
+from tests.faults.interrupts import interrupt, stop
+
+DEADLINE = 60.0
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The path of an SQLite file with a table of one row."""
+    path = tmp_path / "chat.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE t (n); INSERT INTO t VALUES (1), (2)")
+    return path
+
+
+@pytest.fixture
+def connections(path):
+    with closing(Connections(str(path), timeout=30, synchronous="NORMAL", wal=True)) as connections:
+        yield connections
+
+
+def in_child(act):
+    """Call a function in a forked child; return its exit code, 0 where the function returns True."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if act() else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def values(connections):
+    with connections.reading() as connection:
+        return [n for (n,) in connection.execute("SELECT n FROM t ORDER BY n")]
+
+
+# After a fork ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_uses_no_connection_of_its_parent_and_closes_none(connections):
+    """SQLite forbids both: the child would share the parent's place in the file, and tidy up in its name."""
+    with connections.reading() as connection:
+        parents = weakref.ref(connection)
+    del connection
+
+    def use_and_close():
+        gc.collect()
+        with connections.reading() as own, connections.reading() as another:
+            mine = {id(own), id(another)}
+        connections.close()
+        gc.collect()
+        return parents() is not None and id(parents()) not in mine and parents().execute("SELECT 1").fetchone()
+
+    assert in_child(use_and_close) == 0
+    assert values(connections) == [1, 2]
+
+
+@pytest.fixture
+def busy(connections, monkeypatch):
+    """Let another thread be in a transaction, and yet another be reading, and let no fork wait for them."""
+    monkeypatch.setattr(module, "_FORK_PATIENCE", 0.0)
+    end, entered = threading.Event(), threading.Semaphore(0)
+
+    def use(lend):
+        with lend() as connection:
+            connection.execute("SELECT n FROM t").fetchone()
+            if lend == connections.writing:
+                connection.execute("INSERT INTO t VALUES (3)")
+            entered.release()
+            assert end.wait(DEADLINE)
+
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(use, each) for each in (connections.writing, connections.reading)]
+        try:
+            for _ in calls:
+                assert entered.acquire(timeout=DEADLINE)
+            yield connections
+        finally:
+            end.set()
+        for each in calls:
+            each.result(DEADLINE)
+    assert values(connections) == [1, 2, 3]
+
+
+def test_a_child_leaves_the_transaction_of_its_parent_alone(busy):
+    """The call that has it open is not there: to end it, as one that was cut off, is the parent's affair."""
+    used = weakref.ref(busy._used)
+
+    def mend():
+        busy.mend()
+        gc.collect()
+        return used() is not None and used().in_transaction and values(busy) == [1, 2]
+
+    assert in_child(mend) == 0
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_child_that_forks_waits_for_no_call_of_its_parent():
+    """They are not there, and would never end."""
+    assert in_child(lambda: not module._gate.lent) == 0
+
+
+# Interrupted ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lend", ["reading", "writing"])
+def test_calls_that_were_cut_off_are_forgotten(connections, lend):
+    """Wherever that was: a fork waits for none of them, and they are no part of what comes after."""
+
+    def use():
+        with getattr(connections, lend)() as connection:
+            return connection.execute("SELECT count(*) FROM t").fetchone()
+
+    for n in count(1):
+        tracer, _ = interrupt(use, n, stop, lines=True, only=["/connections.py"])
+        if tracer.where is None:
+            break
+        connections.mend()
+        assert not module._gate.lent, tracer.where
+        assert values(connections) == [1, 2], tracer.where
+    assert n > 20
+
+
+# Journals -------------------------------------------------------------------------------------------------------------
+
+
+def handle(connections):
+    """Write as a signal handler does in the middle of a call."""
+    with connections.writing() as connection:
+        connection.execute("INSERT INTO t VALUES (3)")
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "TRUNCATE", "PERSIST", "WAL"])
+def test_a_handler_writes_while_its_thread_reads_where_the_journal_is_a_wal(path, journal):
+    """With other journals the commit would wait for the very read that it interrupts: it is told so at once."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA journal_mode={journal}")
+    with closing(Connections(str(path), timeout=30, synchronous="NORMAL")) as connections:
+        with connections.reading() as connection:
+            rows = connection.execute("SELECT n FROM t ORDER BY n")
+            assert rows.fetchone() == (1,)
+            if journal == "WAL":
+                handle(connections)
+            else:
+                with pytest.raises(StorageInUseError):
+                    handle(connections)
+            assert rows.fetchall() == [(2,)]
+        assert values(connections) == ([1, 2, 3] if journal == "WAL" else [1, 2])
+        handle(connections)
+        assert 3 in values(connections)
+
+
+def test_a_handler_writes_while_its_thread_reads_another_file(path, tmp_path):
+    """Nothing waits for that."""
+    with (
+        closing(sqlite3.connect(tmp_path / "other.db")) as made,
+        closing(Connections(str(path), timeout=30, synchronous="NORMAL")) as connections,
+        closing(Connections(str(tmp_path / "other.db"), timeout=30, synchronous="NORMAL")) as others,
+    ):
+        made.execute("CREATE TABLE t (n)")
+        with others.reading() as connection:
+            assert connection.execute("SELECT * FROM t").fetchall() == []
+            handle(connections)
+        assert values(connections) == [1, 2, 3]
