@@ -345,6 +345,6 @@ def storage_error(where: str, err: Exception) -> StorageError:
             return StorageReadOnlyError(where, problem)
         if isinstance(err, (ConnectionError, TimeoutError)):
             return StorageUnreachableError(where, problem)
-    if isinstance(err, ValueError) and "closed" in str(err).lower():
+    if isinstance(err, (ValueError, OSError)) and "closed" in str(err).lower():  # OSError is what dbm files raise
         return StorageClosedError(where, problem)
     return StorageError(where, problem)

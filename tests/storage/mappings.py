@@ -58,3 +58,48 @@ class BytesAlone(MutableMapping):
 
     def __len__(self):
         return len(self.items_)
+
+
+class Watched(dict):
+    """A dict that notes what is done to it, and can be asked to fail then."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.log = []
+        self.fault = None
+        self.due = 0
+
+    def note(self, *what):
+        self.log.append(what)
+        self.due -= 1
+        if self.due == 0 and self.fault is not None:
+            raise self.fault
+
+    def fail(self, fault, nth=1):
+        self.fault, self.due = fault, nth
+
+    def mend(self):
+        self.fault = None
+
+    def __getitem__(self, key):
+        self.note("get", key)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, value):
+        self.note("put", key)
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key):
+        self.note("drop", key)
+        super().__delitem__(key)
+
+    def __iter__(self):
+        self.note("walk")
+        return super().__iter__()
+
+    def sync(self):
+        self.note("sync")
+
+    def take_log(self):
+        log, self.log = self.log, []
+        return log

@@ -1,13 +1,29 @@
 """MappingStorage: the contract on all kinds of mappings, and what the contract does not reach."""
 
 import dbm.dumb
+import errno
 import shelve
+import threading
 
 import pytest
 
+from pyai_sessions.errors import (
+    StorageClosedError,
+    StorageError,
+    StorageFullError,
+    StorageInUseError,
+    StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+    UnsuitableMappingError,
+)
+from pyai_sessions.storage.derived import Lists
 from pyai_sessions.storage.mapping import MappingStorage
-from pyai_sessions.testing.storage import StorageContract, derive
-from tests.storage.mappings import BytesAlone, Folder
+from pyai_sessions.storage.protocol import Change, Listing
+from pyai_sessions.testing.storage import StorageContract, change, derive, document
+from pyai_sessions.testing.storage.fixtures import all_listed, apply, put, start
+from tests.processes import run_python
+from tests.storage.mappings import BytesAlone, Folder, Watched
 
 
 class OfMapping(StorageContract):
@@ -64,3 +80,481 @@ class TestSharedFolder(TestFolder):
     @pytest.mark.xfail(reason="lists are what the documents say, at each scan")
     def test_a_list_changes_without_a_document(self, storage):
         super().test_a_list_changes_without_a_document(storage)
+
+
+def open_storage(mapping, **options):
+    return MappingStorage(mapping, derive=derive, **options)
+
+
+def derived(mapping):
+    """Return what lists hold because of the documents, as a storage finds that sees the mapping first."""
+    return all_listed(open_storage(dict(mapping)))
+
+
+# What the mapping is asked --------------------------------------------------------------------------------------------
+
+
+def test_a_change_puts_in_order_then_drops_in_order_then_asks_the_mapping_to_keep_it():
+    """A mapping cannot do it in one step: what is cut off leaves the former document, or the whole new one."""
+    mapping = Watched()
+    storage = open_storage(mapping)
+    apply(storage, Change(put=[("page/a/1/0", b"old"), ("page/a/0", b"old"), ("doc/a", b"old")]))
+    mapping.take_log()
+
+    change = Change(
+        expect=[("doc/a", "old")],
+        put=[("page/a/3", b"new"), ("page/a/2", b"new"), ("doc/a", b"new")],
+        drop=["page/a/1/0", "page/a/0"],
+    )
+    apply(storage, change)
+
+    assert mapping.take_log() == [
+        ("get", "doc/a"),
+        ("put", "page/a/3"),
+        ("put", "page/a/2"),
+        ("put", "doc/a"),
+        ("drop", "page/a/1/0"),
+        ("drop", "page/a/0"),
+        ("sync",),
+    ]
+
+
+@pytest.mark.parametrize("name", ["sync", "commit"])
+def test_a_mapping_is_asked_once_a_write_to_keep_what_was_written(name):
+    """By its `sync` or `commit`, if it has one; not where all changes are refused, nor for a read."""
+    calls = []
+    mapping = type("Buffered", (dict,), {name: lambda self: calls.append(len(self))})()
+    storage = open_storage(mapping)
+
+    apply(storage, *[change(place, "r1") for place in "abc"])
+    storage.write([change("a", "r3", "r2")])
+    storage.read(["doc/a"])
+    storage.write([change("a", "r3", "r2"), Change(drop=["doc/b"])])
+
+    assert calls == [3, 2]
+
+
+def test_a_change_is_kept_by_its_repetition_when_the_mapping_failed_to_keep_it():
+    """It is applied already, but not yet kept: the mapping is asked again."""
+    mapping = Watched()
+    storage = open_storage(mapping)
+    saved = change("a", "r1", listed={"active": 1})
+    mapping.fail(OSError(errno.ENOSPC, "No space left on device"), nth=3)
+
+    with pytest.raises(StorageFullError):
+        storage.write([saved])
+    assert mapping.take_log()[-1] == ("sync",)
+    assert storage.write([saved]) == [True]
+
+    assert mapping.take_log() == [("get", "doc/a"), ("sync",)]
+    assert storage.scan("active") == [(1, "a")]
+
+
+def test_bytes_or_text_is_found_out_once_and_leaves_nothing():
+    """A mapping of bytes refuses text; nothing else than what was written lies in it then."""
+    mapping = BytesAlone()
+    storage = open_storage(mapping)
+
+    apply(storage, put("doc/a", "h\u00e9llo"))
+    apply(storage, put("doc/b", "b"))
+
+    assert mapping.items_ == {b"doc/a": "h\u00e9llo".encode(), b"doc/b": b"b"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [str.upper, lambda value: value[:10], lambda value: None, lambda value: {"a": value}],
+    ids=["shouts", "cuts", "forgets", "wraps"],
+)
+def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(tmp_path, changed):
+    """And nothing is left in it."""
+    items = {}
+
+    class Changing(Folder):
+        def __getitem__(self, key):
+            return items[key]
+
+        def __setitem__(self, key, value):
+            items[key] = changed(value if isinstance(value, str) else value.decode())
+
+        def __delitem__(self, key):
+            del items[key]
+
+        def __iter__(self):
+            return iter(list(items))
+
+    with pytest.raises(UnsuitableMappingError, match="a mapping that keeps text is needed"):
+        open_storage(Changing(tmp_path / "chat")).write([put("doc/a")])
+
+    assert items == {}
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", bytearray(b"a"), 12, 1.5, {"a": 1}, ["text"]], ids=repr)
+def test_what_is_no_document_is_read_compared_and_put_back_as_it_is(value):
+    """Another program's value is moved beside whole; a change that expects any document takes its place."""
+    mapping = {"doc/a": value}
+    storage = open_storage(mapping)
+    found = storage.read(["doc/a"])["doc/a"]
+
+    assert storage.write([Change(expect=[("doc/a", None)], put=[("doc/a", b"new")])]) == [False]
+    assert storage.write([Change(expect=[("doc/a", '{"revision"')], put=[("doc/a", b"new")])]) == [False]
+    apply(storage, Change(expect=[("doc/a", "")], put=[("aside/a/t/doc", found)], drop=["doc/a"]))
+    assert mapping == {"aside/a/t/doc": value}
+    assert type(mapping["aside/a/t/doc"]) is type(value)
+    assert all_listed(storage) == []
+
+
+def test_keys_that_are_no_text_are_left_alone():
+    """Keys in bytes are told as text, others not at all; walks and drops pass over them."""
+    mapping = {1: "a", ("doc", "a"): "b", None: "c", b"raw/b/1": "d", b"\xff/b": "e", "doc/a": "f"}
+    storage = open_storage(mapping)
+
+    assert sorted(storage.keys()) == ["doc/a", "raw/b/1", "\ufffd/b"]
+    assert sorted(storage.keys("raw/b/")) == ["raw/b/1"]
+    assert all_listed(storage) == []
+    apply(storage, Change(drop=["doc/a", "doc/a/"]))
+    assert len(mapping) == 5
+
+
+# What is known without a walk -----------------------------------------------------------------------------------------
+
+
+def test_lists_are_made_of_the_documents_at_the_first_scan():
+    """Only documents that can be listed are read, once; changes keep the lists up, and no scan walks again."""
+    first = open_storage({})
+    apply(first, *[change(place, "r1", listed={"active": n}, pages={"1": "p"}) for n, place in enumerate("abc")])
+    mapping = Watched(first._mapping)
+    storage = open_storage(mapping)
+
+    assert storage.scan("active") == [(0, "a"), (1, "b"), (2, "c")]
+    assert mapping.take_log() == [("walk",), ("get", "doc/a"), ("get", "doc/b"), ("get", "doc/c")]
+    apply(storage, change("a", "r2", "r1", listed={"archived": 9}, was={"active": 0}))
+    apply(storage, Change(drop=["doc/b"], lists=[Listing("active", "b", 1, None)]))
+    mapping.take_log()
+
+    assert (storage.scan("active"), storage.scan("archived")) == ([(2, "c")], [(9, "a")])
+    assert (storage.count("active"), storage.count("none")) == (1, 0)
+    assert all_listed(open_storage(mapping)) == [("active", "c", 2), ("archived", "a", 9)]
+    assert [each for each in mapping.take_log() if each[0] == "get"] == []
+
+
+def test_the_lists_of_one_namespace_are_made_of_its_documents_alone():
+    """So the first list of one costs what it holds, not what all hold."""
+    first = open_storage({})
+    unders = ["", "namespace/n/", "namespace/m/"]
+    apply(first, *[change("a", "r1", listed={"active": n}, under=under) for n, under in enumerate(unders)])
+    mapping = Watched(first._mapping)
+    storage = open_storage(mapping)
+
+    for n, under in enumerate(unders):
+        mapping.take_log()
+        assert storage.scan(f"{under}active") == [(n, "a")]
+        assert list(storage.listings(prefix=f"{under}active")) == [(f"{under}active", "a", n)]
+        assert mapping.take_log() == [("walk",), ("get", f"{under}doc/a")]
+
+
+def test_what_lies_below_a_place_is_found_without_a_walk_after_the_first_one():
+    """Keys of a kind are known by their places, and changes keep that up; dropping all below does not walk either."""
+    mapping = Watched(
+        {f"ref/p{n}/{m}": "text" for n in range(50) for m in range(3)} | {"ref/p1": "no", "ref/p10/0": "x"}
+    )
+    storage = open_storage(mapping)
+    assert sorted(storage.keys("ref/p1/")) == ["ref/p1/0", "ref/p1/1", "ref/p1/2"]
+    assert ("walk",) in mapping.take_log()
+
+    apply(storage, Change(put=[("ref/p1/3", b"new"), ("ref/new/0", b"new")], drop=["ref/p1/0"]))
+    assert sorted(storage.keys("ref/p1/")) == ["ref/p1/1", "ref/p1/2", "ref/p1/3"]
+    assert list(storage.keys("ref/new/")) == ["ref/new/0"]
+    apply(storage, Change(drop=["ref/p1/", "ref/p2/1", "ref/none/"]))
+    assert list(storage.keys("ref/p1/")) == []
+    assert sorted(storage.keys("ref/p2/")) == ["ref/p2/0", "ref/p2/2"]
+    assert sorted(storage.keys("ref/p3/1")) == ["ref/p3/1"]
+
+    assert ("walk",) not in mapping.take_log()
+    assert "ref/p1" in mapping
+
+
+def test_a_walk_through_all_keys_renews_what_is_known_of_them():
+    """What others wrote past the storage is met there, and found below its place from then on."""
+    mapping = {"ref/a/1": "text"}
+    storage = open_storage(mapping)
+    assert list(storage.keys("ref/a/")) == ["ref/a/1"]
+    del mapping["ref/a/1"]
+    mapping["ref/a/2"] = "text"
+
+    assert list(storage.keys()) == ["ref/a/2"]
+    assert list(storage.keys("ref/a/")) == ["ref/a/2"]
+
+
+def test_storages_over_one_mapping_share_what_they_know():
+    """What one writes, the other lists at once; two equal mappings are two."""
+    mapping = {}
+    one, two, another = open_storage(mapping), open_storage(mapping), open_storage({})
+    assert (one.count("active"), two.count("active"), list(two.keys("page/a/"))) == (0, 0, [])
+
+    apply(one, change("a", "r1", listed={"active": 1}, pages={"1": "p"}))
+    apply(two, change("b", "r1", listed={"active": 2}))
+
+    assert one.scan("active") == two.scan("active") == [(1, "a"), (2, "b")]
+    assert list(two.keys("page/a/")) == ["page/a/1"]
+    assert another.count("active") == 0
+
+
+def test_what_is_known_does_not_outlive_its_mapping():
+    """A dict that takes the place of another in memory starts with no list."""
+    for _ in range(50):
+        storage = open_storage({})
+        assert storage.count("active") == 0
+        apply(storage, change("a", "r1", listed={"active": 1}))
+        assert storage.count("active") == 1
+
+
+def test_a_shared_mapping_lists_what_other_processes_wrote(tmp_path):
+    """`shared=True`: each scan is made of the documents, each look below a place walks through all keys."""
+    folder = Folder(tmp_path / "chat")
+    ours, plain = open_storage(folder, shared=True), open_storage(Folder(tmp_path / "chat"))
+    theirs = open_storage(Folder(tmp_path / "chat"))  # as in another process: another object
+    for each in (ours, plain):
+        assert (each.count("active"), list(each.keys("page/a/"))) == (0, [])
+
+    apply(theirs, change("a", "r1", listed={"active": 1}, pages={"1": "p"}))
+
+    assert ours.scan("active") == list(zip([1], ["a"], strict=True))
+    assert list(ours.listings(prefix="act")) == [("active", "a", 1)]
+    assert list(ours.keys("page/a/")) == ["page/a/1"]
+    apply(ours, Change(expect=[("doc/a", start("r1"))], drop=["page/a/"]))
+    assert list(theirs.keys()) == ["doc/a"]
+    assert plain.scan("active") == []
+    assert (ours.settle, plain.settle) == (10.0, 0.0)
+
+
+def test_lists_do_not_grow_with_moves():
+    """Members that move for ever, and come and go, leave no more behind than twice what is listed."""
+    lists = Lists()
+    for n in range(5000):
+        lists.move("active", f"m{n % 10}", n)
+        lists.move("active", f"gone{n}", n)
+        lists.move("active", f"gone{n}", None)
+
+    order = lists._orders["active"]
+    assert len(order.scores) == 10
+    assert len(order._positions) <= 2 * 10 + 16
+    assert lists.scan("active", None, 100, newest_first=False) == [(n, f"m{n % 10}") for n in range(4990, 5000)]
+
+
+def test_removed_members_are_not_passed_over_for_ever():
+    """A list that is emptied from its start costs each scan what is left."""
+    lists = Lists()
+    for n in range(2000):
+        lists.move("active", f"m{n}", n)
+    for n in range(1990):
+        lists.move("active", f"m{n}", None)
+
+    assert len(lists._orders["active"]._positions) <= 2 * 10 + 16
+    for n in range(1990, 2000):
+        lists.move("active", f"m{n}", None)
+    assert lists._orders == {}
+
+
+# What failures mean ---------------------------------------------------------------------------------------------------
+
+ERRORS = {
+    "full": (OSError(errno.ENOSPC, "No space left on device"), StorageFullError),
+    "quota": (OSError(errno.EDQUOT, "Quota exceeded"), StorageFullError),
+    "too large": (OSError(errno.EFBIG, "File too large"), StorageFullError),
+    "permission": (PermissionError(errno.EACCES, "Permission denied"), StorageReadOnlyError),
+    "not permitted": (OSError(errno.EPERM, "Operation not permitted"), StorageReadOnlyError),
+    "read-only": (OSError(errno.EROFS, "Read-only file system"), StorageReadOnlyError),
+    "reset": (ConnectionResetError(), StorageUnreachableError),
+    "timeout": (TimeoutError(), StorageUnreachableError),
+    "closed": (ValueError("I/O operation on closed file"), StorageClosedError),
+    "other": (RuntimeError("something with hush in it"), StorageError),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("operation", ["get", "put", "drop", "walk", "sync"])
+def test_an_error_of_the_mapping_is_ours(name, operation):
+    """Whatever it was asked: the error says what it means, has it as its cause, and quotes nothing of it."""
+    error, expected = ERRORS[name]
+    mapping = Watched({"doc/a": "text"})
+    storage = open_storage(mapping)
+    acts = {
+        "get": (1, lambda: storage.read(["doc/a"])),
+        "put": (1, lambda: storage.write([put("doc/a")])),
+        "drop": (1, lambda: storage.write([Change(drop=["doc/a"])])),
+        "walk": (1, lambda: list(storage.keys())),
+        "sync": (2, lambda: storage.write([put("doc/a")])),
+    }
+    nth, act = acts[operation]
+    mapping.fail(error, nth)
+
+    with pytest.raises(expected) as caught:
+        act()
+
+    assert mapping.take_log()[-1][0] == operation
+    assert type(caught.value) is expected
+    assert caught.value.__cause__ is error
+    assert "hush" not in str(caught.value)
+    assert "Watched" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=["error", "interrupt"]
+)
+def test_after_a_change_that_failed_anywhere_the_next_call_is_right(fault):
+    """Lists and keys are then found anew: they are what the documents say. The change can be written again."""
+    for nth in range(1, 12):
+        mapping = Watched()
+        storage = open_storage(mapping)
+        apply(storage, change("a", "r1", listed={"active": 1}, pages={"1/0": "old", "1/1": "old"}))
+        assert (storage.count("active"), len(list(storage.keys("page/a/")))) == (1, 2)
+        again = change(
+            "a", "r2", "r1", listed={"archived": 2}, was={"active": 1}, pages={"2": "new"}, drop=["page/a/1/"]
+        )
+        mapping.take_log()
+        mapping.fail(fault, nth)
+
+        try:
+            assert storage.write([again]) == [True]
+            assert nth > 6
+            break
+        except (StorageError, KeyboardInterrupt):
+            pass
+
+        mapping.mend()
+        keys = sorted(key for key in dict.keys(mapping) if key.startswith("page/a/"))
+        assert sorted(storage.keys("page/a/")) == keys
+        assert all_listed(storage) == derived(mapping)
+        assert storage.write([again]) == [True]
+        assert all_listed(storage) == [("archived", "a", 2)]
+    else:
+        pytest.fail("no change is made of so many steps")
+
+
+def test_an_interrupt_passes_through():
+    """Ctrl-C is no failure of the storage."""
+    mapping = Watched()
+    mapping.fail(KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        open_storage(mapping).write([put("doc/a")])
+
+
+def test_what_a_call_left_open_that_was_cut_off_before_its_end_is_mended_by_the_next():
+    """An interrupt may come between the last step and the end of the turn: nothing that ran then is relied on."""
+    mapping = {}
+    storage = open_storage(mapping)
+    apply(storage, change("a", "r1", listed={"active": 1}))
+    assert storage.count("active") == 1
+
+    def cut_off():
+        turn = storage._turn(changes=True)
+        turn.__enter__()
+        mapping.update({"doc/b": document("r1", ("active", "b", 2)).decode()})
+
+    cut_off()
+
+    assert storage.scan("active") == [(1, "a"), (2, "b")]
+
+
+def test_a_thread_that_waits_too_long_for_another_raises():
+    """A mapping that does not return holds up its own caller, and others until their deadline."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(dict):
+        def __setitem__(self, key, value):
+            if "slow" in key:
+                entered.set()
+                leave.wait(30)
+            super().__setitem__(key, value)
+
+    storage = open_storage(Slow(), timeout=0.1)
+    apply(storage, put("doc/a"))
+    thread = threading.Thread(target=storage.write, args=([put("doc/slow")],))
+    thread.start()
+    entered.wait(30)
+    try:
+        for act in (
+            lambda: storage.read(["doc/a"]),
+            lambda: storage.write([put("doc/a")]),
+            storage.keys,
+            storage.listings,
+            lambda: storage.scan("active"),
+            lambda: storage.count("active"),
+        ):
+            with pytest.raises(StorageLockedError):
+                act()
+    finally:
+        leave.set()
+        thread.join()
+
+    assert sorted(storage.keys()) == ["doc/a", "doc/slow"]
+
+
+def test_a_call_in_the_middle_of_a_call_is_refused():
+    """A handler that the mapping calls, as a signal handler, cannot wait for the call that it interrupts."""
+    errors = []
+
+    class Calling(dict):
+        def __setitem__(self, key, value):
+            try:
+                storage.read([key])
+            except StorageInUseError as err:
+                errors.append(err)
+            super().__setitem__(key, value)
+
+    storage = open_storage(Calling())
+    apply(storage, put("doc/a"))
+
+    assert len(errors) == 1
+    assert list(storage.keys()) == ["doc/a"]
+
+
+def test_a_closed_file_says_so(tmp_path):
+    """Whatever its module raises then."""
+    with dbm.dumb.open(str(tmp_path / "chat")) as file:
+        storage = open_storage(file)
+        apply(storage, put("doc/a"))
+
+    for act in (lambda: storage.read(["doc/a"]), lambda: storage.write([put("doc/b")]), storage.keys):
+        with pytest.raises(StorageClosedError):
+            act()
+
+
+def test_a_child_can_use_a_storage_after_a_fork():
+    """Though another thread of the parent had its turn at that moment."""
+    printed = run_python(
+        """
+        import os, threading
+        from pyai_sessions.storage.mapping import MappingStorage
+        from pyai_sessions.testing.storage import change, derive
+
+        entered, leave = threading.Event(), threading.Event()
+
+        class Slow(dict):
+            def __setitem__(self, key, value):
+                if "slow" in key:
+                    entered.set()
+                    leave.wait(30)
+                super().__setitem__(key, value)
+
+        storage = MappingStorage(Slow(), derive=derive, timeout=30)
+        storage.write([change("before", "r1", listed={"active": 1})])
+        thread = threading.Thread(target=storage.write, args=([change("slow", "r1", listed={"active": 2})],))
+        thread.start()
+        entered.wait(30)
+        child = os.fork()
+        if not child:
+            assert storage.read(["doc/before"])
+            storage.write([change("child", "r1", listed={"active": 3})])
+            assert storage.count("active") == 2
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        leave.set()
+        thread.join()
+        print(status, storage.count("active"))
+        """
+    )
+
+    assert printed.split() == ["0", "2"]

@@ -62,7 +62,7 @@ class Comparing(StorageFixtures):
         assert storage.write([Change(expect=[("doc/a", None)], put=[("doc/a", b"new")])]) == [False]
         assert storage.write([Change(expect=[("doc/a", "")], put=[("doc/a", b"new")])]) == [True]
 
-    @pytest.mark.parametrize("text", ["h\u00e9llo \U0001f600!", "1", "1e3", "'\"\\", "a\0b", "\n", "{a}%2F_*?[b]"])
+    @pytest.mark.parametrize("text", ["h\u00e9llo \U0001f600!", "1", "1e3", "'\"\\", "a\0b", "\n", "[b]{a}%2F_*?"])
     def test_any_text_may_be_expected(self, storage: Storage, text: str) -> None:
         """Whatever the text means elsewhere, it is compared as text."""
         apply(storage, put("doc/a", text + "rest"))
@@ -198,7 +198,16 @@ class Dropping(StorageFixtures):
     def test_a_slash_drops_all_below_and_no_neighbour(self, storage: Storage, dropped: str) -> None:
         """``page/a/1/`` drops what begins so, and not ``page/a/10/…``; without a slash it drops one document."""
         keys = ["doc/a", "doc/a0", "page/a", "page/a/1", *(f"page/a/{n}/{m}" for n in ("1", "10", "2") for m in (0, 1))]
-        keys += ["page/a/1./0", "page/a/10", "page/a0/1/0", "page/ab/1/0", "PAGE/a/1/0", "page/A/1/0", "page/%25/1/0"]
+        keys += [
+            "page/a/1./0",
+            "page/a/10",
+            "page/a0",
+            "page/a0/1/0",
+            "page/ab/1/0",
+            "PAGE/a/1/0",
+            "page/A/1/0",
+            "page/%25/1/0",
+        ]
         keys += [f"namespace/n/{key}" for key in keys]
         for key in keys:
             apply(storage, put(key))
