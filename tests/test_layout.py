@@ -71,6 +71,7 @@ ORDER = [
     "backends.diskcache",
     "backends.scripts",
     "backends.replies",
+    "backends.pools",
     "backends.clients",
     "backends.failures",
     "backends.urls",

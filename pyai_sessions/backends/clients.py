@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar, cast
+
+from pyai_sessions.backends.pools import idle, pools_of, take_back, unlock, unlock_logging
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Clients:
         except BaseException as err:
             # The client itself closes a connection that failed, and has read a reply that is an error.
             if _OWN_ERRORS.isdisjoint([each.__name__ for each in type(err).__mro__]):
-                copy.drop()
+                copy.drop(err)
             else:
                 copy.give_back()
             raise
@@ -72,20 +73,24 @@ class _Copy:
             pool.release(connection)
             lent.pop()
 
-    def drop(self) -> None:
+    def drop(self, error: BaseException) -> None:
         """Close the connections on which a reply may be unread."""
+        unlock_logging(error)
+        pools = pools_of(self._own)
+        for each in pools:
+            unlock(each)
         while self._lent:
             pool, connection = self._lent.pop()
             connection.disconnect()
-            if not any(each is connection for each in _idle(pool)):  # interrupted while it was given back
+            if not any(each is connection for each in idle(pool)):  # interrupted while it was given back
                 pool.release(connection)
         # A client may have a connection of its own. And it runs commands by itself, in order to connect, to find the
         # primary, or to learn which node of a cluster has what: those connections are idle again.
         connection = getattr(self._own, "connection", None)
         if connection is not None:
             connection.disconnect()
-        for each in _pools_of(self._own):
-            _close_idle(each)
+        for each in pools:
+            take_back(each, error)
 
     def _copy_of_node(self, client: Any) -> Any:
         """Return a copy of a client of a cluster's node."""
@@ -113,35 +118,6 @@ class _Pool:
 
     def release(self, connection: Any) -> None:
         """Keep the connection: nothing says yet whether its reply was read."""
-
-
-def _idle(pool: Any) -> list[Any]:
-    """Return the connections that a pool has and nobody uses."""
-    waiting = getattr(getattr(pool, "pool", None), "queue", ())  # of a BlockingConnectionPool
-    return [each for each in (*getattr(pool, "_available_connections", ()), *waiting) if each is not None]
-
-
-def _close_idle(pool: Any) -> None:
-    try:
-        pool.disconnect(inuse_connections=False)
-    except TypeError:  # in old releases some pools can only close all
-        for each in _idle(pool):
-            each.disconnect()
-
-
-def _pools_of(client: Any) -> list[Any]:
-    """Return all pools that a client uses."""
-    pool = getattr(client, "connection_pool", None)
-    if pool is not None:
-        sentinels = getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
-        return [pool, *(each.connection_pool for each in sentinels)]
-    found: list[Any] = []
-    with suppress(Exception):  # of a class that we do not know
-        for node in client.get_nodes():
-            inner = getattr(node, "redis_connection", None) or getattr(node, "valkey_connection", None)
-            if inner is not None:
-                found.append(inner.connection_pool)
-    return found
 
 
 def _copy(client: Any, **attributes: Any) -> Any:

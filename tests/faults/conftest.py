@@ -1,6 +1,7 @@
 """Fixtures of the fault tests."""
 
 import secrets
+import sys
 
 import pytest
 
@@ -16,3 +17,17 @@ def storage(request, tmp_path):
     if kind in ON_SERVERS:
         return Storage(kind, (request.getfixturevalue(f"{kind}_server").url, f"{secrets.token_hex(8)}:"))
     return Storage(kind, tmp_path)
+
+
+@pytest.fixture
+def check(request, long_form, capsys):
+    """Assert that nothing was hung, locked, lost or doubled; print the counts in the long form."""
+
+    def check(tally):
+        if long_form:
+            with capsys.disabled():
+                sys.stdout.write(f"\n{request.node.callspec.id:40} {tally}")
+        assert tally.points
+        assert not tally.wrong, "\n".join(tally.examples)
+
+    return check

@@ -6,6 +6,7 @@ from outside, as a second connection does. `attack` interrupts a call of `CALLS`
 
 import asyncio
 import faulthandler
+import gc
 import sys
 import time
 from collections import Counter, deque
@@ -461,13 +462,15 @@ def _handle(managers, told, same, *, leaves):
 
 def _judge(tally, name, tracer, call):
     tally.after += 1
+    began = time.monotonic()
     try:
         call()
+        assert time.monotonic() - began < TIMEOUT / 2, "hung: it waited"
     except StorageLockedError as err:
         tally.note("locked", f"{name}, {tracer.where}", err)
     except AssertionError as err:
         kind = str(err).partition(":")[0]
-        tally.note(kind if kind in ("lost", "doubled") else "other", f"{name}, {tracer.where}", err)
+        tally.note(kind if kind in ("hung", "lost", "doubled") else "other", f"{name}, {tracer.where}", err)
     except TimeoutError as err:
         tally.note("hung", f"{name}, {tracer.where}", repr(err))
     except BaseException as err:  # noqa: BLE001 (to be shown with all others)
@@ -566,3 +569,4 @@ def awaited(manager):
     finally:
         face.loop.run_until_complete(face.manager.close())
         face.loop.close()
+        gc.collect()  # coroutines that were cut off before their first step: Python warns of them

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import sys
 import threading
 import time
 import warnings
@@ -40,20 +39,6 @@ KINDS = ["dict", "folder", *IN_FILES]
 ALL = {"lines": True}
 SOME = {"only": HOLDS, "most": 40}
 FEW = {"only": HOLDS, "most": 8}  # where the code is that of another storage
-
-
-@pytest.fixture
-def check(request, long_form, capsys):
-    """Assert that nothing was hung, locked, lost or doubled; print the counts in the long form."""
-
-    def check(tally):
-        if long_form:
-            with capsys.disabled():
-                sys.stdout.write(f"\n{request.node.callspec.id:40} {tally}")
-        assert tally.points
-        assert not tally.wrong, "\n".join(tally.examples)
-
-    return check
 
 
 @pytest.mark.parametrize("name", CALLS)
