@@ -5,8 +5,8 @@ order of their scores. Lists follow from the documents, so they can be made anew
 
 A key is ``kind/place/rest``, or ``kind/place``; all parts are percent-encoded. What one `Change` touches lies in one
 *place*: a hash of Redis, a slot of a cluster. A key of a namespace has ``namespace/<name>/`` before that, and so have
-the names of its lists. `pyai_sessions.storage.names.place_of` returns the place of any key; foreign keys without a slash
-share one.
+the names of its lists. `pyai_sessions.storage.names.place_of` returns the place of any key; foreign keys without a
+slash share one. No document lies under a key that ends with a slash: that names all below.
 """
 
 from __future__ import annotations
@@ -45,16 +45,18 @@ class Listing(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One step in one place, all or nothing.
+    """One step in one place, all or nothing. It names at least one key, which tells the place.
 
     Args:
         expect: Keys, and how the document under each must begin (None: there must be none; "": there must be one). If
             one does not, the change is not applied.
-        done: If the document of the first expected key begins so, the change was applied before, and counts as applied.
+        done: If the document of the first expected key begins so, the change was applied before: it counts as
+            applied, and changes nothing again.
         put: Keys and their new documents, written in this order. A document is text in UTF-8, or a value as `read`
             returned it.
         drop: What is then removed, in this order: keys, and everything below those that end with a slash.
-        lists: What then changes in lists.
+        lists: What then changes in lists, each member of a list once. A storage that makes its lists of the documents
+            may forget what no document says.
         lives: Milliseconds that the place is kept from now on at the least, where a storage forgets by itself; 0 leaves
             that as it is, None keeps it for ever.
 
@@ -97,9 +99,9 @@ class Storage(ABC):
     def read(self, keys: Sequence[str]) -> dict[str, object]:
         """Return the documents under keys, in one trip; a key without a document is left out.
 
-        For a key that ends with a slash it returns all documents below, where the storage is `ordered`; else none. The
-        documents of one place are of one moment. A document is returned as the storage holds it, text or bytes, or
-        whatever another program put there.
+        For a key that ends with a slash it returns all documents below, where the storage is `ordered`. Else it returns
+        none; `keys` tells what lies there, and `exclusive` makes both one moment. The documents of one place are of one
+        moment. A document is returned as the storage holds it, text or bytes, or whatever another program put there.
         """
 
     @abstractmethod
@@ -135,11 +137,14 @@ class Storage(ABC):
         """
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers out meanwhile, where the storage can; all that is written inside is then one step."""
+        """Keep other writers out meanwhile, where the storage can; all that is written inside is then one step.
+
+        A change inside still compares. Where the storage cannot, this is left as it is.
+        """
         return nullcontext()
 
     def mend(self) -> None:  # noqa: B027 (where nothing is held, nothing is to be mended)
         """End what a call of this thread left open when an exception from outside cut it off. Raises nothing."""
 
     def close(self) -> None:  # noqa: B027 (what opened nothing has nothing to close)
-        """Free what was opened here. Calls after this raise StorageClosedError."""
+        """Free what was opened here. After this `close` and `mend` do nothing, other calls raise StorageClosedError."""
