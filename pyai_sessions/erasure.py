@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pyai_sessions import forks
-from pyai_sessions.backends.mapping import entry_of
 from pyai_sessions.backends.protocol import Backend, pages_there
 from pyai_sessions.documents import read_head, stamp_of_value
+from pyai_sessions.envelopes import entry_of
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import Entry, named_runs, owners_of
 from pyai_sessions.holdings import Listed, Owner, everything, is_aside, left_aside, listed

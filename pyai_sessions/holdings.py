@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pyai_sessions import indexes
-from pyai_sessions.backends.mapping import entry_of
 from pyai_sessions.backends.protocol import Backend, Position, Walk
 from pyai_sessions.documents import read_head
+from pyai_sessions.envelopes import entry_of
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import Entry, SessionStatus
 from pyai_sessions.indexes import batches

@@ -111,7 +111,7 @@ class Sealer:
     def seal(self, key: str, text: bytes) -> bytes:
         """Return the text of any document as it is to be stored under *key*."""
         written, session_id = _written(key), _session_of(key)
-        if session_id is None or split_namespace(written)[1] != head_key(session_id):
+        if session_id is None or not is_head(key):
             return self._sealed(written, b'{"format":%d,' % FORMAT, text)
         stamp = stamp_of(text)
         try:
@@ -217,6 +217,13 @@ def _not_encrypted(key: str, value: object, text: bytes) -> InvalidDocumentError
     except ValueError:
         return InvalidDocumentError(key, _session_of(key), value, "it is neither an encrypted document nor JSON")
     return EncryptionError(key, _session_of(key), value, NOT_ENCRYPTED, None)
+
+
+def is_head(key: str) -> bool:
+    """Return whether a key is that of a head, or of one that was set aside: encrypted, it begins with its stamp."""
+    written = written_key(split_namespace(key)[1])
+    session_id = session_of_key(written)
+    return session_id is not None and written == head_key(session_id)
 
 
 def _session_of(key: str) -> str | None:

@@ -7,9 +7,7 @@ at the first list, kept up by every commit since. Both belong to the mapping: tw
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import count
@@ -18,12 +16,10 @@ from weakref import WeakValueDictionary
 
 from pyai_sessions.backends.derived import DerivedIndex
 from pyai_sessions.backends.protocol import Backend, Position, pages_there
-from pyai_sessions.checks import check_time
 from pyai_sessions.documents import stamp_of_value
 from pyai_sessions.drafts import Draft
-from pyai_sessions.envelopes import read_entry
+from pyai_sessions.envelopes import entry_of
 from pyai_sessions.errors import (
-    InvalidDocumentError,
     SessionError,
     StorageClosedError,
     StorageError,
@@ -32,7 +28,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
-from pyai_sessions.heads import Entry, Run, SessionStatus, microseconds
+from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import aside_key, head_key, page_prefix, session_of_key
 from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
 from pyai_sessions.values import is_bytes
@@ -395,33 +391,6 @@ class MappingBackend(Backend):
                 return True
         msg = f"{self._name} does not give back the text or bytes that were put in; a mapping that keeps text is needed"
         raise UnsuitableMappingError(msg) from refusal
-
-
-_USER = re.compile(r'"user_id": ?("(?:[^"\\]|\\.)*")')
-_UPDATED = re.compile(r'"updated_at": ?"([^"]*)"')
-
-
-def entry_of(value: object, session_id: str) -> Entry:
-    """Return the index entry of a stored head; of a damaged one, what can still be told.
-
-    A damaged session stays in its user's list, where reading it raises: unreadable is not absent.
-    """
-    try:
-        return read_entry(value, session_id)
-    except InvalidDocumentError:
-        text = _text(value)
-    user, updated = _USER.search(text), _UPDATED.search(text)
-    try:
-        user_id = json.loads(user.group(1)) if user else None
-        activity = microseconds(check_time(updated.group(1), "updated_at")) if updated else 0
-    except ValueError:
-        user_id, activity = None, 0
-    return Entry(session_id, user_id, SessionStatus.ACTIVE, activity)
-
-
-def _text(value: object) -> str:
-    """Return a stored value as text, whatever it is."""
-    return bytes(value).decode(errors="replace") if is_bytes(value) else str(value)
 
 
 def storage_error(where: str, err: Exception) -> StorageError:

@@ -1,0 +1,1 @@
+"""Encryption: a storage around a storage, and how its keys are changed."""

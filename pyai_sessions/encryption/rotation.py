@@ -1,0 +1,124 @@
+"""Rotation: what is stored, encrypted anew with the newest key, beside all other writers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from pyai_sessions.encryption.lists import HashedLists, check_fit, is_readable_head
+from pyai_sessions.envelopes import listed, read_envelope, text_of
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
+from pyai_sessions.keys import session_of_key, written_key
+from pyai_sessions.sealing import Sealer
+from pyai_sessions.storage.names import place_of, split_namespace
+from pyai_sessions.storage.protocol import Change, Listing, Storage
+
+TOGETHER = 100
+"""Documents that are encrypted anew in one transaction or trip."""
+
+TRIES = 100
+"""How often a document that changes is read again, to be encrypted anew."""
+
+
+def rotate(storage: Storage, sealer: Sealer, under: str = "", progress: Callable[[int], object] | None = None) -> int:
+    """Encrypt with the newest key what is not; return how many documents that were.
+
+    Beside other writers: a document that changed since it was read is read again. Its text and its revision stay, and
+    so does the time that its place has left. What is done already is passed over: a rotation that was cut short is
+    repeated at the cost of reading. Damaged documents are left.
+
+    Args:
+        storage: What lies within an `EncryptedStorage`.
+        sealer: The ring.
+        under: What the keys begin with: the prefix of a namespace. Without one it is all that the storage holds; while
+            it is migrated, plain documents in namespaces are left.
+        progress: Is called now and then with the number of documents that are done.
+
+    Raises:
+        EncryptionError: The ring lacks the key of some document, or does not fit; all others are done.
+        OversizedDocumentError: Some document would expand too far; all others are done.
+        StorageLockedError: Other writers changed a document at every try.
+
+    """
+    check_fit(storage, sealer, under)
+    rotation = _Rotation(storage, sealer, under)
+    rewritten = done = 0
+    keys = iter(storage.keys(under))
+    while batch := list(islice(keys, TOGETHER)):
+        rewritten += rotation.rewrite(batch)
+        done += len(batch)
+        if progress:
+            progress(done)
+    if rotation.refused:
+        raise rotation.refused[0]
+    return rewritten
+
+
+class _Rotation:
+    def __init__(self, storage: Storage, sealer: Sealer, under: str) -> None:
+        self._storage = storage
+        self._sealer = sealer
+        self._lists = HashedLists(sealer)
+        self._under = under
+        self.refused: list[InvalidDocumentError] = []
+
+    def rewrite(self, keys: Iterable[str]) -> int:
+        """Encrypt the documents under keys anew, those of a place in one change; return how many."""
+        changes = self._changes(keys)
+        written = self._storage.write(changes) if changes else []
+        rewritten = sum(len(each.put) for each, same in zip(changes, written, strict=True) if same)
+        # Of a place of which one document changed meanwhile none is written: they are written one by one.
+        changed = [key for each, same in zip(changes, written, strict=True) if not same for key, _ in each.put]
+        return rewritten + sum(map(self._rewrite_one, changed))
+
+    def _rewrite_one(self, key: str) -> int:
+        for _ in range(TRIES):
+            changes = self._changes([key])
+            if not changes:
+                return 0
+            if self._storage.write(changes) == [True]:
+                return 1
+        raise StorageLockedError(key, f"other writers changed it at {TRIES} tries")
+
+    def _changes(self, keys: Iterable[str]) -> list[Change]:
+        """Return what is to be rewritten, a change a place. What the ring or the bounds forbid joins *refused*."""
+        places: dict[str, list[tuple[str, object, str, bytes]]] = {}
+        for key, value in self._storage.read(list(dict.fromkeys(keys))).items():
+            try:
+                if self._is_due(key, value):
+                    document = key, value, _start_of(value), self._sealer.resealed(key, value)
+                    places.setdefault(place_of(key), []).append(document)
+            except (EncryptionError, OversizedDocumentError) as err:  # noqa: PERF203 (the others are done)
+                self.refused.append(err)
+            except (InvalidDocumentError, UnicodeError):
+                continue  # damaged: no key opens it
+        return [
+            Change(
+                expect=[(key, start) for key, _, start, _ in documents],
+                put=[(key, text) for key, _, _, text in documents],
+                lists=[each for key, value, _, _ in documents for each in self._relisted(key, value)],
+            )
+            for documents in places.values()
+        ]
+
+    def _is_due(self, key: str, value: object) -> bool:
+        """Return whether a value is a document of ours that is not encrypted with the newest key."""
+        if read_envelope(value):
+            return not self._sealer.is_current(value)
+        under, rest = split_namespace(key)
+        return under == self._under and session_of_key(written_key(rest)) is not None
+
+    def _relisted(self, key: str, value: object) -> list[Listing]:
+        """Return how the user of a plain head, in lists by his id, comes to be in lists by its hash."""
+        session_id = session_of_key(split_namespace(key)[1])
+        if session_id is None or read_envelope(value) or not is_readable_head(value, session_id):
+            return []
+        found = [Listing(name, member, score, score) for name, member, score in listed(key, lambda: value)]
+        changed = [self._lists.listings(each, plain=True) for each in found]
+        return [each for pair in changed if len(pair) > 1 for each in pair]
+
+
+def _start_of(value: object) -> str:
+    """Return how a stored document begins, as no other one does. One that is not encrypted is compared whole."""
+    found = read_envelope(value)
+    return (text_of(value) or b"").decode() if found is None else found.start()

@@ -1,0 +1,145 @@
+"""`EncryptedStorage`: any storage, its documents encrypted.
+
+What is compared, listed and forgotten within stays so: an encrypted head begins with its revision, and shows what its
+lists hold (see `pyai_sessions.envelopes`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice
+
+from pyai_sessions.documents import is_stamp
+from pyai_sessions.encryption.lists import HashedLists, check_fit
+from pyai_sessions.envelopes import read_envelope, text_of
+from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.sealing import Sealer, is_head
+from pyai_sessions.storage.names import split_namespace
+from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
+from pyai_sessions.storage.wrapper import Wrapper
+
+
+class EncryptedStorage(Wrapper):
+    """A storage that encrypts documents before another one stores them, and hashes the users that its lists name.
+
+    A document is bound to its whole key, so *inner* is a whole storage: a `Namespaced` lies around this, not within.
+    Hashed names, as `scan` and `listings` return them, are taken as they are.
+
+    In the place of a document that cannot be opened `read` returns the InvalidDocumentError that says why. Where that
+    is put under a key, what lies in its place is put there.
+    """
+
+    def __init__(self, inner: Storage, sealer: Sealer) -> None:
+        super().__init__(inner)
+        self._sealer = sealer
+        self._lists = HashedLists(sealer)
+        self._fitting: set[str] = set()  # prefixes of namespaces whose documents fit the ring
+
+    # Documents ---------------------------------------------------------------------------------------------------
+
+    def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
+        return {key: self._sealer.open(key, value) for key, value in self._inner.read(keys).items()}
+
+    def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
+        return self._inner.keys(prefix)
+
+    def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
+        unsure: list[str] = []
+        for each in changes:
+            self._check_fit(_any_name(each))
+            unsure += [key for key, start in _starts(each) if start and not _shows(key, start)]
+        if unsure:
+            stored = self._inner.read(unsure)
+            changes = [self._expecting(each, stored) for each in changes]
+        return self._inner.write([self._encrypted(each) for each in changes])
+
+    def _expecting(self, change: Change, stored: Mapping[str, object]) -> Change:
+        """Return a change that expects what is *stored* where the documents in it begin as expected."""
+        expect: list[tuple[str, str | None]] = []
+        for key, start in change.expect:
+            begins = self._stored_start(key, start, stored)
+            never = start is not None and begins is None
+            expect += [(key, ""), (key, None)] if never else [(key, begins)]
+        done = change.done and self._stored_start(change.expect[0][0], change.done, stored)
+        return change._replace(expect=expect, done=done)
+
+    def _stored_start(self, key: str, start: str | None, stored: Mapping[str, object]) -> str | None:
+        """Return how what is stored begins if the document in it begins with *start*; None if it does not."""
+        if not start or _shows(key, start):
+            return start
+        value = stored.get(key)
+        found, opened = read_envelope(value), self._sealer.open(key, value)
+        if found is None or isinstance(opened, InvalidDocumentError):
+            return start  # what is stored is what is compared: it is not encrypted, or nobody can open it
+        text = text_of(opened)
+        same = text is not None and text.startswith(start.encode("utf-8", "surrogatepass"))
+        return found.start() if same else None
+
+    def _encrypted(self, change: Change) -> Change:
+        return change._replace(
+            put=[(key, self._to_store(key, value)) for key, value in change.put],
+            lists=[each for listing in change.lists for each in self._lists.listings(listing)],
+        )
+
+    def _to_store(self, key: str, value: object) -> object:
+        if isinstance(value, InvalidDocumentError):
+            return value.document
+        text = text_of(value)
+        return value if text is None else self._sealer.seal(key, text)
+
+    # Lists -------------------------------------------------------------------------------------------------------
+
+    def scan(  # noqa: D102
+        self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
+    ) -> list[Position]:
+        found = [self._inner.scan(each, after, limit, newest_first=newest_first) for each in self._names(name)]
+        if len(found) == 1:
+            return found[0]
+        merged = groupby(heapq.merge(*found, reverse=newest_first))
+        return [position for position, _ in islice(merged, limit)]
+
+    def count(self, name: str) -> int:  # noqa: D102
+        return sum(map(self._inner.count, self._names(name)))
+
+    def listings(self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = "") -> Iterator[Listed]:
+        """Iterate over what lists hold, by hashed users; *of* lists and members by the names that are given."""
+        if of is None:
+            names = self._names(prefix) if prefix.endswith("/") else [prefix]
+            return (each for name in names for each in self._inner.listings(prefix=name))
+        asked: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        for name, member in of:
+            for each in [(n, m) for n in self._names(name) for m in self._lists.members(name, member)]:
+                asked.setdefault(each, set()).add((name, member))
+        found = self._inner.listings(list(asked))
+        return ((*each, score) for name, member, score in found for each in asked[name, member])
+
+    def _names(self, name: str) -> list[str]:
+        names = self._lists.names(name)
+        if names != [name]:
+            self._check_fit(name)
+        return names
+
+    def _check_fit(self, name: str) -> None:
+        """Raise unless the ring fits what is stored of the namespace that *name* is of. Looks once."""
+        under = split_namespace(name)[0]
+        if under not in self._fitting and check_fit(self._inner, self._sealer, under):
+            self._fitting.add(under)
+
+
+def _any_name(change: Change) -> str:
+    """Return a key or a name of those that a change touches: all are of one namespace."""
+    for each in (change.expect, change.put, change.lists):
+        if each:
+            return each[0][0]
+    return change.drop[0] if change.drop else ""
+
+
+def _starts(change: Change) -> list[tuple[str, str | None]]:
+    """Return all that documents are compared with: keys, and how they begin."""
+    return [*change.expect, *[(key, change.done) for key, _ in change.expect[:1]]]
+
+
+def _shows(key: str, start: str) -> bool:
+    """Return whether an encrypted document begins so where its text does."""
+    return is_stamp(start) and is_head(key)
