@@ -27,11 +27,9 @@ from pyai_sessions.backends.redis import (
     DUE,
     STATUSES,
     RedisBackend,
-    RedisMapping,
     member_of,
     positions,
     range_of,
-    script,
     session_of_member,
 )
 from pyai_sessions.backends.replies import Command, as_text
@@ -41,6 +39,7 @@ from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import Entry, Run, SessionStatus
 from pyai_sessions.keys import decode_id, encode_id
+from pyai_sessions.storage.hashes import RedisMapping, script
 
 BUCKETS = 256
 """Parts of the index of all sessions: a list of all users asks each of them."""

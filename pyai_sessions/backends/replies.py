@@ -12,6 +12,7 @@ from typing import Any
 
 from pyai_sessions.backends import scripts
 from pyai_sessions.checks import kind_of
+from pyai_sessions.storage import scripts as storage_scripts
 from pyai_sessions.values import is_array, is_bytes, is_mapping
 
 Command = Sequence[Any]
@@ -64,6 +65,12 @@ def _number(reply: Any, _: Command = ()) -> int:
     if isinstance(reply, int):
         return reply
     raise UnfitReplyError(kind_of(reply))
+
+
+def _yes_or_no(reply: Any, _: Command) -> int:
+    if isinstance(reply, int) and reply in (0, 1):
+        return reply
+    raise UnfitReplyError(kind_of(reply) if not isinstance(reply, int) else "a number that is neither 0 nor 1")
 
 
 def _score(reply: Any, _: Command = ()) -> int | None:
@@ -190,7 +197,6 @@ _SCRIPTS: dict[str, _Reader] = {
     scripts.PLACE: _number,
     scripts.COUNT: _number,
     scripts.PURGE: _number,
-    scripts.PUT: _nothing,
     scripts.READ_MANY: _one_each(_text, lambda command: command[2]),
     scripts.REFERENCES: _fields,
     scripts.REFER: _nothing,
@@ -200,4 +206,8 @@ _SCRIPTS: dict[str, _Reader] = {
     scripts.REMOVE_PAGES: _number,
     scripts.REWRITE: _number,
     scripts.SET_ASIDE: _nothing,
+    storage_scripts.WRITE: _yes_or_no,
+    storage_scripts.MOVE: _yes_or_no,
+    storage_scripts.READ: _one_each(_fields, lambda command: command[2]),
+    storage_scripts.NAMES: _one_each(_names, lambda command: command[2]),
 }

@@ -62,11 +62,6 @@ local function differs(stored, expected)
 end
 """
 
-PUT = """
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
-"""
-
 # KEYS: hash. ARGV: field, reference, milliseconds that the hash lives at the least (or empty: for ever)
 REFER = """
 local left = redis.call('PTTL', KEYS[1])

@@ -34,8 +34,8 @@ class Listing(NamedTuple):
     """A change of one list: *member* is to stand at the score *new*, or not to be listed (None).
 
     *old* is where the writer believes it to stand (None: nowhere). A storage may use it to save work; the result must
-    be right where it is wrong. One whose lists lie on other servers than its documents takes a member from *old* alone,
-    lest it take away what another writer listed meanwhile: a list may then hold a member too many, but lacks none.
+    be right where it is wrong. Where lists lie `apart` from the documents, *old* must be right: a member goes, or goes
+    back, only from there, lest it be taken away from where another writer listed it meanwhile.
     """
 
     list: str
@@ -91,6 +91,10 @@ class Storage(ABC):
 
     forgets = False
     """Whether the storage forgets a place by itself once its time (`Change.lives`) is over."""
+
+    apart = False
+    """Whether lists lie on other servers than documents. A list then lacks nothing that is there, but may for a while
+    hold what is not, or at a score that it no longer has; and for good where a writer's `Listing.old` was wrong."""
 
     settle = 0.0
     """Seconds after which no writer is still at work on what was seen before: on lists or on what no document names."""

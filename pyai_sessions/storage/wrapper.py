@@ -17,6 +17,7 @@ class Wrapper(Storage):
         self.distant = inner.distant
         self.ordered = inner.ordered
         self.forgets = inner.forgets
+        self.apart = inner.apart
         self.settle = inner.settle
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102 (the protocol documents it)
