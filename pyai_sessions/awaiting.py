@@ -350,23 +350,37 @@ class _Workers:
     def work(self) -> None:
         """Run jobs until there are none."""
         while True:
+            taken: list[tuple[_Job, _Returns]] = []
             try:
-                job, returns = self._jobs.popleft()
-            except IndexError:
-                if len(self._free) < self._threads:
-                    self._free.append(None)
-                if not self._jobs:
+                with suppress(IndexError):
+                    taken.append(self._jobs.popleft())
+                if taken:
+                    self._run(taken)
+                elif self._rests():
                     return
-                try:
-                    self._free.pop()
-                except IndexError:  # others are at work
-                    return
-                continue
-            self._run(job, returns)
+            except BaseException as err:  # noqa: BLE001 (their tasks raise it: else they would wait for ever)
+                for job, returns in taken:
+                    if not job.ended:
+                        job.error, job.ended = err, True
+                    returns.add(job)
 
-    def _run(self, job: _Job, returns: _Returns) -> None:
-        job.run()
-        returns.add(job)
+    def _rests(self) -> bool:
+        """Return whether a thread that finds no job ends."""
+        if len(self._free) < self._threads:
+            self._free.append(None)
+        if not self._jobs:
+            return True
+        try:
+            self._free.pop()
+        except IndexError:  # others are at work
+            return True
+        return False
+
+    def _run(self, taken: list[tuple[_Job, _Returns]]) -> None:
+        """Run what was taken."""
+        for job, returns in taken:
+            job.run()
+            returns.add(job)
 
 
 class _Sharing(_Workers):
@@ -380,8 +394,7 @@ class _Sharing(_Workers):
         self._trips = trips
         self._alone = alone
 
-    def _run(self, job: _Job, returns: _Returns) -> None:
-        taken = [(job, returns)]
+    def _run(self, taken: list[tuple[_Job, _Returns]]) -> None:
         with suppress(IndexError):
             while len(taken) < self._trips.together:
                 taken.append(self._jobs.popleft())

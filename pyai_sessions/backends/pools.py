@@ -1,8 +1,8 @@
 """Pools of clients of Redis and Valkey, and what an interrupted call leaves in them.
 
 A pool counts its connections, and lends no more than its limit. An exception from outside can cut the client off after
-it took a connection from the pool and before anybody knows of that. Such a connection is never given back: a pool with a
-limit, as those of redis-py by default, would run out of connections. The functions here find it and give it back.
+it took a connection from the pool and before anybody knows of that. Such a connection is never given back, and a pool
+with a limit, as those of redis-py by default, runs out of connections. The functions here find it and give it back.
 """
 
 from __future__ import annotations

@@ -330,10 +330,10 @@ def attacked(storage, *, wrap=None, timeout=TIMEOUT, **options):
         yield Attacked(face, manager, other, stack.enter_context(ThreadPoolExecutor(1)))
 
 
-def count_points(managers, call, *, lines=False, only=None):
+def count_points(managers, call, *, lines=False, only=None, by=interrupt):
     """Return how many points a call has."""
     needs = call.prepare(managers.face)
-    tracer, outcome = interrupt(lambda: call.act(managers.face, needs), 0, stop, lines=lines, only=only)
+    tracer, outcome = by(lambda: call.act(managers.face, needs), 0, stop, lines=lines, only=only)
     if isinstance(outcome, BaseException):
         raise outcome
     return tracer.points
@@ -347,17 +347,19 @@ def _chosen(points, every, first, most):
     return range(first, points + 1, every)
 
 
-def attack(managers, name, *, lines=False, only=None, every=1, first=1, most=None, act=stop):
+def attack(managers, name, *, lines=False, only=None, every=1, first=1, most=None, act=stop, by=interrupt):
     """Interrupt a call at its points, then write from everywhere, and repeat it; return a Tally.
+
+    *by* makes the call, and acts at a point of its own kind, as `interrupt` does at those of a trace.
 
     Who writes first after the interruption goes round: another connection, another thread, this thread.
     """
     call, tally = CALLS[name], Tally()
-    for n in _chosen(count_points(managers, call, lines=lines, only=only), every, first, most):
+    for n in _chosen(count_points(managers, call, lines=lines, only=only, by=by), every, first, most):
         if tally.points % 50 == 0:
             faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
         needs = call.prepare(managers.face)
-        tracer, _ = interrupt(partial(call.act, managers.face, needs), n, act, lines=lines, only=only)
+        tracer, _ = by(partial(call.act, managers.face, needs), n, act, lines=lines, only=only)
         if tracer.where is None:
             continue
         tally.points += 1
@@ -542,12 +544,14 @@ class Awaited:
     def __init__(self, manager):
         self.manager = manager
         self.loop = asyncio.new_event_loop()
+        self.steps = None
 
     def __getattr__(self, name):
         method = getattr(self.manager, name)
 
         def call(*arguments, **options):
-            task = self.loop.create_task(method(*arguments, **options))
+            coroutine = method(*arguments, **options)
+            task = self.loop.create_task(coroutine if self.steps is None else self.steps.follow(coroutine))
             try:
                 return self.loop.run_until_complete(task)
             except BaseException:
@@ -570,3 +574,61 @@ def awaited(manager):
         face.loop.run_until_complete(face.manager.close())
         face.loop.close()
         gc.collect()  # coroutines that were cut off before their first step: Python warns of them
+
+
+class Steps:
+    """Counts the awaits of calls, and cancels the task at one: while it waits, or when it has its answer."""
+
+    def __init__(self, at, *, answered):
+        self.at, self.answered = at, answered
+        self.points, self.where = 0, None
+
+    async def follow(self, coroutine):
+        """Await a call."""
+        return await _Followed(coroutine, self)
+
+    def reach(self, future):
+        """Cancel the running task if this await is the one."""
+        self.points += 1
+        if self.points == self.at:
+            self.where = f"await {self.at}, {'answered' if self.answered else 'waiting'}"
+            task = asyncio.current_task()
+            if self.answered and future is not None:
+                future.add_done_callback(lambda _: task.cancel())
+            else:
+                task.cancel()
+
+
+@dataclass
+class _Followed:
+    coroutine: object
+    steps: Steps
+
+    def __await__(self):
+        on = self.coroutine.send
+        given = None
+        while True:
+            try:
+                future = on(given)
+            except StopIteration as ended:
+                return ended.value
+            self.steps.reach(future)
+            try:
+                given = yield future
+                on = self.coroutine.send
+            except BaseException as err:  # noqa: BLE001 (the call's affair)
+                on, given = self.coroutine.throw, err
+
+
+def cancel(managers, call, at, _act, *, answered, **_options):
+    """Make a call, and cancel its task at an await; as `interrupt`."""
+    steps = managers.face.steps = Steps(at, answered=answered)
+    try:
+        outcome = call()
+    except BaseException as err:  # noqa: BLE001 (it is what the test is about)
+        outcome = err
+    finally:
+        managers.face.steps = None
+    if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+        raise outcome
+    return steps, outcome

@@ -8,11 +8,12 @@ import time
 import warnings
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
-from pyai_sessions import AsyncSessionManager, Message, turns
+from pyai_sessions import AsyncSessionManager, KVSessionStore, Message, SessionManager, turns
 from pyai_sessions.backends import grouping
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.turns import Turn
@@ -25,10 +26,13 @@ from tests.faults.interrupts import (
     Encrypted,
     Rows,
     Stop,
+    Tally,
+    Tracer,
     attack,
     attack_with_handler,
     attacked,
     awaited,
+    cancel,
     interrupt,
     stop,
 )
@@ -114,6 +118,61 @@ class TestGarbage:
         cycle.append(cycle)
 
         left.append(weakref.ref(cycle[0]))
+
+
+def _cancel(managers, name, long_form):
+    managers.face.get_session("nobody")  # a thread that only begins may end before it is awaited
+    tally = Tally()
+    for answered in (False, True):
+        tally += attack(managers, name, by=partial(cancel, managers, answered=answered), most=None if long_form else 2)
+    return tally
+
+
+def test_a_call_whose_thread_is_cut_off_ends_and_the_manager_goes_on(long_form):
+    """An exception in a working thread, at any line of what takes and runs calls there, leaves no task waiting."""
+    store, at, points = KVSessionStore({}), 0, 1
+    before = threading.gettrace()
+    while at <= points:
+        tracer = Tracer(at, stop, lines=True, only=["awaiting.py"])
+
+        async def use(at=at):
+            manager = AsyncSessionManager(store)
+            message = Message("user", "text", message_id=f"m{at}")
+            for _ in range(2):  # the first may be cut off; it was applied or not, and is repeated
+                with suppress(Stop):
+                    await asyncio.wait_for(manager.get_or_create_session("s", "ada"), 60)
+                with suppress(Stop):
+                    await asyncio.wait_for(manager.append("s", message), 60)
+            await manager.close()
+
+        threading.settrace(tracer)
+        try:
+            asyncio.run(use())
+        finally:
+            threading.settrace(before)
+        points = points if at else tracer.points
+        at += 1 if long_form else 3
+    assert points > 20
+
+    found = [each.message_id for each in SessionManager(store).get_session("s").messages]
+    assert found == list(dict.fromkeys(found))
+    assert len(found) == len(range(0, points + 1, 1 if long_form else 3))
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("storage", ["dict", "sqlite", "valkey"], indirect=True)
+def test_after_a_cancellation_at_any_await_all_goes_on(storage, name, long_form, check):
+    """A task is cancelled at each await of a call in turn: while it waits, or when what it waits for is there."""
+    with attacked(storage, wrap=awaited) as managers:
+        check(_cancel(managers, name, long_form))
+
+
+@pytest.mark.parametrize("name", ["create", "save", "append", "read", "fork", "archive", "delete"])
+@pytest.mark.parametrize("store", [AsyncFullStore, AsyncStore])
+def test_after_a_cancellation_at_any_await_a_store_of_ones_own_goes_on(store, name, long_form, check):
+    """Likewise where the store's own methods are awaited in the caller's task."""
+    with attacked(Custom(store()), wrap=awaited) as managers:
+        check(_cancel(managers, name, long_form))
 
 
 def use_in_child(link, make):
