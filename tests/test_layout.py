@@ -163,6 +163,7 @@ ORDER = [
     "testing.storage.lists",
     "testing.storage.sharing",
     "testing.storage.machine",
+    "testing.storage.example",
     "testing.storage",
     "testing",
 ]

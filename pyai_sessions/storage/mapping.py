@@ -166,8 +166,16 @@ class MappingStorage(Storage):
     # Documents ---------------------------------------------------------------------------------------------------
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
-        with self._turn():
-            return {key: value for key in keys if not key.endswith("/") and (value := self._get(key)) is not None}
+        found: dict[str, object] = {}
+        with self._turn(), self._reported:
+            for key in keys:
+                try:
+                    value = self._mapping[key]
+                except KeyError:
+                    continue
+                if value is not None and key[-1:] != "/":
+                    found[key] = value
+        return found
 
     def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
         with self._turn(changes=True):

@@ -1,19 +1,24 @@
 """The contract of a storage: documents under keys, ordered lists, and one write that is all or nothing.
 
-Whoever writes the methods of `Storage` for a database gets sessions, lists, forks, expiry and encryption on it. This
-kit says whether the methods are right::
+Whoever writes the eight methods of `Storage` for a database gets sessions, lists, forks, expiry and encryption on it.
+This kit says whether they are right; `example.py` in it has them on two tables of SQLite::
 
     import pytest
-    from pyai_sessions.testing.storage import StorageContract, derive
+    from pyai_sessions.testing.storage import StorageContract
 
     class TestMyStorage(StorageContract):
         @pytest.fixture
         def reopen(self, tmp_path):
-            return lambda: MyStorage(tmp_path / "chat.db", derive)
+            return lambda: MyStorage(tmp_path / "chat.db")
 
         @pytest.fixture
         def storage(self, reopen):
-            return reopen()
+            storage = reopen()
+            yield storage
+            storage.close()
+
+Write them in this order, and run the tests after each: `read` and `write`, `keys`, `scan` with `count` and `listings`,
+`exclusive`, `close`. For a kind of failure of your database raise the `StorageError` that says what to do about it.
 """
 
 from typing import Any
