@@ -49,16 +49,13 @@ class StorageContract(Closing, Exclusive, TwoStorages, Lists, Dropping, Repeatin
     - A fixture `impatient`: a function that opens a storage on the same data that waits for others for 0.1 seconds. The
       test of deadlines needs it, and a storage that has `exclusive`.
     - ``takes_key(key)``, where the storage does not take every text as a key.
-    - ``lists_apart = True``, where lists lie on other servers than the documents.
     """
 
     def test_it_behaves_as_dicts(self, storage: Any, other: Any) -> None:
         """After any sequence of changes it holds the documents and the lists that dicts hold."""
-        clear, apart = self.clear, self.lists_apart
+        clear = self.clear
 
         class Machine(StorageMachine):
-            lists_apart = apart
-
             def open(self) -> Any:
                 clear(storage)
                 return storage, other

@@ -80,9 +80,6 @@ def put(key: str, text: str | bytes = "text") -> Change:
 class StorageFixtures(Contract):
     """The storage under test, and others on its data."""
 
-    lists_apart = False
-    """Whether lists lie on other servers than the documents: what writers believe of scores must then be right."""
-
     def takes_key(self, key: str) -> bool:
         """Return whether the storage takes a foreign text as a key; all of up to a KiB, if not overridden."""
         return True

@@ -86,7 +86,7 @@ class Lists(StorageFixtures):
         """Once, wherever it stood before and whatever the writer believes of that."""
         apply(storage, change("other", "r1", listed={"active": 15, "user/ada/active": 15}))
         hints = {"right": lambda old: old, "none": lambda _: None, "wrong": lambda old: old + 7}
-        hint = "right" if self.lists_apart else hint
+        hint = "right" if storage.apart else hint
         old: int | None = None
         for n, new in enumerate([10, 20, 10, 10, -3, 20]):
             was = None if old is None else hints[hint](old)
@@ -103,7 +103,7 @@ class Lists(StorageFixtures):
     @pytest.mark.parametrize("old", [10, None, 99])
     def test_a_member_is_taken_out_of_a_list(self, storage: Storage, old: int | None) -> None:
         """With its document, or into another list; what the writer believes of its score does not matter."""
-        old = 10 if self.lists_apart else old
+        old = 10 if storage.apart else old
         apply(storage, *[change(place, "r1", listed={"active": 10}) for place in "abc"])
         apply(
             storage,

@@ -40,9 +40,6 @@ class StorageMachine(RuleBasedStateMachine):
         TestMyMachine = MyMachine.TestCase
     """
 
-    lists_apart = False
-    """Whether lists lie on other servers than the documents: what changes believe of a score is then right."""
-
     def __init__(self) -> None:
         super().__init__()
         self.storages = self.open()
@@ -149,8 +146,8 @@ class StorageMachine(RuleBasedStateMachine):
         return start(expected) if expected else expected
 
     def hint(self, name: str, member: str, wrong: int | None = None) -> int | None:
-        """Return where a change believes a member to stand."""
-        return self.listed.get(name, {}).get(member) if self.lists_apart else wrong
+        """Return where a change believes a member to stand: it may be wrong, where lists are not `apart`."""
+        return self.listed.get(name, {}).get(member) if self.storages[0].apart else wrong
 
     def make(
         self,
