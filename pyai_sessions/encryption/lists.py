@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from pyai_sessions.documents import read_head
 from pyai_sessions.envelopes import EXPIRY, HASHED, USERS, read_envelope
@@ -45,16 +46,36 @@ class HashedLists:
         hashed = f"{under}{found[1]}{HASHED}{self._sealer.user(user_id)}{found[3]}"
         return [hashed, text] if self._sealer.migrate else [hashed]
 
-    def listings(self, listing: Listing, *, plain: bool = False) -> list[Listing]:
-        """Return how a listing is stored: the hashed one, and that the plain one goes; *plain*: it alone is there."""
-        name, *plain_name = self.names(listing.list)
-        member, *plain_member = self.members(listing.list, listing.member)
-        if not plain_name and not plain_member:
-            return [Listing(name, member, listing.old, listing.new)]
-        return [
-            Listing(name, member, None if plain else listing.old, listing.new),
-            Listing((plain_name or [name])[0], (plain_member or [member])[0], listing.old, None),
-        ]
+    def is_of_user(self, listing: Listing) -> bool:
+        """Return whether a list or a member of it names a user by his id."""
+        names = self.names(listing.list), self.members(listing.list, listing.member)
+        return names != ([listing.list], [listing.member])
+
+    def listings(self, listings: Iterable[Listing], *, plain: bool = False) -> list[Listing]:
+        """Return how listings are stored: hashed, and those by plain names go; *plain*: they are by these alone.
+
+        A member may be taken out by one of its names and put in by another: it is in.
+        """
+        found: dict[tuple[str, str], Listing] = {}
+        for each in listings:
+            name, *plain_names = self.names(each.list)
+            member, *plain_members = self.members(each.list, each.member)
+            changes = [Listing(name, member, each.old, each.new)]
+            if plain_names or plain_members:
+                changes = [
+                    Listing(name, member, None if plain else each.old, each.new),
+                    Listing((plain_names or [name])[0], (plain_members or [member])[0], each.old, None),
+                ]
+            for change in changes:
+                other = found.get(change[:2])
+                found[change[:2]] = change if other is None else _joined(other, change)
+        return list(found.values())
+
+
+def _joined(one: Listing, other: Listing) -> Listing:
+    """Return two changes of one member of a list as one."""
+    old = other.old if one.old is None else one.old
+    return Listing(one.list, one.member, old, one.new if other.new is None else other.new)
 
 
 def check_fit(storage: Storage, sealer: Sealer, under: str) -> bool:

@@ -114,8 +114,8 @@ class _Rotation:
         if session_id is None or read_envelope(value) or not is_readable_head(value, session_id):
             return []
         found = [Listing(name, member, score, score) for name, member, score in listed(key, lambda: value)]
-        changed = [self._lists.listings(each, plain=True) for each in found]
-        return [each for pair in changed if len(pair) > 1 for each in pair]
+        named = [each for each in found if self._lists.is_of_user(each)]
+        return self._lists.listings(named, plain=True)
 
 
 def _start_of(value: object) -> str:

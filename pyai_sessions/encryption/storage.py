@@ -79,7 +79,7 @@ class EncryptedStorage(Wrapper):
     def _encrypted(self, change: Change) -> Change:
         return change._replace(
             put=[(key, self._to_store(key, value)) for key, value in change.put],
-            lists=[each for listing in change.lists for each in self._lists.listings(listing)],
+            lists=self._lists.listings(change.lists),
         )
 
     def _to_store(self, key: str, value: object) -> object:

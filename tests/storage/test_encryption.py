@@ -243,6 +243,29 @@ def test_a_user_whose_id_looks_hashed_is_hashed():
     assert storage.count(f"user/%3D{hashed[1:]}/active") == 1
 
 
+@pytest.mark.parametrize("migrate", [False, True])
+def test_a_member_that_is_taken_out_by_one_name_and_put_in_by_another_is_in(migrate):
+    """Whoever mends a list drops what it gave back, and adds what the document says: each member changes once."""
+    written = []
+
+    class Watched(PlainStorage):
+        def write(self, changes):
+            written.extend(changes)
+            return super().write(changes)
+
+    storage = encrypted(Watched(), migrate=migrate)
+    hashed = f"user/={sealer().user('ada')}/active"
+    lists = [Listing(hashed, "s", 5, None), Listing(USER, "s", None, 7)]
+
+    for each in (lists, lists[::-1]):
+        put(storage, "doc/s", b"", lists=each)
+
+        assert storage.scan(USER) == [(7, "s")]
+    for change in written:
+        assert len({each[:2] for each in change.lists}) == len(change.lists) == 1 + migrate
+        assert change.lists[0] == Listing(hashed, "s", 5, 7)
+
+
 @pytest.mark.parametrize("under", ["", "namespace/a%2Fb/"])
 @pytest.mark.parametrize("ttl", [None, 60])
 def test_lists_that_are_made_of_documents_are_those_that_were_written(under, ttl):

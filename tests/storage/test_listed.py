@@ -1,0 +1,147 @@
+"""What lists hold because of a stored document: of heads alone, encrypted or not, whole or damaged."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyai_sessions import KVSessionStore, SessionManager
+from pyai_sessions.envelopes import listed
+from pyai_sessions.heads import microseconds
+from pyai_sessions.keys import head_key
+from pyai_sessions.testing import StoppedClock
+from tests.storage.encrypted import sealer
+
+CLOCK = StoppedClock()
+NOW = microseconds(CLOCK())
+ENDS = NOW + 60_000_000
+
+
+def head_of(user_id, session_id="s/1", **options):
+    mapping = {}
+    manager = SessionManager(KVSessionStore(mapping, clock=CLOCK, **options))
+    manager.create_session(user_id, session_id=session_id)
+    return mapping[head_key(session_id)]
+
+
+def lists_of(value, key="session/s%2F1"):
+    return sorted(listed(key, lambda: value))
+
+
+def hashed(user_id):
+    return f"={sealer().user(user_id)}"
+
+
+@pytest.mark.parametrize("under", ["", "namespace/a%2Fb/"])
+@pytest.mark.parametrize("name", ["plain", "encrypted"])
+@pytest.mark.parametrize("kind", [str, bytes, bytearray])
+def test_a_head_stands_in_the_lists_of_its_status_and_its_user(under, name, kind):
+    """In its namespace, by its activity; what expires stands in another, by when it does."""
+    key = f"{under}session/s%2F1"
+
+    def stored(head):
+        data = head.encode() if name == "plain" else sealer().seal(key, head.encode())
+        return data.decode() if kind is str else kind(data)
+
+    user = "a%2Fda" if name == "plain" else hashed("a/da")
+
+    assert lists_of(stored(head_of("a/da")), key) == [
+        (f"{under}active", "s%2F1", NOW),
+        (f"{under}user/{user}/active", "s%2F1", NOW),
+    ]
+    assert lists_of(stored(head_of("a/da", ttl=60)), key) == [
+        (f"{under}active", "s%2F1", NOW),
+        (f"{under}expiry", f"s%2F1/active/{user}", ENDS),
+        (f"{under}user/{user}/active", "s%2F1", NOW),
+    ]
+    assert lists_of(stored(head_of(None, ttl=60)), key) == [
+        (f"{under}active", "s%2F1", NOW),
+        (f"{under}expiry", "s%2F1/active/", ENDS),
+    ]
+    archived = head_of("a/da").replace('"active"', '"archived"')
+    assert lists_of(stored(archived), key) == [
+        (f"{under}archived", "s%2F1", NOW),
+        (f"{under}user/{user}/archived", "s%2F1", NOW),
+    ]
+
+
+@pytest.mark.parametrize("tear", [lambda text: text[:-30], lambda text: text.replace('"format":1', '"format":x')])
+def test_a_damaged_head_stands_where_it_can_be_told(tear):
+    """In its user's list, where reading it raises: unreadable is not absent."""
+    assert lists_of(tear(head_of("ada"))) == [("active", "s%2F1", NOW), ("user/ada/active", "s%2F1", NOW)]
+
+
+@pytest.mark.parametrize(
+    "tear",
+    [
+        lambda text: text[:-40] + 'AAAA"}',
+        lambda text: text[:-30],
+        lambda text: text[:240],
+        lambda text: text.replace('"encrypted":"', '"encrypted":x'),
+        lambda text: text.replace('"format":1', '"format":x'),
+    ],
+)
+def test_a_damaged_encrypted_head_stands_where_it_can_be_told(tear):
+    """By its hashed user, which is never taken for a plain one."""
+    value = tear(sealer().seal("session/s%2F1", head_of("ada").encode()).decode())
+
+    assert lists_of(value) == [("active", "s%2F1", NOW), (f"user/{hashed('ada')}/active", "s%2F1", NOW)]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "half a docum", b"\xff\xfe", 5, {"a": 5}, '{"user_id":""}', '{"user_id":5}']
+)
+def test_what_tells_nothing_of_itself_is_listed_as_nobodys(value):
+    """A head's key alone says that there is a session."""
+    assert lists_of(value) == [("active", "s%2F1", 0)]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["messages/s/g/0", "forks/s/t/i", "unreadable/s/t/session", "session", "session/a b", "session/", "foreign", "",
+     "session/s/1", "namespace/session/s", "namespace/a/messages/s/g/0", "Session/s"],
+)  # fmt: skip
+def test_no_other_document_is_listed_or_read(key):
+    """Most documents of a storage are pages."""
+    assert list(listed(key, lambda: pytest.fail("it was read"))) == []
+
+
+def test_a_document_that_is_gone_is_not_listed():
+    """It was removed after its key was listed."""
+    assert lists_of(None) == []
+
+
+NAME = re.compile(r"(active|archived|expiry|user/=?[A-Za-z0-9._~%-]+/(active|archived))\Z")
+HEAD = head_of("ada", ttl=60).encode()
+SEALED = sealer().seal("session/s%2F1", HEAD)
+
+
+@st.composite
+def torn(draw):
+    """Return a head of which some bytes are other ones, or missing."""
+    text = bytearray(draw(st.sampled_from([HEAD, SEALED])))
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, min(len(text), 400)))
+        text[start : start + draw(st.integers(0, 8))] = draw(st.binary(max_size=25) | st.just(b"9" * 25))
+    return bytes(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(torn() | st.text() | st.binary() | st.integers())
+def test_no_document_fails_to_be_listed(value):
+    """Whatever lies there: each of its lists has a name that is one of ours, and a score that all storages take."""
+    found = lists_of(value)
+
+    for name, member, score in found:
+        assert NAME.match(name), name
+        assert member.startswith("s%2F1"), member
+        assert -(2**63) <= score < 2**63
+    assert len(found) in (1, 2, 3)
+
+
+def test_what_is_shown_in_the_clear_is_what_the_head_says():
+    """The test above tears what these tests tell of."""
+    shown = json.loads(SEALED)
+    assert (shown["activity"], shown["expires"], shown["status"]) == (NOW, ENDS, "active")
