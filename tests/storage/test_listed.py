@@ -90,9 +90,7 @@ def test_a_damaged_encrypted_head_stands_where_it_can_be_told(tear):
     assert lists_of(value) == [("active", "s%2F1", NOW), (f"user/{hashed('ada')}/active", "s%2F1", NOW)]
 
 
-@pytest.mark.parametrize(
-    "value", ["", "half a docum", b"\xff\xfe", 5, {"a": 5}, '{"user_id":""}', '{"user_id":5}']
-)
+@pytest.mark.parametrize("value", ["", "half a docum", b"\xff\xfe", 5, {"a": 5}, '{"user_id":""}', '{"user_id":5}'])
 def test_what_tells_nothing_of_itself_is_listed_as_nobodys(value):
     """A head's key alone says that there is a session."""
     assert lists_of(value) == [("active", "s%2F1", 0)]
