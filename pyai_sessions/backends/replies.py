@@ -67,10 +67,10 @@ def _number(reply: Any, _: Command = ()) -> int:
     raise UnfitReplyError(kind_of(reply))
 
 
-def _yes_or_no(reply: Any, _: Command) -> int:
-    if isinstance(reply, int) and reply in (0, 1):
+def _answer(reply: Any, _: Command) -> int:
+    if isinstance(reply, int) and reply in (0, 1, 2):
         return reply
-    raise UnfitReplyError(kind_of(reply) if not isinstance(reply, int) else "a number that is neither 0 nor 1")
+    raise UnfitReplyError("another number than 0, 1 or 2" if isinstance(reply, int) else kind_of(reply))
 
 
 def _score(reply: Any, _: Command = ()) -> int | None:
@@ -206,8 +206,8 @@ _SCRIPTS: dict[str, _Reader] = {
     scripts.REMOVE_PAGES: _number,
     scripts.REWRITE: _number,
     scripts.SET_ASIDE: _nothing,
-    storage_scripts.WRITE: _yes_or_no,
-    storage_scripts.MOVE: _yes_or_no,
+    storage_scripts.WRITE: _answer,
+    storage_scripts.MOVE: _answer,
     storage_scripts.READ: _one_each(_fields, lambda command: command[2]),
     storage_scripts.NAMES: _one_each(_names, lambda command: command[2]),
 }

@@ -26,6 +26,8 @@ from pyai_sessions.storage.redis import RedisStorage, positions, range_of, start
 
 BUCKETS = 256
 """Parts of a list that is split: who reads it asks each of them."""
+_APPLIED = 1
+"""What the script answers where it applied a change just now."""
 
 
 class ClusterStorage(RedisStorage):
@@ -34,7 +36,7 @@ class ClusterStorage(RedisStorage):
     Args:
         mapping: Tells where keys lie, and runs commands.
         timeout: Seconds after which no writer is still at work.
-        derive: Tells which members a refused change must leave where it put them.
+        derive: Tells what the lists should hold after a change that was refused.
 
     """
 
@@ -48,43 +50,44 @@ class ClusterStorage(RedisStorage):
     def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102 (the protocol documents it)
         self._check_kept(changes)
         listings = [each for change in changes for each in change.lists]
-        self._open.commands([self._raise(each) for each in listings if each.old is None and each.new is not None])
+        self._open.commands([self._raise(each) for each in listings if each.old is None and not _goes_back(each)])
         requests = [self._change(each, ()) for each in changes]
         # A member that the list has already may follow its document, or not: the list then has it where it was.
-        requests += [self._raise(each) for each in listings if each.old is not None and _goes_on(each)]
-        applied = [bool(each) for each in self._open.commands(requests)[: len(changes)]]
+        requests += [self._raise(each) for each in listings if each.old is not None and not _goes_back(each)]
+        replies: list[int] = self._open.commands(requests)[: len(changes)]
         after: list[Command] = []
-        for change, done in zip(changes, applied, strict=True):
-            if done:
-                after += [
-                    self._move(each, each.old, each.new)
-                    for each in change.lists
-                    if each.old is not None and not _goes_on(each)
-                ]
-            else:
-                after += self._take_back(change)
+        for change, reply in zip(changes, replies, strict=True):
+            moves = filter(_goes_back, change.lists) if reply == _APPLIED else self._as_stored(change)
+            after += [self._move(each) for each in moves if each.old is not None]
         self._open.commands(after)
-        return applied
+        return [bool(each) for each in replies]
 
     def _raise(self, listing: Listing) -> Command:
         """Return the command that lists a member at its new score; a later writer's, which is higher, stays."""
         return ("ZADD", self._key_of(listing.list, listing.member), "GT", str(listing.new), bytes_of(listing.member))
 
-    def _move(self, listing: Listing, at: int | None, new: int | None) -> Command:
-        """Return the command that moves a member, or takes it away (None), if it stands *at* a score."""
-        member = bytes_of(listing.member)
-        key, score = self._key_of(listing.list, listing.member), "" if new is None else str(new)
-        return script(scripts.MOVE, [key], member, str(at), score)
+    def _move(self, listing: Listing) -> Command:
+        """Return the command that moves a member, or takes it away, if it stands where it did before."""
+        key, score = self._key_of(listing.list, listing.member), "" if listing.new is None else str(listing.new)
+        return script(scripts.MOVE, [key], bytes_of(listing.member), str(listing.old), score)
 
-    def _take_back(self, change: Change) -> list[Command]:
-        """Return the commands that move the members of a refused change to where the documents that won have them."""
-        raised = [each for each in change.lists if _goes_on(each)]
+    def _as_stored(self, change: Change) -> list[Listing]:
+        """Return the moves after a change that was refused, or applied before: to where the documents have members.
+
+        It may be refused by a writer who listed the same member at the same score: the documents tell, the list cannot.
+        """
         held: dict[tuple[str, str], int] = {}
-        for key in dict.fromkeys([key for key, _ in (*change.expect, *change.put)] if raised else ()):
+        for key in dict.fromkeys([key for key, _ in (*change.expect, *change.put)] if change.lists else ()):
             for name, member, score in self._derive(key, partial(self._get, key)):
                 held[name, member] = score
-        places = [(each, held.get((each.list, each.member))) for each in raised]
-        return [self._move(each, each.new, score) for each, score in places if score != each.new]
+        moves: list[Listing] = []
+        for each in change.lists:
+            score = held.get((each.list, each.member))
+            if _goes_back(each):
+                moves += [each] if score == each.new else []
+            elif score != each.new:
+                moves.append(each._replace(old=each.new, new=score))
+        return moves
 
     def _get(self, key: str) -> object:
         return self.read([key]).get(key)
@@ -129,9 +132,9 @@ class ClusterStorage(RedisStorage):
         return list_name if slashes and bucket.isdecimal() and _is_split(list_name) else super()._list_under(text)
 
 
-def _goes_on(listing: Listing) -> bool:
-    """Return whether a change lists a member anew, or no lower than before."""
-    return listing.new is not None and (listing.old is None or listing.new >= listing.old)
+def _goes_back(listing: Listing) -> bool:
+    """Return whether a change takes a member from a list, or lists it lower than before."""
+    return listing.new is None or (listing.old is not None and listing.new < listing.old)
 
 
 def _is_split(name: str) -> bool:

@@ -12,7 +12,8 @@ local function begins(text, start) return text and string.sub(text, 1, #start) =
 # KEYS: hash. ARGV: a change, packed in one text, since clients take long over many arguments: how a document that says
 # that it was applied begins, or false; key and start (or false) of each that is expected; field and document of each
 # that is put; fields to drop, and fields that end with "/", which mean all below; key, member and score ("": none) of
-# each listing; milliseconds to live (0: as before, -1: for ever). Returns 1 if the change is applied, or else 0.
+# each listing; milliseconds to live (0: as before, -1: for ever). Returns 1 if the change is applied, 2 if it was
+# before, or else 0.
 WRITE = (
     _BEGINS
     + """
@@ -20,7 +21,7 @@ local hash = KEYS[1]
 local done, expect, put, drop, lists, lives = unpack(cmsgpack.unpack(ARGV[1]))
 for n = 1, #expect, 2 do
   local stored = redis.call('HGET', hash, expect[n])
-  if n == 1 and done and begins(stored, done) then return 1 end
+  if n == 1 and done and begins(stored, done) then return 2 end
   local start = expect[n + 1]
   if start and not begins(stored, start) or stored and not start then return 0 end
 end

@@ -10,26 +10,18 @@ from pyai_sessions import RedisMapping
 from pyai_sessions.storage.redis import RedisStorage
 from pyai_sessions.testing.storage import StorageContract
 
-CLIENTS = {
-    "valkey server": ("valkey_server", redis.Redis, {}),
-    "valkey server, valkey-py, decoding": ("valkey_server", valkey.Valkey, {"decode_responses": True}),
-    "redis server, the newer protocol": ("redis_server", redis.Redis, {"protocol": 3}),
-    "redis server, decoding": ("redis_server", redis.Redis, {"decode_responses": True}),
-}
+
+def new_prefix():
+    return f"storage:{secrets.token_hex(8)}:"
+
+
+# The contract ---------------------------------------------------------------------------------------------------------
 
 
 class OnAServer(StorageContract):
-    name = ""
-
-    @pytest.fixture
-    def client(self, request):
-        server, kind, options = CLIENTS[self.name]
-        with kind.from_url(request.getfixturevalue(server).url, socket_timeout=30.0, **options) as client:
-            yield client
-
     @pytest.fixture
     def reopen(self, client):
-        prefix = f"contract:{secrets.token_hex(8)}:"
+        prefix = new_prefix()
         return lambda: RedisStorage(RedisMapping(client, prefix), timeout=30)
 
     @pytest.fixture
@@ -37,5 +29,37 @@ class OnAServer(StorageContract):
         return reopen()
 
 
-for _name in CLIENTS:
-    globals()[f"TestOn {_name}"] = type(f"TestOn {_name}", (OnAServer,), {"name": _name})
+@pytest.fixture(scope="module")
+def own_client(valkey_server):
+    with valkey.Valkey.from_url(valkey_server.url, socket_timeout=30.0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def decoding_client(valkey_server):
+    with redis.Redis.from_url(valkey_server.url, socket_timeout=30.0, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def newer_client(redis_server):
+    with redis.Redis.from_url(redis_server.url, socket_timeout=30.0, protocol=3) as client:
+        yield client
+
+
+class TestOnValkeyWithItsOwnClient(OnAServer):
+    @pytest.fixture
+    def client(self, own_client):
+        return own_client
+
+
+class TestOnValkeyDecoding(OnAServer):
+    @pytest.fixture
+    def client(self, decoding_client):
+        return decoding_client
+
+
+class TestOnRedisWithTheNewerProtocol(OnAServer):
+    @pytest.fixture
+    def client(self, newer_client):
+        return newer_client
