@@ -77,8 +77,8 @@ from pyai_sessions.upkeep import Problem, Verification
 
 if TYPE_CHECKING:
     from pyai_sessions.aio import AsyncSessionManager
-    from pyai_sessions.backends.sqlite import SQLiteMapping
     from pyai_sessions.storage.hashes import RedisMapping
+    from pyai_sessions.storage.sqlite import SQLiteMapping
     from pyai_sessions.transforms import Encrypted
 
 __all__ = [
@@ -144,7 +144,7 @@ _LAZY = {
     "AsyncSessionManager": "pyai_sessions.aio",
     "Encrypted": "pyai_sessions.transforms",
     "RedisMapping": "pyai_sessions.storage.hashes",
-    "SQLiteMapping": "pyai_sessions.backends.sqlite",
+    "SQLiteMapping": "pyai_sessions.storage.sqlite",
 }
 """Names whose modules are imported when they are first used: who does not use them does not pay for them."""
 

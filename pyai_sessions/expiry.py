@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pyai_sessions import forks, indexes
-from pyai_sessions.backends.protocol import Backend, Position, Progress, Walk
+from pyai_sessions.backends.protocol import Backend, Position, Progress
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import microseconds
 from pyai_sessions.keys import decode_id
+from pyai_sessions.storage.walks import Walk
 
 
 def has_expired(value: object | None, session_id: str, clock: Clock) -> bool:

@@ -14,12 +14,13 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from pyai_sessions.backends.protocol import Backend, Position, Walk
+from pyai_sessions.backends.protocol import Backend, Position
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.heads import Entry, SessionStatus, StoredHead, microseconds
 from pyai_sessions.keys import decode_id
+from pyai_sessions.storage.walks import Walk
 
 ALL = tuple(SessionStatus)
 BATCH = 100

@@ -14,7 +14,7 @@ from typing import Any
 from pyai_sessions import erasure, expiry, exports, forks, indexes, upkeep
 from pyai_sessions.appending import Appender
 from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Backend, Position, Progress, Walk, Wanted
+from pyai_sessions.backends.protocol import Backend, Position, Progress, Wanted
 from pyai_sessions.branches import check_branch
 from pyai_sessions.checks import (
     ANYONE,
@@ -76,6 +76,7 @@ from pyai_sessions.session_store import (
     check_on_conflict,
     check_session,
 )
+from pyai_sessions.storage.walks import Walk
 from pyai_sessions.terms import Limits, make_terms
 from pyai_sessions.tokens import new_token
 from pyai_sessions.trips import Asking, Trips, asked, mending, sharing

@@ -69,7 +69,7 @@ class SQLiteSessionStore(KVSessionStore):
         timeout: float = 10.0,
         **options: Unpack[Options],
     ) -> None:
-        from pyai_sessions.backends.sqlite import SQLiteMapping
+        from pyai_sessions.storage.sqlite import SQLiteMapping
 
         _check(ttl, options)  # what is wrong is told before a file is made
         mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout)
@@ -96,7 +96,7 @@ class DiskCacheSessionStore(KVSessionStore):
         timeout: float = 10.0,
         **options: Unpack[Options],
     ) -> None:
-        from pyai_sessions.backends.diskcache import open_index
+        from pyai_sessions.storage.diskcache import open_index
 
         check_timeout(timeout)
         _check(ttl, options)  # what is wrong is told before anything is made

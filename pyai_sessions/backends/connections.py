@@ -281,9 +281,9 @@ class Connections:
             connection.watch.began = time.monotonic()
 
     def give(self, claim: Claim, connection: sqlite3.Connection | None, err: BaseException | None = None) -> None:
-        """Take a connection back; one that an exception from outside interrupted is closed."""
+        """Take a connection back; close one that an exception from outside interrupted, or that is still reading."""
         if connection is not None and not self._memory:
-            if err is None or isinstance(err, Exception):
+            if (err is None or isinstance(err, Exception)) and not connection.in_transaction:
                 self._idle.append(connection)
             else:
                 connection.close()

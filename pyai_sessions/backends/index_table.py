@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from pyai_sessions.backends.protocol import Position, Walk
+from pyai_sessions.backends.protocol import Position
 from pyai_sessions.backends.sql import BATCH, LAST, quoted, run, select_in, unquoted
 from pyai_sessions.drafts import Draft
 from pyai_sessions.errors import StorageCorruptError
 from pyai_sessions.heads import Entry, SessionStatus
 from pyai_sessions.keys import NAMESPACES, decode_id, encode_id
+from pyai_sessions.storage.walks import Walk
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Row = tuple[str, str | None, str, int, int | None]

@@ -12,16 +12,14 @@ from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.copies import copy_file
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.index_table import IndexTable, row_of
-from pyai_sessions.backends.protocol import Backend, Found, Position, Walk, Wanted
+from pyai_sessions.backends.protocol import Backend, Found, Position, Wanted
 from pyai_sessions.backends.sql import BATCH, LAST, quoted, run, select_in, unquoted
 from pyai_sessions.checks import AnyPath
 from pyai_sessions.drafts import Draft
 from pyai_sessions.envelopes import read_entry
 from pyai_sessions.errors import (
     InvalidDocumentError,
-    InvalidValueError,
     StorageClosedError,
-    StorageCorruptError,
     StorageReadOnlyError,
 )
 from pyai_sessions.heads import Entry, Run, SessionStatus
@@ -36,6 +34,8 @@ from pyai_sessions.keys import (
     session_of_key,
     split_namespace,
 )
+from pyai_sessions.storage.tables import Null, check_tables
+from pyai_sessions.storage.walks import Walk
 
 _LONG_HEAD = 9 * 1024
 """Heads of sessions with pages are filled up with spaces to this many bytes, a full tail's length or so.
@@ -50,10 +50,6 @@ _SPAN = 8
 
 _SAMPLE = 64
 """Rows that are looked at to tell what a table mostly holds."""
-
-
-class Null:
-    """Stands for NULL in the place of a document, which is not absent; reading it as a document fails."""
 
 
 class Table:
@@ -374,23 +370,9 @@ class TableBackend(Backend):
             raise StorageClosedError(self._connections.path, "the store or its mapping was closed")
         if not self._checked:
             with self._connections.reading() as connection:
-                self._check_tables(connection)
+                names = [unquoted(each) for each in (self._table.name, self._index.name, self._index.counts)]
+                check_tables(connection, self._connections.path, names)
             self._checked = True
-
-    def _check_tables(self, connection: sqlite3.Connection) -> None:
-        """Raise unless the tables are tables: views and computed columns can yield rows and bytes without end."""
-        names = [unquoted(each) for each in (self._table.name, self._index.name, self._index.counts)]
-        query = (
-            "SELECT name, type = 'table' AND rootpage > 0 FROM sqlite_master "
-            "WHERE type IN ('table', 'view') AND lower(name) IN (lower(?), lower(?), lower(?))"
-        )
-        computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden > 0"
-        for name, is_table in connection.execute(query, names).fetchall():
-            if name not in names:  # to SQLite they are one: two stores would have the same sessions
-                problem = f"is {names[0]!r}, but the file has a table {name!r}, which SQLite takes for the same"
-                raise InvalidValueError("table_name", f"{problem}; use that name, or another one")
-            if not is_table or connection.execute(computed, (name,)).fetchone():
-                raise StorageCorruptError(self._connections.path, f"{quoted(name)} is computed, and no plain table")
 
     def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
         self._check_open()

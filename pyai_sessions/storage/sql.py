@@ -1,0 +1,319 @@
+"""Documents in a table of an SQLite file, and their lists in a table beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+
+from pyai_sessions.backends.connections import Connections
+from pyai_sessions.backends.copies import copy_file
+from pyai_sessions.backends.grouping import Group
+from pyai_sessions.backends.sql import BATCH, LAST, run
+from pyai_sessions.checks import AnyPath
+from pyai_sessions.errors import (
+    StorageClosedError,
+    StorageError,
+    StorageReadOnlyError,
+    UnsupportedOperationError,
+)
+from pyai_sessions.storage.lists import ListTable
+from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
+from pyai_sessions.storage.tables import Table, below, check_tables
+from pyai_sessions.storage.walks import Walk
+
+_SPAN = 8
+"""Rows that a disk reads one after another in the time of a seek, or sooner."""
+
+_SAMPLE = 64
+"""Rows that are looked at to tell what a table mostly holds."""
+
+
+class SQLStorage(Storage):
+    """Documents in a table of an SQLite file.
+
+    A change is one transaction; those of several threads share one. Documents stay where they lie when they change.
+
+    Args:
+        connections: Connections to the file.
+        table: The table's SQL.
+        derive: What lists hold because of a document: asked once, of a table that others filled.
+        owned: Whether the connections are closed with the storage.
+        alive: Tells whether the caller's own mapping is still open.
+
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        table: Table,
+        derive: Derive,
+        *,
+        owned: bool,
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._connections = connections
+        self._table = table
+        self._derive = derive
+        self._owned = owned
+        self._alive = alive
+        self._closed = self._checked = self._ready = False
+        # Beside an event loop, more would keep the interpreter from it; with FULL they wait for the disk, together.
+        self.threads = 4 if connections.synchronous in ("OFF", "NORMAL") else 8
+        self._group: Group[Change] = Group(lambda: connections.path, connections.timeout)
+        self._lists = ListTable(connections.path, table.lists, self._reading_lists)
+
+    # Documents ---------------------------------------------------------------------------------------------------
+
+    def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
+        self._check_open()
+        queries = self._queries(keys)
+        with self._connections.reading() as connection:
+            if len(queries) == 1:
+                rows = connection.execute(*queries[0]).fetchall()
+            else:
+                with _one_moment(connection):
+                    rows = [row for each in queries for row in connection.execute(*each).fetchall()]
+            found = {key: self._table.value(row) for key, *row in rows}
+        asked, starts = set(keys), tuple(key for key in keys if key.endswith("/"))
+        # In a damaged schema other keys may count as the same.
+        return {key: each for key, each in found.items() if key in asked or (starts and key.startswith(starts))}
+
+    def _queries(self, keys: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+        """Return the queries that read keys, and what lies below those that end with a slash."""
+        if len(keys) == 1 and not keys[0].endswith("/"):
+            return [(self._table.select, keys)]
+        names = [key for key in keys if not key.endswith("/")]
+        queries: list[tuple[str, Sequence[str]]] = []
+        for start in range(0, len(names), BATCH):
+            batch = names[start : start + BATCH]
+            queries.append((f"{self._table.select_many}({','.join('?' * len(batch))})", batch))
+        return queries + [(self._table.select_below, below(key)) for key in keys if key.endswith("/")]
+
+    def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
+        if len(changes) == 1 and self._connections.joined() is None:
+            return [self._group.put(changes[0], self._apply)]
+        return self._apply(changes)
+
+    def _apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Apply changes in one transaction: first all documents that are compared, then all others, then lists."""
+        answers: list[bool] = []
+        applied: list[Change] = []
+        puts: list[tuple[str, object]] = []
+        with self._writing() as connection:
+            for each in changes:
+                if self._put_compared(connection, each):
+                    key = each.expect[0][0]
+                    puts += [pair for pair in each.put if pair[0] != key]
+                elif self._is_done(connection, each):
+                    answers.append(True)
+                    continue
+                elif self._holds(connection, each):
+                    puts += each.put
+                else:
+                    answers.append(False)
+                    continue
+                answers.append(True)
+                applied.append(each)
+            self._check_written(self._table.put(connection, puts), len(puts))
+            drops = [key for each in applied for key in each.drop]
+            run(connection, self._table.delete, [(key,) for key in drops if not key.endswith("/")])
+            run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
+            self._lists.apply(connection, [listing for each in applied for listing in each.lists])
+        return answers
+
+    def _put_compared(self, connection: sqlite3.Connection, change: Change) -> bool:
+        """Compare and write the one document of a change that is both, in one statement; return whether it is written.
+
+        Such a row is changed where it lies. Where it is not written, nothing is said of why.
+        """
+        if len(change.expect) != 1 or not change.put:
+            return False
+        (key, start), (last, text), done = change.expect[0], change.put[-1], change.done
+        if key != last or type(text) is not bytes:
+            return False
+        if start is None:
+            return connection.execute(self._table.insert, (key, text)).rowcount > 0
+        if done is not None and (start.startswith(done) or done.startswith(start)):
+            return False  # what begins as expected may be done already
+        expected = start.encode("utf-8", "surrogatepass")
+        return connection.execute(self._table.update, (text, key, expected, len(expected))).rowcount > 0
+
+    def _is_done(self, connection: sqlite3.Connection, change: Change) -> bool:
+        return (
+            change.done is not None
+            and bool(change.expect)
+            and self._begins(connection, change.expect[0][0], change.done)
+        )
+
+    def _holds(self, connection: sqlite3.Connection, change: Change) -> bool:
+        """Return whether all that a change expects is so."""
+        return all(self._begins(connection, key, start) for key, start in change.expect)
+
+    def _begins(self, connection: sqlite3.Connection, key: str, start: str | None) -> bool:
+        """Return whether a document begins with *start*; for None, whether there is none."""
+        row = connection.execute(self._table.select, (key,)).fetchone()
+        if row is None or start is None:
+            return row is None and start is None
+        document = self._table.value(row[1:])
+        text = start.encode("utf-8", "surrogatepass")
+        return not text or (isinstance(document, bytes) and document.startswith(text))
+
+    def _check_written(self, written: int, wanted: int) -> None:
+        if written < wanted:
+            problem = f"a trigger of the table {self._table.name!r} keeps documents from being written"
+            raise StorageError(self._connections.path, problem, "remove the trigger")
+
+    # Keys --------------------------------------------------------------------------------------------------------
+
+    def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
+        self._check_open()
+        rows = self._keys_from(self._table.first_keys, prefix, prefix)
+        if prefix and len(rows) == BATCH:
+            last = self._last_row()
+            if last is not None and self._is_dense(last, prefix):
+                yield from self._keys_as_they_lie(last, prefix)
+                return
+        walk = Walk(self._connections.path)
+        while rows:  # in batches, so that no read transaction stays open between them
+            yield from (key for key in rows if isinstance(key, str) and key.startswith(prefix))
+            walk.reach(rows[-1])
+            rows = self._keys_from(self._table.next_keys, rows[-1], prefix)
+
+    def _keys_from(self, query: str, first: object, prefix: str) -> list[object]:
+        with self._connections.reading() as connection:
+            return [row[0] for row in connection.execute(query, (first, prefix + LAST)).fetchall()]
+
+    def _last_row(self) -> int | None:
+        """Return the number of the table's last row, if it has any."""
+        with self._connections.reading() as connection, suppress(sqlite3.OperationalError):
+            last: int | None = connection.execute(self._table.last_row).fetchone()[0]
+            return last
+        return None  # another tool made the table, WITHOUT ROWID
+
+    def _is_dense(self, last: int, prefix: str) -> bool:
+        """Return whether a walk through all rows finds such documents sooner than to seek each: by a sample of rows."""
+        with self._connections.reading() as connection:
+            starts = [last * n // _SAMPLE for n in range(_SAMPLE)]
+            rows = [row for at in starts for row in connection.execute(self._table.rows, (at, last, 1)).fetchall()]
+        return sum(isinstance(key, str) and key.startswith(prefix) for _, key in rows) * _SPAN >= _SAMPLE
+
+    def _keys_as_they_lie(self, last: int, prefix: str) -> Iterator[str]:
+        """Iterate over keys in the order of their rows up to *last*: a disk that reads them so need not seek.
+
+        Those that are made meanwhile are left out; what changes keeps its place, and a VACUUM keeps all places.
+        """
+        first, walk = -(2**63), Walk(self._connections.path)
+        while first <= last:
+            with self._connections.reading() as connection:
+                rows = connection.execute(self._table.rows, (first, last, BATCH)).fetchall()
+            yield from (key for _, key in rows if isinstance(key, str) and key.startswith(prefix))
+            first = rows[-1][0] + 1 if rows else last + 1
+            walk.reach(first)
+
+    # Lists -------------------------------------------------------------------------------------------------------
+
+    def scan(  # noqa: D102
+        self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
+    ) -> list[Position]:
+        return self._lists.scan(name, after, limit, newest_first=newest_first)
+
+    def count(self, name: str) -> int:  # noqa: D102
+        return self._lists.count(name)
+
+    def listings(  # noqa: D102
+        self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = ""
+    ) -> Iterator[Listed]:
+        return self._lists.listings(of, prefix)
+
+    # The file and its tables -------------------------------------------------------------------------------------
+
+    def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
+        """Copy the file, as it is at one moment, to *path*, beside other writers.
+
+        Raises:
+            UnsupportedOperationError: Its file alone is not all of it.
+
+        """
+        self._check_open()
+        if self._table.copied_by:
+            raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {self._table.copied_by}")
+        copy_file(self._connections, path, overwrite=overwrite)
+
+    def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
+        return self._writing()
+
+    def mend(self) -> None:  # noqa: D102
+        self._connections.mend()
+
+    def close(self) -> None:  # noqa: D102
+        self._closed = True
+        if self._owned:
+            self._connections.close()
+
+    def _check_open(self) -> None:
+        if self._closed or not self._alive():
+            raise StorageClosedError(self._connections.path, "the store or its mapping was closed")
+        if not self._checked:
+            with self._connections.reading() as connection:
+                check_tables(connection, self._connections.path, [self._table.name, *self._lists.names])
+            self._checked = True
+
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        self._check_open()
+        if self._connections.read_only:
+            raise StorageReadOnlyError(self._connections.path, "it was opened for reading alone")
+        self._make_lists()
+        return self._connections.writing()
+
+    def _reading_lists(self) -> AbstractContextManager[sqlite3.Connection]:
+        self._check_open()
+        self._make_lists()
+        return self._connections.reading()
+
+    def _make_lists(self) -> None:
+        if self._ready:
+            return
+        with self._connections.reading() as connection:  # to write would wait for other writers
+            self._ready = self._lists.is_made(connection)
+        if self._ready:
+            return
+        if self._connections.read_only:
+            problem = "its lists were never made, and it was opened for reading alone"
+            raise StorageReadOnlyError(
+                self._connections.path, problem, "open it once for writing, and count its sessions"
+            )
+        with self._connections.writing() as connection:
+            if self._lists.make(connection):
+                self._list_documents(connection)
+        self._ready = self._connections.joined() is None  # else the transaction that it is a part of may be undone
+
+    def _list_documents(self, connection: sqlite3.Connection) -> None:
+        """List what was written before there were lists: by another tool."""
+        query, first, walk = self._table.first_keys, "", Walk(self._connections.path)
+        while batch := [row[0] for row in connection.execute(query, (first, LAST)).fetchall()]:
+            for key in batch:
+                if isinstance(key, str):
+                    self._lists.put(connection, self._derive(key, partial(self._read_one, connection, key)))
+            query, first = self._table.next_keys, batch[-1]
+            walk.reach(first)
+            self._connections.renew(connection)
+
+    def _read_one(self, connection: sqlite3.Connection, key: str) -> object:
+        row = connection.execute(self._table.select, (key,)).fetchone()
+        return None if row is None else self._table.value(row[1:])
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Generator[None, None, None]:
+    """Let several queries see the file as it is at one moment."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")

@@ -1,0 +1,101 @@
+"""The SQL of a table of documents, whatever its columns: how one is read, compared, written and found."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from pyai_sessions.backends.sql import BATCH, quoted, run
+from pyai_sessions.errors import InvalidValueError, StorageCorruptError
+
+
+class Null:
+    """Stands for NULL in the place of a document, which is not absent; reading it as a document fails."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Table:
+    """The SQL by which a key and its document lie in a table: SqliteDict's columns are ``key`` and ``value``.
+
+    Documents are read as bytes: what is not UTF-8 is for the reader to name. They are written as text, which other
+    tools read as such, and compared as bytes: text functions of SQLite end at a NUL.
+
+    Args:
+        name: The table's name.
+        unique: The columns that tell its rows apart.
+        fit: What holds of the rows that can be ours, followed by AND.
+        more: Columns after the value by which `value` finds a document that lies elsewhere.
+        insert: Columns of a new row beside ``key`` and ``value``, and the SQL of their values.
+        inline: What else is set where a document is written over a row.
+
+    """
+
+    copied_by = ""
+    """How it is backed up, where its file alone is not all of it."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        unique: str = "key",
+        fit: str = "",
+        more: str = "",
+        insert: tuple[str, str] = ("", ""),
+        inline: str = "",
+    ) -> None:
+        self.name = name
+        self.lists = f"{name}/lists"
+        table, value = quoted(name), f"CAST(value AS BLOB){more}"
+        columns, values = insert
+        row = f"INTO {table} (key, value{columns}) VALUES (?, CAST(? AS TEXT){values})"
+        between = f"SELECT key FROM {table} WHERE {fit}key %s ? AND key < ? ORDER BY key LIMIT {BATCH}"
+        self.first_keys, self.next_keys = between % ">=", between % ">"
+        self.last_row = f"SELECT MAX(rowid) FROM {table}"
+        self.rows = f"SELECT rowid, key FROM {table} WHERE {fit}rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
+        self.select = f"SELECT key, {value} FROM {table} WHERE {fit}key = ?"
+        self.select_many = f"SELECT key, {value} FROM {table} WHERE {fit}key IN "
+        self.select_below = f"SELECT key, {value} FROM {table} WHERE {fit}key >= ? AND key < ?"
+        self.insert = f"INSERT OR IGNORE {row}"
+        begins = "substr(CAST(value AS BLOB), 1, ?4) = ?3"
+        self.update = f"UPDATE {table} SET value = CAST(?1 AS TEXT){inline} WHERE {fit}key = ?2 AND {begins}"
+        # Not REPLACE: the row would go to another place, and past triggers that count rows.
+        self.replace = f"INSERT {row} ON CONFLICT ({unique}) DO UPDATE SET value = excluded.value{inline}"
+        self.delete = f"DELETE FROM {table} WHERE {fit}key = ?"
+        self.delete_below = f"DELETE FROM {table} WHERE {fit}key >= ? AND key < ?"
+
+    def value(self, row: Sequence[Any]) -> object:
+        """Return the document of a selected row, without its key."""
+        value: object = row[0]
+        return Null() if value is None else value
+
+    def put(self, connection: sqlite3.Connection, documents: Sequence[tuple[str, object]]) -> int:
+        """Write documents, whatever lies under their keys; return how many rows that were."""
+        rows = [(key, None if isinstance(each, Null) else each) for key, each in documents]
+        return run(connection, self.replace, rows)
+
+
+def below(prefix: str) -> tuple[str, str]:
+    """Return between which keys those lie that begin with *prefix*, which ends with a slash."""
+    return prefix, prefix[:-1] + "0"  # "0" follows "/"
+
+
+def check_tables(connection: sqlite3.Connection, path: str, names: Sequence[str]) -> None:
+    """Raise unless tables are tables: views and computed columns can yield rows and bytes without end."""
+    marks = ", ".join(["lower(?)"] * len(names))
+    query = (
+        "SELECT name, type = 'table' AND rootpage > 0 FROM sqlite_master "
+        f"WHERE type IN ('table', 'view') AND lower(name) IN ({marks})"
+    )
+    computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden > 0"
+    for name, is_table in connection.execute(query, names).fetchall():
+        if name not in names:  # to SQLite they are one: two stores would have the same documents
+            problem = f"is {names[0]!r}, but the file has a table {name!r}, which SQLite takes for the same"
+            raise InvalidValueError("table_name", f"{problem}; use that name, or another one")
+        if not is_table or connection.execute(computed, (name,)).fetchone():
+            raise StorageCorruptError(path, f"{quoted(name)} is computed, and no plain table")

@@ -1,0 +1,67 @@
+"""SQLStorage on SqliteDict's table: the contract, and what files, other tools and other processes do."""
+
+from contextlib import ExitStack, closing
+
+import pytest
+from sqlitedict import SqliteDict
+
+from pyai_sessions.storage.sqlite import SQLiteMapping, storage_of
+from pyai_sessions.testing.storage import StorageContract, derive
+
+
+class OfSQLite(StorageContract):
+    @pytest.fixture
+    def reopen(self, tmp_path):
+        with ExitStack() as opened:
+
+            def reopen(timeout=30.0):
+                mapping = opened.enter_context(closing(self.open(tmp_path / "chat.db", timeout)))
+                return opened.enter_context(closing(storage_of(mapping, derive, timeout=timeout)))
+
+            yield reopen
+
+    @pytest.fixture
+    def storage(self, reopen):
+        return reopen()
+
+    @pytest.fixture
+    def impatient(self, reopen):
+        return lambda: reopen(0.1)
+
+
+class TestFile(OfSQLite):
+    """A file by its path: each storage has connections of its own."""
+
+    def open(self, path, timeout):
+        return SQLiteMapping(path, synchronous="OFF", timeout=timeout)
+
+
+class TestSqliteDict(OfSQLite):
+    """A SqliteDict of text, as its user opens one."""
+
+    def open(self, path, timeout):
+        return SqliteDict(str(path), encode=str, decode=str, autocommit=True, journal_mode="WAL")
+
+
+class TestPicklingSqliteDict(OfSQLite):
+    """A SqliteDict as it opens by default, whose own pickles are never read; its journal is not a write-ahead log."""
+
+    def open(self, path, timeout):
+        return SqliteDict(str(path))
+
+
+class TestMemory(StorageContract):
+    """A database in memory has one connection, which storages share by sharing the mapping."""
+
+    @pytest.fixture
+    def mapping(self):
+        with closing(SQLiteMapping(":memory:", timeout=30.0)) as mapping:
+            yield mapping
+
+    @pytest.fixture
+    def reopen(self, mapping):
+        return lambda: storage_of(mapping, derive)
+
+    @pytest.fixture
+    def storage(self, reopen):
+        return reopen()
