@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from pyai_sessions import AsyncSessionManager, RedisSessionStore, SessionManager, SQLiteSessionStore
+from pyai_sessions.testing import Recorder, check_events
 
 CHATS, TURNS = 1_000, 3
 
@@ -18,36 +19,30 @@ def open_store(request, tmp_path):
     return lambda: RedisSessionStore(url, prefix=f"{tmp_path.name}:", timeout=60)
 
 
-def turn(chat, n):
-    """Return the texts of a chat's turn, of different lengths: a turn that was written in part would be seen."""
-    return [f"{chat} {n} question " + "?" * (chat % 50), f"{chat} {n} answer " + "!" * (chat % 400)]
-
-
 async def converse(manager, chat):
+    """Save turns of different lengths: a turn that was written in part would be seen."""
     await manager.create_session(f"user {chat % 100}", session_id=f"chat-{chat}")
     for n in range(TURNS):
         session = await manager.get_session(f"chat-{chat}", last=50)
-        question, answer = turn(chat, n)
-        session.add_message("user", question)
+        session.add_message("user", f"{n} question " + "?" * (chat % 50))
         await asyncio.sleep(0)  # the model's call
-        session.add_message("assistant", answer)
+        session.add_message("assistant", f"{n} answer " + "!" * (chat % 400))
         await manager.save(session)
 
 
 def test_a_thousand_chats_at_a_time_are_all_stored(open_store):
     """Each chat has every message of its own once, whole and in order, and each user's list has the user's chats."""
+    events = []
 
     async def run():
         async with AsyncSessionManager(open_store(), close_store=True) as manager:
-            await asyncio.gather(*(converse(manager, chat) for chat in range(CHATS)))
+            recorder = Recorder(manager, events.append)
+            await asyncio.gather(*(converse(recorder, chat) for chat in range(CHATS)))
 
     asyncio.run(run())
 
     with SessionManager(open_store(), close_store=True) as manager:
-        for chat in range(CHATS):
-            stored = [(each.role, each.content) for each in manager.get_session(f"chat-{chat}").messages]
-            texts = [text for n in range(TURNS) for text in turn(chat, n)]
-            assert stored == list(zip(["user", "assistant"] * TURNS, texts, strict=True))
+        check_events(manager, events)
         assert manager.count() == CHATS
         for user in range(100):
             listed = {each.session_id for each in manager.list_sessions(f"user {user}")}
@@ -56,18 +51,21 @@ def test_a_thousand_chats_at_a_time_are_all_stored(open_store):
 
 
 def test_a_thousand_tasks_that_append_to_one_session_lose_nothing(open_store):
-    """Appends of many tasks to one session are each stored once."""
+    """Appends of many tasks to one session are each stored once, and from then on in every read."""
+    events = []
+
+    async def work(manager, n):
+        await manager.append("shared", {"role": "user", "content": f"message {n}"})
+        if n % 50 == 0:
+            await manager.get_session("shared")
 
     async def run():
         async with AsyncSessionManager(open_store(), close_store=True) as manager:
             await manager.create_session("ada", session_id="shared")
-            texts = [f"message {n}" for n in range(CHATS)]
-            await asyncio.gather(
-                *(manager.append("shared", {"role": "user", "content": text}) for text in texts),
-            )
+            recorder = Recorder(manager, events.append)
+            await asyncio.gather(*(work(recorder, n) for n in range(CHATS)))
 
     asyncio.run(run())
 
     with SessionManager(open_store(), close_store=True) as manager:
-        stored = [each.content for each in manager.get_session("shared").messages]
-        assert sorted(stored) == sorted(f"message {n}" for n in range(CHATS))
+        check_events(manager, events)

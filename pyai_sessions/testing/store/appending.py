@@ -1,11 +1,12 @@
 """Appending."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from pyai_sessions import InvalidValueError, Message, SessionArchivedError, SessionNotFoundError
+from pyai_sessions.testing.recording import Event, Recorder, check_events
 from pyai_sessions.testing.samples import HOSTILE_IDS, contents, filled
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 from pyai_sessions.testing.store.powers import of_all_users, with_safe_appends
@@ -69,28 +70,23 @@ class Appending(StoreFixtures):
 
     @with_safe_appends
     def test_appends_of_threads_all_survive(self, manager: Any, other: Any) -> None:
-        """Each message once, and each thread's in its order."""
+        """Each message once, each thread's in its order, and from then on in every read."""
         manager.create_session("ada", session_id="s")
-        failures = []
+        events: list[Event] = []
 
-        def work(name: Any, through: Any) -> None:
-            try:
-                for n in range(10):
-                    through.append("s", {"role": name, "content": n})
-            except Exception as err:  # noqa: BLE001 (a thread's error would be lost)
-                failures.append(err)
+        def work(name: int) -> None:
+            through = Recorder((manager, other)[name % 2], events.append)
+            for n in range(10):
+                through.append(
+                    "s", {"role": "user", "content": f"{name}: {n}"}, {"role": "user", "content": f"{name}: {n}!"}
+                )
+                if n % 3 == 0:
+                    through.get_session("s")
 
-        threads = [threading.Thread(target=work, args=(f"t{n}", (manager, other)[n % 2])) for n in range(4)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(work, range(4)))
 
-        assert failures == []
-        messages = manager.get_session("s").messages
-        assert len(messages) == 40
-        for n in range(4):
-            assert [each.content for each in messages if each.role == f"t{n}"] == list(range(10))
+        check_events(manager, events)
 
     # Again and again by one store, which remembers what it stored last ---------------------------------------------
 
