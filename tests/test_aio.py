@@ -29,7 +29,7 @@ from pyai_sessions import (
     StorageError,
     UnsupportedOperationError,
 )
-from pyai_sessions.testing import StoppedClock
+from pyai_sessions.testing import Recorder, StoppedClock, check_events, find_faults
 from tests.test_custom import AsyncStore, MixedStore, SyncStore
 
 DEADLINE = 10
@@ -536,37 +536,42 @@ def test_a_cancelled_save_of_an_async_store_runs_to_its_end(by):
 def test_tasks_that_append_to_one_session_lose_nothing():
     """On a mapping by its atomic commit; on a store of four methods by taking turns."""
 
-    async def main(store):
+    async def main(store, tell):
         async with AsyncSessionManager(store) as manager, anyio.create_task_group() as tasks:
             await manager.create_session("ada", session_id="s")
+            recorder = Recorder(manager, tell)
             for n in range(40):
-                tasks.start_soon(manager.append, "s", {"role": "user", "content": str(n)})
-        async with AsyncSessionManager(store) as manager:
-            return sorted(int(each.content) for each in (await manager.get_session("s")).messages)
+                tasks.start_soon(recorder.append, "s", {"role": "user", "content": str(n)})
+                if n % 9 == 0:
+                    tasks.start_soon(recorder.get_session, "s")
 
     for store in (KVSessionStore({}), SyncStore(), AsyncStore(), MixedStore()):
-        assert run(lambda store=store: main(store)) == list(range(40)), store
+        events = []
+        run(lambda store=store, tell=events.append: main(store, tell))
+        check_events(SessionManager(store), events)
 
 
 def test_two_tasks_save_two_copies():
     """They are merged, as threads' copies are."""
+    events = []
 
     async def main():
         async with AsyncSessionManager({}) as manager:
             await manager.create_session("ada", session_id="s")
+            recorder = Recorder(manager, events.append)
 
             async def write(n):
-                session = await manager.get_session("s")
+                session = await recorder.get_session("s")
                 await asyncio.sleep(0)
                 session.add_message("user", str(n))
                 session.set_state(f"by {n}", n)
-                await manager.save(session)
+                await recorder.save(session)
 
             await asyncio.gather(*map(write, range(20)))
-            session = await manager.get_session("s")
-            return sorted(int(each.content) for each in session.messages), len(session.state)
+            return len((await recorder.get_session("s")).state)
 
-    assert run(main) == (list(range(20)), 20)
+    assert run(main) == 20
+    assert find_faults(events) == []
 
 
 def test_a_deleted_session_stays_deleted():
@@ -609,6 +614,7 @@ async def until(event):
 
 def test_many_tasks_chat_through_few_trips():
     """Each has its own messages, all of them."""
+    events, mapping = [], {}
 
     async def chat(manager, name):
         await manager.create_session("ada", session_id=name)
@@ -617,14 +623,14 @@ def test_many_tasks_chat_through_few_trips():
             session.add_message("user", f"{name} {n}")
             await manager.save(session)
             await manager.append(name, Message("assistant", f"to {name} {n}"))
-        whole = await manager.get_session(name)
-        return [each.content for each in whole.messages]
 
     async def main():
-        async with AsyncSessionManager(sharing({})) as manager:
-            return await asyncio.gather(*[chat(manager, f"s{n}") for n in range(40)])
+        async with AsyncSessionManager(sharing(mapping)) as manager:
+            recorder = Recorder(manager, events.append)
+            await asyncio.gather(*[chat(recorder, f"s{n}") for n in range(40)])
 
-    assert run(main) == [[f"{to}s{n} {turn}" for turn in range(20) for to in ("", "to ")] for n in range(40)]
+    run(main)
+    check_events(SessionManager(mapping), events)
 
 
 def test_each_hears_of_its_own_error_alone():

@@ -16,6 +16,7 @@ import pytest
 from pyai_sessions import AsyncSessionManager, KVSessionStore, Message, SessionManager, turns
 from pyai_sessions.backends import grouping
 from pyai_sessions.backends.grouping import Group
+from pyai_sessions.testing import Recorder, check_events
 from pyai_sessions.turns import Turn
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore
 from tests.faults.interrupts import (
@@ -211,15 +212,17 @@ def write_in_threads_of_a_child(link, storage):
         if pid == 0:
             code = 1
             try:
-                start = threading.Barrier(16)
+                start, events = threading.Barrier(16), []
+                recorder = Recorder(manager, events.append)
 
                 def write(n):
                     start.wait()
-                    manager.append("s", Message("user", f"{n}"))
+                    recorder.append("s", Message("user", f"{n}"))
 
                 with ThreadPoolExecutor(16) as pool:
                     list(pool.map(write, range(16)))
-                code = 0 if len(manager.get_session("s").messages) == 16 else 2
+                check_events(manager, events)
+                code = 0
             finally:
                 os._exit(code)
         link.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
