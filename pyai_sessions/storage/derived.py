@@ -112,10 +112,11 @@ class Places:
         kind, place, rest = _parts(prefix)
         places = self._kinds.get(kind)
         if places is None:
-            places = self._kinds[kind] = {}
+            places = {}
             for key in walk():
                 if key.startswith(kind):
                     places.setdefault(_parts(key)[1], set()).add(key)
+            self._kinds[kind] = places  # once it is whole: the walk may be cut off
         found = places.get(place, ())
         return [key for key in found if key.startswith(prefix)] if rest else tuple(found)
 

@@ -35,7 +35,7 @@ from tests.contract.stores import SyncStore
 
 PACKAGE = str(Path(pyai_sessions.__file__).parent)
 OURS = (PACKAGE,)
-HOLDS = (f"{PACKAGE}/backends/", f"{PACKAGE}/turns.py")
+HOLDS = (f"{PACKAGE}/backends/", f"{PACKAGE}/storage/", f"{PACKAGE}/turns.py")
 """Where the code lies that takes what others wait for, and gives it back."""
 TIMEOUT = 30.0
 """Seconds that the stores wait for a lock. One that was left behind is so told from one that is held for a moment."""

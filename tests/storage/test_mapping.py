@@ -2,6 +2,7 @@
 
 import dbm.dumb
 import errno
+import itertools
 import shelve
 import threading
 
@@ -22,6 +23,7 @@ from pyai_sessions.storage.mapping import MappingStorage
 from pyai_sessions.storage.protocol import Change, Listing
 from pyai_sessions.testing.storage import StorageContract, change, derive, document
 from pyai_sessions.testing.storage.fixtures import all_listed, apply, put, start
+from tests.faults.interrupts import HOLDS, Stop, interrupt, stop
 from tests.processes import run_python
 from tests.storage.mappings import BytesAlone, Folder, Watched
 
@@ -456,6 +458,43 @@ def test_what_a_call_left_open_that_was_cut_off_before_its_end_is_mended_by_the_
     cut_off()
 
     assert storage.scan("active") == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("act", ["write", "scan", "keys", "exclusive"])
+def test_after_an_interruption_at_any_point_the_next_call_is_right(act):
+    """Ctrl-C can come before any line: no turn is left behind, lists and keys are what the documents say."""
+
+    def write_inside():
+        with storage.exclusive():
+            storage.scan("active")
+            storage.write([again])
+
+    again = change("a", "r2", "r1", listed={"archived": 2}, was={"active": 1}, pages={"2": "new"}, drop=["page/a/1/"])
+    calls = {
+        "write": lambda: storage.write([again]),
+        "scan": lambda: storage.scan("active"),
+        "keys": lambda: storage.keys("page/a/"),
+        "exclusive": write_inside,
+    }
+    for point in itertools.count(1):
+        mapping = {}
+        storage = open_storage(mapping, timeout=30.0)
+        apply(storage, change("a", "r1", listed={"active": 1}, pages={"1/0": "old", "1/1": "old"}))
+        if act != "scan":
+            assert storage.count("active") == 1
+        if act != "keys":
+            assert len(list(storage.keys("page/a/"))) == 2
+
+        _, outcome = interrupt(calls[act], point, stop, lines=True, only=HOLDS)
+
+        keys = sorted(key for key in mapping if key.startswith("page/a/"))
+        assert sorted(storage.keys("page/a/")) == keys
+        assert all_listed(storage) == derived(mapping)
+        assert storage.write([again]) == [True]
+        assert all_listed(storage) == [("archived", "a", 2)]
+        if not isinstance(outcome, Stop):
+            break
+    assert point > 20
 
 
 def test_a_thread_that_waits_too_long_for_another_raises():
