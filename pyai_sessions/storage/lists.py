@@ -42,10 +42,9 @@ class ListTable:
         table, counts = map(quoted, self.names)
         self._table, self._counts = table, counts
         self._move = f"UPDATE {table} SET score = ? WHERE member = ? AND list = ?"
-        self._put = (
-            f"INSERT INTO {table} (score, member, list) VALUES (?, ?, ?) "
-            "ON CONFLICT (member, list) DO UPDATE SET score = excluded.score"
-        )
+        row = f"INTO {table} (score, member, list) VALUES (?, ?, ?)"
+        self._add = f"INSERT OR IGNORE {row}"
+        self._put = f"INSERT {row} ON CONFLICT (member, list) DO UPDATE SET score = excluded.score"
         self._drop = f"DELETE FROM {table} WHERE member = ? AND list = ?"
         self._one = f"SELECT list, member, score FROM {table} WHERE member = ? AND list = ?"
         self._count = f"SELECT n FROM {counts} WHERE list = ?"
@@ -60,10 +59,10 @@ class ListTable:
     def apply(self, connection: sqlite3.Connection, changes: Sequence[Listing]) -> None:
         """Change lists, each member of a list once."""
         moved = [(new, member, name) for name, member, old, new in changes if old is not None and new is not None]
-        put = [(new, member, name) for name, member, old, new in changes if old is None and new is not None]
-        if run(connection, self._move, moved) < len(moved):
-            put += moved  # one or another was not listed as its writer believed
-        run(connection, self._put, put)
+        added = [(new, member, name) for name, member, old, new in changes if old is None and new is not None]
+        for statement, rows in ((self._move, moved), (self._add, added)):
+            if run(connection, statement, rows) < len(rows):  # one or another was not listed as its writer believed
+                run(connection, self._put, rows)
         run(connection, self._drop, [(member, name) for name, member, _, new in changes if new is None])
 
     def put(self, connection: sqlite3.Connection, listed: Iterable[Listed]) -> None:

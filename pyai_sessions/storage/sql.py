@@ -276,18 +276,17 @@ class SQLStorage(Storage):
         if self._ready:
             return
         with self._connections.reading() as connection:  # to write would wait for other writers
-            self._ready = self._lists.is_made(connection)
-        if self._ready:
-            return
-        if self._connections.read_only:
-            problem = "its lists were never made, and it was opened for reading alone"
-            raise StorageReadOnlyError(
-                self._connections.path, problem, "open it once for writing, and count its sessions"
-            )
-        with self._connections.writing() as connection:
-            if self._lists.make(connection):
-                self._list_documents(connection)
-        self._ready = self._connections.joined() is None  # else the transaction that it is a part of may be undone
+            made = self._lists.is_made(connection)
+        if not made:
+            if self._connections.read_only:
+                problem = "its lists were never made, and it was opened for reading alone"
+                raise StorageReadOnlyError(
+                    self._connections.path, problem, "open it once for writing, and ask for a list"
+                )
+            with self._connections.writing() as connection:
+                if self._lists.make(connection):
+                    self._list_documents(connection)
+        self._ready = self._connections.joined() is None  # else what it is a part of may be undone
 
     def _list_documents(self, connection: sqlite3.Connection) -> None:
         """List what was written before there were lists: by another tool."""
