@@ -147,6 +147,10 @@ def _fields(reply: Any, _: Command = ()) -> list[tuple[bytes, bytes]]:
     return [(_name(name), _name(value)) for name, value in _pairs(reply)]
 
 
+def _document_or_fields(reply: Any) -> bytes | list[tuple[bytes, bytes]] | None:
+    return _text(reply) if reply is None or is_bytes(reply) else _fields(reply)
+
+
 def _scored(reply: Any, _: Command = ()) -> list[tuple[bytes, int]]:
     return [(_name(name), _score(score) or 0) for name, score in _pairs(reply)]
 
@@ -208,6 +212,6 @@ _SCRIPTS: dict[str, _Reader] = {
     scripts.SET_ASIDE: _nothing,
     storage_scripts.WRITE: _answer,
     storage_scripts.MOVE: _answer,
-    storage_scripts.READ: _one_each(_fields, lambda command: command[2]),
+    storage_scripts.READ: _one_each(_document_or_fields, lambda command: int(command[-1])),
     storage_scripts.NAMES: _one_each(_names, lambda command: command[2]),
 }

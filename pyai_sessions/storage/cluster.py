@@ -22,7 +22,7 @@ from pyai_sessions.storage import scripts
 from pyai_sessions.storage.hashes import RedisMapping, bytes_of, script
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Change, Derive, Listing, Position
-from pyai_sessions.storage.redis import RedisStorage, positions, range_of, start_of, text_of
+from pyai_sessions.storage.redis import RedisStorage, list_key, positions, range_of, start_of, text_of
 
 BUCKETS = 256
 """Parts of a list that is split: who reads it asks each of them."""
@@ -64,11 +64,13 @@ class ClusterStorage(RedisStorage):
 
     def _raise(self, listing: Listing) -> Command:
         """Return the command that lists a member at its new score; a later writer's, which is higher, stays."""
-        return ("ZADD", self._key_of(listing.list, listing.member), "GT", str(listing.new), bytes_of(listing.member))
+        key = bytes_of(self._key_of(listing.list, listing.member))
+        return ("ZADD", key, "GT", str(listing.new), bytes_of(listing.member))
 
     def _move(self, listing: Listing) -> Command:
         """Return the command that moves a member, or takes it away, if it stands where it did before."""
-        key, score = self._key_of(listing.list, listing.member), "" if listing.new is None else str(listing.new)
+        key = bytes_of(self._key_of(listing.list, listing.member))
+        score = "" if listing.new is None else str(listing.new)
         return script(scripts.MOVE, [key], bytes_of(listing.member), str(listing.old), score)
 
     def _as_stored(self, change: Change) -> list[Listing]:
@@ -78,11 +80,10 @@ class ClusterStorage(RedisStorage):
         """
         held: dict[tuple[str, str], int] = {}
         for key in dict.fromkeys([key for key, _ in (*change.expect, *change.put)] if change.lists else ()):
-            for name, member, score in self._derive(key, partial(self._get, key)):
-                held[name, member] = score
+            held.update(((name, member), score) for name, member, score in self._derive(key, partial(self._get, key)))
         moves: list[Listing] = []
         for each in change.lists:
-            score = held.get((each.list, each.member))
+            score: int | None = held.get((each.list, each.member))
             if _goes_back(each):
                 moves += [each] if score == each.new else []
             elif score != each.new:
@@ -117,14 +118,13 @@ class ClusterStorage(RedisStorage):
                 return merged
             wanted = {key: 4 * wanted[key] for key in short}
 
-    def _key_of(self, name: str, member: str) -> bytes:
-        if not _is_split(name):
-            return self._key(name)
-        return _bucket_key(self._key(name), crc_hqx(bytes_of(member), 0) % BUCKETS)
+    def _key_of(self, name: str, member: str) -> str:
+        key = list_key(self._mapping.prefix, name)
+        return _bucket_key(key, crc_hqx(bytes_of(member), 0) % BUCKETS) if _is_split(name) else key
 
     def _keys_of(self, name: str) -> list[bytes]:
-        key = self._key(name)
-        return [_bucket_key(key, n) for n in range(BUCKETS)] if _is_split(name) else [key]
+        key = list_key(self._mapping.prefix, name)
+        return [bytes_of(_bucket_key(key, n)) for n in range(BUCKETS)] if _is_split(name) else [bytes_of(key)]
 
     def _list_under(self, text: str) -> str:
         name, slashes, bucket = text.rpartition("//")
@@ -141,5 +141,5 @@ def _is_split(name: str) -> bool:
     return "/" not in split_namespace(name)[1]
 
 
-def _bucket_key(key: bytes, bucket: int) -> bytes:
-    return key + b"//%d" % bucket
+def _bucket_key(key: str, bucket: int) -> str:
+    return f"{key}//{bucket}"

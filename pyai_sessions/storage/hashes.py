@@ -15,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import quote, unquote
@@ -36,11 +36,11 @@ from pyai_sessions.errors import (
 from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.storage import scripts
 from pyai_sessions.storage.names import ID_CHARACTERS, NAMESPACES, decode_id, split_namespace
+from pyai_sessions.values import is_array
 
 T = TypeVar("T")
 
-pack = msgspec.msgpack.Encoder().encode
-"""Returns nested lists of numbers and texts as one argument of a script."""
+_encode = msgspec.msgpack.Encoder().encode
 
 _AT_ONCE = 100
 """Hashes that one script looks at: meanwhile the server answers nobody else."""
@@ -79,10 +79,19 @@ def _digest(source: str) -> str:
     return digest
 
 
-def raw(value: object) -> msgspec.Raw:
-    """Return text, or bytes, as they are packed: servers know no other type of texts."""
-    text = bytes_of(value)
-    return msgspec.Raw(b"\xdb" + len(text).to_bytes(4, "big") + text)
+def pack(value: object) -> bytes:
+    """Return nested lists of texts and numbers as one argument of a script."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:  # a lone surrogate, in a key of others
+        return _encode(_spelled(value))
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, str):
+        text = bytes_of(value)
+        return msgspec.Raw(b"\xdb" + len(text).to_bytes(4, "big") + text)
+    return [_spelled(each) for each in value] if is_array(value) else value
 
 
 def bytes_of(value: object) -> bytes:
@@ -164,9 +173,9 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(value, str):
             raise InvalidValueError("value", f"is {kind_of(value)}; this mapping holds text")
-        name, field = self.place(key)
-        change = pack((False, (), (raw(field), raw(value.encode())), (), (), 1000 * (self.ttl or 0)))
-        self.command(*script(scripts.WRITE, [name], change))
+        name, field = self.at(key)
+        change = pack((False, (), (), (field,), (), (), 1000 * (self.ttl or 0)))
+        self.command(*script(scripts.WRITE, [name], change, value.encode()))
 
     def __delitem__(self, key: str) -> None:
         place = self.place(key)
@@ -186,20 +195,20 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
 
     def place(self, key: str) -> tuple[bytes, bytes]:
         """Return the hash and the field of an item."""
+        name, field = self.at(key)
+        return name, bytes_of(field)
+
+    def at(self, key: str) -> tuple[bytes, str]:
+        """Return the hash and the field of an item, the field as text."""
         if not isinstance(key, str):
             raise InvalidValueError("key", f"is {kind_of(key)}; it is text")
-        start, key = split_namespace(key)
+        start = ""
         kind, slash, rest = key.partition("/")
+        if kind == "namespace":
+            start, key = split_namespace(key)
+            kind, slash, rest = key.partition("/")
         name, tail, rest = rest.partition("/")
-        if not slash:  # no name: a hash that no name can have
-            name = "/"
-        elif decode_id(name) is None:  # a name that is no encoded id could reach into a longer prefix
-            name = _quoted(name)
-        if start:  # no name begins with a slash either
-            name = f"/{start}{name}"
-        return (self.prefix + name).encode("utf-8", "surrogatepass"), (kind + tail + rest).encode(
-            "utf-8", "surrogatepass"
-        )
+        return _hash(self.prefix, start, name if slash else None), kind + tail + rest
 
     def key(self, name: bytes, field: bytes) -> str:
         """Return the key of a field of a hash."""
@@ -235,7 +244,7 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         wanted = kind if more and not (prefix.startswith(NAMESPACES) and not start) else ""
         size = 1  # for who wants but the first key
         while batch := list(islice(names, size)):
-            for name, fields in zip(batch, self.ask(scripts.NAMES, batch, [raw(wanted)] * len(batch)), strict=True):
+            for name, fields in zip(batch, self.ask(scripts.NAMES, batch, [[wanted]] * len(batch)), strict=True):
                 for key in (self.key(name, field) for field in fields):
                     if key.startswith(prefix):
                         yield key
@@ -298,11 +307,14 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
             for request, reply in zip(requests, replies, strict=True)
         ]
 
-    def ask(self, source: str, hashes: Sequence[bytes], wanted: Sequence[object]) -> list[Any]:
+    def ask(self, source: str, hashes: Sequence[bytes], wanted: Sequence[Sequence[str]]) -> list[Any]:
         """Return what a script tells of hashes, of which it *wanted* something each, in one trip."""
         size = 1 if self.clustered else _AT_ONCE
-        parts = range(0, len(hashes), size)
-        requests = [script(source, hashes[n : n + size], pack(wanted[n : n + size])) for n in parts]
+        requests: list[Command] = []
+        for n in range(0, len(hashes), size):
+            part = wanted[n : n + size]
+            alike = part[:1] if part.count(part[0]) == len(part) else part
+            requests.append(script(source, hashes[n : n + size], pack(alike), str(sum(map(len, part)))))
         return [each for reply in self.commands(requests) for each in reply]
 
     def _nodes(self) -> list[dict[str, Any]]:
@@ -373,6 +385,16 @@ def _together(client: Any, requests: Sequence[Command]) -> list[Any]:
             pipeline.execute_command(*each, NEVER_DECODE=True)
         replies: list[Any] = pipeline.execute(raise_on_error=False)
     return replies
+
+
+@lru_cache(maxsize=4096)
+def _hash(prefix: str, start: str, name: str | None) -> bytes:
+    """Return the hash of a place in a namespace, whose prefix is *start*; None: of keys that have no place."""
+    if name is None:
+        name = "/"  # that no place can have
+    elif decode_id(name) is None:  # it could reach into a longer prefix
+        name = _quoted(name)
+    return bytes_of(f"{prefix}/{start}{name}" if start else f"{prefix}{name}")  # no place begins with a slash either
 
 
 def _quoted(name: str) -> str:
