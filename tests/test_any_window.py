@@ -4,6 +4,7 @@ A conversation is generated as events, each of one or more facts: who says what,
 stored in the shape of one API or another. The oracle knows the facts alone.
 """
 
+import json
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -456,6 +457,51 @@ def test_a_part_of_a_turn_costs_a_page_more_however_long_the_turn_is(by):
         contents = [each["content"] for each in part.history()]
         assert contents == ["go", *["on"] * 37, "and?", "well"]
     assert max(costs) <= 5
+
+
+REWRITES = {
+    "turn": lambda session, _: session.add_message("user", "and?"),
+    "steps": lambda session, n: [session.add_message("assistant", "on") for _ in range(20 * n)],
+    "rewind": lambda session, n: session.messages and session.rewind(session.messages[len(session.messages) * n // 6]),
+    "pop": lambda session, _: session.messages and session.pop(),
+    "remove": lambda session, n: (
+        session.messages and session.remove_message(session.messages[(len(session.messages) - 1) * n // 6])
+    ),
+    "edit": lambda session, n: (
+        session.messages and session.replace_message(session.messages[len(session.messages) * n // 6], role="user")
+    ),
+    "clear": lambda session, _: session.clear_messages(),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["steps", *REWRITES]), st.integers(1, 5), st.sampled_from([0, 10, 40])), max_size=8
+    )
+)
+@example([("turn", 1, 0), ("steps", 5, 0), ("steps", 5, 0), ("rewind", 2, 0), ("turn", 1, 40)])
+@example([("turn", 1, 0), ("steps", 5, 0), ("turn", 1, 0), ("steps", 5, 0), ("rewind", 1, 0), ("steps", 4, 10)])
+@example([("turn", 1, 0), ("steps", 5, 0), ("rewind", 2, 0), ("turn", 1, 0), ("steps", 5, 40)])
+def test_a_head_names_where_no_turn_begins_however_its_pages_were_rewritten(rewrites):
+    """Of the pages that are there alone, and all of them; so a part of the session gives what the whole gives."""
+    mapping = {}
+    manager = SessionManager(mapping)
+    session = manager.create_session(session_id="s")
+    for name, n, last in rewrites:
+        REWRITES[name](session, n)
+        manager.save(session)
+
+        head = json.loads(mapping["session/s"])
+        keys = [f"messages/s/{run['generation']}/{n}" for run in head["sealed"] for n in range(run["pages"])]
+        pages = [json.loads(mapping[key]) for key in keys]
+        without = [n for n, page in enumerate(pages) if all(each["role"] != "user" for each in page)]
+        gaps = head.get("gaps", [])
+        assert [page for first, _, end in gaps for page in range(first, end)] == without
+        assert [message for _, message, _ in gaps] == [sum(map(len, pages[:first])) for first, _, _ in gaps]
+        whole, part = manager.get_session("s"), manager.get_session("s", last=last)
+        if whole.messages:
+            assert part.history(last=last) == whole.history(last=last)
 
 
 def test_a_question_that_was_summed_up_is_not_told_again():

@@ -5,6 +5,7 @@ The judges are the rules in `tests.prompt_rules`, and the types of the APIs' own
 
 import copy
 import json
+import re
 from functools import cache
 
 import pytest
@@ -775,6 +776,53 @@ def test_a_block_that_is_newer_than_this_release_survives():
         assert round_trip(given_, format_) == given_
         for other in set(FORMATS) - {format_}:
             assert "left out]" in json.dumps(write_prompt(read(given_, format_), other))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_field_that_is_newer_than_this_release_is_kept_and_sent_nowhere(format_):
+    """Of a message of each role: it stays beside the message as it is stored, and no API is sent what none may take."""
+    for item in REAL[format_]:
+        calls = {"toolu_1": "f"} if "parts" in item else {}
+        known = read_prompt([item], format_, clock=lambda: NOON, calls=calls)
+
+        messages = read_prompt([{**item, "newer": {"a": [1]}}], format_, clock=lambda: NOON, calls=calls)
+
+        assert [each.unknown_fields for each in messages[:-1]] == [{}] * (len(messages) - 1)
+        assert messages[-1].unknown_fields == {"newer": {"a": [1]}}
+        stored = [Message.from_json(each.to_json()) for each in messages]
+        assert [each.unknown_fields for each in stored] == [each.unknown_fields for each in messages]
+        for other in FORMATS:
+            said = (write_prompt(each, other) for each in (known, messages, stored))
+            assert all(without_ids(each) == without_ids(write_prompt(known, other)) for each in said)
+
+
+def without_ids(prompt):
+    """Return a prompt as text, without the ids that were drawn."""
+    return re.sub(r"call_[0-9a-zA-Z_-]{8,}", "drawn", json.dumps([prompt, prompt.system]))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_what_is_stored_under_the_name_of_an_api_is_sent_as_far_as_it_is_known(format_):
+    """Another release, or a program, may have stored more in the metadata: the API would refuse the whole prompt."""
+    plain = [
+        *read(REAL[format_], format_),
+        Message("assistant", None, metadata={"openai": {"message": {"refusal": "No."}}}),
+    ]
+    stored = []
+    for each in plain:
+        metadata = json.loads(json.dumps(each.to_dict()["metadata"]))
+        for api in FORMATS:
+            own = metadata.setdefault(api, {})
+            own["newer"] = 1
+            own.setdefault("message", {})["newer"] = 1
+        stored.append(Message.from_dict({**each.to_dict(), "metadata": metadata}))
+
+    for other in FORMATS:
+        written = write_prompt(stored, other)
+
+        assert written == write_prompt(plain, other)
+        assert written.system == write_prompt(plain, other).system
+    assert "No." in json.dumps(write_prompt(stored, "openai"))
 
 
 def test_times_come_from_the_clock_and_ids_are_new():

@@ -4,11 +4,13 @@ import gc
 import os
 import sqlite3
 import threading
+import time
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,13 +22,16 @@ from tests.faults.interrupts import interrupt, stop
 DEADLINE = 60.0
 
 
-@pytest.fixture
-def path(tmp_path):
-    """The path of an SQLite file with a table of one row."""
-    path = tmp_path / "chat.db"
+def filled(path):
+    """Make an SQLite file with a table of two rows, and return its path."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("CREATE TABLE t (n); INSERT INTO t VALUES (1), (2)")
     return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return filled(tmp_path / "chat.db")
 
 
 @pytest.fixture
@@ -86,6 +91,7 @@ def busy(connections, monkeypatch):
             connection.execute("SELECT n FROM t").fetchone()
             if lend == connections.writing:
                 connection.execute("INSERT INTO t VALUES (3)")
+                del connection  # as a change between two calls, of which each asks for it
             entered.release()
             assert end.wait(DEADLINE)
 
@@ -117,7 +123,57 @@ def test_a_child_leaves_the_transaction_of_its_parent_alone(busy):
 @pytest.mark.usefixtures("busy")
 def test_a_child_that_forks_waits_for_no_call_of_its_parent():
     """They are not there, and would never end."""
-    assert in_child(lambda: not module._gate.lent) == 0
+    assert in_child(lambda: not module._gate.lent and not module._gate._forking) == 0
+
+
+def test_a_fork_waits_for_transactions_and_who_begins_anew_waits_for_the_fork(connections, tmp_path, monkeypatch):
+    """What the call in the transaction does meanwhile goes on, in other files too, since the fork waits for its end."""
+    me, waited, order = threading.local(), set(), []
+    entered, fork_waits, reader_came = (threading.Event() for _ in range(3))
+    events = {"fork": fork_waits, "reader": reader_came}
+
+    def sleep(seconds):
+        waited.add(me.name)
+        events.get(me.name, entered).set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(module, "_FORK_PATIENCE", DEADLINE)
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    other = Connections(str(filled(tmp_path / "other.db")), timeout=30, synchronous="NORMAL")
+
+    def write():
+        me.name = "writer"
+        with connections.writing() as connection:
+            connection.execute("INSERT INTO t VALUES (3)")
+            entered.set()
+            assert fork_waits.wait(DEADLINE)
+            assert values(other) == [1, 2]
+            assert reader_came.wait(DEADLINE)
+            order.append("written")
+
+    def read():
+        me.name = "reader"
+        assert fork_waits.wait(DEADLINE)
+        rows = values(connections)
+        order.append("read")
+        reader_came.set()
+        return rows
+
+    me.name = "fork"
+    with closing(other), ThreadPoolExecutor(2) as pool:
+        writer, reader = pool.submit(write), pool.submit(read)
+        try:
+            assert entered.wait(DEADLINE)
+            code = in_child(lambda: values(connections) == [1, 2, 3])
+        finally:
+            fork_waits.set()
+            reader_came.set()
+        writer.result(DEADLINE)
+        assert reader.result(DEADLINE) == [1, 2, 3]
+    assert code == 0
+    assert order == ["written", "read"]
+    assert waited == {"fork", "reader"}
+    assert not module._gate._forking
 
 
 # Interrupted ----------------------------------------------------------------------------------------------------------
