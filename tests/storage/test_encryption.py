@@ -370,6 +370,14 @@ def test_a_ring_that_does_not_fit_is_refused(under, keys, problem):
     assert storage.count(f"namespace/other/{USER}") == 0
 
 
+def test_a_page_that_begins_as_a_head_is_compared_by_its_text():
+    """Encrypted, only heads show how they begin."""
+    storage = encrypted(PlainStorage())
+    put(storage, "messages/s/g/0", STAMP.encode() + b"}")
+
+    assert storage.write([Change(expect=[("messages/s/g/0", STAMP)], drop=["messages/s/"])]) == [True]
+
+
 def test_a_ring_fits_what_it_wrote():
     """It is looked at once: from then on a list costs one call."""
     calls = []

@@ -282,12 +282,16 @@ def test_a_rotation_that_is_cut_short_is_repeated(cuts, migrate, derived, data):
 
 def test_plain_documents_are_encrypted_while_a_storage_is_migrated():
     """Those of ours; what is foreign stays as it is, and so do plain documents of other namespaces."""
-    inner = PlainStorage()
+    inner = Watched()
     for under in UNDERS:
         write_some(inner, under)
     put(inner, "foreign/x", b"by hand")
+    inner.written.clear()
 
     assert rotate(inner, sealer(migrate=True)) == len(DOCUMENTS)
+    relisted = [each for changes in inner.written for change in changes for each in change.lists]
+    assert {each.list.partition("/")[0] for each in relisted} == {"user", "expiry"}  # no list that names nobody
+    assert len(relisted) == 2 * len({each[:2] for each in relisted if each.new is None})
     assert rotate(inner, sealer(migrate=True)) == 0
 
     assert texts(encrypted(inner)) == DOCUMENTS
