@@ -54,12 +54,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
 
 
-@pytest.fixture(autouse=True)
-def _own_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture
+def own_garbage() -> Iterator[None]:
     """Collect what a test leaves in cycles while its own filters of warnings hold: in a later test they do not."""
     yield
-    if request.node.get_closest_marker("filterwarnings"):
-        gc.collect()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

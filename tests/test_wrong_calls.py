@@ -245,7 +245,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("here", "own_garbage")
 @pytest.mark.filterwarnings("ignore")  # of values that are thrown away
 @pytest.mark.parametrize(("kind", "name", "argument"), ARGUMENTS)
 def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, long_form):
@@ -270,7 +270,7 @@ def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, long_form):
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("here", "own_garbage")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("make", "argument"),
@@ -339,6 +339,7 @@ def of_another_store():
 STATES = [closed, deleted, archived, in_part, unsaved, of_another_store]
 
 
+@pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("state", STATES)
 def test_a_call_in_a_wrong_state_works_or_is_an_error_of_ours(state, here):

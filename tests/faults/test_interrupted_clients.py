@@ -82,6 +82,7 @@ def ask_together(client, key):
         return pipeline.execute(raise_on_error=False)
 
 
+@pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # within a client's __del__
 @pytest.mark.parametrize("make", DIFFERENT, indirect=True)
 @pytest.mark.parametrize("ask", [ask_alone, ask_together])
@@ -128,6 +129,7 @@ def count_lent(client):
     return pool.max_connections - pool.pool.qsize()
 
 
+@pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:.*get_connection:DeprecationWarning")  # by redis-py, of what valkey-py asks for
 @pytest.mark.parametrize("make", BOUNDED, indirect=True)
@@ -170,6 +172,7 @@ class OnAServer:
             yield SessionManager(store)
 
 
+@pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("make", KINDS, indirect=True)

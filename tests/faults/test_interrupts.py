@@ -76,6 +76,7 @@ def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage,
     check(tally)
 
 
+@pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # it was cut off before its first step
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("storage", ["dict", "sqlite"], indirect=True)
@@ -88,6 +89,7 @@ def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long
     check(tally)
 
 
+@pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("name", ["create", "save", "append", "read", "fork", "archive", "delete"])
 @pytest.mark.parametrize("store", [Rows, AsyncStore, FullStore, AsyncFullStore])
@@ -112,6 +114,7 @@ class TestGarbage:
         gc.enable()
         assert [each() for each in left] == [None]
 
+    @pytest.mark.usefixtures("own_garbage")
     @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
     def test_a_coroutine_in_a_cycle_is_collected_in_the_test_that_cut_it_off(self, left):
         """A later test would fail for it: the mark that lets its warning pass does not hold there."""
