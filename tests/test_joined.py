@@ -140,3 +140,13 @@ def test_true_is_a_change_of_one():
     """Python takes them for equal; JSON does not."""
     assert join({"a": 1}, {"a": True}, {"a": 1, "b": 0}) == {"a": True, "b": 0}
     assert type(join({"a": 1}, {"a": True}, {"a": 1, "b": 0})["a"]) is bool
+
+
+def test_a_dict_that_one_deleted_and_the_other_only_took_from_is_gone():
+    """Nothing was put into it that would be lost; with something new in it, that alone stays."""
+    base = {"x": {"a": 1, "b": 2}, "y": 1}
+
+    for theirs in ({}, {"a": 1}):
+        assert join(base, {"y": 1}, {"x": theirs, "y": 1}) == {"y": 1}
+        assert join(base, {"x": theirs, "y": 1}, {"y": 1}) == {"y": 1}
+    assert join(base, {"y": 1}, {"x": {"a": 1, "c": 3}, "y": 1}) == {"x": {"c": 3}, "y": 1}

@@ -39,6 +39,19 @@ def test_what_is_larger_than_half_is_not_kept():
     assert (recent.get("small"), recent.get("large")) == (1, None)
 
 
+def test_what_is_used_is_remembered_while_others_come_and_go():
+    """To find a value counts as using it; an entry takes memory also where its value has no size."""
+    recent = Recent(20_000)
+    recent.put("used", "value", 100)
+
+    for n in range(1000):
+        recent.put(n, n, 0)
+        assert recent.get("used") == "value"
+
+    assert recent.get(0) is None
+    assert len(recent._young) + len(recent._old) < 100
+
+
 def held(store):
     """Return the keys of what a store remembers."""
     return {*store._recent._young, *store._recent._old}

@@ -522,6 +522,27 @@ def test_roles_mean_what_they_are_usually_called():
     assert session.message_count == 48
 
 
+def test_speakers_say_what_any_role_means():
+    """Also one that all APIs know: in a conversation of two programs, the one that asks may be called the assistant."""
+    session = Session(messages=[Message("assistant", "Where?"), Message("user", "There.")])
+
+    window = session.history(format="openai", speakers={"assistant": "user", "user": "assistant"})
+
+    assert [(each["role"], each["content"]) for each in window] == [("user", "Where?"), ("assistant", "There.")]
+
+
+@pytest.mark.parametrize("role", ["tool", "user", "assistant", "function"])
+def test_a_message_with_the_id_of_a_call_is_its_result(role):
+    """Whatever its role: it stands with the call, and the call is not told to have been interrupted."""
+    session = Session(messages=[Message("user", "?"), calls("a"), Message(role, "21", tool_call_id="a")])
+
+    window = session.history(format="openai")
+
+    assert said(window) == "u c r"
+    assert (window[2]["tool_call_id"], window[2]["content"]) == ("a", "21")
+    assert session.repair() == []
+
+
 def test_a_role_that_no_api_knows_is_refused_by_name():
     """Where a format is asked for; speakers= says what it means."""
     session = Session(messages=[Message("patient", "It hurts."), Message("doctor", "Where?")])
