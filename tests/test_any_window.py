@@ -498,6 +498,7 @@ def test_a_head_names_where_no_turn_begins_however_its_pages_were_rewritten(rewr
         without = [n for n, page in enumerate(pages) if all(each["role"] != "user" for each in page)]
         gaps = head.get("gaps", [])
         assert [page for first, _, end in gaps for page in range(first, end)] == without
+        assert all(first < end for first, _, end in gaps)
         assert [message for _, message, _ in gaps] == [sum(map(len, pages[:first])) for first, _, _ in gaps]
         whole, part = manager.get_session("s"), manager.get_session("s", last=last)
         if whole.messages:
