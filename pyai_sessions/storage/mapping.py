@@ -245,8 +245,9 @@ class MappingStorage(Storage):
     ) -> Iterator[Listed]:
         with self._turn():
             if of is None:
-                known = self._lists(self._namespaces(prefix)).values()
-                return iter([each for lists in known for each in lists.listings(prefix)])
+                namespaces = self._namespaces(prefix)
+                known = self._lists(namespaces)
+                return iter([each for under in namespaces for each in known[under].listings(prefix)])
             known_of = self._lists({split_namespace(name)[0] for name, _ in of})
             return iter([each for pair in of for each in known_of[split_namespace(pair[0])[0]].listings_of([pair])])
 

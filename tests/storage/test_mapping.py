@@ -206,6 +206,22 @@ def test_what_is_no_document_is_read_compared_and_put_back_as_it_is(value):
     assert all_listed(storage) == []
 
 
+def test_none_is_no_document():
+    """A mapping that holds it holds nothing: it is absent to read and to compare."""
+    storage = open_storage({"doc/a": None})
+
+    assert storage.read(["doc/a"]) == {}
+    assert storage.write([Change(expect=[("doc/a", "")], put=[("doc/a", b"new")])]) == [False]
+    assert storage.write([Change(expect=[("doc/a", None)], put=[("doc/a", b"new")])]) == [True]
+
+
+def test_a_foreign_key_that_ends_with_a_slash_is_not_read():
+    """It stands for all below, of which a storage that is not ordered reads none."""
+    assert open_storage({"page/a/": "foreign", "page/a/1": "text"}).read(["page/a/", "page/a/1"]) == {
+        "page/a/1": "text"
+    }
+
+
 def test_keys_that_are_no_text_are_left_alone():
     """Keys in bytes are told as text, others not at all; walks and drops pass over them."""
     mapping = {1: "a", ("doc", "a"): "b", None: "c", b"raw/b/1": "d", b"\xff/b": "e", "doc/a": "f"}
@@ -253,6 +269,25 @@ def test_the_lists_of_one_namespace_are_made_of_its_documents_alone():
         assert storage.scan(f"{under}active") == [(n, "a")]
         assert list(storage.listings(prefix=f"{under}active")) == [(f"{under}active", "a", n)]
         assert mapping.take_log() == [("walk",), ("get", f"{under}doc/a")]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "n", "namespace/", "namespace/n", "namespace/n/", "namespace/n/a", "a", "namespace/m"]
+)
+def test_lists_of_namespaces_are_told_at_once_whatever_begins_their_names(prefix):
+    """Also where nothing is known yet, and where no document bears a list out."""
+    unders = ["", "namespace/n/", "namespace/n0/"]
+    first = open_storage({})
+    apply(first, *[change("a", "r1", listed={"active": n}, under=under) for n, under in enumerate(unders)])
+    storage = open_storage(dict(first._mapping))
+    listed = [(f"{under}active", "a", n) for n, under in enumerate(unders)]
+
+    assert sorted(storage.listings(prefix=prefix)) == [each for each in listed if each[0].startswith(prefix)]
+
+    assert storage.count("namespace/m/active") == 0
+    apply(storage, Change(expect=[("namespace/m/doc/a", None)], lists=[Listing("namespace/m/active", "a", None, 5)]))
+    listed = sorted([*listed, ("namespace/m/active", "a", 5)])
+    assert sorted(storage.listings(prefix=prefix)) == [each for each in listed if each[0].startswith(prefix)]
 
 
 def test_what_lies_below_a_place_is_found_without_a_walk_after_the_first_one():
