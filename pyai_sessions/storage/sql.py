@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
+from itertools import chain
 
 from pyai_sessions.backends.connections import Connections
 from pyai_sessions.backends.copies import copy_file
@@ -22,6 +23,9 @@ from pyai_sessions.storage.lists import ListTable
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
 from pyai_sessions.storage.tables import Table, below, check_tables
 from pyai_sessions.storage.walks import Walk
+
+_AT_ONCE = 300
+"""Keys, and keys with all below them, that one query asks for; SQLite allows 999 parameters at the least."""
 
 _SPAN = 8
 """Rows that a disk reads one after another in the time of a seek, or sooner."""
@@ -68,7 +72,8 @@ class SQLStorage(Storage):
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
         self._check_open()
-        queries = self._queries(keys)
+        alone = len(keys) == 1 and not keys[0].endswith("/")
+        queries = [(self._table.select_one, keys)] if alone else self._queries(keys)
         with self._connections.reading() as connection:
             if len(queries) == 1:
                 rows = connection.execute(*queries[0]).fetchall()
@@ -81,15 +86,15 @@ class SQLStorage(Storage):
         return {key: each for key, each in found.items() if key in asked or (starts and key.startswith(starts))}
 
     def _queries(self, keys: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
-        """Return the queries that read keys, and what lies below those that end with a slash."""
-        if len(keys) == 1 and not keys[0].endswith("/"):
-            return [(self._table.select, keys)]
+        """Return the queries, mostly one, that read keys, and what lies below those that end with a slash."""
         names = [key for key in keys if not key.endswith("/")]
+        ranges = [below(key) for key in keys if key.endswith("/")]
         queries: list[tuple[str, Sequence[str]]] = []
-        for start in range(0, len(names), BATCH):
-            batch = names[start : start + BATCH]
-            queries.append((f"{self._table.select_many}({','.join('?' * len(batch))})", batch))
-        return queries + [(self._table.select_below, below(key)) for key in keys if key.endswith("/")]
+        for start in range(0, max(len(names), len(ranges)), _AT_ONCE):
+            some, here = names[start : start + _AT_ONCE], ranges[start : start + _AT_ONCE]
+            terms = [f"key IN ({','.join('?' * len(some))})"] * bool(some) + ["key >= ? AND key < ?"] * len(here)
+            queries.append((f"{self._table.select}({' OR '.join(terms)})", [*some, *chain.from_iterable(here)]))
+        return queries
 
     def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
         if len(changes) == 1 and self._connections.joined() is None:
@@ -101,9 +106,10 @@ class SQLStorage(Storage):
         answers: list[bool] = []
         applied: list[Change] = []
         puts: list[tuple[str, object]] = []
+        gone: list[str] = []
         with self._writing() as connection:
             for each in changes:
-                if self._put_compared(connection, each):
+                if self._write_compared(connection, each):
                     key = each.expect[0][0]
                     puts += [pair for pair in each.put if pair[0] != key]
                 elif self._is_done(connection, each):
@@ -111,34 +117,41 @@ class SQLStorage(Storage):
                     continue
                 elif self._holds(connection, each):
                     puts += each.put
+                    gone += [key for key, _ in each.expect if key in each.drop]
                 else:
                     answers.append(False)
                     continue
                 answers.append(True)
                 applied.append(each)
-            self._check_written(self._table.put(connection, puts), len(puts))
+            written = self._table.put(connection, puts)
             drops = [key for each in applied for key in each.drop]
             run(connection, self._table.delete, [(key,) for key in drops if not key.endswith("/")])
             run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
+            if written < len(puts) or not all(self._begins(connection, key, None) for key in gone):
+                problem = f"a trigger of the table {self._table.name!r} keeps documents from being written or deleted"
+                raise StorageError(self._connections.path, problem, "remove the trigger")
             self._lists.apply(connection, [listing for each in applied for listing in each.lists])
         return answers
 
-    def _put_compared(self, connection: sqlite3.Connection, change: Change) -> bool:
-        """Compare and write the one document of a change that is both, in one statement; return whether it is written.
+    def _write_compared(self, connection: sqlite3.Connection, change: Change) -> bool:
+        """Write, or drop, the one document that a change compares, in one statement; return whether that is done.
 
-        Such a row is changed where it lies. Where it is not written, nothing is said of why.
+        A row is changed where it lies. Where nothing is written, nothing is said of why.
         """
-        if len(change.expect) != 1 or not change.put:
+        if len(change.expect) != 1:
             return False
-        (key, start), (last, text), done = change.expect[0], change.put[-1], change.done
-        if key != last or type(text) is not bytes:
+        (key, start), done = change.expect[0], change.done
+        last, text = change.put[-1] if change.put else (None, b"")
+        if (key != last and (last is not None or key not in change.drop)) or type(text) is not bytes:
             return False
         if start is None:
-            return connection.execute(self._table.insert, (key, text)).rowcount > 0
+            return last is not None and connection.execute(self._table.insert, (key, text)).rowcount > 0
         if done is not None and (start.startswith(done) or done.startswith(start)):
             return False  # what begins as expected may be done already
         expected = start.encode("utf-8", "surrogatepass")
-        return connection.execute(self._table.update, (text, key, expected, len(expected))).rowcount > 0
+        if last is None:
+            return connection.execute(self._table.delete_compared, (key, expected, len(expected))).rowcount > 0
+        return connection.execute(self._table.update, (key, expected, len(expected), text)).rowcount > 0
 
     def _is_done(self, connection: sqlite3.Connection, change: Change) -> bool:
         return (
@@ -153,17 +166,12 @@ class SQLStorage(Storage):
 
     def _begins(self, connection: sqlite3.Connection, key: str, start: str | None) -> bool:
         """Return whether a document begins with *start*; for None, whether there is none."""
-        row = connection.execute(self._table.select, (key,)).fetchone()
+        row = connection.execute(self._table.select_one, (key,)).fetchone()
         if row is None or start is None:
             return row is None and start is None
         document = self._table.value(row[1:])
         text = start.encode("utf-8", "surrogatepass")
         return not text or (isinstance(document, bytes) and document.startswith(text))
-
-    def _check_written(self, written: int, wanted: int) -> None:
-        if written < wanted:
-            problem = f"a trigger of the table {self._table.name!r} keeps documents from being written"
-            raise StorageError(self._connections.path, problem, "remove the trigger")
 
     # Keys --------------------------------------------------------------------------------------------------------
 
@@ -300,7 +308,7 @@ class SQLStorage(Storage):
             self._connections.renew(connection)
 
     def _read_one(self, connection: sqlite3.Connection, key: str) -> object:
-        row = connection.execute(self._table.select, (key,)).fetchone()
+        row = connection.execute(self._table.select_one, (key,)).fetchone()
         return None if row is None else self._table.value(row[1:])
 
 

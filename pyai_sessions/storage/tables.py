@@ -58,15 +58,15 @@ class Table:
         self.first_keys, self.next_keys = between % ">=", between % ">"
         self.last_row = f"SELECT MAX(rowid) FROM {table}"
         self.rows = f"SELECT rowid, key FROM {table} WHERE {fit}rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
-        self.select = f"SELECT key, {value} FROM {table} WHERE {fit}key = ?"
-        self.select_many = f"SELECT key, {value} FROM {table} WHERE {fit}key IN "
-        self.select_below = f"SELECT key, {value} FROM {table} WHERE {fit}key >= ? AND key < ?"
+        self.select = f"SELECT key, {value} FROM {table} WHERE {fit}"
+        self.select_one = f"{self.select}key = ?"
         self.insert = f"INSERT OR IGNORE {row}"
-        begins = "substr(CAST(value AS BLOB), 1, ?4) = ?3"
-        self.update = f"UPDATE {table} SET value = CAST(?1 AS TEXT){inline} WHERE {fit}key = ?2 AND {begins}"
+        begins = "substr(CAST(value AS BLOB), 1, ?3) = ?2"
+        self.update = f"UPDATE {table} SET value = CAST(?4 AS TEXT){inline} WHERE {fit}key = ?1 AND {begins}"
         # Not REPLACE: the row would go to another place, and past triggers that count rows.
         self.replace = f"INSERT {row} ON CONFLICT ({unique}) DO UPDATE SET value = excluded.value{inline}"
         self.delete = f"DELETE FROM {table} WHERE {fit}key = ?"
+        self.delete_compared = f"{self.delete}1 AND {begins}"
         self.delete_below = f"DELETE FROM {table} WHERE {fit}key >= ? AND key < ?"
 
     def value(self, row: Sequence[Any]) -> object:

@@ -139,6 +139,20 @@ def test_a_trigger_ends_a_write_in_an_error_and_nothing_is_written(changed, acti
     assert (storage.read(["doc/", "page/"]), sorted(storage.listings())) == before
 
 
+def test_a_trigger_that_passes_over_deletions_is_an_error(changed):
+    """A document that stays is not taken for deleted, and stays in its lists."""
+    storage = changed(ON.format(event="DELETE", action="SELECT RAISE(IGNORE)"))
+
+    for expected in ("", '{"revision"'):
+        with pytest.raises(StorageError, match="trigger"):
+            storage.write(
+                [Change(expect=[("doc/a", expected)], drop=["doc/a"], lists=[Listing("active", "a", 1, None)])]
+            )
+
+    assert list(storage.read(["doc/a"])) == ["doc/a"]
+    assert storage.count("active") == 12
+
+
 CHANGED = {
     "keys of bytes": "UPDATE sessions SET key = CAST(key AS BLOB)",
     "keys of numbers": "UPDATE sessions SET key = rowid",
