@@ -3,6 +3,14 @@
 from collections.abc import MutableMapping
 from urllib.parse import quote, unquote
 
+from pyai_sessions.storage.mapping import MappingStorage
+from pyai_sessions.testing.storage import derive
+
+
+def open_storage(mapping, **options):
+    """Return a storage over a mapping, whose lists are those of the contract's documents."""
+    return MappingStorage(mapping, derive=derive, **options)
+
 
 class Folder:
     """A mapping of one's own: a file per item, for any number of processes."""
