@@ -112,7 +112,7 @@ class Places:
         kind, place, rest = _parts(prefix)
         places = self._kinds.get(kind)
         if places is None:
-            places = {}
+            places = dict[str, set[str]]()
             for key in walk():
                 if key.startswith(kind):
                     places.setdefault(_parts(key)[1], set()).add(key)
