@@ -48,12 +48,14 @@ class BytesAlone(MutableMapping):
 
     def __init__(self):
         self.items_ = {}
+        self.refused = 0
 
     def __getitem__(self, key):
         return self.items_[key.encode()]
 
     def __setitem__(self, key, value):
         if not isinstance(value, bytes):
+            self.refused += 1
             msg = f"bytes are taken, not {type(value)}"
             raise TypeError(msg)
         self.items_[key.encode()] = value

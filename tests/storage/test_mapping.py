@@ -142,6 +142,7 @@ def test_bytes_or_text_is_found_out_once_and_leaves_nothing():
     apply(storage, put("doc/b", "b"))
 
     assert mapping.items_ == {b"doc/a": "h\u00e9llo".encode(), b"doc/b": b"b"}
+    assert mapping.refused == 1
 
 
 @pytest.mark.parametrize(
