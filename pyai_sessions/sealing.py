@@ -13,6 +13,7 @@ import re
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyai_sessions.checks import kind_of, shown
@@ -89,18 +90,15 @@ class Sealer:
         self._zstd: _Zstd | None = _Zstd() if compress else None
         self._keys = {each: _Key(each, _check_of(key), AESGCM(_derived(key, b"encrypt"))) for each, key in ring.items()}
         self._newest = next(reversed(self._keys.values()))
-        self._user_key = _derived(index, b"user ids")
+        # A save names its user several times.
+        self.user = lru_cache(maxsize=1024)(partial(_hashed, _derived(index, b"user ids")))
+        """Returns a user id as it stands in lists: 144 bits of its HMAC-SHA256."""
         self.index = _check_of(index)
 
     @property
     def key_ids(self) -> list[str]:
         """The ids of the keys that encrypt, oldest first."""
         return list(self._keys)
-
-    def user(self, user_id: str) -> str:
-        """Return a user id as it stands in indexes: 144 bits of its HMAC-SHA256."""
-        digest = hmac.digest(self._user_key, user_id.encode("utf-8", "surrogatepass"), "sha256")
-        return _text(digest[:18])
 
     def entry(self, entry: Entry) -> Entry:
         """Return an entry as it stands in indexes."""
@@ -239,6 +237,10 @@ def _written(key: str) -> str:
 def _bound(key: str, authenticated: bytes) -> bytes:
     """Return what a ciphertext is bound to: the document's key, and what stands in the clear."""
     return key.encode("utf-8", "surrogatepass") + b"\0" + authenticated
+
+
+def _hashed(key: bytes, user_id: str) -> str:
+    return _text(hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), "sha256")[:18])
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:

@@ -32,12 +32,15 @@ class HashedLists:
 
     def names(self, name: str) -> list[str]:
         """Return by which names a list is stored."""
+        if USERS not in name:
+            return [name]
         under, rest = split_namespace(name)
         return self._forms(under, _LIST.fullmatch(rest), name)
 
     def members(self, name: str, member: str) -> list[str]:
         """Return by which names a member of a list is stored."""
-        return self._forms("", _MEMBER.fullmatch(member) if split_namespace(name)[1] == EXPIRY else None, member)
+        is_expiry = name.endswith(EXPIRY) and split_namespace(name)[1] == EXPIRY
+        return self._forms("", _MEMBER.fullmatch(member) if is_expiry else None, member)
 
     def _forms(self, under: str, found: re.Match[str] | None, text: str) -> list[str]:
         user_id = None if found is None else decode_id(found[2])
