@@ -173,6 +173,21 @@ def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(
     assert items == {}
 
 
+def test_a_mapping_that_cuts_bytes_is_refused_at_the_first_write():
+    """As one that changes text is."""
+
+    class Cutting(BytesAlone):
+        def __setitem__(self, key, value):
+            super().__setitem__(key, value[:10])
+
+    mapping = Cutting()
+
+    with pytest.raises(UnsuitableMappingError):
+        open_storage(mapping).write([put("doc/a")])
+
+    assert mapping.items_ == {}
+
+
 @pytest.mark.parametrize("value", [b"\xff\xfe", bytearray(b"a"), 12, 1.5, {"a": 1}, ["text"]], ids=repr)
 def test_what_is_no_document_is_read_compared_and_put_back_as_it_is(value):
     """Another program's value is moved beside whole; a change that expects any document takes its place."""
