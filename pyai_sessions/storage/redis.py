@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.backends.replies import Command, as_text
-from pyai_sessions.errors import StorageClosedError, UnsuitableMappingError
+from pyai_sessions.errors import StorageClosedError, StorageError, UnsuitableMappingError
 from pyai_sessions.storage import scripts
 from pyai_sessions.storage.hashes import RedisMapping, bytes_of, literal, pack, script
 from pyai_sessions.storage.names import NAMESPACES, split_namespace
@@ -119,11 +119,16 @@ class RedisStorage(Storage):
         self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
     ) -> list[Position]:
         start, found, offset = start_of(after, newest_first=newest_first), list[Position](), 0
-        key = self._keys_of(name)[0]
+        key, first = self._keys_of(name)[0], None
         while len(found) < limit:
             # A few more than asked for: those of the same score that come no later than *after* are passed over.
             command = range_of(key, start, limit + 8, offset, newest_first=newest_first)
-            pairs = self._open.command(*command)
+            pairs: list[tuple[bytes, int]] = self._open.command(*command)
+            if pairs and pairs[0] == first:  # as no server's are: it would go on for ever
+                raise StorageError(
+                    self._mapping.where, f"its replies to {command[0]} repeat themselves; check the address"
+                )
+            first = pairs[0] if pairs else None
             offset += len(pairs)
             found += positions(pairs, after, newest_first=newest_first)
             if len(pairs) < limit + 8:
