@@ -8,7 +8,8 @@ import valkey.cluster
 from pyai_sessions import RedisMapping
 from pyai_sessions.storage import cluster
 from pyai_sessions.storage.cluster import ClusterStorage
-from pyai_sessions.testing.storage import StorageContract, derive
+from pyai_sessions.testing.storage import StorageContract, change, derive
+from tests.storage.hashes import Counted, new_prefix
 
 
 class OnACluster(StorageContract):
@@ -54,3 +55,42 @@ class TestOnARedisCluster(OnACluster):
     @pytest.fixture
     def client(self, client_of_redis):
         return client_of_redis
+
+
+# What the contract does not reach -------------------------------------------------------------------------------------
+
+
+def listed(revision, before=None, **lists):
+    """Return a change of a document that says where its member is listed, as `derive` reads it."""
+    new = {name: score for name, (_, score) in lists.items() if score is not None}
+    old = {name: score for name, (score, _) in lists.items() if score is not None}
+    return change("s", revision, before, listed=new, was=old)
+
+
+@pytest.fixture
+def counted(client_of_valkey):
+    return Counted(client_of_valkey)
+
+
+@pytest.fixture
+def storage(counted):
+    return ClusterStorage(RedisMapping(counted, new_prefix()), timeout=30, derive=derive)
+
+
+def test_a_refused_change_takes_nothing_from_the_one_that_won(storage):
+    """Though both listed the same member at the same score; what it listed beside that goes again."""
+    assert storage.write([listed("r1", active=(None, 7))]) == [True]
+
+    assert storage.write([listed("r2", active=(None, 7), archived=(None, 7))]) == [False]
+    assert storage.write([listed("r3", active=(None, 9))]) == [False]
+
+    assert sorted(storage.listings()) == [("active", "s", 7)]
+
+
+def test_a_member_goes_only_from_where_it_was_seen(storage):
+    """What another writer listed meanwhile stays."""
+    storage.write([listed("r1", active=(None, 7))])
+
+    assert storage.write([listed("r2", "r1", active=(6, None))]) == [True]
+
+    assert storage.scan("active") == [(7, "s")]

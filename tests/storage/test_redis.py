@@ -3,9 +3,12 @@
 import pytest
 import redis
 import valkey
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pyai_sessions import RedisMapping
 from pyai_sessions.errors import (
+    SessionError,
     StorageError,
     StorageFullError,
     StorageUnreachableError,
@@ -299,10 +302,52 @@ def test_a_client_that_sends_again_writes_once(any_server, client, prefix, scrip
             proxy.heal()
 
 
+ACTS = {
+    "read": lambda storage: storage.read(["doc/s"]),
+    "read many": lambda storage: storage.read(["doc/s", "doc/t"]),
+    "read below": lambda storage: storage.read(["page/s/"]),
+    "read a place": lambda storage: storage.read(["doc/s", "page/s/"]),
+    "write": lambda storage: storage.write([save("r1", active=(None, 1))]),
+    "write many": lambda storage: storage.write([save("r1", place=each) for each in "abc"]),
+    "keys": lambda storage: list(storage.keys()),
+    "keys below": lambda storage: list(storage.keys("page/s/")),
+    "scan": lambda storage: storage.scan("active", (1, "s"), 1),
+    "count": lambda storage: storage.count("active"),
+    "listings": lambda storage: list(storage.listings()),
+    "listings of": lambda storage: list(storage.listings([("active", "s")])),
+}
+PARTS = [
+    b":0\r\n",
+    b":1\r\n",
+    b":7\r\n",
+    b"$-1\r\n",
+    b"+OK\r\n",
+    b"-ERR no\r\n",
+    *map(bulk, [b"", b"0", b"1", b"nan", b"\xff"]),
+]
+REPLIES = st.recursive(st.sampled_from(PARTS), lambda inner: st.lists(inner, max_size=3).map(lambda each: array(*each)))
+
+
 @pytest.fixture(scope="module")
 def hostile():
     with HostileServer() as server, redis.Redis(port=server.port, socket_timeout=0.3, retry=None) as client:
         yield server, client
+
+
+@given(st.sampled_from(sorted(ACTS)), st.lists(REPLIES, min_size=1, max_size=4))
+@example("scan", [array(*[part for n in range(9) for part in (bulk(b"%d" % n), bulk(b"1"))])] * 2)
+@settings(max_examples=60, deadline=None)
+def test_any_reply_gives_a_result_or_an_error_by_name(hostile, act, replies):
+    """Wrong types, lengths and numbers: never an error of Python's own, and never a call without end."""
+    server, client = hostile
+    client.connection_pool.disconnect()
+    server.answer(replies, endless=True)
+    mapping = RedisMapping(client, "p:", allow_eviction=True)
+
+    try:
+        ACTS[act](RedisStorage(mapping, timeout=0.3))
+    except SessionError as err:
+        assert str(server.port) in str(err)  # noqa: PT017 (others pass)
 
 
 @pytest.mark.parametrize("reply", [b":3\r\n", b":-1\r\n", bulk(b"1"), b"+OK\r\n", b"$-1\r\n", array()])
