@@ -427,6 +427,16 @@ def test_a_write_in_a_transaction_of_the_callers_own_is_a_part_of_it(storage, ma
     assert storage.count("active") == 2
 
 
+def test_what_is_done_is_looked_for_before_what_is_expected(storage):
+    """Also where a document that is done begins as expected."""
+    for expected in ("", "{", '{"revision":"r1"', '{"revision":"r1","listed"'):
+        storage.write([Change(put=[("doc/a", document("r1"))])])
+        again = Change(expect=[("doc/a", expected)], done='{"revision":"r1"', put=[("doc/a", b"another")])
+
+        assert storage.write([again]) == [True]
+        assert storage.read(["doc/a"]) == {"doc/a": document("r1")}
+
+
 def test_a_connection_that_is_still_reading_is_not_lent_again(storage, mapping):
     """An exception may have cut a call off before it could end its transaction: the next would read what was."""
     fill(storage)
