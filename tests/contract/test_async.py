@@ -11,7 +11,7 @@ import pytest
 from pyai_sessions import AsyncSessionManager, RedisSessionStore, SQLiteSessionStore
 from pyai_sessions.testing import KVSessionStoreContract, SessionStoreContract
 from tests.contract.stores import AsyncFullStore
-from tests.contract.variants import OfItemsAndIndexes
+from tests.contract.variants import OfItems
 
 
 class Awaited:
@@ -88,7 +88,7 @@ class TestSQLite(OfAwaited, KVSessionStoreContract):
         return reopen
 
 
-class TestValkey(OfAwaited, OfItemsAndIndexes):
+class TestValkey(OfAwaited, OfItems):
     @pytest.fixture
     def reopen(self, valkey_server, request):
         prefix = f"{secrets.token_hex(8)}:"

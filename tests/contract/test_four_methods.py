@@ -6,6 +6,11 @@ import pytest
 
 from pyai_sessions import SessionManager
 from pyai_sessions.testing import SessionStoreContract
+from pyai_sessions.testing.store.appending import Appending
+from pyai_sessions.testing.store.everyday import Everyday
+from pyai_sessions.testing.store.lists import Lists
+from pyai_sessions.testing.store.reading import Reading
+from pyai_sessions.testing.store.refusals import Refusals
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore, Unrelated
 
 
@@ -44,29 +49,36 @@ class TestSyncStore(SessionStoreContract):
         return SyncStore()
 
 
-class TestAStoreOfNoBaseClass(SessionStoreContract):
+class OfCalls(Refusals, Lists, Appending, Everyday, Reading):
+    """What depends on how a store is called, for stores of which another kind keeps the whole contract."""
+
+
+class TestAStoreOfNoBaseClass(OfCalls):
     @pytest.fixture
     def store(self):
         return Unrelated()
 
 
-class WithAllPowers(SessionStoreContract):
-    must_have = ("list_by_activity", "revisions", "append")
+ALL_POWERS = ("list_by_activity", "revisions", "append")
 
 
-class TestFullStore(WithAllPowers):
+class TestFullStore(SessionStoreContract):
+    must_have = ALL_POWERS
+
     @pytest.fixture
     def store(self):
         return FullStore()
 
 
-class TestAsyncFullStore(WithAllPowers):
+class TestAsyncFullStore(OfCalls):
+    must_have = ALL_POWERS
+
     @pytest.fixture
     def store(self):
         return AsyncFullStore()
 
 
-class TestSyncStoreWithAnIndex(SessionStoreContract):
+class TestSyncStoreWithAnIndex(OfCalls):
     must_have = ("list_by_activity",)
 
     @pytest.fixture
