@@ -77,7 +77,7 @@ clean: ## Remove all that the Makefile made
 # what keeps them there as well.
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 # What takes long and is about the work of storages or examples, not of Python, runs once.
-ELSEWHERE := $(addprefix --ignore=tests/, faults $(addprefix backends/test_, cluster.py redis.py) $(addprefix contract/test_, \
+ELSEWHERE := $(addprefix --ignore=tests/, faults storage $(addprefix backends/test_, cluster.py redis.py) $(addprefix contract/test_, \
 	async.py contracts_bite.py encrypted.py four_methods.py namespaces.py postgres.py repeated.py) $(addprefix test_, \
 	any_window.py backup.py clusters.py corpus.py docs.py doors.py erasure.py examples.py fastapi_chat.py formats.py imports.py \
 	layout.py lists.py many_chats.py moving.py neighbours.py package.py postgres_managers.py postgres_store.py redaction.py \

@@ -51,6 +51,7 @@ class TestValkeyCluster(OnAStore, KVSessionStoreContract):
     pass
 
 
+@pytest.mark.long
 class TestRedisClusterWithATimeToLive(OnAStore, OfEndings):
     cluster = "redis_cluster"
     ttl = 365 * 24 * 3600
@@ -62,6 +63,7 @@ class TestMappingOnAValkeyCluster(OnACluster, MappingContract):
         return RedisMapping(client, prefix=prefix)
 
 
+@pytest.mark.long
 class TestMappingOfAValkeyClientOnARedisCluster(OnACluster, MappingContract):
     cluster = "redis_cluster"
 

@@ -53,6 +53,7 @@ class OfCalls(Refusals, Lists, Appending, Everyday, Reading):
     """What depends on how a store is called, for stores of which another kind keeps the whole contract."""
 
 
+@pytest.mark.long
 class TestAStoreOfNoBaseClass(OfCalls):
     @pytest.fixture
     def store(self):

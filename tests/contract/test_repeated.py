@@ -53,6 +53,7 @@ class TestStore(OfStores, KVSessionStoreContract):
     pass
 
 
+@pytest.mark.long
 class TestStoreOnACluster(OfStores, Erasing, OfEndings):
     @pytest.fixture
     def client(self, valkey_cluster):

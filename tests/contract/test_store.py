@@ -103,6 +103,7 @@ class TestSQLite(InAFile, KVSessionStoreContract):
         return SQLiteSessionStore(path, synchronous="NORMAL")
 
 
+@pytest.mark.long
 class TestSQLiteInMemory(OfItems):
     @pytest.fixture
     def store(self):
@@ -130,6 +131,7 @@ class TestSqliteDict(InASqliteDict, OfItemsAndIndexes):
     options = {"encode": str, "decode": str, "autocommit": True}  # noqa: RUF012
 
 
+@pytest.mark.long
 class TestSqliteDictWithoutAutocommit(InASqliteDict, OfItems):
     options = {"encode": str, "decode": str}  # noqa: RUF012
 
@@ -138,6 +140,7 @@ class TestSqliteDictThatPickles(InASqliteDict, OfItems):
     options = {}  # noqa: RUF012
 
 
+@pytest.mark.long
 class TestSqliteDictOfJSON(InASqliteDict, OfItems):
     options = {"encode": json.dumps, "decode": json.loads, "autocommit": True}  # noqa: RUF012
 
@@ -163,11 +166,13 @@ class TestDiskcacheIndex(InADirectory, KVSessionStoreContract):
         return diskcache.Index(directory)
 
 
+@pytest.mark.long
 class TestDiskcacheCache(InADirectory, OfItems):
     def open(self, directory):
         return diskcache.Cache(directory, eviction_policy="none")
 
 
+@pytest.mark.long
 class TestDiskcacheCommunityIndex(InADirectory, OfItems):
     def open(self, directory):
         return diskcache_community.Index(directory)
@@ -217,6 +222,7 @@ class TestRedisSessionStoreWithATimeToLive(OnAServer, OfItemsAndIndexes):
     ttl = 365 * 24 * 3600
 
 
+@pytest.mark.long
 class TestRedisMappingOfAValkeyClient(OnAServer, OfItems):
     server = "redis_server"
 
@@ -229,6 +235,7 @@ class TestRedisMappingOfAValkeyClient(OnAServer, OfItems):
 # Mappings of others ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 class TestShelf(OfItems):
     """The dumb dbm is the one that every Python has, and that any thread may use."""
 

@@ -18,6 +18,8 @@ from tests.faults.workers import DEADLINE, check_indexes, in_a_process, receive
 
 # Killed in the middle -------------------------------------------------------------------------------------------------
 
+ALIKE = [pytest.param(each, marks=pytest.mark.long) for each in ("sqlitedict", "redis")]
+KILLED = ["folder", *(each for each in SHARED if each not in ("sqlitedict", "redis")), *ALIKE]
 COUNT = 700  # a few batches
 USERS = ["ada", "bob"]
 
@@ -75,7 +77,7 @@ def finish(storage, act):
     return told[1]
 
 
-@pytest.mark.parametrize("storage", ["folder", *SHARED], indirect=True)
+@pytest.mark.parametrize("storage", KILLED, indirect=True)
 def test_an_import_that_was_killed_is_repeated_and_complete(storage, long_form):
     """SIGKILL at random instants: each session is there whole or not at all, and none is stored twice."""
     wanted = {f"s{n}": old_session(n) for n in range(COUNT)}
@@ -102,7 +104,7 @@ def test_an_import_that_was_killed_is_repeated_and_complete(storage, long_form):
         assert {name: manager.get_session(name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("storage", ["folder", *SHARED], indirect=True)
+@pytest.mark.parametrize("storage", KILLED, indirect=True)
 def test_archiving_that_was_killed_is_repeated_and_complete(storage, long_form):
     """Each session is as it was, but for its status; those that were active of late stay so."""
     wanted = {f"s{n}": old_session(n, idle=10_000) for n in range(COUNT)}

@@ -114,7 +114,7 @@ def test_no_reply_is_left_for_another_command(make, ask, error, connected, long_
         tracer, outcome = interrupt(lambda: clients.call(lambda one: ask(one, key)), at, act)  # noqa: B023 (likewise)
         if at == 0:
             points = tracer.points
-            step = 1 if long_form else 1 + points // 25
+            step = 1 if long_form else 1 + points // 12
         assert outcome in (b"late", [b"late"] * 2) or (at and type(outcome) is error), tracer.where
         check_what_follows(client, clients, at, tracer.where)
         at += step

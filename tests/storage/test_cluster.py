@@ -49,6 +49,7 @@ class TestOnAValkeyCluster(OnACluster):
         return client_of_valkey
 
 
+@pytest.mark.long
 class TestOnARedisCluster(OnACluster):
     """With a client of valkey-py, which decodes."""
 

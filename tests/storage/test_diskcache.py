@@ -41,6 +41,7 @@ class TestIndex(OfDiskcache):
         return diskcache.Index(path)
 
 
+@pytest.mark.long
 class TestCache(OfDiskcache):
     """A Cache that evicts nothing, of the community's fork."""
 

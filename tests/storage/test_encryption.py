@@ -42,6 +42,7 @@ class TestAnEncryptedStorage(Contract):
     pass
 
 
+@pytest.mark.long
 class TestACompressedStorageThatIsMigrated(Contract):
     def wrapped(self, inner, names):
         return Told(inner, sealer(compress=True, migrate=True), names)

@@ -46,6 +46,7 @@ class TestBytesAlone(OfMapping):
         return BytesAlone()
 
 
+@pytest.mark.long
 class TestShelf(OfMapping):
     """Its dbm file, opened without the shelf's pickles."""
 
@@ -64,6 +65,7 @@ class TestFolder(OfMapping):
         return Folder(tmp_path / "chat")
 
 
+@pytest.mark.long
 class TestSharedFolder(TestFolder):
     """Other processes write it too: lists are made of the documents each time."""
 

@@ -53,6 +53,7 @@ def newer_client(redis_server):
         yield client
 
 
+@pytest.mark.long
 class TestOnValkeyWithItsOwnClient(OnAServer):
     @pytest.fixture
     def client(self, own_client):
@@ -288,7 +289,8 @@ def test_a_lost_reply_stores_nothing_twice(any_server, client, prefix, when, cha
 def test_a_client_that_sends_again_writes_once(any_server, client, prefix, script_is_known):
     """Though the reply to the first was lost, it returns what it always returns."""
     retry = redis.retry.Retry(redis.backoff.NoBackoff(), 3)
-    with Proxy(any_server.port) as proxy, redis.Redis(port=proxy.port, socket_timeout=30, retry=retry) as through:
+    options = {"socket_timeout": 30, "retry": retry, "retry_on_error": [redis.exceptions.ConnectionError]}
+    with Proxy(any_server.port) as proxy, redis.Redis(port=proxy.port, **options) as through:
         storage = RedisStorage(RedisMapping(through, prefix), timeout=30)
         storage.write([save("r1", active=(None, 1))])
         if not script_is_known:

@@ -43,6 +43,7 @@ class TestSqliteDict(OfSQLite):
         return SqliteDict(str(path), encode=str, decode=str, autocommit=True, journal_mode="WAL")
 
 
+@pytest.mark.long
 class TestPicklingSqliteDict(OfSQLite):
     """A SqliteDict as it opens by default, whose own pickles are never read; its journal is not a write-ahead log."""
 
@@ -50,6 +51,7 @@ class TestPicklingSqliteDict(OfSQLite):
         return SqliteDict(str(path))
 
 
+@pytest.mark.long
 class TestMemory(StorageContract):
     """A database in memory has one connection, which storages share by sharing the mapping."""
 
