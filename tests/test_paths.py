@@ -340,6 +340,7 @@ def fresh(home):
 
 @IN_TEMPORARY_FOLDERS
 @given(path=PATHS, kind=st.sampled_from([str, os.fsencode, Path]))
+@example(path="~\udcff", kind=str)
 @example(path="a\udcffb", kind=str)
 @example(path="~", kind=str)
 @example(path="a//b/../c", kind=str)

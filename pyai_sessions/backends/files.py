@@ -73,7 +73,7 @@ def _in_home(path: str, name: str) -> str:
     expanded = os.path.expanduser(path)
     if expanded == path:
         start = re.split(r"[/\\]", path, maxsplit=1)[0]
-        problem = f"begins with {start!r}, which names no home folder; a file or folder named so is './{start}'"
+        problem = f"begins with {start!r}, which names no home folder; a file or folder named so is {'./' + start!r}"
         raise InvalidValueError(name, problem)
     return expanded
 
