@@ -38,7 +38,7 @@ test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
 announce:
 	@[ -e $(VENV)/.group-test ] && [ -e .servers/postgres ] \
 		|| echo "The first run downloads about 650 MB: Python packages into $(VENV), servers into .servers."
-	@$(if $(ARGS),true,echo "All tests take about 10 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
+	@$(if $(ARGS),true,echo "All tests take 10 to 20 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 faults: $(VENV)/.package $(VENV)/.group-test servers ## Run the long form of the fault tests
 	$(BIN)/python -m pytest --long $(ARGS)
