@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from pyai_sessions.calls import PATIENCE, Calls
 from pyai_sessions.errors import StorageClosedError, StorageLockedError
@@ -144,7 +145,9 @@ def _current_task() -> Any:
 
 
 def _has_ended(task: Any) -> bool:
-    return bool(task.done()) if isinstance(task, asyncio.Future) else task.coro.cr_frame is None
+    if not isinstance(task, asyncio.Future):
+        return task.coro.cr_frame is None
+    return task.done() or task.get_loop().is_closed()  # a loop that Ctrl-C ended leaves its tasks as they are
 
 
 async def _woken_by(held: _Held) -> None:
@@ -152,7 +155,7 @@ async def _woken_by(held: _Held) -> None:
     loop = _running_loop()
     if loop is not None:
         future: asyncio.Future[None] = loop.create_future()
-        wake = partial(_settle, future)
+        wake = partial(_wake, loop, future)
         held.waiting.append(wake)
         try:
             await asyncio.wait([future], timeout=_LOOK)
@@ -170,6 +173,11 @@ async def _woken_by(held: _Held) -> None:
     finally:
         with suppress(ValueError):
             held.waiting.remove(event.set)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    with suppress(RuntimeError):  # the loop was closed: nobody waits
+        loop.call_soon_threadsafe(_settle, future)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -303,16 +311,22 @@ class _Workers:
     """
 
     def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyai_sessions")
         self._threads = threads
-        self._free = deque([None] * threads)  # an item for each thread that is not at work
         self._jobs: deque[tuple[_Job, _Returns]] = deque()
-        self._returns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Returns] = WeakKeyDictionary()
+        self._returns: dict[asyncio.AbstractEventLoop, _Returns] = {}
+        self._make_pool()
+
+    def _make_pool(self) -> None:
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="pyai_sessions")
+        self._free = deque([None] * self._threads)  # an item for each thread that is not at work
 
     async def run(self, loop: asyncio.AbstractEventLoop, job: _Job) -> Any:
         """Run a job in a thread, and return its result; raise a cancellation only when it has returned."""
         returns = self._returns.get(loop)
         if returns is None:
+            for each in list(self._returns):
+                if each.is_closed():
+                    self._returns.pop(each, None)
             returns = self._returns[loop] = _Returns(loop, self.begin)
         returns.expect(job)
         self.put(job, returns)
@@ -341,6 +355,9 @@ class _Workers:
     def begin(self) -> None:
         """Let a thread look for jobs that no thread may know of."""
         if self._jobs:
+            # A pool does not replace a thread that an exception ended, outside of `work`; it has no public way to ask.
+            if not all(each.is_alive() for each in tuple(getattr(self._pool, "_threads", ()))):
+                self._make_pool()
             with suppress(RuntimeError):  # they were closed
                 self._pool.submit(self.work)
 
@@ -352,8 +369,7 @@ class _Workers:
         while True:
             taken: list[tuple[_Job, _Returns]] = []
             try:
-                with suppress(IndexError):
-                    taken.append(self._jobs.popleft())
+                self._take(taken, 1)
                 if taken:
                     self._run(taken)
                 elif self._rests():
@@ -363,6 +379,11 @@ class _Workers:
                     if not job.ended:
                         job.error, job.ended = err, True
                     returns.add(job)
+
+    def _take(self, taken: list[tuple[_Job, _Returns]], most: int) -> None:
+        """Take jobs over into a list in one step of C: an exception from outside comes before it or after."""
+        with suppress(IndexError):
+            taken.extend(islice(iter(self._jobs.popleft, None), most))
 
     def _rests(self) -> bool:
         """Return whether a thread that finds no job ends."""
@@ -379,7 +400,8 @@ class _Workers:
     def _run(self, taken: list[tuple[_Job, _Returns]]) -> None:
         """Run what was taken."""
         for job, returns in taken:
-            job.run()
+            if not job.ended:  # by an exception that cut off the thread which left it to this one
+                job.run()
             returns.add(job)
 
 
@@ -394,10 +416,13 @@ class _Sharing(_Workers):
         self._trips = trips
         self._alone = alone
 
+    def begin(self) -> None:
+        """Let threads look for jobs, also for those that were left to the threads of *alone*."""
+        super().begin()
+        self._alone.begin()
+
     def _run(self, taken: list[tuple[_Job, _Returns]]) -> None:
-        with suppress(IndexError):
-            while len(taken) < self._trips.together:
-                taken.append(self._jobs.popleft())
+        self._take(taken, self._trips.together - len(taken))
         calls = cast("list[tuple[_Call, _Returns]]", taken)
         while calls:
             calls = self._go_on(calls)

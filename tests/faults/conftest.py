@@ -27,6 +27,7 @@ def check(request, long_form, capsys):
         if long_form:
             with capsys.disabled():
                 sys.stdout.write(f"\n{request.node.callspec.id:40} {tally}")
+                sys.stdout.flush()
         assert tally.points
         assert not tally.wrong, "\n".join(tally.examples)
 

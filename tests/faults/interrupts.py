@@ -5,9 +5,12 @@ from outside, as a second connection does. `attack` interrupts a call of `CALLS`
 """
 
 import asyncio
+import ctypes
 import faulthandler
 import gc
+import io
 import sys
+import threading
 import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +20,14 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 import pyai_sessions
 from pyai_sessions import (
     AsyncSessionManager,
     KVSessionStore,
     Message,
+    Session,
     SessionDeletedError,
     SessionExistsError,
     SessionManager,
@@ -31,10 +37,13 @@ from pyai_sessions import (
     StorageInUseError,
     StorageLockedError,
 )
+from pyai_sessions.testing import StoppedClock
 from tests.contract.stores import SyncStore
 
 PACKAGE = str(Path(pyai_sessions.__file__).parent)
 OURS = (PACKAGE,)
+LOOPS = (PACKAGE, "/selectors.py")
+"""Likewise, and where an event loop waits."""
 HOLDS = (f"{PACKAGE}/backends/", f"{PACKAGE}/storage/", f"{PACKAGE}/turns.py")
 """Where the code lies that takes what others wait for, and gives it back."""
 TIMEOUT = 30.0
@@ -86,7 +95,7 @@ def interrupt(call, at, act, *, lines=False, only=None):
     tracer = Tracer(at, act, lines=lines, only=only)
     before, hook = sys.gettrace(), sys.unraisablehook
     # What is raised while a generator is being closed is dropped by Python itself: such a point is no interruption.
-    sys.unraisablehook = lambda told: None if told.exc_type is Stop else hook(told)
+    sys.unraisablehook = lambda told: None if issubclass(told.exc_type, Stop) else hook(told)
     sys.settrace(tracer)
     try:
         outcome = call()
@@ -104,6 +113,20 @@ class Stop(BaseException):
 
 def stop():
     raise Stop
+
+
+class CtrlC(Stop, KeyboardInterrupt):
+    """What ends an event loop, wherever in it it comes."""
+
+
+def press_ctrl_c():
+    raise CtrlC
+
+
+def stop_this_thread():
+    """Raise as another thread does that cuts this one off: Python raises it after this call, or soon."""
+    thread = ctypes.c_ulong(threading.get_ident())
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(Stop)) == 1
 
 
 # Calls ---------------------------------------------------------------------------------------------------------------
@@ -260,6 +283,123 @@ CALLS = {
 }
 
 
+# Calls on any number of sessions -------------------------------------------------------------------------------------
+
+_TTL = 3600
+
+
+def options_of(name):
+    """Return what a store needs for a call: those that look at what is old need a clock that can be set back."""
+    return {"purge": {"clock": StoppedClock(), "ttl": _TTL}, "archive what is idle": {"clock": StoppedClock()}}.get(
+        name, {}
+    )
+
+
+def _unstored(_):
+    made = SessionManager()
+    return *_added(_stored(made, pages=1)), _stored(made)
+
+
+def _import(manager, needs):
+    session, _, another = needs
+    done = manager.import_sessions([session.to_dict(), another.to_dict()])
+    assert (done.inserted + done.identical, done.different) == (2, 0)
+
+
+def _check_imported(manager, needs):
+    _check_texts(manager, needs[:2])
+    assert len(_texts(manager, needs[2].session_id)) == 3, "lost: of what was imported"
+
+
+def _export(manager, needs):
+    file = io.StringIO()
+    assert manager.export_user(needs[0].user_id, file) == 1, "lost: of the export"
+    assert [each.content for each in Session.from_json(file.getvalue()).messages] == needs[1]
+
+
+def _forked(manager):
+    session = _stored(manager, pages=1)
+    texts = [each.content for each in session.messages]
+    manager.fork(session.session_id, new_id=session.session_id + "-fork")
+    return session, ["gone" if each == "before 1" else each for each in texts]
+
+
+def _redact(manager, needs):
+    manager.redact(needs[0].session_id, "before 1", content="gone")
+
+
+def _repair(manager, needs):
+    assert not manager.verify(repair=True).problems
+    _check_texts(manager, needs)
+
+
+def _reindex(manager, needs):
+    assert manager.reindex() > 1
+    _list(manager, needs)
+
+
+def _old(manager):
+    """Return a session of two hours ago."""
+    clock = manager.store.clock
+    clock.pass_(seconds=-2 * _TTL)
+    try:
+        return _added(_stored(manager, pages=1))
+    finally:
+        clock.pass_(seconds=2 * _TTL)
+
+
+def _restored(manager):
+    session = _stored(manager)
+    manager.archive(session.session_id)
+    return _added(session)
+
+
+def _load_history(manager, needs):
+    session = manager.get_session(needs[0].session_id, last=2)
+    manager.load_history(session)
+    assert [each.content for each in session.messages] == needs[1]
+
+
+BULK = {
+    "load the history": Call(lambda m: _added(_stored(m, pages=1)), _load_history, _check_texts),
+    "restore": Call(_restored, lambda m, n: m.restore(n[0].session_id), _list),
+    "import": Call(_unstored, _import, _check_imported),
+    "export": Call(lambda m: _added(_stored(m, pages=1)), _export, _check_texts),
+    "redact": Call(_forked, _redact, _check_fork),
+    "delete a user": Call(
+        lambda m: _added(_stored(m, pages=1)), lambda m, n: m.delete_user(n[0].user_id, scan=True), _check_gone
+    ),
+    "verify": Call(lambda m: _added(_stored(m, pages=1)), _repair, _repair),
+    "reindex": Call(lambda m: _added(_stored(m, pages=1)), _reindex, _reindex),
+    "purge": Call(_old, lambda m, _: m.purge_expired(), _check_gone),
+    "archive what is idle": Call(_old, lambda m, _: m.archive_inactive(_TTL / 86400), _check_archived),
+}
+"""Calls that work on any number of sessions, and those that differ little from one of `CALLS`."""
+
+
+SHORT = ("save", "append", "read")
+"""The calls of the short form, where kinds differ little."""
+
+
+def in_short(calls, chosen=SHORT):
+    """Return names of calls as parameters, those that were not chosen for the long form."""
+    return [each if each in chosen else pytest.param(each, marks=pytest.mark.long) for each in calls]
+
+
+def each_in_short(kinds, calls, whole):
+    """Likewise of pairs of a kind and a call: all calls of the kinds in *whole*, those of `SHORT` of the others."""
+    return [
+        pytest.param(
+            kind,
+            name,
+            id=f"{getattr(kind, '__name__', kind)}-{name}",
+            marks=() if kind in whole or name in SHORT else pytest.mark.long,
+        )
+        for kind in kinds
+        for name in calls
+    ]
+
+
 # Attacks -------------------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +494,7 @@ def attack(managers, name, *, lines=False, only=None, every=1, first=1, most=Non
 
     Who writes first after the interruption goes round: another connection, another thread, this thread.
     """
-    call, tally = CALLS[name], Tally()
+    call, tally = (CALLS | BULK)[name], Tally()
     for n in _chosen(count_points(managers, call, lines=lines, only=only, by=by), every, first, most):
         if tally.points % 50 == 0:
             faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
@@ -381,7 +521,7 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
     What the handler is told is stored must be seen by another connection, and the call goes on as if nothing had been.
     Every second one then raises, as `sys.exit` does: what it has saved stays, and the call is repeated.
     """
-    call, tally = CALLS[name], Tally()
+    call, tally = (CALLS | BULK)[name], Tally()
     for n in _chosen(count_points(managers, call, lines=lines, only=only), every, first, most):
         if tally.points % 50 == 0:
             faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
@@ -540,11 +680,14 @@ class Custom:
 class Awaited:
     """An AsyncSessionManager with the methods of a sync one: each call runs on one loop till it has ended.
 
-    What interrupts the loop is raised when the call was cancelled and has ended, as `asyncio.run` does.
+    What interrupts the loop is raised when the call was cancelled and has ended, as `asyncio.run` does. With *anew* the
+    loop is then closed, and the next calls run on another. With *leaves* the call is not cancelled before that.
     """
 
-    def __init__(self, manager):
+    def __init__(self, manager, *, anew=False, leaves=False):
         self.manager = manager
+        self.store = manager.store
+        self.anew, self.leaves = anew, leaves
         self.loop = asyncio.new_event_loop()
         self.steps = None
 
@@ -556,20 +699,26 @@ class Awaited:
             task = self.loop.create_task(coroutine if self.steps is None else self.steps.follow(coroutine))
             try:
                 return self.loop.run_until_complete(task)
-            except BaseException:
-                if not task.done():
-                    task.cancel()
-                    with suppress(asyncio.CancelledError, Stop):
-                        self.loop.run_until_complete(asyncio.wait([task]))
+            except Stop:
+                self._end(task)
                 raise
 
         return call
 
+    def _end(self, task):
+        if not (self.leaves or task.done()):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Stop):
+                self.loop.run_until_complete(asyncio.wait([task]))
+        if self.anew:
+            self.loop.close()
+            self.loop = asyncio.new_event_loop()
+
 
 @contextmanager
-def awaited(manager):
+def awaited(manager, **options):
     """Give the async face of a manager's store. Another thread must not use it: the loop is this thread's."""
-    face = Awaited(AsyncSessionManager(manager.store))
+    face = Awaited(AsyncSessionManager(manager.store), **options)
     try:
         yield face
     finally:
@@ -634,3 +783,14 @@ def cancel(managers, call, at, _act, *, answered, **_options):
     if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
         raise outcome
     return steps, outcome
+
+
+# Threads -------------------------------------------------------------------------------------------------------------
+
+
+def interrupt_a_thread(managers, call, at, act, **options):
+    """Make a call in another thread, and interrupt it; as `interrupt`. Half of the threads end then, half go on."""
+    if at % 2:
+        return managers.pool.submit(interrupt, call, at, act, **options).result(HANG)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(interrupt, call, at, act, **options).result(HANG)

@@ -13,7 +13,7 @@ import valkey.cluster
 from pyai_sessions import RedisSessionStore, SessionManager
 from pyai_sessions.backends.clients import Clients
 from tests.clusters import Sentinel
-from tests.faults.interrupts import CALLS, Stop, attack, attacked, interrupt, stop
+from tests.faults.interrupts import CALLS, Stop, attack, attacked, each_in_short, interrupt, stop
 
 FEW = 4
 """Connections of a bounded pool: more than the calls at the same time, far fewer than the interruptions."""
@@ -85,8 +85,15 @@ def ask_together(client, key):
 @pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # within a client's __del__
 @pytest.mark.parametrize("make", DIFFERENT, indirect=True)
-@pytest.mark.parametrize("ask", [ask_alone, ask_together])
-@pytest.mark.parametrize("error", [Stop, TimeLimit])
+@pytest.mark.parametrize(
+    ("error", "ask"),
+    [
+        (Stop, ask_alone),
+        (TimeLimit, ask_together),
+        pytest.param(Stop, ask_together, marks=pytest.mark.long),
+        pytest.param(TimeLimit, ask_alone, marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "connecting"])
 def test_no_reply_is_left_for_another_command(make, ask, error, connected, long_form):
     """At the entry of any function, ours or the client's: each later command gets its own reply, for others, too."""
@@ -174,8 +181,7 @@ class OnAServer:
 
 @pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("make", KINDS, indirect=True)
+@pytest.mark.parametrize(("make", "name"), each_in_short(KINDS, CALLS, ["redis"]), indirect=["make"])
 def test_after_an_interruption_all_goes_on_on_a_server(make, name, long_form, check, request):
     """Whatever point of a call is interrupted, of ours or of the client: all that follows is right, from everywhere."""
     kind = request.node.callspec.params["make"]

@@ -13,29 +13,28 @@ from functools import partial
 
 import pytest
 
-from pyai_sessions import AsyncSessionManager, KVSessionStore, Message, SessionManager, turns
+from pyai_sessions import AsyncSessionManager, Message, turns
 from pyai_sessions.backends import grouping
 from pyai_sessions.backends.grouping import Group
 from pyai_sessions.testing import Recorder, check_events
 from pyai_sessions.turns import Turn
-from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore
+from tests.contract.stores import AsyncStore, SyncStore
 from tests.faults.interrupts import (
+    BULK,
     CALLS,
     HOLDS,
-    OURS,
-    Custom,
     Encrypted,
-    Rows,
     Stop,
-    Tally,
     Tracer,
     attack,
     attack_with_handler,
     attacked,
-    awaited,
-    cancel,
+    each_in_short,
+    in_short,
     interrupt,
+    options_of,
     stop,
+    stop_this_thread,
 )
 from tests.faults.storages import IN_FILES
 from tests.faults.workers import in_a_process, results
@@ -46,26 +45,27 @@ SOME = {"only": HOLDS, "most": 40}
 FEW = {"only": HOLDS, "most": 8}  # where the code is that of another storage
 
 
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("storage", KINDS, indirect=True)
+@pytest.mark.parametrize(("storage", "name"), each_in_short(KINDS, CALLS | BULK, ["dict"]), indirect=["storage"])
 def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
     """Whatever point of a call is interrupted, its repeat and all other calls are right, from everywhere."""
     options = {"shared": True} if storage.kind == "folder" else {}
-    with attacked(storage, **options) as managers:
-        tally = attack(managers, name, **ALL if long_form else SOME if storage.kind in ("dict", "sqlite") else FEW)
+    long = {**ALL, "every": 1 if name in CALLS else 7}
+    with attacked(storage, **options, **options_of(name)) as managers:
+        tally = attack(managers, name, **long if long_form else SOME if storage.kind in ("dict", "sqlite") else FEW)
 
     check(tally)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", in_short(CALLS))
 def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, long_form, check):
     """What stands between a store and its file takes nothing that it could keep."""
     with attacked(Encrypted(tmp_path / "chat.db")) as managers:
         check(attack(managers, name, **ALL if long_form else FEW))
 
 
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("storage", ["dict", "sqlite", "sqlitedict"], indirect=True)
+@pytest.mark.parametrize(
+    ("storage", "name"), each_in_short(["dict", "sqlite", "sqlitedict"], CALLS, ["sqlite"]), indirect=["storage"]
+)
 def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage, name, long_form, check):
     """In the middle of any call: also the very session that the call is saving. The call itself goes on."""
     with attacked(storage) as managers:
@@ -74,31 +74,6 @@ def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage,
         )
 
     check(tally)
-
-
-@pytest.mark.usefixtures("own_garbage")
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # it was cut off before its first step
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("storage", ["dict", "sqlite"], indirect=True)
-def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long_form, check, caplog):
-    """An awaited call works in threads of its own; what is interrupted is the loop that awaits it."""
-    caplog.set_level("CRITICAL", logger="asyncio")  # it tells of each exception in what a loop calls
-    with attacked(storage, wrap=awaited) as managers:
-        tally = attack(managers, name, only=OURS, lines=long_form, most=None if long_form else 4)
-
-    check(tally)
-
-
-@pytest.mark.usefixtures("own_garbage")
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
-@pytest.mark.parametrize("name", ["create", "save", "append", "read", "fork", "archive", "delete"])
-@pytest.mark.parametrize("store", [Rows, AsyncStore, FullStore, AsyncFullStore])
-def test_after_an_interruption_a_store_of_ones_own_goes_on(store, name, long_form, check, caplog):
-    """The library's own code around it is interrupted: that of the store is its author's affair."""
-    caplog.set_level("CRITICAL", logger="asyncio")
-    for wrap in (None, awaited):
-        with attacked(Custom(store()), wrap=wrap) as managers:
-            check(attack(managers, name, only=OURS, most=40 if long_form else 3))
 
 
 class TestGarbage:
@@ -124,59 +99,37 @@ class TestGarbage:
         left.append(weakref.ref(cycle[0]))
 
 
-def _cancel(managers, name, long_form):
-    managers.face.get_session("nobody")  # a thread that only begins may end before it is awaited
-    tally = Tally()
-    for answered in (False, True):
-        tally += attack(managers, name, by=partial(cancel, managers, answered=answered), most=None if long_form else 2)
-    return tally
-
-
-def test_a_call_whose_thread_is_cut_off_ends_and_the_manager_goes_on(long_form):
-    """An exception in a working thread, at any line of what takes and runs calls there, leaves no task waiting."""
-    store, at, points = KVSessionStore({}), 0, 1
-    before = threading.gettrace()
-    while at <= points:
-        tracer = Tracer(at, stop, lines=True, only=["awaiting.py"])
-
-        async def use(at=at):
-            manager = AsyncSessionManager(store)
-            message = Message("user", "text", message_id=f"m{at}")
-            for _ in range(2):  # the first may be cut off; it was applied or not, and is repeated
-                with suppress(Stop):
-                    await asyncio.wait_for(manager.get_or_create_session("s", "ada"), 60)
-                with suppress(Stop):
-                    await asyncio.wait_for(manager.append("s", message), 60)
-            await manager.close()
-
-        threading.settrace(tracer)
-        try:
-            asyncio.run(use())
-        finally:
-            threading.settrace(before)
-        points = points if at else tracer.points
-        at += 1 if long_form else 3
-    assert points > 20
-
-    found = [each.message_id for each in SessionManager(store).get_session("s").messages]
-    assert found == list(dict.fromkeys(found))
-    assert len(found) == len(range(0, points + 1, 1 if long_form else 3))
-
-
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it was cut off as it began
 @pytest.mark.parametrize("storage", ["dict", "sqlite", "valkey"], indirect=True)
-def test_after_a_cancellation_at_any_await_all_goes_on(storage, name, long_form, check):
-    """A task is cancelled at each await of a call in turn: while it waits, or when what it waits for is there."""
-    with attacked(storage, wrap=awaited) as managers:
-        check(_cancel(managers, name, long_form))
+def test_a_call_whose_thread_is_cut_off_ends_and_the_manager_goes_on(storage, long_form):
+    """An exception at any line of what takes and runs calls in the one working thread leaves no task waiting."""
+    with storage.open() as opened, storage.open() as other:
+        at, points, step = 0, 1, 1 if long_form else 9
+        before = threading.gettrace()
+        while at <= points:
+            tracer = Tracer(at, stop_this_thread, lines=True, only=["awaiting.py", "/concurrent/futures/"])
 
+            async def use(at=at):
+                manager = AsyncSessionManager(opened.store, threads=1)
+                message = Message("user", "text", message_id=f"m{at}")
+                for _ in range(2):  # the first may be cut off; it was applied or not, and is repeated
+                    with suppress(Stop):
+                        await asyncio.wait_for(manager.get_or_create_session("s", "ada"), 60)
+                    with suppress(Stop):
+                        await asyncio.wait_for(manager.append("s", message), 60)
+                await manager.close()
 
-@pytest.mark.parametrize("name", ["create", "save", "append", "read", "fork", "archive", "delete"])
-@pytest.mark.parametrize("store", [AsyncFullStore, AsyncStore])
-def test_after_a_cancellation_at_any_await_a_store_of_ones_own_goes_on(store, name, long_form, check):
-    """Likewise where the store's own methods are awaited in the caller's task."""
-    with attacked(Custom(store()), wrap=awaited) as managers:
-        check(_cancel(managers, name, long_form))
+            threading.settrace(tracer)
+            try:
+                asyncio.run(use())
+            finally:
+                threading.settrace(before)
+            points = points if at else tracer.points
+            at += step
+        assert points > 20
+
+        found = [each.message_id for each in other.get_session("s").messages]
+        assert found == [f"m{each}" for each in range(0, points + 1, step)]
 
 
 def use_in_child(link, make):
