@@ -5,6 +5,7 @@ import doctest
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -244,6 +245,11 @@ def test_nothing_is_unpickled(module):
         if isinstance(node, ast.Name)
     }
     assert not names & {"eval", "exec", "__import__"}
+
+
+def test_sql_has_no_numbered_parameters():
+    """No SQL has `?1` for a parameter: Python 3.12.0 to 3.12.3 warn of it, and a warning may be an error."""
+    assert not [each for each in MODULES if re.search(r"\?\d", source_of(each).read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -18,7 +18,7 @@ class CacheTable(Table):
         super().__init__("Cache")
         self._directory = directory
         value = "CAST(value AS BLOB), mode, filename"
-        ours = "key = ?2 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
+        compared = "? = substr(CAST(value AS TEXT), 1, ?)"
         self.index = '"pyai_sessions/index"'
         self.exists = "SELECT 1 FROM Cache WHERE key >= 'session/' AND key < 'session0' AND raw = 1 LIMIT 1"
         between = "key > ? AND key < ? AND raw = 1 AND typeof(key) = 'text'"
@@ -27,12 +27,13 @@ class CacheTable(Table):
         self.select = f"SELECT {value} FROM Cache WHERE key = ? AND raw = 1"
         self.select_many = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND key IN "
         self.select_whole = f"SELECT key, {value} FROM Cache WHERE raw = 1 AND (key = ? OR (key >= ? AND key < ?))"
-        self.begins = "SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM Cache WHERE key = ?1 AND raw = 1"
+        self.begins = f"SELECT {compared} FROM Cache WHERE key = ? AND raw = 1"
         columns = "(key, value, raw, store_time, access_time, access_count, size, mode)"
         now = "CAST(strftime('%s', 'now') AS REAL)"
         self.insert = f"INSERT OR IGNORE INTO Cache {columns} VALUES (?, CAST(? AS TEXT), 1, {now}, {now}, 0, 0, 1)"
         inline = "mode = 1, size = 0, filename = NULL"
-        self.update = f"UPDATE Cache SET value = CAST(?1 AS TEXT), {inline}, store_time = {now} WHERE {ours}"
+        changes = f"value = CAST(? AS TEXT), {inline}, store_time = {now}"
+        self.update = f"UPDATE Cache SET {changes} WHERE key = ? AND raw = 1 AND {compared}"
         # Not REPLACE: it would skip the triggers by which diskcache counts its rows.
         self.put = (
             self.insert.replace("OR IGNORE ", "")
@@ -40,7 +41,7 @@ class CacheTable(Table):
         )
         self.rename = "UPDATE Cache SET key = ? WHERE key = ? AND raw = 1"
         self.delete = "DELETE FROM Cache WHERE key = ? AND raw = 1"
-        self.delete_head = "DELETE FROM Cache WHERE key = ?1 AND raw = 1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
+        self.delete_head = f"DELETE FROM Cache WHERE key = ? AND raw = 1 AND {compared}"
         self.delete_range = "DELETE FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
 
     copied_by = "copy the directory, also while it is used, by: sqlite3 DIRECTORY/cache.db '.backup NEW/cache.db'"

@@ -50,12 +50,12 @@ class IndexTable:
             "DO UPDATE SET user = excluded.user, status = excluded.status, activity = excluded.activity, "
             "expires = excluded.expires"
         )
-        self._move = f"UPDATE {name} SET activity = ?4, expires = ?5 WHERE id = ?1 AND user IS ?2 AND status = ?3"
+        self._move = f"UPDATE {name} SET activity = ?, expires = ? WHERE id = ? AND user IS ? AND status = ?"
         self._drop = f"DELETE FROM {name} WHERE id = ?"
         statuses = ", ".join(f"'{self._at(each.value)}'" for each in SessionStatus)  # percent-encoded: without quotes
         self._fit = f"({_FIT} AND status IN ({statuses}))"
         self._drop_exact = (
-            f"DELETE FROM {name} WHERE id = ?1 AND (user IS ?2 AND status = ?3 AND activity = ?4 OR NOT {self._fit})"
+            f"DELETE FROM {name} WHERE id = ? AND (user IS ? AND status = ? AND activity = ? OR NOT {self._fit})"
         )
 
     def _at(self, name: str) -> str:
@@ -72,7 +72,7 @@ class IndexTable:
         moved: list[Row] = []
         for each in drafts:
             (new if each.listed_anew else moved).append(self._row(each.entry))
-        if run(connection, self._move, moved) < len(moved):
+        if run(connection, self._move, [(*each[3:], *each[:3]) for each in moved]) < len(moved):
             new += moved  # one or another was not listed as it should have been
         run(connection, self._put, new)
 

@@ -70,15 +70,14 @@ class Table:
         self.select = f"SELECT {value} FROM {table} WHERE key = ?"
         self.select_many = f"SELECT key, {value} FROM {table} WHERE key IN "
         self.select_whole = f"SELECT key, {value} FROM {table} WHERE key = ? OR (key >= ? AND key < ?)"
-        self.begins = f"SELECT substr(CAST(value AS TEXT), 1, ?2) = ?3 FROM {table} WHERE key = ?1"
+        compared = "? = substr(CAST(value AS TEXT), 1, ?)"
+        self.begins = f"SELECT {compared} FROM {table} WHERE key = ?"
         self.insert = f"INSERT OR IGNORE INTO {table} (key, value) VALUES (?, CAST(? AS TEXT))"
-        self.update = (
-            f"UPDATE {table} SET value = CAST(?1 AS TEXT) WHERE key = ?2 AND substr(CAST(value AS TEXT), 1, ?4) = ?3"
-        )
+        self.update = f"UPDATE {table} SET value = CAST(? AS TEXT) WHERE key = ? AND {compared}"
         self.put = f"REPLACE INTO {table} (key, value) VALUES (?, CAST(? AS TEXT))"
         self.rename = f"UPDATE {table} SET key = ? WHERE key = ?"
         self.delete = f"DELETE FROM {table} WHERE key = ?"
-        self.delete_head = f"DELETE FROM {table} WHERE key = ?1 AND substr(CAST(value AS TEXT), 1, ?3) = ?2"
+        self.delete_head = f"DELETE FROM {table} WHERE key = ? AND {compared}"
         self.delete_range = f"DELETE FROM {table} WHERE key >= ? AND key < ?"
 
     copied_by = ""
@@ -357,7 +356,7 @@ class TableBackend(Backend):
     # Below: the file and its tables ------------------------------------------------------------------------------
 
     def _begins(self, connection: sqlite3.Connection, session_id: str, expected: str | None) -> bool:
-        parameters = (self._at(head_key(session_id)), len(expected or ""), expected)
+        parameters = (expected, len(expected or ""), self._at(head_key(session_id)))
         row = connection.execute(self._table.begins, parameters).fetchone()
         return row is None if expected is None else row is not None and bool(row[0])
 

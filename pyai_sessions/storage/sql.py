@@ -151,7 +151,7 @@ class SQLStorage(Storage):
         expected = start.encode("utf-8", "surrogatepass")
         if last is None:
             return connection.execute(self._table.delete_compared, (key, expected, len(expected))).rowcount > 0
-        return connection.execute(self._table.update, (key, expected, len(expected), text)).rowcount > 0
+        return connection.execute(self._table.update, (text, key, expected, len(expected))).rowcount > 0
 
     def _is_done(self, connection: sqlite3.Connection, change: Change) -> bool:
         return (

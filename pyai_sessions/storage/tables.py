@@ -61,12 +61,12 @@ class Table:
         self.select = f"SELECT key, {value} FROM {table} WHERE {fit}"
         self.select_one = f"{self.select}key = ?"
         self.insert = f"INSERT OR IGNORE {row}"
-        begins = "substr(CAST(value AS BLOB), 1, ?3) = ?2"
-        self.update = f"UPDATE {table} SET value = CAST(?4 AS TEXT){inline} WHERE {fit}key = ?1 AND {begins}"
+        compared = "? = substr(CAST(value AS BLOB), 1, ?)"
+        self.update = f"UPDATE {table} SET value = CAST(? AS TEXT){inline} WHERE {fit}key = ? AND {compared}"
         # Not REPLACE: the row would go to another place, and past triggers that count rows.
         self.replace = f"INSERT {row} ON CONFLICT ({unique}) DO UPDATE SET value = excluded.value{inline}"
         self.delete = f"DELETE FROM {table} WHERE {fit}key = ?"
-        self.delete_compared = f"{self.delete}1 AND {begins}"
+        self.delete_compared = f"{self.delete} AND {compared}"
         self.delete_below = f"DELETE FROM {table} WHERE {fit}key >= ? AND key < ?"
 
     def value(self, row: Sequence[Any]) -> object:
