@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import anyio
+import attrs
 import msgspec
 import pydantic
 import pytest
@@ -45,6 +46,19 @@ class Struct(msgspec.Struct):
     a: Decimal
 
 
+@attrs.define
+class Attrs:
+    when: date
+
+
+@dataclasses.dataclass
+class Named:
+    """Has fields of names that methods have."""
+
+    to_dict: int
+    tolist: int
+
+
 class Scalar:
     """What a scalar or an array of numpy has."""
 
@@ -68,6 +82,7 @@ VALUES = {
     "naive datetime": (NOON.replace(tzinfo=None), "2026-01-31T12:00:00"),
     "date": (NOON.date(), "2026-01-31"),
     "time": (time(12, 30), "12:30:00"),
+    "time of a zone": (time(12, 30, tzinfo=timezone.utc), "12:30:00+00:00"),
     "timedelta": (timedelta(minutes=1.5), 90.0),
     "UUID": (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
     "Decimal": (Decimal("1.10"), "1.10"),
@@ -75,6 +90,8 @@ VALUES = {
     "Enum of a tuple": (Plain.B, [1, 2]),
     "IntEnum": (Number.ONE, 1),
     "dataclass": (Point(1, NOON.date()), {"x": 1, "when": "2026-01-31"}),
+    "attrs": (Attrs(NOON.date()), {"when": "2026-01-31"}),
+    "fields of a method's name": (Named(1, 2), {"to_dict": 1, "tolist": 2}),
     "pydantic": (Model(when=NOON, tags={"b"}), {"when": "2026-01-31T12:00:00Z", "tags": ["b"]}),
     "Struct": (Struct(Decimal(1)), {"a": "1"}),
     "bytes": (b"\xff\x00", "/wA="),
@@ -191,10 +208,14 @@ def test_without_a_default_the_refusal_names_it():
 
 
 @pytest.mark.parametrize(
-    "value", [object(), 1j, print, int, Plain, iter(()), (x for x in ()), float("nan"), {1: 2}, {None: 1}]
+    "value",
+    [
+        *(object(), 1j, print, iter(()), (x for x in ()), float("nan"), {1: 2}, {None: 1}),
+        *(int, Plain, Point, Struct, Attrs, Model, Scalar),
+    ],
 )
 def test_what_jsonable_cannot_convert_is_refused_by_place(value):
-    """A function, a generator or NaN has no JSON form; the error names the place, with a default too."""
+    """A function, a class, a generator or NaN has no JSON form; the error names the place, with a default too."""
     with pytest.raises(InvalidValueError, match=r"^value\['a'\]\[0\]"):
         jsonable({"a": [value]})
     with pytest.raises(InvalidValueError, match=r"^state\['a'\]\[0\]"):
