@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 MADE_BY_MAKE = Path(__file__).parents[1] / ".servers"
-DEADLINE = 15.0  # seconds for a server to start answering, or to end
+DEADLINE = 60.0  # seconds for a server to start answering, or to end
 
 # A byte of this file for each port: the process that was given the port keeps the byte locked until it ends.
 _ports = os.open(Path(tempfile.gettempdir()) / f"test-servers-{os.getuid()}.ports", os.O_RDWR | os.O_CREAT, 0o600)

@@ -32,7 +32,7 @@ from pyai_sessions import (
 from pyai_sessions.testing import Recorder, StoppedClock, check_events, find_faults
 from tests.test_custom import AsyncStore, MixedStore, SyncStore
 
-DEADLINE = 10
+DEADLINE = 60
 FRAMEWORKS = ["asyncio", "trio"]
 
 

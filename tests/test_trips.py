@@ -14,7 +14,7 @@ from pyai_sessions.storage.sqlite import SQLiteMapping
 from pyai_sessions.trips import Trips as SharedTrips
 from pyai_sessions.trips import asked, sharing
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Trips:

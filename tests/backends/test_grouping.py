@@ -22,7 +22,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
 )
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Storage:

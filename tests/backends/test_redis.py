@@ -70,7 +70,7 @@ def keys(client, prefix):
 
 
 def wait_until_gone(client, *names):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while client.exists(*names):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -813,7 +813,7 @@ def test_a_server_that_answers_nothing_raises_within_the_timeout(start_server):
         waited = time.monotonic() - began
         server.resume()
 
-        assert waited < 10
+        assert waited < 60
         store.save(session)
         assert [each.content for each in store.get("s").messages] == ["message 0", "into the silence"]
 

@@ -47,12 +47,21 @@ class EncryptedStorage:
             yield SessionManager(stack.enter_context(closing(KVSessionStore(mapping, timeout=timeout))))
 
 
-def rotate(link, storage):
-    """In a process: rotate in small batches; tell when it begins, after each batch, and when it ends."""
+def rotate(link, storage, waits):
+    """In a process: rotate in small batches; tell when it begins, after each batch, and when it ends.
+
+    It *waits* after the first batch until it is killed.
+    """
     sealed._TOGETHER = 5
+
+    def progress(done):
+        link.send(done)
+        if waits:
+            link.recv()
+
     with storage.open() as manager:
         link.send("begun")
-        manager.rotate_keys(progress=link.send)
+        manager.rotate_keys(progress=progress)
         link.send("ended")
 
 
@@ -72,10 +81,13 @@ def test_a_killed_rotation_beside_writers_leaves_every_session_readable(storage,
     writers = Hammers(during, tmp_path, list(zip(plans, ["save", "append", "save"], strict=True)))
     cut, reads = 0, []
     for n in range(kills):
-        process, link = in_a_process(rotate, during)
+        process, link = in_a_process(rotate, during, n == 0)
         with link:
             assert receive(link) == "begun"
-            time.sleep(moment.uniform(0, 0.02) * n / kills)  # the instant: the first at once, else all may be done
+            if n == 0:
+                receive(link)
+            else:
+                time.sleep(moment.uniform(0, 0.02) * n / kills)  # the instant
             process.kill()
             process.join()
             cut += "ended" not in reports(link)
