@@ -32,8 +32,8 @@ def has_long_form(item: pytest.Item) -> bool:
     return "long_form" in fixtures or item.get_closest_marker("long") is not None or "faults" in item.path.parts
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:  # noqa: ARG001
-    """Leave the tests themselves out of every later collection of garbage, which would take half a second of each."""
+def pytest_collection_finish() -> None:
+    """Leave the tests themselves out of each later collection of garbage: it would take a third of a second longer."""
     gc.collect()
     gc.freeze()
 

@@ -171,7 +171,8 @@ class ForwardingStore(SessionStore):
 def run_apart(code):
     """Run code in a Python of its own: a dead-lock there ends with it; return its exit code."""
     command = [sys.executable, "-c", "from tests.test_custom import *\n" + textwrap.dedent(code)]
-    return subprocess.run(command, env={"PYTHONPATH": os.pathsep.join(sys.path)}, timeout=2 * DEADLINE, check=False).returncode
+    env = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, env=env, timeout=2 * DEADLINE, check=False).returncode
 
 
 def test_an_async_store_may_use_another_by_a_manager():
