@@ -24,7 +24,7 @@ export PATH := $(CURDIR)/.servers:$(PATH)
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help demo test announce lint types bench bench-peers faults check interpreters build try-wheel clean servers
+.PHONY: help demo quick test wide announce lint types bench bench-peers faults check interpreters build try-wheel clean servers
 
 help: ## Show the goals
 	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,12 +33,18 @@ demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo
 	$(BIN)/python examples/demo.py
 
 test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
-	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not wide" $(ARGS)
+
+quick: $(VENV)/.package $(VENV)/.group-test servers ## Run the tests that take a minute: no other process, one store of each kind
+	$(BIN)/python -m pytest -q $(WORKERS) --quick $(ARGS)
+
+wide: $(VENV)/.package $(VENV)/.group-test servers ## Run the other tests: clusters, more servers, kills, variants of storages
+	$(BIN)/python -m pytest -q $(WORKERS) -m wide $(ARGS)
 
 announce:
 	@[ -e $(VENV)/.group-test ] && [ -e .servers/postgres ] \
 		|| echo "The first run downloads about 650 MB: Python packages into $(VENV), servers into .servers."
-	@$(if $(ARGS),true,echo "All tests take 10 to 20 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
+	@$(if $(ARGS),true,echo "The tests take about 5 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 faults: $(VENV)/.package $(VENV)/.group-test servers ## Run the long form of the fault tests
 	$(BIN)/python -m pytest --long $(ARGS)
@@ -59,7 +65,7 @@ types: $(VENV)/.package $(VENV)/.group-types ## Check types, with mypy and pyrig
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(OLDEST)
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(NEWEST)
 
-check: interpreters lint types try-wheel test test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
+check: interpreters lint types try-wheel test wide test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
 
 build: $(VENV)/.made ## Build the wheel
 	@rm -rf dist

@@ -1,6 +1,7 @@
 """Fixtures for all tests: real servers and clusters, and the long form of the fault tests."""
 
 import gc
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,21 +16,63 @@ PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long form of the fault tests")
+    parser.addoption("--quick", action="store_true", help="run what takes a minute: no server, no kill, no example")
 
 
+VARIANTS = re.compile("redis|redis-7.*|sqlitedict|.*(cluster|postgres|sentinel|encrypted namespace).*")
+"""Parameters and fixtures that stand for another server or variant of a storage."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what is marked `long` to the long form, and to it alone what has such a form, or tests faults."""
-    long = config.getoption("--long")
-    kept = [each for each in items if (has_long_form(each) if long else each.get_closest_marker("long") is None)]
+    """Mark tests of other servers as `wide`; run `long` tests, and those with a long form, in the long form alone."""
+    for each in items:
+        parameters = each.callspec.params.values() if hasattr(each, "callspec") else ()
+        if any(isinstance(name, str) and VARIANTS.fullmatch(name) for name in (*parameters, *fixtures_of(each))):
+            each.add_marker("wide")
+    if config.getoption("--long"):
+        kept = [each for each in items if has_long_form(each)]
+    elif config.getoption("--quick"):
+        kept = [each for each in items if is_quick(each)]
+    else:
+        kept = [each for each in items if each.get_closest_marker("long") is None]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=set(items).difference(kept))
         items[:] = kept
 
 
+def is_quick(item: pytest.Item) -> bool:
+    """Whether a test needs no server, takes little time, and tries no variant of what another one tries."""
+    if item.get_closest_marker("long") or item.get_closest_marker("wide"):
+        return False
+    folder, file = item.path.parts[-2:]
+    if folder == "contract":
+        return file == "test_store.py" and item.nodeid.split("::")[1] in ("TestDict", "TestSQLite")
+    names = [*fixtures_of(item), *(item.callspec.params.values() if hasattr(item, "callspec") else ())]
+    serves = any(isinstance(name, str) and ("server" in name or "valkey" in name.lower()) for name in names)
+    return not serves and folder == "tests" and file not in SLOW
+
+
+SLOW = (
+    "test_examples.py",
+    "test_docs.py",
+    "test_testing.py",
+    "test_wrong_calls.py",
+    "test_lists.py",
+    "test_imports.py",
+)
+
+
+def fixtures_of(item: pytest.Item) -> tuple[str, ...]:
+    """Return the names of the fixtures that a test uses."""
+    return tuple(getattr(item, "fixturenames", ()))
+
+
 def has_long_form(item: pytest.Item) -> bool:
     """Whether a test is of the long form."""
-    fixtures = getattr(item, "fixturenames", ())
-    return "long_form" in fixtures or item.get_closest_marker("long") is not None or "faults" in item.path.parts
+    return (
+        "long_form" in fixtures_of(item) or item.get_closest_marker("long") is not None or "faults" in item.path.parts
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -65,6 +108,7 @@ def own_garbage() -> Iterator[None]:
     """Collect what a test leaves in cycles while its own filters of warnings hold: in a later test they do not."""
     yield
     gc.collect()
+    gc.freeze()  # else each such test would look at all that the former ones have loaded
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ from redis.crc import key_slot
 from tests.clusters import SLOTS, Cluster, Sentinel
 from tests.conftest import PROGRAMS
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture
 def cluster(any_cluster):

@@ -26,6 +26,8 @@ from pyai_sessions import (
 from pyai_sessions.testing import NOON
 from tests.processes import run_python
 
+pytestmark = pytest.mark.wide
+
 # Where the package lies, without importing it: it is the data that is wanted.
 DATA = Path(importlib.util.find_spec("chatterbot_corpus").submodule_search_locations[0]) / "data"
 

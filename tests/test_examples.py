@@ -307,6 +307,7 @@ def test_the_demo_loses_nothing_and_says_what_to_try_next(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["demo.db"]
 
 
+@pytest.mark.wide
 def test_what_the_demo_says_to_try_next_works(tmp_path):
     """Each of its commands can be copied into a shell; a chat of a second run leaves the first as it is."""
     output = run(EXAMPLES / "demo.py", cwd=tmp_path)
@@ -357,6 +358,7 @@ def test_a_mapping_of_ones_own_keeps_a_conversation(tmp_path):
     assert second == "2 messages in ['session/chat']\n"
 
 
+@pytest.mark.wide
 def test_a_mapping_of_ones_own_passes_the_contracts(tmp_path):
     """As a reader would try it: both files in a folder, and pytest without any option of ours."""
     for name in ("own_mapping.py", "test_own_mapping.py"):

@@ -19,6 +19,8 @@ from starlette.requests import ClientDisconnect
 from tests.servers import find_free_port
 from tests.test_examples import CLEAN, EXAMPLES
 
+pytestmark = pytest.mark.wide
+
 DEADLINE = 60.0  # seconds for what happens at once on an idle machine
 
 

@@ -220,7 +220,7 @@ class ListsOnSQLite(Lists):
 
 TestLists = Lists.TestCase
 TestLists.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
-TestListsOnSQLite = ListsOnSQLite.TestCase
+TestListsOnSQLite = pytest.mark.wide(ListsOnSQLite.TestCase)
 TestListsOnSQLite.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 

@@ -7,6 +7,8 @@ import pytest
 from pyai_sessions import AsyncSessionManager, RedisSessionStore, SessionManager, SQLiteSessionStore
 from pyai_sessions.testing import Recorder, check_events
 
+pytestmark = pytest.mark.wide
+
 CHATS, TURNS = 1_000, 3
 
 

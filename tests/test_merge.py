@@ -891,7 +891,8 @@ class TwoWritersOfSQLite(TwoWriters):
 
 
 steps = settings(max_examples=80, stateful_step_count=30, deadline=None)
-TestTwoWriters, TestTwoWritersOfSQLite = TwoWriters.TestCase, TwoWritersOfSQLite.TestCase
+TestTwoWriters = TwoWriters.TestCase
+TestTwoWritersOfSQLite = pytest.mark.wide(TwoWritersOfSQLite.TestCase)
 TestTwoWriters.settings = TestTwoWritersOfSQLite.settings = steps
 
 

@@ -22,6 +22,8 @@ from pyai_sessions.testing import StoppedClock
 from pyai_sessions.testing.samples import RICH, exported
 from tests.test_custom import SyncStore
 
+pytestmark = pytest.mark.wide
+
 KEYS = {"index": b"i" * 32, "a": b"a" * 32}
 STORAGES = {
     "dict": lambda path: KVSessionStore({}),

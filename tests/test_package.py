@@ -12,6 +12,8 @@ import pyai_sessions
 from pyai_sessions import Encrypted, MissingPackageError
 from tests.environments import make_environment, run_code
 
+pytestmark = pytest.mark.wide
+
 SCRIPT = Path(__file__).with_name("typed_script.py")
 EXTRAS = ("cryptography", "zstandard", "pytest", "hypothesis")
 

@@ -9,6 +9,8 @@ from examples.postgres_store import PostgresSessionStore
 from pyai_sessions import AsyncSessionManager, SessionDeletedError, SessionManager
 from pyai_sessions.testing import Recorder, find_faults
 
+pytestmark = pytest.mark.wide
+
 DEADLINE = 60
 
 

@@ -24,6 +24,8 @@ from pyai_sessions.testing import NOON, Recorder, StoppedClock, find_faults
 from tests.samples import CALLS, PARTS
 from tests.servers import PostgresServer
 
+pytestmark = pytest.mark.wide
+
 HOSTILE = [
     "a",
     "\0",

@@ -14,6 +14,8 @@ import redis
 from tests import servers
 from tests.servers import MissingServerError, PostgresServer, Server, find_free_port, find_postgres, find_program
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture(params=["valkey", "redis"])
 def kind(request):

@@ -15,6 +15,8 @@ from pyai_sessions import ANYONE, RedisSessionStore, Session, SessionManager
 from pyai_sessions.errors import StorageUnreachableError
 from pyai_sessions.testing import StoppedClock
 
+pytestmark = pytest.mark.wide
+
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 

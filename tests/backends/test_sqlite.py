@@ -128,7 +128,7 @@ def test_a_save_is_one_transaction(store, path):
     store.count()  # makes the index
     thread = threading.Thread(target=watch)
     thread.start()
-    for n in range(20):
+    for n in range(10):
         talk(store, f"s{n}", count=64)
     stop.set()
     thread.join()

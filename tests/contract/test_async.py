@@ -88,6 +88,7 @@ class TestSQLite(OfAwaited, KVSessionStoreContract):
         return reopen
 
 
+@pytest.mark.wide
 class TestValkey(OfAwaited, OfItems):
     @pytest.fixture
     def reopen(self, valkey_server, request):
@@ -105,6 +106,7 @@ class TestValkey(OfAwaited, OfItems):
         return reopen()
 
 
+@pytest.mark.wide
 class TestAsyncFullStore(OfAwaited, SessionStoreContract):
     must_have = ("list_by_activity", "revisions", "append")
 

@@ -10,6 +10,8 @@ from pyai_sessions import RedisMapping, RedisSessionStore
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract
 from tests.contract.variants import OfEndings
 
+pytestmark = pytest.mark.wide
+
 
 class OnACluster:
     """A prefix of one's own on a cluster that all tests of one worker share."""
@@ -36,7 +38,7 @@ class OnAStore(OnACluster):
     @pytest.fixture
     def make(self, client, prefix, request):
         def make():
-            store = RedisSessionStore(client=client, prefix=prefix, ttl=self.ttl, timeout=2.0)
+            store = RedisSessionStore(client=client, prefix=prefix, ttl=self.ttl, timeout=30.0)
             request.addfinalizer(store.close)
             return store
 

@@ -18,6 +18,7 @@ class TestAnEncryptedMapping(MappingContract):
         return Encrypted({}, KEYS, compress=request.param)
 
 
+@pytest.mark.wide
 class TestEncryptedDict(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
@@ -37,6 +38,7 @@ class TestEncryptedSQLite(Made, ErasingOfDocuments, OfItemsAndIndexes):
         return make
 
 
+@pytest.mark.wide
 class TestEncryptedAndCompressedOnValkey(OnAServer, ErasingOfDocuments, OfItemsAndIndexes):
     server = "valkey_server"
 

@@ -43,6 +43,7 @@ class TestAsyncStore(SessionStoreContract):
             SessionManager(store).create_session("ada")
 
 
+@pytest.mark.wide
 class TestSyncStore(SessionStoreContract):
     @pytest.fixture
     def store(self):
@@ -63,6 +64,7 @@ class TestAStoreOfNoBaseClass(OfCalls):
 ALL_POWERS = ("list_by_activity", "revisions", "append")
 
 
+@pytest.mark.wide
 class TestFullStore(SessionStoreContract):
     must_have = ALL_POWERS
 

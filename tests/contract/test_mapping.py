@@ -56,6 +56,7 @@ class TestSQLiteMapping(OpenedTwice):
         return closing(SQLiteMapping(folder / "chat.db", synchronous="NORMAL"))
 
 
+@pytest.mark.wide
 class TestSQLiteMappingWithItsOwnTable(OpenedTwice):
     def open(self, folder):
         return closing(SQLiteMapping(folder / "chat.db", 'a "table" of mine', synchronous="NORMAL"))
@@ -78,6 +79,7 @@ class TestDiskcacheIndex(OfDiskcache):
     library = diskcache
 
 
+@pytest.mark.wide
 class TestDiskcacheCommunityIndex(OfDiskcache):
     library = diskcache_community
 
@@ -130,6 +132,7 @@ class TestRedisMappingOnValkey(EveryClient):
     server = "valkey_server"
 
 
+@pytest.mark.wide
 class TestRedisMappingOnRedis(EveryClient):
     server = "redis_server"
 
@@ -140,6 +143,7 @@ class OneClient(OfRedis):
         return "redis-py"
 
 
+@pytest.mark.wide
 class TestRedisMappingWhoseItemsExpire(OneClient):
     server = "valkey_server"
     ttl = 3600
@@ -161,6 +165,7 @@ class TestShelf(MappingContract):
             yield shelf
 
 
+@pytest.mark.wide
 class TestZictFile(MappingContract):
     def takes_key(self, text):
         return 0 < len(quote(text, safe="")) < 250  # a file's name has at most 255 bytes

@@ -111,6 +111,7 @@ class InANamespace(Made):
         assert [each[3] for each in before] == [[], []]
 
 
+@pytest.mark.wide
 class TestNamespaceOfADict(InANamespace, OfIndexes):
     @pytest.fixture
     def mapping(self):
@@ -124,6 +125,7 @@ class TestNamespaceOfSQLite(InANamespace, OfIndexes):
             yield mapping
 
 
+@pytest.mark.wide
 class TestNamespaceOfAnEncryptedDict(InANamespace, OfIndexes):
     @pytest.fixture
     def mapping(self):

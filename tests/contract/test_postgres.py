@@ -9,6 +9,8 @@ from examples.postgres_store import PostgresSessionStore
 from pyai_sessions import SessionManager
 from pyai_sessions.testing import SessionStoreContract
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture(scope="module")
 def database(postgres_server):

@@ -12,6 +12,8 @@ from pyai_sessions.testing.store.erasing import Erasing
 from tests.contract.variants import Made, OfEndings
 from tests.repeating import repeating
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture
 def client(valkey_server):

@@ -58,6 +58,7 @@ class Minimal:
         return iter([key for key, _ in self._items])
 
 
+@pytest.mark.wide
 class TestAMappingOfOnesOwn(OfItemsAndIndexes):
     @pytest.fixture
     def store(self):
@@ -127,6 +128,7 @@ class InASqliteDict(Made, InAFile):
         return make
 
 
+@pytest.mark.wide
 class TestSqliteDict(InASqliteDict, OfItemsAndIndexes):
     options = {"encode": str, "decode": str, "autocommit": True}  # noqa: RUF012
 
@@ -136,6 +138,7 @@ class TestSqliteDictWithoutAutocommit(InASqliteDict, OfItems):
     options = {"encode": str, "decode": str}  # noqa: RUF012
 
 
+@pytest.mark.wide
 class TestSqliteDictThatPickles(InASqliteDict, OfItems):
     options = {}  # noqa: RUF012
 
@@ -213,10 +216,12 @@ class TestRedisSessionStoreOnValkey(OnAServer, KVSessionStoreContract):
     server = "valkey_server"
 
 
+@pytest.mark.wide
 class TestRedisSessionStoreOnRedis(OnAServer, OfItemsAndIndexes):
     server = "redis_server"
 
 
+@pytest.mark.wide
 class TestRedisSessionStoreWithATimeToLive(OnAServer, OfItemsAndIndexes):
     server = "valkey_server"
     ttl = 365 * 24 * 3600
@@ -249,6 +254,7 @@ class TestShelf(OfItems):
         return Decoded(store.dict, str.encode)
 
 
+@pytest.mark.wide
 class TestZictFile(OfItems):
     longest_id = 60  # a file's name has at most 255 bytes
 

@@ -66,7 +66,7 @@ class Storage:
     at: Any
 
     @contextmanager
-    def open(self, *, timeout: float = 10.0, **options) -> Iterator[SessionManager]:
+    def open(self, *, timeout: float = 30.0, **options) -> Iterator[SessionManager]:
         """Open a store of its own over the storage, and close all that was opened."""
         with ExitStack() as stack:
             yield SessionManager(self._store(stack, {"timeout": timeout, **options}))

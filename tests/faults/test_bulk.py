@@ -16,6 +16,8 @@ from pyai_sessions.testing import NOON
 from tests.faults.storages import ALL, SHARED
 from tests.faults.workers import DEADLINE, check_indexes, in_a_process, receive
 
+pytestmark = pytest.mark.wide
+
 # Killed in the middle -------------------------------------------------------------------------------------------------
 
 ALIKE = [pytest.param(each, marks=pytest.mark.long) for each in ("sqlitedict", "redis")]

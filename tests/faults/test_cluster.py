@@ -12,6 +12,8 @@ from pyai_sessions.errors import StorageError
 from pyai_sessions.testing import Recorder, check_events
 from tests.clusters import Sentinel
 
+pytestmark = pytest.mark.wide
+
 SESSIONS = [f"s{n}" for n in range(12)]
 PATIENCE = 30.0  # seconds for writers to be served again
 

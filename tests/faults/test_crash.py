@@ -21,6 +21,8 @@ from pyai_sessions.testing import Recorder, StoppedClock, check_events
 from tests.faults.crashing import Crashing, CrashingDict, Death
 from tests.faults.workers import check_indexes
 
+pytestmark = pytest.mark.wide
+
 MORE = [Message("user", f"more {n}", message_id=f"more{n}") for n in range(70)]
 USERS = {"s0": "ada", "s1": "ada", "new": "bob"}
 

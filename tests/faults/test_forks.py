@@ -20,6 +20,8 @@ from pyai_sessions import (
 from tests.faults.storages import ALL, SHARED
 from tests.faults.workers import in_a_process, receive, results
 
+pytestmark = pytest.mark.wide
+
 REFUSALS = (SessionConflictError, SessionDeletedError, SessionExistsError, SessionNotFoundError)
 
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
 def test_a_time_limit_of_gevent_harms_no_later_call(kind, tmp_path, request):

@@ -23,6 +23,8 @@ from pyai_sessions import (
 )
 from tests.faults.hostile_server import HostileServer, array, bulk
 
+pytestmark = pytest.mark.wide
+
 HEAD = b'{"format":1,"revision":"r","session_id":"s","user_id":"ada","incarnation":"i","messages":[]}'
 MEMORY = bulk(b"# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n")
 """What a server says that removes no keys: with it, the replies that follow are those to the call itself."""

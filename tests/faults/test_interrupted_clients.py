@@ -15,6 +15,8 @@ from pyai_sessions.backends.clients import Clients
 from tests.clusters import Sentinel
 from tests.faults.interrupts import CALLS, Stop, attack, attacked, each_in_short, interrupt, stop
 
+pytestmark = pytest.mark.wide
+
 FEW = 4
 """Connections of a bounded pool: more than the calls at the same time, far fewer than the interruptions."""
 

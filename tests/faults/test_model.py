@@ -1,5 +1,6 @@
 """Two writers against a plain model, on a mapping that may crash at any write of any call."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, multiple, rule
@@ -130,5 +131,5 @@ class TwoWritersWhoCrash(TwoWriters):
         super().teardown()
 
 
-TestTwoWritersWhoCrash = TwoWritersWhoCrash.TestCase
+TestTwoWritersWhoCrash = pytest.mark.wide(TwoWritersWhoCrash.TestCase)
 TestTwoWritersWhoCrash.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

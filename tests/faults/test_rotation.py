@@ -17,6 +17,8 @@ from tests.faults.storages import ON_SERVERS
 from tests.faults.test_kill import reports
 from tests.faults.workers import Hammers, check_turns, in_a_process, plan, receive, session_ids, user_of
 
+pytestmark = pytest.mark.wide
+
 INDEX, OLD, NEW = b"i" * 32, b"o" * 32, b"n" * 32
 IDS = session_ids(10)
 

@@ -24,6 +24,8 @@ from pyai_sessions.testing import Recorder
 from tests.faults.proxy import Proxy
 from tests.faults.workers import check_indexes, check_turns, plan, session_ids, user_of, write_turns
 
+pytestmark = pytest.mark.wide
+
 MORE = [Message("user", f"more {n}", message_id=f"more{n}") for n in range(70)]
 
 

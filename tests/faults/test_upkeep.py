@@ -9,6 +9,8 @@ from pyai_sessions import Session
 from tests.faults.storages import ALL
 from tests.faults.workers import check_indexes
 
+pytestmark = pytest.mark.wide
+
 WRITERS = 4
 ROUNDS = 12
 

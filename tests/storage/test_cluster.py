@@ -11,6 +11,8 @@ from pyai_sessions.storage.cluster import ClusterStorage
 from pyai_sessions.testing.storage import StorageContract, change, derive
 from tests.storage.hashes import Counted, new_prefix
 
+pytestmark = pytest.mark.wide
+
 
 class OnACluster(StorageContract):
     lists_apart = True

@@ -10,6 +10,8 @@ from pyai_sessions.testing.storage import StorageContract
 from tests.storage.broken import RULES
 from tests.storage.plain import Data, PlainStorage
 
+pytestmark = pytest.mark.wide
+
 
 class Kit(StorageContract):
     __test__ = False
