@@ -38,7 +38,7 @@ class OnAStore(OnACluster):
     @pytest.fixture
     def make(self, client, prefix, request):
         def make():
-            store = RedisSessionStore(client=client, prefix=prefix, ttl=self.ttl, timeout=30.0)
+            store = RedisSessionStore(client=client, prefix=prefix, ttl=self.ttl, timeout=2.0)
             request.addfinalizer(store.close)
             return store
 
