@@ -313,6 +313,7 @@ class _Workers:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._jobs: deque[tuple[_Job, _Returns]] = deque()
+        self._next_jobs = iter(self._jobs.popleft, None)
         self._returns: dict[asyncio.AbstractEventLoop, _Returns] = {}
         self._make_pool()
 
@@ -369,7 +370,8 @@ class _Workers:
         while True:
             taken: list[tuple[_Job, _Returns]] = []
             try:
-                self._take(taken, 1)
+                with suppress(IndexError):
+                    taken.extend(islice(self._next_jobs, 1))  # one step of C, which no exception from outside divides
                 if taken:
                     self._run(taken)
                 elif self._rests():
@@ -379,11 +381,6 @@ class _Workers:
                     if not job.ended:
                         job.error, job.ended = err, True
                     returns.add(job)
-
-    def _take(self, taken: list[tuple[_Job, _Returns]], most: int) -> None:
-        """Take jobs over into a list in one step of C: an exception from outside comes before it or after."""
-        with suppress(IndexError):
-            taken.extend(islice(iter(self._jobs.popleft, None), most))
 
     def _rests(self) -> bool:
         """Return whether a thread that finds no job ends."""
@@ -422,7 +419,8 @@ class _Sharing(_Workers):
         self._alone.begin()
 
     def _run(self, taken: list[tuple[_Job, _Returns]]) -> None:
-        self._take(taken, self._trips.together - len(taken))
+        with suppress(IndexError):
+            taken.extend(islice(self._next_jobs, self._trips.together - len(taken)))
         calls = cast("list[tuple[_Call, _Returns]]", taken)
         while calls:
             calls = self._go_on(calls)

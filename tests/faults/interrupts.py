@@ -61,11 +61,12 @@ class Tracer:
     """Counts the points of a call, and acts at one: at the entry of each function, and before lines of our own code.
 
     CPython looks for signals at the entry of functions, after calls of C and where loops go back: a trace function that
-    raises does the same, at a place of one's choice. *only* limits functions to files of these folders.
+    raises does the same, at a place of one's choice. *only* limits functions to files of these folders. *opcodes* are
+    points between the steps of a line, too.
     """
 
-    def __init__(self, at, act, *, lines=False, only=None):
-        self.at, self.act, self.lines, self.only = at, act, lines, only
+    def __init__(self, at, act, *, lines=False, only=None, opcodes=False):
+        self.at, self.act, self.lines, self.only, self.opcodes = at, act, lines or opcodes, only, opcodes
         self.points, self.where = 0, None
 
     def __call__(self, frame, event, arg):
@@ -74,11 +75,12 @@ class Tracer:
             return None
         if self.only and not any(each in code.co_filename for each in self.only):
             return None
+        frame.f_trace_opcodes = self.opcodes
         self._reach(frame)
         return self._line if self.lines and code.co_filename.startswith(PACKAGE) else None
 
     def _line(self, frame, event, arg):
-        if event == "line":
+        if event == ("opcode" if self.opcodes else "line"):
             self._reach(frame)
         return self._line
 

@@ -102,12 +102,12 @@ class TestGarbage:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it was cut off as it began
 @pytest.mark.parametrize("storage", ["dict", "sqlite", "valkey"], indirect=True)
 def test_a_call_whose_thread_is_cut_off_ends_and_the_manager_goes_on(storage, long_form):
-    """An exception at any line of what takes and runs calls in the one working thread leaves no task waiting."""
+    """An exception at any step of what takes and runs calls in the one working thread leaves no task waiting."""
     with storage.open() as opened, storage.open() as other:
-        at, points, step = 0, 1, 1 if long_form else 9
+        at, points, step = 0, 1, 1 if long_form else 67
         before = threading.gettrace()
         while at <= points:
-            tracer = Tracer(at, stop_this_thread, lines=True, only=["awaiting.py", "/concurrent/futures/"])
+            tracer = Tracer(at, stop_this_thread, opcodes=True, only=["awaiting.py", "/concurrent/futures/"])
 
             async def use(at=at):
                 manager = AsyncSessionManager(opened.store, threads=1)
