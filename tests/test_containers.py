@@ -4,13 +4,15 @@ import copy
 import json
 import pickle
 from datetime import datetime, timezone
+from enum import IntEnum
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import Checkpoint, InvalidValueError, Message, Session, SessionManager, jsonable
-from pyai_sessions.containers import JSONDict, JSONList
+from pyai_sessions.containers import JSONDict, JSONList, guarded
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -99,6 +101,42 @@ def test_a_key_is_text(session, bad):
     ):
         with pytest.raises(InvalidValueError, match="JSON keys are text"):
             act()
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+def test_a_key_and_a_value_are_what_comes_back(session):
+    """Two halves of a character are that character, and a number of a class of one's own is a number."""
+    session.state["\ud83d\ude00"] = "\ud83d\ude00"
+    session.state["number"] = Number.ONE
+
+    assert list(session.state.items())[1:] == [("\U0001f600", "\U0001f600"), ("number", 1)]
+    assert type(session.state["number"]) is int
+
+
+def test_a_default_converts_a_key():
+    """As it converts the keys of what is put in."""
+    session = SessionManager(default=jsonable).create_session()
+
+    session.state[UUID(int=1)] = 1
+
+    assert session.state == {"00000000-0000-0000-0000-000000000001": 1}
+
+
+def test_what_is_stored_deeper_than_is_accepted_can_be_read():
+    """The rest of it is as it was: to guard each level of a document by others would end Python's stack."""
+    value = {}
+    for _ in range(10_000):
+        value = {"a": value}
+
+    state = guarded(value, "state")
+
+    for _ in range(100):
+        assert isinstance(state, JSONDict)
+        state = state["a"]
+    assert type(state["a"]) is dict
 
 
 def test_nesting_is_counted_from_the_root():

@@ -17,6 +17,7 @@ import pytest
 from pyai_sessions.backends import connections as module
 from pyai_sessions.backends.connections import Connections
 from pyai_sessions.errors import StorageInUseError
+from pyai_sessions.turns import Claim, current_frame
 from tests.faults.interrupts import interrupt, stop
 
 DEADLINE = 60.0
@@ -174,6 +175,49 @@ def test_a_fork_waits_for_transactions_and_who_begins_anew_waits_for_the_fork(co
     assert order == ["written", "read"]
     assert waited == {"fork", "reader"}
     assert not module._gate._forking
+
+
+class Waited(Exception):  # noqa: N818 (it tells that a call would wait)
+    """Holds how many calls have a connection meanwhile."""
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Let whoever would wait for a fork, or fork and wait, raise instead."""
+
+    def sleep(_):
+        raise Waited(len(module._gate.lent))
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+
+
+@pytest.mark.usefixtures("told")
+def test_a_fork_waits_neither_for_its_own_thread_nor_for_calls_that_were_cut_off(connections):
+    """The one could not go on before the fork is over, the others have ended. The thread that forks goes on as well."""
+    gate = module._gate
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: gate.enter(Claim(current_frame(0)))).result(DEADLINE)
+    with connections.reading():
+        gate.close()
+        gate.open()
+    gate.close()
+    try:
+        assert values(connections) == [1, 2]
+    finally:
+        gate.open()
+        gate.forget_ended()
+
+
+@pytest.mark.usefixtures("told")
+def test_a_call_waits_for_each_fork_but_not_for_ever(connections, monkeypatch):
+    """One that takes longer than it may keeps nobody out; who waits for another is not what that waits for."""
+    over, ahead = time.monotonic() - 1, time.monotonic() + DEADLINE
+    monkeypatch.setattr(module._gate, "_forking", {0: over})
+    assert values(connections) == [1, 2]
+
+    monkeypatch.setattr(module._gate, "_forking", {0: over, 1: ahead})
+    with pytest.raises(Waited, match="^0$"):
+        values(connections)
 
 
 # Interrupted ----------------------------------------------------------------------------------------------------------
