@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Session, SessionManager, SQLiteSessionStore
 from pyai_sessions.testing import NOON
+from pyai_sessions.unrepeated import unrepeated
 from tests.test_custom import SyncStore
 
 JSON = st.recursive(
@@ -129,3 +130,53 @@ def test_one_session_of_many_megabytes_is_imported():
     assert manager.import_sessions([session, Session(session_id="t")]).inserted == 2
 
     assert manager.get_session("s") == session
+
+
+# Ids that stand twice -------------------------------------------------------------------------------------------------
+
+
+def messages(*ids):
+    return [{"message_id": each} for each in ids]
+
+
+def point(count, last):
+    return {"message_count": count, "last_message_id": last}
+
+
+def test_what_named_a_message_of_a_repeated_id_goes_on_to_name_it():
+    """Checkpoints, the summary, branches and theirs; what named no message stays as it is."""
+    given = {
+        "messages": messages("m", "m"),
+        "checkpoints": [point(2, "m"), point(2, "other"), point(9, "m")],
+        "summary": point(2, "m"),
+        "left": [
+            {"after": 2, "messages": messages("x"), "checkpoints": [point(2, "m")]},
+            {"after": 1, "messages": messages("m"), **point(2, "m")},
+            {"after": -1, "messages": messages("m")},
+        ],
+    }
+    before = json.dumps(given)
+
+    assert unrepeated(given) == (
+        {
+            "messages": messages("m", "m~2"),
+            "checkpoints": [point(2, "m~2"), point(2, "other"), point(9, "m")],
+            "summary": point(2, "m~2"),
+            "left": [
+                {"after": 2, "messages": messages("x"), "checkpoints": [point(2, "m~2")]},
+                {"after": 1, "messages": messages("m~2"), **point(2, "m~2")},
+                {"after": -1, "messages": messages("m")},
+            ],
+        },
+        2,
+    )
+    assert json.dumps(given) == before
+
+
+def test_long_ids_that_stand_twice_stay_apart():
+    """A new id begins with what a long one begins with, which others may do as well."""
+    long = ["x" * 1000 + each for each in "ab"]
+
+    made, _ = unrepeated({"messages": messages(*long, *long), "left": ["none"]})
+
+    assert made == {"messages": messages(*long, "x" * 200 + "~2", "x" * 200 + "~3"), "left": ["none"]}

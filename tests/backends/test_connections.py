@@ -216,7 +216,7 @@ def test_a_call_waits_for_each_fork_but_not_for_ever(connections, monkeypatch):
     assert values(connections) == [1, 2]
 
     monkeypatch.setattr(module._gate, "_forking", {0: over, 1: ahead})
-    with pytest.raises(Waited, match="^0$"):
+    with pytest.raises(Waited, match=r"^0$"):
         values(connections)
 
 
