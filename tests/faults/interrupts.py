@@ -46,7 +46,7 @@ LOOPS = (PACKAGE, "/selectors.py")
 """Likewise, and where an event loop waits."""
 HOLDS = (f"{PACKAGE}/backends/", f"{PACKAGE}/storage/", f"{PACKAGE}/turns.py")
 """Where the code lies that takes what others wait for, and gives it back."""
-TIMEOUT = 30.0
+TIMEOUT = 90.0
 """Seconds that the stores wait for a lock. One that was left behind is so told from one that is held for a moment."""
 HANG = 240.0
 """Seconds after which a call hangs; a safety net, which ends the process and shows where it stands."""

@@ -36,7 +36,7 @@ from tests.faults.interrupts import (
     stop,
     stop_this_thread,
 )
-from tests.faults.storages import IN_FILES
+from tests.faults.storages import IN_FILES, Storage
 from tests.faults.workers import in_a_process, results
 
 KINDS = ["dict", "folder", *IN_FILES]
@@ -64,16 +64,27 @@ def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, lo
 
 
 @pytest.mark.parametrize(
-    ("storage", "name"), each_in_short(["dict", "sqlite", "sqlitedict"], CALLS, ["sqlite"]), indirect=["storage"]
+    ("storage", "name"),
+    each_in_short(["dict", "sqlite", "sqlitedict", "valkey"], CALLS, ["sqlite"]),
+    indirect=["storage"],
 )
 def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage, name, long_form, check):
     """In the middle of any call: also the very session that the call is saving. The call itself goes on."""
     with attacked(storage) as managers:
         tally = attack_with_handler(
-            managers, name, **ALL if long_form else FEW if storage.kind == "sqlitedict" else SOME
+            managers, name, **ALL if long_form else SOME if storage.kind in ("dict", "sqlite") else FEW
         )
 
     check(tally)
+
+
+def test_a_handler_may_save_the_session_whose_save_it_interrupts():
+    """Between any two lines that look at the session itself: the save goes on with what the handler has stored."""
+    with attacked(Storage("dict", {})) as managers:
+        tally = attack_with_handler(managers, "save", lines=True, only=["/models.py"])
+
+    assert tally.points > 10
+    assert not tally.wrong, "\n".join(tally.examples)
 
 
 class TestGarbage:
