@@ -1,9 +1,10 @@
 """What is remembered of the sessions used last: bounded, and right."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyai_sessions import KVSessionStore, Message, SessionManager
+from pyai_sessions import InvalidDocumentError, KVSessionStore, Message, SessionManager, SessionNotFoundError
 from pyai_sessions.recent import Recent
 
 CALLS = st.tuples(st.sampled_from(["put", "get", "pop"]), st.integers(0, 30), st.integers(0, 4000))
@@ -116,3 +117,67 @@ def test_the_pages_of_a_session_are_read_once_for_chosen_ids():
         session.add_message("user", "", message_id=f"saved {n}")
         manager.save(session)
     assert mapping.reads == 0
+
+
+def ten_pages(mapping):
+    """Store a session with ten pages, the last five of which it has since a fork."""
+    manager = SessionManager(KVSessionStore(mapping))
+    for session_id in ("s", "fork"):
+        manager.fork("s", new_id="fork") if session_id == "fork" else manager.create_session("ada", session_id="s")
+        for n in range(5):
+            manager.append(session_id, *(Message("user", "", message_id=f"{session_id} {n} {m}") for m in range(32)))
+    manager.append("fork", Message("user", "new"))
+    return SessionManager(KVSessionStore(mapping))
+
+
+def test_a_message_that_is_stored_costs_the_pages_from_it_to_the_end():
+    """Beside the ids of all pages that are not loaded, which are read once."""
+    mapping = Counting()
+    manager = ten_pages(mapping)
+    mapping.reads = 0
+    manager.append("fork", {"role": "user", "content": "", "message_id": "fork 4 0"})
+    assert mapping.reads == 10 + 1
+    manager.append("fork", {"role": "user", "content": "", "message_id": "fork 3 0"})
+    assert mapping.reads == 10 + 1 + 3
+
+    for last, loaded in ((40, 2), (200, 7)):
+        manager = SessionManager(KVSessionStore(mapping))
+        session = manager.get_session("fork", last=last)
+        mapping.reads = 0
+        session.add_message("user", "", message_id=f"of {last}")
+        manager.save(session)
+        assert mapping.reads == 10 - loaded
+    session = manager.get_session("fork", last=40)
+    mapping.reads = 0
+    session.add_message("user", "", message_id="s 0 0")
+    manager.save(session)
+    assert mapping.reads == 5 + 8
+
+
+class Deleting(dict):
+    """Deletes all, as another process does, as soon as a page is read."""
+
+    def __getitem__(self, key):
+        if key.startswith("messages/"):
+            self.clear()
+        return super().__getitem__(key)
+
+
+def test_a_session_that_is_deleted_while_its_messages_are_sought_is_not_found():
+    """Its pages are not missing, since no head names them any more."""
+    mapping = {}
+    ten_pages(mapping)
+
+    with pytest.raises(SessionNotFoundError):
+        SessionManager(Deleting(mapping)).append("s", Message("user", "", message_id="m"))
+
+
+def test_a_page_that_cannot_be_read_is_named_when_a_message_is_sought():
+    """An append of a message of a chosen id needs it, and stores nothing."""
+    mapping = {}
+    manager = ten_pages(mapping)
+    key = next(each for each in mapping if each.startswith("messages/"))
+    mapping[key] = mapping[key][:-1]
+
+    with pytest.raises(InvalidDocumentError, match=key):
+        manager.append("s", {"role": "user", "content": "", "message_id": "m"})
