@@ -8,6 +8,7 @@ import pytest
 from pyai_sessions import (
     DiskCacheSessionStore,
     KVSessionStore,
+    Message,
     SessionManager,
     SessionStateError,
     SQLiteSessionStore,
@@ -63,6 +64,42 @@ def test_a_redaction_that_was_cut_short_anywhere_is_repeated(of, applied, long_f
         assert manager.get_session("bob's") == theirs
         assert {each.kind for each in manager.verify().problems} <= {"orphan page", "orphan reference"}
     assert at > (1 if of == "delete" else 5)
+
+
+def test_a_redaction_counts_what_it_changed_and_names_what_it_cannot_read():
+    """Beside the copies in pages that no session names: heads and documents that are damaged."""
+    items = {}
+    manager = SessionManager(items)
+    session = manager.create_session("ada", session_id="s", state={"said": SECRET})
+    fill(session, 40)
+    manager.save(session)
+    manager.fork("s", new_id="own")
+    items["session/own"] = "{"
+    items["messages/s/left/0"] = "[" + Message("user", SECRET, message_id="pw").to_json() + "]"
+    items["messages/s/left/1"] = 5
+
+    report = manager.redact("s", "pw", scan=True)
+
+    assert (report.session_ids, report.documents, report.copies) == (["s"], 2, 1)
+    assert {"messages/s/left/1", "session/own"} <= set(report.unread)
+    assert WORD not in str(items)
+
+
+def test_other_words_of_the_message_in_a_fork_go_as_well():
+    """It was replaced there, and is still that message."""
+    items = {}
+    manager = SessionManager(items)
+    session = manager.create_session("ada", session_id="s")
+    session.add_message("user", SECRET, message_id="pw")
+    manager.save(session)
+    fork = manager.fork("s", new_id="own")
+    fork.replace_message("pw", content="quite other words")
+    fork.set_state("said", "quite other words")
+    manager.save(fork)
+
+    manager.redact("s", "pw")
+
+    assert "other words" not in str(items)
 
 
 @pytest.mark.parametrize("at", range(1, 8))

@@ -1,0 +1,153 @@
+"""Threads that make calls for an event loop: all are told of, though an exception cuts off what was to tell them."""
+
+import asyncio
+import threading
+
+import pytest
+
+from pyai_sessions import awaiting
+from pyai_sessions.awaiting import Awaiting, _Job, _Returns, _Workers
+from pyai_sessions.errors import StorageLockedError
+
+LONG = 60.0
+
+
+class Stop(BaseException):
+    """What another thread raises in this one."""
+
+
+@pytest.fixture
+def never_looks(monkeypatch):
+    """Let a loop hear of what ended by being told alone."""
+    monkeypatch.setattr(awaiting, "_LOOK", 3600.0)
+
+
+def in_a_loop(use):
+    """Run a function that gets its loop."""
+
+    async def main():
+        return await asyncio.wait_for(use(asyncio.get_running_loop()), LONG)
+
+    return asyncio.run(main())
+
+
+def jobs_of(loop, count):
+    return [_Job(lambda: None, loop.create_future()) for _ in range(count)]
+
+
+@pytest.mark.usefixtures("never_looks")
+def test_a_loop_is_told_of_all_that_ended_though_somebody_waits_no_more():
+    """In some rounds, if it is much: a task that was cancelled does not keep the others from being told."""
+
+    async def use(loop):
+        returns, jobs = _Returns(loop, lambda: None), jobs_of(loop, 50)
+        jobs[3].future.cancel()
+        for each in jobs:
+            returns.add(each)
+        await asyncio.wait([each.future for each in jobs])
+
+    in_a_loop(use)
+
+
+def test_a_loop_finds_what_ended_without_its_being_told(monkeypatch):
+    """Then it is told again of what ends, and lets threads begin that were kept from it."""
+    monkeypatch.setattr(awaiting, "_LOOK", 0.0)
+
+    async def use(loop):
+        begun = []
+        returns, (first, second) = _Returns(loop, lambda: begun.append(1)), jobs_of(loop, 2)
+        returns._woken = True  # by what was cut off then
+        first.run()
+        returns.expect(first)
+        await first.future
+        returns.add(second)
+        await second.future
+        assert begun
+
+    in_a_loop(use)
+
+
+def test_what_has_ended_is_looked_for_no_more():
+    """Else a loop would keep all calls that it ever made."""
+
+    async def use(loop):
+        workers = _Workers(1)
+        assert await workers.run(loop, _Job(lambda: "result", loop.create_future())) == "result"
+        workers.close()
+        assert not workers._returns[loop]._awaited
+
+    in_a_loop(use)
+
+
+@pytest.mark.usefixtures("never_looks")
+def test_a_task_is_told_of_what_cut_off_the_thread_that_made_its_call(monkeypatch):
+    """It raises that, at once."""
+
+    waits = threading.Event()
+
+    def stop(*_):
+        waits.wait(LONG)
+        raise Stop
+
+    monkeypatch.setattr(_Workers, "_run", stop)
+
+    async def use(loop):
+        workers = _Workers(1)
+        loop.call_soon(waits.set)  # once the task waits
+        with pytest.raises(Stop):
+            await workers.run(loop, _Job(lambda: None, loop.create_future()))
+        workers.close()
+
+    in_a_loop(use)
+
+
+def test_a_thread_that_would_rest_takes_what_came_meanwhile():
+    """Who brought it may have found no thread free."""
+
+    async def use(loop):
+        workers = _Workers(1)
+        workers._free.clear()
+        workers._jobs.append((*jobs_of(loop, 1), _Returns(loop, workers.begin)))
+        assert not workers._rests()
+        workers._jobs.clear()
+        assert workers._rests()
+
+    in_a_loop(use)
+
+
+@pytest.mark.usefixtures("never_looks")
+def test_tasks_that_wait_for_a_turn_are_woken_one_after_another():
+    """By the one before, though one of them was cancelled; a task does not wait for itself."""
+    calls = Awaiting()
+
+    async def take():
+        async with calls.turn("key"):
+            await asyncio.sleep(0)
+
+    async def use(_):
+        await calls.turn("key").__aenter__()  # as one that was cut off
+        async with calls.turn("key"):
+            others = [asyncio.ensure_future(take()) for _ in range(3)]
+            await asyncio.wait(others, timeout=0)
+            others[0].cancel()
+            await asyncio.wait(others[:1])
+        await asyncio.gather(*others[1:])
+
+    in_a_loop(use)
+
+
+def test_a_task_waits_for_a_turn_no_longer_than_it_may(monkeypatch):
+    """The error says what kept it out."""
+    monkeypatch.setattr(awaiting, "PATIENCE", -1.0)
+    calls = Awaiting()
+
+    async def take():
+        async with calls.turn("key"):
+            pass
+
+    async def use(_):
+        async with calls.turn("key"):
+            with pytest.raises(StorageLockedError, match=r"'key'.*other tasks worked on it"):
+                await asyncio.ensure_future(take())
+
+    in_a_loop(use)
