@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backend import Backend
 from pyai_sessions.checks import belongs
 from pyai_sessions.documents import restore
 from pyai_sessions.drafts import Draft, appended, compose

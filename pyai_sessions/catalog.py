@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Position
+from pyai_sessions.backend import backend_of
 from pyai_sessions.documents import read_head
 from pyai_sessions.drafts import Draft, amend, compose
 from pyai_sessions.heads import Entry, SessionStatus, microseconds
 from pyai_sessions.keys import decode_id, encode_id
 from pyai_sessions.models import Session
 from pyai_sessions.reading import Attempts
+from pyai_sessions.storage.protocol import Position
 
 
 class Catalog:
     """The two indexes of a custom store, in a mapping of the user's. Any thread may call any method."""
 
     def __init__(self, mapping: Any, timeout: float = 10.0) -> None:
-        self._backend = adapt(mapping, timeout=timeout)
+        self._backend = backend_of(mapping, timeout=timeout)
         self._timeout = timeout
 
     def put(self, session_id: str, user_id: str | None, status: SessionStatus, updated_at: datetime) -> None:

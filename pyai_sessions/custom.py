@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pyai_sessions import indexes
-from pyai_sessions.backends.protocol import Position, Progress
+from pyai_sessions.backend import Progress
 from pyai_sessions.blanking import Blanker
 from pyai_sessions.branches import check_branch
 from pyai_sessions.calls import Calls
@@ -64,6 +64,7 @@ from pyai_sessions.redaction import REMOVED, Redaction, blanker_of, holds, order
 from pyai_sessions.saving import check_named, not_here
 from pyai_sessions.session_store import OnConflict, SummaryPage, check_messages, check_on_conflict, check_session
 from pyai_sessions.snapshots import known, merged, snapshot, touch_if_changed
+from pyai_sessions.storage.protocol import Position
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.terms import Terms
 from pyai_sessions.tokens import new_token

@@ -96,6 +96,18 @@ def text_of(value: object) -> bytes | None:
     return bytes(value) if is_bytes(value) else None
 
 
+def start_of(value: object) -> str:
+    """Return the text of a document as it was read, up to what is no text; nothing where it is none at all.
+
+    In the place of a document that could not be opened, it is what is stored.
+    """
+    text = text_of(value.document if isinstance(value, InvalidDocumentError) else value) or b""
+    try:
+        return text.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as err:
+        return text[: err.start].decode("utf-8", "surrogatepass")
+
+
 def read_envelope(value: object, session_id: str = "") -> Envelope | None:
     """Return the envelope that a stored value is, of a document of this session; None where it is none."""
     text = text_of(value)
@@ -205,11 +217,19 @@ def listed(key: str, read: Callable[[], object]) -> Iterable[Listed]:
 
 def lists_of(entry: Entry, under: str = "", *, hashed: bool = False) -> list[Listed]:
     """Return what the lists of a namespace hold of a session; *hashed* says that the entry's user is hashed."""
-    name, status = encode_id(entry.session_id), entry.status.value
+    name, status, activity = encode_id(entry.session_id), entry.status.value, exact(entry.activity)
     user = "" if entry.user_id is None else HASHED + entry.user_id if hashed else encode_id(entry.user_id)
-    found = [(under + status, name, entry.activity)]
+    found = [(under + status, name, activity)]
     if user:
-        found.append((f"{under}{USERS}{user}/{status}", name, entry.activity))
+        found.append((f"{under}{USERS}{user}/{status}", name, activity))
     if entry.expires is not None:
-        found.append((under + EXPIRY, f"{name}/{status}/{user}", entry.expires))
+        found.append((under + EXPIRY, f"{name}/{status}/{user}", exact(entry.expires)))
     return found
+
+
+_EXACT = 2**53
+
+
+def exact(time: int) -> int:
+    """Return a time as a score that every storage keeps exactly: as it is from 1684 to 2255, else rounded a little."""
+    return time if -_EXACT <= time <= _EXACT else int(float(time))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pyai_sessions import forks
-from pyai_sessions.backends.protocol import Backend, pages_there
+from pyai_sessions.backend import Backend, pages_there
 from pyai_sessions.documents import read_head, stamp_of_value
 from pyai_sessions.envelopes import entry_of
 from pyai_sessions.errors import InvalidDocumentError

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pyai_sessions import forks, indexes
-from pyai_sessions.backends.protocol import Backend, Position, Progress
+from pyai_sessions.backend import Backend, Progress
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import microseconds
 from pyai_sessions.keys import decode_id
+from pyai_sessions.storage.protocol import Position
 from pyai_sessions.storage.walks import Walk
 
 
@@ -34,7 +35,7 @@ def purge_all(backend: Backend, clock: Clock, timeout: float, progress: Progress
     while found := backend.expiring(now, after, indexes.BATCH):
         after = found[-1]
         walk.reach(after)
-        ids = [each for each in (decode_id(name) for _, name in found) if each is not None]
+        ids = [each for each in (decode_id(member.partition("/")[0]) for _, member in found) if each is not None]
         values = zip(ids, backend.read_many(ids), strict=True)
         with backend.exclusive():
             purged += sum(purge(backend, session_id, value, clock, timeout) for session_id, value in values)

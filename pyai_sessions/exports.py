@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from pyai_sessions.backends.protocol import Backend, pages_there
+from pyai_sessions.backend import Backend, pages_there
 from pyai_sessions.checks import Clock, kind_of
 from pyai_sessions.documents import read_head
 from pyai_sessions.envelopes import text_of

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET
 
 from pyai_sessions import indexes
-from pyai_sessions.backends.protocol import Backend, pages_there
+from pyai_sessions.backend import Backend, pages_there
 from pyai_sessions.checks import Clock, check_time, counted, kind_of, shown
 from pyai_sessions.documents import (
     UNFIT,

@@ -11,13 +11,14 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pyai_sessions import indexes
-from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.backend import Backend
 from pyai_sessions.documents import read_head
 from pyai_sessions.envelopes import entry_of
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.heads import Entry, SessionStatus
 from pyai_sessions.indexes import batches
 from pyai_sessions.keys import decode_id, head_key, session_beside, session_of_key, written_key
+from pyai_sessions.storage.protocol import Position
 from pyai_sessions.storage.walks import Walk
 
 TOGETHER = 100

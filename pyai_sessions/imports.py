@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pyai_sessions.backends.protocol import Backend, Progress
+from pyai_sessions.backend import Backend, Progress
 from pyai_sessions.checks import kind_of
 from pyai_sessions.drafts import SessionDraft, compose
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError

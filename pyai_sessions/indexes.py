@@ -14,12 +14,13 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from pyai_sessions.backends.protocol import Backend, Position
+from pyai_sessions.backend import Backend
 from pyai_sessions.checks import Clock
 from pyai_sessions.documents import read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.heads import Entry, SessionStatus, StoredHead, microseconds
 from pyai_sessions.keys import decode_id
+from pyai_sessions.storage.protocol import Position
 from pyai_sessions.storage.walks import Walk
 
 ALL = tuple(SessionStatus)
@@ -212,7 +213,7 @@ def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
     """
     suspects: list[Entry] = []
     for batch in batches(backend.entries()):
-        suspects += _unfounded(backend, backend.suspects(batch))
+        suspects += _unfounded(backend, batch)
         if len(suspects) >= _SUSPECTS:
             yield from _confirmed(backend, suspects)
             suspects = []
@@ -252,55 +253,71 @@ def _unfounded(backend: Backend, entries: Sequence[Entry]) -> list[Entry]:
 def _listed_as(backend: Backend, entry: Entry | None) -> tuple[Entry, ...]:
     if entry is None:
         return ()
-    # Redis lists a session under all users as well: an entry without a user.
+    # A session is listed under all users as well: an entry without a user.
     entry = backend.as_indexed(entry)
     return entry, entry._replace(user_id=None)
 
 
-def unlisted(backend: Backend) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over the stored sessions, a batch at a time: how many they are, and which the indexes lack.
+def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Entry]]]]:
+    """Iterate over what the indexes and the documents do not agree in: how many sessions were read, which are wrong.
 
-    What they seem to lack is looked at again before it is told: at the end, or when there is much of it.
+    Of each of these all entries are told that no document bears out; none, where some are only missing. Each head is
+    read once where all agree: the indexes then hold as many entries as the documents tell, all of which they hold.
     """
+    entries = 0
     suspects: list[str] = []
     for ids in batches(backend.session_ids()):
         values = backend.read_many(ids)
-        suspects += _lacking(backend, dict(zip(ids, values, strict=True)))
-        yield sum(value is not None for value in values), []
+        lacking, right = _lacking(backend, dict(zip(ids, values, strict=True)))
+        suspects += lacking
+        entries += right
+        yield sum(value is not None for value in values), {}
         if len(suspects) >= _SUSPECTS:
-            yield from _still_lacking(backend, suspects)
+            yield 0, {each: [] for each in _still_lacking(backend, suspects)}
             suspects = []
-    yield from _still_lacking(backend, suspects)
+    yield 0, {each: [] for each in _still_lacking(backend, suspects)}
+    if sum(1 for _ in backend.entries()) != entries:
+        yield from ((0, each) for each in wrong_entries(backend))
 
 
-def _still_lacking(backend: Backend, suspects: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over those of the sessions that the indexes lack while nobody changes their heads.
+def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:
+    """Return those of the sessions that the indexes lack while nobody changes their heads.
 
     One that changes at each look is indexed by what changes it.
     """
     if suspects and backend.settle:
         time.sleep(backend.settle)
+    found: list[str] = []
     for ids in batches(dict.fromkeys(suspects)):
-        due, found = list(ids), list[str]()
+        due = list(ids)
         for _ in range(_LOOKS):
             before = dict(zip(due, backend.read_many(due), strict=True)) if due else {}
-            lacking = _lacking(backend, before)
+            lacking, _right = _lacking(backend, before)
             after = zip(lacking, backend.read_many(lacking), strict=True) if lacking else ()
             due = []
             for session_id, value in after:
                 (found if value == before[session_id] else due).append(session_id)
-        yield 0, found
+    return found
 
 
-def _lacking(backend: Backend, values: Mapping[str, object | None]) -> list[str]:
-    """Return which sessions the indexes lack, or hold in another way than their heads say."""
+def _lacking(backend: Backend, values: Mapping[str, object | None]) -> tuple[list[str], int]:
+    """Return which sessions the indexes lack, or hold in another way than their heads say.
+
+    And how many entries they hold of the others.
+    """
     entries: list[Entry] = []
     for session_id, value in values.items():
         with suppress(InvalidDocumentError):
             if value is not None:
                 entries.append(read_head(value, session_id).entry)
-    there = zip(entries, backend.indexed(entries), strict=True) if entries else ()
-    return [entry.session_id for entry, indexed in there if not indexed]
+    lacking: list[str] = []
+    right = 0
+    for entry, indexed in zip(entries, backend.indexed(entries), strict=True) if entries else ():
+        if indexed:
+            right += 1 if entry.user_id is None else 2
+        else:
+            lacking.append(entry.session_id)
+    return lacking, right
 
 
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:

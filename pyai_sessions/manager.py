@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import Self
 
-from pyai_sessions.backends.protocol import Progress
+from pyai_sessions.backend import Progress
 from pyai_sessions.calls import Blocking, Calls, driven
 from pyai_sessions.checks import (
     ANYONE,

@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backend import Backend
 from pyai_sessions.checks import Clock, belongs
 from pyai_sessions.documents import read_branch, read_head, read_messages, restore, stamp_of_value
 from pyai_sessions.drafts import SessionDraft

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET
 
 from pyai_sessions import forks, indexes
-from pyai_sessions.backends.protocol import Backend, pages_there
+from pyai_sessions.backend import Backend, pages_there
 from pyai_sessions.blanking import Blanker
 from pyai_sessions.checks import Clock, check_id, kind_of, shown
 from pyai_sessions.documents import read_head

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pyai_sessions import expiry, forks
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backend import Backend
 from pyai_sessions.branches import common
 from pyai_sessions.documents import read_head, restore
 from pyai_sessions.drafts import SessionDraft, compose

@@ -13,8 +13,7 @@ from typing import Any
 
 from pyai_sessions import erasure, expiry, exports, forks, indexes, upkeep
 from pyai_sessions.appending import Appender
-from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Backend, Position, Progress, Wanted
+from pyai_sessions.backend import Backend, Progress, Wanted, backend_of
 from pyai_sessions.branches import check_branch
 from pyai_sessions.checks import (
     ANYONE,
@@ -76,6 +75,7 @@ from pyai_sessions.session_store import (
     check_on_conflict,
     check_session,
 )
+from pyai_sessions.storage.protocol import Position
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.terms import Limits, make_terms
 from pyai_sessions.tokens import new_token
@@ -135,7 +135,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         self.mapping = mapping
         self._terms = make_terms(ttl=ttl, sliding=sliding, limits=limits, clock=clock)
         self._timeout = check_timeout(timeout)
-        self._backend: Backend = adapt(mapping, shared=shared, timeout=timeout, namespace=namespace)
+        self._backend: Backend = backend_of(mapping, shared=shared, timeout=timeout, namespace=namespace)
         self._namespace = namespace
         if ttl is None and self._backend.ttl is not None:
             self._terms = make_terms(ttl=self._backend.ttl, sliding=sliding, limits=limits, clock=clock)
@@ -824,7 +824,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def reindex(self, progress: Progress | None = None) -> int:
         """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed.
 
-        Holds one batch in memory. Reads each head twice, in SQLite and diskcache once. What is right is not written: if
+        Holds one batch in memory. Reads each head once where all is right. What is right is not written: if
         it was cut short, it is repeated at the cost of reading.
         """
         check_progress(progress)

@@ -134,8 +134,8 @@ class RedisSessionStore(KVSessionStore):
         allow_eviction: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        from pyai_sessions.backends.urls import connect
         from pyai_sessions.storage.hashes import RedisMapping
+        from pyai_sessions.storage.urls import connect
 
         if url is not None and client is not None:
             raise InvalidValueError("client", "was given beside a url; give one of them")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Progress
+from pyai_sessions.backend import Progress, backend_of
 from pyai_sessions.checks import kind_of
 from pyai_sessions.envelopes import text_of
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, UnsuitableMappingError
@@ -104,7 +103,7 @@ class Encrypted(OfOneProcess, MutableMapping[str, str]):
             OversizedDocumentError: Some document would expand too far; all others are done.
 
         """
-        backend = adapt(self)
+        backend = backend_of(self)
         try:
             return backend.rotate(progress)
         finally:

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Literal, Protocol, TypeVar, cast
 
 from typing_extensions import ParamSpec
 
-from pyai_sessions.backends.protocol import Backend
+from pyai_sessions.backend import Backend
 from pyai_sessions.errors import StorageUnreachableError
 
 P = ParamSpec("P")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pyai_sessions import forks, indexes
-from pyai_sessions.backends.protocol import Backend, Progress, pages_there
+from pyai_sessions.backend import Backend, Progress, pages_there
 from pyai_sessions.checks import Clock, counted
 from pyai_sessions.documents import (
     branch_keys,
@@ -80,11 +80,9 @@ class Verification:
 
 def reindex(backend: Backend, timeout: float, progress: Progress | None = None) -> int:
     """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
-    for wrong in indexes.wrong_entries(backend):
-        _mend_indexes(backend, wrong, timeout)
     count = 0
-    for found, missing in indexes.unlisted(backend):
-        _mend_indexes(backend, {each: [] for each in missing}, timeout)
+    for found, wrong in indexes.disagreeing(backend):
+        _mend_indexes(backend, wrong, timeout)
         count += found
         if progress and found:
             progress(count)
@@ -134,14 +132,10 @@ def verify(
 
 def _verify_indexes(backend: Backend, report: Verification, *, repair: bool, timeout: float) -> None:
     wrong: set[str] = set()
-    for batch in indexes.wrong_entries(backend):
+    for _, batch in indexes.disagreeing(backend):
         wrong.update(batch)
         if repair:
             _mend_indexes(backend, batch, timeout)
-    for _, missing in indexes.unlisted(backend):
-        wrong.update(missing)
-        if repair:
-            _mend_indexes(backend, {each: [] for each in missing}, timeout)
     detail = "its index entries do not fit its document"
     report.problems += [Problem("index", each, detail, repaired=repair) for each in sorted(wrong)]
 

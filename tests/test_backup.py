@@ -296,7 +296,7 @@ def test_a_writer_goes_on_while_a_backup_is_under_way(tmp_path, manager, path):
     manager.save(big)
     wrote = []
     with SessionManager(tmp_path / "chat.db") as other:
-        connections = manager.store._backend._connections
+        connections = manager.store._backend._whole._connections
         renew = connections.renew
 
         def between_two_steps(connection):

@@ -243,7 +243,7 @@ def test_a_user_is_erased_without_the_key_of_his_documents(tmp_path, listed):
         manager.create_session("bob", session_id="bob's")
         if not listed:
             with closing(sqlite3.connect(tmp_path / "chat.db")) as connection, connection:
-                connection.execute('DELETE FROM "sessions/index"')
+                connection.execute('DELETE FROM "sessions/lists"')
         without = SessionManager(KVSessionStore(Encrypted(inner, {"index": KEYS["index"], "b": b"b" * 32})))
 
         erased = without.delete_user("ada", scan=not listed)
@@ -268,8 +268,9 @@ def test_the_indexes_no_longer_tell_the_user(tmp_path):
         assert manager.delete_user("ada").session_ids == ["there"]
 
         with closing(sqlite3.connect(path)) as connection:
-            rows = connection.execute('SELECT id, user FROM "sessions/index"').fetchall()
-        assert rows == [("given%20and%20torn", "bob"), ("given%20away", "bob")]
+            rows = connection.execute('SELECT member, list FROM "sessions/lists" ORDER BY 1, 2').fetchall()
+        names = "given%20and%20torn", "given%20away"
+        assert rows == [(name, of) for name in names for of in ("active", "user/bob/active")]
         assert manager.get_session("given away").user_id == "bob"
 
 

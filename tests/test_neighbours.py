@@ -24,9 +24,9 @@ def test_a_table_whose_name_differs_in_case_alone_is_refused(tmp_path, one, othe
         assert SessionManager(mapping).get_session("s") is not None
 
 
-@pytest.mark.parametrize("name", ["sessions/index", "sessions/INDEX", "a/index/counts"])
-def test_a_name_that_an_index_has_is_refused(tmp_path, name):
-    """A store keeps its index in a table beside its own, of such a name."""
+@pytest.mark.parametrize("name", ["sessions/lists", "sessions/LISTS", "a/lists/counts"])
+def test_a_name_that_lists_have_is_refused(tmp_path, name):
+    """A store keeps its lists in a table beside its own, of such a name."""
     with pytest.raises(InvalidValueError, match="table_name"):
         SQLiteMapping(tmp_path / "chat.db", name)
 

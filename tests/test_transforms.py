@@ -33,9 +33,6 @@ from pyai_sessions import (
     UnsuitableMappingError,
     UnsupportedOperationError,
 )
-from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Backend
-from pyai_sessions.backends.sealed import SealedBackend
 from pyai_sessions.testing import FaultyMapping, StoppedClock
 from pyai_sessions.testing.samples import contents, fill, ids
 from tests.contract.decoded import Decoded
@@ -247,10 +244,11 @@ def test_user_ids_are_hashed_in_documents_and_indexes(tmp_path):
             manager.create_session("ada lovelace", session_id="s")
             assert ids(manager.list_sessions("ada lovelace")) == ["s"]
             with mapping.connections.reading() as connection:
-                row = connection.execute('SELECT user FROM "sessions/index"').fetchone()
-            assert json.loads(mapping["session/s"])["user_id"] == row[0]
-            assert len(row[0]) == 24
-            names.append(row[0])
+                rows = connection.execute('SELECT list FROM "sessions/lists" ORDER BY list').fetchall()
+            name = json.loads(mapping["session/s"])["user_id"]
+            assert rows == [("active",), (f"user/={name}/active",)]
+            assert len(name) == 24
+            names.append(name)
 
     assert names[0] != names[1]
 
@@ -427,26 +425,25 @@ def test_rotation_never_overwrites_a_writer(monkeypatch):
     inner = {}
     manager = manage(inner)
     manager.create_session("ada", session_id="s")
-    backend = adapt(Encrypted(inner, BOTH))
-    tries = []
+    mapping = Encrypted(inner, BOTH)
+    resealed, tries = mapping.sealer.resealed, []
 
-    def index_hashed(changes):  # what comes between
-        if changes and len(tries) < 3:
+    def meanwhile(key, value):  # what comes between
+        if len(tries) < most:
             tries.append(manager.append("s", {"role": "user", "content": "meanwhile"}))
+        return resealed(key, value)
 
-    monkeypatch.setattr(backend, "_index_hashed", index_hashed)
-    assert backend.rotate() == 1
+    monkeypatch.setattr(mapping.sealer, "resealed", meanwhile)
+    most = 3
+    assert mapping.rotate() == 1
 
     assert len(tries) == 3
     assert manage(inner, BOTH).get_session("s").message_count == 3
-    tries = []
-    monkeypatch.setattr(
-        backend, "_index_hashed", lambda _: manager.append("s", {"role": "user", "content": "without end"})
-    )
+    most = 1000
     manager = manage(inner, {"index": INDEX, "new": NEW, "old": OLD})
     manager.append("s", {"role": "user", "content": "with the old key"})
     with pytest.raises(StorageLockedError):
-        backend.rotate()
+        mapping.rotate()
 
 
 def test_the_first_key_hashes_users_where_none_is_named_for_it():
@@ -557,16 +554,16 @@ def test_a_store_is_migrated_beside_its_use(inner):
 
 
 def test_a_migration_that_was_cut_short_is_repeated(tmp_path):
-    """Cut between the index and the document, nothing is missing from a list, then or later."""
+    """Cut at the document, nothing is missing from a list, then or later."""
     with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
         SessionManager(KVSessionStore(mapping)).create_session("ada", session_id="s")
         store = KVSessionStore(Encrypted(mapping, FIRST, migrate=True))
-        inner = store._backend._inner
-        rewrite, inner.rewrite = inner.rewrite, lambda _: 1 / 0
+        inner = store._backend._whole
+        write, inner.write = inner.write, lambda _: 1 / 0
         with pytest.raises(ZeroDivisionError):
             store.rotate_keys()
         assert ids(store.summaries("ada")) == ["s"]
-        inner.rewrite = rewrite
+        inner.write = write
 
         assert store.rotate_keys() == 1
 
@@ -734,23 +731,3 @@ def test_no_dump_holds_what_was_said_or_who_said_it(start_server):
 def test_keys_come_from_the_system():
     """The README's ring is one."""
     assert Encrypted({}, {"2026-01": os.urandom(32)}).sealer.key_ids == ["2026-01"]
-
-
-# What lies below ------------------------------------------------------------------------------------------------------
-
-SAID = [name for name, value in vars(Backend).items() if not name.startswith("_") and not callable(value)]
-DONE = [name for name, value in vars(Backend).items() if not name.startswith("_") and callable(value)]
-
-
-@pytest.mark.parametrize("name", SAID)
-def test_an_encrypted_storage_is_what_the_storage_below_says_of_itself(name):
-    """How far away it is, what its sessions live, what its saves leave meanwhile: encryption changes none of it."""
-    below, said = adapt({}, timeout=5), object()
-    setattr(below, name, said)
-
-    assert getattr(SealedBackend(below, Encrypted({}, FIRST).sealer), name) is said
-
-
-def test_an_encrypted_storage_does_all_by_the_storage_below():
-    """No method is the protocol's own, which the storage below may do better."""
-    assert [name for name in DONE if name not in vars(SealedBackend)] == []

@@ -95,6 +95,7 @@ class _Rotation:
         return [
             Change(
                 expect=[(key, start) for key, _, start, _ in documents],
+                done=_start_of(documents[0][3]),
                 put=[(key, text) for key, _, _, text in documents],
                 lists=[each for key, value, _, _ in documents for each in self._relisted(key, value)],
             )

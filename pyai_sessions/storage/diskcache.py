@@ -1,4 +1,4 @@
-"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.backends.connections`.
+"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.storage.connections`.
 
 diskcache itself unpickles what it reads (CVE-2025-69872), waits for ever in ``index[key] = value``, and moves values of
 32 KiB and more to files that a killed process loses. Rows written here are text inside the table, in diskcache's own
@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
-from pyai_sessions.backends.connections import LARGEST, OPEN_FILE, Connections
-from pyai_sessions.backends.files import (
+from pyai_sessions.checks import AnyPath
+from pyai_sessions.errors import InvalidValueError, StorageCorruptError, UnsuitableMappingError
+from pyai_sessions.storage.connections import LARGEST, OPEN_FILE, Connections
+from pyai_sessions.storage.files import (
     FAILURES,
     check_folder,
     creating,
@@ -25,11 +27,9 @@ from pyai_sessions.backends.files import (
     refused,
     storage_error,
 )
-from pyai_sessions.backends.sql import run
-from pyai_sessions.checks import AnyPath
-from pyai_sessions.errors import InvalidValueError, StorageCorruptError, UnsuitableMappingError
 from pyai_sessions.storage.protocol import Derive
 from pyai_sessions.storage.sql import SQLStorage
+from pyai_sessions.storage.statements import run
 from pyai_sessions.storage.tables import Null, Table
 
 # diskcache.core: how a row's value is to be read.

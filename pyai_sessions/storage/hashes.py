@@ -22,9 +22,6 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from pyai_sessions.backends.clients import Clients
-from pyai_sessions.backends.failures import storage_error
-from pyai_sessions.backends.replies import Command, UnfitReplyError, as_text, read_reply
 from pyai_sessions.checks import kind_of, shown
 from pyai_sessions.errors import (
     InvalidDocumentError,
@@ -35,7 +32,10 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.storage import scripts
+from pyai_sessions.storage.clients import Clients
+from pyai_sessions.storage.failures import storage_error
 from pyai_sessions.storage.names import ID_CHARACTERS, NAMESPACES, decode_id, split_namespace
+from pyai_sessions.storage.replies import Command, UnfitReplyError, as_text, read_reply
 from pyai_sessions.values import is_array
 
 T = TypeVar("T")

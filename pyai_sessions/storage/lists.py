@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from pyai_sessions.backends.sql import BATCH, LAST, quoted, run
 from pyai_sessions.errors import StorageCorruptError
 from pyai_sessions.storage.protocol import Listed, Listing, Position
+from pyai_sessions.storage.statements import BATCH, LAST, quoted, run
 from pyai_sessions.storage.walks import Walk
 
 NOWHERE = -(2**62)

@@ -96,6 +96,10 @@ class Storage(ABC):
     """Whether lists lie on other servers than documents. A list then lacks nothing that is there, but may for a while
     hold what is not, or at a score that it no longer has; and for good where a writer's `Listing.old` was wrong."""
 
+    padded = 0
+    """Bytes to which a document that is written again and again is best filled up, if its end may be spaces: it is then
+    written where it lies."""
+
     settle = 0.0
     """Seconds after which no writer is still at work on what was seen before: on lists or on what no document names."""
 

@@ -14,13 +14,14 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
-from pyai_sessions.backends.grouping import Group
-from pyai_sessions.backends.replies import Command, as_text
-from pyai_sessions.errors import StorageClosedError, StorageError, UnsuitableMappingError
+from pyai_sessions.checks import AnyPath
+from pyai_sessions.errors import StorageClosedError, StorageError, UnsuitableMappingError, UnsupportedOperationError
 from pyai_sessions.storage import scripts
+from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.hashes import RedisMapping, bytes_of, literal, pack, script
 from pyai_sessions.storage.names import NAMESPACES, split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
+from pyai_sessions.storage.replies import Command, as_text
 
 _TRIPS = 4
 """Trips with which threads write at the same time: fewer carry more each, more wait less (of 16 threads on a local
@@ -192,6 +193,11 @@ class RedisStorage(Storage):
         return f"{start}{rest[1:]}" if rest.startswith("/") else ""
 
     # Below: the server -------------------------------------------------------------------------------------------
+
+    def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:  # noqa: ARG002
+        """Raise UnsupportedOperationError: it is for the server to copy what it holds."""
+        instead = "the server saves all that it holds: BGSAVE, or redis-cli --rdb FILE"
+        raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {instead}")
 
     def close(self) -> None:  # noqa: D102
         self._closed = True

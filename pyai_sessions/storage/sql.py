@@ -8,10 +8,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import chain
 
-from pyai_sessions.backends.connections import Connections
-from pyai_sessions.backends.copies import copy_file
-from pyai_sessions.backends.grouping import Group
-from pyai_sessions.backends.sql import BATCH, LAST, run
 from pyai_sessions.checks import AnyPath
 from pyai_sessions.errors import (
     StorageClosedError,
@@ -19,8 +15,13 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
     UnsupportedOperationError,
 )
+from pyai_sessions.storage.connections import Connections
+from pyai_sessions.storage.copies import copy_file
+from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.lists import ListTable
+from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
+from pyai_sessions.storage.statements import BATCH, LAST, run
 from pyai_sessions.storage.tables import Table, below, check_tables
 from pyai_sessions.storage.walks import Walk
 
@@ -47,6 +48,9 @@ class SQLStorage(Storage):
         alive: Tells whether the caller's own mapping is still open.
 
     """
+
+    padded = 9 * 1024
+    """SQLite then writes of its pages those alone that changed."""
 
     def __init__(
         self,
@@ -102,35 +106,42 @@ class SQLStorage(Storage):
         return self._apply(changes)
 
     def _apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Apply changes in one transaction: first all documents that are compared, then all others, then lists."""
+        """Apply changes in one transaction, those of one place one after another: threads may bring them together."""
+        with self._writing() as connection:
+            return [answer for part in _apart(changes) for answer in self._apply_to(connection, part)]
+
+    def _apply_to(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[bool]:
+        """Apply changes of different places: first all documents that are compared, then all others, then lists."""
         answers: list[bool] = []
         applied: list[Change] = []
         puts: list[tuple[str, object]] = []
         gone: list[str] = []
-        with self._writing() as connection:
-            for each in changes:
-                if self._write_compared(connection, each):
-                    key = each.expect[0][0]
-                    puts += [pair for pair in each.put if pair[0] != key]
-                elif self._is_done(connection, each):
-                    answers.append(True)
-                    continue
-                elif self._holds(connection, each):
-                    puts += each.put
-                    gone += [key for key, _ in each.expect if key in each.drop]
-                else:
-                    answers.append(False)
-                    continue
+        dropped: set[str] = set()
+        for each in changes:
+            if self._write_compared(connection, each):
+                key = each.expect[0][0]
+                puts += [pair for pair in each.put if pair[0] != key]
+                dropped.update(() if each.put else (key,))
+            elif self._is_done(connection, each):
                 answers.append(True)
-                applied.append(each)
-            written = self._table.put(connection, puts)
-            drops = [key for each in applied for key in each.drop]
-            run(connection, self._table.delete, [(key,) for key in drops if not key.endswith("/")])
-            run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
-            if written < len(puts) or not all(self._begins(connection, key, None) for key in gone):
-                problem = f"a trigger of the table {self._table.name!r} keeps documents from being written or deleted"
-                raise StorageError(self._connections.path, problem, "remove the trigger")
-            self._lists.apply(connection, [listing for each in applied for listing in each.lists])
+                continue
+            elif self._holds(connection, each):
+                puts += each.put
+                gone += [key for key, _ in each.expect if key in each.drop]
+            else:
+                answers.append(False)
+                continue
+            answers.append(True)
+            applied.append(each)
+        written = self._table.put(connection, puts)
+        drops = [key for each in applied for key in each.drop]
+        rows = [(key,) for key in drops if not key.endswith("/") and key not in dropped]
+        run(connection, self._table.delete, rows)
+        run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
+        if written < len(puts) or not all(self._begins(connection, key, None) for key in gone):
+            problem = f"a trigger of the table {self._table.name!r} keeps documents from being written or deleted"
+            raise StorageError(self._connections.path, problem, "remove the trigger")
+        self._lists.apply(connection, [listing for each in applied for listing in each.lists])
         return answers
 
     def _write_compared(self, connection: sqlite3.Connection, change: Change) -> bool:
@@ -310,6 +321,21 @@ class SQLStorage(Storage):
     def _read_one(self, connection: sqlite3.Connection, key: str) -> object:
         row = connection.execute(self._table.select_one, (key,)).fetchone()
         return None if row is None else self._table.value(row[1:])
+
+
+def _apart(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """Return changes in their order, in parts that have none of the same place twice."""
+    if len(changes) == 1:
+        yield changes
+        return
+    part: dict[str, Change] = {}
+    for each in changes:
+        place = place_of([*(key for key, _ in (*each.expect, *each.put)), *each.drop][0])
+        if place in part:
+            yield list(part.values())
+            part = {}
+        part[place] = each
+    yield list(part.values())
 
 
 @contextmanager

@@ -19,8 +19,6 @@ from typing import Any
 from sqlitedict import SqliteDict
 from sqlitedict import encode as pickling_encode
 
-from pyai_sessions.backends.connections import OPEN_FILE, Connections
-from pyai_sessions.backends.files import full_path, make_private, storage_error
 from pyai_sessions.checks import AnyPath, check_timeout, is_utf8, kind_of, shown
 from pyai_sessions.errors import (
     InvalidValueError,
@@ -29,6 +27,8 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
 )
 from pyai_sessions.processes import OfOneProcess
+from pyai_sessions.storage.connections import OPEN_FILE, Connections
+from pyai_sessions.storage.files import full_path, make_private, storage_error
 from pyai_sessions.storage.protocol import Derive
 from pyai_sessions.storage.sql import SQLStorage
 from pyai_sessions.storage.tables import Table
@@ -76,11 +76,8 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
     ) -> None:
         if not isinstance(path, str) or path != ":memory:":
             path = full_path(path, "path", "'chat.db', '~/chat.db', or ':memory:'")
-        for ours in ("/index", "/lists"):
-            if isinstance(table_name, str) and ours in table_name.lower():
-                raise InvalidValueError(
-                    "table_name", f"is {table_name!r}; a name with {ours!r} is that of a store's lists"
-                )
+        if isinstance(table_name, str) and "/lists" in table_name.lower():
+            raise InvalidValueError("table_name", f"is {table_name!r}; a name with '/lists' is that of a store's lists")
         if not _is_name(table_name):
             problem = f"is {shown(table_name)}; it is text in UTF-8 that does not begin with 'sqlite_'"
             raise InvalidValueError("table_name", problem)

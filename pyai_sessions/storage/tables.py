@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from pyai_sessions.backends.sql import BATCH, quoted, run
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError
+from pyai_sessions.storage.statements import BATCH, quoted, run
 
 
 class Null:
@@ -54,8 +54,10 @@ class Table:
         table, value = quoted(name), f"CAST(value AS BLOB){more}"
         columns, values = insert
         row = f"INTO {table} (key, value{columns}) VALUES (?, CAST(? AS TEXT){values})"
-        between = f"SELECT key FROM {table} WHERE {fit}key %s ? AND key < ? ORDER BY key LIMIT {BATCH}"
-        self.first_keys, self.next_keys = between % ">=", between % ">"
+        self.first_keys, self.next_keys = [
+            f"SELECT key FROM {table} WHERE {fit}key {start} ? AND key < ? ORDER BY key LIMIT {BATCH}"
+            for start in (">=", ">")
+        ]
         self.last_row = f"SELECT MAX(rowid) FROM {table}"
         self.rows = f"SELECT rowid, key FROM {table} WHERE {fit}rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
         self.select = f"SELECT key, {value} FROM {table} WHERE {fit}"

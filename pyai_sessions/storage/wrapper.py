@@ -19,6 +19,7 @@ class Wrapper(Storage):
         self.forgets = inner.forgets
         self.apart = inner.apart
         self.settle = inner.settle
+        self.padded = inner.padded
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102 (the protocol documents it)
         return self._inner.exclusive()

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyai_sessions.backends import connections as module
-from pyai_sessions.backends.connections import Connections
 from pyai_sessions.errors import StorageInUseError
+from pyai_sessions.storage import connections as module
+from pyai_sessions.storage.connections import Connections
 from pyai_sessions.turns import Claim, current_frame
 from tests.faults.interrupts import interrupt, stop
 

@@ -12,8 +12,6 @@ from types import FrameType
 import pytest
 
 from pyai_sessions import SessionManager, SQLiteSessionStore
-from pyai_sessions.backends import grouping
-from pyai_sessions.backends.grouping import Group
 from pyai_sessions.errors import (
     StorageError,
     StorageFullError,
@@ -21,6 +19,8 @@ from pyai_sessions.errors import (
     StorageLockedError,
     StorageUnreachableError,
 )
+from pyai_sessions.storage import grouping
+from pyai_sessions.storage.grouping import Group
 
 DEADLINE = 60.0
 

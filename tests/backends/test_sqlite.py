@@ -105,7 +105,7 @@ def test_a_store_is_fully_durable_unless_told_otherwise(store, path):
     with (
         plain_dict(f"{path}2") as mapping,
         closing(KVSessionStore(mapping)) as over,
-        over._backend._connections.reading() as connection,
+        over._backend._whole._connections.reading() as connection,
     ):
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
@@ -114,6 +114,7 @@ def test_a_save_is_one_transaction(store, path):
     """A reader on a connection of its own sees head, pages and index entry together, or none of them."""
     seen = []
     stop = threading.Event()
+    listed = "SELECT count(*) FROM \"sessions/lists\" WHERE list = 'active'"
 
     def watch():
         with closing(sqlite3.connect(path)) as connection:
@@ -121,7 +122,7 @@ def test_a_save_is_one_transaction(store, path):
                 connection.execute("BEGIN")
                 heads = connection.execute("SELECT count(*) FROM sessions WHERE key LIKE 'session/%'").fetchone()[0]
                 pages = connection.execute("SELECT count(*) FROM sessions WHERE key LIKE 'messages/%'").fetchone()[0]
-                entries = connection.execute('SELECT count(*) FROM "sessions/index"').fetchone()[0]
+                entries = connection.execute(listed).fetchone()[0]
                 connection.execute("COMMIT")
                 seen.append((heads, pages, entries))
 
@@ -220,36 +221,6 @@ def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, na
         ):
             with pytest.raises(StorageReadOnlyError):
                 act()
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda store: store.verify().problems,
-        lambda store: store.purge_expired(),
-        lambda store: store.count() - 1,
-        lambda store: store.count("ada") - 1,
-        lambda store: len(store.summaries("ada")) - 1,
-    ],
-)
-def test_a_file_of_an_earlier_release_is_read_alone_as_it_is(path, ask):
-    """Its index knows of no expiry and keeps no counts, whatever is asked of it first."""
-    with closing(SQLiteSessionStore(path)) as store:
-        talk(store)
-        with store.mapping.connections.writing() as connection:
-            for each in (
-                "TRIGGER {}/added",
-                "TRIGGER {}/removed",
-                "TRIGGER {}/moved",
-                "TABLE {}/counts",
-                "INDEX {}/expires",
-            ):
-                kind, name = each.split()
-                connection.execute(f'DROP {kind} "{name.format("sessions/index")}"')
-            connection.execute('ALTER TABLE "sessions/index" DROP COLUMN expires')
-
-    with plain_dict(path, flag="r", journal_mode="WAL") as mapping, closing(KVSessionStore(mapping)) as store:
-        assert not ask(store)
 
 
 def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
@@ -547,14 +518,14 @@ def test_a_pickle_in_the_file_is_never_opened(path, tmp_path):
 # The index table ------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "missing": "DELETE FROM {index} WHERE id IN ('s3', 's4', 's120')",
-    "all missing": "DELETE FROM {index}",
-    "other user": "UPDATE {index} SET user = 'bob' WHERE activity % 3 = 0",
-    "no user": "UPDATE {index} SET user = NULL WHERE id < 's2'",
-    "other status": "UPDATE {index} SET status = 'archived' WHERE id >= 's2'",
-    "other time": "UPDATE {index} SET activity = activity - 86400000000 WHERE id > 's1'",
-    "sessions that are not there": "INSERT INTO {index} SELECT id || 'x', user, status, activity, expires FROM {index}",
-    "other names": "UPDATE {index} SET id = id || 'x' WHERE id > 's2'",
+    "missing": "DELETE FROM {lists} WHERE member IN ('s3', 's4', 's120')",
+    "all missing": "DELETE FROM {lists}",
+    "other user": "UPDATE {lists} SET list = 'user/bob/active' WHERE list LIKE 'user/%' AND score % 3 = 0",
+    "no user": "DELETE FROM {lists} WHERE list LIKE 'user/%' AND member < 's2'",
+    "other status": "UPDATE {lists} SET list = replace(list, 'active', 'archived') WHERE member >= 's2'",
+    "other time": "UPDATE {lists} SET score = score - 86400000000 WHERE member > 's1'",
+    "sessions that are not there": "INSERT INTO {lists} SELECT member || 'x', list, score FROM {lists}",
+    "other names": "UPDATE {lists} SET member = member || 'x' WHERE member > 's2'",
 }
 
 
@@ -611,7 +582,7 @@ def test_a_wrong_index_table_is_put_right(store, path, wrong, act):
     names = {f"s{n}": ("ada", "carol")[n % 2] for n in range(250)}
     SessionManager(store).import_sessions(Session(session_id=name, user_id=user) for name, user in names.items())
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(WRONG[wrong].format(index='"sessions/index"'))
+        connection.execute(WRONG[wrong].format(lists='"sessions/lists"'))
         listed = [each.session_id for each in store.summaries("bob", limit=None)]
         assert listed == []
         assert not store.verify()
@@ -681,7 +652,7 @@ def test_reindex_misses_none_that_move_meanwhile(path, meanwhile):
         store.import_sessions(Session(session_id=f"gone {n}") for n in range(300 if meanwhile == "a VACUUM" else 0))
         store.import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(1500))
         with mapping.connections.writing() as connection:
-            connection.execute("DELETE FROM \"sessions/index\" WHERE id LIKE 's%'")
+            connection.execute("DELETE FROM \"sessions/lists\" WHERE member LIKE 's%'")
 
         rotated.reindex(act)
 

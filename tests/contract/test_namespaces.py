@@ -27,8 +27,7 @@ from pyai_sessions import (
     StorageError,
     open_store,
 )
-from pyai_sessions.backends import adapt
-from pyai_sessions.backends.protocol import Wanted
+from pyai_sessions.backend import Wanted, backend_of
 from pyai_sessions.keys import namespace_prefix, page_prefix
 from pyai_sessions.testing import FaultyMapping, StoppedClock
 from pyai_sessions.testing.samples import HOSTILE_IDS, contents, fill, ids
@@ -250,7 +249,7 @@ def test_a_session_is_read_whole_from_its_own_namespace(mapping):
         fill(session, 100)
         manager.save(session)
 
-    with closing(adapt(mapping, namespace="a")) as backend:
+    with closing(backend_of(mapping, namespace="a")) as backend:
         head, pages = backend.read_session(Wanted("s"))
 
         keys = [key for key in backend.all_keys() if key.startswith(page_prefix("s"))]
@@ -414,7 +413,7 @@ def test_documents_of_a_namespace_are_found_without_an_index(tmp_path):
         with closing(SQLiteSessionStore(path, namespace=name)) as store:
             SessionManager(store).create_session("ada", session_id=f"of {name}")
     with closing(sqlite3.connect(path)) as connection:
-        query = "SELECT name FROM sqlite_master WHERE name LIKE '%/index%' AND type = 'table'"
+        query = "SELECT name FROM sqlite_master WHERE name LIKE '%/lists%' AND type = 'table'"
         for (table,) in connection.execute(query).fetchall():
             connection.execute(f'DROP TABLE "{table}"')
         connection.commit()

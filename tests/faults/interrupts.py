@@ -44,7 +44,7 @@ PACKAGE = str(Path(pyai_sessions.__file__).parent)
 OURS = (PACKAGE,)
 LOOPS = (PACKAGE, "/selectors.py")
 """Likewise, and where an event loop waits."""
-HOLDS = (f"{PACKAGE}/backends/", f"{PACKAGE}/storage/", f"{PACKAGE}/turns.py")
+HOLDS = (f"{PACKAGE}/storage/", f"{PACKAGE}/backend.py", f"{PACKAGE}/writers.py", f"{PACKAGE}/turns.py")
 """Where the code lies that takes what others wait for, and gives it back."""
 TIMEOUT = 90.0
 """Seconds that the stores wait for a lock. One that was left behind is so told from one that is held for a moment."""

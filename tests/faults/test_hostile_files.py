@@ -23,7 +23,7 @@ from pyai_sessions import (
     StorageError,
     StorageUnreachableError,
 )
-from pyai_sessions.backends import connections
+from pyai_sessions.storage import connections
 
 SECRET = "not of this directory"
 
@@ -105,10 +105,10 @@ COMPUTED = {
     "a column of gigabytes": "DROP TABLE sessions; CREATE TABLE sessions (key TEXT PRIMARY KEY, "
     "value AS (zeroblob(999999999))); INSERT INTO sessions (key) VALUES ('session/s');",
     "a virtual table": "DROP TABLE sessions; CREATE VIRTUAL TABLE sessions USING fts4(key, value);",
-    "an endless index": f'DROP TABLE "sessions/index"; CREATE VIEW "sessions/index" AS {ENDLESS} '
-    "SELECT 'a' || n AS id, 'ada' AS user, 'active' AS status, n AS activity FROM c;",
-    "endless counts": f'DROP TABLE "sessions/index/counts"; CREATE VIEW "sessions/index/counts" AS {ENDLESS} '
-    "SELECT 'active' AS status, n FROM c;",
+    "endless lists": f'DROP TABLE "sessions/lists"; CREATE VIEW "sessions/lists" AS {ENDLESS} '
+    "SELECT 'a' || n AS member, 'active' AS list, n AS score FROM c;",
+    "endless counts": f'DROP TABLE "sessions/lists/counts"; CREATE VIEW "sessions/lists/counts" AS {ENDLESS} '
+    "SELECT 'active' AS list, n FROM c;",
 }
 
 
@@ -176,9 +176,9 @@ CHANGED = {
     + 2 * "INSERT INTO sessions SELECT * FROM moved;",
     "other columns": f"{MOVED} CREATE TABLE sessions (a, b)",
     "a check": f"{MOVED} CREATE TABLE sessions (key TEXT PRIMARY KEY, value TEXT CHECK (length(value) < 3))",
-    "an index of other columns": 'DROP TABLE "sessions/index"; CREATE TABLE "sessions/index" (a, b)',
-    "counts of text": "UPDATE \"sessions/index/counts\" SET n = 'many'",
-    "counts without end": 'UPDATE "sessions/index/counts" SET n = 1e999',
+    "lists of other columns": 'DROP TABLE "sessions/lists"; CREATE TABLE "sessions/lists" (a, b)',
+    "counts of text": "UPDATE \"sessions/lists/counts\" SET n = 'many'",
+    "counts without end": 'UPDATE "sessions/lists/counts" SET n = 1e999',
     "a schema of nonsense": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = 'CREATE TABLE nonsense'",
     "a schema that points elsewhere": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET rootpage = 2",
 }
@@ -195,23 +195,22 @@ def test_other_contents_are_read_or_refused(path, script):
 # Indexes --------------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "a status that is none": "status = 'gone'",
-    "a status of bytes": "status = x'ff'",
-    "an activity of text": "activity = 'then'",
-    "an activity of bytes": "activity = x'ff00'",
-    "no activity": "activity = NULL",
-    "an endless activity": "activity = 1e300",
-    "an activity beyond the calendar": "activity = 9223372036854775807",
-    "a user of bytes": "user = x'ff'",
-    "a user that is none": "user = '%zz'",
-    "no user": "user = NULL",
+    "a status that is none": "list = replace(list, 'active', 'gone')",
+    "a status of bytes": "list = CAST(replace(list, 'active', 'gone') AS BLOB)",
+    "an activity of text": "score = 'then'",
+    "an activity of bytes": "score = x'ff00'",
+    "an endless activity": "score = 1e300",
+    "an activity beyond the calendar": "score = 9223372036854775807",
+    "a user of bytes": "list = CASE list WHEN 'active' THEN list ELSE x'ff' END",
+    "a user that is none": "list = replace(list, 'ada', '%zz')",
+    "no user": "list = replace(list, 'ada', '')",
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_wrong_entries_break_no_list_and_are_put_right(path, wrong):
     """The documents are the truth: lists go without what cannot be, and `reindex` brings it back."""
-    change(path, f"""UPDATE "sessions/index" SET {wrong} WHERE id = 's'""")
+    change(path, f"""UPDATE "sessions/lists" SET {wrong} WHERE member = 's'""")
     with closing(open_file(path)) as store:
         manager = SessionManager(store)
         listed = {each.session_id for each in manager.list_sessions(status=None)}
@@ -227,15 +226,15 @@ def test_wrong_entries_break_no_list_and_are_put_right(path, wrong):
 
 
 @pytest.mark.parametrize("act", [*ACTS, "delete user", "scan", "rows"])
-@pytest.mark.parametrize("column", ["sessions.key", "sessions/index.id", "sessions/index.activity"])
+@pytest.mark.parametrize("column", ["sessions.key", "sessions/lists.member", "sessions/lists.score"])
 def test_a_walk_through_rows_that_are_not_in_order_ends(path, column, act):
     """By a schema that orders them in another way than they lie: what cannot go on says so, and what can goes on."""
     with closing(open_file(path)) as store:
         store.import_sessions(Session(session_id=name, user_id="ada") for name in "ABCXYZabcxyz")
     table, name = column.split(".")
     other = f"replace(sql, '{name} TEXT', '{name} TEXT COLLATE NOCASE')"
-    if name == "activity":
-        other = "replace(sql, 'activity, id)', 'activity DESC, id DESC)')"
+    if name == "score":
+        other = "replace(sql, 'score, member)', 'score DESC, member DESC)')"
     change(path, f"PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = {other} WHERE tbl_name = '{table}'")
     acts = ACTS | {
         "delete user": lambda manager: manager.delete_user("ada"),
@@ -248,10 +247,8 @@ def test_a_walk_through_rows_that_are_not_in_order_ends(path, column, act):
 
 def test_entries_of_ids_that_are_none_break_no_list(path):
     """Bytes, numbers, names that decode to nothing, sessions that never were."""
-    rows = (
-        "(x'ff', 'ada', 'active', 5), ('%', 'ada', 'active', 6), ('', 'ada', 'active', 7), ('no', 'ada', 'active', 8)"
-    )
-    change(path, f'INSERT INTO "sessions/index" (id, user, status, activity) VALUES {rows}')
+    rows = "(x'ff', 'user/ada/active', 5), ('%', 'active', 6), ('', 'active', 7), ('no', 'active', 8)"
+    change(path, f'INSERT INTO "sessions/lists" (member, list, score) VALUES {rows}')
     with closing(open_file(path)) as store:
         manager = SessionManager(store)
         assert {each.session_id for each in manager.list_sessions()} == {"s", "t", "f"}

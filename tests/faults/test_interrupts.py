@@ -14,8 +14,8 @@ from functools import partial
 import pytest
 
 from pyai_sessions import AsyncSessionManager, Message, turns
-from pyai_sessions.backends import grouping
-from pyai_sessions.backends.grouping import Group
+from pyai_sessions.storage import grouping
+from pyai_sessions.storage.grouping import Group
 from pyai_sessions.testing import Recorder, check_events
 from pyai_sessions.turns import Turn
 from tests.contract.stores import AsyncStore, SyncStore

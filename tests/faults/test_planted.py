@@ -109,8 +109,9 @@ def test_no_pickle_in_a_column_is_opened(storage, mark):
                 connection.execute(inside)
             else:
                 connection.execute(f"INSERT INTO {table} (key, value) VALUES (?, ?)", (bomb, bomb))  # noqa: S608
-            for column, name in ("user", "s"), ("status", "fork"):
-                connection.execute(f'UPDATE "{index}/index" SET {column} = ? WHERE id = ?', (bomb, name))  # noqa: S608
+            for column, name in ("list", "s"), ("member", "fork"), ("score", "fork"):
+                change = f'UPDATE "{index}/lists" SET {column} = ? WHERE member = ? AND list = ?'  # noqa: S608
+                connection.execute(change, (bomb, name, "user/ada/active" if column == "score" else "active"))
 
         work(manager, session)
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SessionManager, SQLiteMapping
-from pyai_sessions.backends import sealed
+from pyai_sessions.encryption import rotation
 from pyai_sessions.testing import Recorder
 from tests.faults.storages import ON_SERVERS
 from tests.faults.test_kill import reports
@@ -54,7 +54,7 @@ def rotate(link, storage, waits):
 
     It *waits* after the first batch until it is killed.
     """
-    sealed._TOGETHER = 5
+    rotation.TOGETHER = 5
 
     def progress(done):
         link.send(done)

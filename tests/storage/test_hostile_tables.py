@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from pyai_sessions.backends import connections
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError, StorageError
+from pyai_sessions.storage import connections
 from pyai_sessions.storage.lists import NOWHERE
 from pyai_sessions.storage.protocol import Change, Listing
 from pyai_sessions.storage.sqlite import SQLiteMapping, storage_of
@@ -98,7 +98,7 @@ def test_a_table_whose_name_differs_in_case_alone_is_refused(filled, tmp_path, n
             assert caught.value.path == "table_name"
 
 
-@pytest.mark.parametrize("name", ["sessions/index", "a/Lists", "sessions/lists/counts"])
+@pytest.mark.parametrize("name", ["sessions/lists", "a/Lists", "sessions/lists/counts"])
 def test_a_table_cannot_have_the_name_of_a_list_table(tmp_path, name):
     """One store's lists would be another's documents."""
     with pytest.raises(InvalidValueError):

@@ -20,6 +20,7 @@ from pyai_sessions.storage.protocol import Change, Listing
 from pyai_sessions.storage.sqlite import SQLiteMapping, storage_of
 from pyai_sessions.storage.tables import Null
 from pyai_sessions.testing.storage import change, derive, document
+from pyai_sessions.testing.storage.fixtures import start as start_of
 from tests.processes import LOCKED, python_until_told, run_python
 
 ACTS = {
@@ -482,3 +483,21 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
 
     assert caught.value.where == str(path)
     assert path.read_bytes() == b"a diary, not a database. " * 100
+
+
+# What threads bring together ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("together", [2, 3])
+def test_changes_of_one_place_that_come_together_are_applied_one_after_another(storage, together):
+    """As a deletion of one thread and a creation of another: what was written last is there, and is listed."""
+    assert storage.write([change("a", "r1", listed={"active": 1})]) == [True]
+    gone = Change([("doc/a", start_of("r1"))], drop=["doc/a", "page/a/"], lists=[Listing("active", "a", 1, None)])
+    anew = change("a", "r2", listed={"active": 2})._replace(expect=[("doc/a", None)])
+    other = change("b", "r1", listed={"active": 3})
+
+    assert storage._apply([gone, anew, other][:together]) == [True] * together
+
+    assert storage.read(["doc/a"]).keys() == {"doc/a"}
+    assert (2, "a") in storage.scan("active")
+    assert storage.count("active") == together - 1

@@ -10,9 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pyai_sessions.backends import scripts
 from pyai_sessions.checks import kind_of
-from pyai_sessions.storage import scripts as storage_scripts
+from pyai_sessions.storage import scripts
 from pyai_sessions.values import is_array, is_bytes, is_mapping
 
 Command = Sequence[Any]
@@ -83,15 +82,6 @@ def _score(reply: Any, _: Command = ()) -> int | None:
     if math.isnan(score):
         raise UnfitReplyError(kind_of(reply))
     return int(max(-_FARTHEST, min(score, _FARTHEST)))
-
-
-def _nothing(reply: Any, _: Command) -> None:
-    if reply is not None:
-        raise UnfitReplyError(kind_of(reply))
-
-
-def _anything(_: Any, __: Command) -> None:
-    """Say nothing: a client may make of OK what it likes."""
 
 
 def _told(reply: Any, _: Command) -> dict[str, str]:
@@ -174,44 +164,24 @@ def _some(read: Callable[[Any], Any]) -> _Reader:
 
 
 _COMMANDS: dict[str, _Reader] = {
-    "GET": _text,
     "HDEL": _number,
     "HEXISTS": _number,
     "HGET": _text,
     "HGETALL": _fields,
-    "HKEYS": _names,
     "HMGET": _one_each(_text, lambda command: len(command) - 2),
     "INFO": _told,
-    "PEXPIRE": _number,
     "SCAN": _some(_names),
-    "SET": _anything,
     "ZADD": _number,
     "ZCARD": _number,
     "ZMSCORE": _one_each(_score, lambda command: len(command) - 2),
-    "ZREM": _number,
     "ZSCAN": _some(_scored),
-    "ZSCORE": _score,
     "ZRANGEBYSCORE": lambda reply, command: _scored(reply) if "WITHSCORES" in command else _names(reply),
     "ZREVRANGEBYSCORE": _scored,
 }
 
 _SCRIPTS: dict[str, _Reader] = {
-    scripts.COMMIT: _number,
-    scripts.INDEX: _number,
-    scripts.PLACE: _number,
-    scripts.COUNT: _number,
-    scripts.PURGE: _number,
-    scripts.READ_MANY: _one_each(_text, lambda command: command[2]),
-    scripts.REFERENCES: _fields,
-    scripts.REFER: _nothing,
-    scripts.REMOVE: _number,
-    scripts.TAKE_TURN: _number,
-    scripts.END_TURN: _nothing,
-    scripts.REMOVE_PAGES: _number,
-    scripts.REWRITE: _number,
-    scripts.SET_ASIDE: _nothing,
-    storage_scripts.WRITE: _answer,
-    storage_scripts.MOVE: _answer,
-    storage_scripts.READ: _one_each(_document_or_fields, lambda command: int(command[-1])),
-    storage_scripts.NAMES: _one_each(_names, lambda command: command[2]),
+    scripts.WRITE: _answer,
+    scripts.MOVE: _answer,
+    scripts.READ: _one_each(_document_or_fields, lambda command: int(command[-1])),
+    scripts.NAMES: _one_each(_names, lambda command: command[2]),
 }

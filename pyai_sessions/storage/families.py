@@ -1,4 +1,4 @@
-"""Backends: where documents lie. `adapt` finds the one that makes the most of a mapping."""
+"""Families of mappings: `storage_of` finds the storage that makes the most of one, and refuses what loses items."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from pyai_sessions.backends.protocol import Backend
 from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import UnsuitableMappingError
-from pyai_sessions.keys import namespace_prefix
+from pyai_sessions.storage.protocol import Derive, Storage
 
 _EVICTING = {
     ("zict", "LRU"): "zict.Buffer({}, zict.File(directory), n), or the slow mapping itself",
@@ -24,61 +23,53 @@ _EVICTING = {
 """Mappings that drop items of their own accord, with what to use instead."""
 
 
-def adapt(  # noqa: PLR0911 (a table)
-    mapping: Any, *, shared: bool = False, timeout: float = 10.0, namespace: str | None = None
-) -> Backend:
-    """Return the backend of a mapping, or of a namespace in it: of its family, or else that of any mapping.
+def is_of(mapping: Any, family: str, name: str) -> bool:
+    """Return whether a mapping is of a class, by the names of its package and its own."""
+    return any((k.__module__.partition(".")[0], k.__name__) == (family, name) for k in type(mapping).__mro__)
+
+
+def storage_of(mapping: Any, derive: Derive, *, shared: bool = False, timeout: float = 10.0) -> Storage:
+    """Return the storage of a mapping: of its family, or else that of any mapping.
 
     Raises:
-        UnsuitableMappingError: It cannot keep sessions safely; the error says what can.
+        UnsuitableMappingError: It cannot keep documents safely; the error says what can.
 
     """
-    under = namespace_prefix(namespace)
     for kind in type(mapping).__mro__:
         family, name = kind.__module__.partition(".")[0], kind.__name__
         if (family, name) in _EVICTING:
             use = _EVICTING[family, name]
             msg = f"a {family}.{name} drops items of its own accord, so sessions would vanish; use {use}"
             raise UnsuitableMappingError(msg)
-        if (family, name) == ("pyai_sessions", "Encrypted"):
-            from pyai_sessions.backends.sealed import SealedBackend
+        if (family, name) in (("sqlitedict", "SqliteDict"), ("pyai_sessions", "SQLiteMapping")):
+            if mapping.filename in (":memory:", "") and name == "SqliteDict":
+                continue
+            from pyai_sessions.storage import sqlite
 
-            return SealedBackend(
-                adapt(mapping.mapping, shared=shared, timeout=timeout, namespace=namespace), mapping.sealer, under
-            )
-        if (family, name) == ("sqlitedict", "SqliteDict") and mapping.filename not in (":memory:", ""):
-            from pyai_sessions.backends import sqlite
-
-            return sqlite.backend_of(mapping, timeout, under)
-        if (family, name) == ("pyai_sessions", "SQLiteMapping"):
-            from pyai_sessions.backends import sqlite
-
-            return sqlite.backend_of(mapping, timeout, under)
+            return sqlite.storage_of(mapping, derive, timeout=timeout)
         if family in ("diskcache", "diskcache_community") and name in ("Cache", "Index", "FanoutCache", "Deque"):
-            from pyai_sessions.backends import diskcache
+            from pyai_sessions.storage import diskcache
 
-            return diskcache.backend_of(mapping, timeout, under)
+            return diskcache.storage_of(mapping, derive, timeout=timeout)
         if (family, name) == ("pyai_sessions", "RedisMapping"):
-            from pyai_sessions.backends import cluster, redis
+            from pyai_sessions.storage.cluster import ClusterStorage
+            from pyai_sessions.storage.redis import RedisStorage
 
-            kind_of_backend = cluster.ClusterBackend if mapping.clustered else redis.RedisBackend
-            return kind_of_backend(mapping.under(under), timeout=timeout)
+            if mapping.clustered:
+                return ClusterStorage(mapping, timeout=timeout, derive=derive)
+            return RedisStorage(mapping, timeout=timeout)
         if (family, name) == ("shelve", "Shelf"):
-            from pyai_sessions.backends.mapping import MappingBackend
+            from pyai_sessions.storage.mapping import MappingStorage
 
             # Its file, without the pickling between: a shelf unpickles whatever it reads.
-            return MappingBackend(
-                mapping,
-                shared=shared,
-                timeout=timeout,
-                under=under,
-                documents=cast("Any", _ShelfFile(mapping)),
-                binary=True,
+            documents = cast("Any", _ShelfFile(mapping))
+            return MappingStorage(
+                mapping, derive=derive, shared=shared, timeout=timeout, documents=documents, binary=True
             )
     _check_mapping(mapping)
-    from pyai_sessions.backends.mapping import MappingBackend
+    from pyai_sessions.storage.mapping import MappingStorage
 
-    return MappingBackend(mapping, shared=shared, timeout=timeout, under=under)
+    return MappingStorage(mapping, derive=derive, shared=shared, timeout=timeout)
 
 
 def _check_mapping(mapping: Any) -> None:

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from weakref import WeakSet
 
-from pyai_sessions.backends.files import FAILURES, storage_error
 from pyai_sessions.errors import (
     StorageClosedError,
     StorageInUseError,
     StorageMovedError,
     StoragePermissionError,
 )
+from pyai_sessions.storage.files import FAILURES, storage_error
 from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
 
 
