@@ -26,9 +26,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pyai_sessions.checks import ANYONE
-from pyai_sessions.conversions import jsonable
-from pyai_sessions.erasure import Erasure
+from pyai_sessions.documents.limits import Limits
 from pyai_sessions.errors import (
     EncryptionError,
     ImmutableError,
@@ -56,30 +54,32 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
     UnsupportedOperationError,
 )
-from pyai_sessions.heads import SessionStatus
-from pyai_sessions.imports import Imported
 from pyai_sessions.manager import SessionManager
-from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, SessionSummary
-from pyai_sessions.points import Branch, Checkpoint, Parent, Summary
-from pyai_sessions.redaction import Redaction
-from pyai_sessions.session_store import SessionStore, SummaryPage
-from pyai_sessions.store import KVSessionStore
-from pyai_sessions.stores import (
+from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
+from pyai_sessions.model.session import Session, SessionSummary
+from pyai_sessions.model.session_store import SessionStore, SummaryPage
+from pyai_sessions.stores.kv import KVSessionStore
+from pyai_sessions.stores.makers import (
     DiskCacheSessionStore,
     MemorySessionStore,
     RedisSessionStore,
     SQLiteSessionStore,
     open_store,
 )
-from pyai_sessions.terms import Limits
-from pyai_sessions.upkeep import Problem, Verification
+from pyai_sessions.upkeep.erasure import Erasure
+from pyai_sessions.upkeep.imports import Imported
+from pyai_sessions.upkeep.redaction import Redaction
+from pyai_sessions.upkeep.repair import Problem, Verification
+from pyai_sessions.values.checks import ANYONE
+from pyai_sessions.values.conversions import jsonable
+from pyai_sessions.values.messages import Message
 
 if TYPE_CHECKING:
     from pyai_sessions.aio import AsyncSessionManager
     from pyai_sessions.storage.hashes import RedisMapping
     from pyai_sessions.storage.sqlite import SQLiteMapping
-    from pyai_sessions.transforms import Encrypted
+    from pyai_sessions.stores.encrypted import Encrypted
 
 __all__ = [
     "ANYONE",
@@ -142,7 +142,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "AsyncSessionManager": "pyai_sessions.aio",
-    "Encrypted": "pyai_sessions.transforms",
+    "Encrypted": "pyai_sessions.stores.encrypted",
     "RedisMapping": "pyai_sessions.storage.hashes",
     "SQLiteMapping": "pyai_sessions.storage.sqlite",
 }

@@ -10,12 +10,12 @@ from typing import Any, Concatenate, TypeVar, cast
 from typing_extensions import ParamSpec, Self
 
 from pyai_sessions.awaiting import Awaiting
-from pyai_sessions.checks import Clock, shown
+from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.manager import SessionManager, opened, with_default
-from pyai_sessions.processes import OfOneProcess
-from pyai_sessions.store import KVSessionStore
-from pyai_sessions.values import Default, check_default
+from pyai_sessions.stores.kv import KVSessionStore
+from pyai_sessions.values.checks import Clock, shown
+from pyai_sessions.values.json import Default, check_default
 
 P = ParamSpec("P")
 T = TypeVar("T")

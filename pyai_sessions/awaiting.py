@@ -17,9 +17,9 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
-from pyai_sessions.calls import PATIENCE, Calls
+from pyai_sessions.concurrency.calls import PATIENCE, Calls
 from pyai_sessions.errors import StorageClosedError, StorageLockedError
-from pyai_sessions.trips import Ask, Asking, Trips, asked
+from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked
 
 T = TypeVar("T")
 

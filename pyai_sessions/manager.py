@@ -10,9 +10,26 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import Self
 
-from pyai_sessions.backend import Progress
-from pyai_sessions.calls import Blocking, Calls, driven
-from pyai_sessions.checks import (
+from pyai_sessions.concurrency.calls import Blocking, Calls, driven
+from pyai_sessions.concurrency.processes import OfOneProcess
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.points import Branch
+from pyai_sessions.model.session import Session, history_of, use_default
+from pyai_sessions.model.session_store import OnConflict, SessionStore, SummaryPage
+from pyai_sessions.prompts.formats import read_prompt
+from pyai_sessions.prompts.formats.items import is_of_an_api, own
+from pyai_sessions.sessions.backend import Progress
+from pyai_sessions.sessions.filters import Order
+from pyai_sessions.sessions.forks import At
+from pyai_sessions.stores.custom import CustomStore
+from pyai_sessions.stores.kv import KVSessionStore
+from pyai_sessions.stores.makers import MemorySessionStore, open_store
+from pyai_sessions.upkeep.erasure import Erasure
+from pyai_sessions.upkeep.imports import Imported
+from pyai_sessions.upkeep.redaction import REMOVED, Redaction
+from pyai_sessions.upkeep.repair import Verification
+from pyai_sessions.values.checks import (
     ANYONE,
     Anyone,
     AnyPath,
@@ -24,25 +41,8 @@ from pyai_sessions.checks import (
     kind_of,
     shown,
 )
-from pyai_sessions.custom import CustomStore
-from pyai_sessions.erasure import Erasure
-from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.filters import Order
-from pyai_sessions.forks import At
-from pyai_sessions.formats import read_prompt
-from pyai_sessions.formats.items import is_of_an_api, own
-from pyai_sessions.heads import SessionStatus
-from pyai_sessions.imports import Imported
-from pyai_sessions.messages import Message
-from pyai_sessions.models import Session, history_of, use_default
-from pyai_sessions.points import Branch
-from pyai_sessions.processes import OfOneProcess
-from pyai_sessions.redaction import REMOVED, Redaction
-from pyai_sessions.session_store import OnConflict, SessionStore, SummaryPage
-from pyai_sessions.store import KVSessionStore
-from pyai_sessions.stores import MemorySessionStore, open_store
-from pyai_sessions.upkeep import Verification
-from pyai_sessions.values import Default, check_default, converting, is_mapping, plain, plain_object
+from pyai_sessions.values.json import Default, check_default, converting, is_mapping, plain, plain_object
+from pyai_sessions.values.messages import Message
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyai_sessions.blanking import Blanker
+from pyai_sessions.documents.blanking import Blanker
 
 SECRET = "the password is hunter2"
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import Checkpoint, InvalidValueError, Message, Session, SessionManager, jsonable
-from pyai_sessions.containers import JSONDict, JSONList, guarded
+from pyai_sessions.values.containers import JSONDict, JSONList, guarded
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 

@@ -23,15 +23,15 @@ from pyai_sessions import (
     SessionManager,
     SessionStatus,
     SQLiteMapping,
-    documents,
-    drafts,
 )
-from pyai_sessions.documents import read_head, read_messages, restore, write_messages
-from pyai_sessions.drafts import PAGE_BYTES, PAGE_MESSAGES, appended, compose
-from pyai_sessions.keys import decode_id, encode_id, head_key, page_keys, page_prefix, session_of_key
-from pyai_sessions.terms import KEPT
+from pyai_sessions.documents import reading as documents
+from pyai_sessions.documents import writing as drafts
+from pyai_sessions.documents.keys import decode_id, encode_id, head_key, page_keys, page_prefix, session_of_key
+from pyai_sessions.documents.limits import KEPT
+from pyai_sessions.documents.reading import read_head, read_messages, restore, write_messages
+from pyai_sessions.documents.writing import PAGE_BYTES, PAGE_MESSAGES, appended, compose
 from pyai_sessions.testing import NOON, StoppedClock
-from pyai_sessions.values import MAX_DEPTH
+from pyai_sessions.values.json import MAX_DEPTH
 
 FROZEN = Path(__file__).parent / "frozen" / "format-1"
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message
-from pyai_sessions.formats import Prompt, read_prompt, write_prompt
+from pyai_sessions.prompts.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.testing import NOON
 from tests.prompt_rules import check_anthropic, check_gemini, check_openai
 from tests.test_layout import imported_by
@@ -922,10 +922,10 @@ def test_no_messages_are_no_prompt(format_):
 
 def test_a_format_is_imported_when_it_is_first_used_and_no_client_ever():
     """Who does not use a format does not pay for it."""
-    run = "from pyai_sessions.formats import write_prompt; write_prompt([], 'gemini')"
+    run = "from pyai_sessions.prompts.formats import write_prompt; write_prompt([], 'gemini')"
 
     imported = imported_by(run)
 
-    assert "pyai_sessions.formats.gemini" in imported
-    assert not imported & {"pyai_sessions.formats.openai", "pyai_sessions.formats.anthropic"}
+    assert "pyai_sessions.prompts.formats.gemini" in imported
+    assert not imported & {"pyai_sessions.prompts.formats.openai", "pyai_sessions.prompts.formats.anthropic"}
     assert not imported & {"openai", "anthropic", "google.genai", "pydantic", "httpx"}

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Session, SessionManager, SQLiteSessionStore
+from pyai_sessions.model.unrepeated import unrepeated
 from pyai_sessions.testing import NOON
-from pyai_sessions.unrepeated import unrepeated
 from tests.test_custom import SyncStore
 
 JSON = st.recursive(

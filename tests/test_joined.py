@@ -5,7 +5,7 @@ import copy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyai_sessions.joined import ABSENT, add, is_same, join
+from pyai_sessions.values.joined import ABSENT, add, is_same, join
 
 KEYS = st.sampled_from("abc")
 LEAVES = st.sampled_from([None, True, False, 0, 1, 1.0, "", "x", [], [1], [True]])

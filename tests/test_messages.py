@@ -9,8 +9,8 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from pyai_sessions import InvalidValueError, Message, Session
-from pyai_sessions.messages import ReadMessage, messages_of, take_drawn
 from pyai_sessions.testing import NOON
+from pyai_sessions.values.messages import ReadMessage, messages_of, take_drawn
 from tests.samples import CALLS, PARTS
 
 

@@ -310,7 +310,7 @@ def test_threads_that_save_and_append_lose_nothing(revised):
 
 def test_a_store_that_always_refuses_does_not_hang(monkeypatch):
     """Tries end; the store's own error is raised."""
-    monkeypatch.setattr("pyai_sessions.custom._PATIENCE", 0.05)
+    monkeypatch.setattr("pyai_sessions.stores.custom._PATIENCE", 0.05)
 
     class Refusing(RevisedStore):
         refusing = False

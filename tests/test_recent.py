@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidDocumentError, KVSessionStore, Message, SessionManager, SessionNotFoundError
-from pyai_sessions.recent import Recent
+from pyai_sessions.values.recent import Recent
 
 CALLS = st.tuples(st.sampled_from(["put", "get", "pop"]), st.integers(0, 30), st.integers(0, 4000))
 

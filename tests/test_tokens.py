@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pyai_sessions.tokens import new_id, new_token
+from pyai_sessions.values.tokens import new_id, new_token
 
 
 def test_an_id_is_32_hex_digits():
@@ -34,7 +34,7 @@ def test_a_forked_child_does_not_repeat_its_parent_s_tokens():
     """A revision of the child's must never be taken for one of the parent's."""
     code = """if True:
         import os
-        from pyai_sessions.tokens import new_id, new_token
+        from pyai_sessions.values.tokens import new_id, new_token
         new_token(12), new_id()
         reader, writer = os.pipe()
         child = os.fork()

@@ -9,10 +9,10 @@ import pytest
 
 from pyai_sessions import AsyncSessionManager, Encrypted, KVSessionStore, RedisMapping, SessionManager
 from pyai_sessions.errors import StorageClosedError, StorageError, StorageUnreachableError
+from pyai_sessions.sessions.trips import Trips as SharedTrips
+from pyai_sessions.sessions.trips import asked, sharing
 from pyai_sessions.storage import connections
 from pyai_sessions.storage.sqlite import SQLiteMapping
-from pyai_sessions.trips import Trips as SharedTrips
-from pyai_sessions.trips import asked, sharing
 
 DEADLINE = 60.0
 

@@ -14,10 +14,11 @@ import anyio
 import pytest
 import trio
 
-from pyai_sessions import AsyncSessionManager, Message, Session, StorageInUseError, StorageLockedError, turns
+from pyai_sessions import AsyncSessionManager, Message, Session, StorageInUseError, StorageLockedError
 from pyai_sessions.awaiting import Awaiting
-from pyai_sessions.calls import Blocking, drive
-from pyai_sessions.turns import Claim, Turn, current_frame
+from pyai_sessions.concurrency import turns
+from pyai_sessions.concurrency.calls import Blocking, drive
+from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from tests.contract.stores import AsyncStore
 from tests.faults.interrupts import interrupt, stop
 

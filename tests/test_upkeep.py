@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from pyai_sessions import Session, SessionManager, SQLiteSessionStore
-from pyai_sessions.keys import encode_id
+from pyai_sessions.documents.keys import encode_id
 from pyai_sessions.testing import NOON
 
 pytestmark = pytest.mark.wide

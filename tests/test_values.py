@@ -10,9 +10,9 @@ from enum import Enum, IntEnum
 
 import pytest
 
-from pyai_sessions.checks import counted, kind_of
 from pyai_sessions.errors import InvalidValueError, SessionError
-from pyai_sessions.values import MAX_DEPTH, FrozenDict, FrozenList, frozen, plain, read, write
+from pyai_sessions.values.checks import counted, kind_of
+from pyai_sessions.values.json import MAX_DEPTH, FrozenDict, FrozenList, frozen, plain, read, write
 
 
 class Colour(str, Enum):

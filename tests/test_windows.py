@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message, Session, SessionManager, SessionStateError
+from pyai_sessions.prompts.windows import Orphan, estimate, tokens_of
 from pyai_sessions.testing import NOON, StoppedClock
-from pyai_sessions.windows import Orphan, estimate, tokens_of
 from tests.prompt_rules import check_anthropic, check_gemini, check_openai
 from tests.test_corpus import load_corpus
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pyai_sessions.documents import read_head
-from pyai_sessions.envelopes import EXPIRY, HASHED, USERS, read_envelope
+from pyai_sessions.documents.envelopes import EXPIRY, HASHED, USERS, read_envelope
+from pyai_sessions.documents.reading import read_head
+from pyai_sessions.encryption.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError
-from pyai_sessions.heads import SessionStatus
-from pyai_sessions.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
+from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.storage.names import decode_id, split_namespace
 from pyai_sessions.storage.protocol import Listing, Storage
 

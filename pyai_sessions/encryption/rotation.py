@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 
+from pyai_sessions.documents.envelopes import listed, read_envelope, text_of
+from pyai_sessions.documents.keys import session_of_key, written_key
 from pyai_sessions.encryption.lists import HashedLists, check_fit, is_readable_head
-from pyai_sessions.envelopes import listed, read_envelope, text_of
+from pyai_sessions.encryption.sealing import Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
-from pyai_sessions.keys import session_of_key, written_key
-from pyai_sessions.sealing import Sealer
 from pyai_sessions.storage.names import place_of, split_namespace
 from pyai_sessions.storage.protocol import Change, Listing, Storage
 

@@ -1,7 +1,7 @@
 """`EncryptedStorage`: any storage, its documents encrypted.
 
 What is compared, listed and forgotten within stays so: an encrypted head begins with its revision, and shows what its
-lists hold (see `pyai_sessions.envelopes`).
+lists hold (see `pyai_sessions.documents.envelopes`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 
-from pyai_sessions.documents import is_stamp
+from pyai_sessions.documents.envelopes import read_envelope, text_of
+from pyai_sessions.documents.reading import is_stamp
 from pyai_sessions.encryption.lists import HashedLists, check_fit
-from pyai_sessions.envelopes import read_envelope, text_of
+from pyai_sessions.encryption.sealing import Sealer, is_head
 from pyai_sessions.errors import InvalidDocumentError
-from pyai_sessions.sealing import Sealer, is_head
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
 from pyai_sessions.storage.wrapper import Wrapper

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from weakref import WeakSet
 
+from pyai_sessions.concurrency.turns import Claim, Turn, current_frame, is_part_of
 from pyai_sessions.errors import (
     StorageClosedError,
     StorageInUseError,
@@ -19,7 +20,6 @@ from pyai_sessions.errors import (
     StoragePermissionError,
 )
 from pyai_sessions.storage.files import FAILURES, storage_error
-from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
 
 
 class _ForkGate:

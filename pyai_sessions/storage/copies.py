@@ -7,11 +7,11 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from pyai_sessions.checks import AnyPath
 from pyai_sessions.errors import InvalidValueError, StorageFullError
 from pyai_sessions.storage.connections import Connections
 from pyai_sessions.storage.files import FAILURES, creating, full_path, make_private, refused, storage_error
-from pyai_sessions.tokens import new_token
+from pyai_sessions.values.checks import AnyPath
+from pyai_sessions.values.tokens import new_token
 
 _STEP = 1000
 """Pages that are copied between two looks at whether to go on: about 4 MB."""

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
-from pyai_sessions.checks import AnyPath
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError, UnsuitableMappingError
 from pyai_sessions.storage.connections import LARGEST, OPEN_FILE, Connections
 from pyai_sessions.storage.files import (
@@ -31,6 +30,7 @@ from pyai_sessions.storage.protocol import Derive
 from pyai_sessions.storage.sql import SQLStorage
 from pyai_sessions.storage.statements import run
 from pyai_sessions.storage.tables import Null, Table
+from pyai_sessions.values.checks import AnyPath
 
 # diskcache.core: how a row's value is to be read.
 _MODE_RAW, _MODE_BINARY, _MODE_TEXT = 1, 2, 3

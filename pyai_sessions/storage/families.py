@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import UnsuitableMappingError
 from pyai_sessions.storage.protocol import Derive, Storage
+from pyai_sessions.values.checks import kind_of
 
 _EVICTING = {
     ("zict", "LRU"): "zict.Buffer({}, zict.File(directory), n), or the slow mapping itself",

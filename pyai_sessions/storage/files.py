@@ -10,7 +10,6 @@ import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
-from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
@@ -22,6 +21,7 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
     StorageUnreachableError,
 )
+from pyai_sessions.values.checks import kind_of
 
 FAILURES = (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError)
 """What sqlite3 raises; the last where an error quotes text of the file that is not UTF-8."""

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
+from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.errors import StorageInUseError, StorageLockedError, StorageUnreachableError
-from pyai_sessions.turns import Claim, Turn, current_frame
 
 T = TypeVar("T")
 Store = Callable[[Sequence[T]], list[bool]]

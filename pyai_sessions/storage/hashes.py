@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from pyai_sessions.checks import kind_of, shown
+from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import (
     InvalidDocumentError,
     InvalidValueError,
@@ -30,13 +30,13 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
-from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.storage import scripts
 from pyai_sessions.storage.clients import Clients
 from pyai_sessions.storage.failures import storage_error
 from pyai_sessions.storage.names import ID_CHARACTERS, NAMESPACES, decode_id, split_namespace
 from pyai_sessions.storage.replies import Command, UnfitReplyError, as_text, read_reply
-from pyai_sessions.values import is_array
+from pyai_sessions.values.checks import kind_of, shown
+from pyai_sessions.values.json import is_array
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
+from pyai_sessions.concurrency.turns import Claim, Turn, current_frame, is_part_of
 from pyai_sessions.errors import (
     SessionError,
     StorageClosedError,
@@ -26,8 +27,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.storage.derived import Lists, Places, is_of_place
 from pyai_sessions.storage.names import NAMESPACES, split_namespace
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
-from pyai_sessions.turns import Claim, Turn, current_frame, is_part_of
-from pyai_sessions.values import is_bytes
+from pyai_sessions.values.json import is_bytes
 
 AnyMapping = MutableMapping[Any, Any]
 

@@ -14,7 +14,6 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
-from pyai_sessions.checks import AnyPath
 from pyai_sessions.errors import StorageClosedError, StorageError, UnsuitableMappingError, UnsupportedOperationError
 from pyai_sessions.storage import scripts
 from pyai_sessions.storage.grouping import Group
@@ -22,6 +21,7 @@ from pyai_sessions.storage.hashes import RedisMapping, bytes_of, literal, pack, 
 from pyai_sessions.storage.names import NAMESPACES, split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
 from pyai_sessions.storage.replies import Command, as_text
+from pyai_sessions.values.checks import AnyPath
 
 _TRIPS = 4
 """Trips with which threads write at the same time: fewer carry more each, more wait less (of 16 threads on a local

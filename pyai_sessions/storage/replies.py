@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pyai_sessions.checks import kind_of
 from pyai_sessions.storage import scripts
-from pyai_sessions.values import is_array, is_bytes, is_mapping
+from pyai_sessions.values.checks import kind_of
+from pyai_sessions.values.json import is_array, is_bytes, is_mapping
 
 Command = Sequence[Any]
 """The name of a command, and its arguments."""

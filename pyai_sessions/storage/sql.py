@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import chain
 
-from pyai_sessions.checks import AnyPath
 from pyai_sessions.errors import (
     StorageClosedError,
     StorageError,
@@ -24,6 +23,7 @@ from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Sto
 from pyai_sessions.storage.statements import BATCH, LAST, run
 from pyai_sessions.storage.tables import Table, below, check_tables
 from pyai_sessions.storage.walks import Walk
+from pyai_sessions.values.checks import AnyPath
 
 _AT_ONCE = 300
 """Keys, and keys with all below them, that one query asks for; SQLite allows 999 parameters at the least."""

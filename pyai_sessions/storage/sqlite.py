@@ -19,19 +19,19 @@ from typing import Any
 from sqlitedict import SqliteDict
 from sqlitedict import encode as pickling_encode
 
-from pyai_sessions.checks import AnyPath, check_timeout, is_utf8, kind_of, shown
+from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
     StorageLockedError,
     UnsuitableMappingError,
 )
-from pyai_sessions.processes import OfOneProcess
 from pyai_sessions.storage.connections import OPEN_FILE, Connections
 from pyai_sessions.storage.files import full_path, make_private, storage_error
 from pyai_sessions.storage.protocol import Derive
 from pyai_sessions.storage.sql import SQLStorage
 from pyai_sessions.storage.tables import Table
+from pyai_sessions.values.checks import AnyPath, check_timeout, is_utf8, kind_of, shown
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 

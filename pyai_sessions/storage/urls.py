@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from pyai_sessions.checks import kind_of
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.values.checks import kind_of
 
 _FORM = "it is like redis://localhost:6379/0; what stands in a password is percent-encoded"
 

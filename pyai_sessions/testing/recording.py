@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pyai_sessions.aio import AsyncSessionManager
 from pyai_sessions.errors import SessionError, StorageError
-from pyai_sessions.tokens import new_id
+from pyai_sessions.values.tokens import new_id
 
 
 class Event(NamedTuple):

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from pyai_sessions import DiskCacheSessionStore, MemorySessionStore, Session, SessionManager, SQLiteSessionStore
-from pyai_sessions.drafts import compose
+from pyai_sessions.documents.writing import compose
 
 STORES = {
     "memory": lambda folder: MemorySessionStore(),

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from pyai_sessions.concurrency.turns import Claim, current_frame
 from pyai_sessions.errors import StorageInUseError
 from pyai_sessions.storage import connections as module
 from pyai_sessions.storage.connections import Connections
-from pyai_sessions.turns import Claim, current_frame
 from tests.faults.interrupts import interrupt, stop
 
 DEADLINE = 60.0

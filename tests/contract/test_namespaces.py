@@ -27,8 +27,8 @@ from pyai_sessions import (
     StorageError,
     open_store,
 )
-from pyai_sessions.backend import Wanted, backend_of
-from pyai_sessions.keys import namespace_prefix, page_prefix
+from pyai_sessions.documents.keys import namespace_prefix, page_prefix
+from pyai_sessions.sessions.backend import Wanted, backend_of
 from pyai_sessions.testing import FaultyMapping, StoppedClock
 from pyai_sessions.testing.samples import HOSTILE_IDS, contents, fill, ids
 from tests.contract.test_store import Minimal

@@ -12,8 +12,8 @@ import redis
 from sqlitedict import SqliteDict
 
 from pyai_sessions import InvalidDocumentError, KVSessionStore, Message, SessionManager, StorageCorruptError
-from pyai_sessions.keys import page_keys
-from pyai_sessions.models import history_of
+from pyai_sessions.documents.keys import page_keys
+from pyai_sessions.model.session import history_of
 from tests.faults.storages import ALL, IN_FILES, ON_SERVERS, Folder
 from tests.faults.workers import check_indexes
 

@@ -19,11 +19,11 @@ from pyai_sessions import (
     Session,
     SessionManager,
     SessionStateError,
-    documents,
-    drafts,
 )
-from pyai_sessions.documents import MAX_PAGES
-from pyai_sessions.keys import session_of_key
+from pyai_sessions.documents import reading as documents
+from pyai_sessions.documents import writing as drafts
+from pyai_sessions.documents.keys import session_of_key
+from pyai_sessions.documents.reading import MAX_PAGES
 
 NAMED = (InvalidDocumentError, InvalidValueError, SessionStateError)
 """What a hostile document may end a call with; a StorageError would say that the mapping failed, which it did not."""

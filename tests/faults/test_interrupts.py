@@ -13,11 +13,12 @@ from functools import partial
 
 import pytest
 
-from pyai_sessions import AsyncSessionManager, Message, turns
+from pyai_sessions import AsyncSessionManager, Message
+from pyai_sessions.concurrency import turns
+from pyai_sessions.concurrency.turns import Turn
 from pyai_sessions.storage import grouping
 from pyai_sessions.storage.grouping import Group
 from pyai_sessions.testing import Recorder, check_events
-from pyai_sessions.turns import Turn
 from tests.contract.stores import AsyncStore, SyncStore
 from tests.faults.interrupts import (
     BULK,
@@ -81,7 +82,7 @@ def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage,
 def test_a_handler_may_save_the_session_whose_save_it_interrupts():
     """Between any two lines that look at the session itself: the save goes on with what the handler has stored."""
     with attacked(Storage("dict", {})) as managers:
-        tally = attack_with_handler(managers, "save", lines=True, only=["/models.py"])
+        tally = attack_with_handler(managers, "save", lines=True, only=["/model/session.py"])
 
     assert tally.points > 10
     assert not tally.wrong, "\n".join(tally.examples)

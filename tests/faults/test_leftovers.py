@@ -3,7 +3,7 @@
 import pytest
 
 from pyai_sessions import KVSessionStore, Session
-from pyai_sessions.drafts import PAGE_MESSAGES
+from pyai_sessions.documents.writing import PAGE_MESSAGES
 from tests.faults.crashing import CrashingDict, Death
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, multiple, rule
 
 from pyai_sessions import KVSessionStore, Session, SessionExistsError, SessionManager, StorageError
-from pyai_sessions.models import history_of
+from pyai_sessions.model.session import history_of
 from tests.faults.crashing import Crashing, CrashingDict, Death
 from tests.test_merge import IDS, USERS, WRITER, Content, TwoWriters
 

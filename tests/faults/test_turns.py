@@ -13,7 +13,7 @@ from pyai_sessions import (
     SessionManager,
     StorageLockedError,
 )
-from pyai_sessions.backend import backend_of
+from pyai_sessions.sessions.backend import backend_of
 from tests.faults.workers import in_a_process, receive, results
 
 PROCESSES, SAVES = 8, 25
@@ -81,7 +81,7 @@ def fields(client, prefix):
 
 def test_who_has_the_turn_is_alone(client, prefix, monkeypatch):
     """Others' commits wait till it has ended: by its commit, or without one; each save is stored, and no conflict."""
-    monkeypatch.setattr("pyai_sessions.writers._LEASE", 600)
+    monkeypatch.setattr("pyai_sessions.sessions.writers._LEASE", 600)
     manager, _ = opened(client, prefix, timeout=0.1)
     _, another = opened(client, prefix, timeout=2400)
     session = manager.create_session("ada", session_id="s")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyai_sessions.keys import namespace_prefix
+from pyai_sessions.documents.keys import namespace_prefix
 from pyai_sessions.storage.names import place_of, split_namespace
 from pyai_sessions.storage.namespaces import Namespaced
 from pyai_sessions.storage.protocol import Change, Listing, Storage

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import EncryptionError, KVSessionStore, OversizedDocumentError, SessionManager, StorageLockedError
+from pyai_sessions.documents.envelopes import listed, read_envelope, text_of
 from pyai_sessions.encryption import rotation
 from pyai_sessions.encryption.rotation import rotate
-from pyai_sessions.envelopes import listed, read_envelope, text_of
 from pyai_sessions.storage.mapping import MappingStorage
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change, Listing

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from pyai_sessions import KVSessionStore, SessionManager
-from pyai_sessions.checks import MAX_ID_BYTES
 from pyai_sessions.testing.clock import StoppedClock
 from pyai_sessions.testing.rules import Contract
 from pyai_sessions.testing.samples import HOSTILE_IDS
 from pyai_sessions.testing.store.powers import has, need
+from pyai_sessions.values.checks import MAX_ID_BYTES
 
 
 class StoreFixtures(Contract):

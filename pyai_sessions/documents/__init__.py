@@ -1,0 +1,1 @@
+"""The stored format: which documents a session is, and how they are read, written and merged."""

@@ -1,0 +1,202 @@
+"""Merging two copies of a session that were changed at the same time.
+
+*mine* is a stale copy about to be saved, *theirs* what is stored now; mine's origin is the base of both. Messages that
+were appended on either side are kept, theirs first. State and metadata merge by key, at every depth; mine wins where
+both set a key to different values. Rewritten history merges with appended messages where those still follow the message
+they were written after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Raw
+
+from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
+from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.history import History, Line, Origin
+from pyai_sessions.model.points import Checkpoint, Summary
+from pyai_sessions.model.session import Session, history_of, session_of
+from pyai_sessions.values.joined import ABSENT, add, join
+from pyai_sessions.values.json import plain, plain_object, read
+from pyai_sessions.values.messages import Message, same_words
+
+
+def needed(mine: Session, sealed: int, edition: str) -> int:
+    """Return how many of the first stored messages a merge can do without; *sealed* and *edition* are theirs."""
+    history = history_of(mine)
+    if history.origin is None or history.rewritten_from is not None or history.origin.head.edition != edition:
+        return 0
+    return min(history.origin.stored.sealed, sealed)
+
+
+def went_back(mine: Session, theirs: Session) -> bool:
+    """Return whether the storage lost messages that it had acknowledged: a replica took over, or a backup was put back.
+
+    *theirs* may then hold other messages in their place.
+    """
+    base, their = history_of(mine).origin, history_of(theirs)
+    if base is None or their.origin is None or their.origin.head.edition != base.head.edition:
+        return False
+    last = base.message_count - 1 - their.unloaded
+    if base.last_message is None or last < 0:
+        return False
+    return last >= len(their.log) or their.log[last].message_id != base.last_message.message_id
+
+
+def merge(mine: Session, theirs: Session) -> Session:
+    """Return the session that keeps both changes, with *theirs* as its origin. Neither argument changes.
+
+    *theirs* holds at least the messages from `needed` on, and all of them where it `went_back`.
+
+    Raises:
+        SessionDeletedError: *theirs* is another session, created under the same id after mine was deleted.
+        SessionArchivedError: *theirs* was archived meanwhile.
+        SessionConflictError: Both changes cannot be kept.
+
+    """
+    my, their = history_of(mine), history_of(theirs)
+    base, new = my.origin, their.origin
+    if new is None:
+        msg = "theirs was not read from a store"
+        raise ValueError(msg)
+    if my.incarnation != their.incarnation:
+        raise SessionDeletedError(mine.session_id)
+    if new.head.status == SessionStatus.ARCHIVED and mine.status != SessionStatus.ARCHIVED:
+        raise SessionArchivedError(mine.session_id)
+    rewritten_by_me = my.rewritten_from is not None
+    rewritten_by_them = base is not None and new.head.edition != base.head.edition
+    if rewritten_by_me and rewritten_by_them:
+        raise _conflict(mine, base, new, "had its history rewritten by two writers")
+
+    if went_back(mine, theirs):
+        _check_words(mine, my.log[base.message_count - my.unloaded :] if base else my.log, their.log, base, new)
+        ids = {each.message_id for each in their.log}
+        log = [*their.log, *(each for each in my.log if each.message_id not in ids)]
+        page_sizes, unloaded = their.page_sizes, their.unloaded
+    elif base is None or not (rewritten_by_me or rewritten_by_them):
+        log, page_sizes, unloaded = _both_appended(mine, theirs, base, new)
+    else:
+        combine = _they_rewrote if rewritten_by_them else _i_rewrote
+        log, page_sizes, unloaded = combine(mine, theirs, base, new), their.page_sizes, their.unloaded
+
+    values: dict[str, Any] = {
+        "session_id": mine.session_id,
+        "user_id": theirs.user_id if base and mine.user_id == base.head.user_id else mine.user_id,
+        "metadata": _by_key(base and base.head.metadata, mine.metadata, theirs.metadata, "metadata"),
+        "state": _by_key(base and base.head.state, mine.state, theirs.state, "state", my.added_to),
+        "status": theirs.status if base and mine.status == base.head.status else mine.status,
+        "created_at": theirs.created_at,
+        "updated_at": max(mine.updated_at, theirs.updated_at),
+        "checkpoints": _checkpoints(base, mine, theirs),
+        "summary": _summary(base, mine, theirs),
+        "parent": theirs.parent,
+    }
+    if mine.unknown_fields or theirs.unknown_fields:
+        values["unknown_fields"] = {**mine.unknown_fields, **theirs.unknown_fields}
+    history = History(
+        log=log,
+        unloaded=unloaded,
+        hidden=min(my.hidden, len(log)) if unloaded == my.unloaded else 0,
+        origin=new,
+        page_sizes=list(page_sizes),
+        rewritten_from=my.rewritten_from,
+        incarnation=new.head.incarnation,
+        clock=my.clock,
+        branches=_branches(base, my, their),
+        leading=their.leading,
+        question=my.question if unloaded == my.unloaded else their.question if unloaded == their.unloaded else None,
+        instructions=(my.instructions or their.instructions) if unloaded else [],
+        added_to=my.added_to,
+    )
+    return session_of(values, history)
+
+
+def _both_appended(
+    mine: Session, theirs: Session, base: Origin | None, new: Origin
+) -> tuple[list[Message], list[int], int]:
+    my, their = history_of(mine), history_of(theirs)
+    count = my.origin.message_count if my.origin else 0
+    common = my.log[: count - my.unloaded]
+    added = their.log[count - their.unloaded :]
+    _check_words(mine, my.log[len(common) :], added, base, new)
+    ids = {each.message_id for each in added}
+    log = [*common, *added, *(each for each in my.log[len(common) :] if each.message_id not in ids)]
+    # Their pages go on where mine end, since pages never change.
+    page_sizes, start = list(my.page_sizes), their.unloaded
+    for size in their.page_sizes:
+        if start >= my.sealed:
+            page_sizes.append(size)
+        start += size
+    return log, page_sizes, my.unloaded
+
+
+def _they_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> list[Message]:
+    my, their = history_of(mine), history_of(theirs)
+    added = my.log[base.message_count - my.unloaded :]
+    if added and base.last_message is not None and base.last_message not in their.log:
+        raise _conflict(mine, base, new, "had the message rewritten that yours were written after")
+    _check_words(mine, added, their.log, base, new)
+    ids = {each.message_id for each in their.log}
+    return [*their.log, *(each for each in added if each.message_id not in ids)]
+
+
+def _i_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> list[Message]:
+    my, their = history_of(mine), history_of(theirs)
+    before, added = their.log[: base.message_count], their.log[base.message_count :]
+    if added and base.last_message is not None and base.last_message not in my.log:
+        raise _conflict(mine, base, new, "got messages after one that you rewrote")
+    old = {each.message_id for each in before}
+    _check_words(mine, [each for each in my.log if each.message_id not in old], added, base, new)
+    seen = {each.message_id for each in added}
+    kept = [*before[: my.unloaded], *(each for each in my.log if each.message_id in old)]
+    return [*kept, *added, *(each for each in my.log if each.message_id not in old and each.message_id not in seen)]
+
+
+def _check_words(
+    mine: Session, added: Iterable[Message], theirs: Iterable[Message], base: Origin | None, new: Origin
+) -> None:
+    """Raise where a message that was added to mine has the id, but not the words, of one of theirs."""
+    stored = {each.message_id: each for each in theirs}
+    for each in added:
+        if each.message_id in stored and not same_words(stored[each.message_id], each):
+            raise _conflict(mine, base, new, f"has another message {each.message_id!r} than yours, with other content")
+
+
+def _conflict(mine: Session, base: Origin | None, new: Origin, problem: str) -> SessionConflictError:
+    return SessionConflictError(mine.session_id, base.head.revision if base else None, new.head.revision, problem)
+
+
+def _by_key(
+    base_json: Raw | None, mine: dict[str, Any], theirs: dict[str, Any], name: str, added_to: Iterable[str] = ()
+) -> dict[str, Any]:
+    base: dict[str, Any] = {} if base_json is None else read(bytes(base_json))
+    mine, theirs = plain_object(mine, name), plain_object(theirs, name)
+    merged: dict[str, Any] = join(base, mine, theirs)
+    for key in added_to:
+        total = add(base.get(key, ABSENT), mine.get(key), theirs.get(key))
+        if total is not ABSENT:
+            merged[key] = plain(total, f"{name}[{key!r}]")
+    return merged
+
+
+def _checkpoints(base: Origin | None, mine: Session, theirs: Session) -> list[Checkpoint]:
+    old = [Checkpoint.from_dict(each) for each in read(bytes(base.head.checkpoints))] if base else []
+    gone = {each.name for each in old} - {each.name for each in mine.checkpoints}
+    added = [each for each in mine.checkpoints if each not in old]
+    replaced = gone | {each.name for each in added}
+    return [each for each in theirs.checkpoints if each.name not in replaced] + added
+
+
+def _summary(base: Origin | None, mine: Session, theirs: Session) -> Summary | None:
+    unchanged = base and base.summary == (None if mine.summary is None else mine.summary.to_dict())
+    return theirs.summary if unchanged else mine.summary
+
+
+def _branches(base: Origin | None, my: History, their: History) -> list[Line]:
+    old = {each.branch_id for each in base.branches} if base else set[str]()
+    mine = {each.branch_id for each in my.branches}
+    both = {each.branch_id for each in their.branches}
+    kept = [each for each in their.branches if each.branch_id not in old - mine]
+    return kept + [each for each in my.branches if each.branch_id not in old | both]

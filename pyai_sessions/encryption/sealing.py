@@ -1,0 +1,280 @@
+"""Sealing: a document's text, compressed and encrypted, and back.
+
+AES-256-GCM with random nonces of 96 bits. From each key of a ring three are derived (HKDF-Expand of RFC 5869, the keys
+being random as they are): one that encrypts, one that hashes user ids, and a check by which a wrong key is told from
+a damaged document.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyai_sessions.documents.envelopes import Envelope, clear_of, envelope, read_envelope, text_of
+from pyai_sessions.documents.keys import head_key, session_of_key, split_namespace, written_key
+from pyai_sessions.documents.reading import is_stamp, read_head, stamp_of
+from pyai_sessions.errors import (
+    EncryptionError,
+    InvalidDocumentError,
+    InvalidValueError,
+    MissingPackageError,
+    OversizedDocumentError,
+)
+from pyai_sessions.model.heads import FORMAT, Entry
+from pyai_sessions.values.checks import kind_of, shown
+from pyai_sessions.values.json import is_mapping, read
+from pyai_sessions.values.tokens import new_token
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+INDEX = "index"
+"""The id of the key that hashes user ids; where a ring has none, its first key does."""
+
+OTHER_INDEX = (
+    "its user id is hashed with another key than this ring's: for that the store's first key stays in the ring, under "
+    f"the id {INDEX!r} where it is to encrypt no more"
+)
+NOT_ENCRYPTED = "it is not encrypted, as all of this store should be; Encrypted(..., migrate=True) takes such"
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""How zstandard's frames begin, and no text in UTF-8 does."""
+
+
+class _Key(NamedTuple):
+    key_id: str
+    check: str
+    cipher: AESGCM
+
+
+class _Zstd(threading.local):
+    """A thread's compressor and decompressor, which are no two threads' at a time."""
+
+    def __init__(self) -> None:
+        try:
+            import zstandard
+        except ImportError as err:
+            raise MissingPackageError("compress=True", "zstandard", name=err.name) from err
+        self.size = zstandard.frame_content_size
+        self.error = zstandard.ZstdError
+        self.compress = zstandard.ZstdCompressor().compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+class Sealer:
+    """Encrypts documents with the newest key of a ring and decrypts them with any; see `Encrypted`."""
+
+    def __init__(
+        self, keys: Mapping[str, bytes], *, compress: bool, max_size: int, max_ratio: int, migrate: bool
+    ) -> None:
+        ring = _check_keys(keys)
+        try:  # here, so that `Encrypted` can be named and imported where cryptography is not installed
+            from cryptography.exceptions import InvalidTag
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as err:
+            raise MissingPackageError("Encrypted", "cryptography", name=err.name) from err
+        self._refused = InvalidTag
+        index = ring.pop(INDEX) if INDEX in ring else next(iter(ring.values()))
+        self.migrate = migrate
+        self.max_size = _check_bound(max_size, "max_size")
+        self.max_ratio = _check_bound(max_ratio, "max_ratio")
+        self._compresses = bool(compress)
+        self._zstd: _Zstd | None = _Zstd() if compress else None
+        self._keys = {each: _Key(each, _check_of(key), AESGCM(_derived(key, b"encrypt"))) for each, key in ring.items()}
+        self._newest = next(reversed(self._keys.values()))
+        # A save names its user several times.
+        self.user = lru_cache(maxsize=1024)(partial(_hashed, _derived(index, b"user ids")))
+        """Returns a user id as it stands in lists: 144 bits of its HMAC-SHA256."""
+        self.index = _check_of(index)
+
+    @property
+    def key_ids(self) -> list[str]:
+        """The ids of the keys that encrypt, oldest first."""
+        return list(self._keys)
+
+    def entry(self, entry: Entry) -> Entry:
+        """Return an entry as it stands in indexes."""
+        return entry if entry.user_id is None else entry._replace(user_id=self.user(entry.user_id))
+
+    # Sealing -----------------------------------------------------------------------------------------------------
+
+    def seal(self, key: str, text: bytes) -> bytes:
+        """Return the text of any document as it is to be stored under *key*."""
+        written, session_id = _written(key), _session_of(key)
+        if session_id is None or not is_head(key):
+            return self._sealed(written, b'{"format":%d,' % FORMAT, text)
+        stamp = stamp_of(text)
+        try:
+            entry: Entry | None = read_head(text, session_id).entry
+        except InvalidDocumentError:
+            entry = None
+        return self.seal_head(written, stamp if is_stamp(stamp) else _new_stamp(), entry, text)
+
+    def seal_head(self, key: str, stamp: str, entry: Entry | None, text: bytes) -> bytes:
+        """Return the text of a head as it is to be stored; it begins with its stamp as before."""
+        return self._sealed(key, clear_of(stamp, entry and self.entry(entry), self.index), text)
+
+    def _sealed(self, key: str, clear: bytes, text: bytes) -> bytes:
+        authenticated = b'%b"encrypted":"%b.%b:' % (clear, self._newest.key_id.encode(), self._newest.check.encode())
+        nonce = os.urandom(_NONCE_BYTES)  # drawn alone: one that came twice, as after a fork, would give the key away
+        packed = self._packed(text) if self._compresses else text
+        return envelope(authenticated, nonce + self._newest.cipher.encrypt(nonce, packed, _bound(key, authenticated)))
+
+    def _packed(self, text: bytes) -> bytes:
+        """Return a text compressed, if that is shorter, and `_unpacked` would take it."""
+        packed: bytes = self._compressor.compress(text)
+        fits = len(text) <= min(self.max_size, self.max_ratio * len(packed))
+        return packed if fits and len(packed) < len(text) else text
+
+    @property
+    def _compressor(self) -> _Zstd:
+        if self._zstd is None:
+            self._zstd = _Zstd()
+        return self._zstd
+
+    # Opening -----------------------------------------------------------------------------------------------------
+
+    def is_current(self, value: object) -> bool:
+        """Return whether a stored value is encrypted with the newest key."""
+        found = read_envelope(value)
+        return found is not None and (found.key_id, found.key_check) == self._newest[:2]
+
+    def open(self, key: str, value: object) -> object:
+        """Return the text of what is stored under *key*; where it cannot be opened, the error in its place."""
+        found = read_envelope(value)
+        if found is None:
+            text = text_of(value)
+            return value if text is None or self.migrate else _not_encrypted(key, value, text)
+        try:
+            return self._opened(key, value, found)
+        except InvalidDocumentError as err:
+            return err
+
+    def resealed(self, key: str, value: object) -> bytes:
+        """Return what is stored under *key*, encrypted with the newest key.
+
+        Raises:
+            InvalidDocumentError: It cannot be opened.
+
+        """
+        found = read_envelope(value)
+        if found is not None:
+            return self._sealed(_written(key), found.clear, self._opened(key, value, found))
+        text = text_of(value)
+        if text is None or not self.migrate:
+            raise _not_encrypted(key, value, text or b"")
+        return self.seal(key, text)
+
+    def _opened(self, key: str, value: object, found: Envelope) -> bytes:
+        ours = self._keys.get(found.key_id)
+        if ours is None or ours.check != found.key_check:
+            problem = "is not in the ring" if ours is None else "has other bytes in the ring"
+            reason = f"it is encrypted with key {found.key_id!r}, which {problem}"
+            raise EncryptionError(key, _session_of(key), value, reason, found.key_id)
+        if found.index_check not in ("", self.index):
+            raise EncryptionError(key, _session_of(key), value, OTHER_INDEX, found.key_id)
+        ciphertext = found.ciphertext()
+        try:
+            bound = _bound(_written(key), found.authenticated)
+            packed = ours.cipher.decrypt(ciphertext[:_NONCE_BYTES], ciphertext[_NONCE_BYTES:], bound)
+        except (self._refused, ValueError) as err:
+            reason = f"it was changed since it was encrypted with key {found.key_id!r}, or was moved from another key"
+            raise InvalidDocumentError(key, _session_of(key), value, reason) from err
+        return self._unpacked(key, value, packed) if packed.startswith(_ZSTD) else packed
+
+    def _unpacked(self, key: str, value: object, packed: bytes) -> bytes:
+        """Return what a frame of zstandard holds: no more than it is let, and than it says."""
+        zstd = self._compressor
+        try:
+            size = int(zstd.size(packed))
+            if size > min(self.max_size, self.max_ratio * len(packed)):
+                reason = (
+                    f"it expands from {len(packed)} to {size} bytes; at most {self.max_size} bytes and "
+                    f"{self.max_ratio} times its size are accepted"
+                )
+                raise OversizedDocumentError(key, _session_of(key), value, reason, size)
+            text: bytes = zstd.decompress(packed) if size >= 0 else b""
+        except zstd.error as err:
+            raise InvalidDocumentError(key, _session_of(key), value, "what it holds is not whole") from err
+        if size < 0:  # frames of unknown size: none of ours
+            raise InvalidDocumentError(key, _session_of(key), value, "what it holds does not say how large it is")
+        return text
+
+
+def _not_encrypted(key: str, value: object, text: bytes) -> InvalidDocumentError:
+    try:
+        read(text)
+    except ValueError:
+        return InvalidDocumentError(key, _session_of(key), value, "it is neither an encrypted document nor JSON")
+    return EncryptionError(key, _session_of(key), value, NOT_ENCRYPTED, None)
+
+
+def is_head(key: str) -> bool:
+    """Return whether a key is that of a head, or of one that was set aside: encrypted, it begins with its stamp."""
+    written = written_key(split_namespace(key)[1])
+    session_id = session_of_key(written)
+    return session_id is not None and written == head_key(session_id)
+
+
+def _session_of(key: str) -> str | None:
+    return session_of_key(written_key(split_namespace(key)[1]))
+
+
+def _written(key: str) -> str:
+    """Return the key that a document was written under, in its namespace."""
+    start, rest = split_namespace(key)
+    return start + written_key(rest)
+
+
+def _bound(key: str, authenticated: bytes) -> bytes:
+    """Return what a ciphertext is bound to: the document's key, and what stands in the clear."""
+    return key.encode("utf-8", "surrogatepass") + b"\0" + authenticated
+
+
+def _hashed(key: bytes, user_id: str) -> str:
+    return _text(hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), "sha256")[:18])
+
+
+def _derived(key: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(key, b"pyai_sessions " + purpose + b"\x01", "sha256")
+
+
+def _check_of(key: bytes) -> str:
+    return _text(_derived(key, b"check")[:6])
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode()
+
+
+def _new_stamp() -> str:
+    return f'{{"format":{FORMAT},"revision":"{new_token(12)}"'
+
+
+def _check_keys(keys: Any) -> dict[str, bytes]:
+    if not is_mapping(keys) or not set(keys) - {INDEX}:
+        problem = 'is no ring of keys; it is a mapping such as {"2026-01": os.urandom(32)}, the newest key last'
+        raise InvalidValueError("keys", problem)
+    for key_id, key in keys.items():
+        # Not shown, and too short for a key: ids stand in errors and in the clear, and one may be taken for the other.
+        if not isinstance(key_id, str) or not re.fullmatch("[A-Za-z0-9_-]{1,32}", key_id):
+            raise InvalidValueError("keys", "has an id that is none; it is 1 to 32 of A-Z, a-z, 0-9, '-' and '_'")
+        if not isinstance(key, bytes) or len(key) != _KEY_BYTES:
+            found = f"{len(key)} bytes" if isinstance(key, bytes) else kind_of(key)
+            problem = f"is {found}; a key is {_KEY_BYTES} random bytes: os.urandom({_KEY_BYTES})"
+            raise InvalidValueError(f"keys[{key_id!r}]", problem)
+    return dict(keys)
+
+
+def _check_bound(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidValueError(name, f"is {shown(value)}; it is a whole number of 1 or more")
+    return value

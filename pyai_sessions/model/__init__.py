@@ -1,0 +1,1 @@
+"""What users hold: `Session`, its history, its branches and points."""

@@ -1,0 +1,155 @@
+"""What a session's fields take: each value is checked when it is assigned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, SupportsIndex, cast
+
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.points import Checkpoint, Parent, Summary
+from pyai_sessions.values.checks import check_choice, check_id, check_time, kind_of, shown
+from pyai_sessions.values.containers import JSONDict, guarded
+from pyai_sessions.values.json import Default, converting, plain_object
+
+
+def check_status(value: object, name: str = "status") -> SessionStatus:
+    """Return the status that *value* is or names."""
+    if type(value) is SessionStatus:
+        return value
+    check_choice(value, name, *SessionStatus)
+    return SessionStatus(value)
+
+
+def check_statuses(value: object) -> tuple[SessionStatus, ...]:
+    """Return the statuses that a list asks for: the one that *value* is or names, or both (None)."""
+    if value is None:
+        return tuple(SessionStatus)
+    if isinstance(value, str) and value in tuple(SessionStatus):
+        return (SessionStatus(value),)
+    raise InvalidValueError("status", f"is {shown(value)}; it is 'active', 'archived', or None for both")
+
+
+class Checkpoints(list[Checkpoint]):
+    """A session's checkpoints: a list that takes nothing else. A copy of it is a plain list."""
+
+    def __new__(cls, items: Iterable[Any] = (), /) -> Any:  # noqa: D102 (`dataclasses.asdict` calls it)
+        return list(items)
+
+    def __setitem__(self, index: Any, value: Any, /) -> None:
+        super().__setitem__(index, _checkpoints(value) if isinstance(index, slice) else _checkpoints([value])[0])
+
+    def append(self, value: Checkpoint, /) -> None:
+        """Add a checkpoint at the end."""
+        super().append(*_checkpoints([value]))
+
+    def extend(self, values: Iterable[Checkpoint], /) -> None:
+        """Add checkpoints at the end."""
+        super().extend(_checkpoints(values))
+
+    def __iadd__(self, values: Any, /) -> Any:  # type: ignore[misc]
+        self.extend(values)
+        return self
+
+    def insert(self, index: SupportsIndex, value: Checkpoint, /) -> None:
+        """Insert a checkpoint before a place."""
+        super().insert(index, *_checkpoints([value]))
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Copy as a plain list."""
+        return list, (list(self),)
+
+
+def _checkpoints(values: object) -> list[Checkpoint]:
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
+        raise InvalidValueError("checkpoints", f"is {kind_of(values)}; it is a list of Checkpoint")
+    made = list(cast("Iterable[object]", values))
+    for n, each in enumerate(made):
+        if not isinstance(each, Checkpoint):
+            raise InvalidValueError(f"checkpoints[{n}]", f"is {kind_of(each)}; it is a Checkpoint")
+    return cast("list[Checkpoint]", made)
+
+
+def check_checkpoints(value: object, _: str) -> Checkpoints:
+    """Return checkpoints as a list of a session's own."""
+    made: Checkpoints = list.__new__(Checkpoints)
+    list[Checkpoint].extend(made, _checkpoints(value))
+    return made
+
+
+def _or_none(kind: type) -> Callable[[object, str], object]:
+    def check(value: object, name: str) -> object:
+        if value is not None and not isinstance(value, kind):
+            raise InvalidValueError(name, f"is {kind_of(value)}; it is a {kind.__name__}, or None")
+        return value
+
+    return check
+
+
+CHECKS: dict[str, Callable[[object, str], object]] = {
+    "session_id": check_id,
+    "user_id": lambda value, name: None if value is None else check_id(value, name),
+    "status": check_status,
+    "created_at": check_time,
+    "updated_at": check_time,
+    "checkpoints": check_checkpoints,
+    "parent": _or_none(Parent),
+    "summary": _or_none(Summary),
+}
+"""How a value that is assigned to a field is checked. Metadata and state are `JSONField`, messages are not assigned."""
+
+
+class JSONField:
+    """A field of a session that holds a JSON object, as a dict that checks what is put in.
+
+    What a store gives is a plain dict until it is first asked for: who does not look at it does not pay.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, session: object | None, owner: type) -> Any:
+        if session is None:
+            return self
+        values = vars(session)
+        try:
+            value = values[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+        if type(value) is not JSONDict:
+            value = values[self._name] = guarded(value, self._name, default_of(session))
+        return value
+
+    def __set__(self, session: object, value: Any) -> None:
+        default = default_of(session)
+        if default is None:  # of a session that is being made, the one in force
+            made = plain_object(value, self._name)
+        else:
+            with converting(default):
+                made = plain_object(value, self._name)
+        vars(session)[self._name] = made
+
+
+def default_of(session: object) -> Default | None:
+    """Return what converts the values that are given to a session."""
+    history = vars(session).get("_history")
+    return None if history is None else cast("Default | None", history.default)
+
+
+def check_attribute(session: object, name: str) -> None:
+    """Raise unless a session has an attribute of this name that can be assigned to: a slip of the pen is not stored."""
+    kinds = type(session).__mro__
+    found = next((vars(kind)[name] for kind in kinds if name in vars(kind)), check_attribute)
+    if isinstance(found, property) and found.fset is None:
+        raise InvalidValueError(name, "cannot be assigned to; the session tells it")
+    if found is check_attribute and not any(name in vars(kind).get("__annotations__", ()) for kind in kinds):
+        problem = "is no field of a session; keep it in session.metadata or session.state"
+        raise InvalidValueError(f"session.{name}", problem)
+
+
+def check_stored(session: object, stored: frozenset[str]) -> None:
+    """Raise if a session has fields that no store keeps: those of a class of the user's own."""
+    for name in vars(session).keys() - stored:
+        if not name.startswith("_"):
+            problem = f"is a field of {type(session).__name__} that no store keeps; put it into metadata or state"
+            raise InvalidValueError(name, problem)

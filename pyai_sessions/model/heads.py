@@ -1,0 +1,227 @@
+"""Heads: what a stored session says of itself before its messages, and what is to be told from that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from pyai_sessions.values.checks import Clock
+
+FORMAT = 1
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+"""A number of things, as a document may say it."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class SessionStatus(str, Enum):
+    """Whether a session goes on. Equal to its text: ``session.status == "active"``."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Consecutive sealed pages: *pages* of them, holding *messages*, under one *owner* and *generation*."""
+
+    owner: Annotated[str, msgspec.Meta(min_length=1)]
+    generation: str
+    pages: Count
+    messages: Count
+
+
+class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What a head says of a branch: its messages lie in the pages of *sealed*, and what follows in one of its own."""
+
+    branch_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    message_count: Count
+    last_message_id: str | None
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    sealed: tuple[Run, ...] = ()
+
+
+class Gap(msgspec.Struct, array_like=True, frozen=True):
+    """Consecutive sealed pages in which no turn begins: from number *page* on, up to *end*.
+
+    *message* is the number of their first message.
+    """
+
+    page: Count
+    message: Count
+    end: Count
+
+
+MAX_GAPS = 8
+
+
+def with_page(gaps: tuple[Gap, ...], page: int, message: int, *, has_turn: bool) -> tuple[Gap, ...]:
+    """Return the gaps once a page is sealed whose first message is number *message*; the newest 8."""
+    if has_turn:
+        return gaps
+    if gaps and gaps[-1].end == page:
+        return (*gaps[:-1], msgspec.structs.replace(gaps[-1], end=page + 1))
+    return (*gaps, Gap(page, message, page + 1))[-MAX_GAPS:]
+
+
+def kept_gaps(head: Head, pages: int) -> tuple[Gap, ...]:
+    """Return the gaps of a head in its first *pages* sealed pages."""
+    return tuple(
+        [msgspec.structs.replace(each, end=min(each.end, pages)) for each in head.gaps or () if each.page < pages]
+    )
+
+
+class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A session's head document. What has a default may be absent in a document that was written by hand.
+
+    *leading* is how many of the first messages instruct the model. *gaps* are where long turns lie: a load that begins
+    in one finds its question without reading the way back. Fields that are UNSET are not written.
+    """
+
+    format: int
+    revision: str = ""
+    session_id: str = ""
+    user_id: str | None = None
+    status: SessionStatus = SessionStatus.ACTIVE
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
+    updated_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | UnsetType = UNSET
+    message_count: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    incarnation: str = ""
+    edition: str = ""
+    sealed: tuple[Run, ...] = ()
+    dropped: tuple[str, ...] = ()
+    branches: tuple[StoredBranch, ...] | UnsetType = UNSET
+    leading: Count | UnsetType = UNSET
+    gaps: tuple[Gap, ...] | UnsetType = UNSET
+    summary: msgspec.Raw | UnsetType = UNSET
+    forked: bool | UnsetType = UNSET
+    parent: dict[str, Any] | UnsetType | None = UNSET
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    state: msgspec.Raw = msgspec.Raw(b"{}")
+    checkpoints: msgspec.Raw = msgspec.Raw(b"[]")
+    messages: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+def named_runs(head: Head) -> tuple[Run, ...]:
+    """Return all pages that a head names, each once: what may not be removed while it stands.
+
+    Those of its branches and their documents are among them. Where there are such, the runs' numbers of messages are 0.
+    """
+    if not head.branches:
+        return head.sealed
+    runs = [*head.sealed, *(run for each in head.branches for run in branch_runs(head.session_id, each))]
+    return tuple(
+        [Run(owner, generation, pages, 0) for owner, of in extents(runs).items() for generation, pages in of.items()]
+    )
+
+
+def branch_runs(session_id: str, branch: StoredBranch) -> list[Run]:
+    """Return the pages of a branch, its document among them, which is no page of messages."""
+    return [*branch.sealed, Run(session_id, branch.branch_id, 1, 0)]
+
+
+def owners_of(runs: Iterable[Run], session_id: str) -> tuple[str, ...]:
+    """Return the sessions other than this one whose pages *runs* are."""
+    others = [run.owner for run in runs if run.owner != session_id]
+    return tuple(dict.fromkeys(others)) if others else ()
+
+
+def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
+    """Return how many pages of each generation of *owner* the *runs* name: always the first ones."""
+    return extents(run for run in runs if run.owner == owner).get(owner, {})
+
+
+def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
+    """Return what `extent` does of each owner."""
+    found: dict[str, dict[str, int]] = {}
+    for run in runs:
+        if run.pages:
+            of = found.setdefault(run.owner, {})
+            of[run.generation] = max(run.pages, of.get(run.generation, 0))
+    return found
+
+
+class Entry(NamedTuple):
+    """What the indexes hold of a session.
+
+    *activity* is its ``updated_at`` in microseconds since 1970; *expires* its ``expires_at``, None if it has none.
+    """
+
+    session_id: str
+    user_id: str | None
+    status: SessionStatus
+    activity: int
+    expires: int | None = None
+
+    def is_beside(self, other: Entry) -> bool:
+        """Return whether an index lists both under the same user and status."""
+        return self.user_id == other.user_id and self.status == other.status
+
+
+class StoredHead(msgspec.Struct, frozen=True):
+    """A head that was read: its fields, the *stamp* to compare at the next commit, and fields of later releases."""
+
+    head: Head
+    stamp: str
+    unknown: Mapping[str, Any]
+
+    @property
+    def entry(self) -> Entry:
+        """What the indexes should hold of this session."""
+        return entry_of_head(self.head)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session expires."""
+        return self.head.expires_at or None
+
+    def is_over(self, clock: Clock) -> bool:
+        """Return whether the session has expired: it is there for nobody, but may not have been removed yet."""
+        return self.head.expires_at is not UNSET and self.head.expires_at <= clock()
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether other sessions may share pages of it."""
+        return self.head.forked is True
+
+    @property
+    def sealed(self) -> int:
+        """How many messages lie in pages."""
+        return sum([run.messages for run in self.head.sealed])
+
+    @property
+    def pages(self) -> int:
+        """How many pages these are."""
+        return sum([run.pages for run in self.head.sealed])
+
+
+def entry_of_head(head: Head) -> Entry:
+    """Return what the indexes should hold of a head."""
+    expires = microseconds(head.expires_at) if head.expires_at else None
+    return Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at), expires)
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time as microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(count: int) -> datetime:
+    """Return the time so many microseconds after 1970."""
+    return _EPOCH + count * _MICROSECOND
+
+
+def stamp_of_head(head: Head) -> str:
+    """Return how the text of a head that we write begins."""
+    return f'{{"format":{head.format},"revision":"{head.revision}"'

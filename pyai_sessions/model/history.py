@@ -1,0 +1,355 @@
+"""The messages of a session in memory, and what its store knows of them.
+
+A history may be loaded in part: the newest messages, with the number of older ones. It may have been changed since it
+was stored: messages appended, or rewritten from some point on. A save needs to know that; nothing here is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
+from weakref import ReferenceType, ref
+
+import msgspec
+
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.model.heads import Entry, Head, Run, StoredBranch, StoredHead
+from pyai_sessions.model.points import Branch
+from pyai_sessions.values.checks import Clock, counted, utc_now
+from pyai_sessions.values.json import Default, make_unchangeable, read
+from pyai_sessions.values.messages import Message, same_words, take_drawn, taken
+from pyai_sessions.values.tokens import new_token
+
+
+class Origin(NamedTuple):
+    """What a store knew of a session when it was loaded or last saved: the base of a merge.
+
+    Attributes:
+        stored: The stored head. Of one whose messages are long, without these.
+        entry: What the indexes hold.
+        named: All pages that the head names: those of the history, and what else it keeps.
+        message_count: How many messages were stored.
+        last_message: The last of them.
+        branches: What rewinds have left.
+
+    """
+
+    stored: StoredHead
+    entry: Entry
+    named: tuple[Run, ...]
+    message_count: int
+    last_message: Message | None
+    branches: tuple[Line, ...] = ()
+
+    @property
+    def head(self) -> Head:
+        """The fields of the stored head."""
+        return self.stored.head
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The stored summary, as JSON."""
+        found = self.stored.head.summary
+        return None if found is msgspec.UNSET else read(bytes(found))
+
+    def rewritten(self, edition: str) -> Origin:
+        """Return an origin of which the messages count as rewritten, not as appended to."""
+        head = msgspec.structs.replace(self.stored.head, edition=edition)
+        return self._replace(stored=msgspec.structs.replace(self.stored, head=head))
+
+
+class Attempt(NamedTuple):
+    """A save of which it is not known whether it was applied: the storage failed, or its reply was lost.
+
+    Attributes:
+        draft: What it was to store: a `drafts.SessionDraft`.
+        rewrites: `History.rewrites` at that time.
+        merged: The session that the draft is of, when that was merged with what others had stored; else None.
+        base: Then: what the copy in hand would have been as a stored session.
+
+    """
+
+    draft: Any
+    rewrites: int
+    merged: Any = None
+    base: Origin | None = None
+
+
+class Question(NamedTuple):
+    """The message that begins the turn of the first loaded message, where it is not loaded with the others.
+
+    *place* is how many messages precede it, *page* the number of its sealed page.
+    """
+
+    place: int
+    page: int
+    message: Message
+
+
+class Line(NamedTuple):
+    """A branch with what it holds: in pages, or, not stored yet, in memory.
+
+    Attributes:
+        stored: What a head says of it.
+        left: Until it is stored: the history as it was when it was left.
+        values: Then: the state, the checkpoints and the summary.
+
+    """
+
+    stored: StoredBranch
+    left: History | None = None
+    values: Mapping[str, Any] = {}
+
+    @property
+    def branch_id(self) -> str:
+        """The branch's id."""
+        return self.stored.branch_id
+
+    @property
+    def branch(self) -> Branch:
+        """What users see of it."""
+        of = self.stored
+        return Branch(of.message_count, of.last_message_id, of.created_at, of.branch_id)
+
+
+class _Referable:
+    __slots__ = ("__weakref__",)
+
+
+@dataclass(slots=True)
+class History(_Referable):
+    """A session's messages in memory, with the bookkeeping of its store.
+
+    Attributes:
+        log: The loaded messages, oldest first.
+        unloaded: How many stored messages precede them.
+        hidden: How many of the loaded are older than what was asked for: a page is loaded whole.
+        origin: What is stored, once something is.
+        page_sizes: How many messages each loaded sealed page holds, oldest first. Drafts share it: never change it.
+        rewritten_from: The first stored message that was changed or removed since.
+        incarnation: The token of the session's creation, once a save was tried.
+        rewrites: How often it was rewritten.
+        attempts: The latest saves of which it is not known whether they were applied.
+        clock: Tells the time of changes.
+        branches: What rewinds have left, oldest first.
+        leading: How many of the first messages instruct the model, as far as they are not among the loaded.
+        instructions: These messages, where they were asked for.
+        question: Begins the turn of the first loaded message, where that is long: it was loaded from its own page.
+        line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
+        revision: What a custom store calls what is stored, or what JSON says of it; our own have it in the origin.
+        home: Names the store object that the session was loaded from, or saved by.
+        given: Of a custom store: a `snapshots.Snapshot` of what is stored.
+        added_to: Keys of the state to which the session added, a number or items: a merge adds both sides' up.
+        tried: Of a custom store: snapshots of the saves of which it is not known whether they were applied.
+        unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
+        default: Converts what is given to the session and JSON cannot hold.
+
+    """
+
+    log: list[Message] = field(default_factory=list[Message])
+    unloaded: int = 0
+    hidden: int = 0
+    origin: Origin | None = None
+    page_sizes: list[int] = field(default_factory=list[int])
+    rewritten_from: int | None = None
+    incarnation: str | None = None
+    rewrites: int = 0
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    clock: Clock = utc_now
+    branches: list[Line] = field(default_factory=list[Line])
+    leading: int = 0
+    instructions: list[Message] = field(default_factory=list[Message])
+    question: Question | None = None
+    line: tuple[Run, ...] | None = None
+    revision: str | None = None
+    home: str | None = None
+    given: Any = None
+    added_to: set[str] = field(default_factory=set[str])
+    tried: list[Any] = field(default_factory=list[Any])
+    unsought: set[str] = field(default_factory=set[str])
+    default: Default | None = None
+    _ids: set[str] | None = None
+    _messages: Messages | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def count(self) -> int:
+        """How many messages the conversation has, those that are not loaded included."""
+        return self.unloaded + len(self.log)
+
+    @property
+    def sealed(self) -> int:
+        """How many messages lie in stored pages."""
+        return self.origin.stored.sealed if self.origin else 0
+
+    def find(self, message_id: str) -> int | None:
+        """Return where in the log a message is."""
+        return next((n for n, each in enumerate(self.log) if each.message_id == message_id), None)
+
+    def append(self, message: Message) -> Message:
+        """Add a message at the end and return it; where it is in the log already, return that one."""
+        known = self.admit(message)
+        if known is None:
+            self.log.append(message)
+            shown = self._messages
+            if shown is not None and len(shown) == len(self.log) - self.hidden - 1:
+                list[Message].append(shown, message)
+            else:  # an exception from outside came in between once
+                self._show()
+        return known or message
+
+    def grow(self, messages: Iterable[Message]) -> None:
+        """Add messages at the end whose ids are known to be free."""
+        self.log.extend(messages)
+        self._show()
+
+    @property
+    def messages(self) -> Messages:
+        """What users see of the log: always the same list, which follows it."""
+        if self._messages is None:
+            self._messages = _shown(self)
+            self._show()
+        return self._messages
+
+    def hide(self, count: int) -> None:
+        """Let so many of the loaded messages be hidden."""
+        self.hidden = count
+        self._show()
+
+    def _show(self) -> None:
+        if self._messages is not None:
+            list[Message].__setitem__(self._messages, slice(None), self.log[self.hidden :] if self.hidden else self.log)
+
+    def copied(self) -> History:
+        """Return a copy that shares nothing which changes, and whose session can be saved beside this one's."""
+        if self.incarnation is None:
+            self.incarnation = new_token(6)  # else the copies would be two sessions of one id
+        return replace(
+            self,
+            log=list(self.log),
+            attempts=list(self.attempts),
+            branches=list(self.branches),
+            instructions=list(self.instructions),
+            unsought=set(self.unsought),
+            added_to=set(self.added_to),
+            tried=list(self.tried),
+            _ids=None,
+        )
+
+    def extend(self, messages: Sequence[Message]) -> list[Message]:
+        """Do so with several messages: all, or none where the id of one is taken."""
+        before, unsought = len(self.log), set(self.unsought)
+        if len({each.message_id for each in messages}) < len(messages):
+            raise InvalidValueError("message_id", "is the same of two of these messages; each needs its own")
+        try:
+            return [self.append(each) for each in messages]
+        except InvalidValueError:
+            del self.log[before:]
+            self._show()
+            self._ids, self.unsought = None, unsought
+            raise
+
+    def admit(self, message: Message) -> Message | None:
+        """Return the message of the log that has the same id and the same words, if there is one.
+
+        Otherwise the id counts as taken from now on. An id that was drawn for this message is not looked for.
+
+        Raises:
+            InvalidValueError: A message of the log has the same id and other words.
+
+        """
+        drawn = take_drawn(message)
+        if self._ids is None and not drawn:
+            self._ids = {each.message_id for each in self.log}
+        if self._ids is None:
+            return None
+        if not drawn and message.message_id in self._ids:
+            known = next(each for each in self.log if each.message_id == message.message_id)
+            if not same_words(known, message):
+                raise taken(message.message_id)
+            return known
+        self._ids.add(message.message_id)
+        if self.unloaded and not drawn:
+            self.unsought.add(message.message_id)
+        return None
+
+    def found(self, stored: Iterable[Message]) -> None:
+        """Take out of the log what turned out to be stored among the messages that are not loaded.
+
+        Raises:
+            InvalidValueError: One of these has other words. The log is as it was.
+
+        """
+        known = {each.message_id: each for each in stored if each.message_id in self.unsought}
+        for each in self.log:
+            if each.message_id in known and not same_words(known[each.message_id], each):
+                raise taken(each.message_id)
+        if known:
+            self.log[:] = [each for each in self.log if each.message_id not in known]
+            self.hide(min(self.hidden, len(self.log)))
+            self._ids = None
+        self.unsought.difference_update(known)
+
+    def rewrite(self, index: int, rest: list[Message]) -> None:
+        """Let the log go on with *rest* from *index*."""
+        at = self.unloaded + index
+        if self.origin and at < self.origin.message_count:
+            self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
+        self.rewrites += 1
+        self.log[index:] = rest
+        self.hide(min(self.hidden, len(self.log)))
+        self._ids = None
+
+    def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
+        """Add the messages that were not loaded, with the sizes of the pages that they fill."""
+        self.found(older)
+        self.log[:0] = older
+        self.page_sizes = [*page_sizes, *self.page_sizes]
+        self.unloaded = 0
+        self.hide(0)
+        self.instructions = []
+        self.question = None
+        self.unsought.clear()
+        self._ids = None
+
+
+class Messages(list[Message]):
+    """A session's messages: a list that the session's methods change, and nothing else. A copy is a plain list."""
+
+    __slots__ = ("_history",)
+    __hash__ = None
+    _history: ReferenceType[History]  # a history holds its messages: a circle would be left to the garbage collector
+
+    def __new__(cls, items: Iterable[Any] = ()) -> Any:  # noqa: D102 (`asdict` calls it)
+        return list(items)
+
+    def __eq__(self, other: object) -> bool:
+        return list[Any].__eq__(self, list(cast("Iterable[Any]", other)) if isinstance(other, tuple) else other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __repr__(self) -> str:
+        return f"<{counted(len(self), 'message')}>"
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Copy as a plain list."""
+        return list, (list(self),)
+
+    def shows(self, history: History) -> bool:
+        """Return whether these are the messages of *history*."""
+        return history.messages is self
+
+    @property
+    def history(self) -> History | None:
+        """The history whose messages these are, while its session is in use."""
+        return self._history()
+
+
+def _shown(history: History) -> Messages:
+    made: Messages = list.__new__(Messages)
+    made._history = ref(history)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return made
+
+
+make_unchangeable(Messages, "a history changes by session.add_message, pop, replace_message or remove_message")

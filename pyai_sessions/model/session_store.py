@@ -1,0 +1,91 @@
+"""What a store is to those who use one: SessionStore, which anyone may implement."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Literal
+
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.model.session import Session, SessionSummary
+from pyai_sessions.values.checks import check_choice, check_items, kind_of
+from pyai_sessions.values.messages import Message, check_message
+
+OnConflict = Literal["merge", "error", "overwrite"]
+
+
+class SessionStore(ABC):
+    """Where sessions are kept. A store of your own has these four methods, each ``def`` or ``async def``.
+
+    `SessionManager` and `AsyncSessionManager` make the rest of them, and use what else the store has:
+
+    - ``append(session_id, messages)`` adds messages in one step, safe for any number of writers; one whose id is stored
+      is not stored again. Raises `SessionNotFoundError`, `SessionArchivedError`. Without it an append loads and saves.
+    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, idle longest
+      first: by ``(updated_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
+      of all users, `archive_inactive` and `clear_all` need it, or an index.
+    - ``count(user_id, status)`` returns how many sessions there are of a user, or of all (None), of that status, or of
+      both (None). ``clear()`` deletes all, and returns how many they were. ``close()`` is called where the manager was
+      made with ``close_store=True``.
+    - Revisions: ``get`` and the lists set ``session.revision``, a text of your own that is never used twice; ``save``
+      sets the new one, and raises `SessionConflictError` where another is stored than the session has: None, if it is
+      new. Stale copies are then merged, as in our own stores, and a deleted session stays deleted.
+
+    >>> class DictStore(SessionStore):
+    ...     def __init__(self):
+    ...         self.rows = {}
+    ...     async def save(self, session):
+    ...         self.rows[session.session_id] = session.to_json()
+    ...     async def get(self, session_id):
+    ...         row = self.rows.get(session_id)
+    ...         return row and Session.from_json(row)
+    ...     async def delete(self, session_id):
+    ...         self.rows.pop(session_id, None)
+    ...     async def list_for_user(self, user_id):
+    ...         sessions = map(Session.from_json, self.rows.values())
+    ...         return [each for each in sessions if each.user_id == user_id]
+
+    """
+
+    @abstractmethod
+    def save(self, session: Session) -> Awaitable[None] | None:
+        """Store a session, new or changed."""
+
+    @abstractmethod
+    def get(self, session_id: str) -> Session | Awaitable[Session | None] | None:
+        """Return a session, or None."""
+
+    @abstractmethod
+    def delete(self, session_id: str) -> object | Awaitable[object]:
+        """Delete a session; absent is fine."""
+
+    @abstractmethod
+    def list_for_user(self, user_id: str) -> Sequence[Session] | Awaitable[Sequence[Session]]:
+        """Return a user's sessions, in any order."""
+
+
+class SummaryPage(list[SessionSummary]):
+    """A page of a list of sessions: summaries, and the cursor by which the list goes on (None: it ended)."""
+
+    next_cursor: str | None = None
+
+
+def check_on_conflict(on_conflict: object) -> None:
+    """Raise unless *on_conflict* is one of the ways to save a stale copy."""
+    check_choice(on_conflict, "on_conflict", "merge", "error", "overwrite")
+
+
+def check_session(session: object) -> None:
+    """Raise unless *session* is a Session."""
+    if not isinstance(session, Session):
+        raise InvalidValueError("session", f"is {kind_of(session)}; it is a Session")
+
+
+def check_messages(messages: Iterable[Message]) -> list[Message]:
+    """Return messages to append as a list, if they are messages, each with an id of its own."""
+    added = list(check_items(messages, "messages", "Message"))
+    for n, each in enumerate(added):
+        check_message(each, f"messages[{n}]")
+    if len({each.message_id for each in added}) < len(added):
+        raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
+    return added

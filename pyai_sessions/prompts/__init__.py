@@ -1,0 +1,1 @@
+"""Prompts: what a model is given of a conversation, in the format of its API."""

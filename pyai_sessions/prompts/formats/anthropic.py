@@ -1,0 +1,336 @@
+"""Anthropic's Messages: https://platform.claude.com/docs/en/api/messages.
+
+::
+
+    {"role": "user", "content": text | [tool_result blocks first, then others]}
+    {"role": "assistant", "content": text | [blocks, tool_use among them]}
+    system: text | [text blocks]
+
+As it is stored, and back:
+
+- ``tool_use`` is a tool call, its input JSON text. A ``tool_result`` is a tool's message; what it says besides its
+  content (``is_error``) is in ``metadata["anthropic"]["tool_result"]``. Text follows as a user's message.
+- ``image`` is image_url, a PDF ``document`` is a file, where nothing is lost by that. Thinking, with its signature,
+  and all other blocks stay as they are. ``cache_control``, citations and whatever else a text says is under its
+  ``"anthropic"``. Where calls stand among an assistant's blocks is in ``metadata["anthropic"]["calls_at"]``, if they
+  are not the last.
+- System messages that open the conversation are the system text. A later one is told as a user's message that begins
+  with ``[system]``: most models take no other. One that was read from among the messages is written there again, as
+  newer models take it (https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages), where
+  it follows a user's message and the assistant is next. Roles that the API does not know are told in the same way:
+  ``[critic]``.
+- Neighbours of one role are one message, as the API itself takes them. So a turn's tool results, and what the user
+  says next, are one message.
+- Text that is empty or blank is left out, since the API refuses it; a user's message with nothing left is ``[empty
+  message]``. A message of another role with nothing left is left out.
+- A call whose arguments are not a JSON object gets the input ``{"arguments": "<the text>"}``. A tool's result of any
+  other JSON becomes its text. Ids are of letters, digits, ``_`` and ``-``, each used once. Authors' names are left
+  out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.prompts.formats import parts as p
+from pyai_sessions.values.checks import Clock, check_text, shown
+from pyai_sessions.values.json import is_array
+from pyai_sessions.values.messages import Message
+
+_IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_PDF = "application/pdf"
+_MAX_NAME = 128
+_MAX_ID = 128
+
+Content = str | list[p.Part]
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(messages: Sequence[Message]) -> tuple[list[p.Part], Content | None]:
+    """Return the messages of a call, and its system text."""
+    opening, rest = p.split_opening(messages)
+    ids = p.CallIds(_MAX_ID, unique=True)
+    turns = [(role, content) for each in rest for role, content in [_turn(each, ids)] if content]
+    items = [{"role": role, "content": content} for role, content in p.from_a_user(_in_place(turns), rest, str)]
+    return p.thawed(items), p.thawed(_system(opening))
+
+
+def _system(opening: Sequence[Message]) -> Content | None:
+    contents = [content for each in opening if (content := _text_content(each))]
+    if len(contents) == 1:
+        return contents[0]
+    return [block for each in contents for block in _blocks(each)] or None
+
+
+def _turn(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    return _TURNS[p.speaker(message)](message, ids)
+
+
+def _user(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    del ids
+    if isinstance(message.content, str) and message.content.strip():
+        return "user", message.content
+    return "user", _written(p.parts_of(message), _USER) or [p.text_part(p.EMPTY)]
+
+
+def _other(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    del ids
+    return "user", _written(p.told_parts(message), _USER)
+
+
+def _late_system(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    if p.native(message.metadata.get("anthropic")).get("among_messages") is True:
+        return "system", _text_content(message)
+    return _other(message, ids)
+
+
+def _assistant(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    calls = [_tool_use(each, ids) for each in p.calls_of(message)]
+    if isinstance(message.content, str) and message.content.strip() and not calls:
+        return "assistant", message.content
+    blocks = _written(p.parts_of(message), _ASSISTANT)
+    return "assistant", p.woven(blocks, calls, p.native(message.metadata.get("anthropic")))
+
+
+def _tool(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    own = p.native(p.native(message.metadata.get("anthropic")).get("tool_result"))
+    block: p.Part = {"type": "tool_result", "tool_use_id": ids.of_result(message.tool_call_id or "")}
+    result = p.result_of(message)
+    if is_array(result):
+        block["content"] = _written(result, _RESULT)
+    elif result is not None:
+        block["content"] = p.text_of(result)
+    return "user", [{**block, **own}]
+
+
+_TURNS: dict[str, Callable[[Message, p.CallIds], tuple[str, Content]]] = {
+    "user": _user,
+    "other": _other,
+    "assistant": _assistant,
+    "tool": _tool,
+    "system": _late_system,
+    "developer": _late_system,
+}
+
+
+def _in_place(turns: Iterable[tuple[str, Content]]) -> list[tuple[str, Content]]:
+    """Merge neighbours of one role; tell a system message as a user's where the API would not take it."""
+    runs = p.merged(turns, _joined)
+    roles = ["", *(role for role, _ in runs), "assistant"]
+    told = (
+        ("user", [p.text_part("[system]"), *_blocks(content)])
+        if role == "system" and (roles[n], roles[n + 2]) != ("user", "assistant")
+        else (role, content)
+        for n, (role, content) in enumerate(runs)
+    )
+    return p.merged(told, _joined)
+
+
+def _joined(first: Content, second: Content) -> Content:
+    """Join two contents, the results of tools before all else."""
+    return sorted([*_blocks(first), *_blocks(second)], key=lambda block: block["type"] != "tool_result")
+
+
+def _blocks(content: Content) -> list[p.Part]:
+    return [p.text_part(content)] if isinstance(content, str) else content
+
+
+def _text_content(message: Message) -> Content:
+    if isinstance(message.content, str) and message.content.strip():
+        return message.content
+    return _written(p.parts_of(message), frozenset({"text"}))
+
+
+def _written(given: Iterable[Mapping[str, Any]], taken: frozenset[str]) -> list[p.Part]:
+    return [block for each in given if (block := _block(each, taken)) is not None]
+
+
+def _block(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
+    """Return a stored part as a block; None if there is nothing to say of it."""
+    own = p.native(part.get("anthropic"))
+    native = own if part["type"] == "anthropic" and p.is_part(own) else part
+    kind = native["type"]
+    if native is own and kind not in p.NATIVE and "anthropic" in taken:
+        return dict(own)
+    if kind in p.NATIVE and kind in taken:
+        return p.rest_of(native, *p.APIS)
+    block = _MAKE[kind](part) if kind in _MAKE and kind in taken else None
+    if block is None:
+        told = p.left_out(part)
+        return None if told is None else p.text_part(told)
+    if kind == "text" and not block["text"].strip():
+        return None
+    marks = {key: part[key] for key in ("cache_control", "citations") if key in part}
+    return {**block, **marks, **own}
+
+
+def _text(part: Mapping[str, Any]) -> p.Part | None:
+    text = part.get(part["type"])
+    return p.text_part(text) if isinstance(text, str) else None
+
+
+def _image(part: Mapping[str, Any]) -> p.Part | None:
+    media, url = p.media_of(part), p.url_of(part)
+    if media is not None:
+        return {"type": "image", "source": _source(media)} if media.mime_type in _IMAGES else None
+    if url is None or not url.startswith(("https://", "http://")):
+        return None
+    return {"type": "image", "source": {"type": "url", "url": url}}
+
+
+def _document(part: Mapping[str, Any]) -> p.Part | None:
+    media = p.media_of(part)
+    if media is None or media.mime_type != _PDF:
+        return None
+    filename = p.native(part.get("file")).get("filename")
+    titled = {"title": filename} if isinstance(filename, str) else {}
+    return {"type": "document", "source": _source(media), **titled}
+
+
+def _source(media: p.Media) -> p.Part:
+    return {"type": "base64", "media_type": media.mime_type, "data": media.data}
+
+
+_MAKE: dict[str, Callable[[Mapping[str, Any]], p.Part | None]] = {
+    "text": _text,
+    "refusal": _text,
+    "image_url": _image,
+    "file": _document,
+}
+_GIVEN = frozenset({"image", "document", "search_result"})
+_RESULT = frozenset(_MAKE) | _GIVEN | {"tool_reference", "anthropic"}
+_USER = frozenset(_MAKE) | _GIVEN | {"tool_result", "container_upload", "anthropic"}
+_ASSISTANT = (p.NATIVE - _RESULT - _USER) | {"text", "refusal", "anthropic"}
+
+
+def _tool_use(call: p.Call, ids: p.CallIds) -> p.Part:
+    name = p.fit(call.name, _MAX_NAME)
+    own = p.native(call.stored.get("anthropic"))
+    return {"type": "tool_use", "id": ids.of_call(call.id), "name": name, "input": call.input, **own}
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, calls: Mapping[str, str]) -> list[Message]:
+    """Return the messages that *items* say, the system text first. Their results name their *calls* themselves."""
+    del calls
+    messages: list[Message] = []
+    if system is not None:
+        content = _stored_content(p.given_object({"system": system}, "prompt")["system"], "prompt.system")
+        messages.append(p.new_message("prompt.system", clock, "system", content))
+    for path, item in items:
+        given = check_text(item.get("role"), f"{path}.role")
+        role = p.role_of(given) or given
+        if role not in _READERS:
+            known = f"it is one of {', '.join(map(repr, _READERS))}; Chat Completions are read without format="
+            raise InvalidValueError(f"{path}.role", f"is {shown(given)}; {known}")
+        told = _READERS[role](item.get("content"), f"{path}.content")
+        made = [p.new_message(path, clock, **fields) for fields in told]
+        made[-1].keep_unknown(p.unknown(item, "role", "content"))
+        messages += made
+    return messages
+
+
+def _read_user(content: Any, path: str) -> Iterator[p.Part]:
+    blocks = [] if isinstance(content, str) else _checked(content, path)
+    results = [(n, each) for n, each in enumerate(blocks) if each["type"] == "tool_result"]
+    yield from (_read_result(each, f"{path}[{n}]") for n, each in results)
+    if len(results) < len(blocks) or not blocks:
+        rest = [each for each in blocks if each["type"] != "tool_result"]
+        yield {"role": "user", "content": content if isinstance(content, str) else list(map(stored_part, rest))}
+
+
+def _read_result(block: p.Part, path: str) -> p.Part:
+    own = p.rest_of(block, "type", "tool_use_id", "content")
+    content = block.get("content")
+    return {
+        "role": "tool",
+        "tool_call_id": check_text(block.get("tool_use_id"), f"{path}.tool_use_id"),
+        "content": None if content is None else _stored_content(content, f"{path}.content"),
+        "metadata": {"anthropic": {"tool_result": own}} if own else None,
+    }
+
+
+def _read_assistant(content: Any, path: str) -> Iterator[p.Part]:
+    if isinstance(content, str):
+        yield {"role": "assistant", "content": content}
+        return
+    blocks = _checked(content, path)
+    kinds = [each["type"] == "tool_use" for each in blocks]
+    calls = [_read_call(each, f"{path}[{n}]") for n, each in enumerate(blocks) if kinds[n]]
+    places = p.call_places(kinds)
+    yield {
+        "role": "assistant",
+        "content": [stored_part(each) for each in blocks if each["type"] != "tool_use"] or None,
+        "tool_calls": calls,
+        "metadata": {"anthropic": places} if places else None,
+    }
+
+
+def _read_call(block: p.Part, path: str) -> p.Part:
+    call_id, name = (check_text(block.get(key), f"{path}.{key}") for key in ("id", "name"))
+    arguments = p.check_object(block.get("input"), f"{path}.input")
+    return p.call_of(call_id, name, arguments, "anthropic", p.rest_of(block, "type", "id", "name", "input"))
+
+
+def _read_system(content: Any, path: str) -> Iterator[p.Part]:
+    stored = _stored_content(content, path)
+    yield {"role": "system", "content": stored, "metadata": {"anthropic": {"among_messages": True}}}
+
+
+_READERS: dict[str, Callable[[Any, str], Iterator[p.Part]]] = {
+    "user": _read_user,
+    "assistant": _read_assistant,
+    "system": _read_system,
+}
+
+
+def _stored_content(content: Any, path: str) -> Any:
+    return content if isinstance(content, str) else [stored_part(each) for each in _checked(content, path)]
+
+
+def _checked(content: Any, path: str) -> list[p.Part]:
+    blocks = p.check_list(content, path, "text, or a list of blocks")
+    return [p.check_part(each, f"{path}[{n}]") for n, each in enumerate(blocks)]
+
+
+def stored_part(block: p.Part) -> p.Part:
+    """Return a block as it is stored: as its canonical part, if that is written as the same block again."""
+    kind = block["type"]
+    if kind == "text":
+        return p.with_native(p.text_part(block["text"]), "anthropic", p.rest_of(block, "type", "text"))
+    candidate = _CANONICAL[kind](block) if kind in _CANONICAL else None
+    if candidate is not None and _block(candidate, _USER) == block:
+        return candidate
+    return block if kind in p.NATIVE else {"type": "anthropic", "anthropic": block}
+
+
+def _read_image(block: p.Part) -> p.Part:
+    source = p.native(block.get("source"))
+    media = _media(source)
+    part = p.image_part(p.text_of(source.get("url"))) if media is None else p.media_part(media)
+    return p.with_native(part, "anthropic", p.rest_of(block, "type", "source"))
+
+
+def _read_document(block: p.Part) -> p.Part | None:
+    media = _media(p.native(block.get("source")))
+    if media is None:
+        return None
+    return p.with_native(
+        p.media_part(media, block.get("title")), "anthropic", p.rest_of(block, "type", "source", "title")
+    )
+
+
+def _media(source: Mapping[str, Any]) -> p.Media | None:
+    data = source.get("data")
+    if source.get("type") != "base64" or not isinstance(data, str):
+        return None
+    return p.Media(p.text_of(source.get("media_type")), data)
+
+
+_CANONICAL: dict[str, Callable[[p.Part], p.Part | None]] = {"image": _read_image, "document": _read_document}

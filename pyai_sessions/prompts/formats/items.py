@@ -1,0 +1,328 @@
+"""Items that `add_messages` and `append` are given, as messages: ours, those of a format, and those of other APIs.
+
+A `Message`, or a dict with the fields that `Message.to_dict` gives, is taken as it is: time, id, metadata, name, and
+fields that this release does not know. A format's own items are read by its module. Where none is asked for, these are
+understood, too, and translated:
+
+- items of OpenAI's Responses: ``message``, ``function_call``, ``function_call_output``, ``custom_tool_call``,
+  ``custom_tool_call_output``, ``reasoning``, and calls of its own tools (``web_search_call``); what the model made
+  between two inputs is one message
+- LangChain's messages as dicts: ``{"type": "human", "content": …}``, with ``data`` around it, or as ``lc`` constructors
+- Gemini's contents (``parts``), Anthropic's, Bedrock's and Vercel's blocks in a content
+- tool calls of LangChain, of Ollama, whose calls have no ids and whose results name a tool, and OpenAI's former
+  ``function_call`` with the role ``function``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.prompts.formats import parts as p
+from pyai_sessions.prompts.formats import shapes
+from pyai_sessions.values.checks import Clock, check_text, check_time, shown
+from pyai_sessions.values.json import is_mapping
+from pyai_sessions.values.messages import Message
+from pyai_sessions.values.tokens import new_id
+
+Read = Callable[[Iterable[tuple[str, p.Part]]], list[Message]]
+"""Reads items of a format, each with its place."""
+
+ReadGemini = Callable[[Iterable[tuple[str, p.Part]], Mapping[str, str]], list[Message]]
+
+_OWN = ("timestamp", "metadata", "message_id")
+_STORED = frozenset({"role", "message_id", "timestamp"})
+_FIELDS = frozenset(Message.__dataclass_fields__)
+
+_RESPONSES = frozenset({
+    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
+    "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call",
+    "mcp_list_tools", "mcp_approval_request",
+})  # fmt: skip
+_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+
+_ACCEPTED = (
+    "it is a Message, a message of Chat Completions with role and content, an item of OpenAI's Responses, a message of "
+    "LangChain's as a dict, a content of Gemini's with parts, or one with Anthropic's or Bedrock's blocks"
+)
+_WHOLE = {
+    "choices": "a whole completion; give completion.choices[0].message",
+    "candidates": "a whole response; give response.candidates[0].content",
+    "output": "a whole response; give the items of its output",
+}
+
+
+_OF_APIS = frozenset({
+    "type", "id", "annotations", "refusal", "audio", "function_call", "reasoning", "reasoning_content",
+    "reasoning_details", "tool_name", "parts", "lc", "kwargs", "data", "call_id", "output", "arguments", "input",
+    "summary", "encrypted_content", "status", "model", "stop_reason", "stop_sequence", "usage", "additional_kwargs",
+    "response_metadata", "usage_metadata", "invalid_tool_calls", "artifact", "example", "thinking", "images",
+})  # fmt: skip
+"""Fields of messages of APIs and frameworks that are none of ours."""
+
+
+def is_of_an_api(item: object) -> bool:
+    """Return whether an item is a client's object, or a dict with an API's fields: it is to be read, not stored."""
+    if not is_mapping(item):
+        return callable(getattr(item, "model_dump", None))
+    beside = item.keys() - _FIELDS
+    return bool(beside) and beside <= _OF_APIS
+
+
+def own(item: object, path: str) -> Message | None:
+    """Return the message that an item is, with all its fields; None if it is not one of ours."""
+    if isinstance(item, Message):
+        return item
+    if not is_mapping(item) or not item.keys() >= _STORED:
+        return None
+    return stored(item, path)
+
+
+def stored(item: Mapping[str, Any], path: str) -> Message:
+    """Return the message that has these fields; what is none of `Message`'s is kept beside them."""
+    given = p.given_object(item, path)
+    try:
+        made = Message(**{key: value for key, value in given.items() if key in _FIELDS and not _is_absent(key, value)})
+    except InvalidValueError as err:
+        raise err.within(path) from err
+    made.keep_unknown(p.rest_of(given, *_FIELDS))
+    return made
+
+
+def _is_absent(key: str, value: object) -> bool:
+    return value is None and key != "content"
+
+
+def says_more(item: Mapping[str, Any]) -> bool:
+    """Return whether a time, metadata or an id are given beside what an API says."""
+    return any(item.get(key) is not None for key in _OWN)
+
+
+def with_own(item: p.Part, path: str, read: Callable[[p.Part, str], list[Message]]) -> list[Message]:
+    """Return what an item says, with the time, the metadata and the id that are given beside it.
+
+    Raises:
+        InvalidValueError: An id is given, and the item is several messages.
+
+    """
+    given = {key: item[key] for key in _OWN if item.get(key) is not None}
+    made = read(p.rest_of(item, *_OWN), path)
+    if not given:
+        return made
+    if "message_id" in given and len(made) != 1:
+        problem = (
+            f"is one id, and the item becomes {len(made)} messages: its tools' results, and the rest; leave it out"
+        )
+        raise InvalidValueError(f"{path}.message_id", problem)
+    fields: dict[str, Any] = {}
+    if "timestamp" in given:
+        fields["timestamp"] = check_time(given["timestamp"], f"{path}.timestamp")
+    if "message_id" in given:
+        fields["message_id"] = given["message_id"]
+    metadata = p.check_object(given.get("metadata", {}), f"{path}.metadata")
+    return [_changed(each, path, {**fields, "metadata": {**metadata, **each.metadata}}) for each in made]
+
+
+def _changed(message: Message, path: str, fields: Mapping[str, Any]) -> Message:
+    values = {key: getattr(message, key) for key in _FIELDS}
+    try:
+        made = Message(**{**values, **fields})
+    except InvalidValueError as err:
+        raise err.within(path) from err
+    made.keep_unknown(message.unknown_fields)
+    return made
+
+
+# Any shape --------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads items of any shape, one after another.
+
+    *read* reads those of Chat Completions, *read_gemini* Gemini's, which may answer the calls that it is given. *calls*
+    wait for results when the items begin.
+    """
+
+    def __init__(self, read: Read, read_gemini: ReadGemini, clock: Clock, calls: Mapping[str, str]) -> None:
+        self._read = read
+        self._read_gemini = read_gemini
+        self._clock = clock
+        self._calls = dict(calls)
+        self._made: list[p.Part] = []  # what the model made since the last input, as items of Responses say it
+        self._beside: p.Part = {}
+        self._place = ""
+
+    def messages(self, items: Iterable[tuple[str, object]]) -> Iterator[Message]:
+        """Yield the messages that items are, each given with its place."""
+        for path, item in items:
+            found = own(item, path)
+            given = {} if found else p.given_object(item, path)
+            if found is None and _is_response(given) and not says_more(given):
+                check_response(given, path)
+                if _is_models(given):
+                    if given["type"] == "message" and any(map(shapes.is_call, self._made)):
+                        yield from self._take_made()
+                    self._place = self._place if self._made else path
+                    self._made += _blocks(given, path)
+                    self._beside |= p.unknown(given, "type", "role", "content") if given["type"] == "message" else {}
+                    continue
+            yield from self._take_made()
+            yield from self._noted([found] if found else with_own(given, path, self._one))
+        yield from self._take_made()
+
+    def _take_made(self) -> list[Message]:
+        if not self._made:
+            return []
+        item = {"role": "assistant", "content": self._made, **self._beside}
+        self._made, self._beside = [], {}
+        return self._noted(self._told(item, self._place))
+
+    def _one(self, given: p.Part, path: str) -> list[Message]:
+        item = {key: value for key, value in given.items() if value is not None}
+        if _is_response(item):
+            check_response(item, path)
+            role = item["role"] if item["type"] == "message" else "assistant" if _is_models(item) else "user"
+            beside = p.unknown(item, "type", "role", "content") if item["type"] == "message" else {}
+            return self._told({**beside, "role": role, "content": _blocks(item, path)}, path)
+        if "parts" in item and "content" not in item:
+            return self._read_gemini([(path, item)], self._calls)
+        for key, problem in _WHOLE.items():
+            if key in item and "role" not in item:
+                raise InvalidValueError(path, f"is {problem}")
+        if "role" not in item or "lc" in item:
+            return with_own(_langchain(item, path), path, self._one)
+        role = check_text(item["role"], f"{path}.role")
+        meant = p.role_of(role)
+        if meant is None:
+            known = "'user', 'assistant', 'system', 'developer', 'tool', or another name of these, as 'human' and 'ai'"
+            raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is {known}")
+        item = _former({**given, "role": meant}, path)
+        if meant == "tool" and item.get("tool_call_id") is None and not shapes.holds_results(item.get("content")):
+            item = self._answering(item, path)
+        if item.get("tool_calls"):
+            item["tool_calls"] = _calls(item["tool_calls"], f"{path}.tool_calls")
+        return self._told(item, path) if shapes.is_foreign(item.get("content"), meant) else self._read([(path, item)])
+
+    def _told(self, item: p.Part, path: str) -> list[Message]:
+        """Return what the blocks of a content say."""
+        fields = ("role", "content", "name", "tool_calls", "tool_call_id", "metadata")
+        raw = p.new_message(path, self._clock, **{key: item[key] for key in fields if key in item})
+        made: list[Message] = []
+        for each in shapes.told(raw):
+            values = {key: getattr(each.message, key) for key in fields}
+            if values["role"] == "tool" and values["tool_call_id"] is None:
+                values = self._answering(values, path)
+            made.append(p.new_message(path, self._clock, **values))
+        made[-1].keep_unknown(p.unknown(item, *fields))
+        return made
+
+    def _noted(self, made: list[Message]) -> list[Message]:
+        """Remember which calls wait for a result."""
+        for each in made:
+            if each.tool_calls:
+                self._calls = {call.id: call.name for call in p.calls_of(each)}
+            elif each.tool_call_id is not None:
+                self._calls.pop(each.tool_call_id, None)
+        return made
+
+    def _answering(self, item: Mapping[str, Any], path: str) -> p.Part:
+        """Return a result that names no call with the id of the first call of its function that waits."""
+        name = item.get("name") or item.get("tool_name")
+        found = next((key for key, function in self._calls.items() if name in (None, function)), None)
+        if found is None:
+            problem = "is missing, and no call of a tool waits for this result; it is the id of the call"
+            raise InvalidValueError(f"{path}.tool_call_id", problem)
+        return {**p.rest_of(item, "tool_name"), "tool_call_id": found}
+
+
+_NEEDED = {
+    "function_call": ("call_id", "name", "arguments"),
+    "function_call_output": ("call_id",),
+    "message": ("role",),
+}
+
+
+def check_response(item: p.Part, path: str) -> None:
+    """Raise if an item of OpenAI's Responses lacks what it is about."""
+    for key in _NEEDED.get(item["type"], ()):
+        check_text(item.get(key), f"{path}.{key}")
+
+
+def _is_response(item: p.Part) -> bool:
+    return item.get("type") in _RESPONSES and "data" not in item
+
+
+def _is_models(item: p.Part) -> bool:
+    """Return whether the model made an item of OpenAI's Responses."""
+    if item["type"] == "message":
+        return p.role_of(item["role"]) == "assistant"
+    return item["type"] not in _OUTPUTS
+
+
+def _blocks(item: p.Part, path: str) -> list[p.Part]:
+    """Return an item of OpenAI's Responses as blocks of a content."""
+    if item["type"] != "message":
+        return [item]
+    content = item.get("content")
+    if isinstance(content, str):
+        return [p.text_part(content)]
+    given = p.check_list(content, f"{path}.content", "text, or a list of parts")
+    return [p.check_part(each, f"{path}.content[{n}]") for n, each in enumerate(given)]
+
+
+def _former(item: p.Part, path: str) -> p.Part:
+    """Return a message with OpenAI's former ``function_call`` as one with tool calls."""
+    if item.get("function_call") is None:
+        return p.rest_of(item, "function_call")
+    call = p.check_object(item["function_call"], f"{path}.function_call")
+    check_text(call.get("name"), f"{path}.function_call.name")
+    return {**p.rest_of(item, "function_call"), "tool_calls": [{"function": call}]}
+
+
+def _calls(calls: object, path: str) -> list[Any]:
+    """Return tool calls of any shape, with ids, as they are stored."""
+    made: list[Any] = []
+    for n, each in enumerate(p.check_list(calls or [], path)):
+        call = shapes.call(p.check_object(each, f"{path}[{n}]"))
+        if call is None:
+            problem = (
+                'is no tool call; it is {"id", "type": "function", "function": {"name", "arguments"}}, or has "name"'
+            )
+            raise InvalidValueError(f"{path}[{n}]", f'{problem} and "args", "arguments" or "input" beside an "id"')
+        function = call.get("function")
+        if is_mapping(function) and is_mapping(function.get("arguments")):
+            call = {**call, "function": {**function, "arguments": p.text_of(function["arguments"])}}
+        made.append({"id": f"call_{new_id()}", "type": "function", **call} if not call.get("id") else call)
+    return made
+
+
+# LangChain --------------------------------------------------------------------------------------------------------
+
+_LANGCHAIN = ("id", "additional_kwargs", "response_metadata", "usage_metadata", "invalid_tool_calls", "artifact")
+
+
+def _langchain(item: p.Part, path: str) -> p.Part:
+    """Return a message of LangChain's as one of Chat Completions; what else it says is in its metadata."""
+    data, kind = item, item.get("type")
+    if "lc" in item:
+        names = item.get("id")
+        data, kind = p.check_object(item.get("kwargs"), f"{path}.kwargs"), names[-1] if names else None
+    elif isinstance(item.get("data"), dict):
+        data = item["data"]
+    role = data.get("role") if kind in ("chat", "ChatMessage") else kind
+    if not isinstance(role, str) or p.role_of(role) is None or "content" not in data:
+        what = f"of the type {kind!r}, which is not known" if isinstance(kind, str) else "without a role"
+        raise InvalidValueError(f"{path}.role", f"is missing: the item is {what}; {_ACCEPTED}")
+    extra = p.native(data.get("additional_kwargs"))
+    made = {key: data[key] for key in ("content", "name", "tool_calls", "tool_call_id") if data.get(key)}
+    if not made.get("tool_calls") and extra.get("tool_calls"):
+        made["tool_calls"] = extra["tool_calls"]
+    metadata: dict[str, Any] = {}
+    rest = {key: data[key] for key in _LANGCHAIN if data.get(key)}
+    if rest:
+        metadata["langchain"] = rest
+    if data.get("status") == "error":
+        metadata["anthropic"] = {"tool_result": {"is_error": True}}
+    beside = p.unknown(data, "type", "role", *_LANGCHAIN, *made, "content", "status", "example", "lc", "data")
+    return {**beside, "role": role, "content": data["content"], **made, **({"metadata": metadata} if metadata else {})}

@@ -1,0 +1,430 @@
+"""What the formats share: the parts of a message's content, its tool calls, and who speaks.
+
+A part is stored as OpenAI has it, by its ``type``: text, image_url, input_audio, file, refusal. What another API says
+of such a part besides stands in the part, under the API's name::
+
+    {"type": "text", "text": "Hi!", "anthropic": {"cache_control": {"type": "ephemeral"}}}
+
+A part that only one API knows is stored as that API has it, if it has a type that we know (``NATIVE``); else under
+the API's name, which is then its type too::
+
+    {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+    {"type": "gemini", "gemini": {"executable_code": {"code": "1+1", "language": "PYTHON"}}}
+
+A tool call may hold an API's name in the same way, and so does a message's metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.values.checks import Clock, check_text, kind_of
+from pyai_sessions.values.json import is_array, is_bytes, is_mapping, plain, read, write
+from pyai_sessions.values.messages import Message
+
+Part = dict[str, Any]
+"""A part of a content, a block, a message of a prompt: an object of JSON."""
+
+APIS = frozenset({"openai", "anthropic", "gemini"})
+"""Whose names a part, a tool call or a message's metadata may hold."""
+
+CANONICAL = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
+"""https://platform.openai.com/docs/api-reference/chat/create"""
+
+PRIVATE = frozenset({"thinking", "redacted_thinking"})
+"""A model's reasoning, which no other model may or can read."""
+
+NATIVE = PRIVATE | {
+    "image", "document", "search_result", "tool_use", "tool_result", "server_tool_use", "web_search_tool_result",
+    "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
+    "text_editor_code_execution_tool_result", "tool_search_tool_result", "container_upload", "tool_reference",
+}  # fmt: skip
+"""Blocks of Anthropic's that stand in a content as they are: https://platform.claude.com/docs/en/api/messages"""
+
+SYSTEM = frozenset({"system", "developer"})
+"""The roles that instruct the model."""
+
+_ALIASES = {
+    "user": ("human", "humanmessage", "humanmessagechunk"),
+    "assistant": ("ai", "aimessage", "aimessagechunk", "model", "bot", "chatbot", "agent", "gpt"),
+    "system": ("systemmessage",),
+    "developer": (),
+    "tool": ("function", "toolmessage", "functionmessage", "ipython"),
+}
+ROLES = {name: role for role, aliases in _ALIASES.items() for name in (role, *aliases)}
+"""What a role means, by its name in lower case: the five roles of APIs, and other names of them."""
+
+_SPEAKERS = SYSTEM | {"user", "assistant"}
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+EMPTY = "[empty message]"
+"""Said in place of a user's message that has nothing which the API could take."""
+
+OPENING = "[the assistant speaks first]"
+"""Said as a user's first message, where the API wants one and the assistant speaks first."""
+
+
+# Who speaks -------------------------------------------------------------------------------------------------------
+
+
+def role_of(role: str) -> str | None:
+    """Return which of the five roles a role's name means, in upper or lower case; None if it is none of theirs."""
+    return ROLES.get(role) or ROLES.get(role.casefold())
+
+
+def instructs(role: str) -> bool:
+    """Return whether messages of a role instruct the model."""
+    return role_of(role) in SYSTEM
+
+
+def speaker(message: Message) -> str:
+    """Return ``user``, ``assistant``, ``tool``, ``system``, ``developer``; or ``other``, which no API knows.
+
+    A message with tool calls is the assistant's, one with the id of a call is that call's result, whatever their roles.
+    """
+    if message.tool_calls:
+        return "assistant"
+    if message.role in _SPEAKERS:
+        return message.role
+    return "other" if message.tool_call_id is None else "tool"
+
+
+def split_opening(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+    """Return the system messages that open the conversation, and all others."""
+    count = next((n for n, each in enumerate(messages) if speaker(each) not in SYSTEM), len(messages))
+    return messages[:count], messages[count:]
+
+
+# What is stored ---------------------------------------------------------------------------------------------------
+
+
+def parts_of(message: Message) -> list[Part]:
+    """Return the parts of a message's content; JSON of any other shape is its text."""
+    content = message.content
+    if content is None or content == "":
+        refusal = native(message.metadata.get("openai")).get("refusal")
+        return [text_part(refusal)] if isinstance(refusal, str) else []
+    if is_array(content) and all(map(is_part, content)):
+        return [dict(each) for each in content]
+    return [text_part(text_of(content))]
+
+
+def told_parts(message: Message) -> list[Part]:
+    """Return the parts of a message that is told as a user's, since the API has no such role: its role comes first."""
+    return [text_part(f"[{message.role}]"), *parts_of(message)]
+
+
+def result_of(message: Message) -> Any:
+    """Return what a tool gave: text, a list of parts, None, or any other JSON."""
+    content = message.content
+    if is_array(content) and not all(is_part(each) and each["type"] in _KNOWN for each in content):
+        return text_of(content)
+    return content
+
+
+_KNOWN = CANONICAL | NATIVE | APIS
+
+
+def is_part(value: object) -> bool:
+    """Return whether *value* looks like a part of a content."""
+    return is_mapping(value) and isinstance(value.get("type"), str)
+
+
+def text_part(text: str) -> Part:
+    """Return a text as a part."""
+    return {"type": "text", "text": text}
+
+
+def text_of(value: object) -> str:
+    """Return a text as it is, and any other JSON as its text."""
+    return value if isinstance(value, str) else write(value).decode()
+
+
+def native(value: object) -> Mapping[str, Any]:
+    """Return what stands under an API's name, if that is an object."""
+    return value if is_mapping(value) else {}
+
+
+def without_apis(part: Mapping[str, Any]) -> Part:
+    """Return a part without what the APIs of other formats say of it."""
+    return {key: value for key, value in part.items() if key not in APIS and key != "cache_control"}
+
+
+# Parts that a format cannot hold ----------------------------------------------------------------------------------
+
+
+def left_out(part: Mapping[str, Any]) -> str | None:
+    """Return the text that tells of a part which was left out, None if it is private and not to be told of."""
+    kind = part["type"]
+    own = native(part.get(kind)) if kind in APIS else part
+    if str(own.get("type")) in (*PRIVATE, "reasoning") or own.get("thought") is True:
+        return None
+    name = own.get("type") or next((key for key, value in own.items() if is_mapping(value)), kind)
+    return f"[{_mime_type(part, own) or name} left out]"
+
+
+def _mime_type(part: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
+    media = media_of(part)
+    if media is not None:
+        return media.mime_type
+    places = (native(own.get(key)) for key in ("source", "inline_data", "file_data"))
+    given = next((each.get("media_type") or each.get("mime_type") for each in places if each), None)
+    return given if isinstance(given, str) else {"image_url": "image", "input_audio": "audio"}.get(part["type"])
+
+
+class Media(NamedTuple):
+    """What an image, an audio or a file part holds as data."""
+
+    mime_type: str
+    data: str
+    """Base64, in the standard alphabet."""
+
+
+def media_of(part: Mapping[str, Any]) -> Media | None:
+    """Return the data of a canonical part, None if it has none: it is a text, or only names its data."""
+    kind = part["type"]
+    if kind == "input_audio":
+        audio = native(part.get(kind))
+        mime_type, data = f"audio/{audio.get('format')}", audio.get("data")
+    else:
+        url = native(part.get("file")).get("file_data") if kind == "file" else url_of(part)
+        found = _DATA_URL.fullmatch(url) if isinstance(url, str) else None
+        mime_type, data = found.groups() if found else ("", None)
+    return Media(mime_type, data) if isinstance(data, str) and data and _BASE64.fullmatch(data) else None
+
+
+def url_of(part: Mapping[str, Any]) -> str | None:
+    """Return the address of an image_url part, which may be written without the object around it."""
+    image = part.get("image_url")
+    url = image.get("url") if is_mapping(image) else image
+    return url if isinstance(url, str) else None
+
+
+def media_part(media: Media, filename: object = None) -> Part:
+    """Return data as the canonical part that holds such: an image, an audio, else a file."""
+    kind, _, subtype = media.mime_type.partition("/")
+    if kind == "audio":
+        return {"type": "input_audio", "input_audio": {"data": media.data, "format": subtype}}
+    url = f"data:{media.mime_type};base64,{media.data}"
+    if kind == "image":
+        return image_part(url)
+    named = {} if filename is None else {"filename": filename}
+    return {"type": "file", "file": {**named, "file_data": url}}
+
+
+def image_part(url: str) -> Part:
+    """Return an image, by its address, as a part."""
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def with_native(part: Part, api: str, own: Mapping[str, Any]) -> Part:
+    """Return a part with what an API says of it besides, if it says anything."""
+    return {**part, api: dict(own)} if own else part
+
+
+def rest_of(given: Mapping[str, Any], *keys: str) -> Part:
+    """Return an object without these keys."""
+    return {key: value for key, value in given.items() if key not in keys}
+
+
+# Tool calls -------------------------------------------------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """A call of a tool, as an assistant's message asks for it."""
+
+    id: str
+    name: str
+    arguments: Any
+    """JSON text as a rule; models write what is not JSON, and frameworks store an object."""
+    stored: Mapping[str, Any]
+
+    @property
+    def input(self) -> Part:
+        """The arguments as an object. What is none is wrapped: ``{"arguments": "<the text>"}``; no text is ``{}``."""
+        given = self.arguments
+        try:
+            value: object = read(given or "{}") if isinstance(given, str) else given
+        except ValueError:
+            value = None
+        return dict(value) if is_mapping(value) else {"arguments": given}
+
+
+def calls_of(message: Message) -> list[Call]:
+    """Return the tool calls of a message, whatever it holds for such."""
+    return [_call(each, n) for n, each in enumerate(message.tool_calls or ())]
+
+
+def _call(value: object, n: int) -> Call:
+    stored = native(value)
+    custom = native(stored.get("custom"))
+    function = custom or native(stored.get("function"))
+    arguments = {"input": custom.get("input")} if custom else function.get("arguments")
+    return Call(
+        text_of(stored.get("id") or f"call_{n}"),
+        text_of(function.get("name") or "unknown"),
+        "" if arguments is None else arguments,
+        stored,
+    )
+
+
+def call_of(call_id: str, name: str, arguments: Mapping[str, Any], api: str, own: Mapping[str, Any]) -> Part:
+    """Return a tool call as it is stored."""
+    function = {"name": name, "arguments": text_of(arguments)}
+    return with_native({"id": call_id, "type": "function", "function": function}, api, own)
+
+
+class CallIds:
+    """The ids of tool calls as they are written: of characters and a length that the API takes, each given once."""
+
+    def __init__(self, limit: int, *, unique: bool) -> None:
+        self._limit = limit
+        self._unique = unique
+        self._given: dict[str, str] = {}
+        self._current: dict[str, str] = {}
+
+    def of_call(self, call_id: str) -> str:
+        """Return the id to write for a call."""
+        made = base = fit(call_id, self._limit) or "call"
+        n = 0
+        while made in self._given and (self._unique or self._given[made] != call_id):
+            n += 1
+            made = f"{base[: self._limit - 8]}_{n}"
+        self._given[made] = call_id
+        self._current[call_id] = made
+        return made
+
+    def of_result(self, call_id: str) -> str:
+        """Return the id that was written for the latest call of that id."""
+        return self._current.get(call_id) or fit(call_id, self._limit) or "call"
+
+
+def fit(name: str, limit: int) -> str:
+    """Return a name with only the letters, digits, ``_`` and ``-`` that APIs take, of at most *limit*."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:limit]
+
+
+def call_places(kinds: Sequence[bool]) -> Part:
+    """Return where the calls stand among parts, as metadata: nothing if they are the last, as is usual."""
+    places = [n for n, is_call in enumerate(kinds) if is_call]
+    usual = len(kinds) - len(places)
+    return {"calls_at": places} if places and places[0] != usual else {}
+
+
+def woven(parts: Sequence[Part], calls: Sequence[Part], own: Mapping[str, Any]) -> list[Part]:
+    """Return parts and calls in one list, the calls where the metadata says, else last."""
+    made = list(parts)
+    places = own.get("calls_at")
+    at = [each for each in places if isinstance(each, int)] if is_array(places) else []
+    for n, call in enumerate(calls):
+        made.insert(at[n] if n < len(at) else len(made), call)
+    return made
+
+
+# Turns ------------------------------------------------------------------------------------------------------------
+
+
+def merged(turns: Iterable[tuple[str, Any]], join: Callable[[Any, Any], Any]) -> list[tuple[str, Any]]:
+    """Return (role, content) pairs in which each role differs from the one before."""
+    made: list[tuple[str, Any]] = []
+    for role, content in turns:
+        if made and made[-1][0] == role:
+            made[-1] = (role, join(made[-1][1], content))
+        else:
+            made.append((role, content))
+    return made
+
+
+def from_a_user(
+    turns: Sequence[tuple[str, Any]], said: Sequence[Message], content: Callable[[str], Any]
+) -> Sequence[tuple[str, Any]]:
+    """Return (role, content) pairs of which the first is a user's, if anything was *said*.
+
+    The assistant's own words before it stay the assistant's, with the tools that it called: to quote them as a user's
+    message would let the model take them for the user's. *content* makes a content of a text.
+    """
+    if turns and turns[0][0] == "user":
+        return turns
+    return [("user", content(OPENING if turns else EMPTY)), *turns] if said else turns
+
+
+def thawed(value: Any) -> Any:
+    """Return a copy of JSON that may be changed, and can be sent as UTF-8: U+FFFD stands for each lone surrogate."""
+    if isinstance(value, str):
+        return value if value.isascii() else sendable(value)
+    if is_mapping(value):
+        return {sendable(key): thawed(each) for key, each in value.items()}
+    return [thawed(each) for each in value] if is_array(value) else value
+
+
+def sendable(text: str) -> str:
+    """Return a text that can be encoded as UTF-8: half a character, as a cut stream leaves it, becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+# What is given ----------------------------------------------------------------------------------------------------
+
+
+def unknown(item: Mapping[str, Any], *known: str) -> Part:
+    """Return what else an item says: it is kept beside the message, and sent to no API. None and [] say nothing."""
+    return {key: value for key, value in item.items() if key not in known and value is not None and value != []}
+
+
+def given_object(value: object, path: str) -> Part:
+    """Return a given object as plain JSON; clients' objects and bytes within it count as what they are sent as."""
+    try:
+        sent = _sent(value)
+    except RecursionError as err:
+        raise InvalidValueError(path, "is nested too deeply") from err
+    if not is_mapping(sent):
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict, or an object of the API's client")
+    return {check_text(key, f"a key of {path}"): plain(each, f"{path}.{key}") for key, each in sent.items()}
+
+
+def _sent(value: Any) -> Any:
+    if callable(dump := getattr(value, "model_dump", None)):
+        return _sent(dump(mode="json", exclude_none=True, warnings=False))
+    if is_mapping(value):
+        return {key: _sent(each) for key, each in value.items()}
+    if is_array(value):
+        return [_sent(each) for each in value]
+    return b64encode(value).decode() if is_bytes(value) else value
+
+
+def check_object(value: object, path: str) -> Part:
+    """Return a value that must be an object."""
+    if not isinstance(value, dict):
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict")
+    return value  # pyright: ignore[reportUnknownVariableType]  (plain JSON: its keys are text)
+
+
+def check_list(value: object, path: str, kinds: str = "a list") -> list[Any]:
+    """Return a value that must be a list."""
+    if not isinstance(value, list):
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is {kinds}")
+    return value  # pyright: ignore[reportUnknownVariableType]  (plain JSON)
+
+
+def check_part(value: object, path: str) -> Part:
+    """Return a value that must be an object with a ``type``, and with a text if it is a text."""
+    part = check_object(value, path)
+    if check_text(part.get("type"), f"{path}.type") == "text":
+        check_text(part.get("text"), f"{path}.text")
+    return part
+
+
+def new_message(path: str, clock: Clock, role: str, content: Any, **fields: Any) -> Message:
+    """Return a message; an error names the place that it was made of."""
+    try:
+        return Message(role, content, timestamp=clock(), **{key: each for key, each in fields.items() if each})
+    except InvalidValueError as err:
+        raise InvalidValueError(path, f"is not to be stored: {err}") from err

@@ -1,0 +1,1 @@
+"""One session in a storage: loaded, saved, appended to, forked, listed and expired."""

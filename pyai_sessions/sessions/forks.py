@@ -1,0 +1,471 @@
+"""Forks: sessions that share sealed pages, and what frees a page when the last that names it goes.
+
+A fork's head names pages of other sessions as it names its own. With their owner it leaves a *reference*, a document
+that says which. A page stays while the owner's head or a reference names it.
+
+Who shares pages first leaves a reference, then looks whether the head that it read still names them, and only then
+writes its own head. Who lets pages go first removes what named them, a head or a reference, then looks who else does.
+So of two at the same time one sees the other, without a transaction. A crash in between leaves pages or references that
+serve nobody; `upkeep.verify` finds them. The owner's head is marked ``forked`` before the first reference: a save of
+such a session removes no page unseen, and one of any other need not look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from pyai_sessions.documents.envelopes import text_of
+from pyai_sessions.documents.keys import head_key, is_page, is_reference, page_keys, parts_of_reference, reference_key
+from pyai_sessions.documents.reading import (
+    UNFIT,
+    read_head,
+    read_messages,
+    read_reference,
+    restore,
+    stamp_of_value,
+    write_reference,
+)
+from pyai_sessions.documents.writing import Draft, SessionDraft, amend
+from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
+from pyai_sessions.model.heads import (
+    Entry,
+    Head,
+    Run,
+    SessionStatus,
+    StoredHead,
+    extent,
+    extents,
+    named_runs,
+    owners_of,
+)
+from pyai_sessions.model.history import History, Origin
+from pyai_sessions.model.points import Checkpoint, Parent
+from pyai_sessions.model.session import Session, history_of, session_of, values_of
+from pyai_sessions.sessions import indexes
+from pyai_sessions.sessions.backend import Backend, pages_there
+from pyai_sessions.sessions.loading import MISSING, Attempts
+from pyai_sessions.values.checks import Clock, check_time, counted, kind_of, shown
+from pyai_sessions.values.json import plain_object
+from pyai_sessions.values.messages import Message
+from pyai_sessions.values.tokens import new_token
+
+At = str | int | Checkpoint | Message | None
+"""Where a fork begins: after so many messages, at a checkpoint, after a message, or at the end (None).
+
+Text is the name of a checkpoint, or the id of a message.
+"""
+
+
+# Where to fork ------------------------------------------------------------------------------------------------------
+
+
+def forked(
+    backend: Backend, stored: StoredHead, at: At, *, session_id: str, user_id: str | None, clock: Clock
+) -> Session:
+    """Return a fork of a stored session, not stored yet, of which the messages that lie in no shared page are loaded.
+
+    Costs nothing where it begins at the end or in the tail; else the pages from there to the end, or to the start of
+    the run where a number of messages is nearer to that, in trips of twice as many each.
+
+    Raises:
+        InvalidValueError: *at* is no point of the session.
+        SessionStateError: It no longer has the history of the checkpoint.
+        InvalidDocumentError: A document of it cannot be read.
+
+    """
+    pages = _Pages(backend, stored)
+    return _forked(restore(stored, [], clock), pages, at, session_id=session_id, user_id=user_id, clock=clock)
+
+
+def copied(session: Session, at: At, *, session_id: str, user_id: str | None, clock: Clock) -> Session:
+    """Return a fork of a session that is loaded whole, with its own copy of the messages."""
+    return _forked(session, None, at, session_id=session_id, user_id=user_id, clock=clock)
+
+
+def _forked(
+    session: Session, pages: _Pages | None, at: At, *, session_id: str, user_id: str | None, clock: Clock
+) -> Session:
+    history = history_of(session)
+    count, checkpoint = _count(session, pages, at)
+    if pages and count <= history.unloaded:
+        shared, log, last = pages.until(count)
+    else:
+        shared = () if pages is None else tuple(run for run in pages.runs if run.pages)
+        log = history.log[: count - history.unloaded]
+        last = log[-1].message_id if log else None
+    if checkpoint and (checkpoint.message_count, checkpoint.last_message_id) != (count, last):
+        problem = f"no longer has the history of checkpoint {checkpoint.name!r}"
+        raise SessionStateError(session.session_id, problem)
+    now = check_time(clock(), "clock()")
+    values = values_of(session) | {
+        "session_id": session_id,
+        "user_id": session.user_id if user_id is None else user_id,
+        "metadata": plain_object(session.metadata, "metadata"),
+        "state": plain_object(checkpoint.state if checkpoint else session.state, "state"),
+        "status": SessionStatus.ACTIVE,
+        "created_at": now,
+        "updated_at": now,
+        "checkpoints": [each for each in session.checkpoints if each.message_count <= count],
+        "parent": Parent(session.session_id, count, last),
+        "summary": None if session.summary and session.summary.message_count > count else session.summary,
+    }
+    unloaded = sum(run.messages for run in shared)
+    return session_of(values, History(log=log, unloaded=unloaded, line=shared, leading=history.leading, clock=clock))
+
+
+def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpoint | None]:
+    """Return how many messages a fork begins with, and the checkpoint that it begins at."""
+    total = session.message_count
+    if at is None:
+        return total, None
+    if isinstance(at, int) and not isinstance(at, bool):
+        if not 0 <= at <= total:
+            raise InvalidValueError("at", f"is {shown(at)}; the session has {counted(total, 'message')}")
+        return at, None
+    at = at.name if isinstance(at, Checkpoint) else at.message_id if isinstance(at, Message) else at
+    if not isinstance(at, str):
+        problem = f"is {kind_of(at)}; it is a number of messages, a checkpoint's name, a message's id, or None"
+        raise InvalidValueError("at", problem)
+    for each in session.checkpoints:
+        if each.name == at:
+            return min(each.message_count, total), each
+    history = history_of(session)
+    index = history.find(at)
+    found = pages.find(at) if index is None and pages else None
+    if index is None and found is None:
+        raise InvalidValueError(
+            "at", f"is {shown(at)}; the session has no checkpoint of that name, and no message of that id"
+        )
+    return history.unloaded + index + 1 if index is not None else found or 0, None
+
+
+class _Pages:
+    """The sealed pages of a session, each read once. How many messages one holds is not known before."""
+
+    def __init__(self, backend: Backend, stored: StoredHead) -> None:
+        self.runs = stored.head.sealed
+        self._session_id = stored.head.session_id
+        self._backend = backend
+        self._count = stored.sealed
+        self._read: dict[int, list[Message]] = {}
+
+    def find(self, message_id: str) -> int | None:
+        """Return how many messages there are up to the one of this id, sought from the newest back."""
+        end = self._count
+        for page in self._walk(range(sum(run.pages for run in self.runs))[::-1]):
+            for n, each in enumerate(self._read[page]):
+                if each.message_id == message_id:
+                    return end - len(self._read[page]) + n + 1
+            end -= len(self._read[page])
+        return None
+
+    def until(self, count: int) -> tuple[tuple[Run, ...], list[Message], str | None]:
+        """Return the whole pages of the first *count* messages, the messages after these, and the last one's id."""
+        if not count:
+            return (), [], None
+        page, start = self._place(count)
+        messages = self._read[page][: count - start]
+        last = messages[-1].message_id
+        if len(messages) == len(self._read[page]):
+            page, start, messages = page + 1, count, []
+        shared: list[Run] = []
+        for run in self.runs:
+            if page and run.pages:
+                kept = min(page, run.pages)
+                shared.append(Run(run.owner, run.generation, kept, run.messages if kept == run.pages else start))
+            page, start = page - min(page, run.pages), start - run.messages
+        return tuple(shared), messages, last
+
+    def _place(self, count: int) -> tuple[int, int]:
+        """Return the page that holds message number *count*, and how many messages come before it.
+
+        Where pages begin is known at the ends of runs alone: it is counted from the nearer one.
+        """
+        page = start = 0
+        for run in self.runs:
+            end = start + run.messages
+            if start < count <= end:
+                pages = range(page, page + run.pages)
+                if count - start <= end - count:
+                    for n in self._walk(pages):
+                        if count <= start + len(self._read[n]):
+                            return n, start
+                        start += len(self._read[n])
+                else:
+                    for n in self._walk(pages[::-1]):
+                        end -= len(self._read[n])
+                        if end < count:
+                            return n, end
+            page, start = page + run.pages, end
+        raise InvalidDocumentError(head_key(self._session_id), self._session_id, None, UNFIT)
+
+    def _walk(self, pages: Sequence[int]) -> Iterator[int]:
+        """Iterate over the numbers of pages, each read by then."""
+        start, together = 0, 1
+        while start < len(pages):
+            batch = pages[start : start + together]
+            first = min(batch)
+            keys = page_keys(self.runs, first, first + len(batch))
+            missing = {n: keys[n - first] for n in batch if n not in self._read}
+            for (n, key), value in zip(missing.items(), self._backend.read_pages([*missing.values()]), strict=True):
+                if value is None:
+                    raise InvalidDocumentError(key, self._session_id, None, MISSING)
+                self._read[n] = read_messages(value, key, self._session_id)
+            yield from batch
+            start, together = start + together, 2 * together
+
+
+# Sharing ------------------------------------------------------------------------------------------------------------
+
+
+def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: StoredHead, timeout: float) -> bool:
+    """Store the draft of a fork of *parent* with the pages that they share; False where *parent* was changed meanwhile.
+
+    Raises:
+        SessionExistsError: Its id is taken.
+
+    """
+    fork = draft.stored.head
+    owners = {run.owner for run in shared}
+    if parent.head.session_id in owners and parent.head.forked is not True:
+        mark = amend(parent, forked=True)
+        if not backend.commit(mark):
+            return False
+    pages = extents(shared)
+    references = {reference_key(each, fork.session_id, fork.incarnation): each for each in owners}
+    for key, owner in references.items():
+        backend.refer(key, write_reference(pages[owner]), draft.time_left)
+    named = not owners or _names(backend.read(parent.head.session_id), parent.head, shared)
+    if named and backend.commit(draft):
+        return True
+    for key, owner in references.items():
+        let_go(backend, owner, timeout, reference=key)
+    if named:
+        raise SessionExistsError(fork.session_id)
+    return False
+
+
+def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
+    """Return whether a session still has the history of its former *head*, and names all pages of *runs*."""
+    try:
+        now = None if value is None else read_head(value, head.session_id).head
+    except InvalidDocumentError:
+        return False
+    found = extents(named_runs(now)) if now is not None and now.edition == head.edition else {}
+    return all(found.get(run.owner, {}).get(run.generation, 0) >= run.pages for run in runs)
+
+
+# Letting go ---------------------------------------------------------------------------------------------------------
+
+
+def leaves(before: Origin | None, draft: SessionDraft) -> bool:
+    """Return whether a save of what was *before* may leave pages that are shared.
+
+    Only a rewritten history does, or a branch that was forgotten.
+    """
+    now = draft.origin
+    if before is None or (before.head.edition == now.head.edition and before.branches == now.branches):
+        return False
+    return before.stored.is_forked or bool(owners_of(before.named, draft.session_id))
+
+
+def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: float) -> None:
+    """Free what a session named *before* a draft of it was stored, and no longer names, if it may be shared."""
+    if before is None or not leaves(before, draft):
+        return
+    for owner in set(owners_of(before.named, draft.session_id)).difference(draft.owners):
+        let_go(backend, owner, timeout, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
+    if before.stored.is_forked:
+        left = pages_there(backend, [run for run in before.named if run.owner == draft.session_id])
+        let_go(backend, draft.session_id, timeout, keys=left)
+
+
+def remove(backend: Backend, session_id: str, value: object, timeout: float, *, listed: Entry | None = None) -> bool:
+    """Delete the session whose head is *value*, with the pages that nobody else names; False where it was changed.
+
+    *listed* is how the indexes list it, where its head cannot tell. A client that lost the reply to a command sends it
+    again, and is then told that the session is not there. So a session that is gone by then counts as deleted here, and
+    what only it named is removed, whoever deleted its head.
+    """
+    try:
+        stored = read_head(value, session_id)
+    except InvalidDocumentError:  # nothing says which pages it named, or of whom
+        keys = [each for each in backend.all_keys() if is_page(each, session_id)]
+        removed = backend.remove(session_id, None, [], listed)
+        let_go(backend, session_id, timeout, keys=keys)
+        return removed or backend.read(session_id) is None
+    runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True
+    own = [run for run in runs if run.owner == session_id]
+    if not backend.remove(session_id, stored.stamp, [] if is_forked else own, stored.entry):
+        if _lives(backend, session_id, incarnation):
+            return False
+        indexes.mend(backend, session_id, [stored.entry])
+        if not is_forked:  # the deletion of its head was cut short, perhaps
+            let_go(backend, session_id, timeout, keys=pages_there(backend, own))
+    if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
+        reference = reference_key(session_id, session_id, incarnation)
+        let_go(backend, session_id, timeout, reference=reference, keys=pages_there(backend, own))
+    for owner in owners_of(runs, session_id):
+        let_go(backend, owner, timeout, reference=reference_key(owner, session_id, incarnation))
+    return True
+
+
+def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
+    """Return whether a session is still there: not deleted, nor deleted and created anew under its id."""
+    value = backend.read(session_id)
+    try:
+        return value is not None and read_head(value, session_id).head.incarnation == incarnation
+    except InvalidDocumentError:
+        return True
+
+
+def let_go(
+    backend: Backend, owner: str, timeout: float, *, reference: str | None = None, keys: Iterable[str] = ()
+) -> None:
+    """Remove a reference to an owner's pages; then, of *keys* and what it named, the pages that nothing names now."""
+    pages = set(keys)
+    if reference is not None:
+        pages.update(_pages_of(backend, owner, reference))
+        backend.refer(reference, None)
+    if not pages:
+        return
+    attempts = Attempts(backend, owner, timeout)
+    for _ in attempts:
+        with attempts.exclusive():
+            value = backend.read(owner)
+            unneeded = unnamed(backend, owner, value, pages)
+            done = not unneeded or backend.remove_pages(owner, unneeded, stamp_of_value(value))
+        if done:
+            return
+
+
+def part(backend: Backend, session_id: str, owner: str, timeout: float) -> None:
+    """Give a session its own copy of the pages that it shares with *owner*, and let these go. Its content stays."""
+    attempts = Attempts(backend, session_id, timeout)
+    for _ in attempts:
+        with attempts.exclusive():
+            value = backend.read(session_id)
+            head = None if value is None else read_head(value, session_id)
+            names = {} if head is None else extent(named_runs(head.head), owner)
+            if head is None or owner == session_id or not names:
+                return
+            draft = _parted(backend, head, owner, {each: new_token(6) for each in names}, names)
+            done = backend.commit(draft)
+            if done:
+                let_go(backend, owner, timeout, reference=reference_key(owner, session_id, head.head.incarnation))
+        if done:
+            return
+
+
+def _parted(
+    backend: Backend, stored: StoredHead, owner: str, names: Mapping[str, str], counts: Mapping[str, int]
+) -> Draft:
+    """Return what stores a session with copies of an owner's pages, in generations of other *names*."""
+    head, pages = stored.head, dict[str, bytes]()
+    for generation, count in counts.items():
+        keys = page_keys([Run(owner, generation, count, 0)])
+        made = page_keys([Run(head.session_id, names[generation], count, 0)])
+        for key, copy, value in zip(keys, made, backend.read_pages(keys), strict=True):
+            text = text_of(value)
+            if text is None:
+                raise InvalidDocumentError(key, head.session_id, None, MISSING)
+            pages[copy] = text
+
+    def own(runs: Sequence[Run]) -> tuple[Run, ...]:
+        shared = [run.owner == owner and run.generation in names for run in runs]
+        return tuple(
+            Run(head.session_id, names[run.generation], run.pages, run.messages) if each else run
+            for run, each in zip(runs, shared, strict=True)
+        )
+
+    sealed = own(head.sealed)
+    if sealed and sealed[-1] != head.sealed[-1]:  # what comes next must not go on in the copy: a branch may name more
+        sealed = (*sealed, Run(head.session_id, new_token(6), 0, 0))
+    branches = tuple(msgspec.structs.replace(each, sealed=own(each.sealed)) for each in head.branches or ())
+    return amend(stored, pages=pages, sealed=sealed, branches=branches or UNSET)
+
+
+def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:
+    (text,) = backend.read_pages([reference])
+    try:
+        pages = {} if text is None else read_reference(text, reference)
+    except InvalidDocumentError:
+        return []
+    return pages_there(backend, [Run(owner, generation, count, 0) for generation, count in pages.items()])
+
+
+def unnamed(backend: Backend, owner: str, value: object | None, keys: Iterable[str]) -> list[str]:
+    """Return which of an owner's pages neither its head, which is *value*, nor a reference names.
+
+    None of them where one of these cannot be read. The references are read after the head, and only if need be.
+    """
+    try:
+        named = {} if value is None else extent(named_runs(read_head(value, owner).head), owner)
+        left = _beyond(named, keys)
+        for key, text in backend.references(owner).items() if left else ():
+            left = _beyond(read_reference(text, key), left) if is_reference(key, owner) else left
+    except InvalidDocumentError:
+        return []
+    return sorted(left)
+
+
+def _beyond(named: Mapping[str, int], keys: Iterable[str]) -> list[str]:
+    left: list[str] = []
+    for key in keys:
+        generation, number = key.rsplit("/", 2)[1:]
+        if int(number) >= named.get(generation, 0):
+            left.append(key)
+    return left
+
+
+# Upkeep -------------------------------------------------------------------------------------------------------------
+
+
+class Lack(NamedTuple):
+    """A reference that is missing, cannot be read, or names too little, and what it should say."""
+
+    key: str
+    pages: Mapping[str, int]
+
+
+def lacks(backend: Backend, stored: StoredHead) -> list[Lack]:
+    """Return the references that a session should have left with the owners of pages that it names, and has not."""
+    head = stored.head
+    wanted = [
+        Lack(reference_key(owner, head.session_id, head.incarnation), pages)
+        for owner, pages in extents(named_runs(head)).items()
+        if owner != head.session_id
+    ]
+    found: list[Lack] = []
+    for each, text in zip(wanted, backend.read_pages([each.key for each in wanted]) if wanted else [], strict=True):
+        try:
+            named = {} if text is None else read_reference(text, each.key)
+        except InvalidDocumentError:
+            named = {}
+        if any(named.get(generation, 0) < count for generation, count in each.pages.items()):
+            found.append(each)
+    return found
+
+
+def dangling(backend: Backend, references: Sequence[str]) -> list[str]:
+    """Return those of *references* whose fork is gone, or names no page of the owner any more."""
+    by_fork: dict[str, list[str]] = {}
+    for key in references:
+        by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
+    found: list[str] = []
+    for (fork, keys), value in zip(by_fork.items(), backend.read_many([*by_fork]), strict=True):
+        try:
+            head = None if value is None else read_head(value, fork).head
+        except InvalidDocumentError:
+            continue  # it may be the one
+        owners = {run.owner for run in named_runs(head)} if head else set[str]()
+        for key in keys:
+            owner, _, incarnation = parts_of_reference(key)
+            if head is None or head.incarnation != incarnation or owner not in owners:
+                found.append(key)
+    there = backend.read_pages(found) if found else []
+    return [key for key, text in zip(found, there, strict=True) if text is not None]

@@ -1,0 +1,336 @@
+"""Reading a session from a backend: its head, as many pages as are wanted, and again where writers got in between."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import cast
+
+import msgspec
+
+from pyai_sessions.documents.keys import branch_key, head_key, page_keys, page_prefix
+from pyai_sessions.documents.reading import read_branch, read_head, read_messages, restore, stamp_of_value
+from pyai_sessions.documents.writing import SessionDraft
+from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, SessionNotFoundError, StorageLockedError
+from pyai_sessions.model.heads import Run, StoredHead
+from pyai_sessions.model.history import History, Line, Question
+from pyai_sessions.model.session import Session, history_of
+from pyai_sessions.prompts.windows import begins
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.trips import Asking, Trips
+from pyai_sessions.values.checks import Clock, belongs
+from pyai_sessions.values.messages import Message
+
+_FREE_TRIES = 2
+"""Tries before a writer takes turns with others."""
+
+MISSING = "the page is missing"
+
+_WANTS, _LIKELY = 10_000, 20
+"""Sessions of which is remembered what their loads want, and the most pages of each: 2 KB of keys, 20 MB in all."""
+
+TOGETHER = 10_000
+"""Pages that are read in one trip: of a head that claims a million, the first that is missing ends it."""
+
+
+def owned(value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
+    """Return the head that is stored as *value*, if there is one and it is of this user (None: of anyone).
+
+    All that is asked for in a user's name passes here: what is another's is as absent.
+    """
+    stored = None if value is None else read_head(value, session_id)
+    return stored if stored and belongs(stored.head.user_id, user_id) else None
+
+
+def there(value: object | None, session_id: str, user_id: str | None, clock: Clock) -> StoredHead | None:
+    """Return what `owned` does, unless the session has expired."""
+    stored = owned(value, session_id, user_id)
+    return None if stored is None or stored.is_over(clock) else stored
+
+
+def head_of(backend: Backend, session_id: str, clock: Clock, user_id: str | None = None) -> StoredHead:
+    """Read the head of a session that is `there`, or raise SessionNotFoundError."""
+    stored = there(backend.read(session_id), session_id, user_id, clock)
+    if stored is None:
+        raise SessionNotFoundError(session_id)
+    return stored
+
+
+def load(
+    backend: Backend,
+    stored: StoredHead,
+    clock: Clock,
+    *,
+    wanted: int,
+    known: Mapping[str, object] | None = None,
+    most: int | None = None,
+) -> Session | None:
+    """Make the call `loading` alone."""
+    return Trips(backend).alone(loading(stored, clock, wanted=wanted, known=known, most=most))
+
+
+def loading(
+    stored: StoredHead,
+    clock: Clock,
+    *,
+    wanted: int,
+    known: Mapping[str, object] | None = None,
+    instructed: bool = False,
+    last: int | None = None,
+    most: int | None = None,
+) -> Asking[Session | None]:
+    """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
+
+    Costs one trip for the pages that are not *known*, by their keys; two where pages hold fewer messages than they do
+    on average; one more where it is to be *instructed*, and the first messages, which instruct the model, are not in
+    those pages.
+
+    Where *last* messages are asked for, pages are read back to the message that begins the turn of the first of them:
+    a window of these messages is then the same as of the whole session. As a rule that page is read already, since
+    pages are read whole; else it costs a trip for a page more. Where the turn is long, the head names the page with its
+    question, for the newest 8 such turns; beyond these, 1, 2, 4, ... pages are read, of which no more than *most*.
+
+    Raises:
+        InvalidDocumentError: A document of it cannot be read, or a page is missing.
+        OversizedDocumentError: More pages than *most* would have to be read.
+
+    """
+    head = stored.head
+    unread = stored.pages
+    pages: list[list[Message]] = []
+    leading: list[Message] = []
+    loaded = first = 0
+    try:
+        while loaded < wanted and unread:
+            average = max(1, (stored.sealed - loaded) // unread)
+            step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
+            if most is not None and len(pages) + step > most:
+                reason = f"{unread} pages of it are more than the {most} that are loaded at once: give a smaller last="
+                raise OversizedDocumentError(head_key(head.session_id), head.session_id, None, reason, unread)
+            step = min(step, TOGETHER)
+            read = yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known or {})
+            pages = read + pages
+            unread -= step
+            loaded += sum(map(len, read))
+        found = restore(stored, pages, clock)
+        if last and not _has_question(found, last):
+            found, unread = yield from _reading_back(stored, pages, clock, last=last, known=known or {}, most=most)
+        while instructed and unread > first and len(leading) < (head.leading or 0):
+            [page] = yield from _reading(stored, page_keys(head.sealed, first, first + 1), known or {})
+            leading += page
+            first += 1
+    except RewrittenError:
+        return None
+    if unread:
+        history_of(found).instructions = leading[: head.leading or 0]
+    return found
+
+
+def _reading_back(
+    stored: StoredHead,
+    pages: list[list[Message]],
+    clock: Clock,
+    *,
+    last: int,
+    known: Mapping[str, object],
+    most: int | None,
+) -> Asking[tuple[Session, int]]:
+    """Return a session with the message that begins the turn of the first of the *last* ones, and its unread pages."""
+    head, step = stored.head, 1
+    while True:
+        found, unread = restore(stored, pages, clock), stored.pages - len(pages)
+        step = min(step, unread, TOGETHER, unread if most is None else most - len(pages))
+        if step <= 0 or _has_question(found, last):
+            return found, unread
+        gap = next((each for each in head.gaps or () if each.page < unread <= each.end), None)
+        if gap is not None and not gap.page:
+            return found, unread  # no turn begins before
+        if gap is not None:
+            [page] = yield from _reading(stored, page_keys(head.sealed, gap.page - 1, gap.page), known)
+            turns = [n for n, each in enumerate(page) if begins(each)]
+            if turns:
+                place = gap.message - len(page) + turns[-1]
+                history_of(found).question = Question(place, gap.page - 1, page[turns[-1]])
+                return found, unread
+        pages = (yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known)) + pages
+        step *= 2
+
+
+def _has_question(session: Session, last: int) -> bool:
+    """Return whether the turn that the first of the *last* messages belongs to begins in memory, or at the start."""
+    history = history_of(session)
+    summed_up = session.summary.message_count if session.summary else 0
+    if history.unloaded <= max(history.leading, summed_up):
+        return True
+    first = max(0, len(history.log) - last)
+    return any(map(begins, reversed(history.log[: first + 1])))
+
+
+def load_draft(
+    backend: Backend, draft: SessionDraft, clock: Clock, *, wanted: int, last: int | None, most: int | None = None
+) -> Session:
+    """Return a session as `loading` will, instructed, once *draft* is stored; of what it shares, pages are read.
+
+    Raises:
+        InvalidDocumentError: A page cannot be read, or is missing.
+
+    """
+    call = loading(draft.stored, clock, wanted=wanted, known=draft.pages, instructed=True, last=last, most=most)
+    answer: object = None
+    try:
+        while True:
+            ask = call.send(answer)  # for pages; and for the head, where one is missing
+            answer = draft.head if ask is None or ask[0] == "read" else backend.read_pages(ask[1])
+    except StopIteration as ended:
+        return cast("Session", ended.value)
+
+
+class Wants:
+    """Which pages the latest loads of the ends of sessions took: they, and a next one, come with the head next time."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, tuple[int, tuple[Run, ...], list[str]]] = OrderedDict()
+
+    def pages(self, session_id: str, last: int) -> Sequence[str]:
+        """Return the keys of the pages that a load will likely take."""
+        known = self._of.get(session_id)
+        return known[2] if known and known[0] == last else ()
+
+    def learn(self, session: Session, last: int) -> None:
+        """Remember what a load has taken. No more than trips depends on it: others may store what they like."""
+        history = history_of(session)
+        sealed = history.origin.head.sealed if history.origin else ()
+        known = self._of.get(session.session_id)
+        if not sealed or (known and known[:2] == (last, sealed)):
+            return
+        *former, run = sealed
+        runs = [*former, msgspec.structs.replace(run, pages=run.pages + 1)]
+        keys = page_keys(runs, sum([each.pages for each in sealed]) - len(history.page_sizes))
+        if history.question:
+            keys = [*page_keys(runs, history.question.page, history.question.page + 1), *keys]
+        if history.instructions:
+            keys = [*page_keys(runs, 0, 1), *keys]
+        if len(keys) > _LIKELY:
+            return
+        own = page_prefix(session.session_id)
+        self._of[session.session_id] = (last, sealed, [each for each in keys if each.startswith(own)])
+        if len(self._of) > _WANTS:
+            with suppress(KeyError):
+                self._of.popitem(last=False)
+
+
+class RewrittenError(Exception):
+    """The session was rewritten meanwhile."""
+
+
+def _reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> Asking[list[list[Message]]]:
+    session_id = stored.head.session_id
+    read: list[list[Message]] = []
+    for key, value in zip(keys, (yield from _values(keys, known)), strict=True):
+        if value is None:
+            if stamp_of_value((yield "read", session_id)) != stored.stamp:
+                raise RewrittenError
+            raise InvalidDocumentError(key, session_id, None, MISSING)
+        read.append(read_messages(value, key, session_id))
+    return read
+
+
+def _values(keys: list[str], known: Mapping[str, object]) -> Asking[Iterable[object | None]]:
+    missing = [key for key in keys if key not in known]
+    if not missing:
+        return [known[key] for key in keys]
+    found = dict(zip(missing, (yield "read_pages", missing), strict=True))
+    return [known.get(key, found.get(key)) for key in keys]
+
+
+class Attempts:
+    """Tries of a read-compare-write: one after another, while there is time, a little apart.
+
+    ``exclusive()`` keeps other writers out of a try, where the backend can. Where it cannot, others may come first at
+    each try, so from the third try on a writer takes turns with them.
+    """
+
+    def __init__(self, backend: Backend, session_id: str, timeout: float) -> None:
+        self._backend = backend
+        self._session_id = session_id
+        self._timeout = timeout
+        self._tries = 0
+
+    def __iter__(self) -> Iterator[None]:
+        deadline = time.monotonic() + self._timeout
+        pause = 0.0005
+        while True:
+            self._tries += 1
+            yield None
+            if time.monotonic() > deadline:
+                problem = f"other writers changed it at every try for {self._timeout} s"
+                raise StorageLockedError(f"session {self._session_id!r}", problem)
+            time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
+            pause = min(pause * 2, 0.05)
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep other writers of the session out meanwhile; leaving the block commits."""
+        if self._tries <= _FREE_TRIES:
+            return self._backend.exclusive()
+        return self._in_turn()
+
+    @contextmanager
+    def _in_turn(self) -> Generator[None, None, None]:
+        with self._backend.turn(self._session_id), self._backend.exclusive():
+            yield
+
+
+def load_whole(
+    backend: Backend, session_id: str, clock: Clock, timeout: float, value: object | None = None
+) -> Session | None:
+    """Return a session with all that belongs to it, its branches loaded, too; None where there is none.
+
+    *value* is its head, where that was read already.
+
+    Raises:
+        InvalidDocumentError: A document of it cannot be read, or is missing.
+
+    """
+    for _ in Attempts(backend, session_id, timeout):
+        value = backend.read(session_id) if value is None else value
+        if value is None:
+            return None
+        stored = read_head(value, session_id)
+        value = None
+        try:
+            session = load(backend, stored, clock, wanted=stored.sealed)
+            if session is None:
+                continue
+            history = history_of(session)
+            history.branches = [_whole_branch(backend, session_id, each) for each in history.branches]
+        except InvalidDocumentError:
+            if stamp_of_value(backend.read(session_id)) != stored.stamp:
+                continue  # rewritten meanwhile: its pages are others
+            raise
+        return session
+    return None
+
+
+def _whole_branch(backend: Backend, session_id: str, line: Line) -> Line:
+    sealed, log = line.stored.sealed, list[Message]()
+    first = branch_key(session_id, line.branch_id)
+    (document,) = _present(backend, session_id, [first])
+    left = read_branch(document, first, session_id)
+    for start in range(0, sum(run.pages for run in sealed), TOGETHER):
+        keys = page_keys(sealed, start, start + TOGETHER)
+        for key, value in zip(keys, _present(backend, session_id, keys), strict=True):
+            log += read_messages(value, key, session_id)
+    return line._replace(left=History(log=[*log, *left.messages]), values=left.values)
+
+
+def _present(backend: Backend, session_id: str, keys: list[str]) -> list[object]:
+    """Return the pages of a session that lie under *keys*, all of which are there."""
+    values: list[object] = []
+    for key, value in zip(keys, backend.read_pages(keys), strict=True):
+        if value is None:
+            raise InvalidDocumentError(key, session_id, None, MISSING)
+        values.append(value)
+    return values

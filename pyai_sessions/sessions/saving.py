@@ -1,0 +1,330 @@
+"""A session in hand → its storage: a save, and what follows where the copy is stale, or a reply was lost."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pyai_sessions.documents.limits import Terms
+from pyai_sessions.documents.merge import merge, needed, went_back
+from pyai_sessions.documents.reading import read_head, restore
+from pyai_sessions.documents.writing import SessionDraft, compose
+from pyai_sessions.errors import (
+    InvalidValueError,
+    SessionArchivedError,
+    SessionConflictError,
+    SessionDeletedError,
+    SessionExistsError,
+    SessionNotFoundError,
+    SessionStateError,
+)
+from pyai_sessions.model.branches import common
+from pyai_sessions.model.heads import SessionStatus, StoredHead
+from pyai_sessions.model.history import Attempt, Origin
+from pyai_sessions.model.session import Session, assign, history_of, later, session_of, values_of
+from pyai_sessions.model.session_store import OnConflict
+from pyai_sessions.sessions import expiry, forks
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.loading import Attempts, RewrittenError, head_of, load
+from pyai_sessions.sessions.sought import seek
+from pyai_sessions.sessions.trips import Asking
+from pyai_sessions.values.json import read
+from pyai_sessions.values.recent import Recent
+from pyai_sessions.values.tokens import new_token
+
+_ATTEMPTS = 8
+"""Saves whose replies were lost that a session in hand remembers."""
+
+
+class Saver(NamedTuple):
+    """Saves sessions in a backend, on a store's terms."""
+
+    backend: Backend
+    terms: Terms
+    timeout: float
+    recent: Recent[object]
+    home: str
+
+    def save(self, session: Session, on_conflict: OnConflict) -> Asking[None]:
+        """Make the call `KVSessionStore.save`."""
+        origin = history_of(session).origin
+        if origin:
+            yield from self._check(session, origin)
+        attempt = self._attempt(session)
+        if self._is_over(origin):
+            done = False
+        elif forks.leaves(origin, attempt.draft):
+            yield None
+            with self.backend.exclusive():  # where the storage can: nobody meets pages that are named no more
+                done = self.backend.commit(attempt.draft)
+                if done:
+                    forks.tidy(self.backend, origin, attempt.draft, self.timeout)
+        else:
+            done = yield "commit", attempt.draft
+        if done:
+            adopt(session, attempt.draft)
+            history_of(session).home = self.home
+            return
+        _forget(session, attempt)
+        yield None
+        attempts = Attempts(self.backend, session.session_id, self.timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                saved = self._save_again(session, on_conflict)
+            if saved:  # only now: leaving the block commits
+                merged, draft = saved
+                if merged is not session:
+                    assign(session, values_of(merged), history_of(merged))
+                adopt(session, draft)
+                history_of(session).home = self.home
+                return
+
+    def _check(self, session: Session, origin: Origin) -> Asking[None]:
+        """Raise where a copy cannot be saved; take messages out of it that are stored, but that it has not loaded."""
+        check_named(session, origin)
+        if origin.head.status is SessionStatus.ARCHIVED:
+            yield None
+            self._check_active(session)
+        history = history_of(session)
+        if history.unsought:
+            unloaded = origin.stored.pages - len(history.page_sizes)
+            with suppress(RewrittenError):  # the commit fails, and the merge sees all messages
+                found = yield from seek(self.recent, origin.stored, history.unsought, unloaded)
+                history.found(found)
+
+    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
+        """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
+        history = history_of(session)
+        value = self.backend.read(session.session_id)
+        stored = None if value is None else read_head(value, session.session_id)
+        if stored is None or stored.is_over(self.terms.clock):
+            if history.origin:
+                raise self._gone(session, history.origin, stored)
+            if stored is not None:
+                expiry.purge(self.backend, session.session_id, value, self.terms.clock, self.timeout)
+            return self._commit_as(session)  # or created and deleted by others since the save began
+        applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
+        if applied:  # though its reply was lost
+            return self._save_after(session, applied)
+        if stored.head.incarnation != history.incarnation:
+            if history.origin:
+                raise self._gone(session, history.origin, stored)
+            return self._save_unloaded(session, stored, on_conflict)
+        if on_conflict == "error" and not _is_unchanged(session, stored):
+            problem = "was saved by another writer"
+            raise SessionConflictError(session.session_id, session.revision, stored.head.revision, problem)
+        if on_conflict == "overwrite":
+            return self._commit_as(self._replacing(session, stored))
+        return self._save_merged(session, stored)
+
+    def _save_merged(self, session: Session, stored: StoredHead) -> tuple[Session, SessionDraft] | None:
+        """Store a copy that is stale, merged with what others have stored."""
+        skip = needed(session, stored.sealed, stored.head.edition)
+        theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
+        if skip and theirs is not None and went_back(session, theirs):
+            theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
+        if theirs is None or self._is_told_of(session, theirs):
+            return None
+        return self._commit_as(merge(session, theirs), session)
+
+    def _gone(self, session: Session, origin: Origin, stored: StoredHead | None) -> SessionDeletedError:
+        """Return the error that says what became of the session of a copy."""
+        for each in (origin.stored, stored):
+            if each and each.expires_at and each.is_over(self.terms.clock):
+                problem = f"expired at {each.expires_at:%Y-%m-%d %H:%M:%S} UTC, by the ttl of its store"
+                return SessionDeletedError(session.session_id, problem)
+        if history_of(session).home != self.home:
+            return not_here(session.session_id, another=stored is not None)
+        if stored:
+            problem = "was deleted after this copy was loaded, and another one was created under its id"
+            return SessionDeletedError(session.session_id, problem)
+        return SessionDeletedError(session.session_id)
+
+    def _save_unloaded(
+        self, session: Session, stored: StoredHead, on_conflict: OnConflict
+    ) -> tuple[Session, SessionDraft] | None:
+        """Store a session that was made by hand, or from JSON, where one of its id is stored.
+
+        One that was made from the JSON of just what is stored now is saved as if it had been loaded.
+        """
+        history = history_of(session)
+        if on_conflict == "overwrite" and history.revision != stored.head.revision:
+            return self._commit_as(self._replacing(session, stored))
+        if history.revision is None:
+            raise SessionExistsError(session.session_id)
+        if history.revision != stored.head.revision:
+            problem = "was saved by another writer since this copy was made JSON"
+            raise SessionConflictError(session.session_id, history.revision, stored.head.revision, problem)
+        if stored.head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+        loaded = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
+        if loaded is None:
+            return None
+        their = history_of(loaded)
+        kept = common(their.log, history.log)
+        history.origin, history.page_sizes, history.incarnation = their.origin, their.page_sizes, their.incarnation
+        history.rewritten_from = kept if kept < len(their.log) else None
+        known = {each.branch_id for each in their.branches}
+        history.branches = [*their.branches, *(each for each in history.branches if each.branch_id not in known)]
+        return self._commit_as(session)
+
+    def _is_told_of(self, session: Session, theirs: Session) -> bool:
+        """Tell a copy of an earlier save of it that others have stored upon; return whether there was one.
+
+        Only what is added to the state needs that: all else may be merged once more. The copy is then merged anew.
+
+        Raises:
+            SessionConflictError: It cannot be told, and what is added might be added twice.
+
+        """
+        history, their = history_of(session), history_of(theirs)
+        base, unsure = history.origin, False
+        before: dict[str, Any] = read(bytes(base.head.state)) if base else {}
+        rewritten = base is None or their.origin is None or base.head.edition != their.origin.head.edition
+        for each in reversed(history.attempts) if history.added_to else ():
+            then = each.base or each.draft.origin
+            state: dict[str, Any] = read(bytes(then.head.state))
+            if all(state.get(key) == before.get(key) for key in history.added_to):
+                continue
+            grown = then.message_count > (base.message_count if base else 0)
+            stored = grown and then.last_message is not None and their.find(then.last_message.message_id) is not None
+            if stored or (base is None and len(history.attempts) == 1):  # nobody else can have created it
+                self._adopt_attempt(session, each)
+                return True
+            unsure = unsure or rewritten or not grown
+        if unsure:
+            problem = "may have what you added to its state: a save of it failed, others have saved it since"
+            stored_revision = their.origin.head.revision if their.origin else None
+            raise SessionConflictError(session.session_id, session.revision, stored_revision, problem)
+        return False
+
+    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, SessionDraft] | None:
+        """Store what changed since an attempt that, as it turns out, is what is stored."""
+        self._adopt_attempt(session, applied)
+        if applied.merged is None:
+            return self._commit_as(session)
+        return self._commit_as(merge(session, applied.merged), session)
+
+    def _adopt_attempt(self, session: Session, applied: Attempt) -> None:
+        """Let a copy know that an attempt to save it was applied."""
+        if applied.merged is None:
+            adopt(session, applied.draft, applied.rewrites)
+            return
+        history = history_of(session)
+        adopt(applied.merged, applied.draft)
+        if history.rewrites == applied.rewrites:
+            history.rewritten_from = None
+        history.origin = applied.base
+        history.attempts.clear()
+
+    def _replacing(self, session: Session, stored: StoredHead) -> Session:
+        """Return a copy of *session* whose commit replaces all that is stored."""
+        if stored.head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+        history = history_of(session)
+        if history.unloaded:
+            raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
+        origin = history_of(restore(stored, [], self.terms.clock)).origin
+        values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
+        there = {each.branch_id for each in origin.branches} if origin else set[str]()
+        branches = [each for each in history.branches if each.left or each.branch_id in there]
+        new = replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
+        new.incarnation = stored.head.incarnation
+        return session_of(values, new)
+
+    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
+        draft = self._commit(session, copy)
+        return (session, draft) if draft else None
+
+    def _commit(self, session: Session, copy: Session | None = None) -> SessionDraft | None:
+        """Store a session if it is stored as it was when loaded, and return what was stored; else None.
+
+        *copy* is the one in the user's hand, where *session* is that one merged.
+        """
+        attempt = self._attempt(session, copy)
+        if self.backend.commit(attempt.draft):
+            draft: SessionDraft = attempt.draft
+            forks.tidy(self.backend, history_of(session).origin, draft, self.timeout)
+            return draft
+        _forget(session if copy is None else copy, attempt)
+        return None
+
+    def _attempt(self, session: Session, copy: Session | None = None) -> Attempt:
+        """Return what a commit is to store. It stays with the copy in hand if that fails: it may have been applied.
+
+        *copy* is the one in the user's hand, where *session* is that one merged.
+        """
+        history, draft = history_of(session), compose(session, self.terms)
+        if copy is None:
+            attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
+        else:
+            # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
+            base = compose(copy).origin.rewritten(new_token(6))
+            attempts = history_of(copy).attempts
+            attempt = Attempt(draft, history_of(copy).rewrites, session, base)
+        attempts.append(attempt)
+        del attempts[:-_ATTEMPTS]
+        return attempt
+
+    def _check_active(self, session: Session) -> None:
+        """Raise unless the session, loaded as archived, was restored by another since."""
+        try:
+            stored = head_of(self.backend, session.session_id, self.terms.clock)
+        except SessionNotFoundError as err:
+            raise SessionDeletedError(session.session_id) from err
+        if stored.head.status is SessionStatus.ARCHIVED:
+            raise SessionArchivedError(session.session_id)
+
+    def _is_over(self, origin: Origin | None) -> bool:
+        """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
+        return origin is not None and origin.stored.is_over(self.terms.clock)
+
+
+def _forget(session: Session, attempt: Attempt) -> None:
+    """Forget an attempt that was not applied."""
+    with suppress(ValueError):  # a signal handler has saved the session meanwhile
+        history_of(session).attempts.remove(attempt)
+
+
+def _is_unchanged(session: Session, stored: StoredHead) -> bool:
+    """Return whether a session is stored as it was loaded: it could not be saved since another writer has its turn."""
+    origin = history_of(session).origin
+    return origin is not None and origin.stored.stamp == stored.stamp
+
+
+def not_here(session_id: str, *, another: bool = False) -> SessionDeletedError:
+    """Return the error that a copy came from another store, and is not in this one, or *another* session is."""
+    what = "of this copy is another than this store has" if another else "is not in this store"
+    problem = f"{what}: the copy was loaded through another store; if both keep the same sessions, it was deleted"
+    return SessionDeletedError(session_id, problem)
+
+
+def check_named(session: Session, origin: Origin) -> None:
+    """Raise if the id of a session was changed since it was loaded: it would be stored as another one."""
+    old = origin.head.session_id
+    if session.session_id != old:
+        problem = (
+            f"was changed from {old!r} to {session.session_id!r}; a stored session keeps its id: "
+            f"manager.fork({old!r}, new_id=...) stores a copy under another"
+        )
+        raise InvalidValueError("session_id", problem)
+
+
+def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
+    """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
+    history = history_of(session)
+    branches = history.branches
+    if branches:
+        lines = {each.branch_id: each for each in draft.branches}
+        branches = [lines.get(each.branch_id, each) for each in branches]
+    # The origin last, then the attempts: if an exception from outside comes in between, the next save finds that what
+    # is stored is none of what it expects, but one of the attempts, and comes here again.
+    history.page_sizes = draft.page_sizes
+    history.unsought = set[str]()
+    history.branches = branches
+    history.line = None
+    if rewrites in (None, history.rewrites):
+        history.rewritten_from = None
+    history.origin = draft.origin
+    history.attempts = []

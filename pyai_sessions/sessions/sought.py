@@ -1,0 +1,114 @@
+"""Messages sought by their ids in a session's pages, so that one whose id a caller chose is stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from pyai_sessions.documents.keys import page_keys
+from pyai_sessions.documents.reading import read_messages, stamp_of_value
+from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.model.heads import StoredHead
+from pyai_sessions.sessions.loading import MISSING, RewrittenError
+from pyai_sessions.sessions.trips import Asking
+from pyai_sessions.values.messages import Message
+from pyai_sessions.values.recent import Recent
+
+_TOGETHER = 1000
+"""Pages whose ids are read in one trip."""
+
+_ID = 100
+"""Bytes that an id takes in memory."""
+
+
+class _Id(msgspec.Struct, gc=False):
+    message_id: str
+
+
+_IDS = msgspec.json.Decoder(list[_Id])
+
+
+@dataclass(slots=True)
+class _Pages:
+    """The ids of the first pages of some generations: pages never change, so what was read stays true.
+
+    Attributes:
+        read: How many pages were read of each owner and generation.
+        hashes: The hashes of the ids that these hold. An id whose hash is not among them is in none of them.
+
+    """
+
+    read: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    hashes: set[int] = field(default_factory=set[int])
+
+
+def seek(
+    recent: Recent[object], stored: StoredHead, message_ids: Iterable[str], stop: int | None = None
+) -> Asking[list[Message]]:
+    """Return the messages of these ids in the pages that a head names, or in the first *stop* of them.
+
+    The ids of all those pages are read once, and remembered in *recent*: the first call for a session costs a trip for
+    its pages, 1,000 at a time, later ones only what has become a page since, for most nothing. A message that is found
+    costs the pages from it to the end.
+
+    Raises:
+        RewrittenError: The session was rewritten, or deleted, since the head was read.
+        InvalidDocumentError: A page cannot be read, or is missing.
+
+    """
+    session_id = stored.head.session_id
+    sought = {hash(each): each for each in message_ids}
+    known = recent.get(("ids", session_id))
+    pages = known if isinstance(known, _Pages) else _Pages()
+    unread: list[str] = []
+    left, new = stored.pages if stop is None else stop, dict(pages.read)
+    for run in stored.head.sealed:
+        count = min(run.pages, left)
+        left -= count
+        first = pages.read.get((run.owner, run.generation), 0)
+        if first < count:
+            unread += page_keys([run], first, count)
+            new[run.owner, run.generation] = count
+    for start in range(0, len(unread), _TOGETHER):
+        keys = unread[start : start + _TOGETHER]
+        for key, value in zip(keys, (yield "read_pages", keys), strict=True):
+            pages.hashes.update(map(hash, (yield from _ids(stored, key, value))))
+    if unread:
+        pages.read = new
+        recent.put(("ids", session_id), pages, _ID * (len(pages.hashes) + len(pages.read)))
+    wanted = {each for key, each in sought.items() if key in pages.hashes}
+    return (yield from _found(stored, wanted, stop)) if wanted else []
+
+
+def _ids(stored: StoredHead, key: str, value: object) -> Asking[list[str]]:
+    try:
+        if isinstance(value, (str, bytes)):
+            return [each.message_id for each in _IDS.decode(value)]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    return [each.message_id for each in (yield from _messages(stored, key, value))]
+
+
+def _messages(stored: StoredHead, key: str, value: object) -> Asking[list[Message]]:
+    session_id = stored.head.session_id
+    if value is None:
+        if stamp_of_value((yield "read", session_id)) != stored.stamp:
+            raise RewrittenError
+        raise InvalidDocumentError(key, session_id, None, MISSING)
+    return read_messages(value, key, session_id)
+
+
+def _found(stored: StoredHead, wanted: set[str], stop: int | None) -> Asking[list[Message]]:
+    """Read pages from the newest back, twice as many each time, until all that is wanted was found."""
+    found: dict[str, Message] = {}
+    end, together = stored.pages if stop is None else stop, 1
+    while end and len(found) < len(wanted):
+        start = max(0, end - together)
+        keys: Sequence[str] = page_keys(stored.head.sealed, start, end)
+        for key, value in zip(keys, (yield "read_pages", list(keys)), strict=True):
+            messages = yield from _messages(stored, key, value)
+            found.update((each.message_id, each) for each in messages if each.message_id in wanted)
+        end, together = start, min(2 * together, _TOGETHER)
+    return list(found.values())

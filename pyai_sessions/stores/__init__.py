@@ -1,0 +1,1 @@
+"""Stores: `KVSessionStore`, the makers of one line, and stores of the users' own."""

@@ -1,0 +1,1 @@
+"""What concerns many sessions: erasing, exporting, importing, redacting, verifying and repairing."""

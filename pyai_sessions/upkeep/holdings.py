@@ -1,0 +1,184 @@
+"""What a storage holds of one user: what the indexes list, and what only reading everything finds.
+
+A damaged document is the user's where what is left of its text says so, or where the indexes list it and its text does
+not say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from pyai_sessions.documents.envelopes import entry_of
+from pyai_sessions.documents.keys import decode_id, head_key, session_beside, session_of_key, written_key
+from pyai_sessions.documents.reading import read_head
+from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.model.heads import Entry, SessionStatus
+from pyai_sessions.sessions import indexes
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.indexes import batches
+from pyai_sessions.storage.protocol import Position
+from pyai_sessions.storage.walks import Walk
+
+TOGETHER = 100
+"""Heads that are read together."""
+
+_STATUSES = (SessionStatus.ARCHIVED, SessionStatus.ACTIVE, SessionStatus.ARCHIVED)
+"""Archived ones once more: a session may be archived between two reads."""
+
+Listed = Mapping[str, set[Entry]]
+"""Sessions, each with how the indexes list it."""
+
+
+class Owner:
+    """Tells whether a stored head, damaged or not, is of one user."""
+
+    def __init__(self, backend: Backend, user_id: str) -> None:
+        self.user_id = user_id
+        self._names = {user_id, *backend.known_as(user_id)}
+
+    def has(self, value: object, session_id: str) -> bool | None:
+        """Return whether the head that is stored as *value* is the user's; None where nothing says whose it is."""
+        try:
+            return read_head(value, session_id).head.user_id == self.user_id
+        except InvalidDocumentError:
+            found = entry_of(raw(value), session_id).user_id
+            return None if found is None else found in self._names
+
+
+def raw(value: object) -> object:
+    """Return what is stored, where a backend that could not open it gave the error in its place."""
+    return value.document if isinstance(value, InvalidDocumentError) else value
+
+
+def listed(backend: Backend, user_id: str) -> dict[str, set[Entry]]:
+    """Return what the indexes list under a user, by session.
+
+    Idle longest first: what becomes active meanwhile moves to where it is still read.
+    """
+    found: dict[str, set[Entry]] = {}
+    names = backend.known_as(user_id)
+    for status in _STATUSES:
+        after: Position | None = None
+        walk = Walk(indexes.INDEX)
+        while True:
+            positions = backend.scan(status, user_id, after, TOGETHER, newest_first=False)
+            for activity, name in positions:
+                session_id = decode_id(name)
+                if session_id is not None:
+                    entries = (Entry(session_id, each, status, activity) for each in names)
+                    found.setdefault(session_id, set()).update(entries)
+            if len(positions) < TOGETHER:
+                break
+            after = positions[-1]
+            walk.reach(after)
+    return found
+
+
+def left_aside(
+    backend: Backend, owner: Owner, keys: Iterable[str], whose: Mapping[str, bool | None]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return which of what was set aside is the user's, by session, and of which nothing says whose it is.
+
+    What was set aside in one go is of one session: its head says whose. Where none was among it, *whose* says of whom
+    the session of that id is now (None: there is none), and else what was set aside of it before.
+    """
+    groups: dict[str, dict[str, list[str]]] = {}
+    for key in keys:
+        session_id = session_beside(key)
+        if session_id is not None:
+            groups.setdefault(session_id, {}).setdefault(key.split("/")[2], []).append(key)
+    theirs: dict[str, list[str]] = {}
+    unknown: list[str] = []
+    for session_id, tokens in groups.items():
+        heads = [each for group in tokens.values() for each in group if written_key(each) == head_key(session_id)]
+        said = {
+            key.split("/")[2]: owner.has(value, session_id)
+            for key, value in zip(heads, backend.read_pages(heads), strict=True)
+            if value is not None
+        }
+        now = whose.get(session_id)
+        if now is None and said and None not in said.values() and len(set(said.values())) == 1:
+            now = next(iter(said.values()))
+        for token, group in tokens.items():
+            found = said.get(token, now)
+            if found is None:
+                unknown += group
+            elif found:
+                theirs.setdefault(session_id, []).extend(group)
+    return theirs, unknown
+
+
+class Everything(NamedTuple):
+    """What lies in a storage, as far as it may concern one user.
+
+    Attributes:
+        heads: The sessions that are the user's, each with its index entry.
+        unknown: The keys of damaged heads of which nothing says whose they are.
+        parents: Of other users' forks: the session that each was forked from.
+        aside: The keys of what was set aside.
+        whose: Of the sessions of which something was set aside, and of all with a damaged head: `Owner.has`.
+        references: The keys of references to pages.
+        pages: The keys of pages without a head.
+
+    """
+
+    heads: dict[str, Entry]
+    unknown: list[str]
+    parents: dict[str, str]
+    aside: list[str]
+    whose: dict[str, bool | None]
+    references: list[str]
+    pages: list[str]
+
+
+def everything(backend: Backend, owner: Owner) -> Everything:
+    """Read all keys, and all heads."""
+    found = Everything({}, [], {}, [], {}, [], [])
+    for batch in batches(each for each in backend.all_keys() if isinstance(each, str)):
+        heads: dict[str, str] = {}
+        pages: dict[str, list[str]] = {}
+        for key in batch:
+            session_id = session_beside(key)
+            if session_id is None:
+                heads |= {each: key for each in [session_of_key(key)] if each is not None}
+            elif key.startswith("messages/"):
+                pages.setdefault(session_id, []).append(key)
+            else:
+                (found.references if key.startswith("forks/") else found.aside).append(key)
+        for session_id, value in _heads(backend, heads):
+            _sort_in(found, owner, session_id, value)
+        there = dict(_heads(backend, pages))
+        found.pages.extend(key for session_id, keys in pages.items() if session_id not in there for key in keys)
+    for session_id, value in _heads(backend, {session_beside(key) or "": key for key in found.aside}):
+        found.whose[session_id] = owner.has(value, session_id)
+    return found
+
+
+def _heads(backend: Backend, session_ids: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """Iterate over those of the sessions that are there, each with its head."""
+    for ids in batches(session_ids):
+        for session_id, value in zip(ids, backend.read_many(ids), strict=True):
+            if value is not None:
+                yield session_id, value
+
+
+def _sort_in(found: Everything, owner: Owner, session_id: str, value: object) -> None:
+    has = owner.has(value, session_id)
+    if has:
+        with suppress(InvalidDocumentError):
+            found.heads[session_id] = read_head(value, session_id).entry
+        found.heads.setdefault(session_id, entry_of(raw(value), session_id))
+    elif has is None:
+        found.unknown.append(head_key(session_id))
+    else:
+        with suppress(InvalidDocumentError):
+            parent = read_head(value, session_id).head.parent
+            if parent and isinstance(parent.get("session_id"), str):
+                found.parents[session_id] = parent["session_id"]
+
+
+def is_aside(key: str) -> bool:
+    """Return whether the document under a key was set aside."""
+    return key.startswith("unreadable/") and session_beside(key) is not None

@@ -1,0 +1,393 @@
+"""Upkeep of a whole storage: verify and repair it, rebuild its indexes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from pyai_sessions.documents.keys import encode_id, head_key, is_page, page_keys, parts_of_reference, session_of_key
+from pyai_sessions.documents.limits import time_left
+from pyai_sessions.documents.reading import (
+    branch_keys,
+    read_branch,
+    read_head,
+    read_messages,
+    restore,
+    sort_messages,
+    stamp_of_value,
+    write_messages,
+    write_reference,
+)
+from pyai_sessions.documents.writing import amend, compose
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
+from pyai_sessions.model.heads import Entry, Head, Run, StoredHead, branch_runs, named_runs
+from pyai_sessions.model.points import Checkpoint, Summary
+from pyai_sessions.model.session import Session, history_of
+from pyai_sessions.model.unrepeated import repeats, unrepeated
+from pyai_sessions.sessions import forks, indexes
+from pyai_sessions.sessions.backend import Backend, Progress, pages_there
+from pyai_sessions.sessions.loading import MISSING, Attempts, load
+from pyai_sessions.values.checks import Clock, counted
+from pyai_sessions.values.json import write
+from pyai_sessions.values.messages import Message
+from pyai_sessions.values.tokens import new_token
+
+_UNOPENED = (EncryptionError, OversizedDocumentError)
+
+_PAGES_TOGETHER = 1000
+"""Keys that are looked at before their pages are: what is held in memory."""
+
+_TIDYING = 0.5
+"""Seconds in which a save that let shared pages go has removed them, on a server that takes its steps one by one."""
+
+_TOLD = 1000
+"""Pages of one session that are told of: a head that was made up can name a million that never were."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that `verify` found: its *kind*, the *session_id*, a *detail*, and whether it was *repaired*.
+
+    Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"unreadable message"`` (among the newest, in the head),
+    ``"repeated message"`` (an earlier one has its id; repaired, it has a new one), ``"missing page"``,
+    ``"wrong count"``, ``"orphan page"``,
+    ``"missing reference"``, ``"orphan reference"`` (of a fork to pages that it shares), ``"index"``; ``"encryption"``:
+    its document may be whole, but the store is not opened as it must be to read it, so nothing of it is mended.
+    """
+
+    kind: str
+    session_id: str
+    detail: str
+    repaired: bool = False
+
+
+@dataclass
+class Verification:
+    """What `verify` read and found. It is true where nothing is left to mend."""
+
+    sessions: int = 0
+    problems: list[Problem] = field(default_factory=list[Problem])
+
+    def __bool__(self) -> bool:
+        return all(each.repaired for each in self.problems)
+
+
+def reindex(backend: Backend, timeout: float, progress: Progress | None = None) -> int:
+    """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
+    count = 0
+    for found, wrong in indexes.disagreeing(backend):
+        _mend_indexes(backend, wrong, timeout)
+        count += found
+        if progress and found:
+            progress(count)
+    return count
+
+
+def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Entry]], timeout: float) -> None:
+    if not wrong:
+        return
+    with backend.exclusive():
+        changed = [each for each, stale in wrong.items() if not indexes.mend(backend, each, stale)]
+    for session_id in changed:
+        for _ in Attempts(backend, session_id, timeout):
+            if indexes.mend(backend, session_id, wrong[session_id]):
+                break
+
+
+def verify(
+    backend: Backend, *, repair: bool, clock: Clock, timeout: float, progress: Progress | None = None
+) -> Verification:
+    """Read everything and report what is wrong; *repair* mends what can be mended."""
+    report = Verification()
+    pages: dict[str, set[str]] = {}
+    references: list[str] = []
+    aside: set[str] = set()
+    for n, key in enumerate(backend.all_keys(), start=1):
+        session_id = session_of_key(key)
+        if session_id is not None and isinstance(key, str):
+            if key.startswith("forks/"):
+                references.append(key)
+            elif key != head_key(session_id):
+                pages.setdefault(session_id, set()).add(key)
+            else:
+                if _verify_session(backend, session_id, report, repair=repair, clock=clock, timeout=timeout):
+                    aside.add(encode_id(session_id))
+                if progress:
+                    progress(report.sessions)
+        elif isinstance(key, str) and key.startswith("unreadable/"):
+            aside.add(key.split("/")[1])
+        if n % _PAGES_TOGETHER == 0:
+            _verify_pages(backend, pages, report, repair=repair)
+    _verify_pages(backend, pages, report, repair=repair)
+    _verify_references(backend, references, aside, report, repair=repair, timeout=timeout)
+    _verify_indexes(backend, report, repair=repair, timeout=timeout)
+    return report
+
+
+def _verify_indexes(backend: Backend, report: Verification, *, repair: bool, timeout: float) -> None:
+    wrong: set[str] = set()
+    for _, batch in indexes.disagreeing(backend):
+        wrong.update(batch)
+        if repair:
+            _mend_indexes(backend, batch, timeout)
+    detail = "its index entries do not fit its document"
+    report.problems += [Problem("index", each, detail, repaired=repair) for each in sorted(wrong)]
+
+
+def _verify_session(
+    backend: Backend, session_id: str, report: Verification, *, repair: bool, clock: Clock, timeout: float
+) -> bool:
+    """Find, and mend, what is wrong with a session; return whether its head was set aside."""
+    report.sessions += 1
+    problems = list(_damage(backend, session_id, clock))
+    repair = repair and all(each.kind != "encryption" for each in problems)
+    if problems and repair:
+        _mend(backend, session_id, problems, clock, timeout)
+    problems += _lacks(backend, session_id, clock, repair=repair)
+    report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
+    return repair and any(each.kind == "unreadable head" for each in problems)
+
+
+def _lacks(backend: Backend, session_id: str, clock: Clock, *, repair: bool) -> Iterator[Problem]:
+    """Find, and mend, what the owners of pages that a fork names do not know of it."""
+    value = backend.read(session_id)
+    with suppress(InvalidDocumentError):
+        stored = None if value is None else read_head(value, session_id)
+        lacks = [] if stored is None else forks.lacks(backend, stored)
+        for each in lacks if backend.read(session_id) == value else ():
+            if repair and stored is not None:
+                backend.refer(each.key, write_reference(each.pages), time_left(stored.expires_at, clock))
+            yield Problem("missing reference", session_id, each.key)
+
+
+def _verify_references(
+    backend: Backend, references: list[str], aside: set[str], report: Verification, *, repair: bool, timeout: float
+) -> None:
+    """Find references that serve nobody; one of a fork that was set aside keeps pages for whoever mends that."""
+    suspects: list[str] = []
+    by_fork: dict[str, list[str]] = {}  # so that a head is read once, whatever refers to it
+    for key in references:
+        by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
+    groups = iter(by_fork.values())
+    while batch := list(islice(groups, indexes.BATCH)):
+        suspects += forks.dangling(backend, [key for keys in batch for key in keys])
+    suspects = [each for each in suspects if encode_id(parts_of_reference(each)[1]) not in aside]
+    if suspects and backend.settle_forks:
+        time.sleep(backend.settle_forks)  # another process may be about to write the fork's head
+        suspects = forks.dangling(backend, suspects)
+    for key in suspects:
+        owner, fork, _ = parts_of_reference(key)
+        if repair:
+            forks.let_go(backend, owner, timeout, reference=key)
+        report.problems.append(Problem("orphan reference", fork, f"its fork is gone: {key}", repaired=repair))
+
+
+def _verify_pages(backend: Backend, pages: dict[str, set[str]], report: Verification, *, repair: bool) -> None:
+    doubted = {session_id: set(_unnamed(backend, session_id, keys)[0]) for session_id, keys in pages.items()}
+    doubted = {session_id: keys for session_id, keys in doubted.items() if keys}
+    wait = backend.settle or min(backend.settle_forks, _TIDYING)
+    if doubted and wait:
+        time.sleep(wait)  # another process may be about to commit the head that names them, or to remove them
+    for session_id, keys in doubted.items():
+        report.problems += _orphans(backend, session_id, keys, repair=repair)
+    pages.clear()
+
+
+def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem]:
+    """Find what of a session cannot be read; a problem's detail ends with the document's key."""
+    value = backend.read(session_id)
+    if value is None:
+        return
+    try:
+        stored = read_head(value, session_id)
+        readable, bad = _without_unreadable_messages(stored, clock)
+    except InvalidDocumentError as err:
+        kind = "encryption" if isinstance(err, _UNOPENED) else "unreadable head"
+        yield Problem(kind, session_id, f"{err.reason}: {head_key(session_id)}")
+        return
+    told = 0
+    if bad:
+        problem = f"{counted(len(bad), 'message')} of its newest cannot be read: {head_key(session_id)}"
+        yield Problem("unreadable message", session_id, problem)
+    for key, page, _, reason in _pages(backend, stored.head, _named_keys(stored.head)):
+        if reason and backend.read(session_id) == value:  # not rewritten meanwhile
+            kind = "missing page" if page is None else "unreadable page"
+            yield Problem("encryption" if isinstance(page, _UNOPENED) else kind, session_id, f"{reason}: {key}")
+            told += 1
+            if told == _TOLD:
+                return
+    if not told and backend.read(session_id) == value:
+        yield from _discord(backend, readable, clock)
+
+
+def _discord(backend: Backend, stored: StoredHead, clock: Clock) -> Iterator[Problem]:
+    """Find what does not fit together of a session whose documents can be read."""
+    session_id = stored.head.session_id
+    try:
+        session = load(backend, stored, clock, wanted=stored.sealed)
+    except InvalidDocumentError as err:
+        if stamp_of_value(backend.read(session_id)) == stored.stamp:
+            yield Problem("wrong count", session_id, f"{err.reason}: {err.key}")
+    else:
+        if session is not None and repeats(history_of(session).log):
+            yield Problem("repeated message", session_id, f"two of its messages have one id: {head_key(session_id)}")
+
+
+def _without_unreadable_messages(stored: StoredHead, clock: Clock) -> tuple[StoredHead, list[Any]]:
+    """Return a head with those of its messages that can be read, and the JSON of the others.
+
+    Raises:
+        InvalidDocumentError: Something else of it cannot be read.
+
+    """
+    try:
+        restore(stored, [], clock)
+    except InvalidDocumentError:
+        head = stored.head
+        sound, bad = sort_messages(bytes(head.messages), head_key(head.session_id), head.session_id)
+        if not bad:
+            raise
+        head = msgspec.structs.replace(head, messages=msgspec.Raw(write_messages(sound)), message_count=-1)
+        fixed = msgspec.structs.replace(stored, head=head)
+        restore(fixed, [], clock)
+        return fixed, bad
+    return stored, []
+
+
+def _named_keys(head: Head) -> Iterator[str]:
+    """Iterate over the keys of all pages that a head names, of which it may claim a million."""
+    runs = named_runs(head)
+    for start in range(0, sum(run.pages for run in runs), _PAGES_TOGETHER):
+        yield from page_keys(runs, start, start + _PAGES_TOGETHER)
+
+
+def _pages(
+    backend: Backend, head: Head, keys: Iterable[str]
+) -> Iterator[tuple[str, object | None, list[Message], str]]:
+    """Read pages that a head names: the key and the value of each, its messages, and why not all can be read."""
+    branches = branch_keys(head)
+    found = (
+        pair
+        for batch in indexes.batches(keys, _PAGES_TOGETHER)
+        for pair in zip(batch, backend.read_pages(batch), strict=True)
+    )
+    for key, page in found:
+        messages: list[Message] = []
+        reason = MISSING if page is None else ""
+        try:
+            if page is not None and key in branches:
+                read_branch(page, key, head.session_id)
+            elif page is not None:
+                messages = read_messages(page, key, head.session_id)
+        except InvalidDocumentError as err:
+            reason = err.reason
+            if key not in branches:
+                with suppress(InvalidDocumentError):
+                    messages, _ = sort_messages(page, key, head.session_id)
+        yield key, page, messages, reason
+
+
+def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clock, timeout: float) -> None:
+    if any(each.kind == "unreadable head" for each in problems):
+        pages = [key for key in backend.all_keys() if is_page(key, session_id)]
+        aside = forks.unnamed(backend, session_id, None, pages)
+        backend.set_aside(session_id, [head_key(session_id), *aside], new_token(6))
+        return
+    attempts = Attempts(backend, session_id, timeout)
+    for _ in attempts:
+        with attempts.exclusive():
+            done = _drop_unreadable_pages(backend, session_id, clock, timeout)
+        if done:
+            return
+
+
+def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, timeout: float) -> bool:
+    """Set a session's unreadable pages and messages aside, and let it go on with all messages that can be read."""
+    value = backend.read(session_id)
+    if value is None:
+        return True
+    stored, bad = _without_unreadable_messages(read_head(value, session_id), clock)
+    if bad:
+        aside = _set_messages_aside(backend, read_head(value, session_id), bad)
+        if aside is None:
+            return False
+        stored, _ = _without_unreadable_messages(aside, clock)
+    readable: set[str] = set()
+    messages_of: dict[str, list[Message]] = {}
+    unreadable: dict[str, list[str]] = {}
+    there = pages_there(backend, named_runs(stored.head))
+    for key, page, messages, reason in _pages(backend, stored.head, there):
+        messages_of[key] = messages
+        if not reason:
+            readable.add(key)
+        elif page is not None:
+            unreadable.setdefault(session_of_key(key) or session_id, []).append(key)
+    for owner, keys in unreadable.items():
+        backend.set_aside(owner, keys, new_token(6))
+    session = restore(stored, [], clock)
+    history = history_of(session)
+    sealed = pages_there(backend, stored.head.sealed)
+    history.log[:0] = [each for key in sealed for each in messages_of.get(key, ())]
+    history.unloaded, history.rewritten_from = 0, 0
+    history.branches = [each for each in history.branches if _is_whole(branch_runs(session_id, each.stored), readable)]
+    if repeats(history.log):
+        _rename_repeated(session)
+    draft = compose(session)
+    done = backend.commit(draft)
+    if done:
+        forks.tidy(backend, history.origin, draft, timeout)
+    return done
+
+
+def _set_messages_aside(backend: Backend, stored: StoredHead, bad: list[Any]) -> StoredHead | None:
+    """Set messages of a head aside that cannot be read; return the head as it is then, None where it was changed.
+
+    They become a page that no head names, and that is set aside: what is cut short in between loses none of them.
+    """
+    session_id, generation = stored.head.session_id, new_token(6)
+    [key] = page_keys([Run(session_id, generation, 1, 0)])
+    draft = amend(stored, pages={key: write(bad)})
+    if not backend.commit(draft):
+        return None
+    backend.set_aside(session_id, [key], new_token(6))
+    return draft.stored
+
+
+def _rename_repeated(session: Session) -> None:
+    """Give a new id to each message whose id an earlier one has."""
+    log, summary = history_of(session).log, session.summary
+    made, _ = unrepeated(
+        {
+            "messages": [each.to_dict() for each in log],
+            "checkpoints": [each.to_dict() for each in session.checkpoints],
+            **({} if summary is None else {"summary": summary.to_dict()}),
+        }
+    )
+    log[:] = [Message.from_dict(each) for each in made["messages"]]
+    session.checkpoints = [Checkpoint.from_dict(each) for each in made["checkpoints"]]
+    session.summary = None if summary is None else Summary.from_dict(made["summary"])
+
+
+def _is_whole(runs: Sequence[Run], readable: Collection[str]) -> bool:
+    """Return whether all pages of *runs* can be read."""
+    return sum(run.pages for run in runs) <= len(readable) and all(key in readable for key in page_keys(runs))
+
+
+def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
+    orphans, stamp = _unnamed(backend, session_id, keys)
+    repaired = bool(orphans) and repair and backend.remove_pages(session_id, orphans, stamp)
+    return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repaired) for key in orphans]
+
+
+def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[str], str | None]:
+    """Return which of the pages are there and named by nobody, and the stamp of their session's head."""
+    value = backend.read(session_id)
+    unnamed = forks.unnamed(backend, session_id, value, keys)
+    there = backend.read_pages(unnamed)
+    return [key for key, page in zip(unnamed, there, strict=True) if page is not None], stamp_of_value(value)

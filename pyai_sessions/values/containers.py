@@ -1,0 +1,162 @@
+"""Dicts and lists that hold JSON alone: metadata and state, which are checked when something is put in, at every depth.
+
+What is put in is copied, as everything that a session is given; a `Default` that the session has converts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, SupportsIndex, cast, overload
+
+from pyai_sessions.values.json import MAX_DEPTH, Default, check_key, converting, plain_within
+
+_CONTAINERS = frozenset([dict, list])
+
+
+class Place(NamedTuple):
+    """Where a container stands: in which other one, under which key, and how many levels may be nested there.
+
+    A list's items have no key: they move, and an error that numbered one could name another.
+    """
+
+    outer: Place | None
+    key: str | None
+    levels: int
+    default: Default | None
+
+    def path(self) -> str:
+        """Return the place as the caller would write it."""
+        return self.key or "" if self.outer is None else self.outer.path_of(self.key)
+
+    def path_of(self, key: str | None) -> str:
+        """Return the place of a key, or of any item, in this one."""
+        return f"{self.path()}[...]" if key is None else f"{self.path()}[{key!r}]"
+
+
+class JSONDict(dict[str, Any]):
+    """A dict of JSON: what is put in is checked, and copied. A copy of it is a plain dict.
+
+    >>> state = guarded({"cart": []}, "state")
+    >>> state["cart"].append({1, 2})
+    Traceback (most recent call last):
+    pyai_sessions.errors.InvalidValueError: state['cart'][...] is a set, which JSON cannot hold; ...
+
+    """
+
+    __slots__ = ("_place",)
+
+    _place: Place
+
+    def __new__(cls, *arguments: Any, **items: Any) -> Any:  # noqa: D102 (`dataclasses.asdict` calls it)
+        return dict(*arguments, **items)
+
+    def __setitem__(self, key: str, value: Any, /) -> None:
+        if type(key) is not str or not key.isascii():
+            with converting(self._place.default):
+                key = check_key(key, self._place.path())
+        super().__setitem__(key, _taken(self._place, value, key))
+
+    def setdefault(self, key: str, default: Any = None, /) -> Any:
+        """Return what *key* has; set it first where it has nothing."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *others: Any, **items: Any) -> None:
+        """Set the items of a mapping, or of pairs, and those that are named: all, or none where one is refused."""
+        made: JSONDict = dict.__new__(JSONDict)
+        made._place = self._place
+        for key, value in dict(*others, **items).items():
+            made[key] = value
+        super().update(made)
+
+    def __ior__(self, other: Any, /) -> Any:  # type: ignore[misc]
+        self.update(other)
+        return self
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Copy as a plain dict."""
+        return dict, (dict(self),)
+
+
+class JSONList(list[Any]):
+    """A list of JSON: what is put in is checked, and copied. A copy of it is a plain list."""
+
+    __slots__ = ("_place",)
+
+    _place: Place
+
+    def __new__(cls, items: Iterable[Any] = (), /) -> Any:  # noqa: D102 (`dataclasses.asdict` calls it)
+        return list(items)
+
+    @overload
+    def __setitem__(self, index: SupportsIndex, value: Any, /) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[Any], /) -> None: ...
+    def __setitem__(self, index: SupportsIndex | slice, value: Any, /) -> None:
+        if isinstance(index, slice):
+            super().__setitem__(index, self._all_taken(value))
+        else:
+            super().__setitem__(index, _taken(self._place, value, None))
+
+    def append(self, value: Any, /) -> None:
+        """Add a value at the end."""
+        super().append(_taken(self._place, value, None))
+
+    def extend(self, values: Iterable[Any], /) -> None:
+        """Add values at the end: all, or none where one is refused."""
+        super().extend(self._all_taken(values))
+
+    def __iadd__(self, values: Iterable[Any], /) -> Any:  # type: ignore[misc]
+        self.extend(values)
+        return self
+
+    def insert(self, index: SupportsIndex, value: Any, /) -> None:
+        """Insert a value before a place."""
+        super().insert(index, _taken(self._place, value, None))
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Copy as a plain list."""
+        return list, (list(self),)
+
+    def _all_taken(self, values: Iterable[Any]) -> list[Any]:
+        return [_taken(self._place, each, None) for each in list(values)]
+
+
+def guarded(value: Mapping[str, Any], name: str, default: Default | None = None) -> JSONDict:
+    """Return plain JSON, an object, as a dict that checks what is put in; it is not checked now."""
+    return _guarded_dict(value, Place(None, name, MAX_DEPTH, default))
+
+
+def _taken(place: Place, value: Any, key: str | None) -> Any:
+    """Return a value as a container holds it under a key, or anywhere: checked, converted, copied, and guarded."""
+    if value is None or type(value) is bool or (type(value) is str and value.isascii()):
+        return value
+    with converting(place.default):
+        return _guarded(plain_within(value, place.path_of(key), place.levels - 1), place, key)
+
+
+def _guarded(value: Any, outer: Place, key: str | None) -> Any:
+    """Return plain JSON that stands somewhere with its dicts and lists as those that check.
+
+    What is nested deeper than any value that is accepted, as a stored document may be, stays as it is.
+    """
+    if type(value) not in _CONTAINERS or outer.levels <= 0:
+        return value
+    place = Place(outer, key, outer.levels - 1, outer.default)
+    if type(value) is dict:
+        return _guarded_dict(cast("dict[str, Any]", value), place)
+    made: JSONList = list.__new__(JSONList)
+    list[Any].extend(made, [_guarded(each, place, None) if type(each) in _CONTAINERS else each for each in value])
+    made._place = place  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return made
+
+
+def _guarded_dict(value: Mapping[str, Any], place: Place) -> JSONDict:
+    made: JSONDict = dict.__new__(JSONDict)
+    dict[str, Any].update(made, value)
+    for key, each in value.items():
+        if type(each) in _CONTAINERS:
+            dict[str, Any].__setitem__(made, key, _guarded(each, place, key))
+    made._place = place  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return made

@@ -1,0 +1,291 @@
+"""JSON values: which Python values a document can hold, and their text.
+
+The text is written and read by msgspec. What msgspec cannot do (lone surrogates, which real chat streams contain) goes
+through the stdlib's json, with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from types import NoneType
+from typing import Any, NoReturn, TypeGuard, TypeVar, cast
+
+import msgspec
+
+from pyai_sessions.errors import ImmutableError, InvalidValueError
+from pyai_sessions.values.checks import kind_of, shown, well_formed
+
+MAX_DEPTH = 100
+"""Containers nested deeper than this are refused: every JSON reader in reach still opens what we write."""
+
+_MAX_INTEGER_BITS = 14_000
+"""About 4,214 digits; Python itself converts at most 4,300 (sys.int_info.default_max_str_digits)."""
+
+_QUOTED = re.compile("(Invalid (?:enum )?value|unknown field) .*?( - at `[^`]*`)?$", re.DOTALL)
+"""What msgspec says where it quotes the document."""
+
+T = TypeVar("T")
+
+Default = Callable[[Any], Any]
+"""Returns what JSON can hold in the place of a value that it cannot, or raises TypeError, as of `json.dumps`."""
+
+_DEFAULT: ContextVar[Default | None] = ContextVar("default", default=None)
+_SHOWN = 10**9
+"""Keys that are smaller numbers are shown."""
+
+_REMEDY = "convert it, or let SessionManager(..., default=jsonable) do so"
+
+
+def check_default(default: object) -> Default | None:
+    """Return *default* if it converts values, or is None."""
+    if default is not None and (not callable(default) or isinstance(default, type)):
+        raise InvalidValueError("default", f"is {kind_of(default)}; it is a function, such as jsonable")
+    return cast("Default | None", default)
+
+
+@contextmanager
+def converting(default: Default | None) -> Generator[None, None, None]:
+    """Let *default* convert what JSON cannot hold, wherever values are checked meanwhile."""
+    token = _DEFAULT.set(default)
+    try:
+        yield
+    finally:
+        _DEFAULT.reset(token)
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Return whether *value* is a mapping, of whatever."""
+    return isinstance(value, Mapping)
+
+
+def is_array(value: object) -> TypeGuard[Sequence[Any]]:
+    """Return whether *value* is what JSON has arrays for."""
+    return isinstance(value, (list, tuple))
+
+
+def is_bytes(value: object) -> TypeGuard[bytes]:
+    """Return whether *value* is bytes, in any of the types that mappings return."""
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot change: what a Message holds. ``dict(it)`` gives a copy that can."""
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Copy as a plain dict."""
+        return dict, (dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A list that cannot change: what a Message holds. ``list(it)`` gives a copy that can."""
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        """Copy as a plain list."""
+        return list, (list(self),)
+
+
+_MUTATORS: dict[type, tuple[str, ...]] = {
+    dict: ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"),
+    list: (
+        *("__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend", "insert", "pop", "remove"),
+        *("reverse", "sort"),
+    ),
+}
+
+
+def make_unchangeable(kind: type, remedy: str) -> None:
+    """Let no method of a dict or a list change the containers of a class; the error says what to do."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise ImmutableError(remedy)
+
+    for base, names in _MUTATORS.items():
+        for name in names if base in kind.__mro__ else ():
+            setattr(kind, name, refuse)
+
+
+for _kind in (FrozenDict, FrozenList):
+    make_unchangeable(_kind, "a message cannot change; use session.replace_message(message_id, ...)")
+
+
+def plain(value: object, path: str) -> Any:
+    """Return a deep copy of *value* in plain JSON types (tuples become lists), or raise.
+
+    Raises:
+        InvalidValueError: JSON cannot hold a part of it; the error names that part, *path* first.
+
+    """
+    return _copy(value, path, MAX_DEPTH, dict, list)
+
+
+def plain_within(value: object, path: str, levels: int) -> Any:
+    """Return what `plain` does, of at most so many *levels* of nesting."""
+    return _copy(value, path, levels, dict, list)
+
+
+def frozen(value: object, path: str) -> Any:
+    """Return a deep copy of *value* that cannot change, or raise as `plain` does."""
+    return _copy(value, path, MAX_DEPTH, FrozenDict, FrozenList)
+
+
+def plain_object(value: object, path: str) -> dict[str, Any]:
+    """Return a mapping with text keys as `plain` does; refuse all else."""
+    return cast("dict[str, Any]", plain(_mapping(value, path), path))
+
+
+def frozen_object(value: object, path: str) -> dict[str, Any]:
+    """Return a mapping with text keys as `frozen` does; refuse all else."""
+    return cast("dict[str, Any]", frozen(_mapping(value, path), path))
+
+
+def _mapping(value: object, path: str) -> dict[Any, Any]:
+    if not is_mapping(value):
+        raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict with text keys")
+    return dict(value)
+
+
+def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]], make_list: type[list[Any]]) -> Any:
+    if type(value) is str:
+        return value if value.isascii() else well_formed(value)
+    if value is None or type(value) is bool:
+        return value
+    if is_array(value):
+        _check_depth(path, depth)
+        return make_list(_copy(item, f"{path}[{n}]", depth - 1, make_dict, make_list) for n, item in enumerate(value))
+    if is_mapping(value):
+        _check_depth(path, depth)
+        copied: dict[str, Any] = {}
+        for key, item in value.items():
+            copied[check_key(key, path)] = _copy(item, f"{path}[{key!r}]", depth - 1, make_dict, make_list)
+        return make_dict(copied)
+    if isinstance(value, (int, float, str)):
+        return _scalar(value, path)
+    _check_depth(path, depth)  # before a conversion without end
+    return _copy(_converted(value, path), path, depth - 1, make_dict, make_list)
+
+
+def check_key(key: object, path: str) -> str:
+    """Return the key of an object as the JSON at *path* has it; raise unless it is text."""
+    if isinstance(key, str):
+        return well_formed(str.__str__(key))
+    default = _DEFAULT.get()
+    kind = kind_of(key)
+    if default is not None and not isinstance(key, (int, float, tuple, NoneType)):
+        with suppress(TypeError):
+            made: object = default(key)
+            if isinstance(made, str):
+                return well_formed(str.__str__(made))
+    shown = f"the key {key!r}, {kind}" if isinstance(key, int) and abs(key) < _SHOWN else f"{kind} for a key"
+    raise InvalidValueError(path, f"has {shown}; JSON keys are text: str(key)")
+
+
+def _converted(value: object, path: str) -> object:
+    """Return what ``default`` makes of a value that JSON cannot hold."""
+    default = _DEFAULT.get()
+    kind = kind_of(value)
+    if default is None:
+        accepted = "it is None, a bool, a number, text, a list, or a dict with text keys"
+        raise InvalidValueError(path, f"is {kind}, which JSON cannot hold; {accepted}; {_REMEDY}")
+    try:
+        made = default(value)
+    except InvalidValueError as err:  # of jsonable, which names the part
+        raise InvalidValueError(path + err.path.removeprefix("value"), err.problem) from err
+    except (TypeError, ValueError) as err:
+        raise InvalidValueError(
+            path, f"is {kind}, which JSON cannot hold, and default= does not convert it; convert it first"
+        ) from err
+    if made is value:
+        raise InvalidValueError(
+            path, f"is {kind}, which JSON cannot hold, and default= returned it as it was; convert it first"
+        )
+    return made
+
+
+def depth_of(value: object) -> int:
+    """Return how deeply a JSON value is nested: 0 for a number or a text, 1 for a list of such."""
+    if is_mapping(value):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if is_array(value) else 0
+
+
+def _check_depth(path: str, depth: int) -> None:
+    if depth <= 0:
+        raise InvalidValueError(path, f"is nested deeper than {MAX_DEPTH} levels")
+
+
+def _scalar(value: float | str, path: str) -> object:
+    if isinstance(value, int):
+        if value.bit_length() > _MAX_INTEGER_BITS:
+            raise InvalidValueError(path, f"is an integer of {value.bit_length()} bits; at most {_MAX_INTEGER_BITS}")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidValueError(path, f"is {shown(value)}, which JSON cannot hold; use None or a string")
+        return float(value)
+    return well_formed(str.__str__(value))
+
+
+def write(value: object) -> bytes:
+    """Return the JSON of *value*, in UTF-8: plain JSON values, or msgspec types and dataclasses made of them."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # a lone surrogate: the stdlib escapes it
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False).encode()
+
+
+def read(text: str | bytes) -> Any:
+    """Return the value of a JSON *text*; raise ValueError where it is not one."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return _read_slowly(text)
+    except RecursionError as err:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from err
+
+
+def read_as(text: str | bytes, decoder: msgspec.json.Decoder[T], kind: type[T]) -> T:
+    """Return the value of a JSON *text* as a *kind*, by that kind's *decoder*; raise ValueError where it is not one."""
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return convert(_read_slowly(text), kind)
+    except RecursionError as err:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from err
+
+
+def convert(value: object, kind: type[T]) -> T:
+    """Return a JSON *value* as a *kind*; raise ValueError where it does not have its shape."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as err:  # a ValueError itself since msgspec 0.20
+        shape = _QUOTED.sub(r"\1\2", str(err))
+        msg = f"it does not have the expected shape ({shape})"
+        raise ValueError(msg) from None
+
+
+def decoded(text: str | bytes) -> str:
+    """Return a text in UTF-8 as text; raise ValueError where it is not."""
+    try:
+        return text.decode() if isinstance(text, bytes) else text
+    except UnicodeDecodeError:  # which holds the whole text, and is shown with what it causes
+        msg = "its bytes are not UTF-8 text"
+        raise ValueError(msg) from None
+
+
+def _read_slowly(text: str | bytes) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        msg = f"{constant} is not JSON"
+        raise ValueError(msg)
+
+    try:
+        return json.loads(decoded(text), parse_constant=refuse)
+    except RecursionError as err:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from err
