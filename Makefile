@@ -104,7 +104,7 @@ test-%: $(VENV)-%/.group-test build servers
 	@rm -rf $(VENV)-$*/checkout && mkdir $(VENV)-$*/checkout
 	@tar -c --exclude='./.*' --exclude=./pyai_sessions --exclude=./dist --exclude=__pycache__ . \
 		| tar -x -C $(VENV)-$*/checkout
-	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) $(ELSEWHERE) $(if $(filter $(NEWEST),$*),$(ON_OLDEST)) $(ARGS)
+	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) -m "not wide" $(ELSEWHERE) $(if $(filter $(NEWEST),$*),$(ON_OLDEST)) $(ARGS)
 
 # What a user gets: the wheel and its dependencies, in an environment and a folder with nothing else. The programs of the
 # documentation run there in order, after each `pip install` that a page names.

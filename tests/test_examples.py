@@ -358,7 +358,7 @@ def test_a_mapping_of_ones_own_keeps_a_conversation(tmp_path):
     assert second == "2 messages in ['session/chat']\n"
 
 
-@pytest.mark.wide
+@pytest.mark.long
 def test_a_mapping_of_ones_own_passes_the_contracts(tmp_path):
     """As a reader would try it: both files in a folder, and pytest without any option of ours."""
     for name in ("own_mapping.py", "test_own_mapping.py"):

@@ -9,7 +9,7 @@ from pyai_sessions import Session, SessionManager, SQLiteSessionStore
 from pyai_sessions.documents.keys import encode_id
 from pyai_sessions.testing import NOON
 
-pytestmark = pytest.mark.wide
+pytestmark = pytest.mark.long
 
 REMEMBERED = 256 * 1024
 """Bytes: the dict of the ids that are remembered, which Python makes anew at times."""

@@ -106,7 +106,7 @@ class TestValkey(OfAwaited, OfItems):
         return reopen()
 
 
-@pytest.mark.wide
+@pytest.mark.long
 class TestAsyncFullStore(OfAwaited, SessionStoreContract):
     must_have = ("list_by_activity", "revisions", "append")
 

@@ -38,7 +38,7 @@ class TestEncryptedSQLite(Made, ErasingOfDocuments, OfItemsAndIndexes):
         return make
 
 
-@pytest.mark.wide
+@pytest.mark.long
 class TestEncryptedAndCompressedOnValkey(OnAServer, ErasingOfDocuments, OfItemsAndIndexes):
     server = "valkey_server"
 

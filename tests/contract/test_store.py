@@ -138,7 +138,7 @@ class TestSqliteDictWithoutAutocommit(InASqliteDict, OfItems):
     options = {"encode": str, "decode": str}  # noqa: RUF012
 
 
-@pytest.mark.wide
+@pytest.mark.long
 class TestSqliteDictThatPickles(InASqliteDict, OfItems):
     options = {}  # noqa: RUF012
 
@@ -221,7 +221,7 @@ class TestRedisSessionStoreOnRedis(OnAServer, OfItemsAndIndexes):
     server = "redis_server"
 
 
-@pytest.mark.wide
+@pytest.mark.long
 class TestRedisSessionStoreWithATimeToLive(OnAServer, OfItemsAndIndexes):
     server = "valkey_server"
     ttl = 365 * 24 * 3600
