@@ -326,8 +326,10 @@ class SessionManager(OfOneProcess):
         return self._store.delete(session_id, user_id=user_id)
 
     def _filter(self, where: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if where is None:
+            return None
         with converting(self._default):
-            return None if where is None else plain_object(where, "where")
+            return plain_object(where, "where")
 
     def _converted(self, sessions: object) -> Any:
         """Return sessions to import with what JSON cannot hold converted by ``default``."""

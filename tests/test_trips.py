@@ -78,7 +78,7 @@ WAYS = {"plain": lambda mapping: mapping, "encrypted": lambda mapping: Encrypted
 ALLOWED = {  # trips, statements
     "get": (1, 1),
     "get the last 60": (2, 2),
-    "get the last 60 again": (1, 2),
+    "get the last 60 again": (1, 1),
     "get none": (1, 1),
     "save": (1, 5),
     "append again": (1, 5),

@@ -139,7 +139,7 @@ class Turn:
 
         *spins* is how often other threads are let run before this one sleeps.
         """
-        found = self._claim_after_first(mine)
+        found = self.claim(mine) if self._first is None else self._claim_after_first(mine)
         if found is None:
             return
         if found.thread == mine.thread:

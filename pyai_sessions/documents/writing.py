@@ -37,7 +37,6 @@ from pyai_sessions.model.points import Summary
 from pyai_sessions.model.session import STORED, Session, history_of, later
 from pyai_sessions.prompts.formats.parts import instructs
 from pyai_sessions.prompts.windows import begins
-from pyai_sessions.values.checks import check_id, check_time
 from pyai_sessions.values.json import plain_object, read, write
 from pyai_sessions.values.messages import Message
 from pyai_sessions.values.tokens import new_token
@@ -103,9 +102,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
     """
     history = history_of(session)
     origin = history.origin
-    session.session_id = check_id(session.session_id, "session_id")
-    session.user_id = None if session.user_id is None else check_id(session.user_id, "user_id")
-    status = check_status(session.status)
+    before = origin.head if origin else None
     check_stored(session, STORED)
     values = vars(session)  # not the fields themselves, which would be made to check what is put in
     metadata, state = _object_json(values["metadata"], "metadata"), _object_json(values["state"], "state")
@@ -114,12 +111,10 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
     if narrow or len(metadata) > limits.state_bytes or len(state) > limits.state_bytes:
         _check_values(session, metadata, state, origin, limits)
     checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
-    activity = microseconds(check_time(session.updated_at, "updated_at"))
-    if origin and activity == origin.entry.activity:
-        old = origin.head
-        if session.user_id != old.user_id or _differ(metadata, old.metadata) or _differ(state, old.state):
-            session.touch()  # it was changed directly: session.state["x"] = …
-            activity = microseconds(session.updated_at)
+    activity = microseconds(session.updated_at)
+    if origin and activity == origin.entry.activity and _is_changed(session, origin.head, metadata, state):
+        session.touch()  # it was changed directly: session.state["x"] = …
+        activity = microseconds(session.updated_at)
 
     if history.incarnation is None:
         history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
@@ -130,7 +125,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
         _check_messages(tail[max(0, _stored_unchanged(history) - plan.kept) :], limits)
     pages: dict[str, bytes] = {}
     runs, page_sizes = plan.runs, plan.sizes
-    gaps = kept_gaps(origin.head, sum([run.pages for run in runs])) if origin and history.line is None else ()
+    gaps = kept_gaps(before, sum([run.pages for run in runs])) if before and history.line is None else ()
     sealed_now = 0
     # A new session is "forked" where it shares pages of a former one of its own id.
     forked = origin.stored.is_forked if origin else session.session_id in {run.owner for run in history.line or ()}
@@ -160,15 +155,15 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
         new_token(12),
         session.session_id,
         session.user_id,
-        status,
-        check_time(session.created_at, "created_at"),
-        check_time(session.updated_at, "updated_at"),
+        check_status(session.status),
+        session.created_at,
+        session.updated_at,
         expires_at or UNSET,
         history.count,
         history.incarnation,
-        new_token(6) if origin is None or history.rewritten_from is not None else origin.head.edition,
+        new_token(6) if before is None or history.rewritten_from is not None else before.edition,
         # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
-        tuple([run for run in runs if run.pages or plan.opened or (origin and run in origin.head.sealed)]),
+        tuple([run for run in runs if run.pages or plan.opened or (before and run in before.sealed)]),
         () if forked else dropped,
         tuple([each.stored for each in lines]) if lines else UNSET,
         leading or UNSET,
@@ -183,7 +178,8 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
     )
     text, named = _write_head(head, session.unknown_fields), named_runs(head)
     stored = StoredHead(head, stamp_of_head(head), session.unknown_fields)
-    entry = Entry(head.session_id, head.user_id, status, activity, microseconds(expires_at) if expires_at else None)
+    expires = microseconds(expires_at) if expires_at else None
+    entry = Entry(head.session_id, head.user_id, head.status, activity, expires)
     _check_documents(text, pages, named, limits)
     return SessionDraft(
         session_id=session.session_id,
@@ -194,7 +190,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
         entry=entry,
         pages=pages,
         garbage=[] if forked else garbage,
-        leftovers=_leftovers(runs[-1], origin.head if origin else None),
+        leftovers=_leftovers(runs[-1], before),
         owners=owners_of(named, head.session_id),
         time_left=terms.left(expires_at),
         origin=origin_of(stored, entry, named, history.count, history.log[-1] if history.log else None),
@@ -348,6 +344,10 @@ def _count_leading(known: int, before: int, messages: list[Message]) -> int:
 
 def _object_json(value: object, name: str) -> bytes:
     return b"{}" if value == {} else write(plain_object(value, name))
+
+
+def _is_changed(session: Session, old: Head, metadata: bytes, state: bytes) -> bool:
+    return session.user_id != old.user_id or _differ(metadata, old.metadata) or _differ(state, old.state)
 
 
 def _differ(written: bytes, stored: msgspec.Raw) -> bool:

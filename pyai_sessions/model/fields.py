@@ -23,6 +23,8 @@ def check_status(value: object, name: str = "status") -> SessionStatus:
 
 def check_statuses(value: object) -> tuple[SessionStatus, ...]:
     """Return the statuses that a list asks for: the one that *value* is or names, or both (None)."""
+    if type(value) is SessionStatus:
+        return (value,)
     if value is None:
         return tuple(SessionStatus)
     if isinstance(value, str) and value in tuple(SessionStatus):

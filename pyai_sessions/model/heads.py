@@ -76,9 +76,9 @@ def with_page(gaps: tuple[Gap, ...], page: int, message: int, *, has_turn: bool)
 
 def kept_gaps(head: Head, pages: int) -> tuple[Gap, ...]:
     """Return the gaps of a head in its first *pages* sealed pages."""
-    return tuple(
-        [msgspec.structs.replace(each, end=min(each.end, pages)) for each in head.gaps or () if each.page < pages]
-    )
+    if not head.gaps:
+        return ()
+    return tuple([msgspec.structs.replace(each, end=min(each.end, pages)) for each in head.gaps if each.page < pages])
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -113,6 +113,9 @@ class Line(NamedTuple):
         return Branch(of.message_count, of.last_message_id, of.created_at, of.branch_id)
 
 
+_append, _put = list[Message].append, list[Message].__setitem__  # which `Messages` does not let its users call
+
+
 class _Referable:
     __slots__ = ("__weakref__",)
 
@@ -144,6 +147,7 @@ class History(_Referable):
         tried: Of a custom store: snapshots of the saves of which it is not known whether they were applied.
         unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
         default: Converts what is given to the session and JSON cannot hold.
+        messages: What users see of the log: always the same list, which follows it.
 
     """
 
@@ -169,8 +173,13 @@ class History(_Referable):
     tried: list[Any] = field(default_factory=list[Any])
     unsought: set[str] = field(default_factory=set[str])
     default: Default | None = None
+    messages: Messages = field(init=False, repr=False, compare=False)
     _ids: set[str] | None = None
-    _messages: Messages | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the list that users see of the log: always the same, which follows it."""
+        self.messages = _shown(self)
+        self._show()
 
     @property
     def count(self) -> int:
@@ -191,9 +200,8 @@ class History(_Referable):
         known = self.admit(message)
         if known is None:
             self.log.append(message)
-            shown = self._messages
-            if shown is not None and len(shown) == len(self.log) - self.hidden - 1:
-                list[Message].append(shown, message)
+            if len(self.messages) == len(self.log) - self.hidden - 1:
+                _append(self.messages, message)
             else:  # an exception from outside came in between once
                 self._show()
         return known or message
@@ -203,22 +211,13 @@ class History(_Referable):
         self.log.extend(messages)
         self._show()
 
-    @property
-    def messages(self) -> Messages:
-        """What users see of the log: always the same list, which follows it."""
-        if self._messages is None:
-            self._messages = _shown(self)
-            self._show()
-        return self._messages
-
     def hide(self, count: int) -> None:
         """Let so many of the loaded messages be hidden."""
         self.hidden = count
         self._show()
 
     def _show(self) -> None:
-        if self._messages is not None:
-            list[Message].__setitem__(self._messages, slice(None), self.log[self.hidden :] if self.hidden else self.log)
+        _put(self.messages, slice(None), self.log[self.hidden :] if self.hidden else self.log)
 
     def copied(self) -> History:
         """Return a copy that shares nothing which changes, and whose session can be saved beside this one's."""
@@ -335,10 +334,6 @@ class Messages(list[Message]):
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
         """Copy as a plain list."""
         return list, (list(self),)
-
-    def shows(self, history: History) -> bool:
-        """Return whether these are the messages of *history*."""
-        return history.messages is self
 
     @property
     def history(self) -> History | None:

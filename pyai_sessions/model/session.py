@@ -263,7 +263,7 @@ class Session(Document):
         message = self._message(role, content, fields)
         added = self._history.append(message)
         if added is message:
-            self.updated_at = later(now, self.updated_at)
+            vars(self)["updated_at"] = later(now, self.updated_at)
         return added
 
     def _message(self, role: str, content: Any, values: Mapping[str, Any]) -> Message:
@@ -799,7 +799,7 @@ def history_of(session: Session) -> History:
     """Return the history behind a session's messages."""
     for _ in range(2):  # a signal handler may save the session in between; then both are others
         history: History = session._history  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (the one way in)
-        if isinstance(session.messages, Messages) and session.messages.shows(history):
+        if session.messages is history.messages:
             return history
     raise InvalidValueError("messages", "was assigned to; a history changes by the session's own methods")
 

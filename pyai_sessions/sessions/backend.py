@@ -92,8 +92,6 @@ class Backend:
     Attributes:
         threads: How many calls at the same time are worth a thread each.
         together: How many calls of an event loop's tasks share their trips, if any do.
-        distant: Whether a trip costs more than the pages that it brings: some are wanted with a head that may not be
-            needed.
         settle: Seconds after which pages and index entries that no head bears out are of no save that is still at work.
         settle_forks: Likewise of references: a fork leaves them before it writes its head.
 
@@ -122,7 +120,6 @@ class Backend:
         self.ttl = ttl
         self.threads = storage.threads
         self.together = storage.together
-        self.distant = storage.distant
         self.settle = storage.settle if storage.apart or not storage.ordered else 0.0
         self.settle_forks = storage.settle
         self._saves = 0

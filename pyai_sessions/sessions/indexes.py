@@ -37,6 +37,9 @@ _SUSPECTS = 100_000
 _APART = 60_000_000
 """Microseconds by which the clocks of writers may be apart, for a list to find all that they change meanwhile."""
 
+_START: Position = (0, "")
+"""Comes before all positions of times since 1970."""
+
 _LOOKS = 10
 """How often a session is looked at that changes meanwhile."""
 
@@ -73,7 +76,7 @@ def walk(
     streams = [_positions(backend, status, user_id, after, batch, newest_first=newest_first) for status in statuses]
     merged = heapq.merge(*streams, reverse=newest_first)
     read = _Reader(backend, user_id, statuses, on_invalid, clock, known)
-    apart = edge(clock)
+    apart = edge(clock) if whole else _START
     rounds = 0
     seen: dict[str, Position] = {}  # of the batch before: a session may be archived between two reads
     end: Position | None = None
@@ -98,7 +101,7 @@ def walk(
 
 def edge(clock: Clock | None) -> Position:
     """Return a position before all those to which sessions move from now on, by whichever of the writers' clocks."""
-    return (0 if clock is None else microseconds(clock()) - _APART, "")
+    return _START if clock is None else (microseconds(clock()) - _APART, "")
 
 
 class _Reader(NamedTuple):

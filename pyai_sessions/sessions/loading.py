@@ -98,15 +98,14 @@ def loading(
         OversizedDocumentError: More pages than *most* would have to be read.
 
     """
-    head = stored.head
-    unread = stored.pages
+    head, sealed, unread = stored.head, stored.sealed, stored.pages
     pages: list[list[Message]] = []
     leading: list[Message] = []
     loaded = first = 0
     try:
         while loaded < wanted and unread:
-            average = max(1, (stored.sealed - loaded) // unread)
-            step = unread if wanted >= stored.sealed else min(unread, -(-(wanted - loaded) // average))
+            average = max(1, (sealed - loaded) // unread)
+            step = unread if wanted >= sealed else min(unread, -(-(wanted - loaded) // average))
             if most is not None and len(pages) + step > most:
                 reason = f"{unread} pages of it are more than the {most} that are loaded at once: give a smaller last="
                 raise OversizedDocumentError(head_key(head.session_id), head.session_id, None, reason, unread)

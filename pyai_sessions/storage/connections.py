@@ -299,7 +299,8 @@ class Connections:
         if self._closed:
             raise StorageClosedError(self.path, "the store was closed")
         self._turn.take(claim, self.timeout, self.path)
-        self._end_left()
+        if self._used is not None:
+            self._end_left()
         _gate.enter(claim)
         connection = self._used = self._lend()
         if len(_gate.lent) > 1:
@@ -330,8 +331,8 @@ class Connections:
             if commit:
                 connection.execute("COMMIT")
         finally:
-            with suppress(sqlite3.Error):
-                if connection.in_transaction:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             self._used = None
             if self._memory:

@@ -87,8 +87,8 @@ class CacheTable(Table):
 
 
 def value_of(directory: str, row: Sequence[Any]) -> object:
-    """Return the value of a row of a directory: text as bytes, wherever it lies; never what would be unpickled."""
-    value, mode, filename = row[:3]
+    """Return the value of a selected row: text as bytes, wherever it lies; never what would be unpickled."""
+    _, value, mode, filename = row[:4]
     if mode == _MODE_RAW:
         return Null() if value is None else value
     if mode in (_MODE_BINARY, _MODE_TEXT) and isinstance(filename, str):
@@ -97,7 +97,7 @@ def value_of(directory: str, row: Sequence[Any]) -> object:
             path = os.path.realpath(os.path.join(directory, filename))
             if os.path.commonpath([path, directory]) == directory and (text := _read_file(path)) is not None:
                 return text
-    return Kept(value, mode, filename, row[3] if len(row) > 3 else 0)  # noqa: PLR2004
+    return Kept(value, mode, filename, row[4] if len(row) > 4 else 0)  # noqa: PLR2004
 
 
 def _read_file(path: str) -> bytes | None:

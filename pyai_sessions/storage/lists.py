@@ -58,12 +58,19 @@ class ListTable:
 
     def apply(self, connection: sqlite3.Connection, changes: Sequence[Listing]) -> None:
         """Change lists, each member of a list once."""
-        moved = [(new, member, name) for name, member, old, new in changes if old is not None and new is not None]
-        added = [(new, member, name) for name, member, old, new in changes if old is None and new is not None]
+        moved: list[tuple[object, ...]] = []
+        added: list[tuple[object, ...]] = []
+        gone: list[tuple[object, ...]] = []
+        for name, member, old, new in changes:
+            if new is None:
+                gone.append((member, name))
+            else:
+                (added if old is None else moved).append((new, member, name))
         for statement, rows in ((self._move, moved), (self._add, added)):
-            if run(connection, statement, rows) < len(rows):  # one or another was not listed as its writer believed
+            # One or another may not be listed as its writer believed.
+            if rows and run(connection, statement, rows) < len(rows):
                 run(connection, self._put, rows)
-        run(connection, self._drop, [(member, name) for name, member, _, new in changes if new is None])
+        run(connection, self._drop, gone)
 
     def put(self, connection: sqlite3.Connection, listed: Iterable[Listed]) -> None:
         """List members."""

@@ -83,9 +83,6 @@ class Storage(ABC):
     together = 1
     """How many calls of an event loop's tasks are worth joining into one trip."""
 
-    distant = False
-    """Whether a trip costs more than a few documents that may not be needed."""
-
     ordered = True
     """Whether what lies below a key (``kind/place/``) is found without a walk through all keys."""
 

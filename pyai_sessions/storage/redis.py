@@ -38,7 +38,6 @@ class RedisStorage(Storage):
     """
 
     together = 32  # more gain little, and keep an event loop waiting
-    distant = True
     forgets = True
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:

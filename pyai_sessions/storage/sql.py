@@ -76,7 +76,7 @@ class SQLStorage(Storage):
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
         self._check_open()
-        alone = len(keys) == 1 and not keys[0].endswith("/")
+        alone = len(keys) == 1 and keys[0][-1:] != "/"
         queries = [(self._table.select_one, keys)] if alone else self._queries(keys)
         with self._connections.reading() as connection:
             if len(queries) == 1:
@@ -84,15 +84,20 @@ class SQLStorage(Storage):
             else:
                 with _one_moment(connection):
                     rows = [row for each in queries for row in connection.execute(*each).fetchall()]
-            found = {key: self._table.value(row) for key, *row in rows}
-        asked, starts = set(keys), tuple(key for key in keys if key.endswith("/"))
+            found = {row[0]: self._table.value(row) for row in rows}
+        asked = set(keys)
+        if found.keys() <= asked:
+            return found
+        starts = tuple([key for key in keys if key[-1:] == "/"])
         # In a damaged schema other keys may count as the same.
         return {key: each for key, each in found.items() if key in asked or (starts and key.startswith(starts))}
 
     def _queries(self, keys: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
         """Return the queries, mostly one, that read keys, and what lies below those that end with a slash."""
-        names = [key for key in keys if not key.endswith("/")]
-        ranges = [below(key) for key in keys if key.endswith("/")]
+        names = [key for key in keys if key[-1:] != "/"]
+        if len(names) == len(keys) <= _AT_ONCE:
+            return [(f"{self._table.select}key IN ({','.join('?' * len(keys))})", keys)]
+        ranges = [below(key) for key in keys if key[-1:] == "/"]
         queries: list[tuple[str, Sequence[str]]] = []
         for start in range(0, max(len(names), len(ranges)), _AT_ONCE):
             some, here = names[start : start + _AT_ONCE], ranges[start : start + _AT_ONCE]
@@ -133,11 +138,12 @@ class SQLStorage(Storage):
                 continue
             answers.append(True)
             applied.append(each)
-        written = self._table.put(connection, puts)
+        written = self._table.put(connection, puts) if puts else 0
         drops = [key for each in applied for key in each.drop]
-        rows = [(key,) for key in drops if not key.endswith("/") and key not in dropped]
-        run(connection, self._table.delete, rows)
-        run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
+        if drops:
+            rows = [(key,) for key in drops if not key.endswith("/") and key not in dropped]
+            run(connection, self._table.delete, rows)
+            run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
         if written < len(puts) or not all(self._begins(connection, key, None) for key in gone):
             problem = f"a trigger of the table {self._table.name!r} keeps documents from being written or deleted"
             raise StorageError(self._connections.path, problem, "remove the trigger")
@@ -180,7 +186,7 @@ class SQLStorage(Storage):
         row = connection.execute(self._table.select_one, (key,)).fetchone()
         if row is None or start is None:
             return row is None and start is None
-        document = self._table.value(row[1:])
+        document = self._table.value(row)
         text = start.encode("utf-8", "surrogatepass")
         return not text or (isinstance(document, bytes) and document.startswith(text))
 
@@ -320,7 +326,7 @@ class SQLStorage(Storage):
 
     def _read_one(self, connection: sqlite3.Connection, key: str) -> object:
         row = connection.execute(self._table.select_one, (key,)).fetchone()
-        return None if row is None else self._table.value(row[1:])
+        return None if row is None else self._table.value(row)
 
 
 def _apart(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:

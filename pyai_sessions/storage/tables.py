@@ -72,8 +72,8 @@ class Table:
         self.delete_below = f"DELETE FROM {table} WHERE {fit}key >= ? AND key < ?"
 
     def value(self, row: Sequence[Any]) -> object:
-        """Return the document of a selected row, without its key."""
-        value: object = row[0]
+        """Return the document of a selected row: its key comes first."""
+        value: object = row[1]
         return Null() if value is None else value
 
     def put(self, connection: sqlite3.Connection, documents: Sequence[tuple[str, object]]) -> int:

@@ -14,7 +14,6 @@ class Wrapper(Storage):
         self._inner = inner
         self.threads = inner.threads
         self.together = inner.together
-        self.distant = inner.distant
         self.ordered = inner.ordered
         self.forgets = inner.forgets
         self.apart = inner.apart

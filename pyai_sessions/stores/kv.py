@@ -281,9 +281,9 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 history = history_of(session)
                 history.home = self._home
                 if last is not None:
-                    history.hide(max(0, len(history.log) - last))
-                    if self._backend.distant:
-                        self._wants.learn(session, last)
+                    if len(history.log) > last:
+                        history.hide(len(history.log) - last)
+                    self._wants.learn(session, last)
                 return session
             yield None
         return None
@@ -678,7 +678,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         owner, wanted = check_user(user_id), check_where(where)
         known = set[str]() if once else None
         # A session that is passed over need not be known, unless the end of a whole list would look at it again.
-        edge = None if limit is not None else indexes.edge(self.clock)
+        edge = indexes.edge(self.clock) if wanted and limit is None else None
         found = indexes.walk(
             self._backend,
             owner,
@@ -886,9 +886,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
 def _wanted(stored: StoredHead, last: int | None) -> int:
     """Return how many sealed messages hold the *last* ones of a session, or all of them (None)."""
-    if last is None:
-        return stored.sealed
-    return min(stored.sealed, max(0, last - (max(stored.head.message_count, stored.sealed) - stored.sealed)))
+    sealed = stored.sealed
+    return sealed if last is None else min(sealed, max(0, last - (max(stored.head.message_count, sealed) - sealed)))
 
 
 def _ignore(err: InvalidDocumentError) -> None:

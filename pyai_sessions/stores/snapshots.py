@@ -116,6 +116,12 @@ def merged(session: Session, theirs: Session) -> None:
     origin = new.origin if appended_only else new.origin.rewritten("rewritten")
     stored = replace(their, origin=origin, incarnation=origin.head.incarnation)
     both = merge(session_of(values_of(session), mine), session_of(values_of(theirs), stored))
-    made = History(given=new, revision=theirs.revision, clock=history.clock, added_to=history.added_to)
-    made.log, made.branches = history_of(both).log, history_of(both).branches
+    made = History(
+        log=history_of(both).log,
+        branches=history_of(both).branches,
+        given=new,
+        revision=theirs.revision,
+        clock=history.clock,
+        added_to=history.added_to,
+    )
     assign(session, values_of(both), made)

@@ -333,8 +333,8 @@ def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, time
     session = restore(stored, [], clock)
     history = history_of(session)
     sealed = pages_there(backend, stored.head.sealed)
-    history.log[:0] = [each for key in sealed for each in messages_of.get(key, ())]
-    history.unloaded, history.rewritten_from = 0, 0
+    history.prepend([each for key in sealed for each in messages_of.get(key, ())], [])
+    history.rewritten_from = 0
     history.branches = [each for each in history.branches if _is_whole(branch_runs(session_id, each.stored), readable)]
     if repeats(history.log):
         _rename_repeated(session)

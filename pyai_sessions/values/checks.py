@@ -109,6 +109,8 @@ def counted(count: int, noun: str) -> str:
 
 def check_id(value: object, name: str) -> str:
     """Return *value* if it can be an id: text of 1 to 1,024 bytes in UTF-8."""
+    if type(value) is str and value.isascii() and 0 < len(value) <= MAX_ID_BYTES:  # most are
+        return value
     if not isinstance(value, str):
         raise InvalidValueError(name, f"is {kind_of(value)}; it is text: str({name})")
     text = check_text(value, name)
@@ -140,9 +142,12 @@ def sought_id(value: object) -> str | None:
         InvalidValueError: It is of another type.
 
     """
-    if value is None or (isinstance(value, str) and not 0 < _size(value) <= MAX_ID_BYTES):
-        return None
-    return check_id(value, "session_id")
+    try:
+        return check_id(value, "session_id")
+    except InvalidValueError:
+        if value is None or isinstance(value, str):
+            return None
+        raise
 
 
 def existing_id(value: object) -> str:
@@ -207,6 +212,9 @@ def well_formed(text: str) -> str:
 
 def check_time(value: object, name: str) -> datetime:
     """Return the time in UTC that *value* names: a datetime with a time zone, ISO 8601 text, or seconds since 1970."""
+    # Not the name `datetime`, in whose place libraries for tests put their own.
+    if type(value) is type(EPOCH) and value.tzinfo is timezone.utc:
+        return value
     if isinstance(value, datetime):
         return _in_utc(value, name)
     if isinstance(value, str):
@@ -224,9 +232,6 @@ def check_time(value: object, name: str) -> datetime:
 
 def _in_utc(value: datetime, name: str) -> datetime:
     """Return a datetime as one in UTC, of the class that msgspec writes: other libraries have classes of their own."""
-    exact = type(value) is type(EPOCH)  # not the name `datetime`, in whose place libraries for tests put their own
-    if exact and value.tzinfo is timezone.utc:
-        return value
     if value.utcoffset() is None:
         remedy = "pass an aware datetime: datetime.now(timezone.utc), text that ends with Z, or seconds since 1970"
         raise InvalidValueError(name, f"has no time zone; {remedy}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from types import NoneType
 from typing import Any, NoReturn, TypeGuard, TypeVar, cast
@@ -48,19 +48,24 @@ def check_default(default: object) -> Default | None:
     return cast("Default | None", default)
 
 
-@contextmanager
-def converting(default: Default | None) -> Generator[None, None, None]:
+class converting:  # noqa: N801 (read as a word: with converting(default): ...)
     """Let *default* convert what JSON cannot hold, wherever values are checked meanwhile."""
-    token = _DEFAULT.set(default)
-    try:
-        yield
-    finally:
-        _DEFAULT.reset(token)
+
+    __slots__ = ("_default", "_token")
+
+    def __init__(self, default: Default | None) -> None:
+        self._default = default
+
+    def __enter__(self) -> None:
+        self._token = _DEFAULT.set(self._default)
+
+    def __exit__(self, kind: object, err: object, trace: object) -> None:
+        _DEFAULT.reset(self._token)
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
     """Return whether *value* is a mapping, of whatever."""
-    return isinstance(value, Mapping)
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def is_array(value: object) -> TypeGuard[Sequence[Any]]:

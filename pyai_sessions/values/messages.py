@@ -21,14 +21,8 @@ _NOTHING = FrozenDict()
 """The metadata of all messages that have none."""
 
 
-class _Drawn(str):
-    """An id that is drawn for a message that is being made."""
-
-    __slots__ = ()
-
-
-def _draw() -> str:
-    return _Drawn(new_id())
+_TO_DRAW = str(b"to be drawn", "ascii")
+"""Stands for the id of a message that is given none; told by which object it is, so a text like it is an id."""
 
 
 @unchangeable("use session.replace_message(message, ...)")
@@ -58,7 +52,7 @@ class Message(Document):
     content: Any = field(default="", metadata=JSON_VALUE)
     metadata: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, metadata=JSON_VALUE)
     timestamp: datetime = field(default_factory=utc_now, metadata=TIME)
-    message_id: str = field(default_factory=_draw, metadata=checked(check_id))
+    message_id: str = field(default=_TO_DRAW, metadata=checked(check_id))
     tool_calls: Sequence[Any] | None = field(default=None, metadata=JSON_VALUE)
     tool_call_id: str | None = None
     name: str | None = None
@@ -76,11 +70,9 @@ class Message(Document):
             put(self, "timestamp", check_time(self.timestamp, "timestamp"))
         if type(self.role) is not str or not self.role.isascii():
             put(self, "role", check_text(self.role, "role"))
-        if type(self.message_id) is _Drawn:
-            put(self, "message_id", str(self.message_id))
-            vars(self)["_drawn_by"] = process_id()
-        size = len(self.message_id) if type(self.message_id) is str and self.message_id.isascii() else 0
-        if not 0 < size <= MAX_ID_BYTES:
+        if self.message_id is _TO_DRAW:
+            vars(self).update(message_id=new_id(), _drawn_by=process_id())
+        elif check_id(self.message_id, "message_id") is not self.message_id:
             put(self, "message_id", check_id(self.message_id, "message_id"))
         if self.tool_call_id is not None:
             put(self, "tool_call_id", check_text(self.tool_call_id, "tool_call_id"))
