@@ -7,19 +7,28 @@ import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import cast
+from itertools import accumulate
+from typing import NamedTuple, cast
 
 import msgspec
 
 from pyai_sessions.documents.keys import branch_key, head_key, page_keys, page_prefix
-from pyai_sessions.documents.reading import read_branch, read_head, read_messages, restore, stamp_of_value
+from pyai_sessions.documents.limits import Terms
+from pyai_sessions.documents.merge import merge, went_back
+from pyai_sessions.documents.reading import UNFIT, read_branch, read_head, read_messages, restore, stamp_of_value
 from pyai_sessions.documents.writing import SessionDraft
-from pyai_sessions.errors import InvalidDocumentError, OversizedDocumentError, SessionNotFoundError, StorageLockedError
+from pyai_sessions.errors import (
+    InvalidDocumentError,
+    OversizedDocumentError,
+    SessionDeletedError,
+    SessionNotFoundError,
+    StorageLockedError,
+)
 from pyai_sessions.model.heads import Run, StoredHead
 from pyai_sessions.model.history import History, Line, Question
-from pyai_sessions.model.session import Session, history_of
+from pyai_sessions.model.session import Session, assign, history_of, values_of
 from pyai_sessions.prompts.windows import begins
-from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.backend import Backend, Wanted
 from pyai_sessions.sessions.trips import Asking, Trips
 from pyai_sessions.values.checks import Clock, belongs
 from pyai_sessions.values.messages import Message
@@ -185,6 +194,66 @@ def load_draft(
             answer = draft.head if ask is None or ask[0] == "read" else backend.read_pages(ask[1])
     except StopIteration as ended:
         return cast("Session", ended.value)
+
+
+class Loader(NamedTuple):
+    """Loads sessions from a backend, on a store's terms. *home* names the store object, *wants* what it loaded."""
+
+    backend: Backend
+    terms: Terms
+    timeout: float
+    wants: Wants
+    home: str
+
+    def load(self, session_id: str, user_id: str | None = None, last: int | None = None) -> Asking[Session | None]:
+        """Return a session of this user (None: of anyone), all of it or its *last* messages; None if there is none."""
+        clock, most = self.terms.clock, self.terms.limits.pages
+        for _ in Attempts(self.backend, session_id, self.timeout):
+            likely = None if last is None else self.wants.pages(session_id, last)
+            value, pages = yield "read_session", Wanted(session_id, likely)
+            stored = there(value, session_id, user_id, clock)
+            if stored is None:
+                return None
+            wanted = wanted_of(stored, last)
+            session = yield from loading(
+                stored, clock, wanted=wanted, known=pages, instructed=True, last=last, most=most
+            )
+            if session is not None:
+                history = history_of(session)
+                history.home = self.home
+                if last is not None:
+                    if len(history.log) > last:
+                        history.hide(len(history.log) - last)
+                    self.wants.learn(session, last)
+                return session
+            yield None
+        return None
+
+    def complete(self, session: Session) -> Asking[None]:
+        """Load the messages of a session that were left out when it was loaded in part."""
+        history = history_of(session)
+        if history.unloaded:
+            whole = yield from self.load(session.session_id)
+            if whole is None:
+                raise SessionDeletedError(session.session_id)
+            stored = history_of(whole)
+            rewritten = history.origin and stored.origin and history.origin.head.edition != stored.origin.head.edition
+            if rewritten or went_back(session, whole):
+                merged = merge(session, whole)  # all of it is anew
+                assign(session, values_of(merged), history_of(merged))
+            else:
+                ends = list(accumulate(stored.page_sizes))
+                if history.unloaded not in ends:
+                    raise InvalidDocumentError(head_key(session.session_id), session.session_id, None, UNFIT)
+                older = stored.log[: history.unloaded]
+                history.prepend(older, stored.page_sizes[: ends.index(history.unloaded) + 1])
+        history_of(session).hide(0)
+
+
+def wanted_of(stored: StoredHead, last: int | None) -> int:
+    """Return how many sealed messages hold the *last* ones of a session, or all of them (None)."""
+    sealed = stored.sealed
+    return sealed if last is None else min(sealed, max(0, last - (max(stored.head.message_count, sealed) - sealed)))
 
 
 class Wants:

@@ -1,0 +1,174 @@
+"""Lists of sessions: of a user, or of all, with their messages or as summaries; and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from pyai_sessions.documents.keys import encode_id, page_keys
+from pyai_sessions.documents.reading import summarize
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError
+from pyai_sessions.model.fields import check_statuses
+from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
+from pyai_sessions.model.session import Session, SessionSummary, history_of
+from pyai_sessions.model.session_store import SummaryPage
+from pyai_sessions.sessions import indexes
+from pyai_sessions.sessions.filters import Order, check_order, check_where, fits
+from pyai_sessions.sessions.loading import Loader, load
+from pyai_sessions.sessions.trips import Trips
+from pyai_sessions.storage.protocol import Position
+from pyai_sessions.values.checks import Anyone, check_id, check_limit, check_time, check_user
+
+_TOGETHER = 20
+"""Sessions whose pages are read together."""
+
+_PAGES = 500
+"""Of sessions that have no more. A longer one takes a trip of its own."""
+
+
+class Lister:
+    """Lists sessions."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._backend, self._terms = loader.backend, loader.terms
+
+    def sessions(
+        self, user_id: str, *, limit: int | None, before: datetime | None, include_archived: bool, skip_invalid: bool
+    ) -> list[Session]:
+        """Return a user's sessions; see `SessionManager.get_sessions_for_user`.
+
+        Costs one index read, one trip for heads per 100 sessions and one for their pages per 20.
+        """
+        user_id = check_id(user_id, "user_id")
+        check_limit(limit, "limit")
+        sessions: list[Session] = []
+        if limit == 0:
+            return sessions
+        after = None if before is None else (microseconds(check_time(before, "before")), "")
+        found = indexes.walk(
+            self._backend,
+            user_id,
+            indexes.ALL if include_archived else (SessionStatus.ACTIVE,),
+            after,
+            limit=limit,
+            on_invalid=_ignore if skip_invalid else None,
+            clock=self._terms.clock,
+            known=set(),
+            whole=limit is None,
+        )
+        while together := list(islice(found, _TOGETHER if limit is None else min(_TOGETHER, limit - len(sessions)))):
+            sessions += self._loaded([stored for _, stored in together], skip_invalid=skip_invalid)
+        if limit is None:  # those that became active meanwhile came last
+            sessions.sort(key=lambda each: (each.updated_at, encode_id(each.session_id)), reverse=True)
+        return sessions
+
+    def _loaded(self, heads: list[StoredHead], *, skip_invalid: bool) -> Iterator[Session]:
+        most = self._terms.limits.pages
+        few = [stored for stored in heads if stored.pages <= min(_PAGES, most)]
+        keys = [key for stored in few for key in page_keys(stored.head.sealed)]
+        pages = dict(zip(keys, self._backend.read_pages(keys), strict=True))
+        for stored in heads:
+            session_id = stored.head.session_id
+            try:
+                session = load(self._backend, stored, self._terms.clock, wanted=stored.sealed, known=pages, most=most)
+                session = session or Trips(self._backend).alone(self._loader.load(session_id))
+            except InvalidDocumentError as err:
+                if not skip_invalid:
+                    raise
+                _ignore(err)
+                continue
+            if session is not None:
+                history_of(session).home = self._loader.home
+                yield session
+
+    def summaries(
+        self,
+        user_id: str | Anyone,
+        *,
+        where: Mapping[str, Any] | None,
+        status: SessionStatus | None,
+        order: Order,
+        limit: int | None,
+        cursor: str | None,
+        skip_invalid: bool,
+    ) -> SummaryPage:
+        """Return a page of summaries; see `SessionManager.list_sessions`."""
+        check_limit(limit, "limit")
+        page = SummaryPage()
+        check_user(user_id)
+        check_where(where)
+        check_statuses(status)
+        indexes.position_of(cursor)
+        check_order(order)
+        if limit == 0:
+            return page
+        found = self._walk(user_id, where, status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid)
+        last = None
+        for position, summary in found:
+            if len(page) == limit and summary is not None:
+                page.next_cursor = None if last is None else indexes.cursor_of(last)
+                break
+            if summary is not None:
+                page.append(summary)
+            last = position
+        if limit is None:  # those that became active meanwhile came last
+            page.sort(key=lambda each: (each.updated_at, encode_id(each.session_id)), reverse=order == "newest")
+        return page
+
+    def count(self, user_id: str | Anyone, *, where: Mapping[str, Any] | None, status: SessionStatus | None) -> int:
+        """Return how many sessions there are; see `SessionManager.count`."""
+        if check_where(where):
+            return sum(summary is not None for _, summary in self._walk(user_id, where, status, once=False))
+        owner = check_user(user_id)
+        now = microseconds(self._terms.clock())
+        return sum(self._backend.count(each, owner, now) for each in check_statuses(status))
+
+    def _walk(
+        self,
+        user_id: str | Anyone,
+        where: Mapping[str, Any] | None,
+        status: SessionStatus | None,
+        *,
+        order: Order = "newest",
+        limit: int | None = None,
+        cursor: str | None = None,
+        skip_invalid: bool = True,
+        once: bool = True,
+    ) -> Iterator[tuple[Position, SessionSummary | None]]:
+        """Walk an index: each position with its summary, None where its metadata is not as *where* says."""
+        owner, wanted = check_user(user_id), check_where(where)
+        known = set[str]() if once else None
+        # A session that is passed over need not be known, unless the end of a whole list would look at it again.
+        edge = indexes.edge(self._terms.clock) if wanted and limit is None else None
+        found = indexes.walk(
+            self._backend,
+            owner,
+            check_statuses(status),
+            indexes.position_of(cursor),
+            limit=None if limit is None or wanted else limit + 1,
+            newest_first=check_order(order) == "newest",
+            on_invalid=_ignore if skip_invalid else None,
+            clock=self._terms.clock,
+            known=known,
+            whole=limit is None,
+        )
+        for position, stored in found:
+            try:
+                summary = summarize(stored)
+            except InvalidDocumentError:
+                if not skip_invalid:
+                    raise
+                continue
+            fit = fits(summary.metadata, wanted)
+            if not fit and known is not None and (edge is None or position <= edge):
+                known.discard(summary.session_id)
+            yield position, summary if fit else None
+
+
+def _ignore(err: InvalidDocumentError) -> None:
+    """Leave a damaged session out of a list; not one that other keys would open: with wrong ones all would be out."""
+    if isinstance(err, EncryptionError):
+        raise err

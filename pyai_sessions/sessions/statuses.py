@@ -1,0 +1,109 @@
+"""Sessions that are archived and restored: one, or all that nobody was active in for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
+
+from pyai_sessions.documents.keys import decode_id
+from pyai_sessions.documents.limits import Terms
+from pyai_sessions.documents.reading import read_head, restore
+from pyai_sessions.documents.writing import Draft, amend
+from pyai_sessions.errors import InvalidDocumentError, SessionNotFoundError
+from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
+from pyai_sessions.model.session import later
+from pyai_sessions.sessions import indexes
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.loading import Attempts, head_of
+from pyai_sessions.storage.protocol import Position
+from pyai_sessions.storage.walks import Walk
+
+
+class Archiver(NamedTuple):
+    """Changes the status of sessions in a backend, on a store's terms."""
+
+    backend: Backend
+    terms: Terms
+    timeout: float
+
+    def set_status(
+        self,
+        session_id: str,
+        status: SessionStatus,
+        *,
+        user_id: str | None = None,
+        idle_since: datetime | None = None,
+    ) -> bool:
+        """Let a session be archived or active; return whether it was not. *idle_since* passes over those active since.
+
+        Raises:
+            SessionNotFoundError: There is no such session, or it is not of this user.
+
+        """
+        attempts = Attempts(self.backend, session_id, self.timeout)
+        for _ in attempts:
+            with attempts.exclusive():
+                stored = head_of(self.backend, session_id, self.terms.clock, user_id)
+                draft = self._changed(stored, status, idle_since)
+                done = draft is not None and self.backend.commit(draft)
+            if draft is None:
+                return False
+            if done:
+                return True
+        return False
+
+    def _changed(self, stored: StoredHead, status: SessionStatus, idle_since: datetime | None) -> Draft | None:
+        head = stored.head
+        if head.status is status or (idle_since is not None and head.updated_at >= idle_since):
+            return None
+        if stored.is_over(self.terms.clock):
+            return None
+        restore(stored, [], self.terms.clock)  # raises where the session cannot be read
+        if status is SessionStatus.ACTIVE:
+            return amend(stored, self.terms, status=status, updated_at=later(self.terms.clock(), head.updated_at))
+        return amend(stored, self.terms, status=status)
+
+    def archive_inactive(self, idle_since: datetime, progress: Callable[[int], object] | None) -> int:
+        """Archive the sessions that were last active before *idle_since*; return how many.
+
+        Costs only those: per 100 of them one index read, one trip for heads and one transaction or trip.
+        """
+        archived = 0
+        bound = microseconds(idle_since)
+        after: Position | None = None
+        walk = Walk(indexes.INDEX)
+        while True:
+            found = self.backend.scan(SessionStatus.ACTIVE, None, after, indexes.BATCH, newest_first=False)
+            due = [position for position in found if position[0] < bound]
+            if due:
+                archived += self._archive([each for each in (decode_id(name) for _, name in due) if each], idle_since)
+                if progress:
+                    progress(archived)
+            if len(due) < indexes.BATCH:
+                return archived
+            after = due[-1]
+            walk.reach(after)
+
+    def _archive(self, session_ids: list[str], idle_since: datetime) -> int:
+        drafts: list[Draft] = []
+        for session_id, value in zip(session_ids, self.backend.read_many(session_ids), strict=True):
+            if value is None:
+                continue
+            with suppress(InvalidDocumentError):
+                draft = self._changed(read_head(value, session_id), SessionStatus.ARCHIVED, idle_since)
+                if draft:
+                    drafts.append(draft)
+        archived = 0
+        for draft, done in zip(drafts, self.backend.commit_many(drafts), strict=True):
+            with suppress(SessionNotFoundError, InvalidDocumentError):
+                archived += done or self.set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
+        return archived
+
+    def renew(self, session_id: str, user_id: str | None) -> None:
+        """Let a session live as long from now as after a save."""
+        for _ in Attempts(self.backend, session_id, self.timeout):
+            stored = head_of(self.backend, session_id, self.terms.clock, user_id)
+            if self.backend.commit(amend(stored, self.terms)):
+                return
