@@ -16,7 +16,8 @@ Look at these first, with ``help(...)``:
 - `MemorySessionStore`, `SQLiteSessionStore`, `DiskCacheSessionStore` and `RedisSessionStore` open a storage each;
   `KVSessionStore` takes any mapping, and `open_store` a url.
 - `SessionError` is the base of every exception.
-- `pyai_sessions.testing` tests a mapping or a store of your own.
+- `Storage` says what a database needs to keep sessions: eight methods, and the `Change` that one of them applies.
+- `pyai_sessions.testing` tests a mapping, a storage or a store of your own.
 
 ``dir(pyai_sessions)`` lists the public names. The modules are internal, except `pyai_sessions.testing`.
 """
@@ -59,6 +60,7 @@ from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.model.session import Session, SessionSummary
 from pyai_sessions.model.session_store import SessionStore, SummaryPage
+from pyai_sessions.storage.protocol import Change, Listing, Storage
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.stores.makers import (
     DiskCacheSessionStore,
@@ -85,6 +87,7 @@ __all__ = [
     "ANYONE",
     "AsyncSessionManager",
     "Branch",
+    "Change",
     "Checkpoint",
     "DiskCacheSessionStore",
     "Encrypted",
@@ -96,6 +99,7 @@ __all__ = [
     "InvalidValueError",
     "KVSessionStore",
     "Limits",
+    "Listing",
     "MemorySessionStore",
     "Message",
     "MissingPackageError",
@@ -119,6 +123,7 @@ __all__ = [
     "SessionStatus",
     "SessionStore",
     "SessionSummary",
+    "Storage",
     "StorageClosedError",
     "StorageCorruptError",
     "StorageError",

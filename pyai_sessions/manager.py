@@ -51,9 +51,9 @@ class SessionManager(OfOneProcess):
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 
     Args:
-        store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, your own), or a url
-            (``"sqlite:///chat.db"``), or the `pathlib.Path` of an SQLite file. None keeps sessions in memory. What is
-            made here is closed by `close`.
+        store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, your own), a
+            `Storage`, a url (``"sqlite:///chat.db"``), or the `pathlib.Path` of an SQLite file. None keeps sessions in
+            memory. What is made here is closed by `close`.
         index: Of a custom store: a mapping in which the manager lists its sessions by activity, for what the store
             itself cannot list.
         clock: Returns the current time, aware; tests set it.

@@ -358,14 +358,23 @@ def test_a_mapping_of_ones_own_keeps_a_conversation(tmp_path):
     assert second == "2 messages in ['session/chat']\n"
 
 
-@pytest.mark.long
-def test_a_mapping_of_ones_own_passes_the_contracts(tmp_path):
+def test_a_storage_of_ones_own_keeps_a_conversation(tmp_path):
+    """Each run goes on where the one before stopped."""
+    first = run(EXAMPLES / "lmdb_storage.py", cwd=tmp_path)
+    second = run(EXAMPLES / "lmdb_storage.py", cwd=tmp_path)
+
+    assert first == "Run 1\n"
+    assert second == "Run 1\nRun 2\n"
+
+
+@pytest.mark.parametrize("name", [pytest.param("own_mapping.py", marks=pytest.mark.long), "lmdb_storage.py"])
+def test_what_is_of_ones_own_passes_the_contracts(tmp_path, name):
     """As a reader would try it: both files in a folder, and pytest without any option of ours."""
-    for name in ("own_mapping.py", "test_own_mapping.py"):
-        shutil.copy(EXAMPLES / name, tmp_path)
+    for each in (name, f"test_{name}"):
+        shutil.copy(EXAMPLES / each, tmp_path)
 
     options = ["-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider"]
-    done = start("-m", "pytest", *options, "test_own_mapping.py", cwd=tmp_path)
+    done = start("-m", "pytest", *options, f"test_{name}", cwd=tmp_path)
 
     assert done.returncode == 0, done.stdout
     assert re.search(r"^\d{3} passed in ", done.stdout, re.MULTILINE)

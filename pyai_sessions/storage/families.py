@@ -28,13 +28,17 @@ def is_of(mapping: Any, family: str, name: str) -> bool:
     return any((k.__module__.partition(".")[0], k.__name__) == (family, name) for k in type(mapping).__mro__)
 
 
-def storage_of(mapping: Any, derive: Derive, *, shared: bool = False, timeout: float = 10.0) -> Storage:
-    """Return the storage of a mapping: of its family, or else that of any mapping.
+def storage_of(  # noqa: PLR0911 (a table)
+    mapping: Any, derive: Derive, *, shared: bool = False, timeout: float = 10.0
+) -> Storage:
+    """Return the storage of a mapping: of its family, or else that of any mapping. A `Storage` is its own.
 
     Raises:
         UnsuitableMappingError: It cannot keep documents safely; the error says what can.
 
     """
+    if isinstance(mapping, Storage):
+        return mapping
     for kind in type(mapping).__mro__:
         family, name = kind.__module__.partition(".")[0], kind.__name__
         if (family, name) in _EVICTING:

@@ -1,4 +1,4 @@
-"""The store: KVSessionStore, sessions in any mapping."""
+"""The store: KVSessionStore, sessions in any mapping, or in a `Storage`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from pyai_sessions.sessions.saving import Saver
 from pyai_sessions.sessions.statuses import Archiver
 from pyai_sessions.sessions.switching import Switcher
 from pyai_sessions.sessions.trips import Asking, Trips, asked, mending, sharing
+from pyai_sessions.storage.protocol import Storage
 from pyai_sessions.upkeep import erasure, exports
 from pyai_sessions.upkeep import repair as upkeep
 from pyai_sessions.upkeep.erasure import Erasure
@@ -71,7 +72,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     """Sessions as JSON documents in a mapping: a dict, SqliteDict, diskcache.Index, RedisMapping, or one of your own.
 
     Args:
-        mapping: The mapping. What you opened, you close.
+        mapping: The mapping, or a `Storage` of your own. What you opened, you close.
         namespace: Which part of the mapping to use. Stores of different namespaces, and one without, never see, count
             or clear each other's sessions, whatever ids these have.
         ttl: Seconds that a session lives; then no call finds it, and `purge_expired` removes it. None: for ever, or as
@@ -431,7 +432,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
         return self._backend.rotate(progress)
 
     def close(self) -> None:
-        """Free what the store opened. A mapping that was given stays open."""
-        self._backend.close()
+        """Free what the store opened. A mapping or a `Storage` that was given stays open."""
+        if not isinstance(getattr(self.mapping, "mapping", self.mapping), Storage):
+            self._backend.close()
         if self._close_mapping:
             self._close_mapping()

@@ -1,11 +1,12 @@
 """What the tests of a KVSessionStore's documents use: the documents as they lie in the mapping."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
 
-from pyai_sessions import KVSessionStore, SessionManager
+from pyai_sessions import Change, KVSessionStore, SessionManager, Storage
+from pyai_sessions.testing.storage.fixtures import text_of
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
@@ -20,7 +21,8 @@ class DocumentFixtures(StoreFixtures):
     @pytest.fixture
     def raw(self, manager: SessionManager) -> Any:
         """Return the stored documents, as a mapping of text."""
-        return manager.store.mapping
+        mapping = manager.store.mapping
+        return _Documents(mapping) if isinstance(mapping, Storage) else mapping
 
     @pytest.fixture
     def damage(self, raw: Any) -> Callable[[str], object]:
@@ -36,3 +38,26 @@ class DocumentFixtures(StoreFixtures):
     def ours(raw: Iterable[str]) -> list[str]:
         """Return the keys of all documents."""
         return sorted(key for key in raw if key.startswith(("session/", "messages/", "forks/")))
+
+
+class _Documents(MutableMapping[str, str]):
+    """The documents of a storage as a mapping of text."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __getitem__(self, key: str) -> str:
+        return text_of(self._storage.read([key])[key])
+
+    def __setitem__(self, key: str, text: str) -> None:
+        self._storage.write([Change(put=[(key, text.encode("utf-8", "surrogatepass"))])])
+
+    def __delitem__(self, key: str) -> None:
+        self[key]
+        self._storage.write([Change(drop=[key])])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(set(self._storage.keys()))
+
+    def __len__(self) -> int:
+        return len(set(self))
