@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.clusters import Cluster
 from tests.environments import make_environment
 from tests.servers import PostgresServer, Server
+
+settings.register_profile("tests", deadline=None)  # a machine may be busy
+settings.load_profile("tests")
 
 PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
 

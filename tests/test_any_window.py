@@ -276,7 +276,7 @@ def stored(events, shape):
     return session
 
 
-MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 LIMITS = {"last": st.none() | st.integers(1, 12), "max_tokens": st.none() | st.integers(0, 120)}
 
 
@@ -373,7 +373,7 @@ def saved(events, shape, every, keep_last):
     return manager, manager.switch("s", session.branches[0], last=0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     st.tuples(CONVERSATIONS, CONVERSATIONS, CONVERSATIONS).map(lambda parts: [*parts[0], *parts[1], *parts[2]]),
     st.fixed_dictionaries(
@@ -474,7 +474,7 @@ REWRITES = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["steps", *REWRITES]), st.integers(1, 5), st.sampled_from([0, 10, 40])), max_size=8

@@ -246,7 +246,7 @@ def step(state, act, place, value):
     return False
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(state=st.dictionaries(st.text(max_size=3), JSON, max_size=3), steps=STEPS)
 def test_any_changes_are_refused_or_saved(state, steps):
     """A state can be saved after each step, and is loaded as it is; what is refused changes nothing."""

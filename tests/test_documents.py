@@ -123,7 +123,7 @@ DEEP = Session(session_id="deep", state={"deep": nested(MAX_DEPTH - 2)}, message
 
 
 @given(sessions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(Session())
 @example(DEEP)
 def test_the_fast_codec_stores_all_of_a_session(session):
@@ -135,7 +135,7 @@ def test_the_fast_codec_stores_all_of_a_session(session):
 
 
 @given(sessions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(Session())
 @example(DEEP)
 def test_the_declared_codec_reads_what_the_fast_one_wrote(session):
@@ -151,7 +151,7 @@ def test_the_declared_codec_reads_what_the_fast_one_wrote(session):
 
 
 @given(sessions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(Session())
 @example(DEEP)
 def test_the_fast_codec_reads_what_the_declared_one_wrote(session):
@@ -165,7 +165,7 @@ def test_the_fast_codec_reads_what_the_declared_one_wrote(session):
 
 
 @given(st.lists(messages(), max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example([])
 @example([Message("user", nested(MAX_DEPTH))])
 def test_a_page_is_an_array_of_messages_in_both_codecs(given_messages):
@@ -183,7 +183,7 @@ def test_a_page_is_an_array_of_messages_in_both_codecs(given_messages):
 
 
 @given(sessions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_a_session_was_read_from_is_written_again(session):
     """Storing, reading and storing again changes nothing but the tokens of the commit."""
     once = restored(compose(session))
@@ -202,7 +202,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @given(sessions(), st.lists(messages(), max_size=3, unique_by=lambda each: each.message_id))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_messages_are_written_after_what_is_stored(spelling, session, added):
     """However that is spelled; a message that was changed or taken out is not there any more."""
     head = SPELLINGS[spelling](compose(session).head)
@@ -312,7 +312,7 @@ hostile_ids = [
 
 
 @given(ids)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @example("." * 1024)
 def test_an_id_is_read_back_from_its_key(session_id):
     """Encoding loses nothing, and what it makes is safe as one part of a key, a path or a url."""
@@ -493,7 +493,7 @@ def test_a_rewritten_history_leaves_only_its_own_pages(at):
 
 
 @given(st.lists(st.sampled_from(["add", "add40", "pop", "drop", "edit", "clear", "save", "part"]), max_size=25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pages_and_head_always_hold_what_the_session_holds(steps):
     """After any mixture of appending, rewriting and saving, nothing is lost and no page is left over."""
     mapping = {}

@@ -186,7 +186,7 @@ def check_kept(manager, session):
 
 
 @pytest.mark.parametrize("door", DOORS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=VALUES)
 def test_what_a_door_accepts_is_kept_everywhere(door, value):
     """A value is refused where it is given, by an error of ours, or is kept: no later save or export fails for it."""
@@ -203,7 +203,7 @@ def test_what_a_door_accepts_is_kept_everywhere(door, value):
 
 
 @pytest.mark.parametrize("door", DOORS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(value=VALUES)
 def test_with_a_default_what_a_door_accepts_is_kept_everywhere(door, value):
     """The same where a default converts what JSON cannot hold."""

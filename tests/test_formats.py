@@ -20,7 +20,7 @@ from tests.test_layout import imported_by
 
 FORMATS = ["openai", "anthropic", "gemini"]
 RULES = {"openai": check_openai, "anthropic": check_anthropic, "gemini": check_gemini}
-SHORT = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SHORT = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 PNG = "iVBORw0KGgo="
 PDF = "JVBERi0xLjQK"
 

@@ -63,7 +63,7 @@ def with_a_change(path, change):
 
 @pytest.mark.filterwarnings("ignore:'NoneType' object value of non-optional type:RuntimeWarning")  # dataclasses-json's
 @pytest.mark.parametrize("kind", ["kept", "foreign"])
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(path=st.sampled_from(PLACES), change=st.just(...) | JSON)
 def test_what_another_program_wrote_is_imported_whole_or_named(kind, path, change):
     """One value of a session is another, or is missing: it is stored and can be read, or refused by name."""

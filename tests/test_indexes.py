@@ -219,9 +219,9 @@ class ListsOnSQLite(Lists):
 
 
 TestLists = Lists.TestCase
-TestLists.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestLists.settings = settings(max_examples=150, stateful_step_count=50)
 TestListsOnSQLite = pytest.mark.wide(ListsOnSQLite.TestCase)
-TestListsOnSQLite.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestListsOnSQLite.settings = settings(max_examples=150, stateful_step_count=50)
 
 
 # What is read and written ---------------------------------------------------------------------------------------------

@@ -271,7 +271,7 @@ FACTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(BLOCKS, FACTS, st.sampled_from(["add_message", "Message", "append", "add_messages", "import"]))
 def test_blocks_mean_the_same_by_whichever_door_they_come(shape, facts, door):
     """A content of blocks, and the results of its calls: what a model is told is what add_messages makes of them."""

@@ -59,7 +59,7 @@ def apart(path, others):
 
 
 @given(OBJECTS, CHANGES, CHANGES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_neither_side_loses_what_it_alone_changed(base, mine, theirs):
     """What one side set or deleted, and the other did not touch, is so in what both become."""
     both = join(base, changed(base, mine), changed(base, theirs))
@@ -75,7 +75,7 @@ def test_neither_side_loses_what_it_alone_changed(base, mine, theirs):
 
 
 @given(OBJECTS, CHANGES, CHANGES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_it_does_not_matter_who_saves_first(base, one, other):
     """But where both set one value to different ones: the later stays there."""
     a, b = changed(base, one), changed(base, other)
@@ -97,7 +97,7 @@ def test_it_does_not_matter_who_saves_first(base, one, other):
 
 
 @given(OBJECTS, CHANGES, CHANGES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_repeated_merge_changes_nothing(base, mine, theirs):
     """A save whose reply was lost is made again on what it stored."""
     a = changed(base, mine)

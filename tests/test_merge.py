@@ -890,7 +890,7 @@ class TwoWritersOfSQLite(TwoWriters):
         self.mapping.close()
 
 
-steps = settings(max_examples=80, stateful_step_count=30, deadline=None)
+steps = settings(max_examples=80, stateful_step_count=30)
 TestTwoWriters = TwoWriters.TestCase
 TestTwoWritersOfSQLite = pytest.mark.wide(TwoWritersOfSQLite.TestCase)
 TestTwoWriters.settings = TestTwoWritersOfSQLite.settings = steps

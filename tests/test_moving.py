@@ -119,7 +119,7 @@ def take(manager, session, step, value):
 
 
 @pytest.mark.parametrize("source", STORAGES)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(target=st.sampled_from(sorted(STORAGES)), steps=STEPS, archived=st.booleans())
 def test_what_was_exported_is_imported_anywhere_and_is_the_same_there(source, target, steps, archived):
     """Branches, forks, checkpoints, summaries, unknown fields, archived ones; imported again, all are identical."""

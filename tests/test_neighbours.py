@@ -92,7 +92,7 @@ def in_a_dict(path, names):
 def test_neighbours_of_any_names_never_meet(tmp_path_factory, opened):
     """Two stores of one storage share nothing, whatever each is called; or a name is refused."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(one=NAMES, other=NAMES)
     def check(one, other):
         assume(one != other)

@@ -297,9 +297,7 @@ PIECES = st.sampled_from(
     ]
 )
 PATHS = st.lists(PIECES, max_size=6).map("".join)
-IN_TEMPORARY_FOLDERS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+IN_TEMPORARY_FOLDERS = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def outcome(open_it):

@@ -11,7 +11,7 @@ CALLS = st.tuples(st.sampled_from(["put", "get", "pop"]), st.integers(0, 30), st
 
 
 @given(st.lists(CALLS, max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_remembered_is_the_last_that_was_put_and_is_bounded(calls):
     """A value may be forgotten, never mistaken; what was just put is there, unless it is larger than half of all."""
     recent, model = Recent(20_000), {}

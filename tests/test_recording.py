@@ -213,7 +213,7 @@ class Simulation:
 RANDOM = st.randoms(use_true_random=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(RANDOM)
 def test_a_history_is_refused_where_no_order_of_its_calls_explains_it(choose):
     """The check in one pass says what a trial of all orders says, where each writer repeats its own messages alone."""
@@ -222,7 +222,7 @@ def test_a_history_is_refused_where_no_order_of_its_calls_explains_it(choose):
     assert (kinds(*calls) == set()) == could_be(calls)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(RANDOM)
 def test_a_history_that_an_order_of_its_calls_explains_is_not_refused(choose):
     """Also where several writers give the same message."""

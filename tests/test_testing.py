@@ -171,7 +171,7 @@ class OfAStore(SessionStoreMachine):
 
 TestMachineOfADict = OfADict.TestCase
 TestMachineOfAStore = OfAStore.TestCase
-TestMachineOfADict.settings = TestMachineOfAStore.settings = settings(max_examples=20, deadline=None)
+TestMachineOfADict.settings = TestMachineOfAStore.settings = settings(max_examples=20)
 
 
 @pytest.mark.parametrize("machine", [MappingMachine, SessionStoreMachine])

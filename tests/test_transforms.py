@@ -68,7 +68,7 @@ def key_ids(mapping):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(key=st.text(), text=st.text(st.characters(exclude_categories=())) | st.text("ab\ud800", min_size=300))
 def test_what_goes_in_comes_out(compress, key, text):
     """Any text under any key, lone surrogates among them."""

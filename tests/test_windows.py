@@ -76,7 +76,7 @@ def anew(messages):
 
 
 @given(CONVERSATIONS, st.sampled_from(["openai", "anthropic", "gemini"]), st.integers(0, 12), st.integers(0, 300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_window_is_accepted_by_each_format(messages, form, last, max_tokens):
     """Whatever was cut, and wherever."""
     session = anew(messages)
@@ -90,7 +90,7 @@ def test_any_window_is_accepted_by_each_format(messages, form, last, max_tokens)
 
 
 @given(CONVERSATIONS, st.integers(0, 12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_part_of_a_session_gives_what_the_whole_gives(messages, last):
     """A window reaches no further back than what is loaded; what fits into that is the same."""
     manager = SessionManager()

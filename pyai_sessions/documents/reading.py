@@ -23,10 +23,11 @@ from msgspec import UNSET
 
 from pyai_sessions.documents.keys import branch_key, head_key, parts_of_reference
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
+from pyai_sessions.model.conversation import leave
 from pyai_sessions.model.heads import FORMAT, Count, Entry, Head, Run, StoredHead, named_runs, stamp_of_head
 from pyai_sessions.model.history import History, Line, Origin
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
-from pyai_sessions.model.session import Session, SessionSummary, history_of, leave, session_of, values_of
+from pyai_sessions.model.session import Session, SessionSummary, history_of, session_of, values_of
 from pyai_sessions.values.checks import Clock, check_id, check_time, kind_of
 from pyai_sessions.values.json import (
     convert,
@@ -443,7 +444,7 @@ def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock)
     history = history_of(session)
     line = next(each for each in history.branches if each.branch_id == branch_id)
     if history.count:
-        leave(session)
+        leave(session, history)
     branches = [each for each in history.branches if each is not line]
     unloaded = sum(run.messages for run in line.stored.sealed)
     other = replace(

@@ -16,6 +16,7 @@ from pyai_sessions.documents.keys import branch_key, next_page_key, page_keys
 from pyai_sessions.documents.limits import KEPT, Limits, Terms
 from pyai_sessions.documents.reading import MAX_PAGES, origin_of, read_messages, write_messages
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.model.conversation import later
 from pyai_sessions.model.fields import check_status, check_stored
 from pyai_sessions.model.heads import (
     FORMAT,
@@ -34,7 +35,7 @@ from pyai_sessions.model.heads import (
 )
 from pyai_sessions.model.history import History, Line, Origin
 from pyai_sessions.model.points import Summary
-from pyai_sessions.model.session import STORED, Session, history_of, later
+from pyai_sessions.model.session import STORED, Session, history_of
 from pyai_sessions.prompts.formats.parts import instructs
 from pyai_sessions.prompts.windows import begins
 from pyai_sessions.values.json import plain_object, read, write

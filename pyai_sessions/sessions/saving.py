@@ -20,9 +20,10 @@ from pyai_sessions.errors import (
     SessionStateError,
 )
 from pyai_sessions.model.branches import common
+from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.history import Attempt, Origin
-from pyai_sessions.model.session import Session, assign, history_of, later, session_of, values_of
+from pyai_sessions.model.session import Session, assign, history_of, session_of, values_of
 from pyai_sessions.model.session_store import OnConflict
 from pyai_sessions.sessions import expiry, forks
 from pyai_sessions.sessions.backend import Backend

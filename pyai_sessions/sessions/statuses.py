@@ -12,8 +12,8 @@ from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import read_head, restore
 from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionNotFoundError
+from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
-from pyai_sessions.model.session import later
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, head_of

@@ -14,8 +14,9 @@ from pyai_sessions.errors import (
     SessionExistsError,
     SessionNotFoundError,
 )
+from pyai_sessions.model.conversation import branch_of
 from pyai_sessions.model.heads import SessionStatus, StoredHead
-from pyai_sessions.model.session import Session, branch_of, history_of
+from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import expiry, forks
 from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, load_draft, wanted_of
 
@@ -58,7 +59,8 @@ class Switcher(NamedTuple):
     def _switched(self, stored: StoredHead, branch_id: str) -> Session | None:
         """Return a session as it goes on from a branch; None where it was rewritten meanwhile."""
         backend, clock, session_id = self.loader.backend, self.loader.terms.clock, stored.head.session_id
-        branch_of(restore(stored, [], clock), branch_id)
+        session = restore(stored, [], clock)
+        branch_of(session, history_of(session), branch_id)
         key = branch_key(session_id, branch_id)
         value = backend.read_pages([key])[0]
         if value is None:

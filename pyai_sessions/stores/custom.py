@@ -25,6 +25,7 @@ from pyai_sessions.errors import (
     UnsupportedOperationError,
 )
 from pyai_sessions.model.branches import check_branch
+from pyai_sessions.model.conversation import later
 from pyai_sessions.model.fields import check_status, check_statuses
 from pyai_sessions.model.heads import SessionStatus, from_microseconds
 from pyai_sessions.model.points import Branch
@@ -33,7 +34,6 @@ from pyai_sessions.model.session import (
     SessionSummary,
     assign,
     history_of,
-    later,
     new_session_id,
     switch,
     values_of,

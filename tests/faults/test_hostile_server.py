@@ -113,7 +113,7 @@ def client(server, request):
 @example("get", (MEMORY, [array(bulk(b"session"), b":1\r\n")]), None)
 @example("reindex", (MEMORY, [array(bulk(b"0"), array(bulk(b"p:s")))]), None)
 @example("create", (MEMORY, [bulk(b"0")]), None)  # it is no 0, and no 1 either
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_reply_gives_a_result_or_an_error_by_name(server, client, act, answers, ttl):
     """Wrong types and lengths, half replies, errors, garbage: never an error of Python's own."""
     info, replies = answers

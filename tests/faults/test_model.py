@@ -132,4 +132,4 @@ class TwoWritersWhoCrash(TwoWriters):
 
 
 TestTwoWritersWhoCrash = pytest.mark.wide(TwoWritersWhoCrash.TestCase)
-TestTwoWritersWhoCrash.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestTwoWritersWhoCrash.settings = settings(max_examples=80, stateful_step_count=40)

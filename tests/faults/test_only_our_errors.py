@@ -105,7 +105,7 @@ PLACES = st.integers(0, 200) | st.integers(3000, 4200) | st.integers(0, 2**17)
 
 
 @pytest.mark.parametrize("kind", OPENED)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.lists(st.tuples(PLACES, BYTES), max_size=8), length=st.none() | st.integers(0, 2**16))
 @example(damage=[], length=0)
 @example(damage=[(0, b"not a database")], length=None)

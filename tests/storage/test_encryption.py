@@ -145,7 +145,7 @@ TEXTS = [
 KEYS = ["session/s", "messages/s/g/0", "forks/s/t/i", "doc/s", "unreadable/s/t/session", "session/a b"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), migrate=st.booleans())
 def test_a_change_is_applied_where_the_text_begins_as_expected(data, migrate):
     """The text, not what is stored: by its stamp, by less, by all of it; one that is applied already counts as well."""
@@ -167,7 +167,7 @@ def test_a_change_is_applied_where_the_text_begins_as_expected(data, migrate):
     assert {key: value.decode() for key, value in found.items()} == model.data.texts
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(start=st.sampled_from([STAMP, "{", '{"format":1,"enc', "half a", "half a docum", "", "x", "\ufffd"]))
 def test_what_cannot_be_opened_is_compared_as_it_is_stored(start):
     """As the engine sees it: by its stamp, or whole."""

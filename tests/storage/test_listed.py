@@ -126,7 +126,7 @@ def torn(draw):
     return bytes(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(torn() | st.text() | st.binary() | st.integers())
 def test_no_document_fails_to_be_listed(value):
     """Whatever lies there: each of its lists has a name that is one of ours, and a score that all storages take."""

@@ -46,7 +46,7 @@ def state(storage):
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 2), changes), max_size=12))
 def test_parts_of_one_storage_are_as_storages_of_their_own(steps):
     """Whatever is written to one: it answers as a storage that holds it alone, and the others show nothing of it."""

@@ -338,7 +338,7 @@ def hostile():
 
 @given(st.sampled_from(sorted(ACTS)), st.lists(REPLIES, min_size=1, max_size=4))
 @example("scan", [array(*[part for n in range(9) for part in (bulk(b"%d" % n), bulk(b"1"))])] * 2)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_reply_gives_a_result_or_an_error_by_name(hostile, act, replies):
     """Wrong types, lengths and numbers: never an error of Python's own, and never a call without end."""
     server, client = hostile

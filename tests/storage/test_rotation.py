@@ -231,7 +231,7 @@ class _Cut(Exception):  # noqa: N818 (as an interrupt)
     pass
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cuts=st.lists(st.integers(0, 8), max_size=4), migrate=st.booleans(), derived=st.booleans(), data=st.data())
 def test_a_rotation_that_is_cut_short_is_repeated(cuts, migrate, derived, data):
     """Wherever it is cut, all is readable and listed; what is repeated ends with all under the new key alone."""
