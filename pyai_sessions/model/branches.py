@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.errors import InvalidValueError, SessionStateError
 from pyai_sessions.model.heads import StoredBranch
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Branch, Checkpoint, Summary
@@ -76,4 +76,19 @@ def _line_from_dict(given: object, log: list[Message], place: str) -> Line:
             "checkpoints": documents_at(Checkpoint, given.get("checkpoints", ()), f"{place}.checkpoints"),
             "summary": None if summary is None else document_at(Summary, summary, f"{place}.summary"),
         },
+    )
+
+
+def line_of(history: History, branch_id: str, session_id: str) -> Line:
+    """Return a branch of the history of a session.
+
+    Raises:
+        SessionStateError: It has no such branch.
+
+    """
+    for each in history.branches:
+        if each.branch_id == branch_id:
+            return each
+    raise SessionStateError(
+        session_id, f"has no branch {shown(branch_id)}; session.branches has those that rewinds left"
     )

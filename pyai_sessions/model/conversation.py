@@ -9,7 +9,7 @@ from itertools import chain, takewhile
 from typing import Any, Literal, cast
 
 from pyai_sessions.errors import InvalidValueError, SessionStateError
-from pyai_sessions.model.branches import MAX_BRANCHES, check_branch, stored_of
+from pyai_sessions.model.branches import MAX_BRANCHES, check_branch, line_of, stored_of
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Branch, Checkpoint, Summary
 from pyai_sessions.prompts.formats import Prompt, read_prompt, write_prompt
@@ -437,7 +437,7 @@ class Conversation(Document):
     def prune(self, branch: str | Branch | None = None) -> None:
         """Forget a branch, given by itself or by its id, or all of them; saving the session frees what they held."""
         left = self._history.branches
-        gone = left if branch is None else [branch_of(self, self._history, check_branch(branch))]
+        gone = left if branch is None else [line_of(self._history, check_branch(branch), self.session_id)]
         self._history.branches = [each for each in left if each not in gone]
         self.touch()
 
@@ -486,18 +486,3 @@ def leave(session: Conversation, history: History) -> Branch:
     left = replace(history, log=list(history.log), branches=[])
     history.branches = [*history.branches, Line(stored_of(branch), left=left, values=values)][-MAX_BRANCHES:]
     return branch
-
-
-def branch_of(session: Conversation, history: History, branch_id: str) -> Line:
-    """Return a branch of a session.
-
-    Raises:
-        SessionStateError: It has no such branch.
-
-    """
-    for each in history.branches:
-        if each.branch_id == branch_id:
-            return each
-    raise SessionStateError(
-        session.session_id, f"has no branch {shown(branch_id)}; session.branches has those that rewinds left"
-    )

@@ -11,8 +11,8 @@ from typing import Any, cast
 from typing_extensions import Self
 
 from pyai_sessions.errors import InvalidValueError, SessionStateError
-from pyai_sessions.model.branches import common, line_to_dict, lines_from_dicts
-from pyai_sessions.model.conversation import PARTIAL, branch_of, leave
+from pyai_sessions.model.branches import common, line_of, line_to_dict, lines_from_dicts
+from pyai_sessions.model.conversation import PARTIAL, leave
 from pyai_sessions.model.fields import CHECKS, JSONField, check_attribute, check_checkpoints, check_status, default_of
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.history import History, Messages
@@ -303,7 +303,7 @@ def switch(session: Session, branch_id: str) -> None:
 
     """
     history = history_of(session)
-    line = branch_of(session, history, branch_id)
+    line = line_of(history, branch_id, session.session_id)
     left = line.left.log if line.left else []
     if history.count:
         leave(session, history)

@@ -14,7 +14,7 @@ from pyai_sessions.errors import (
     SessionExistsError,
     SessionNotFoundError,
 )
-from pyai_sessions.model.conversation import branch_of
+from pyai_sessions.model.branches import line_of
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import expiry, forks
@@ -59,8 +59,7 @@ class Switcher(NamedTuple):
     def _switched(self, stored: StoredHead, branch_id: str) -> Session | None:
         """Return a session as it goes on from a branch; None where it was rewritten meanwhile."""
         backend, clock, session_id = self.loader.backend, self.loader.terms.clock, stored.head.session_id
-        session = restore(stored, [], clock)
-        branch_of(session, history_of(session), branch_id)
+        line_of(history_of(restore(stored, [], clock)), branch_id, session_id)
         key = branch_key(session_id, branch_id)
         value = backend.read_pages([key])[0]
         if value is None:
