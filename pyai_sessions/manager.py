@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from typing_extensions import Self
 
 from pyai_sessions.concurrency.calls import Blocking, Calls, driven
-from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.maintenance import Maintenance
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch
 from pyai_sessions.model.session import Session, history_of, use_default
 from pyai_sessions.model.session_store import OnConflict, SessionStore, SummaryPage
 from pyai_sessions.prompts.formats import read_prompt
 from pyai_sessions.prompts.formats.items import is_of_an_api, own
-from pyai_sessions.sessions.backend import Progress
 from pyai_sessions.sessions.filters import Order
 from pyai_sessions.sessions.forks import At
 from pyai_sessions.stores.custom import CustomStore
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.stores.makers import MemorySessionStore, open_store
-from pyai_sessions.upkeep.erasure import Erasure
-from pyai_sessions.upkeep.imports import Imported
-from pyai_sessions.upkeep.redaction import REMOVED, Redaction
-from pyai_sessions.upkeep.repair import Verification
 from pyai_sessions.values.checks import (
     ANYONE,
     Anyone,
-    AnyPath,
     Clock,
     check_clock,
     check_id,
-    check_progress,
     check_user,
     kind_of,
-    shown,
 )
-from pyai_sessions.values.json import Default, check_default, converting, is_mapping, plain, plain_object
+from pyai_sessions.values.json import Default, check_default, converting, is_mapping, plain_object
 from pyai_sessions.values.messages import Message
 
 T = TypeVar("T")
 
 
-class SessionManager(OfOneProcess):
+class SessionManager(Maintenance):
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 
     Args:
@@ -331,14 +323,6 @@ class SessionManager(OfOneProcess):
         with converting(self._default):
             return plain_object(where, "where")
 
-    def _converted(self, sessions: object) -> Any:
-        """Return sessions to import with what JSON cannot hold converted by ``default``."""
-        given: Any = sessions
-        if not isinstance(sessions, Iterable) or isinstance(sessions, (str, bytes, Mapping, Session)):
-            problem = f"is {kind_of(given)}; it is a list, or another iterable, of sessions or dicts"
-            raise InvalidValueError("sessions", problem)
-        return given if self._default is None else converted(given, self._default)
-
     # Lists -------------------------------------------------------------------------------------------------------
 
     def get_sessions_for_user(
@@ -428,219 +412,6 @@ class SessionManager(OfOneProcess):
         """
         return self._store.count(user_id, where=self._filter(where), status=status)
 
-    # All sessions ------------------------------------------------------------------------------------------------
-
-    def import_sessions(
-        self, sessions: Iterable[Session | Mapping[str, Any]], *, progress: Progress | None = None
-    ) -> Imported:
-        """Store new sessions, many in one transaction or trip; return how many were new, stored already, or different.
-
-        Each is a `Session`, of any store, or what `Session.to_dict` returned: users, times, status and messages stay as
-        they are. Nothing is overwritten: a session whose id is taken is compared with what is stored, and
-        `Imported.different_ids` names those that differ. So an import that was cut short is repeated as it was. Where
-        two messages of a session have the same id, the second gets a new one. *progress* is called with the number of
-        sessions done. Holds about 500 of them in memory; one whose id is taken costs reading what is stored.
-
-        Raises:
-            InvalidValueError: One of them cannot be stored, the error says which; up to 500 before it are not either.
-
-        >>> old, new = SessionManager(), SessionManager()
-        >>> session = old.create_session("ada", session_id="s")
-        >>> new.import_sessions([session]).inserted
-        1
-        >>> session.set_state("n", 1)
-        >>> new.import_sessions([session])
-        Imported(inserted=0, identical=0, different=1, different_ids=['s'], renamed=0)
-
-        """
-        check_progress(progress)
-        return self._store.import_sessions(self._converted(sessions), progress)
-
-    def archive_inactive(self, days: float = 30, *, progress: Progress | None = None) -> int:
-        """Archive the sessions that did not change for so many days; return how many. Costs only those.
-
-        Beside other writers: a session that changes meanwhile stays active. 100 are archived in one transaction or
-        trip; *progress* is called with their number so far. One that was cut short goes on where it stopped.
-        """
-        if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < float("inf"):
-            raise InvalidValueError("days", f"is {shown(days)}; it is a number of 0 or more")
-        try:
-            idle_since = self._store.clock() - timedelta(days=days)
-        except OverflowError:  # before the year 1
-            idle_since = datetime.min.replace(tzinfo=timezone.utc)
-        check_progress(progress)
-        return self._store.archive_inactive(idle_since, progress)
-
-    def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
-        """Erase all that is held of a user, and return what that was; its length is the number of sessions.
-
-        That is: all sessions, archived and damaged ones too, with their branches; what ``verify(repair=True)`` set
-        aside of them, and what crashes left; all that the indexes say of the user. Forks that other users made of these
-        sessions stay, with the messages that they share: ``Erasure.shared`` names them. What the storage itself keeps
-        of deleted text, SECURITY.md says.
-
-        *scan* then reads everything that is stored, and erases what the indexes did not know: sessions that no index
-        lists, damaged documents that still tell the user, and what crashes left, of whomever: pages and references that
-        no session names. It is the check that nothing is left, and costs reading every key and every head once or
-        twice, as `verify` does. A custom store needs a list of all users for it.
-
-        Repeat it where it was cut short, then with *scan*. Beside other writers a session that the user creates
-        meanwhile may stay. Costs two trips or transactions a session, and three listings of its keys; on a mapping that
-        cannot list those (any but SQLite, diskcache, Redis) four walks through all keys. Holds the keys of what it
-        erases.
-
-        Raises:
-            UnsupportedOperationError: A custom store cannot list all sessions; nothing was erased.
-
-        >>> manager = SessionManager()
-        >>> _ = manager.create_session("ada", session_id="s"), manager.create_session("bob")
-        >>> erased = manager.delete_user("ada", scan=True)
-        >>> erased.session_ids, erased.unlisted, manager.count()
-        (['s'], [], 1)
-
-        """
-        return self._store.delete_user(check_id(user_id, "user_id"), scan=scan)
-
-    def redact(
-        self,
-        session_id: str,
-        message_id: str,
-        *,
-        content: Any = REMOVED,
-        text: str | Iterable[str] | None = None,
-        user_id: str | Anyone = ANYONE,
-        scan: bool = False,
-    ) -> Redaction:
-        """Take the words of a message out of all that is stored of a session; say what was done, and what is left.
-
-        The message stays, with its role, time and ids; *content* takes the place of what it says, its metadata and the
-        arguments of its tool calls go. So do its copies in branches, in pages that no session names any more, in what
-        was set aside, in the sessions that this one was forked from or into and that are of the same user; and what
-        was taken over from it into metadata, state, checkpoints and the summary: values that are a text of the message,
-        and texts of 8 characters or more inside longer ones.
-
-        *text* names words that go wherever they stand in these sessions, in other messages too: give the password, not
-        only the message that has it. *user_id* says whose the session must be, as in the methods above.
-
-        What cannot be reached, the result names: forks by other users, which stay as they are; other messages that
-        repeat the words; documents that cannot be read. Forks by others that share no page are known with *scan* alone,
-        which reads all heads. Copies of the session in the hands of other processes cannot bring the words back by
-        a save that merges, only by ``on_conflict="overwrite"``. What lies outside of the storage is yours to find:
-        backups, logs, exports. What the storage itself keeps of overwritten text, SECURITY.md says.
-
-        Repeat it where it was cut short. Costs reading all that is stored of these sessions twice, and the heads of the
-        user's sessions.
-
-        Raises:
-            SessionNotFoundError: There is no such session.
-            SessionStateError: Neither it nor a branch of it has such a message.
-
-        >>> manager = SessionManager()
-        >>> session = manager.create_session("ada", session_id="s")
-        >>> _ = session.add_message("user", "My password is hunter2.", message_id="pw")
-        >>> _ = session.add_message("assistant", "You should not tell me hunter2.")
-        >>> manager.save(session)
-        >>> manager.redact("s", "pw", text="hunter2").copies
-        1
-        >>> [each.content for each in manager.get_session("s").messages]
-        ['[removed]', 'You should not tell me [removed].']
-
-        """
-        return self._store.redact(session_id, message_id, content=content, text=text, user_id=user_id, scan=scan)
-
-    def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
-        """Write all that is held of a user to an open text file, a line of JSON each; return how many lines.
-
-        A line is a session, archived or not, with its branches, as `Session.to_dict` returns it: what `import_sessions`
-        takes. Of a damaged session each document is a line of its own, ``{"key": …, "document": …}``, with its text as
-        far as it can be decrypted (None: it is missing), and so is what was set aside of the user's sessions.
-        `import_sessions` refuses such lines: leave them out by ``"session_id" in line``. *scan* reads everything,
-        as `delete_user` does, for what no index lists. Holds one session at a time.
-
-        Raises:
-            InvalidValueError: *file* is not open for text.
-            UnsupportedOperationError: *scan*, of a custom store that cannot list all sessions.
-
-        >>> import io, json
-        >>> manager, other, file = SessionManager(), SessionManager(), io.StringIO()
-        >>> _ = manager.create_session("ada"), manager.create_session("bob")
-        >>> manager.export_user("ada", file)
-        1
-        >>> other.import_sessions(map(json.loads, file.getvalue().splitlines())).inserted
-        1
-
-        """
-        return self._store.export_user(check_id(user_id, "user_id"), file, scan=scan)
-
-    def purge_expired(self, *, progress: Progress | None = None) -> int:
-        """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.
-
-        Costs only those, 100 in one transaction or a few trips; *progress* is called with their number so far. Beside
-        other writers; one that was cut short goes on where it stopped. Redis forgets sessions by itself.
-        """
-        check_progress(progress)
-        return self._store.purge_expired(progress)
-
-    def clear_all(self) -> int:
-        """Delete all sessions, and nothing else that lies in the mapping; return how many there were."""
-        return self._store.clear()
-
-    def reindex(self, *, progress: Progress | None = None) -> int:
-        """Rebuild both indexes from the documents, while others write; return how many sessions there are.
-
-        Reads all heads, and writes what is wrong. *progress* is called with the number of sessions so far.
-        """
-        check_progress(progress)
-        return self._store.reindex(progress)
-
-    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
-        """Read everything and report what is damaged; *repair* mends what can be, and throws nothing away.
-
-        *progress* is called with the number of sessions so far.
-        """
-        check_progress(progress)
-        return self._store.verify(repair=repair, progress=progress)
-
-    def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
-        """Copy the SQLite file in which the sessions lie to *path*, as it is at one moment, while others write.
-
-        A plain copy of a file that is open, by ``shutil.copy`` or ``cp``, may lack all that was stored last. This copy
-        is whole, and opened as any: ``SQLiteSessionStore(path)``. It is made under another name and then renamed. A
-        file at *path* is replaced only with *overwrite*. It holds the whole file, with all its tables and namespaces,
-        and is encrypted as the store is. A file that is not in WAL mode, as a SqliteDict makes it, makes writers wait
-        meanwhile.
-
-        Raises:
-            InvalidValueError: *path* is there already, or cannot be that of a copy.
-            UnsupportedOperationError: The sessions lie in no SQLite file; the error says how they are backed up.
-
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> manager = SessionManager(f"sqlite:///{folder.name}/chat.db")
-        >>> _ = manager.create_session("ada")
-        >>> manager.backup(f"{folder.name}/backup.db")
-        >>> with SessionManager(f"sqlite:///{folder.name}/backup.db") as copy:
-        ...     copy.count("ada")
-        1
-        >>> manager.close(); folder.cleanup()
-
-        """
-        return self._store.backup(path, overwrite=overwrite)
-
-    def rotate_keys(self, *, progress: Progress | None = None) -> int:
-        """Encrypt with the newest key what is not, while others write; return how many documents those were.
-
-        Repeat it where it was cut short. *progress* is called with the number of documents so far.
-
-        Raises:
-            UnsupportedOperationError: The mapping is not `Encrypted`.
-            EncryptionError: The ring lacks the key of some document; all others are done.
-            OversizedDocumentError: Some document would expand too far; all others are done.
-
-        """
-        check_progress(progress)
-        return self._store.rotate_keys(progress)
-
     def close(self) -> None:
         """Close a store that was made here, from a url or a mapping; a given one with ``close_store=True`` alone."""
         return self._store.close() if self._closes else None
@@ -686,14 +457,6 @@ def with_default(found: T, default: Default) -> T:
         if isinstance(each, Session):
             use_default(each, default)
     return found
-
-
-def converted(sessions: Iterable[object], default: Default) -> Iterator[object]:
-    """Iterate over sessions, the dicts among them as JSON."""
-    for n, each in enumerate(sessions):
-        with converting(default):
-            made: object = plain(each, f"sessions[{n}]") if is_mapping(each) else each
-        yield made
 
 
 def _has_four_methods(store: object) -> bool:

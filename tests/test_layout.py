@@ -30,6 +30,7 @@ WINGS = [
     "sessions",
     "upkeep",
     "stores",
+    "maintenance",
     "manager",
     "awaiting",
     "aio",
