@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.prompts.formats import blocks, shapes
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats import shapes
 from pyai_sessions.values.checks import Clock, check_text, check_time, shown
 from pyai_sessions.values.json import is_mapping
 from pyai_sessions.values.messages import Message
@@ -161,7 +161,7 @@ class Reader:
             if found is None and _is_response(given) and not says_more(given):
                 check_response(given, path)
                 if _is_models(given):
-                    if given["type"] == "message" and any(map(shapes.is_call, self._made)):
+                    if given["type"] == "message" and any(map(blocks.is_call, self._made)):
                         yield from self._take_made()
                     self._place = self._place if self._made else path
                     self._made += _blocks(given, path)
@@ -198,11 +198,11 @@ class Reader:
             known = "'user', 'assistant', 'system', 'developer', 'tool', or another name of these, as 'human' and 'ai'"
             raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is {known}")
         item = _former({**given, "role": meant}, path)
-        if meant == "tool" and item.get("tool_call_id") is None and not shapes.holds_results(item.get("content")):
+        if meant == "tool" and item.get("tool_call_id") is None and not blocks.holds_results(item.get("content")):
             item = self._answering(item, path)
         if item.get("tool_calls"):
             item["tool_calls"] = _calls(item["tool_calls"], f"{path}.tool_calls")
-        return self._told(item, path) if shapes.is_foreign(item.get("content"), meant) else self._read([(path, item)])
+        return self._told(item, path) if blocks.is_foreign(item.get("content"), meant) else self._read([(path, item)])
 
     def _told(self, item: p.Part, path: str) -> list[Message]:
         """Return what the blocks of a content say."""
@@ -284,7 +284,7 @@ def _calls(calls: object, path: str) -> list[Any]:
     """Return tool calls of any shape, with ids, as they are stored."""
     made: list[Any] = []
     for n, each in enumerate(p.check_list(calls or [], path)):
-        call = shapes.call(p.check_object(each, f"{path}[{n}]"))
+        call = blocks.call(p.check_object(each, f"{path}[{n}]"))
         if call is None:
             problem = (
                 'is no tool call; it is {"id", "type": "function", "function": {"name", "arguments"}}, or has "name"'
