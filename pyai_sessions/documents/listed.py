@@ -7,10 +7,26 @@ from collections.abc import Sequence
 from pyai_sessions.documents.envelopes import EXPIRY, HASHED, USERS, exact, lists_of
 from pyai_sessions.model.heads import Entry, SessionStatus
 from pyai_sessions.storage.names import decode_id, encode_id
-from pyai_sessions.storage.protocol import Listing
+from pyai_sessions.storage.protocol import Listed, Listing
 
 Place = tuple[str, str]
 """A list, and a member of it."""
+
+
+class Names:
+    """How lists, and members of them, are called in a storage: here, users stand in them by their ids."""
+
+    def names(self, name: str) -> list[str]:
+        """Return by which names a list is stored, the usual one first."""
+        return [name]
+
+    def members(self, name: str, member: str) -> list[str]:  # noqa: ARG002 (the name of the list)
+        """Return by which names a member of a list is stored, the usual one first."""
+        return [member]
+
+    def listed(self, entry: Entry) -> list[Listed]:
+        """Return what lists hold of a session, by the names by which they are stored."""
+        return [(self.names(name)[0], self.members(name, member)[0], score) for name, member, score in lists_of(entry)]
 
 
 class Hashed(str):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from pyai_sessions.documents.envelopes import EXPIRY, HASHED, USERS, read_envelope
+from pyai_sessions.documents.listed import Names
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.encryption.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError
@@ -20,25 +21,23 @@ _MEMBER = re.compile("([^/]+/[^/]+/)([^/]+)()")
 """Likewise a member of the list of what expires."""
 
 
-class HashedLists:
+class HashedNames(Names):
     """How lists, and members of them, are called in an encrypted storage.
 
-    Each method returns the hashed form, and, while a storage is migrated, the plain one after it. What names no user,
-    or a hashed one, has one form.
+    `names` and `members` return the hashed form, and, while a storage is migrated, the plain one after it. What names
+    no user, or a hashed one, has one form.
     """
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
-    def names(self, name: str) -> list[str]:
-        """Return by which names a list is stored."""
+    def names(self, name: str) -> list[str]:  # noqa: D102 (`Names` documents it)
         if USERS not in name:
             return [name]
         under, rest = split_namespace(name)
         return self._forms(under, _LIST.fullmatch(rest), name)
 
-    def members(self, name: str, member: str) -> list[str]:
-        """Return by which names a member of a list is stored."""
+    def members(self, name: str, member: str) -> list[str]:  # noqa: D102
         is_expiry = name.endswith(EXPIRY) and split_namespace(name)[1] == EXPIRY
         return self._forms("", _MEMBER.fullmatch(member) if is_expiry else None, member)
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from pyai_sessions.documents.envelopes import listed, read_envelope, text_of
 from pyai_sessions.documents.keys import session_of_key, written_key
-from pyai_sessions.encryption.lists import HashedLists, check_fit, is_readable_head
+from pyai_sessions.encryption.lists import HashedNames, check_fit, is_readable_head
 from pyai_sessions.encryption.sealing import Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
 from pyai_sessions.storage.names import place_of, split_namespace
@@ -58,7 +58,7 @@ class _Rotation:
     def __init__(self, storage: Storage, sealer: Sealer, under: str) -> None:
         self._storage = storage
         self._sealer = sealer
-        self._lists = HashedLists(sealer)
+        self._names = HashedNames(sealer)
         self._under = under
         self.refused: list[InvalidDocumentError] = []
 
@@ -115,8 +115,8 @@ class _Rotation:
         if session_id is None or read_envelope(value) or not is_readable_head(value, session_id):
             return []
         found = [Listing(name, member, score, score) for name, member, score in listed(key, lambda: value)]
-        named = [each for each in found if self._lists.is_of_user(each)]
-        return self._lists.listings(named, plain=True)
+        named = [each for each in found if self._names.is_of_user(each)]
+        return self._names.listings(named, plain=True)
 
 
 def _start_of(value: object) -> str:

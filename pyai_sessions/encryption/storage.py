@@ -12,7 +12,7 @@ from itertools import groupby, islice
 
 from pyai_sessions.documents.envelopes import read_envelope, text_of
 from pyai_sessions.documents.reading import is_stamp
-from pyai_sessions.encryption.lists import HashedLists, check_fit
+from pyai_sessions.encryption.lists import HashedNames, check_fit
 from pyai_sessions.encryption.sealing import Sealer, is_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.storage.names import split_namespace
@@ -33,7 +33,7 @@ class EncryptedStorage(Wrapper):
     def __init__(self, inner: Storage, sealer: Sealer) -> None:
         super().__init__(inner)
         self._sealer = sealer
-        self._lists = HashedLists(sealer)
+        self.names = HashedNames(sealer)
         self._fitting: set[str] = set()  # prefixes of namespaces whose documents fit the ring
 
     # Documents ---------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class EncryptedStorage(Wrapper):
     def _encrypted(self, change: Change) -> Change:
         return change._replace(
             put=[(key, self._to_store(key, value)) for key, value in change.put],
-            lists=self._lists.listings(change.lists),
+            lists=self.names.listings(change.lists),
         )
 
     def _to_store(self, key: str, value: object) -> object:
@@ -109,13 +109,13 @@ class EncryptedStorage(Wrapper):
             return (each for name in names for each in self._inner.listings(prefix=name))
         asked: dict[tuple[str, str], set[tuple[str, str]]] = {}
         for name, member in of:
-            for each in [(n, m) for n in self._names(name) for m in self._lists.members(name, member)]:
+            for each in [(n, m) for n in self._names(name) for m in self.names.members(name, member)]:
                 asked.setdefault(each, set()).add((name, member))
         found = self._inner.listings(list(asked))
         return ((*each, score) for name, member, score in found for each in asked[name, member])
 
     def _names(self, name: str) -> list[str]:
-        names = self._lists.names(name)
+        names = self.names.names(name)
         if names != [name]:
             self._check_fit(name)
         return names

@@ -6,7 +6,7 @@ It knows nothing of messages: it moves the text of documents, and the entries of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,18 +28,18 @@ from pyai_sessions.documents.keys import (
 from pyai_sessions.documents.listed import (
     STATUSES,
     Hashed,
+    Names,
     Place,
     index_of,
     list_of,
     listings_of,
     member_of,
     positions,
-    user_of,
 )
-from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.documents.writing import Draft
-from pyai_sessions.errors import InvalidDocumentError, StorageError, UnsupportedOperationError
+from pyai_sessions.errors import UnsupportedOperationError
 from pyai_sessions.model.heads import Entry, Run, SessionStatus
+from pyai_sessions.sessions.expiry import Expiry
 from pyai_sessions.sessions.writers import Writers, turn_key
 from pyai_sessions.storage.families import is_of, storage_of
 from pyai_sessions.storage.names import place_of
@@ -55,8 +55,6 @@ _MANY = 500
 """Members of a list that are looked at at a time."""
 _LONGER = 60_000
 """Milliseconds by which shared pages outlive those that share them: two keys do not expire at the same moment."""
-_OFTEN, _SWEPT = 64, 50
-"""Saves of sessions that expire after which some that the storage forgot are taken out of lists, and how many."""
 
 
 class Wanted(NamedTuple):
@@ -94,6 +92,7 @@ class Backend:
         together: How many calls of an event loop's tasks share their trips, if any do.
         settle: Seconds after which pages and index entries that no head bears out are of no save that is still at work.
         settle_forks: Likewise of references: a fork leaves them before it writes its head.
+        expiry: The list of the sessions that expire.
 
     """
 
@@ -106,11 +105,12 @@ class Backend:
         ttl: int | None = None,
         sealer: Sealer | None = None,
     ) -> None:
-        inner = whole
+        inner, names = whole, Names()
         if sealer is not None:
             from pyai_sessions.encryption.storage import EncryptedStorage
 
             inner = EncryptedStorage(whole, sealer)
+            names = inner.names
         self._whole = whole
         self._under = under
         self._sealer = sealer
@@ -122,8 +122,7 @@ class Backend:
         self.together = storage.together
         self.settle = storage.settle if storage.apart or not storage.ordered else 0.0
         self.settle_forks = storage.settle
-        self._saves = 0
-        self._swept: Position | None = None
+        self.expiry = Expiry(storage, names)
         self._writers = Writers(storage, timeout) if storage.ordered and storage.settle else None
         self._padded = storage.padded
         self._leaves_pages = not storage.ordered  # writes pages and head one after another
@@ -272,12 +271,9 @@ class Backend:
         ]
         for each in renewals:  # one by one: some may be of one place
             self._storage.write([each])
-        self._saves += len(drafts)
         ends, left = drafts[-1].entry.expires, drafts[-1].time_left
-        if self._saves >= _OFTEN and ends is not None and left:
-            self._saves = 0
-            with suppress(StorageError):  # what was to be saved is
-                self._sweep(ends - 1000 * left)
+        if ends is not None and left:
+            self.expiry.sweep_sometimes(len(drafts), ends - 1000 * left)
 
     def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:
         """Delete a session's head if it begins with *expected*, then *runs* and its index entry; else return False.
@@ -399,45 +395,6 @@ class Backend:
         """Return up to *limit* positions of an index that come after *after*; *user_id* None means all users."""
         return self._storage.scan(list_of(status, user_id), after, limit, newest_first=newest_first)
 
-    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:
-        """Return how many entries an index has that do not expire by *now*, in microseconds since 1970."""
-        if self._storage.forgets and not self._sweep(now):
-            return self._storage.count(list_of(status, user_id))
-        total, places = self._storage.count(list_of(status, user_id)), set[Place]()
-        users = None if user_id is None else {user_of(each) for each in self.known_as(user_id)}
-        for members in self._due(now):
-            found: list[Place] = []
-            for member, _ in members:
-                name, of, user = member.split("/", 2)
-                if of == status.value and (users is None or user in users):
-                    found.append((of if users is None else f"{USERS}{user}/{of}", name))
-            places.update(each[:2] for each in (self._storage.listings(found) if found else ()))
-        return total - len(places)
-
-    def expiring(self, until: int, after: Position | None, limit: int) -> list[Position]:
-        """Return up to *limit* sessions that expire by *until*, first those that do first: each at its expiry.
-
-        *after* is the last one of the answer before.
-        """
-        if after is None and not self._expire(until):
-            return []
-        return [each for each in self._storage.scan(EXPIRY, after, limit) if each[0] <= until]
-
-    def _expire(self, until: int) -> bool:
-        """Return whether there are any that do so by then."""
-        return any(end <= until for end, _ in self._storage.scan(EXPIRY, None, 1))
-
-    def _due(self, until: int) -> Iterator[list[tuple[str, int]]]:
-        """Iterate over the members of the list of what expires that do so by then, with their scores."""
-        after: Position | None = None
-        walk = Walk(EXPIRY)
-        while found := self.expiring(until, after, _MANY):
-            yield [(member, end) for end, member in found if member.count("/") == 2]  # noqa: PLR2004 (not ours)
-            if len(found) < _MANY:
-                return
-            after = found[-1]
-            walk.reach(after)
-
     def entries(self) -> Iterator[Entry]:
         """Iterate over what the indexes hold, in no order; a session may come twice where they disagree."""
         for name, member, score in self._listed():
@@ -488,60 +445,6 @@ class Backend:
             Listing(*place, score, None) for place, score in wrong.items() if place not in wanted and score is not None
         ]
         return self._storage.write([Change(expect=[(head_key(session_id), expected)], lists=lists)])[0]
-
-    def purge_expired(self, now: int, progress: Progress | None = None) -> int:
-        """Remove what the indexes hold of sessions that the storage itself forgot by *now*; return how many.
-
-        Where it forgets nothing by itself, there are none.
-        """
-        total = 0
-        for members in self._due(now) if self._storage.forgets else ():
-            total += self._unlist(members)
-            if progress:
-                progress(total)
-        return total
-
-    def _sweep(self, now: int) -> bool:
-        """Take some sessions out of lists that the storage forgot; return whether any are due.
-
-        Not always the first of those: parents of forks stay due, and would hide all others.
-        """
-        for start in dict.fromkeys((self._swept, None)):
-            found = self._storage.scan(EXPIRY, start, _SWEPT)
-            due = [each for each in found if each[0] <= now]
-            self._swept = due[-1] if len(due) == _SWEPT else None
-            if due:
-                self._unlist([(member, end) for end, member in due if member.count("/") == 2])  # noqa: PLR2004
-                return True
-        return False
-
-    def _unlist(self, due: Sequence[tuple[str, int]]) -> int:
-        """Take sessions out of the lists that members of the list of what expires name; return how many these were.
-
-        Those that are there stay in the lists that their documents tell.
-        """
-        sessions = {member: decode_id(member.partition("/")[0]) for member, _ in due}
-        heads = self._storage.read([head_key(each) for each in sessions.values() if each is not None])
-        total = 0
-        for member, session_id in sessions.items():
-            value = None if session_id is None else heads.get(head_key(session_id))
-            with suppress(InvalidDocumentError):
-                total += session_id is not None and self._unlist_one(session_id, member, value)
-        return total
-
-    def _unlist_one(self, session_id: str, member: str, value: object | None) -> bool:
-        name, status, user = member.split("/", 2)
-        there = set[Place]()
-        if value is not None:
-            entry = read_head(value, session_id).entry
-            there.update(positions(self.as_indexed(entry)._replace(expires=entry.expires)))
-        wrong = [(EXPIRY, member), (status, name), *([(f"{USERS}{user}/{status}", name)] if user else [])]
-        wrong = [each for each in wrong if each not in there]
-        lists = [Listing(*each, None) for each in self._storage.listings(wrong)] if wrong else []
-        return (
-            bool(lists)
-            and self._storage.write([Change(expect=[(head_key(session_id), stamp_of_value(value))], lists=lists)])[0]
-        )
 
     def mend(self) -> None:
         """End what a call of this thread left open when an exception from outside cut it off. May raise nothing."""

@@ -1,16 +1,25 @@
-"""Expiry: sessions whose time has run out. They are there for nobody, and go when they are purged."""
+"""The list of the sessions that expire: which are due, and which of them the storage itself has forgotten."""
 
 from __future__ import annotations
 
-from pyai_sessions.documents.keys import decode_id
-from pyai_sessions.documents.reading import read_head
-from pyai_sessions.errors import InvalidDocumentError
-from pyai_sessions.model.heads import microseconds
-from pyai_sessions.sessions import forks, indexes
-from pyai_sessions.sessions.backend import Backend, Progress
-from pyai_sessions.storage.protocol import Position
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+from pyai_sessions.documents.envelopes import EXPIRY, USERS
+from pyai_sessions.documents.keys import decode_id, head_key
+from pyai_sessions.documents.listed import Names, Place, list_of
+from pyai_sessions.documents.reading import read_head, stamp_of_value
+from pyai_sessions.errors import InvalidDocumentError, StorageError
+from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.storage.protocol import Change, Listing, Position, Storage
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import Clock
+
+_TOGETHER = 500
+"""Members of the list that are looked at at a time."""
+
+_OFTEN, _SWEPT = 64, 50
+"""Saves of sessions that expire after which some that the storage forgot are taken out of lists, and how many."""
 
 
 def has_expired(value: object | None, session_id: str, clock: Clock) -> bool:
@@ -21,24 +30,98 @@ def has_expired(value: object | None, session_id: str, clock: Clock) -> bool:
         return False
 
 
-def purge(backend: Backend, session_id: str, value: object | None, clock: Clock, timeout: float) -> bool:
-    """Remove a session with all that belongs to it if it has expired, and *value* is its head still."""
-    return has_expired(value, session_id, clock) and forks.remove(backend, session_id, value, timeout)
+class Expiry:
+    """The list of what expires in a storage; *names* says how its lists name users.
+
+    A storage that forgets sessions by itself leaves them in lists, from which they are taken here.
+    """
+
+    def __init__(self, storage: Storage, names: Names) -> None:
+        self._storage = storage
+        self._names = names
+        self._saves = 0
+        self._swept: Position | None = None
+
+    def due(self, until: int, together: int = _TOGETHER) -> Iterator[list[Position]]:
+        """Iterate over the members that expire by *until*, in microseconds since 1970, first those that do first."""
+        after: Position | None = None
+        walk = Walk(EXPIRY)
+        found = self._storage.scan(EXPIRY, None, 1)
+        while found and found[0][0] <= until:  # as a rule none is
+            found = self._storage.scan(EXPIRY, after, together)
+            yield [each for each in found if each[0] <= until and _is_member(each)]
+            if len(found) < together or found[-1][0] > until:
+                return
+            after = found[-1]
+            walk.reach(after)
+
+    def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:
+        """Return how many sessions a list has that do not expire by *now*; *user_id* None means all users."""
+        name, gone = list_of(status, user_id), set[Place]()
+        if self._storage.forgets and not self._sweep(now):
+            return self._storage.count(name)
+        total, names = self._storage.count(name), self._names.names(name)
+        for members in self.due(now):
+            parts = [member.split("/", 2) for _, member in members]
+            places = [(of if user_id is None else f"{USERS}{user}/{of}", each) for each, of, user in parts]
+            found = [each for each in places if each[0] in names]
+            gone.update(each[:2] for each in (self._storage.listings(found) if found else ()))
+        return total - len(gone)
+
+    def unlist_forgotten(self, now: int, progress: Callable[[int], object] | None = None) -> int:
+        """Take the sessions out of lists that the storage forgot by *now*; return how many these were."""
+        total = 0
+        for members in self.due(now) if self._storage.forgets else ():
+            total += self._unlist(members)
+            if progress:
+                progress(total)
+        return total
+
+    def sweep_sometimes(self, saves: int, now: int) -> None:
+        """Note saves of sessions that expire; after many, take some out of lists that the storage forgot by *now*."""
+        self._saves += saves
+        if self._saves >= _OFTEN:
+            self._saves = 0
+            with suppress(StorageError):  # what was to be saved is
+                self._sweep(now)
+
+    def _sweep(self, now: int) -> bool:
+        """Take some sessions out of lists that the storage forgot; return whether any are due.
+
+        Not always the first of those: parents of forks stay due, and would hide all others.
+        """
+        for start in dict.fromkeys((self._swept, None)):
+            due = [each for each in self._storage.scan(EXPIRY, start, _SWEPT) if each[0] <= now]
+            self._swept = due[-1] if len(due) == _SWEPT else None
+            if due:
+                self._unlist([each for each in due if _is_member(each)])
+                return True
+        return False
+
+    def _unlist(self, due: Sequence[Position]) -> int:
+        """Take sessions out of the lists that members of the list name; return how many these were.
+
+        Those that are there stay in the lists that their documents tell.
+        """
+        ids = {member: decode_id(member.partition("/")[0]) for _, member in due}
+        heads = self._storage.read([head_key(each) for each in ids.values() if each is not None])
+        total = 0
+        for member, session_id in ids.items():
+            if session_id is not None:
+                with suppress(InvalidDocumentError):
+                    total += self._unlist_one(session_id, member, heads.get(head_key(session_id)))
+        return total
+
+    def _unlist_one(self, session_id: str, member: str, value: object | None) -> bool:
+        name, status, user = member.split("/", 2)
+        wrong = [(EXPIRY, member), (status, name), *([(f"{USERS}{user}/{status}", name)] if user else [])]
+        if value is not None:
+            right = {each[:2] for each in self._names.listed(read_head(value, session_id).entry)}
+            wrong = [each for each in wrong if each not in right]
+        lists = [Listing(*each, None) for each in self._storage.listings(wrong)] if wrong else []
+        change = Change(expect=[(head_key(session_id), stamp_of_value(value))], lists=lists)
+        return bool(lists) and self._storage.write([change])[0]
 
 
-def purge_all(backend: Backend, clock: Clock, timeout: float, progress: Progress | None = None) -> int:
-    """Remove all sessions that have expired, 100 in one transaction where there are such; return how many they were."""
-    now = microseconds(clock())
-    purged = backend.purge_expired(now, progress)  # those that the storage itself forgot
-    after: Position | None = None
-    walk = Walk(indexes.INDEX)
-    while found := backend.expiring(now, after, indexes.BATCH):
-        after = found[-1]
-        walk.reach(after)
-        ids = [each for each in (decode_id(member.partition("/")[0]) for _, member in found) if each is not None]
-        values = zip(ids, backend.read_many(ids), strict=True)
-        with backend.exclusive():
-            purged += sum(purge(backend, session_id, value, clock, timeout) for session_id, value in values)
-        if progress:
-            progress(purged)
-    return purged
+def _is_member(position: Position) -> bool:
+    return position[1].count("/") == 2  # noqa: PLR2004 (others are not ours)

@@ -47,6 +47,7 @@ from pyai_sessions.model.points import Checkpoint, Parent
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import Backend, pages_there
+from pyai_sessions.sessions.expiry import has_expired
 from pyai_sessions.sessions.loading import MISSING, Attempts
 from pyai_sessions.values.checks import Clock, check_time, counted, kind_of, shown
 from pyai_sessions.values.json import plain_object
@@ -312,6 +313,11 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float, *, 
     for owner in owners_of(runs, session_id):
         let_go(backend, owner, timeout, reference=reference_key(owner, session_id, incarnation))
     return True
+
+
+def purge(backend: Backend, session_id: str, value: object | None, clock: Clock, timeout: float) -> bool:
+    """Remove a session with all that belongs to it if it has expired, and *value* is its head still."""
+    return has_expired(value, session_id, clock) and remove(backend, session_id, value, timeout)
 
 
 def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:

@@ -124,7 +124,7 @@ class Lister:
             return sum(summary is not None for _, summary in self._walk(user_id, where, status, once=False))
         owner = check_user(user_id)
         now = microseconds(self._terms.clock())
-        return sum(self._backend.count(each, owner, now) for each in check_statuses(status))
+        return sum(self._backend.expiry.count(each, owner, now) for each in check_statuses(status))
 
     def _walk(
         self,

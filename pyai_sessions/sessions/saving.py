@@ -25,7 +25,7 @@ from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.history import Attempt, Origin
 from pyai_sessions.model.session import Session, assign, history_of, session_of, values_of
 from pyai_sessions.model.session_store import OnConflict
-from pyai_sessions.sessions import expiry, forks
+from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, RewrittenError, head_of, load
 from pyai_sessions.sessions.sought import seek
@@ -103,7 +103,7 @@ class Saver(NamedTuple):
             if history.origin:
                 raise self._gone(session, history.origin, stored)
             if stored is not None:
-                expiry.purge(self.backend, session.session_id, value, self.terms.clock, self.timeout)
+                forks.purge(self.backend, session.session_id, value, self.terms.clock, self.timeout)
             return self._commit_as(session)  # or created and deleted by others since the save began
         applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
         if applied:  # though its reply was lost

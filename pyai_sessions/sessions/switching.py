@@ -17,7 +17,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.model.branches import line_of
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.session import Session, history_of
-from pyai_sessions.sessions import expiry, forks
+from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, load_draft, wanted_of
 
 
@@ -92,7 +92,7 @@ class Switcher(NamedTuple):
                 with attempts.exclusive():
                     done = forks.store(backend, draft, history_of(session).line or (), stored, timeout)
             except SessionExistsError:
-                if not expiry.purge(backend, new_id, backend.read(new_id), terms.clock, timeout):
+                if not forks.purge(backend, new_id, backend.read(new_id), terms.clock, timeout):
                     raise
                 continue
             if done:

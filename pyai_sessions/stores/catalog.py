@@ -90,7 +90,7 @@ class Catalog:
 
     def count(self, user_id: str | None, statuses: Sequence[SessionStatus]) -> int:
         """Return how many sessions are listed."""
-        return sum(self._backend.count(each, user_id, 0) for each in statuses)
+        return sum(self._backend.expiry.count(each, user_id, 0) for each in statuses)
 
     def close(self) -> None:
         """Free what was opened; the mapping stays open."""

@@ -26,9 +26,10 @@ from pyai_sessions.model.session_store import (
     check_on_conflict,
     check_session,
 )
-from pyai_sessions.sessions import expiry, forks, indexes
+from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.appending import Appender
 from pyai_sessions.sessions.backend import Backend, Progress, backend_of
+from pyai_sessions.sessions.expiry import has_expired
 from pyai_sessions.sessions.filters import Order
 from pyai_sessions.sessions.lists import Lister
 from pyai_sessions.sessions.loading import Attempts, Loader, Wants, owned
@@ -41,6 +42,7 @@ from pyai_sessions.upkeep import erasure, exports
 from pyai_sessions.upkeep import repair as upkeep
 from pyai_sessions.upkeep.erasure import Erasure
 from pyai_sessions.upkeep.imports import Imported, Importer
+from pyai_sessions.upkeep.purging import purge_all
 from pyai_sessions.upkeep.redaction import REMOVED, Redaction, Redactor, order
 from pyai_sessions.upkeep.repair import Verification
 from pyai_sessions.values.checks import (
@@ -280,7 +282,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                     value = self._recent.get(("deleting", sought))
                 if value is None or (owner is not None and owned(value, sought, owner) is None):
                     return False
-                is_over = expiry.has_expired(value, sought, self.clock)
+                is_over = has_expired(value, sought, self.clock)
                 self._recent.put(("deleting", sought), value, sys.getsizeof(value))
                 done = forks.remove(self._backend, sought, value, self._timeout)
             if done:
@@ -407,7 +409,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def purge_expired(self, progress: Progress | None = None) -> int:
         """Remove expired sessions, with all that belongs to them; return how many they were."""
         check_progress(progress)
-        return expiry.purge_all(self._backend, self.clock, self._timeout, progress)
+        return purge_all(self._backend, self.clock, self._timeout, progress)
 
     @mending
     def reindex(self, progress: Progress | None = None) -> int:

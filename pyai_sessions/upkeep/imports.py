@@ -15,7 +15,7 @@ from pyai_sessions.model.history import History
 from pyai_sessions.model.session import STORED, Session, history_of, session_of, values_of
 from pyai_sessions.model.unrepeated import repeats, unrepeated
 from pyai_sessions.sessions.backend import Backend, Progress
-from pyai_sessions.sessions.expiry import purge
+from pyai_sessions.sessions.forks import purge
 from pyai_sessions.sessions.loading import Attempts, load_whole
 from pyai_sessions.values.checks import kind_of
 from pyai_sessions.values.json import is_mapping

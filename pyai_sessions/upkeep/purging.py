@@ -1,0 +1,24 @@
+"""Removing all sessions that have expired."""
+
+from __future__ import annotations
+
+from pyai_sessions.documents.keys import decode_id
+from pyai_sessions.model.heads import microseconds
+from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.backend import Backend, Progress
+from pyai_sessions.sessions.indexes import BATCH
+from pyai_sessions.values.checks import Clock
+
+
+def purge_all(backend: Backend, clock: Clock, timeout: float, progress: Progress | None = None) -> int:
+    """Remove all sessions that have expired, 100 in one transaction where there are such; return how many they were."""
+    now = microseconds(clock())
+    purged = backend.expiry.unlist_forgotten(now, progress)
+    for members in backend.expiry.due(now, BATCH):
+        ids = [each for each in (decode_id(member.partition("/")[0]) for _, member in members) if each is not None]
+        values = zip(ids, backend.read_many(ids), strict=True)
+        with backend.exclusive():
+            purged += sum(forks.purge(backend, session_id, value, clock, timeout) for session_id, value in values)
+        if progress:
+            progress(purged)
+    return purged
