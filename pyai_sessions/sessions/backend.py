@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyai_sessions.documents.envelopes import EXPIRY, USERS, exact, listed, start_of
+from pyai_sessions.documents.envelopes import listed, start_of
 from pyai_sessions.documents.keys import (
     aside_key,
     aside_prefix,
-    decode_id,
     encode_id,
     head_key,
     namespace_prefix,
@@ -23,36 +22,22 @@ from pyai_sessions.documents.keys import (
     reference_key,
     reference_prefix,
     session_beside,
-    session_of_key,
 )
-from pyai_sessions.documents.listed import (
-    STATUSES,
-    Hashed,
-    Names,
-    Place,
-    index_of,
-    list_of,
-    listings_of,
-    member_of,
-    positions,
-)
+from pyai_sessions.documents.listed import Names, listings_of
 from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import UnsupportedOperationError
-from pyai_sessions.model.heads import Entry, Run, SessionStatus
+from pyai_sessions.model.heads import Run
 from pyai_sessions.sessions.expiry import Expiry
 from pyai_sessions.sessions.writers import Writers, turn_key
 from pyai_sessions.storage.families import is_of, storage_of
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.namespaces import Namespaced
-from pyai_sessions.storage.protocol import Change, Listing, Position, Storage
-from pyai_sessions.storage.walks import Walk
+from pyai_sessions.storage.protocol import Change, Listing, Storage
 from pyai_sessions.values.checks import AnyPath
 
 if TYPE_CHECKING:
     from pyai_sessions.encryption.sealing import Sealer
 
-_MANY = 500
-"""Members of a list that are looked at at a time."""
 _LONGER = 60_000
 """Milliseconds by which shared pages outlive those that share them: two keys do not expire at the same moment."""
 
@@ -88,6 +73,8 @@ class Backend:
         sealer: The ring that encrypts the documents.
 
     Attributes:
+        storage: The storage, or its part: documents and lists.
+        names: How its lists name users.
         threads: How many calls at the same time are worth a thread each.
         together: How many calls of an event loop's tasks share their trips, if any do.
         settle: Seconds after which pages and index entries that no head bears out are of no save that is still at work.
@@ -115,13 +102,14 @@ class Backend:
         self._under = under
         self._sealer = sealer
         self._part = Namespaced(inner, under)
-        self._storage = storage = self._part if under else inner  # which need not be asked what is of no namespace
+        self.storage = storage = self._part if under else inner  # which need not be asked what is of no namespace
         self._timeout = timeout
         self.ttl = ttl
         self.threads = storage.threads
         self.together = storage.together
         self.settle = storage.settle if storage.apart or not storage.ordered else 0.0
         self.settle_forks = storage.settle
+        self.names = names
         self.expiry = Expiry(storage, names)
         self._writers = Writers(storage, timeout) if storage.ordered and storage.settle else None
         self._padded = storage.padded
@@ -132,7 +120,7 @@ class Backend:
     def read(self, session_id: str) -> object | None:
         """Return the head of a session, or None."""
         key = head_key(session_id)
-        return self._storage.read([key]).get(key)
+        return self.storage.read([key]).get(key)
 
     def read_many(self, session_ids: Sequence[str]) -> list[object | None]:
         """Return the heads of sessions, in that order, in as few trips as the storage allows."""
@@ -141,13 +129,13 @@ class Backend:
     def read_session(self, wanted: Wanted) -> Found:
         """Return the head of a session and wanted pages, in one trip; pages may be left out."""
         key = head_key(wanted.session_id)
-        found = self._storage.read([key, *self._pages_of(wanted)])
+        found = self.storage.read([key, *self._pages_of(wanted)])
         return found.pop(key, None), found
 
     def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Return what `read_session` does of sessions, in that order, in as few trips as the storage allows."""
         keys = [[head_key(each.session_id), *self._pages_of(each)] for each in wanted]
-        read = self._storage.read(list(dict.fromkeys(chain(*keys))))
+        read = self.storage.read(list(dict.fromkeys(chain(*keys))))
         found: list[Found] = []
         for (session_id, pages), (head, *more) in zip(wanted, keys, strict=True):
             prefix = page_prefix(session_id)
@@ -164,36 +152,29 @@ class Backend:
         session_id, pages = wanted
         if pages is not None:
             return pages
-        return [page_prefix(session_id)] if self._storage.ordered else ()
+        return [page_prefix(session_id)] if self.storage.ordered else ()
 
     def read_pages(self, keys: Sequence[str]) -> list[object | None]:
         """Return pages, of one session or of many, by their keys, in that order, in as few trips as can be."""
-        found = self._storage.read(keys) if keys else {}
+        found = self.storage.read(keys) if keys else {}
         return [found.get(key) for key in keys]
 
     def all_keys(self) -> Iterator[object]:
         """Iterate over all keys of the mapping, ours and foreign ones."""
         return self._part.keys()
 
-    def session_ids(self) -> Iterator[str]:
-        """Iterate over the ids of what may be sessions, in the order in which their heads are read fastest.
-
-        One may come twice.
-        """
-        return filter(None, map(session_of_key, self._storage.keys("session/")))
-
     def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:
         """Iterate over the keys of what lies beside sessions' heads: pages, references to these, what was set aside.
 
         Goes through all keys where the storage cannot tell.
         """
-        if not self._storage.ordered:
+        if not self.storage.ordered:
             wanted = set(session_ids)
             yield from (key for key in self._part.keys("") if session_beside(key) in wanted)
             return
         for each in session_ids:
             for prefix in (page_prefix(each), reference_prefix(each), aside_prefix(each)):
-                yield from (key for key in self._storage.keys(prefix) if session_beside(key) == each)
+                yield from (key for key in self.storage.keys(prefix) if session_beside(key) == each)
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -204,12 +185,12 @@ class Backend:
         stored, so a commit may be repeated.
         """
         change = self._commit(draft)
-        done = self._storage.write([change])[0]
+        done = self.storage.write([change])[0]
         if not done and self._leaves_pages:
             done = self._write_over(draft, change)
         if done and self._writers is not None and self._writers.token_of(draft.session_id):
             self._writers.end()
-        if done and draft.time_left and self._storage.forgets:
+        if done and draft.time_left and self.storage.forgets:
             self._keep_up([draft])
         return done
 
@@ -219,12 +200,12 @@ class Backend:
         An error may leave any of them stored.
         """
         changes = [self._commit(each) for each in drafts]
-        done = self._storage.write(changes)
+        done = self.storage.write(changes)
         if self._leaves_pages and not all(done):
             tried = zip(drafts, changes, done, strict=True)
             done = [stored or self._write_over(draft, change) for draft, change, stored in tried]
         mortal = [draft for draft, stored in zip(drafts, done, strict=True) if stored and draft.time_left]
-        if mortal and self._storage.forgets:
+        if mortal and self.storage.forgets:
             self._keep_up(mortal)
         return done
 
@@ -251,15 +232,15 @@ class Backend:
     def _write_over(self, draft: Draft, change: Change) -> bool:
         """Store a draft that was refused, perhaps for pages alone that a save left that was cut short: they go."""
         prefix = page_prefix(draft.session_id)
-        there = self._storage.read([prefix + each for each in draft.leftovers])
+        there = self.storage.read([prefix + each for each in draft.leftovers])
         left = [each for first in there for each in self._pages_from(first)]
         change = change._replace(expect=change.expect[:1], drop=[*change.drop, *left])
-        return bool(left) and self._storage.write([change])[0]
+        return bool(left) and self.storage.write([change])[0]
 
     def _pages_from(self, first: str) -> Iterator[str]:
         start, _, number = first.rpartition("/")
         pages = (f"{start}/{n}" for n in count(int(number)))
-        return takewhile(lambda page: self._storage.read([page]), pages)
+        return takewhile(lambda page: self.storage.read([page]), pages)
 
     def _keep_up(self, drafts: Sequence[Draft]) -> None:
         """Let shared pages live as long as those that share them, and clear away now and then what was forgotten."""
@@ -270,40 +251,32 @@ class Backend:
             for key in [reference_key(owner, each.session_id, each.stored.head.incarnation)]
         ]
         for each in renewals:  # one by one: some may be of one place
-            self._storage.write([each])
+            self.storage.write([each])
         ends, left = drafts[-1].entry.expires, drafts[-1].time_left
         if ends is not None and left:
             self.expiry.sweep_sometimes(len(drafts), ends - 1000 * left)
 
-    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], previous: Entry | None) -> bool:
-        """Delete a session's head if it begins with *expected*, then *runs* and its index entry; else return False.
+    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], lists: Sequence[Listing]) -> bool:
+        """Delete a session's head if it begins with *expected*, then *runs*, and change *lists*; else return False.
 
         *runs* are pages of its own; what is left of their generations may go with them. *expected* None deletes
         whatever head is there.
         """
         key, prefix = head_key(session_id), page_prefix(session_id)
-        if self._storage.ordered:
+        if self.storage.ordered:
             pages = [f"{prefix}{each}/" for each in dict.fromkeys(run.generation for run in runs)]
         else:
             pages = pages_there(self, runs)
         change = Change(
             expect=() if expected is None else [(key, expected)],
             drop=[key, *pages] if self._writers is None else [key, *pages, turn_key(session_id)],
-            lists=listings_of(previous, None) if expected is not None else self._all_listings(session_id, previous),
+            lists=lists,
         )
-        return self._storage.write([change])[0]
-
-    def _all_listings(self, session_id: str, previous: Entry | None) -> list[Listing]:
-        """Return what takes a session out of all lists: of one whose head cannot be read they alone tell."""
-        name, found = encode_id(session_id), {(each.list, each.member): each for each in listings_of(previous, None)}
-        for place, member, score in self._listed():
-            if member == name or (place == EXPIRY and member.startswith(f"{name}/")):
-                found[place, member] = Listing(place, member, score, None)
-        return list(found.values())
+        return self.storage.write([change])[0]
 
     def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:
         """Delete pages if the stored head still begins with *expected* (None: is gone); else return False."""
-        return self._storage.write([Change(expect=[(head_key(session_id), expected)], drop=keys)])[0]
+        return self.storage.write([Change(expect=[(head_key(session_id), expected)], drop=keys)])[0]
 
     def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:
         """Store a *reference* to a session's pages where they lie, whether or not its head is there; None deletes it.
@@ -311,14 +284,14 @@ class Backend:
         The storage then keeps what lies there for at least *time_left* milliseconds; None keeps it for ever.
         """
         if reference is None:
-            self._storage.write([Change(drop=[key])])
+            self.storage.write([Change(drop=[key])])
         else:
             lives = None if time_left is None else time_left + _LONGER
-            self._storage.write([Change(put=[(key, reference)], lives=lives)])
+            self.storage.write([Change(put=[(key, reference)], lives=lives)])
 
     def references(self, owner: str) -> dict[str, object]:
         """Return the references to a session's pages by their keys."""
-        prefix, storage = reference_prefix(owner), self._storage
+        prefix, storage = reference_prefix(owner), self.storage
         if storage.ordered:
             return storage.read([prefix])
         with storage.exclusive():
@@ -326,11 +299,11 @@ class Backend:
 
     def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002
         """Move documents of a session, as they are, to the keys that `documents.aside_key` gives."""
-        found = self._storage.read(keys)
+        found = self.storage.read(keys)
         if found:
             expect = [(key, start_of(value)) for key, value in found.items()]
             put = [(aside_key(key, token), value) for key, value in found.items()]
-            self._storage.write([Change(expect=expect, put=put, drop=list(found))])
+            self.storage.write([Change(expect=expect, put=put, drop=list(found))])
 
     def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:
         """Put other text under keys, each if what was read there still is all that is there, in as few trips as can be.
@@ -340,12 +313,12 @@ class Backend:
         places: dict[str, list[tuple[str, object, bytes]]] = {}
         for each in changes:
             places.setdefault(place_of(each[0]), []).append(each)
-        same = self._storage.write([_rewriting(those) for those in places.values()])
+        same = self.storage.write([_rewriting(those) for those in places.values()])
         done: dict[str, bool] = {}
         for those, all_same in zip(places.values(), same, strict=True):
             for each in those:  # of a place of which one document changed meanwhile, the others are written one by one
                 alone = not all_same and len(those) > 1
-                done[each[0]] = self._storage.write([_rewriting([each])])[0] if alone else all_same
+                done[each[0]] = self.storage.write([_rewriting([each])])[0] if alone else all_same
         return [done[key] for key, _, _ in changes]
 
     def rotate(self, progress: Progress | None = None) -> int:
@@ -356,12 +329,6 @@ class Backend:
         from pyai_sessions.encryption.rotation import rotate
 
         return rotate(self._whole, self._sealer, self._under, progress)
-
-    def known_as(self, user_id: str) -> list[str]:
-        """Return by which names the indexes may list a user, and documents that cannot be opened tell of him."""
-        if self._sealer is None:
-            return [user_id]
-        return [Hashed(self._sealer.user(user_id)), *([user_id] if self._sealer.migrate else [])]
 
     def backup(self, path: AnyPath, *, overwrite: bool) -> None:
         """Copy all that the storage holds, of one moment, to a new file at *path*, beside other writers."""
@@ -385,74 +352,15 @@ class Backend:
 
         A commit inside still compares.
         """
-        return self._storage.exclusive()
-
-    # Indexes -----------------------------------------------------------------------------------------------------
-
-    def scan(
-        self, status: SessionStatus, user_id: str | None, after: Position | None, limit: int, *, newest_first: bool
-    ) -> list[Position]:
-        """Return up to *limit* positions of an index that come after *after*; *user_id* None means all users."""
-        return self._storage.scan(list_of(status, user_id), after, limit, newest_first=newest_first)
-
-    def entries(self) -> Iterator[Entry]:
-        """Iterate over what the indexes hold, in no order; a session may come twice where they disagree."""
-        for name, member, score in self._listed():
-            place, session_id = index_of(name), decode_id(member)
-            if place is not None and session_id is not None:
-                yield Entry(session_id, place[1], place[0], score)
-
-    def _listed(self) -> Iterator[tuple[str, str, int]]:
-        """Iterate over what our lists hold: not over the lists of other namespaces, which have longer names."""
-        for name in (*STATUSES, EXPIRY):
-            after: Position | None = None
-            walk = Walk(name)
-            while found := self._storage.scan(name, after, _MANY):
-                yield from ((name, member, score) for score, member in found)
-                after = found[-1]
-                walk.reach(after)
-        yield from self._storage.listings(prefix=USERS)
-
-    def as_indexed(self, entry: Entry) -> Entry:
-        """Return an entry as the indexes give it back."""
-        user = entry.user_id
-        if user is not None and self._sealer is not None:
-            user = Hashed(self._sealer.user(user))
-        return entry._replace(user_id=user, activity=exact(entry.activity), expires=None)
-
-    def indexed(self, entries: Sequence[Entry]) -> list[bool]:
-        """Return of each entry whether the indexes hold it, in as few trips as can be."""
-        wanted = {each: positions(each) for each in entries}
-        places = [place for each in wanted.values() for place in each]
-        held = {(name, member): score for name, member, score in self._storage.listings(places)}
-        return [all(held.get(place) == score for place, score in wanted[each].items()) for each in entries]
-
-    def index(self, session_id: str, expected: str | None, stale: Iterable[Entry], entry: Entry | None) -> bool:
-        """Remove *stale* index entries and add *entry*, if the stored head begins with *expected* (None: is gone).
-
-        A stale one need not say when its session expires.
-        """
-        wanted = {} if entry is None else positions(entry)
-        wrong: dict[Place, int | None] = {}
-        for each in stale:
-            wrong.update(positions(each))
-            wrong.setdefault((EXPIRY, member_of(each)), None)
-        asked = [*wanted, *(place for place, score in wrong.items() if score is None)]
-        for name, member, score in self._storage.listings(asked) if asked else ():
-            wrong[name, member] = score
-        lists = [Listing(*place, wrong.get(place), score) for place, score in wanted.items()]
-        lists += [
-            Listing(*place, score, None) for place, score in wrong.items() if place not in wanted and score is not None
-        ]
-        return self._storage.write([Change(expect=[(head_key(session_id), expected)], lists=lists)])[0]
+        return self.storage.exclusive()
 
     def mend(self) -> None:
         """End what a call of this thread left open when an exception from outside cut it off. May raise nothing."""
-        self._storage.mend()
+        self.storage.mend()
 
     def close(self) -> None:
         """Free what the backend opened itself. Calls after this raise StorageClosedError."""
-        self._storage.close()
+        self.storage.close()
 
 
 def _rewriting(changes: Sequence[tuple[str, object, bytes]]) -> Change:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from pyai_sessions.documents.envelopes import EXPIRY, USERS
-from pyai_sessions.documents.keys import decode_id, head_key
-from pyai_sessions.documents.listed import Names, Place, list_of
+from pyai_sessions.documents.keys import head_key
+from pyai_sessions.documents.listed import Names, Place, list_of, session_listed
 from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, StorageError
 from pyai_sessions.model.heads import SessionStatus
@@ -42,14 +42,17 @@ class Expiry:
         self._saves = 0
         self._swept: Position | None = None
 
-    def due(self, until: int, together: int = _TOGETHER) -> Iterator[list[Position]]:
-        """Iterate over the members that expire by *until*, in microseconds since 1970, first those that do first."""
+    def due(self, until: int, together: int = _TOGETHER) -> Iterator[dict[str, str]]:
+        """Iterate over the members that expire by *until*, in microseconds since 1970, each with its session.
+
+        First those come that expire first, so many together.
+        """
         after: Position | None = None
         walk = Walk(EXPIRY)
         found = self._storage.scan(EXPIRY, None, 1)
         while found and found[0][0] <= until:  # as a rule none is
             found = self._storage.scan(EXPIRY, after, together)
-            yield [each for each in found if each[0] <= until and _is_member(each)]
+            yield _sessions(found, until)
             if len(found) < together or found[-1][0] > until:
                 return
             after = found[-1]
@@ -62,7 +65,7 @@ class Expiry:
             return self._storage.count(name)
         total, names = self._storage.count(name), self._names.names(name)
         for members in self.due(now):
-            parts = [member.split("/", 2) for _, member in members]
+            parts = [each.split("/") for each in members]
             places = [(of if user_id is None else f"{USERS}{user}/{of}", each) for each, of, user in parts]
             found = [each for each in places if each[0] in names]
             gone.update(each[:2] for each in (self._storage.listings(found) if found else ()))
@@ -94,22 +97,20 @@ class Expiry:
             due = [each for each in self._storage.scan(EXPIRY, start, _SWEPT) if each[0] <= now]
             self._swept = due[-1] if len(due) == _SWEPT else None
             if due:
-                self._unlist([each for each in due if _is_member(each)])
+                self._unlist(_sessions(due, now))
                 return True
         return False
 
-    def _unlist(self, due: Sequence[Position]) -> int:
+    def _unlist(self, due: Mapping[str, str]) -> int:
         """Take sessions out of the lists that members of the list name; return how many these were.
 
         Those that are there stay in the lists that their documents tell.
         """
-        ids = {member: decode_id(member.partition("/")[0]) for _, member in due}
-        heads = self._storage.read([head_key(each) for each in ids.values() if each is not None])
+        heads = self._storage.read([head_key(each) for each in due.values()])
         total = 0
-        for member, session_id in ids.items():
-            if session_id is not None:
-                with suppress(InvalidDocumentError):
-                    total += self._unlist_one(session_id, member, heads.get(head_key(session_id)))
+        for member, session_id in due.items():
+            with suppress(InvalidDocumentError):
+                total += self._unlist_one(session_id, member, heads.get(head_key(session_id)))
         return total
 
     def _unlist_one(self, session_id: str, member: str, value: object | None) -> bool:
@@ -123,5 +124,7 @@ class Expiry:
         return bool(lists) and self._storage.write([change])[0]
 
 
-def _is_member(position: Position) -> bool:
-    return position[1].count("/") == 2  # noqa: PLR2004 (others are not ours)
+def _sessions(positions: Iterable[Position], until: int) -> dict[str, str]:
+    """Return the members that expire by *until*, each with its session."""
+    found = {member: session_listed(EXPIRY, member) for end, member in positions if end <= until}
+    return {member: session_id for member, session_id in found.items() if session_id is not None}

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from pyai_sessions.documents.envelopes import text_of
+from pyai_sessions.documents.envelopes import lists_of, text_of
 from pyai_sessions.documents.keys import head_key, is_page, is_reference, page_keys, parts_of_reference, reference_key
+from pyai_sessions.documents.listed import listings_of, session_listed
 from pyai_sessions.documents.reading import (
     UNFIT,
     read_head,
@@ -32,7 +33,6 @@ from pyai_sessions.documents.reading import (
 from pyai_sessions.documents.writing import Draft, SessionDraft, amend
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError, SessionStateError
 from pyai_sessions.model.heads import (
-    Entry,
     Head,
     Run,
     SessionStatus,
@@ -49,6 +49,7 @@ from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import Backend, pages_there
 from pyai_sessions.sessions.expiry import has_expired
 from pyai_sessions.sessions.loading import MISSING, Attempts
+from pyai_sessions.storage.protocol import Listing
 from pyai_sessions.values.checks import Clock, check_time, counted, kind_of, shown
 from pyai_sessions.values.json import plain_object
 from pyai_sessions.values.messages import Message
@@ -285,26 +286,27 @@ def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: 
         let_go(backend, draft.session_id, timeout, keys=left)
 
 
-def remove(backend: Backend, session_id: str, value: object, timeout: float, *, listed: Entry | None = None) -> bool:
+def remove(backend: Backend, session_id: str, value: object, timeout: float) -> bool:
     """Delete the session whose head is *value*, with the pages that nobody else names; False where it was changed.
 
-    *listed* is how the indexes list it, where its head cannot tell. A client that lost the reply to a command sends it
+    A client that lost the reply to a command sends it
     again, and is then told that the session is not there. So a session that is gone by then counts as deleted here, and
     what only it named is removed, whoever deleted its head.
     """
     try:
         stored = read_head(value, session_id)
-    except InvalidDocumentError:  # nothing says which pages it named, or of whom
+    except InvalidDocumentError:  # nothing says which pages it named, of whom, or how it is listed
         keys = [each for each in backend.all_keys() if is_page(each, session_id)]
-        removed = backend.remove(session_id, None, [], listed)
+        listed = (each for each in indexes.listings(backend.storage) if session_listed(*each[:2]) == session_id)
+        removed = backend.remove(session_id, None, [], [Listing(*each, None) for each in listed])
         let_go(backend, session_id, timeout, keys=keys)
         return removed or backend.read(session_id) is None
     runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True
     own = [run for run in runs if run.owner == session_id]
-    if not backend.remove(session_id, stored.stamp, [] if is_forked else own, stored.entry):
+    if not backend.remove(session_id, stored.stamp, [] if is_forked else own, listings_of(stored.entry, None)):
         if _lives(backend, session_id, incarnation):
             return False
-        indexes.mend(backend, session_id, [stored.entry])
+        indexes.mend(backend, session_id, [each[:2] for each in lists_of(stored.entry)])
         if not is_forked:  # the deletion of its head was cut short, perhaps
             let_go(backend, session_id, timeout, keys=pages_there(backend, own))
     if is_forked:  # perhaps by itself: it was created anew from a fork of its former self

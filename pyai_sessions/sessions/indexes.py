@@ -1,7 +1,7 @@
-"""The two indexes: a user's sessions, and all sessions, each by activity.
+"""The indexes, lists of a storage: a user's sessions, and all sessions, each by activity; and those that expire.
 
-A backend keeps them as positions; here they are walked, checked and mended. The document is the only truth: an entry
-says where to look, and what it finds is checked against the document before it is returned.
+Here they are walked, checked and mended. The document is the only truth: a list says where to look, and what it finds
+is checked against the document before it is returned.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from pyai_sessions.documents.keys import decode_id
-from pyai_sessions.documents.reading import read_head
+from pyai_sessions.documents.envelopes import EXPIRY, USERS, lists_of
+from pyai_sessions.documents.keys import decode_id, head_key, session_of_key
+from pyai_sessions.documents.listed import STATUSES, Place, list_of, session_listed
+from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
-from pyai_sessions.model.heads import Entry, SessionStatus, StoredHead, microseconds
+from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.storage.protocol import Position
+from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import Clock
 
@@ -73,19 +75,20 @@ def walk(
 
     """
     batch = min(BATCH, limit) if limit else BATCH
-    streams = [_positions(backend, status, user_id, after, batch, newest_first=newest_first) for status in statuses]
+    lists = [list_of(each, user_id) for each in statuses]
+    streams = [positions(backend.storage, each, after, batch, newest_first=newest_first) for each in lists]
     merged = heapq.merge(*streams, reverse=newest_first)
     read = _Reader(backend, user_id, statuses, on_invalid, clock, known)
     apart = edge(clock) if whole else _START
     rounds = 0
     seen: dict[str, Position] = {}  # of the batch before: a session may be archived between two reads
     end: Position | None = None
-    while positions := list(islice(merged, batch)):
-        wanted = _named(positions, seen, end)
+    while found := list(islice(merged, batch)):
+        wanted = _named(found, seen, end)
         rounds += 1
-        if end is not None and positions[-1] > end and not wanted:
+        if end is not None and found[-1] > end and not wanted:
             break
-        if end is None and not newest_first and len(positions) == batch:
+        if end is None and not newest_first and len(found) == batch:
             end = _last(backend, user_id, statuses)  # what changes from now on moves there, again and again
         seen = wanted
         yield from read.heads(wanted)
@@ -138,7 +141,7 @@ class _Reader(NamedTuple):
         """Return the positions beyond an *edge* of sessions that are not known."""
         found: dict[str, Position] = {}
         for status in self.statuses:
-            for position in _positions(self.backend, status, self.user_id, None, BATCH, newest_first=True):
+            for position in positions(self.backend.storage, list_of(status, self.user_id), newest_first=True):
                 if position <= edge:
                     break
                 session_id = decode_id(position[1])
@@ -158,26 +161,28 @@ def _named(positions: Sequence[Position], seen: Mapping[str, Position], end: Pos
 
 
 def _last(backend: Backend, user_id: str | None, statuses: Sequence[SessionStatus]) -> Position | None:
-    return max((p for each in statuses for p in backend.scan(each, user_id, None, 1, newest_first=True)), default=None)
+    return max(
+        (
+            last
+            for each in statuses
+            for last in backend.storage.scan(list_of(each, user_id), None, 1, newest_first=True)
+        ),
+        default=None,
+    )
 
 
-def _positions(
-    backend: Backend,
-    status: SessionStatus,
-    user_id: str | None,
-    after: Position | None,
-    batch: int,
-    *,
-    newest_first: bool,
+def positions(
+    storage: Storage, name: str, after: Position | None = None, batch: int = BATCH, *, newest_first: bool = False
 ) -> Iterator[Position]:
-    place = Walk(INDEX)
+    """Iterate over the positions of a list that come after one, read so many at a time."""
+    walk = Walk(INDEX)
     while True:
-        positions = backend.scan(status, user_id, after, batch, newest_first=newest_first)
-        yield from positions
-        if len(positions) < batch:
+        found = storage.scan(name, after, batch, newest_first=newest_first)
+        yield from found
+        if len(found) < batch:
             return
-        after = positions[-1]
-        place.reach(after)
+        after = found[-1]
+        walk.reach(after)
 
 
 def cursor_of(position: Position) -> str:
@@ -195,27 +200,46 @@ def position_of(cursor: str | None) -> Position | None:
     return int(activity), name
 
 
-def mend(backend: Backend, session_id: str, stale: Sequence[Entry]) -> bool:
-    """Index a session as its document says, and drop *stale* entries; return False where it changed meanwhile."""
+def mend(backend: Backend, session_id: str, stale: Iterable[Place]) -> bool:
+    """List a session as its document says, not in *stale* lists; return False where it was changed meanwhile."""
     value = backend.read(session_id)
-    if value is None:
-        return backend.index(session_id, None, stale, None)
     try:
-        stored = read_head(value, session_id)
+        stored = None if value is None else read_head(value, session_id)
     except InvalidDocumentError:
-        return True  # what it was indexed as is the last that is known of it
-    return backend.index(session_id, stored.stamp, stale, stored.entry)
+        return True  # what it was listed as is the last that is known of it
+    return relist(backend.storage, session_id, value, stale, lists_of(stored.entry) if stored else ())
 
 
-def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
-    """Iterate over what the indexes hold and no document bears out, by session, some at a time.
+def relist(
+    storage: Storage, session_id: str, value: object | None, stale: Iterable[Place], wanted: Iterable[Listed]
+) -> bool:
+    """Take a session out of *stale* lists and into *wanted* ones, if *value* still is its head; else return False."""
+    scores = {(name, member): score for name, member, score in wanted}
+    places = [*dict.fromkeys([*scores, *stale])]
+    held = {(name, member): score for name, member, score in (storage.listings(places) if places else ())}
+    lists = [Listing(*each, held.get(each), scores.get(each)) for each in places if each in scores or each in held]
+    return storage.write([Change(expect=[(head_key(session_id), stamp_of_value(value))], lists=lists)])[0]
 
-    An entry and its document are read at different moments, and a writer may have changed both between: what seems
-    wrong is looked at again. One that stands in the place of the right one may be left to `unlisted`. What is indexed
-    of an unreadable document is the last that is known of it, and stays.
+
+def listings(storage: Storage) -> Iterator[Listed]:
+    """Iterate over what our lists hold, in no order; what is moved meanwhile may come twice."""
+    for name in (*STATUSES, EXPIRY):  # not the lists of other namespaces, which have longer names
+        for score, member in positions(storage, name):
+            if session_listed(name, member) is not None:
+                yield name, member, score
+    for name, member, score in storage.listings(prefix=USERS):
+        if session_listed(name, member) is not None:
+            yield name, member, score
+
+
+def wrong_listings(backend: Backend) -> Iterator[dict[str, list[Place]]]:
+    """Iterate over what lists hold and no document bears out, by session, some at a time.
+
+    A list and a document are read at different moments, and a writer may have changed both between: what seems wrong is
+    looked at again. What is listed of an unreadable document is the last that is known of it, and stays.
     """
-    suspects: list[Entry] = []
-    for batch in batches(backend.entries()):
+    suspects: list[Listed] = []
+    for batch in batches(listings(backend.storage)):
         suspects += _unfounded(backend, batch)
         if len(suspects) >= _SUSPECTS:
             yield from _confirmed(backend, suspects)
@@ -223,70 +247,64 @@ def wrong_entries(backend: Backend) -> Iterator[dict[str, list[Entry]]]:
     yield from _confirmed(backend, suspects)
 
 
-def _confirmed(backend: Backend, suspects: list[Entry]) -> Iterator[dict[str, list[Entry]]]:
-    """Iterate over those that the indexes still hold, and that are still wrong.
+def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, list[Place]]]:
+    """Iterate over those that the lists still hold, and that are still wrong.
 
-    A commit that changes a document takes the former entry away with it, or within the time that the backend needs.
+    A commit that changes a document takes the session out of its former lists, or within the time that the backend
+    needs.
     """
     if not suspects:
         return
     if backend.settle:
         time.sleep(backend.settle)
     doubted = set(suspects)
-    still = list(dict.fromkeys(each for each in backend.entries() if each in doubted))
-    found: dict[str, list[Entry]] = {}
+    still = list(dict.fromkeys(each for each in listings(backend.storage) if each in doubted))
+    found: dict[str, list[Place]] = {}
     for batch in batches(still):
-        for each in _unfounded(backend, batch):
-            found.setdefault(each.session_id, []).append(each)
+        for name, member, _ in _unfounded(backend, batch):
+            found.setdefault(session_listed(name, member) or "", []).append((name, member))
     for ids in batches(found):
         yield {each: found[each] for each in ids}
 
 
-def _unfounded(backend: Backend, entries: Sequence[Entry]) -> list[Entry]:
-    right: dict[str, Entry | None] = {}
-    ids = list({each.session_id: None for each in entries})
-    for session_id, value in zip(ids, backend.read_many(ids), strict=True):
+def _unfounded(backend: Backend, listed: Sequence[Listed]) -> list[Listed]:
+    ids = [session_listed(name, member) or "" for name, member, _ in listed]
+    right: dict[str, set[Listed]] = {}
+    distinct = list(dict.fromkeys(ids))
+    for session_id, value in zip(distinct, backend.read_many(distinct), strict=True):
         with suppress(InvalidDocumentError):
-            right[session_id] = None if value is None else read_head(value, session_id).entry
-    return [
-        each for each in entries if each.session_id in right and each not in _listed_as(backend, right[each.session_id])
-    ]
+            right[session_id] = (
+                set() if value is None else set(backend.names.listed(read_head(value, session_id).entry))
+            )
+    return [each for each, session_id in zip(listed, ids, strict=True) if each not in right.get(session_id, {each})]
 
 
-def _listed_as(backend: Backend, entry: Entry | None) -> tuple[Entry, ...]:
-    if entry is None:
-        return ()
-    # A session is listed under all users as well: an entry without a user.
-    entry = backend.as_indexed(entry)
-    return entry, entry._replace(user_id=None)
+def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Place]]]]:
+    """Iterate over what lists and documents do not agree in: how many sessions were read, which are wrong.
 
-
-def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Entry]]]]:
-    """Iterate over what the indexes and the documents do not agree in: how many sessions were read, which are wrong.
-
-    Of each of these all entries are told that no document bears out; none, where some are only missing. Each head is
-    read once where all agree: the indexes then hold as many entries as the documents tell, all of which they hold.
+    Of each of these all places are told that no document bears out; none, where some are only missing. Each head is
+    read once where all agree: the lists then hold as much as the documents tell, all of which they hold.
     """
-    entries = 0
+    total = 0
     suspects: list[str] = []
-    for ids in batches(backend.session_ids()):
+    for ids in batches(session_ids(backend.storage)):
         values = backend.read_many(ids)
-        lacking, right = _lacking(backend, dict(zip(ids, values, strict=True)))
+        lacking, right = _lacking(backend.storage, dict(zip(ids, values, strict=True)))
         suspects += lacking
-        entries += right
+        total += right
         yield sum(value is not None for value in values), {}
         if len(suspects) >= _SUSPECTS:
             yield 0, {each: [] for each in _still_lacking(backend, suspects)}
             suspects = []
     yield 0, {each: [] for each in _still_lacking(backend, suspects)}
-    if sum(1 for _ in backend.entries()) != entries:
-        yield from ((0, each) for each in wrong_entries(backend))
+    if sum(1 for _ in listings(backend.storage)) != total:
+        yield from ((0, each) for each in wrong_listings(backend))
 
 
 def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:
-    """Return those of the sessions that the indexes lack while nobody changes their heads.
+    """Return those of the sessions that the lists lack while nobody changes their heads.
 
-    One that changes at each look is indexed by what changes it.
+    One that changes at each look is listed by what changes it.
     """
     if suspects and backend.settle:
         time.sleep(backend.settle)
@@ -295,7 +313,7 @@ def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:
         due = list(ids)
         for _ in range(_LOOKS):
             before = dict(zip(due, backend.read_many(due), strict=True)) if due else {}
-            lacking, _right = _lacking(backend, before)
+            lacking, _right = _lacking(backend.storage, before)
             after = zip(lacking, backend.read_many(lacking), strict=True) if lacking else ()
             due = []
             for session_id, value in after:
@@ -303,24 +321,33 @@ def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:
     return found
 
 
-def _lacking(backend: Backend, values: Mapping[str, object | None]) -> tuple[list[str], int]:
-    """Return which sessions the indexes lack, or hold in another way than their heads say.
+def _lacking(storage: Storage, values: Mapping[str, object | None]) -> tuple[list[str], int]:
+    """Return which sessions the lists lack, or hold in another way than their heads say.
 
-    And how many entries they hold of the others.
+    And how much they hold of the others.
     """
-    entries: list[Entry] = []
+    wanted: dict[str, list[Listed]] = {}
     for session_id, value in values.items():
         with suppress(InvalidDocumentError):
             if value is not None:
-                entries.append(read_head(value, session_id).entry)
-    lacking: list[str] = []
-    right = 0
-    for entry, indexed in zip(entries, backend.indexed(entries), strict=True) if entries else ():
-        if indexed:
-            right += 1 if entry.user_id is None else 2
-        else:
-            lacking.append(entry.session_id)
-    return lacking, right
+                wanted[session_id] = lists_of(read_head(value, session_id).entry)
+    right = are_listed(storage, wanted)
+    return [each for each in wanted if each not in right], sum(len(wanted[each]) for each in right)
+
+
+def are_listed(storage: Storage, wanted: Mapping[str, Iterable[Listed]]) -> set[str]:
+    """Return which sessions are listed as is wanted of each."""
+    places = [each[:2] for of in wanted.values() for each in of]
+    held = set(storage.listings(places)) if places else set[Listed]()
+    return {session_id for session_id, of in wanted.items() if held.issuperset(of)}
+
+
+def session_ids(storage: Storage) -> Iterator[str]:
+    """Iterate over the ids of what may be sessions, in the order in which their heads are read fastest.
+
+    One may come twice.
+    """
+    return filter(None, map(session_of_key, storage.keys("session/")))
 
 
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:

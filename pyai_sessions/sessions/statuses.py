@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from itertools import takewhile
 from typing import NamedTuple
 
 from pyai_sessions.documents.keys import decode_id
 from pyai_sessions.documents.limits import Terms
+from pyai_sessions.documents.listed import list_of
 from pyai_sessions.documents.reading import read_head, restore
 from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionNotFoundError
@@ -17,8 +19,6 @@ from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, head_of
-from pyai_sessions.storage.protocol import Position
-from pyai_sessions.storage.walks import Walk
 
 
 class Archiver(NamedTuple):
@@ -71,20 +71,13 @@ class Archiver(NamedTuple):
         Costs only those: per 100 of them one index read, one trip for heads and one transaction or trip.
         """
         archived = 0
-        bound = microseconds(idle_since)
-        after: Position | None = None
-        walk = Walk(indexes.INDEX)
-        while True:
-            found = self.backend.scan(SessionStatus.ACTIVE, None, after, indexes.BATCH, newest_first=False)
-            due = [position for position in found if position[0] < bound]
-            if due:
-                archived += self._archive([each for each in (decode_id(name) for _, name in due) if each], idle_since)
-                if progress:
-                    progress(archived)
-            if len(due) < indexes.BATCH:
-                return archived
-            after = due[-1]
-            walk.reach(after)
+        active = indexes.positions(self.backend.storage, list_of(SessionStatus.ACTIVE, None))
+        due = takewhile(lambda each: each[0] < microseconds(idle_since), active)
+        for batch in indexes.batches(due):
+            archived += self._archive([each for each in (decode_id(name) for _, name in batch) if each], idle_since)
+            if progress:
+                progress(archived)
+        return archived
 
     def _archive(self, session_ids: list[str], idle_since: datetime) -> int:
         drafts: list[Draft] = []

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from pyai_sessions.documents.keys import decode_id, encode_id
+from pyai_sessions.documents.listed import list_of, listings_of
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.documents.writing import Draft, amend, compose
 from pyai_sessions.model.heads import Entry, SessionStatus, microseconds
@@ -70,7 +71,7 @@ class Catalog:
             if value is None:
                 return
             stored = read_head(value, session_id)
-            if self._backend.remove(session_id, stored.stamp, [], stored.entry):
+            if self._backend.remove(session_id, stored.stamp, [], listings_of(stored.entry, None)):
                 return
 
     def page(
@@ -84,7 +85,7 @@ class Catalog:
         found = [
             position
             for status in statuses
-            for position in self._backend.scan(status, None, after, limit, newest_first=newest_first)
+            for position in self._backend.storage.scan(list_of(status, None), after, limit, newest_first=newest_first)
         ]
         return sorted(found, reverse=newest_first)[:limit]
 

@@ -395,14 +395,14 @@ class KVSessionStore(OfOneProcess, SessionStore):
     @mending
     def clear(self) -> int:
         """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""
-        deleted = sum(self.delete(each) for each in self._backend.session_ids())
+        deleted = sum(self.delete(each) for each in indexes.session_ids(self._backend.storage))
         for key in self._backend.all_keys():
             session_id = session_of_key(key)
             if session_id is not None and isinstance(key, str) and key != head_key(session_id):
                 self._backend.remove_pages(session_id, [key], None)
-        for wrong in indexes.wrong_entries(self._backend):
-            for session_id, entries in wrong.items():
-                indexes.mend(self._backend, session_id, entries)
+        for wrong in indexes.wrong_listings(self._backend):
+            for session_id, places in wrong.items():
+                indexes.mend(self._backend, session_id, places)
         return deleted
 
     @mending

@@ -6,16 +6,16 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pyai_sessions.documents.envelopes import entry_of
 from pyai_sessions.documents.keys import head_key, parts_of_reference, session_beside
+from pyai_sessions.documents.listed import Place
 from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError
-from pyai_sessions.model.heads import Entry, named_runs, owners_of
+from pyai_sessions.model.heads import named_runs, owners_of
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend, pages_there
-from pyai_sessions.sessions.indexes import batches
+from pyai_sessions.sessions.indexes import are_listed, batches, relist
 from pyai_sessions.sessions.loading import Attempts
-from pyai_sessions.upkeep.holdings import Listed, Owner, everything, is_aside, left_aside, listed
+from pyai_sessions.upkeep.holdings import Owner, Places, everything, is_aside, left_aside, listed, listings_of
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class _Erasing:
         self._unlisted: set[str] = set()
         self._unknown: set[str] = set()
 
-    def sessions(self, found: Listed) -> None:
-        """Erase sessions with all that is theirs; of what the indexes list besides, take the entries."""
+    def sessions(self, found: Places) -> None:
+        """Erase sessions with all that is theirs; take those that are not the user's out of the user's lists."""
         ids: list[str] = []
         damaged: set[str] = set()
         owners: set[str] = set()
@@ -90,7 +90,8 @@ class _Erasing:
         for batch in batches(found):
             for session_id, value in zip(batch, self._backend.read_many(batch), strict=True):
                 if value is None or self._owner.has(value, session_id) is False:
-                    self._unlist(session_id, value, sorted(found[session_id]))
+                    wanted = listings_of(value, session_id)
+                    relist(self._backend.storage, session_id, value, found[session_id], wanted)
                     continue
                 ids.append(session_id)
                 try:
@@ -111,28 +112,17 @@ class _Erasing:
         mine = {key for key in before if session_beside(key) in self._ids or key in named or self._is_mine(key)}
         self._count(mine - self._keys(owners.union(ids)))
 
-    def _unlist(self, session_id: str, value: object | None, stale: list[Entry]) -> None:
-        """Take from the indexes that a session is the user's, which is gone, or another's."""
-        try:
-            entry = None if value is None else read_head(value, session_id).entry
-        except InvalidDocumentError:
-            # Damaged, it stays listed, as whose it says it is; where it cannot be opened, its user is known by a hash.
-            entry = None if isinstance(value, InvalidDocumentError) else entry_of(value, session_id)
-        self._backend.index(session_id, stamp_of_value(value), stale, entry)
-
-    def _erase(self, session_id: str, entries: Iterable[Entry]) -> bool:
+    def _erase(self, session_id: str, places: Iterable[Place]) -> bool:
         """Delete a session, unless it is another's by now; return whether it was there, and is gone."""
         attempts = Attempts(self._backend, session_id, self._timeout)
-        stale = sorted(entries)
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.read(session_id)
                 if value is None or self._owner.has(value, session_id) is False:
                     return False
-                entry = stale[0]._replace(user_id=self._owner.user_id) if stale else None
-                done = forks.remove(self._backend, session_id, value, self._timeout, listed=entry)
+                done = forks.remove(self._backend, session_id, value, self._timeout)
             if done:
-                self._backend.index(session_id, None, stale, None)
+                relist(self._backend.storage, session_id, None, places, ())
                 return True
         return False
 
@@ -165,11 +155,10 @@ class _Erasing:
         indexed = {
             session_id
             for ids in batches(found.heads)
-            for session_id, there in zip(ids, self._backend.indexed([found.heads[each] for each in ids]), strict=True)
-            if there
+            for session_id in are_listed(self._backend.storage, {each: found.heads[each] for each in ids})
         }
         before = set(self._ids)
-        self.sessions({each: {entry} for each, entry in found.heads.items()})
+        self.sessions({each: {place[:2] for place in of} for each, of in found.heads.items()})
         self._unlisted.update(head_key(each) for each in self._ids - before - indexed)
 
         theirs, unknown = left_aside(self._backend, self._owner, self._there(found.aside), found.whose)

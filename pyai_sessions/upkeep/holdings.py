@@ -10,25 +10,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from pyai_sessions.documents.envelopes import entry_of
+from pyai_sessions.documents import envelopes
+from pyai_sessions.documents.envelopes import USERS, lists_of
 from pyai_sessions.documents.keys import decode_id, head_key, session_beside, session_of_key, written_key
+from pyai_sessions.documents.listed import Place, list_of
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.model.heads import Entry, SessionStatus
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import batches
-from pyai_sessions.storage.protocol import Position
-from pyai_sessions.storage.walks import Walk
-
-TOGETHER = 100
-"""Heads that are read together."""
+from pyai_sessions.storage.protocol import Listed
 
 _STATUSES = (SessionStatus.ARCHIVED, SessionStatus.ACTIVE, SessionStatus.ARCHIVED)
 """Archived ones once more: a session may be archived between two reads."""
 
-Listed = Mapping[str, set[Entry]]
-"""Sessions, each with how the indexes list it."""
+Places = Mapping[str, set[Place]]
+"""Sessions, each with where it is listed."""
 
 
 class Owner:
@@ -36,15 +34,16 @@ class Owner:
 
     def __init__(self, backend: Backend, user_id: str) -> None:
         self.user_id = user_id
-        self._names = {user_id, *backend.known_as(user_id)}
+        lists = [list_of(each, user_id) for each in SessionStatus]
+        self._lists = {*lists, *(name for each in lists for name in backend.names.names(each))}
 
     def has(self, value: object, session_id: str) -> bool | None:
         """Return whether the head that is stored as *value* is the user's; None where nothing says whose it is."""
         try:
             return read_head(value, session_id).head.user_id == self.user_id
         except InvalidDocumentError:
-            found = entry_of(raw(value), session_id).user_id
-            return None if found is None else found in self._names
+            lists = [name for name, _, _ in listings_of(value, session_id) if name.startswith(USERS)]
+            return lists[0] in self._lists if lists else None
 
 
 def raw(value: object) -> object:
@@ -52,27 +51,23 @@ def raw(value: object) -> object:
     return value.document if isinstance(value, InvalidDocumentError) else value
 
 
-def listed(backend: Backend, user_id: str) -> dict[str, set[Entry]]:
-    """Return what the indexes list under a user, by session.
+def listings_of(value: object | None, session_id: str) -> list[Listed]:
+    """Return what lists hold because of a stored head, damaged or not; nothing where there is none."""
+    return list(envelopes.listed(head_key(session_id), lambda: raw(value)))
+
+
+def listed(backend: Backend, user_id: str) -> dict[str, set[Place]]:
+    """Return what is listed under a user, by session.
 
     Idle longest first: what becomes active meanwhile moves to where it is still read.
     """
-    found: dict[str, set[Entry]] = {}
-    names = backend.known_as(user_id)
+    found: dict[str, set[Place]] = {}
     for status in _STATUSES:
-        after: Position | None = None
-        walk = Walk(indexes.INDEX)
-        while True:
-            positions = backend.scan(status, user_id, after, TOGETHER, newest_first=False)
-            for activity, name in positions:
-                session_id = decode_id(name)
-                if session_id is not None:
-                    entries = (Entry(session_id, each, status, activity) for each in names)
-                    found.setdefault(session_id, set()).update(entries)
-            if len(positions) < TOGETHER:
-                break
-            after = positions[-1]
-            walk.reach(after)
+        for _, member in indexes.positions(backend.storage, list_of(status, user_id)):
+            session_id = decode_id(member)
+            if session_id is not None:
+                places = lists_of(Entry(session_id, user_id, status, 0, 0))
+                found.setdefault(session_id, set()).update(each[:2] for each in places)
     return found
 
 
@@ -114,7 +109,7 @@ class Everything(NamedTuple):
     """What lies in a storage, as far as it may concern one user.
 
     Attributes:
-        heads: The sessions that are the user's, each with its index entry.
+        heads: The sessions that are the user's, each with what lists should hold of it.
         unknown: The keys of damaged heads of which nothing says whose they are.
         parents: Of other users' forks: the session that each was forked from.
         aside: The keys of what was set aside.
@@ -124,7 +119,7 @@ class Everything(NamedTuple):
 
     """
 
-    heads: dict[str, Entry]
+    heads: dict[str, list[Listed]]
     unknown: list[str]
     parents: dict[str, str]
     aside: list[str]
@@ -167,9 +162,7 @@ def _heads(backend: Backend, session_ids: Iterable[str]) -> Iterator[tuple[str, 
 def _sort_in(found: Everything, owner: Owner, session_id: str, value: object) -> None:
     has = owner.has(value, session_id)
     if has:
-        with suppress(InvalidDocumentError):
-            found.heads[session_id] = read_head(value, session_id).entry
-        found.heads.setdefault(session_id, entry_of(raw(value), session_id))
+        found.heads[session_id] = listings_of(value, session_id)
     elif has is None:
         found.unknown.append(head_key(session_id))
     else:

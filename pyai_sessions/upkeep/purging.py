@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pyai_sessions.documents.keys import decode_id
 from pyai_sessions.model.heads import microseconds
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend, Progress
@@ -15,7 +14,7 @@ def purge_all(backend: Backend, clock: Clock, timeout: float, progress: Progress
     now = microseconds(clock())
     purged = backend.expiry.unlist_forgotten(now, progress)
     for members in backend.expiry.due(now, BATCH):
-        ids = [each for each in (decode_id(member.partition("/")[0]) for _, member in members) if each is not None]
+        ids = list(dict.fromkeys(members.values()))
         values = zip(ids, backend.read_many(ids), strict=True)
         with backend.exclusive():
             purged += sum(forks.purge(backend, session_id, value, clock, timeout) for session_id, value in values)

@@ -354,7 +354,7 @@ def _links(backend: Backend, user_id: str | None, *, scan: bool) -> dict[str, se
             links.setdefault(each, set()).add(stored.head.session_id)
 
     if scan:
-        for ids in indexes.batches(backend.session_ids()):
+        for ids in indexes.batches(indexes.session_ids(backend.storage)):
             for session_id, value in zip(ids, backend.read_many(ids), strict=True):
                 with suppress(InvalidDocumentError):
                     if value is not None:

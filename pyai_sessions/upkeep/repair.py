@@ -13,6 +13,7 @@ import msgspec
 
 from pyai_sessions.documents.keys import encode_id, head_key, is_page, page_keys, parts_of_reference, session_of_key
 from pyai_sessions.documents.limits import time_left
+from pyai_sessions.documents.listed import Place
 from pyai_sessions.documents.reading import (
     branch_keys,
     read_branch,
@@ -26,7 +27,7 @@ from pyai_sessions.documents.reading import (
 )
 from pyai_sessions.documents.writing import amend, compose
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
-from pyai_sessions.model.heads import Entry, Head, Run, StoredHead, branch_runs, named_runs
+from pyai_sessions.model.heads import Head, Run, StoredHead, branch_runs, named_runs
 from pyai_sessions.model.points import Checkpoint, Summary
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.model.unrepeated import repeats, unrepeated
@@ -89,7 +90,7 @@ def reindex(backend: Backend, timeout: float, progress: Progress | None = None) 
     return count
 
 
-def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Entry]], timeout: float) -> None:
+def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Place]], timeout: float) -> None:
     if not wrong:
         return
     with backend.exclusive():

@@ -5,7 +5,9 @@ from contextlib import closing
 import pytest
 
 from pyai_sessions import DiskCacheSessionStore, MemorySessionStore, Session, SessionManager, SQLiteSessionStore
+from pyai_sessions.documents.envelopes import lists_of
 from pyai_sessions.documents.writing import compose
+from pyai_sessions.sessions.indexes import relist
 
 STORES = {
     "memory": lambda folder: MemorySessionStore(),
@@ -40,7 +42,8 @@ def test_drafts_that_are_committed_together_do_not_depend_on_each_other(store):
     assert len(manager.list_sessions("ada")) == 4
     stale, unlisted = changed(store, "stale"), changed(store, "unlisted", more=40)
     manager.append("stale", {"role": "user", "content": "by another"})
-    assert backend.index("unlisted", unlisted.expected, [unlisted.previous], None)
+    places = [each[:2] for each in lists_of(unlisted.previous)]
+    assert relist(backend.storage, "unlisted", backend.read("unlisted"), places, ())
     new, taken = (compose(Session(session_id=name, user_id="ada")) for name in ("new", "first"))
     drafts = [changed(store, "first", keep=10), stale, unlisted, new, taken, changed(store, "second", keep=20)]
     assert [bool(each.garbage) for each in drafts] == [True, False, False, False, False, True]
