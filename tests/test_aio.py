@@ -665,20 +665,20 @@ def test_each_hears_of_its_own_error_alone():
 def test_a_call_that_takes_long_holds_up_no_other(monkeypatch):
     """A save that looks at what is stored before goes on in a thread of its own."""
     store, reading, go = sharing({}), threading.Event(), threading.Event()
-    read = store._backend.read
+    head = store._backend.head
 
     def slow(session_id):
         if session_id == "s":
             reading.set()
             assert go.wait(DEADLINE)
-        return read(session_id)
+        return head(session_id)
 
     async def main():
         async with AsyncSessionManager(store, threads=1) as manager:
             await manager.create_session("ada", session_id="s")
             await manager.archive("s")
             archived = await manager.get_session("s")
-            monkeypatch.setattr(store._backend, "read", slow)
+            monkeypatch.setattr(store._backend, "head", slow)
             saving = asyncio.create_task(manager.save(archived))
             await until(reading)
             other = await manager.create_session("ada")

@@ -251,16 +251,16 @@ class Counting(dict):
 def after_read(manager, session_id, act):
     """Act, as another writer may, once the head of a session was read with others."""
     backend = manager.store._backend
-    read_many = backend.read_many
+    heads = backend.heads
 
     def read_then_act(session_ids):
-        heads = read_many(session_ids)
+        found = heads(session_ids)
         if session_id in session_ids:
-            del backend.read_many
+            del backend.heads
             act()
-        return heads
+        return found
 
-    backend.read_many = read_then_act
+    backend.heads = read_then_act
 
 
 @pytest.fixture

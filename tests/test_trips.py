@@ -9,8 +9,8 @@ import pytest
 
 from pyai_sessions import AsyncSessionManager, Encrypted, KVSessionStore, RedisMapping, SessionManager
 from pyai_sessions.errors import StorageClosedError, StorageError, StorageUnreachableError
+from pyai_sessions.sessions.trips import Read, Write, asked, sharing
 from pyai_sessions.sessions.trips import Trips as SharedTrips
-from pyai_sessions.sessions.trips import asked, sharing
 from pyai_sessions.storage import connections
 from pyai_sessions.storage.sqlite import SQLiteMapping
 
@@ -220,110 +220,103 @@ def test_statements(tmp_path, messages, way, monkeypatch):
 # Calls that share their trips ----------------------------------------------------------------------------------------
 
 
-class Storage:
-    """What calls ask a backend; what is in `failing` fails."""
+class Backend:
+    """A backend, and its storage, that note what they are asked; what is in `failing` fails."""
 
     together = 8
 
     def __init__(self):
-        self.asked, self.failing = [], {}
+        self.storage, self.asked, self.failing = self, [], {}
 
     def mend(self):
         """Nothing is held here that an interrupted call could leave behind."""
 
-    def _many(self, method, given):
-        self.asked.append((method, list(given)))
+    def _note(self, what, given):
+        self.asked.append((what, list(given)))
         for each in given:
             if each in self.failing:
                 raise self.failing[each]
-        return [f"{each}!" for each in given]
+        return {each: f"{each}!" for each in given}
 
-    def read_many(self, given):
-        return self._many("read", given)
+    def read(self, keys):
+        return self._note("read", keys)
 
-    def read_sessions(self, given):
-        return self._many("read_session", given)
+    def commit_many(self, drafts):
+        return list(self._note("commit", drafts).values())
 
-    def read_pages(self, given):
-        return self._many("read_pages", given)
-
-    def commit_many(self, given):
-        return self._many("commit", given)
-
-    def read(self, given):
-        return self._many("read", [given])[0]
-
-    def read_session(self, given):
-        return self._many("read_session", [given])[0]
-
-    def commit(self, given):
-        return self._many("commit", [given])[0]
+    def commit(self, draft):
+        return self.commit_many([draft])[0]
 
 
 class Caller:
-    def __init__(self, storage):
-        self.trips = SharedTrips(storage)
+    def __init__(self, backend):
+        self.trips = SharedTrips(backend)
 
     @sharing
     def call(self, name, *, more=None):
         try:
-            found = yield "read", name
+            found = yield Read([name])
             yield None
-            return found, more and (yield "read_pages", more)
+            return found, more and (yield Read(more))
         except StorageError as err:
             return err
 
 
 @pytest.fixture
-def storage():
-    return Storage()
+def backend():
+    return Backend()
 
 
-def test_a_call_alone_asks_one_thing_after_another(storage):
-    assert Caller(storage).call("a", more=["p", "q"]) == ("a!", ["p!", "q!"])
-    assert storage.asked == [("read", ["a"]), ("read_pages", ["p", "q"])]
+def test_a_call_alone_asks_one_thing_after_another(backend):
+    assert Caller(backend).call("a", more=["p", "q"]) == ({"a": "a!"}, {"p": "p!", "q": "q!"})
+    assert backend.asked == [("read", ["a"]), ("read", ["p", "q"])]
 
 
-def test_an_error_is_raised_where_the_call_asks(storage):
-    storage.failing["a"] = StorageError("here", "no")
-    assert Caller(storage).call("a") is storage.failing["a"]
-    storage.failing["a"] = KeyboardInterrupt()
+def test_an_error_is_raised_where_the_call_asks(backend):
+    backend.failing["a"] = StorageError("here", "no")
+    assert Caller(backend).call("a") is backend.failing["a"]
+    backend.failing["a"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        Caller(storage).call("a")
+        Caller(backend).call("a")
 
 
-def test_what_many_ask_is_asked_together_by_its_kind(storage):
-    asks = [("commit", "d"), ("read", "a"), None, ("read_pages", ["p", "q"]), ("read", "b"), ("read_pages", ["r"])]
-    assert SharedTrips(storage).answers(asks) == ["d!", "a!", None, ["p!", "q!"], "b!", ["r!"]]
-    assert storage.asked == [("read", ["a", "b"]), ("read_pages", ["p", "q", "r"]), ("commit", ["d"])]
+def test_what_many_ask_is_asked_together(backend):
+    """In one trip all documents are read, each once; in another one all drafts are written."""
+    asks = [Write("d"), Read(["a"]), None, Read(["p", "q"]), Read(["b"]), Read(["a", "r"])]
+
+    found = SharedTrips(backend).answers(asks)
+
+    assert backend.asked == [("read", ["a", "p", "q", "b", "r"]), ("commit", ["d"])]
+    read = {each: f"{each}!" for each in "apqbr"}
+    assert found == ["d!", read, None, read, read, read]
 
 
 @pytest.mark.parametrize("error", [StorageError("here", "no"), StorageClosedError("here", "no"), KeyboardInterrupt()])
-def test_what_fails_takes_no_other_along(storage, error):
-    storage.failing["b"] = error
-    asks = [("commit", each) for each in "abc"]
-    assert SharedTrips(storage).answers(asks) == ["a!", error, "c!"]
-    assert [given for _, given in storage.asked] == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+def test_what_fails_takes_no_other_along(backend, error):
+    backend.failing["b"] = error
+    asks = [Write(each) for each in "abc"]
+    assert SharedTrips(backend).answers(asks) == ["a!", error, "c!"]
+    assert [given for _, given in backend.asked] == [["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
 @pytest.mark.parametrize("failing", [{"a": StorageUnreachableError("here", "gone")}, {"b": StorageError("here", "no")}])
-def test_once_the_storage_is_gone_nobody_waits_for_it_anew(storage, failing):
+def test_once_the_storage_is_gone_nobody_waits_for_it_anew(backend, failing):
     gone = StorageUnreachableError("here", "gone")
-    storage.failing = {**failing, "c": gone} if "b" in failing else {"a": gone}
-    found = SharedTrips(storage).answers([("read", each) for each in "abcd"] + [("commit", "e")])
-    assert found == (["a!", failing["b"], gone, gone, gone] if "b" in failing else [gone] * 5)
-    assert ("read", ["d"]) not in storage.asked
-    assert ("commit", ["e"]) not in storage.asked
+    backend.failing = {**failing, "c": gone} if "b" in failing else {"a": gone}
+    found = SharedTrips(backend).answers([*(Read([each]) for each in "abcd"), Write("e")])
+    assert found == ([{"a": "a!"}, failing["b"], gone, gone, gone] if "b" in failing else [gone] * 5)
+    assert ("read", ["d"]) not in backend.asked
+    assert ("commit", ["e"]) not in backend.asked
 
 
-def test_a_method_of_the_users_own_shares_nothing(storage):
+def test_a_method_of_the_users_own_shares_nothing(backend):
     class Own(Caller):
         def call(self, name, *, more=None):
             return "own"
 
-    assert asked(partial(Caller(storage).call, "a")) is not None
-    assert asked(partial(Own(storage).call, "a")) is None
-    assert asked(Caller(storage).call) is None
+    assert asked(partial(Caller(backend).call, "a")) is not None
+    assert asked(partial(Own(backend).call, "a")) is None
+    assert asked(Caller(backend).call) is None
     assert asked(partial(len, "a")) is None
 
 

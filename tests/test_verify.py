@@ -140,3 +140,35 @@ def test_damage_is_found_beside_writers(store, writers):
     assert {each for _, each in found} == {"torn", "paged", "none", "never", "moved"} - (
         {"moved"} if ("index", "moved") not in found else set()
     )
+
+
+class Restless(dict):
+    """A dict in which another program changes one document after each look at it, so many times."""
+
+    changing, changes = None, 0
+
+    def __getitem__(self, key):
+        value = super().__getitem__(key)
+        if key == self.changing and self.changes:
+            self.changes -= 1
+            self[key] = f"damaged {self.changes}"
+        return value
+
+
+@pytest.mark.parametrize("kind", ["session", "messages"])
+def test_what_changes_while_it_is_set_aside_is_set_aside_as_it_is_then(kind):
+    """A repair moves only what it looked at; it says that it is done when nothing unreadable is left."""
+    mapping = Restless()
+    manager = SessionManager(mapping)
+    session = manager.create_session("ada", session_id="s")
+    fill(session, 80)
+    manager.save(session)
+    key = next(each for each in mapping if each.startswith(f"{kind}/s"))
+    mapping[key], mapping.changing, mapping.changes = "damaged", key, 20
+
+    assert manager.verify(repair=True)
+
+    aside = [value for each, value in mapping.items() if each.startswith("unreadable/")]
+    assert [each for each in aside if each.startswith("damaged")] == ["damaged 0"]
+    assert key not in mapping
+    assert manager.verify().problems == []

@@ -14,7 +14,7 @@ from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, RewrittenError, head_of
 from pyai_sessions.sessions.sought import seek
-from pyai_sessions.sessions.trips import Asking, Trips
+from pyai_sessions.sessions.trips import Asking, Trips, Write
 from pyai_sessions.values.checks import belongs
 from pyai_sessions.values.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.values.recent import Recent
@@ -44,7 +44,7 @@ class Appender(NamedTuple):
             and not (yield from self._stored(latest, chosen))
         ):
             draft = appended(latest, added, chosen, terms) or _unseen(latest, added, terms)
-            if draft and (yield "commit", draft):
+            if draft and (yield Write(draft)):
                 self._remember(draft)
                 return
             tried = latest

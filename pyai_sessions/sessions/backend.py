@@ -1,69 +1,36 @@
-"""What the store asks of a storage, in the words of sessions: heads, pages, references, indexes; in those of storage.
-
-It knows nothing of messages: it moves the text of documents, and the entries of the indexes that come with them.
-"""
+"""What a store knows of its storage: where it lies, how sessions are written to it, how long other writers may take."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, count, takewhile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any
 
-from pyai_sessions.documents.envelopes import listed, start_of
-from pyai_sessions.documents.keys import (
-    aside_key,
-    aside_prefix,
-    encode_id,
-    head_key,
-    namespace_prefix,
-    page_keys,
-    page_prefix,
-    reference_key,
-    reference_prefix,
-    session_beside,
-)
+from pyai_sessions.documents.envelopes import listed
+from pyai_sessions.documents.keys import head_key, namespace_prefix, page_prefix, reference_key
 from pyai_sessions.documents.listed import Names, listings_of
 from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import UnsupportedOperationError
-from pyai_sessions.model.heads import Run
 from pyai_sessions.sessions.expiry import Expiry
 from pyai_sessions.sessions.writers import Writers, turn_key
 from pyai_sessions.storage.families import is_of, storage_of
-from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.namespaces import Namespaced
-from pyai_sessions.storage.protocol import Change, Listing, Storage
+from pyai_sessions.storage.protocol import Change, Storage
 from pyai_sessions.values.checks import AnyPath
 
 if TYPE_CHECKING:
     from pyai_sessions.encryption.sealing import Sealer
 
-_LONGER = 60_000
+LONGER = 60_000
 """Milliseconds by which shared pages outlive those that share them: two keys do not expire at the same moment."""
-
-
-class Wanted(NamedTuple):
-    """A session, and which of its own pages are wanted with its head: those of these keys, or all of them (None)."""
-
-    session_id: str
-    pages: Sequence[str] | None = None
-
 
 Progress = Callable[[int], object]
 """Is called now and then with the number of sessions that are done."""
 
-Found = tuple[object | None, dict[str, object]]
-"""The head of a session, None where there is none, and pages of it by their keys."""
-
-_CLAIMED = 1000
-"""Pages that are taken to be there because a document says so: more are looked for."""
-
 
 class Backend:
-    """Sessions in a storage, or in a namespace of it. All methods may be called from any thread.
-
-    Text comes back as the storage holds it (str or bytes): only `documents` judges it. In the place of what cannot be
-    decrypted comes the InvalidDocumentError that says why. Every method raises a `StorageError` when the storage fails.
+    """The storage of a store's sessions, or of a namespace. All methods may be called from any thread.
 
     Args:
         whole: The storage.
@@ -73,13 +40,13 @@ class Backend:
         sealer: The ring that encrypts the documents.
 
     Attributes:
-        storage: The storage, or its part: documents and lists.
+        storage: The storage, or its part: documents and lists. In the place of a document that cannot be decrypted it
+            returns the InvalidDocumentError that says why.
         names: How its lists name users.
-        threads: How many calls at the same time are worth a thread each.
-        together: How many calls of an event loop's tasks share their trips, if any do.
-        settle: Seconds after which pages and index entries that no head bears out are of no save that is still at work.
-        settle_forks: Likewise of references: a fork leaves them before it writes its head.
         expiry: The list of the sessions that expire.
+        writers: Whose turn it is to write, where the storage cannot keep other writers out.
+        settle: Seconds after which pages and list members that no head bears out are of no save that is still at work.
+        settle_forks: Likewise of references: a fork leaves them before it writes its head.
 
     """
 
@@ -92,142 +59,83 @@ class Backend:
         ttl: int | None = None,
         sealer: Sealer | None = None,
     ) -> None:
-        inner, names = whole, Names()
+        inner, self.names = whole, Names()
         if sealer is not None:
             from pyai_sessions.encryption.storage import EncryptedStorage
 
             inner = EncryptedStorage(whole, sealer)
-            names = inner.names
+            self.names = inner.names
         self._whole = whole
         self._under = under
         self._sealer = sealer
-        self._part = Namespaced(inner, under)
-        self.storage = storage = self._part if under else inner  # which need not be asked what is of no namespace
-        self._timeout = timeout
+        self.storage = storage = Namespaced(inner, under) if under else inner
         self.ttl = ttl
         self.threads = storage.threads
-        self.together = storage.together
+        self.expiry = Expiry(storage, self.names)
         self.settle = storage.settle if storage.apart or not storage.ordered else 0.0
         self.settle_forks = storage.settle
-        self.names = names
-        self.expiry = Expiry(storage, names)
-        self._writers = Writers(storage, timeout) if storage.ordered and storage.settle else None
-        self._padded = storage.padded
+        self.writers = Writers(storage, timeout) if storage.ordered and storage.settle else None
         self._leaves_pages = not storage.ordered  # writes pages and head one after another
 
-    # Reading -----------------------------------------------------------------------------------------------------
+    # Heads -------------------------------------------------------------------------------------------------------
 
-    def read(self, session_id: str) -> object | None:
-        """Return the head of a session, or None."""
+    def head(self, session_id: str) -> object | None:
+        """Return the head of a session as it is stored, or None."""
         key = head_key(session_id)
         return self.storage.read([key]).get(key)
 
-    def read_many(self, session_ids: Sequence[str]) -> list[object | None]:
-        """Return the heads of sessions, in that order, in as few trips as the storage allows."""
-        return self.read_pages([head_key(each) for each in session_ids])
-
-    def read_session(self, wanted: Wanted) -> Found:
-        """Return the head of a session and wanted pages, in one trip; pages may be left out."""
-        key = head_key(wanted.session_id)
-        found = self.storage.read([key, *self._pages_of(wanted)])
-        return found.pop(key, None), found
-
-    def read_sessions(self, wanted: Sequence[Wanted]) -> list[Found]:
-        """Return what `read_session` does of sessions, in that order, in as few trips as the storage allows."""
-        keys = [[head_key(each.session_id), *self._pages_of(each)] for each in wanted]
-        read = self.storage.read(list(dict.fromkeys(chain(*keys))))
-        found: list[Found] = []
-        for (session_id, pages), (head, *more) in zip(wanted, keys, strict=True):
-            prefix = page_prefix(session_id)
-            own = (
-                [key for key in read if key.startswith(prefix)]
-                if pages is None
-                else [key for key in more if key in read]
-            )
-            found.append((read.get(head), {key: read[key] for key in own}))
-        return found
-
-    def _pages_of(self, wanted: Wanted) -> Sequence[str]:
-        """Return what is to be read for the pages that are wanted with a session's head."""
-        session_id, pages = wanted
-        if pages is not None:
-            return pages
-        return [page_prefix(session_id)] if self.storage.ordered else ()
-
-    def read_pages(self, keys: Sequence[str]) -> list[object | None]:
-        """Return pages, of one session or of many, by their keys, in that order, in as few trips as can be."""
-        found = self.storage.read(keys) if keys else {}
-        return [found.get(key) for key in keys]
-
-    def all_keys(self) -> Iterator[object]:
-        """Iterate over all keys of the mapping, ours and foreign ones."""
-        return self._part.keys()
-
-    def keys_of(self, session_ids: Iterable[str]) -> Iterator[str]:
-        """Iterate over the keys of what lies beside sessions' heads: pages, references to these, what was set aside.
-
-        Goes through all keys where the storage cannot tell.
-        """
-        if not self.storage.ordered:
-            wanted = set(session_ids)
-            yield from (key for key in self._part.keys("") if session_beside(key) in wanted)
-            return
-        for each in session_ids:
-            for prefix in (page_prefix(each), reference_prefix(each), aside_prefix(each)):
-                yield from (key for key in self.storage.keys(prefix) if session_beside(key) == each)
-
-    # Writing -----------------------------------------------------------------------------------------------------
+    def heads(self, session_ids: Iterable[str]) -> dict[str, object]:
+        """Return the heads of those of the sessions that are there, in that order, in one trip."""
+        keys = {each: head_key(each) for each in session_ids}
+        found = self.storage.read(list(keys.values())) if keys else {}
+        return {each: found[key] for each, key in keys.items() if key in found}
 
     def commit(self, draft: Draft) -> bool:
         """Store a draft if what is stored is still what it was made for; else return False.
 
-        All or nothing: pages first, the head last, the index entry replaced. A draft that is stored already counts as
-        stored, so a commit may be repeated.
+        All or nothing: pages first, the head last, then the lists. A draft that is stored already counts as stored, so
+        a commit may be repeated.
         """
-        change = self._commit(draft)
-        done = self.storage.write([change])[0]
-        if not done and self._leaves_pages:
-            done = self._write_over(draft, change)
-        if done and self._writers is not None and self._writers.token_of(draft.session_id):
-            self._writers.end()
-        if done and draft.time_left and self.storage.forgets:
-            self._keep_up([draft])
-        return done
+        change = self._change(draft)
+        return self._settled(draft, change, self.storage.write([change])[0])
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:
         """Store drafts of different sessions, each as `commit` does, in as few trips or transactions as can be.
 
         An error may leave any of them stored.
         """
-        changes = [self._commit(each) for each in drafts]
-        done = self.storage.write(changes)
-        if self._leaves_pages and not all(done):
-            tried = zip(drafts, changes, done, strict=True)
-            done = [stored or self._write_over(draft, change) for draft, change, stored in tried]
-        mortal = [draft for draft, stored in zip(drafts, done, strict=True) if stored and draft.time_left]
-        if mortal and self.storage.forgets:
-            self._keep_up(mortal)
-        return done
+        changes = [self._change(each) for each in drafts]
+        return [self._settled(*each) for each in zip(drafts, changes, self.storage.write(changes), strict=True)]
 
-    def _commit(self, draft: Draft) -> Change:
-        key = head_key(draft.session_id)
+    def _change(self, draft: Draft) -> Change:
+        key, drop = head_key(draft.session_id), draft.garbage
         expect: list[tuple[str, str | None]] = [(key, draft.expected)]
-        drop = draft.garbage
-        if self._writers is not None:
-            turn, token = turn_key(draft.session_id), self._writers.token_of(draft.session_id)
+        if self.writers is not None:
+            turn, token = turn_key(draft.session_id), self.writers.token_of(draft.session_id)
             expect.append((turn, token or None))
             drop = [*drop, turn] if token else drop
         elif self._leaves_pages:
             prefix = page_prefix(draft.session_id)
             expect += [(prefix + each, None) for each in draft.leftovers]
+        head = draft.head.ljust(self.storage.padded) if draft.stored.head.sealed else draft.head
         return Change(
             expect,
             draft.stamp,
-            [*draft.pages.items(), (key, draft.head.ljust(self._padded) if draft.stored.head.sealed else draft.head)],
+            [*draft.pages.items(), (key, head)],
             drop,
             listings_of(draft.previous, draft.entry),
             None if draft.entry.expires is None else draft.time_left or 0,
         )
+
+    def _settled(self, draft: Draft, change: Change, done: bool) -> bool:  # noqa: FBT001 (an answer)
+        """Do what is left to do of a commit that was written, or was refused; return whether the draft is stored."""
+        if not done and self._leaves_pages:
+            done = self._write_over(draft, change)
+        if done and self.writers is not None and self.writers.token_of(draft.session_id):
+            self.writers.end()
+        if done and draft.time_left and self.storage.forgets:
+            self._keep_up(draft, draft.time_left)
+        return done
 
     def _write_over(self, draft: Draft, change: Change) -> bool:
         """Store a draft that was refused, perhaps for pages alone that a save left that was cut short: they go."""
@@ -242,84 +150,22 @@ class Backend:
         pages = (f"{start}/{n}" for n in count(int(number)))
         return takewhile(lambda page: self.storage.read([page]), pages)
 
-    def _keep_up(self, drafts: Sequence[Draft]) -> None:
+    def _keep_up(self, draft: Draft, left: int) -> None:
         """Let shared pages live as long as those that share them, and clear away now and then what was forgotten."""
-        renewals = [
-            Change(expect=[(key, "")], lives=(each.time_left or 0) + _LONGER)
-            for each in drafts
-            for owner in each.owners
-            for key in [reference_key(owner, each.session_id, each.stored.head.incarnation)]
-        ]
-        for each in renewals:  # one by one: some may be of one place
-            self.storage.write([each])
-        ends, left = drafts[-1].entry.expires, drafts[-1].time_left
-        if ends is not None and left:
-            self.expiry.sweep_sometimes(len(drafts), ends - 1000 * left)
+        for owner in draft.owners:  # one by one: some may be of one place
+            key = reference_key(owner, draft.session_id, draft.stored.head.incarnation)
+            self.storage.write([Change(expect=[(key, "")], lives=left + LONGER)])
+        if draft.entry.expires is not None:
+            self.expiry.sweep_sometimes(draft.entry.expires - 1000 * left)
 
-    def remove(self, session_id: str, expected: str | None, runs: Sequence[Run], lists: Sequence[Listing]) -> bool:
-        """Delete a session's head if it begins with *expected*, then *runs*, and change *lists*; else return False.
+    def turn(self, session_id: str) -> AbstractContextManager[object]:
+        """Let no other writer of a session commit meanwhile, where `Storage.exclusive` cannot keep it out.
 
-        *runs* are pages of its own; what is left of their generations may go with them. *expected* None deletes
-        whatever head is there.
+        A commit of this thread inside ends the turn.
         """
-        key, prefix = head_key(session_id), page_prefix(session_id)
-        if self.storage.ordered:
-            pages = [f"{prefix}{each}/" for each in dict.fromkeys(run.generation for run in runs)]
-        else:
-            pages = pages_there(self, runs)
-        change = Change(
-            expect=() if expected is None else [(key, expected)],
-            drop=[key, *pages] if self._writers is None else [key, *pages, turn_key(session_id)],
-            lists=lists,
-        )
-        return self.storage.write([change])[0]
+        return nullcontext() if self.writers is None else self.writers.turn(session_id)
 
-    def remove_pages(self, session_id: str, keys: Sequence[str], expected: str | None) -> bool:
-        """Delete pages if the stored head still begins with *expected* (None: is gone); else return False."""
-        return self.storage.write([Change(expect=[(head_key(session_id), expected)], drop=keys)])[0]
-
-    def refer(self, key: str, reference: bytes | None, time_left: int | None = None) -> None:
-        """Store a *reference* to a session's pages where they lie, whether or not its head is there; None deletes it.
-
-        The storage then keeps what lies there for at least *time_left* milliseconds; None keeps it for ever.
-        """
-        if reference is None:
-            self.storage.write([Change(drop=[key])])
-        else:
-            lives = None if time_left is None else time_left + _LONGER
-            self.storage.write([Change(put=[(key, reference)], lives=lives)])
-
-    def references(self, owner: str) -> dict[str, object]:
-        """Return the references to a session's pages by their keys."""
-        prefix, storage = reference_prefix(owner), self.storage
-        if storage.ordered:
-            return storage.read([prefix])
-        with storage.exclusive():
-            return storage.read(list(storage.keys(prefix)))
-
-    def set_aside(self, session_id: str, keys: Sequence[str], token: str) -> None:  # noqa: ARG002
-        """Move documents of a session, as they are, to the keys that `documents.aside_key` gives."""
-        found = self.storage.read(keys)
-        if found:
-            expect = [(key, start_of(value)) for key, value in found.items()]
-            put = [(aside_key(key, token), value) for key, value in found.items()]
-            self.storage.write([Change(expect=expect, put=put, drop=list(found))])
-
-    def rewrite(self, changes: Sequence[tuple[str, object, bytes]]) -> list[bool]:
-        """Put other text under keys, each if what was read there still is all that is there, in as few trips as can be.
-
-        Index entries stay as they are, and so does what time is left to a session.
-        """
-        places: dict[str, list[tuple[str, object, bytes]]] = {}
-        for each in changes:
-            places.setdefault(place_of(each[0]), []).append(each)
-        same = self.storage.write([_rewriting(those) for those in places.values()])
-        done: dict[str, bool] = {}
-        for those, all_same in zip(places.values(), same, strict=True):
-            for each in those:  # of a place of which one document changed meanwhile, the others are written one by one
-                alone = not all_same and len(those) > 1
-                done[each[0]] = self.storage.write([_rewriting([each])])[0] if alone else all_same
-        return [done[key] for key, _, _ in changes]
+    # The whole storage -------------------------------------------------------------------------------------------
 
     def rotate(self, progress: Progress | None = None) -> int:
         """Encrypt anew what is not encrypted with the newest key; return how many documents that were."""
@@ -337,61 +183,6 @@ class Backend:
             remedy = "copy its sessions into another store: other.import_sessions(sessions)"
             raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {remedy}")
         backup(path, overwrite=overwrite)
-
-    # Writers -----------------------------------------------------------------------------------------------------
-
-    def turn(self, session_id: str) -> AbstractContextManager[object]:
-        """Let no other writer of a session commit meanwhile, where `exclusive` cannot keep it out.
-
-        A commit of this thread inside ends the turn.
-        """
-        return nullcontext() if self._writers is None else self._writers.turn(session_id)
-
-    def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers out meanwhile, where the storage can, and commit what is written inside as one.
-
-        A commit inside still compares.
-        """
-        return self.storage.exclusive()
-
-    def mend(self) -> None:
-        """End what a call of this thread left open when an exception from outside cut it off. May raise nothing."""
-        self.storage.mend()
-
-    def close(self) -> None:
-        """Free what the backend opened itself. Calls after this raise StorageClosedError."""
-        self.storage.close()
-
-
-def _rewriting(changes: Sequence[tuple[str, object, bytes]]) -> Change:
-    """Return what puts other documents of one place in the place of those that were read."""
-    return Change(
-        expect=[(key, start_of(old)) for key, old, _ in changes],
-        done=start_of(changes[0][2]),
-        put=[(key, text) for key, _, text in changes],
-    )
-
-
-def pages_there(backend: Backend, runs: Sequence[Run]) -> list[str]:
-    """Return the keys of *runs*, in order; where these claim more than a few pages, only those that the storage has.
-
-    A head or a reference of a hundred bytes can claim a million pages. What is done for each page costs what is stored,
-    not what is claimed.
-    """
-    if sum([run.pages for run in runs]) <= _CLAIMED:
-        return page_keys(runs)
-    there: dict[tuple[str, str], list[int]] = {}
-    for key in backend.keys_of({run.owner for run in runs}):
-        kind, owner, *rest = key.split("/")
-        if kind == "messages":
-            there.setdefault((owner, rest[0]), []).append(int(rest[1]))
-    return [
-        f"{prefix}{number}"
-        for run in runs
-        for prefix in [f"{page_prefix(run.owner)}{run.generation}/"]
-        for number in sorted(there.get((encode_id(run.owner), run.generation), ()))
-        if number < run.pages
-    ]
 
 
 def backend_of(mapping: Any, *, shared: bool = False, timeout: float = 10.0, namespace: str | None = None) -> Backend:

@@ -80,9 +80,9 @@ class Expiry:
                 progress(total)
         return total
 
-    def sweep_sometimes(self, saves: int, now: int) -> None:
-        """Note saves of sessions that expire; after many, take some out of lists that the storage forgot by *now*."""
-        self._saves += saves
+    def sweep_sometimes(self, now: int) -> None:
+        """Note a save of a session that expires. After many, take some out of lists that were forgotten by *now*."""
+        self._saves += 1
         if self._saves >= _OFTEN:
             self._saves = 0
             with suppress(StorageError):  # what was to be saved is

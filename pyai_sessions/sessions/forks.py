@@ -19,7 +19,16 @@ import msgspec
 from msgspec import UNSET
 
 from pyai_sessions.documents.envelopes import lists_of, text_of
-from pyai_sessions.documents.keys import head_key, is_page, is_reference, page_keys, parts_of_reference, reference_key
+from pyai_sessions.documents.keys import (
+    head_key,
+    is_page,
+    is_reference,
+    page_keys,
+    page_prefix,
+    parts_of_reference,
+    reference_key,
+    reference_prefix,
+)
 from pyai_sessions.documents.listed import listings_of, session_listed
 from pyai_sessions.documents.reading import (
     UNFIT,
@@ -46,10 +55,12 @@ from pyai_sessions.model.history import History, Origin
 from pyai_sessions.model.points import Checkpoint, Parent
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
 from pyai_sessions.sessions import indexes
-from pyai_sessions.sessions.backend import Backend, pages_there
+from pyai_sessions.sessions.backend import LONGER, Backend
 from pyai_sessions.sessions.expiry import has_expired
 from pyai_sessions.sessions.loading import MISSING, Attempts
-from pyai_sessions.storage.protocol import Listing
+from pyai_sessions.sessions.pages import pages_there
+from pyai_sessions.sessions.writers import turn_key
+from pyai_sessions.storage.protocol import Change, Listing, Storage
 from pyai_sessions.values.checks import Clock, check_time, counted, kind_of, shown
 from pyai_sessions.values.json import plain_object
 from pyai_sessions.values.messages import Message
@@ -213,10 +224,11 @@ class _Pages:
             first = min(batch)
             keys = page_keys(self.runs, first, first + len(batch))
             missing = {n: keys[n - first] for n in batch if n not in self._read}
-            for (n, key), value in zip(missing.items(), self._backend.read_pages([*missing.values()]), strict=True):
-                if value is None:
+            found = self._backend.storage.read([*missing.values()]) if missing else {}
+            for n, key in missing.items():
+                if key not in found:
                     raise InvalidDocumentError(key, self._session_id, None, MISSING)
-                self._read[n] = read_messages(value, key, self._session_id)
+                self._read[n] = read_messages(found[key], key, self._session_id)
             yield from batch
             start, together = start + together, 2 * together
 
@@ -240,8 +252,8 @@ def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: 
     pages = extents(shared)
     references = {reference_key(each, fork.session_id, fork.incarnation): each for each in owners}
     for key, owner in references.items():
-        backend.refer(key, write_reference(pages[owner]), draft.time_left)
-    named = not owners or _names(backend.read(parent.head.session_id), parent.head, shared)
+        refer(backend.storage, key, pages[owner], draft.time_left)
+    named = not owners or _names(backend.head(parent.head.session_id), parent.head, shared)
     if named and backend.commit(draft):
         return True
     for key, owner in references.items():
@@ -249,6 +261,15 @@ def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: 
     if named:
         raise SessionExistsError(fork.session_id)
     return False
+
+
+def refer(storage: Storage, key: str, pages: Mapping[str, int], time_left: int | None) -> None:
+    """Store a reference to so many pages of each generation where they lie, whether or not their owner's head is there.
+
+    The storage then keeps what lies there for at least *time_left* milliseconds; None keeps it for ever.
+    """
+    lives = None if time_left is None else time_left + LONGER
+    storage.write([Change(put=[(key, write_reference(pages))], lives=lives)])
 
 
 def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
@@ -282,7 +303,7 @@ def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: 
     for owner in set(owners_of(before.named, draft.session_id)).difference(draft.owners):
         let_go(backend, owner, timeout, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
     if before.stored.is_forked:
-        left = pages_there(backend, [run for run in before.named if run.owner == draft.session_id])
+        left = pages_there(backend.storage, [run for run in before.named if run.owner == draft.session_id])
         let_go(backend, draft.session_id, timeout, keys=left)
 
 
@@ -296,25 +317,44 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float) -> 
     try:
         stored = read_head(value, session_id)
     except InvalidDocumentError:  # nothing says which pages it named, of whom, or how it is listed
-        keys = [each for each in backend.all_keys() if is_page(each, session_id)]
+        keys = [each for each in backend.storage.keys(page_prefix(session_id)) if is_page(each, session_id)]
         listed = (each for each in indexes.listings(backend.storage) if session_listed(*each[:2]) == session_id)
-        removed = backend.remove(session_id, None, [], [Listing(*each, None) for each in listed])
+        removed = _remove_head(backend, session_id, [], [], [Listing(*each, None) for each in listed])
         let_go(backend, session_id, timeout, keys=keys)
-        return removed or backend.read(session_id) is None
+        return removed or backend.head(session_id) is None
     runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True
     own = [run for run in runs if run.owner == session_id]
-    if not backend.remove(session_id, stored.stamp, [] if is_forked else own, listings_of(stored.entry, None)):
+    expect, runs_now = [(head_key(session_id), stored.stamp)], [] if is_forked else own
+    if not _remove_head(backend, session_id, expect, runs_now, listings_of(stored.entry, None)):
         if _lives(backend, session_id, incarnation):
             return False
         indexes.mend(backend, session_id, [each[:2] for each in lists_of(stored.entry)])
         if not is_forked:  # the deletion of its head was cut short, perhaps
-            let_go(backend, session_id, timeout, keys=pages_there(backend, own))
+            let_go(backend, session_id, timeout, keys=pages_there(backend.storage, own))
     if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
         reference = reference_key(session_id, session_id, incarnation)
-        let_go(backend, session_id, timeout, reference=reference, keys=pages_there(backend, own))
+        let_go(backend, session_id, timeout, reference=reference, keys=pages_there(backend.storage, own))
     for owner in owners_of(runs, session_id):
         let_go(backend, owner, timeout, reference=reference_key(owner, session_id, incarnation))
     return True
+
+
+def _remove_head(
+    backend: Backend,
+    session_id: str,
+    expect: Sequence[tuple[str, str]],
+    runs: Sequence[Run],
+    lists: Sequence[Listing],
+) -> bool:
+    """Delete a session's head, then *runs*, pages of its own: what is left of their generations may go with them."""
+    drop = [head_key(session_id)]
+    if backend.storage.ordered:
+        drop += [f"{page_prefix(session_id)}{each}/" for each in dict.fromkeys(run.generation for run in runs)]
+    else:
+        drop += pages_there(backend.storage, runs)
+    if backend.writers is not None:
+        drop.append(turn_key(session_id))
+    return backend.storage.write([Change(expect, drop=drop, lists=lists)])[0]
 
 
 def purge(backend: Backend, session_id: str, value: object | None, clock: Clock, timeout: float) -> bool:
@@ -324,7 +364,7 @@ def purge(backend: Backend, session_id: str, value: object | None, clock: Clock,
 
 def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
     """Return whether a session is still there: not deleted, nor deleted and created anew under its id."""
-    value = backend.read(session_id)
+    value = backend.head(session_id)
     try:
         return value is not None and read_head(value, session_id).head.incarnation == incarnation
     except InvalidDocumentError:
@@ -338,17 +378,22 @@ def let_go(
     pages = set(keys)
     if reference is not None:
         pages.update(_pages_of(backend, owner, reference))
-        backend.refer(reference, None)
+        backend.storage.write([Change(drop=[reference])])
     if not pages:
         return
     attempts = Attempts(backend, owner, timeout)
     for _ in attempts:
         with attempts.exclusive():
-            value = backend.read(owner)
-            unneeded = unnamed(backend, owner, value, pages)
-            done = not unneeded or backend.remove_pages(owner, unneeded, stamp_of_value(value))
+            value = backend.head(owner)
+            unneeded = unnamed(backend.storage, owner, value, pages)
+            done = not unneeded or drop(backend.storage, owner, value, unneeded)
         if done:
             return
+
+
+def drop(storage: Storage, session_id: str, value: object | None, keys: Sequence[str]) -> bool:
+    """Remove documents that lie beside a session's head, if that is *value* still; else return False."""
+    return storage.write([Change([(head_key(session_id), stamp_of_value(value))], drop=keys)])[0]
 
 
 def part(backend: Backend, session_id: str, owner: str, timeout: float) -> None:
@@ -356,7 +401,7 @@ def part(backend: Backend, session_id: str, owner: str, timeout: float) -> None:
     attempts = Attempts(backend, session_id, timeout)
     for _ in attempts:
         with attempts.exclusive():
-            value = backend.read(session_id)
+            value = backend.head(session_id)
             head = None if value is None else read_head(value, session_id)
             names = {} if head is None else extent(named_runs(head.head), owner)
             if head is None or owner == session_id or not names:
@@ -377,8 +422,9 @@ def _parted(
     for generation, count in counts.items():
         keys = page_keys([Run(owner, generation, count, 0)])
         made = page_keys([Run(head.session_id, names[generation], count, 0)])
-        for key, copy, value in zip(keys, made, backend.read_pages(keys), strict=True):
-            text = text_of(value)
+        found = backend.storage.read(keys)
+        for key, copy in zip(keys, made, strict=True):
+            text = text_of(found.get(key))
             if text is None:
                 raise InvalidDocumentError(key, head.session_id, None, MISSING)
             pages[copy] = text
@@ -398,15 +444,15 @@ def _parted(
 
 
 def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:
-    (text,) = backend.read_pages([reference])
+    text = backend.storage.read([reference]).get(reference)
     try:
         pages = {} if text is None else read_reference(text, reference)
     except InvalidDocumentError:
         return []
-    return pages_there(backend, [Run(owner, generation, count, 0) for generation, count in pages.items()])
+    return pages_there(backend.storage, [Run(owner, generation, count, 0) for generation, count in pages.items()])
 
 
-def unnamed(backend: Backend, owner: str, value: object | None, keys: Iterable[str]) -> list[str]:
+def unnamed(storage: Storage, owner: str, value: object | None, keys: Iterable[str]) -> list[str]:
     """Return which of an owner's pages neither its head, which is *value*, nor a reference names.
 
     None of them where one of these cannot be read. The references are read after the head, and only if need be.
@@ -414,11 +460,19 @@ def unnamed(backend: Backend, owner: str, value: object | None, keys: Iterable[s
     try:
         named = {} if value is None else extent(named_runs(read_head(value, owner).head), owner)
         left = _beyond(named, keys)
-        for key, text in backend.references(owner).items() if left else ():
+        for key, text in _references(storage, owner).items() if left else ():
             left = _beyond(read_reference(text, key), left) if is_reference(key, owner) else left
     except InvalidDocumentError:
         return []
     return sorted(left)
+
+
+def _references(storage: Storage, owner: str) -> dict[str, object]:
+    prefix = reference_prefix(owner)
+    if storage.ordered:
+        return storage.read([prefix])
+    with storage.exclusive():
+        return storage.read(list(storage.keys(prefix)))
 
 
 def _beyond(named: Mapping[str, int], keys: Iterable[str]) -> list[str]:
@@ -440,7 +494,7 @@ class Lack(NamedTuple):
     pages: Mapping[str, int]
 
 
-def lacks(backend: Backend, stored: StoredHead) -> list[Lack]:
+def lacks(storage: Storage, stored: StoredHead) -> list[Lack]:
     """Return the references that a session should have left with the owners of pages that it names, and has not."""
     head = stored.head
     wanted = [
@@ -448,8 +502,10 @@ def lacks(backend: Backend, stored: StoredHead) -> list[Lack]:
         for owner, pages in extents(named_runs(head)).items()
         if owner != head.session_id
     ]
+    there = storage.read([each.key for each in wanted]) if wanted else {}
     found: list[Lack] = []
-    for each, text in zip(wanted, backend.read_pages([each.key for each in wanted]) if wanted else [], strict=True):
+    for each in wanted:
+        text = there.get(each.key)
         try:
             named = {} if text is None else read_reference(text, each.key)
         except InvalidDocumentError:
@@ -465,7 +521,9 @@ def dangling(backend: Backend, references: Sequence[str]) -> list[str]:
     for key in references:
         by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
     found: list[str] = []
-    for (fork, keys), value in zip(by_fork.items(), backend.read_many([*by_fork]), strict=True):
+    heads = backend.heads(by_fork)
+    for fork, keys in by_fork.items():
+        value = heads.get(fork)
         try:
             head = None if value is None else read_head(value, fork).head
         except InvalidDocumentError:
@@ -475,5 +533,5 @@ def dangling(backend: Backend, references: Sequence[str]) -> list[str]:
             owner, _, incarnation = parts_of_reference(key)
             if head is None or head.incarnation != incarnation or owner not in owners:
                 found.append(key)
-    there = backend.read_pages(found) if found else []
-    return [key for key, text in zip(found, there, strict=True) if text is not None]
+    there = backend.storage.read(found) if found else {}
+    return [key for key in found if key in there]

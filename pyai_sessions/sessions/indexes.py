@@ -120,9 +120,7 @@ class _Reader(NamedTuple):
     def heads(self, wanted: Mapping[str, Position]) -> Iterator[tuple[Position, StoredHead]]:
         """Iterate over the heads at these positions that belong to the list, and are not known yet."""
         ids = list(wanted) if self.known is None else [each for each in wanted if each not in self.known]
-        for session_id, value in zip(ids, self.backend.read_many(ids) if ids else (), strict=True):
-            if value is None:
-                continue
+        for session_id, value in self.backend.heads(ids).items():
             try:
                 stored = read_head(value, session_id)
             except InvalidDocumentError as err:
@@ -202,7 +200,7 @@ def position_of(cursor: str | None) -> Position | None:
 
 def mend(backend: Backend, session_id: str, stale: Iterable[Place]) -> bool:
     """List a session as its document says, not in *stale* lists; return False where it was changed meanwhile."""
-    value = backend.read(session_id)
+    value = backend.head(session_id)
     try:
         stored = None if value is None else read_head(value, session_id)
     except InvalidDocumentError:
@@ -270,8 +268,9 @@ def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, l
 def _unfounded(backend: Backend, listed: Sequence[Listed]) -> list[Listed]:
     ids = [session_listed(name, member) or "" for name, member, _ in listed]
     right: dict[str, set[Listed]] = {}
-    distinct = list(dict.fromkeys(ids))
-    for session_id, value in zip(distinct, backend.read_many(distinct), strict=True):
+    heads = backend.heads(ids)
+    for session_id in dict.fromkeys(ids):
+        value = heads.get(session_id)
         with suppress(InvalidDocumentError):
             right[session_id] = (
                 set() if value is None else set(backend.names.listed(read_head(value, session_id).entry))
@@ -288,11 +287,11 @@ def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Place]]]
     total = 0
     suspects: list[str] = []
     for ids in batches(session_ids(backend.storage)):
-        values = backend.read_many(ids)
-        lacking, right = _lacking(backend.storage, dict(zip(ids, values, strict=True)))
+        heads = backend.heads(ids)
+        lacking, right = _lacking(backend.storage, heads)
         suspects += lacking
         total += right
-        yield sum(value is not None for value in values), {}
+        yield len(heads), {}
         if len(suspects) >= _SUSPECTS:
             yield 0, {each: [] for each in _still_lacking(backend, suspects)}
             suspects = []
@@ -312,25 +311,24 @@ def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:
     for ids in batches(dict.fromkeys(suspects)):
         due = list(ids)
         for _ in range(_LOOKS):
-            before = dict(zip(due, backend.read_many(due), strict=True)) if due else {}
+            before = backend.heads(due)
             lacking, _right = _lacking(backend.storage, before)
-            after = zip(lacking, backend.read_many(lacking), strict=True) if lacking else ()
+            after = backend.heads(lacking)
             due = []
-            for session_id, value in after:
-                (found if value == before[session_id] else due).append(session_id)
+            for session_id in lacking:
+                (found if after.get(session_id) == before[session_id] else due).append(session_id)
     return found
 
 
-def _lacking(storage: Storage, values: Mapping[str, object | None]) -> tuple[list[str], int]:
+def _lacking(storage: Storage, heads: Mapping[str, object]) -> tuple[list[str], int]:
     """Return which sessions the lists lack, or hold in another way than their heads say.
 
     And how much they hold of the others.
     """
     wanted: dict[str, list[Listed]] = {}
-    for session_id, value in values.items():
+    for session_id, value in heads.items():
         with suppress(InvalidDocumentError):
-            if value is not None:
-                wanted[session_id] = lists_of(read_head(value, session_id).entry)
+            wanted[session_id] = lists_of(read_head(value, session_id).entry)
     right = are_listed(storage, wanted)
     return [each for each in wanted if each not in right], sum(len(wanted[each]) for each in right)
 

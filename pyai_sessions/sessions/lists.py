@@ -69,7 +69,7 @@ class Lister:
         most = self._terms.limits.pages
         few = [stored for stored in heads if stored.pages <= min(_PAGES, most)]
         keys = [key for stored in few for key in page_keys(stored.head.sealed)]
-        pages = dict(zip(keys, self._backend.read_pages(keys), strict=True))
+        pages = self._backend.storage.read(keys) if keys else {}
         for stored in heads:
             session_id = stored.head.session_id
             try:

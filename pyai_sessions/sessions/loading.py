@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import accumulate
-from typing import NamedTuple, cast
+from typing import NamedTuple, NoReturn, cast
 
 import msgspec
 
@@ -28,8 +28,8 @@ from pyai_sessions.model.heads import Run, StoredHead
 from pyai_sessions.model.history import History, Line, Question
 from pyai_sessions.model.session import Session, assign, history_of, values_of
 from pyai_sessions.prompts.windows import begins
-from pyai_sessions.sessions.backend import Backend, Wanted
-from pyai_sessions.sessions.trips import Asking, Trips
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.trips import Asking, Read, Trips
 from pyai_sessions.values.checks import Clock, belongs
 from pyai_sessions.values.messages import Message
 
@@ -62,7 +62,7 @@ def there(value: object | None, session_id: str, user_id: str | None, clock: Clo
 
 def head_of(backend: Backend, session_id: str, clock: Clock, user_id: str | None = None) -> StoredHead:
     """Read the head of a session that is `there`, or raise SessionNotFoundError."""
-    stored = there(backend.read(session_id), session_id, user_id, clock)
+    stored = there(backend.head(session_id), session_id, user_id, clock)
     if stored is None:
         raise SessionNotFoundError(session_id)
     return stored
@@ -187,11 +187,11 @@ def load_draft(
 
     """
     call = loading(draft.stored, clock, wanted=wanted, known=draft.pages, instructed=True, last=last, most=most)
-    answer: object = None
+    head = {head_key(draft.session_id): draft.head}
     try:
+        ask = next(call)
         while True:
-            ask = call.send(answer)  # for pages; and for the head, where one is missing
-            answer = draft.head if ask is None or ask[0] == "read" else backend.read_pages(ask[1])
+            ask = call.send((backend.storage.read(ask.keys) if isinstance(ask, Read) else {}) | head)
     except StopIteration as ended:
         return cast("Session", ended.value)
 
@@ -208,15 +208,15 @@ class Loader(NamedTuple):
     def load(self, session_id: str, user_id: str | None = None, last: int | None = None) -> Asking[Session | None]:
         """Return a session of this user (None: of anyone), all of it or its *last* messages; None if there is none."""
         clock, most = self.terms.clock, self.terms.limits.pages
+        head = head_key(session_id)
         for _ in Attempts(self.backend, session_id, self.timeout):
-            likely = None if last is None else self.wants.pages(session_id, last)
-            value, pages = yield "read_session", Wanted(session_id, likely)
-            stored = there(value, session_id, user_id, clock)
+            found = yield Read([head, *self.wants.keys(session_id, last)])
+            stored = there(found.get(head), session_id, user_id, clock)
             if stored is None:
                 return None
             wanted = wanted_of(stored, last)
             session = yield from loading(
-                stored, clock, wanted=wanted, known=pages, instructed=True, last=last, most=most
+                stored, clock, wanted=wanted, known=found, instructed=True, last=last, most=most
             )
             if session is not None:
                 history = history_of(session)
@@ -262,8 +262,10 @@ class Wants:
     def __init__(self) -> None:
         self._of: OrderedDict[str, tuple[int, tuple[Run, ...], list[str]]] = OrderedDict()
 
-    def pages(self, session_id: str, last: int) -> Sequence[str]:
-        """Return the keys of the pages that a load will likely take."""
+    def keys(self, session_id: str, last: int | None) -> Sequence[str]:
+        """Return the keys of the pages that a load of the *last* messages, or of all (None), will likely take."""
+        if last is None:
+            return (page_prefix(session_id),)
         known = self._of.get(session_id)
         return known[2] if known and known[0] == last else ()
 
@@ -295,23 +297,30 @@ class RewrittenError(Exception):
 
 
 def _reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> Asking[list[list[Message]]]:
-    session_id = stored.head.session_id
+    missing = [key for key in keys if key not in known]
+    found = (yield Read(missing)) if missing else known
     read: list[list[Message]] = []
-    for key, value in zip(keys, (yield from _values(keys, known)), strict=True):
+    for key in keys:
+        value = known[key] if key in known else found.get(key)
         if value is None:
-            if stamp_of_value((yield "read", session_id)) != stored.stamp:
-                raise RewrittenError
-            raise InvalidDocumentError(key, session_id, None, MISSING)
-        read.append(read_messages(value, key, session_id))
+            yield from absent(stored, key)
+        read.append(read_messages(value, key, stored.head.session_id))
     return read
 
 
-def _values(keys: list[str], known: Mapping[str, object]) -> Asking[Iterable[object | None]]:
-    missing = [key for key in keys if key not in known]
-    if not missing:
-        return [known[key] for key in keys]
-    found = dict(zip(missing, (yield "read_pages", missing), strict=True))
-    return [known.get(key, found.get(key)) for key in keys]
+def absent(stored: StoredHead, key: str) -> Asking[NoReturn]:
+    """Raise the error that a page that a head names is not there.
+
+    Raises:
+        RewrittenError: Another head is stored by now, or none.
+        InvalidDocumentError: The page is missing.
+
+    """
+    session_id = stored.head.session_id
+    head = head_key(session_id)
+    if stamp_of_value((yield Read([head])).get(head)) != stored.stamp:
+        raise RewrittenError
+    raise InvalidDocumentError(key, session_id, None, MISSING)
 
 
 class Attempts:
@@ -342,12 +351,12 @@ class Attempts:
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers of the session out meanwhile; leaving the block commits."""
         if self._tries <= _FREE_TRIES:
-            return self._backend.exclusive()
+            return self._backend.storage.exclusive()
         return self._in_turn()
 
     @contextmanager
     def _in_turn(self) -> Generator[None, None, None]:
-        with self._backend.turn(self._session_id), self._backend.exclusive():
+        with self._backend.turn(self._session_id), self._backend.storage.exclusive():
             yield
 
 
@@ -363,7 +372,7 @@ def load_whole(
 
     """
     for _ in Attempts(backend, session_id, timeout):
-        value = backend.read(session_id) if value is None else value
+        value = backend.head(session_id) if value is None else value
         if value is None:
             return None
         stored = read_head(value, session_id)
@@ -375,7 +384,7 @@ def load_whole(
             history = history_of(session)
             history.branches = [_whole_branch(backend, session_id, each) for each in history.branches]
         except InvalidDocumentError:
-            if stamp_of_value(backend.read(session_id)) != stored.stamp:
+            if stamp_of_value(backend.head(session_id)) != stored.stamp:
                 continue  # rewritten meanwhile: its pages are others
             raise
         return session
@@ -396,9 +405,8 @@ def _whole_branch(backend: Backend, session_id: str, line: Line) -> Line:
 
 def _present(backend: Backend, session_id: str, keys: list[str]) -> list[object]:
     """Return the pages of a session that lie under *keys*, all of which are there."""
-    values: list[object] = []
-    for key, value in zip(keys, backend.read_pages(keys), strict=True):
-        if value is None:
+    found = backend.storage.read(keys) if keys else {}
+    for key in keys:
+        if key not in found:
             raise InvalidDocumentError(key, session_id, None, MISSING)
-        values.append(value)
-    return values
+    return [found[key] for key in keys]

@@ -29,7 +29,7 @@ from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, RewrittenError, head_of, load
 from pyai_sessions.sessions.sought import seek
-from pyai_sessions.sessions.trips import Asking
+from pyai_sessions.sessions.trips import Asking, Write
 from pyai_sessions.values.json import read
 from pyai_sessions.values.recent import Recent
 from pyai_sessions.values.tokens import new_token
@@ -57,12 +57,12 @@ class Saver(NamedTuple):
             done = False
         elif forks.leaves(origin, attempt.draft):
             yield None
-            with self.backend.exclusive():  # where the storage can: nobody meets pages that are named no more
+            with self.backend.storage.exclusive():  # where the storage can: nobody meets pages that are named no more
                 done = self.backend.commit(attempt.draft)
                 if done:
                     forks.tidy(self.backend, origin, attempt.draft, self.timeout)
         else:
-            done = yield "commit", attempt.draft
+            done = yield Write(attempt.draft)
         if done:
             adopt(session, attempt.draft)
             history_of(session).home = self.home
@@ -97,7 +97,7 @@ class Saver(NamedTuple):
     def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
         history = history_of(session)
-        value = self.backend.read(session.session_id)
+        value = self.backend.head(session.session_id)
         stored = None if value is None else read_head(value, session.session_id)
         if stored is None or stored.is_over(self.terms.clock):
             if history.origin:

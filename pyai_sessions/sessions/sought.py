@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from pyai_sessions.documents.keys import page_keys
-from pyai_sessions.documents.reading import read_messages, stamp_of_value
-from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.documents.reading import read_messages
 from pyai_sessions.model.heads import StoredHead
-from pyai_sessions.sessions.loading import MISSING, RewrittenError
-from pyai_sessions.sessions.trips import Asking
+from pyai_sessions.sessions.loading import absent
+from pyai_sessions.sessions.trips import Asking, Read
 from pyai_sessions.values.messages import Message
 from pyai_sessions.values.recent import Recent
 
@@ -73,8 +72,9 @@ def seek(
             new[run.owner, run.generation] = count
     for start in range(0, len(unread), _TOGETHER):
         keys = unread[start : start + _TOGETHER]
-        for key, value in zip(keys, (yield "read_pages", keys), strict=True):
-            pages.hashes.update(map(hash, (yield from _ids(stored, key, value))))
+        found = yield Read(keys)
+        for key in keys:
+            pages.hashes.update(map(hash, (yield from _ids(stored, key, found.get(key)))))
     if unread:
         pages.read = new
         recent.put(("ids", session_id), pages, _ID * (len(pages.hashes) + len(pages.read)))
@@ -92,12 +92,9 @@ def _ids(stored: StoredHead, key: str, value: object) -> Asking[list[str]]:
 
 
 def _messages(stored: StoredHead, key: str, value: object) -> Asking[list[Message]]:
-    session_id = stored.head.session_id
     if value is None:
-        if stamp_of_value((yield "read", session_id)) != stored.stamp:
-            raise RewrittenError
-        raise InvalidDocumentError(key, session_id, None, MISSING)
-    return read_messages(value, key, session_id)
+        yield from absent(stored, key)
+    return read_messages(value, key, stored.head.session_id)
 
 
 def _found(stored: StoredHead, wanted: set[str], stop: int | None) -> Asking[list[Message]]:
@@ -106,9 +103,10 @@ def _found(stored: StoredHead, wanted: set[str], stop: int | None) -> Asking[lis
     end, together = stored.pages if stop is None else stop, 1
     while end and len(found) < len(wanted):
         start = max(0, end - together)
-        keys: Sequence[str] = page_keys(stored.head.sealed, start, end)
-        for key, value in zip(keys, (yield "read_pages", list(keys)), strict=True):
-            messages = yield from _messages(stored, key, value)
+        keys = page_keys(stored.head.sealed, start, end)
+        read = yield Read(keys)
+        for key in keys:
+            messages = yield from _messages(stored, key, read.get(key))
             found.update((each.message_id, each) for each in messages if each.message_id in wanted)
         end, together = start, min(2 * together, _TOGETHER)
     return list(found.values())

@@ -81,9 +81,7 @@ class Archiver(NamedTuple):
 
     def _archive(self, session_ids: list[str], idle_since: datetime) -> int:
         drafts: list[Draft] = []
-        for session_id, value in zip(session_ids, self.backend.read_many(session_ids), strict=True):
-            if value is None:
-                continue
+        for session_id, value in self.backend.heads(session_ids).items():
             with suppress(InvalidDocumentError):
                 draft = self._changed(read_head(value, session_id), SessionStatus.ARCHIVED, idle_since)
                 if draft:

@@ -61,9 +61,9 @@ class Switcher(NamedTuple):
         backend, clock, session_id = self.loader.backend, self.loader.terms.clock, stored.head.session_id
         line_of(history_of(restore(stored, [], clock)), branch_id, session_id)
         key = branch_key(session_id, branch_id)
-        value = backend.read_pages([key])[0]
+        value = backend.storage.read([key]).get(key)
         if value is None:
-            if stamp_of_value(backend.read(session_id)) != stored.stamp:
+            if stamp_of_value(backend.head(session_id)) != stored.stamp:
                 return None
             raise InvalidDocumentError(key, session_id, None, MISSING)
         return restore_branch(stored, branch_id, read_branch(value, key, session_id), clock)
@@ -85,14 +85,14 @@ class Switcher(NamedTuple):
                 draft = compose(session, terms)
                 fork = self._as_loaded(draft, last)
             except InvalidDocumentError:
-                if stamp_of_value(backend.read(session_id)) != stored.stamp:
+                if stamp_of_value(backend.head(session_id)) != stored.stamp:
                     continue  # rewritten meanwhile: its pages are others
                 raise
             try:
                 with attempts.exclusive():
                     done = forks.store(backend, draft, history_of(session).line or (), stored, timeout)
             except SessionExistsError:
-                if not forks.purge(backend, new_id, backend.read(new_id), terms.clock, timeout):
+                if not forks.purge(backend, new_id, backend.head(new_id), terms.clock, timeout):
                     raise
                 continue
             if done:

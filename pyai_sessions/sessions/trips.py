@@ -8,44 +8,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial, wraps
-from typing import Any, Concatenate, Literal, Protocol, TypeVar, cast
+from itertools import chain
+from typing import Any, Concatenate, NamedTuple, Protocol, TypeVar, cast
 
 from typing_extensions import ParamSpec
 
+from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import StorageUnreachableError
 from pyai_sessions.sessions.backend import Backend
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Ask = tuple[Literal["read", "read_session", "read_pages", "commit"], Any] | None
-"""A method of a backend, and what it is given. None asks for nothing: what the call does from here on takes trips or
-sleeps of its own, and is to keep no other waiting."""
+
+class Read(NamedTuple):
+    """Asks for documents. The answer has those that are there, by their keys, and may have some that others asked for.
+
+    A key that ends with a slash asks for all below, where the storage is `ordered`.
+    """
+
+    keys: Sequence[str]
+
+
+class Write(NamedTuple):
+    """Asks to store a draft. The answer is whether it is stored."""
+
+    draft: Draft
+
+
+Ask = Read | Write | None
+"""What a call asks. None asks for nothing: what the call does from here on takes trips or sleeps of its own, and is to
+keep no other waiting."""
 Asking = Generator[Ask, Any, T]
 
 
 class Trips:
-    """Trips to a backend, for one call or for many."""
+    """Trips to a backend's storage, for one call or for many."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.together = backend.together
-        self.mend = backend.mend
-        self._many: dict[str, Callable[[list[Any]], list[Any]]] = {
-            "read": backend.read_many,
-            "read_session": backend.read_sessions,
-            "read_pages": self._pages,
-            "commit": backend.commit_many,
-        }
+        self._storage = backend.storage
+        self.together = backend.storage.together
+        self.mend = backend.storage.mend
+        self._one: dict[type, Callable[[Any], Any]] = {Read: self._storage.read, Write: backend.commit}
+        self._many: dict[type, Callable[[list[Any]], list[Any]]] = {Read: self._read, Write: backend.commit_many}
 
     def alone(self, call: Asking[T]) -> T:
         """Make a call, or what is left of it, and return its result."""
-        backend = self._backend
         try:
             ask = next(call)
             while True:
                 try:
-                    answer = None if ask is None else getattr(backend, ask[0])(ask[1])
+                    answer = ask and self._one[type(ask)](ask[0])
                 except BaseException as err:  # noqa: BLE001, PERF203 (the call raises it)
                     ask = call.throw(err)
                 else:
@@ -59,18 +72,16 @@ class Trips:
         What fails takes no other along, unless the storage is gone: each would wait for it anew.
         """
         found: dict[int, Any] = {}
-        for method, many in self._many.items():
-            given = {n: ask[1] for n, ask in enumerate(asks) if ask and ask[0] == method}
-            one = getattr(self._backend, method)
+        for kind, many in self._many.items():
+            given = {n: ask[0] for n, ask in enumerate(asks) if ask and type(ask) is kind}
             try:
-                found.update(zip(given, _answered(list(given.values()), one, many), strict=True))
+                found.update(zip(given, _answered(list(given.values()), self._one[kind], many), strict=True))
             except StorageUnreachableError as err:
                 return [found.get(n, err) for n in range(len(asks))]
         return [found.get(n) for n in range(len(asks))]
 
-    def _pages(self, asks: list[list[str]]) -> list[list[object | None]]:
-        values = iter(self._backend.read_pages([key for keys in asks for key in keys]))
-        return [[next(values) for _ in keys] for keys in asks]
+    def _read(self, given: list[Sequence[str]]) -> list[dict[str, object]]:
+        return [self._storage.read(list(dict.fromkeys(chain(*given))))] * len(given)
 
 
 def _answered(given: list[Any], one: Callable[[Any], Any], many: Callable[[list[Any]], list[Any]]) -> Iterable[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pyai_sessions.documents.keys import decode_id, encode_id
+from pyai_sessions.documents.keys import decode_id, encode_id, head_key
 from pyai_sessions.documents.listed import list_of, listings_of
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.documents.writing import Draft, amend, compose
@@ -18,7 +18,7 @@ from pyai_sessions.model.heads import Entry, SessionStatus, microseconds
 from pyai_sessions.model.session import Session
 from pyai_sessions.sessions.backend import backend_of
 from pyai_sessions.sessions.loading import Attempts
-from pyai_sessions.storage.protocol import Position
+from pyai_sessions.storage.protocol import Change, Position
 
 
 class Catalog:
@@ -31,7 +31,7 @@ class Catalog:
     def put(self, session_id: str, user_id: str | None, status: SessionStatus, updated_at: datetime) -> None:
         """List a session so."""
         for _ in Attempts(self._backend, session_id, self._timeout):
-            value = self._backend.read(session_id)
+            value = self._backend.head(session_id)
             draft: Draft
             if value is None:
                 draft = compose(
@@ -47,7 +47,7 @@ class Catalog:
 
     def touch(self, session_id: str, updated_at: datetime) -> bool:
         """List a session as active at that time or later; return whether it is listed at all."""
-        value = self._backend.read(session_id)
+        value = self._backend.head(session_id)
         if value is None:
             return False
         head = read_head(value, session_id).head
@@ -57,7 +57,7 @@ class Catalog:
 
     def shows(self, session_id: str, session: Session | None) -> bool:
         """Return whether a session is listed as it is; None: is not listed."""
-        value = self._backend.read(session_id)
+        value = self._backend.head(session_id)
         if value is None or session is None:
             return value is session
         return read_head(value, session_id).entry == Entry(
@@ -67,11 +67,12 @@ class Catalog:
     def remove(self, session_id: str) -> None:
         """Take a session out."""
         for _ in Attempts(self._backend, session_id, self._timeout):
-            value = self._backend.read(session_id)
+            value = self._backend.head(session_id)
             if value is None:
                 return
             stored = read_head(value, session_id)
-            if self._backend.remove(session_id, stored.stamp, [], listings_of(stored.entry, None)):
+            key, lists = head_key(session_id), listings_of(stored.entry, None)
+            if self._backend.storage.write([Change([(key, stored.stamp)], drop=[key], lists=lists)])[0]:
                 return
 
     def page(
@@ -95,7 +96,7 @@ class Catalog:
 
     def close(self) -> None:
         """Free what was opened; the mapping stays open."""
-        self._backend.close()
+        self._backend.storage.close()
 
 
 def position_of(session: Session) -> Position:

@@ -107,4 +107,4 @@ class Encrypted(OfOneProcess, MutableMapping[str, str]):
         try:
             return backend.rotate(progress)
         finally:
-            backend.close()
+            backend.storage.close()

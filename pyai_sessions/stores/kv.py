@@ -185,7 +185,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
             try:
                 return self.create(session)
             except SessionExistsError:
-                value = self._backend.read(session.session_id)
+                value = self._backend.head(session.session_id)
                 if value is not None and owned(value, session.session_id, session.user_id) is None:
                     raise
                 # else another thread or process created it in between
@@ -277,7 +277,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         attempts = Attempts(self._backend, sought, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                value = self._backend.read(sought)
+                value = self._backend.head(sought)
                 if value is None:  # a deletion that failed may have removed the head and left pages
                     value = self._recent.get(("deleting", sought))
                 if value is None or (owner is not None and owned(value, sought, owner) is None):
@@ -396,10 +396,10 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def clear(self) -> int:
         """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""
         deleted = sum(self.delete(each) for each in indexes.session_ids(self._backend.storage))
-        for key in self._backend.all_keys():
+        for key in self._backend.storage.keys(""):
             session_id = session_of_key(key)
-            if session_id is not None and isinstance(key, str) and key != head_key(session_id):
-                self._backend.remove_pages(session_id, [key], None)
+            if session_id is not None and key != head_key(session_id):
+                forks.drop(self._backend.storage, session_id, None, [key])
         for wrong in indexes.wrong_listings(self._backend):
             for session_id, places in wrong.items():
                 indexes.mend(self._backend, session_id, places)
@@ -436,6 +436,6 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def close(self) -> None:
         """Free what the store opened. A mapping or a `Storage` that was given stays open."""
         if not isinstance(getattr(self.mapping, "mapping", self.mapping), Storage):
-            self._backend.close()
+            self._backend.storage.close()
         if self._close_mapping:
             self._close_mapping()

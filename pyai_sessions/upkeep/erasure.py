@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 from pyai_sessions.documents.keys import head_key, parts_of_reference, session_beside
 from pyai_sessions.documents.listed import Place
-from pyai_sessions.documents.reading import read_head, stamp_of_value
+from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.model.heads import named_runs, owners_of
 from pyai_sessions.sessions import forks
-from pyai_sessions.sessions.backend import Backend, pages_there
+from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import are_listed, batches, relist
 from pyai_sessions.sessions.loading import Attempts
+from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.upkeep.holdings import Owner, Places, everything, is_aside, left_aside, listed, listings_of
 
 
@@ -88,7 +89,9 @@ class _Erasing:
         owners: set[str] = set()
         named: set[str] = set()
         for batch in batches(found):
-            for session_id, value in zip(batch, self._backend.read_many(batch), strict=True):
+            heads = self._backend.heads(batch)
+            for session_id in batch:
+                value = heads.get(session_id)
                 if value is None or self._owner.has(value, session_id) is False:
                     wanted = listings_of(value, session_id)
                     relist(self._backend.storage, session_id, value, found[session_id], wanted)
@@ -100,7 +103,7 @@ class _Erasing:
                     damaged.add(session_id)
                 else:
                     owners.update(owners_of(runs, session_id))
-                    named.update(pages_there(self._backend, [run for run in runs if run.owner != session_id]))
+                    named.update(pages_there(self._backend.storage, [run for run in runs if run.owner != session_id]))
         if not ids:
             return
         references = self._references_of(damaged) if damaged else set[str]()
@@ -117,7 +120,7 @@ class _Erasing:
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                value = self._backend.read(session_id)
+                value = self._backend.head(session_id)
                 if value is None or self._owner.has(value, session_id) is False:
                     return False
                 done = forks.remove(self._backend, session_id, value, self._timeout)
@@ -143,7 +146,8 @@ class _Erasing:
                 aside.append(key)
         self._let_go(suspects)
         for session_id, keys in pages.items():
-            self._backend.remove_pages(session_id, forks.unnamed(self._backend, session_id, None, keys), None)
+            unnamed = forks.unnamed(self._backend.storage, session_id, None, keys)
+            forks.drop(self._backend.storage, session_id, None, unnamed)
         theirs, _ = left_aside(self._backend, self._owner, aside, dict.fromkeys(session_ids, True))
         for session_id, keys in theirs.items():
             self._remove(session_id, keys)
@@ -186,8 +190,8 @@ class _Erasing:
         if orphans and self._backend.settle:
             time.sleep(self._backend.settle)  # another process may be about to commit the head that names them
         for session_id, keys in orphans.items():
-            unnamed = forks.unnamed(self._backend, session_id, None, keys)
-            if unnamed and self._backend.remove_pages(session_id, unnamed, None):
+            unnamed = forks.unnamed(self._backend.storage, session_id, None, keys)
+            if unnamed and forks.drop(self._backend.storage, session_id, None, unnamed):
                 gone.update(unnamed)
         self._count(gone)
         self._unlisted.update(gone)
@@ -209,11 +213,11 @@ class _Erasing:
     # Below: keys -------------------------------------------------------------------------------------------------
 
     def _keys(self, session_ids: Collection[str]) -> set[str]:
-        return set(self._backend.keys_of(session_ids)) if session_ids else set()
+        return set(keys_beside(self._backend.storage, session_ids)) if session_ids else set()
 
     def _references_of(self, session_ids: set[str]) -> set[str]:
         """Return the references of forks whose heads cannot say what they share. Goes through all keys."""
-        keys = (key for key in self._backend.all_keys() if isinstance(key, str) and key.startswith("forks/"))
+        keys = self._backend.storage.keys("forks/")
         return {key for key in keys if session_beside(key) and parts_of_reference(key)[1] in session_ids}
 
     def _is_mine(self, key: str) -> bool:
@@ -221,12 +225,7 @@ class _Erasing:
 
     def _there(self, keys: Iterable[str]) -> list[str]:
         """Return those of *keys* under which something lies."""
-        return [
-            key
-            for batch in batches(keys)
-            for key, value in zip(batch, self._backend.read_pages(batch), strict=True)
-            if value is not None
-        ]
+        return [key for batch in batches(keys) for key in self._backend.storage.read(batch)]
 
     def _let_go(self, references: list[str]) -> None:
         """Remove those of *references* whose forks are not there, and the pages that only these named.
@@ -248,7 +247,7 @@ class _Erasing:
 
     def _remove(self, session_id: str, keys: list[str]) -> None:
         for _ in Attempts(self._backend, session_id, self._timeout):
-            if self._backend.remove_pages(session_id, keys, stamp_of_value(self._backend.read(session_id))):
+            if forks.drop(self._backend.storage, session_id, self._backend.head(session_id), keys):
                 return
 
     def _count(self, keys: Iterable[str]) -> None:

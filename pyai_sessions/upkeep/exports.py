@@ -13,9 +13,10 @@ from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.model.heads import named_runs
 from pyai_sessions.model.session import Session
-from pyai_sessions.sessions.backend import Backend, pages_there
+from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import batches
 from pyai_sessions.sessions.loading import load_whole
+from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.upkeep.holdings import Owner, everything, is_aside, left_aside, listed, raw
 from pyai_sessions.values.checks import Clock, kind_of
 
@@ -27,7 +28,7 @@ def lines(backend: Backend, user_id: str, *, scan: bool, clock: Clock, timeout: 
     for batch in batches(listed(backend, user_id)):
         for session_id in batch:
             yield from _session(backend, owner, session_id, whose, clock=clock, timeout=timeout)
-    aside: Iterable[str] = (key for key in backend.keys_of(list(whose)) if is_aside(key))
+    aside: Iterable[str] = (key for key in keys_beside(backend.storage, list(whose)) if is_aside(key))
     if scan:
         found = everything(backend, owner)
         for session_id in found.heads.keys() - whose.keys():
@@ -59,16 +60,16 @@ def _session(
     backend: Backend, owner: Owner, session_id: str, whose: dict[str, bool | None], *, clock: Clock, timeout: float
 ) -> Iterator[str]:
     """Return the line of a session; of a damaged one, those of its documents."""
-    value = backend.read(session_id)
+    value = backend.head(session_id)
     if value is None or owner.has(value, session_id) is False:
         return
     whose[session_id] = True
     try:
         session = load_whole(backend, session_id, clock, timeout)
     except InvalidDocumentError:
-        keys = {key for key in backend.keys_of([session_id]) if key.startswith("messages/")}
+        keys = {key for key in keys_beside(backend.storage, [session_id]) if key.startswith("messages/")}
         with suppress(InvalidDocumentError):
-            keys.update(pages_there(backend, named_runs(read_head(value, session_id).head)))
+            keys.update(pages_there(backend.storage, named_runs(read_head(value, session_id).head)))
         yield from _documents(backend, [head_key(session_id), *sorted(keys)])
         return
     if session is not None and session.user_id == owner.user_id:
@@ -77,7 +78,6 @@ def _session(
 
 def _documents(backend: Backend, keys: list[str]) -> Iterator[str]:
     for key in keys:
-        (value,) = backend.read_pages([key])
-        text = text_of(raw(value))
+        text = text_of(raw(backend.storage.read([key]).get(key)))
         document = None if text is None else text.decode("utf-8", "backslashreplace")
         yield json.dumps({"key": key, "document": document}) + "\n"

@@ -88,11 +88,8 @@ def left_aside(
     unknown: list[str] = []
     for session_id, tokens in groups.items():
         heads = [each for group in tokens.values() for each in group if written_key(each) == head_key(session_id)]
-        said = {
-            key.split("/")[2]: owner.has(value, session_id)
-            for key, value in zip(heads, backend.read_pages(heads), strict=True)
-            if value is not None
-        }
+        there = backend.storage.read(heads) if heads else {}
+        said = {key.split("/")[2]: owner.has(value, session_id) for key, value in there.items()}
         now = whose.get(session_id)
         if now is None and said and None not in said.values() and len(set(said.values())) == 1:
             now = next(iter(said.values()))
@@ -131,7 +128,7 @@ class Everything(NamedTuple):
 def everything(backend: Backend, owner: Owner) -> Everything:
     """Read all keys, and all heads."""
     found = Everything({}, [], {}, [], {}, [], [])
-    for batch in batches(each for each in backend.all_keys() if isinstance(each, str)):
+    for batch in batches(backend.storage.keys()):
         heads: dict[str, str] = {}
         pages: dict[str, list[str]] = {}
         for key in batch:
@@ -154,9 +151,7 @@ def everything(backend: Backend, owner: Owner) -> Everything:
 def _heads(backend: Backend, session_ids: Iterable[str]) -> Iterator[tuple[str, object]]:
     """Iterate over those of the sessions that are there, each with its head."""
     for ids in batches(session_ids):
-        for session_id, value in zip(ids, backend.read_many(ids), strict=True):
-            if value is not None:
-                yield session_id, value
+        yield from backend.heads(ids).items()
 
 
 def _sort_in(found: Everything, owner: Owner, session_id: str, value: object) -> None:

@@ -135,9 +135,9 @@ class Importer(NamedTuple):
                 report.add_inserted(new)
             else:
                 refused.append(new)
-        values = self.backend.read_many([each.session.session_id for each in refused]) if refused else []
-        for new, value in zip(refused, values, strict=True):
-            self._compare(new, value, report)
+        heads = self.backend.heads(each.session.session_id for each in refused)
+        for new in refused:
+            self._compare(new, heads.get(new.session.session_id), report)
 
     def _compare(self, new: New, value: object | None, report: Imported) -> None:
         """Count a session whose id was taken by the session of a head; store it where that has gone, or expired."""
@@ -156,7 +156,7 @@ class Importer(NamedTuple):
                 if stored is not None:
                     report.add_taken(new, stored)
                     return
-            value = backend.read(session_id)
+            value = backend.head(session_id)
 
 
 def imported(sessions: Iterable[Session | Mapping[str, Any]], terms: Terms) -> Iterator[New]:

@@ -14,10 +14,9 @@ def purge_all(backend: Backend, clock: Clock, timeout: float, progress: Progress
     now = microseconds(clock())
     purged = backend.expiry.unlist_forgotten(now, progress)
     for members in backend.expiry.due(now, BATCH):
-        ids = list(dict.fromkeys(members.values()))
-        values = zip(ids, backend.read_many(ids), strict=True)
-        with backend.exclusive():
-            purged += sum(forks.purge(backend, session_id, value, clock, timeout) for session_id, value in values)
+        heads = backend.heads(members.values()).items()
+        with backend.storage.exclusive():
+            purged += sum(forks.purge(backend, session_id, value, clock, timeout) for session_id, value in heads)
         if progress:
             progress(purged)
     return purged

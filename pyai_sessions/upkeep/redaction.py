@@ -8,7 +8,7 @@ their sessions stay as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET
 
 from pyai_sessions.documents.blanking import Blanker
-from pyai_sessions.documents.envelopes import text_of
+from pyai_sessions.documents.envelopes import start_of, text_of
 from pyai_sessions.documents.keys import head_key, parts_of_reference, session_beside
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.documents.writing import amend
@@ -25,8 +25,11 @@ from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, Sessio
 from pyai_sessions.model.heads import StoredHead, extents, named_runs, owners_of
 from pyai_sessions.model.session import Session
 from pyai_sessions.sessions import forks, indexes
-from pyai_sessions.sessions.backend import Backend, pages_there
+from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, head_of
+from pyai_sessions.sessions.pages import keys_beside, pages_there
+from pyai_sessions.storage.names import place_of
+from pyai_sessions.storage.protocol import Change
 from pyai_sessions.upkeep.holdings import raw
 from pyai_sessions.values.checks import Clock, check_id, kind_of, shown
 from pyai_sessions.values.json import decoded, plain, read, write
@@ -134,7 +137,7 @@ class Redactor:
         """Learn what the message says: of the session itself, and of the forks that have the same message."""
         blanker, first = self._blanker, self._wanted.session_id
         pages = [(key, document) for key, value in self._beside(family) if (document := _json(value)) is not None]
-        heads = {each: _json(self._backend.read(each)) for each in family.mine}
+        heads = {each: _json(self._backend.head(each)) for each in family.mine}
         own = {key for key, _ in pages if family.is_of(key, first)}
         for document in (heads[first], *(document for key, document in pages if key in own)):
             blanker.learn(document)
@@ -183,7 +186,7 @@ class Redactor:
             self._rewrite_head(session_id)
         for changes in (found.derived, found.copies):
             for batch in indexes.batches(changes):
-                self._documents += sum(self._backend.rewrite(batch))
+                self._documents += self._rewrite(batch)
         # The heads last: a new edition tells who loaded a session before that its history was rewritten.
         due = found.held if found.derived or found.copies else found.held - self._marked
         for session_id in sorted(due):
@@ -192,11 +195,30 @@ class Redactor:
         self._marked |= due
         return bool(found.heads or found.derived or found.copies or due)
 
+    def _rewrite(self, documents: Sequence[tuple[str, object, bytes]]) -> int:
+        """Put other text under keys, those of a place together; return how many documents that were.
+
+        Where one was changed since it was read, the next round finds those of its place again.
+        """
+        places: dict[str, list[tuple[str, object, bytes]]] = {}
+        for each in documents:
+            places.setdefault(place_of(each[0]), []).append(each)
+        changes = [
+            Change(
+                expect=[(key, start_of(value)) for key, value, _ in those],
+                done=start_of(those[0][2]),
+                put=[(key, text) for key, _, text in those],
+            )
+            for those in places.values()
+        ]
+        written = zip(changes, self._backend.storage.write(changes), strict=True)
+        return sum(len(each.put) for each, done in written if done)
+
     def _rewrite_head(self, session_id: str, **changes: Any) -> None:
         attempts = Attempts(self._backend, session_id, self._timeout)
         for _ in attempts:
             with attempts.exclusive():
-                value = self._backend.read(session_id)
+                value = self._backend.head(session_id)
                 stored = None if value is None else read_head(value, session_id)
                 fields = {} if stored is None else self._fields(stored)
                 if stored is None or not (fields or changes):
@@ -215,9 +237,7 @@ class Redactor:
     def _beside(self, family: _Family) -> Iterator[tuple[str, object]]:
         """Iterate over what lies beside the heads of the user's sessions, and pages of others that these name."""
         for batch in indexes.batches(family.keys(self._backend)):
-            for key, value in zip(batch, self._backend.read_pages(batch), strict=True):
-                if value is not None:
-                    yield key, value
+            yield from self._backend.storage.read(batch).items()
 
     def _blanked(self, key: str, value: object, found: _Found) -> bytes | None:
         """Return what a document is to become; None if it stays as it is."""
@@ -253,8 +273,8 @@ class Redactor:
         probe = self._blanker.probe()
         stored = family.heads[session_id]
         probe.field("messages", read(bytes(stored.head.messages)))
-        for keys in indexes.batches(pages_there(self._backend, named_runs(stored.head))):
-            for value in self._backend.read_pages(keys):
+        for keys in indexes.batches(pages_there(self._backend.storage, named_runs(stored.head))):
+            for value in self._backend.storage.read(keys).values():
                 probe.document(_json(value))
         return bool(probe.copies)
 
@@ -292,10 +312,12 @@ class _Family:
         due = {first.head.session_id, *others}
         while due:
             found = list(due)
-            for session_id, value in zip(found, backend.read_many(found), strict=True):
-                self._add(session_id, value)
+            heads = backend.heads(found)
+            for session_id in found:
+                self._add(session_id, heads.get(session_id))
             due = {each for session_id in found for each in self._related(session_id, links)}
-            due.update(parts_of_reference(key)[1] for key in backend.keys_of(found) if key.startswith("forks/"))
+            beside = keys_beside(backend.storage, found)
+            due.update(parts_of_reference(key)[1] for key in beside if key.startswith("forks/"))
             due -= self.heads.keys() | self._gone
         user_id = first.head.user_id
         self.mine = {each for each, stored in self.heads.items() if stored.head.user_id == user_id}
@@ -321,12 +343,12 @@ class _Family:
     def keys(self, backend: Backend) -> Iterator[str]:
         """Iterate over the keys of what lies beside the user's heads, and of pages of others that these name."""
         seen = set[str]()
-        for key in backend.keys_of(sorted(self.mine)):
+        for key in keys_beside(backend.storage, sorted(self.mine)):
             if not key.startswith("forks/"):
                 seen.add(key)
                 yield key
         for session_id in sorted(self.mine):
-            for key in pages_there(backend, named_runs(self.heads[session_id].head)):
+            for key in pages_there(backend.storage, named_runs(self.heads[session_id].head)):
                 if key not in seen:
                     seen.add(key)
                     yield key
@@ -355,10 +377,9 @@ def _links(backend: Backend, user_id: str | None, *, scan: bool) -> dict[str, se
 
     if scan:
         for ids in indexes.batches(indexes.session_ids(backend.storage)):
-            for session_id, value in zip(ids, backend.read_many(ids), strict=True):
+            for session_id, value in backend.heads(ids).items():
                 with suppress(InvalidDocumentError):
-                    if value is not None:
-                        add(read_head(value, session_id))
+                    add(read_head(value, session_id))
     elif user_id is not None:
         for _, stored in indexes.walk(backend, user_id, indexes.ALL, None, on_invalid=lambda _: None):
             add(stored)

@@ -11,7 +11,17 @@ from typing import Any
 
 import msgspec
 
-from pyai_sessions.documents.keys import encode_id, head_key, is_page, page_keys, parts_of_reference, session_of_key
+from pyai_sessions.documents.envelopes import start_of
+from pyai_sessions.documents.keys import (
+    aside_key,
+    encode_id,
+    head_key,
+    is_page,
+    page_keys,
+    page_prefix,
+    parts_of_reference,
+    session_of_key,
+)
 from pyai_sessions.documents.limits import time_left
 from pyai_sessions.documents.listed import Place
 from pyai_sessions.documents.reading import (
@@ -23,17 +33,18 @@ from pyai_sessions.documents.reading import (
     sort_messages,
     stamp_of_value,
     write_messages,
-    write_reference,
 )
-from pyai_sessions.documents.writing import amend, compose
+from pyai_sessions.documents.writing import compose
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError
 from pyai_sessions.model.heads import Head, Run, StoredHead, branch_runs, named_runs
 from pyai_sessions.model.points import Checkpoint, Summary
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.model.unrepeated import repeats, unrepeated
 from pyai_sessions.sessions import forks, indexes
-from pyai_sessions.sessions.backend import Backend, Progress, pages_there
+from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.loading import MISSING, Attempts, load
+from pyai_sessions.sessions.pages import pages_there
+from pyai_sessions.storage.protocol import Change, Storage
 from pyai_sessions.values.checks import Clock, counted
 from pyai_sessions.values.json import write
 from pyai_sessions.values.messages import Message
@@ -93,7 +104,7 @@ def reindex(backend: Backend, timeout: float, progress: Progress | None = None) 
 def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Place]], timeout: float) -> None:
     if not wrong:
         return
-    with backend.exclusive():
+    with backend.storage.exclusive():
         changed = [each for each, stale in wrong.items() if not indexes.mend(backend, each, stale)]
     for session_id in changed:
         for _ in Attempts(backend, session_id, timeout):
@@ -109,9 +120,9 @@ def verify(
     pages: dict[str, set[str]] = {}
     references: list[str] = []
     aside: set[str] = set()
-    for n, key in enumerate(backend.all_keys(), start=1):
+    for n, key in enumerate(backend.storage.keys(), start=1):
         session_id = session_of_key(key)
-        if session_id is not None and isinstance(key, str):
+        if session_id is not None:
             if key.startswith("forks/"):
                 references.append(key)
             elif key != head_key(session_id):
@@ -121,7 +132,7 @@ def verify(
                     aside.add(encode_id(session_id))
                 if progress:
                     progress(report.sessions)
-        elif isinstance(key, str) and key.startswith("unreadable/"):
+        elif key.startswith("unreadable/"):
             aside.add(key.split("/")[1])
         if n % _PAGES_TOGETHER == 0:
             _verify_pages(backend, pages, report, repair=repair)
@@ -149,7 +160,7 @@ def _verify_session(
     problems = list(_damage(backend, session_id, clock))
     repair = repair and all(each.kind != "encryption" for each in problems)
     if problems and repair:
-        _mend(backend, session_id, problems, clock, timeout)
+        repair = _mend(backend, session_id, clock, timeout)
     problems += _lacks(backend, session_id, clock, repair=repair)
     report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
     return repair and any(each.kind == "unreadable head" for each in problems)
@@ -157,13 +168,13 @@ def _verify_session(
 
 def _lacks(backend: Backend, session_id: str, clock: Clock, *, repair: bool) -> Iterator[Problem]:
     """Find, and mend, what the owners of pages that a fork names do not know of it."""
-    value = backend.read(session_id)
+    value = backend.head(session_id)
     with suppress(InvalidDocumentError):
         stored = None if value is None else read_head(value, session_id)
-        lacks = [] if stored is None else forks.lacks(backend, stored)
-        for each in lacks if backend.read(session_id) == value else ():
+        lacks = [] if stored is None else forks.lacks(backend.storage, stored)
+        for each in lacks if backend.head(session_id) == value else ():
             if repair and stored is not None:
-                backend.refer(each.key, write_reference(each.pages), time_left(stored.expires_at, clock))
+                forks.refer(backend.storage, each.key, each.pages, time_left(stored.expires_at, clock))
             yield Problem("missing reference", session_id, each.key)
 
 
@@ -202,7 +213,7 @@ def _verify_pages(backend: Backend, pages: dict[str, set[str]], report: Verifica
 
 def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem]:
     """Find what of a session cannot be read; a problem's detail ends with the document's key."""
-    value = backend.read(session_id)
+    value = backend.head(session_id)
     if value is None:
         return
     try:
@@ -217,13 +228,13 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
         problem = f"{counted(len(bad), 'message')} of its newest cannot be read: {head_key(session_id)}"
         yield Problem("unreadable message", session_id, problem)
     for key, page, _, reason in _pages(backend, stored.head, _named_keys(stored.head)):
-        if reason and backend.read(session_id) == value:  # not rewritten meanwhile
+        if reason and backend.head(session_id) == value:  # not rewritten meanwhile
             kind = "missing page" if page is None else "unreadable page"
             yield Problem("encryption" if isinstance(page, _UNOPENED) else kind, session_id, f"{reason}: {key}")
             told += 1
             if told == _TOLD:
                 return
-    if not told and backend.read(session_id) == value:
+    if not told and backend.head(session_id) == value:
         yield from _discord(backend, readable, clock)
 
 
@@ -233,7 +244,7 @@ def _discord(backend: Backend, stored: StoredHead, clock: Clock) -> Iterator[Pro
     try:
         session = load(backend, stored, clock, wanted=stored.sealed)
     except InvalidDocumentError as err:
-        if stamp_of_value(backend.read(session_id)) == stored.stamp:
+        if stamp_of_value(backend.head(session_id)) == stored.stamp:
             yield Problem("wrong count", session_id, f"{err.reason}: {err.key}")
     else:
         if session is not None and repeats(history_of(session).log):
@@ -274,9 +285,10 @@ def _pages(
     """Read pages that a head names: the key and the value of each, its messages, and why not all can be read."""
     branches = branch_keys(head)
     found = (
-        pair
+        (key, there.get(key))
         for batch in indexes.batches(keys, _PAGES_TOGETHER)
-        for pair in zip(batch, backend.read_pages(batch), strict=True)
+        for there in [backend.storage.read(batch)]
+        for key in batch
     )
     for key, page in found:
         messages: list[Message] = []
@@ -294,70 +306,72 @@ def _pages(
         yield key, page, messages, reason
 
 
-def _mend(backend: Backend, session_id: str, problems: list[Problem], clock: Clock, timeout: float) -> None:
-    if any(each.kind == "unreadable head" for each in problems):
-        pages = [key for key in backend.all_keys() if is_page(key, session_id)]
-        aside = forks.unnamed(backend, session_id, None, pages)
-        backend.set_aside(session_id, [head_key(session_id), *aside], new_token(6))
-        return
+def _mend(backend: Backend, session_id: str, clock: Clock, timeout: float) -> bool:
+    """Set aside what of a session cannot be read, and let it go on with the rest; return whether that is done."""
     attempts = Attempts(backend, session_id, timeout)
     for _ in attempts:
         with attempts.exclusive():
-            done = _drop_unreadable_pages(backend, session_id, clock, timeout)
+            value = backend.head(session_id)
+            if value is None:
+                return True
+            try:
+                stored, bad = _without_unreadable_messages(read_head(value, session_id), clock)
+            except _UNOPENED:
+                return False
+            except InvalidDocumentError:
+                pages = [key for key in backend.storage.keys(page_prefix(session_id)) if is_page(key, session_id)]
+                unnamed = forks.unnamed(backend.storage, session_id, None, pages)
+                done = _set_aside(backend.storage, [head_key(session_id), *unnamed])
+            else:
+                done = _drop_unreadable(backend, stored, bad, clock, timeout)
         if done:
-            return
+            return True
+    return False
 
 
-def _drop_unreadable_pages(backend: Backend, session_id: str, clock: Clock, timeout: float) -> bool:
-    """Set a session's unreadable pages and messages aside, and let it go on with all messages that can be read."""
-    value = backend.read(session_id)
-    if value is None:
-        return True
-    stored, bad = _without_unreadable_messages(read_head(value, session_id), clock)
-    if bad:
-        aside = _set_messages_aside(backend, read_head(value, session_id), bad)
-        if aside is None:
-            return False
-        stored, _ = _without_unreadable_messages(aside, clock)
+def _set_aside(storage: Storage, keys: list[str]) -> bool:
+    """Move documents of one place, as they are, to other keys; return False where one was changed meanwhile."""
+    found, token = storage.read(keys), new_token(6)
+    expect = [(key, start_of(value)) for key, value in found.items()]
+    put = [(aside_key(key, token), value) for key, value in found.items()]
+    return not found or storage.write([Change(expect, put=put, drop=list(found))])[0]
+
+
+def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock: Clock, timeout: float) -> bool:
+    """Set a session's unreadable pages aside, and its *bad* messages; False where it was changed meanwhile.
+
+    It goes on with all messages that can be read.
+    """
+    session_id = stored.head.session_id
     readable: set[str] = set()
     messages_of: dict[str, list[Message]] = {}
     unreadable: dict[str, list[str]] = {}
-    there = pages_there(backend, named_runs(stored.head))
+    there = pages_there(backend.storage, named_runs(stored.head))
     for key, page, messages, reason in _pages(backend, stored.head, there):
         messages_of[key] = messages
         if not reason:
             readable.add(key)
         elif page is not None:
             unreadable.setdefault(session_of_key(key) or session_id, []).append(key)
-    for owner, keys in unreadable.items():
-        backend.set_aside(owner, keys, new_token(6))
+    if not all(_set_aside(backend.storage, keys) for keys in unreadable.values()):
+        return False
     session = restore(stored, [], clock)
     history = history_of(session)
-    sealed = pages_there(backend, stored.head.sealed)
+    sealed = pages_there(backend.storage, stored.head.sealed)
     history.prepend([each for key in sealed for each in messages_of.get(key, ())], [])
     history.rewritten_from = 0
     history.branches = [each for each in history.branches if _is_whole(branch_runs(session_id, each.stored), readable)]
     if repeats(history.log):
         _rename_repeated(session)
     draft = compose(session)
+    if bad:
+        [key] = page_keys([Run(session_id, new_token(6), 1, 0)])
+        aside = {aside_key(key, new_token(6)): write(bad)}
+        draft = msgspec.structs.replace(draft, pages=draft.pages | aside)
     done = backend.commit(draft)
     if done:
         forks.tidy(backend, history.origin, draft, timeout)
     return done
-
-
-def _set_messages_aside(backend: Backend, stored: StoredHead, bad: list[Any]) -> StoredHead | None:
-    """Set messages of a head aside that cannot be read; return the head as it is then, None where it was changed.
-
-    They become a page that no head names, and that is set aside: what is cut short in between loses none of them.
-    """
-    session_id, generation = stored.head.session_id, new_token(6)
-    [key] = page_keys([Run(session_id, generation, 1, 0)])
-    draft = amend(stored, pages={key: write(bad)})
-    if not backend.commit(draft):
-        return None
-    backend.set_aside(session_id, [key], new_token(6))
-    return draft.stored
 
 
 def _rename_repeated(session: Session) -> None:
@@ -381,14 +395,14 @@ def _is_whole(runs: Sequence[Run], readable: Collection[str]) -> bool:
 
 
 def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
-    orphans, stamp = _unnamed(backend, session_id, keys)
-    repaired = bool(orphans) and repair and backend.remove_pages(session_id, orphans, stamp)
+    orphans, value = _unnamed(backend, session_id, keys)
+    repaired = bool(orphans) and repair and forks.drop(backend.storage, session_id, value, orphans)
     return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repaired) for key in orphans]
 
 
-def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[str], str | None]:
-    """Return which of the pages are there and named by nobody, and the stamp of their session's head."""
-    value = backend.read(session_id)
-    unnamed = forks.unnamed(backend, session_id, value, keys)
-    there = backend.read_pages(unnamed)
-    return [key for key, page in zip(unnamed, there, strict=True) if page is not None], stamp_of_value(value)
+def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[str], object | None]:
+    """Return which of the pages are there and named by nobody, and their session's head."""
+    value = backend.head(session_id)
+    unnamed = forks.unnamed(backend.storage, session_id, value, keys)
+    there = backend.storage.read(unnamed) if unnamed else {}
+    return [key for key in unnamed if key in there], value

@@ -24,7 +24,7 @@ class Told(EncryptedStorage):
         self.told = names
 
     def write(self, changes):
-        self.told |= {self._lists.names(each.list)[0]: each.list for change in changes for each in change.lists}
+        self.told |= {self.names.names(each.list)[0]: each.list for change in changes for each in change.lists}
         return super().write(changes)
 
     def listings(self, of=None, *, prefix=""):
