@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial, wraps
-from itertools import chain
-from typing import Any, Concatenate, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Concatenate, Protocol, TypeVar, cast
 
+import msgspec
 from typing_extensions import ParamSpec
 
 from pyai_sessions.documents.writing import Draft
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Read(NamedTuple):
+class Read(msgspec.Struct, frozen=True):
     """Asks for documents. The answer has those that are there, by their keys, and may have some that others asked for.
 
     A key that ends with a slash asks for all below, where the storage is `ordered`.
@@ -30,7 +30,7 @@ class Read(NamedTuple):
     keys: Sequence[str]
 
 
-class Write(NamedTuple):
+class Write(msgspec.Struct, frozen=True):
     """Asks to store a draft. The answer is whether it is stored."""
 
     draft: Draft
@@ -46,11 +46,10 @@ class Trips:
     """Trips to a backend's storage, for one call or for many."""
 
     def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._storage = backend.storage
         self.together = backend.storage.together
         self.mend = backend.storage.mend
-        self._one: dict[type, Callable[[Any], Any]] = {Read: self._storage.read, Write: backend.commit}
-        self._many: dict[type, Callable[[list[Any]], list[Any]]] = {Read: self._read, Write: backend.commit_many}
 
     def alone(self, call: Asking[T]) -> T:
         """Make a call, or what is left of it, and return its result."""
@@ -58,7 +57,7 @@ class Trips:
             ask = next(call)
             while True:
                 try:
-                    answer = ask and self._one[type(ask)](ask[0])
+                    answer = ask and self._answer(ask)
                 except BaseException as err:  # noqa: BLE001, PERF203 (the call raises it)
                     ask = call.throw(err)
                 else:
@@ -72,36 +71,40 @@ class Trips:
         What fails takes no other along, unless the storage is gone: each would wait for it anew.
         """
         found: dict[int, Any] = {}
-        for kind, many in self._many.items():
-            given = {n: ask[0] for n, ask in enumerate(asks) if ask and type(ask) is kind}
-            try:
-                found.update(zip(given, _answered(list(given.values()), self._one[kind], many), strict=True))
-            except StorageUnreachableError as err:
-                return [found.get(n, err) for n in range(len(asks))]
+        try:
+            for kind, many in ((Read, self._read), (Write, self._write)):
+                given = {n: ask for n, ask in enumerate(asks) if isinstance(ask, kind)}
+                found.update(zip(given, self._answered(list(given.values()), many), strict=True))
+        except StorageUnreachableError as err:
+            return [found.get(n, err) for n in range(len(asks))]
         return [found.get(n) for n in range(len(asks))]
 
-    def _read(self, given: list[Sequence[str]]) -> list[dict[str, object]]:
-        return [self._storage.read(list(dict.fromkeys(chain(*given))))] * len(given)
+    def _answered(self, asks: list[Any], many: Callable[[list[Any]], list[Any]]) -> Iterable[Any]:
+        if len(asks) > 1:
+            try:
+                return many(asks)
+            except StorageUnreachableError:
+                raise
+            except BaseException:  # noqa: BLE001, S110 (perhaps for one of them: each is asked for alone)
+                pass
+        return map(self._outcome, asks)
 
-
-def _answered(given: list[Any], one: Callable[[Any], Any], many: Callable[[list[Any]], list[Any]]) -> Iterable[Any]:
-    if len(given) > 1:
+    def _outcome(self, ask: Read | Write) -> Any:
         try:
-            return many(given)
+            return self._answer(ask)
         except StorageUnreachableError:
             raise
-        except BaseException:  # noqa: BLE001, S110 (perhaps for one of them: each is asked for alone)
-            pass
-    return (_outcome(one, each) for each in given)
+        except BaseException as err:  # noqa: BLE001 (its call raises it)
+            return err
 
+    def _answer(self, ask: Read | Write) -> dict[str, object] | bool:
+        return self._storage.read(ask.keys) if isinstance(ask, Read) else self._backend.commit(ask.draft)
 
-def _outcome(one: Callable[[Any], Any], given: Any) -> Any:
-    try:
-        return one(given)
-    except StorageUnreachableError:
-        raise
-    except BaseException as err:  # noqa: BLE001 (its call raises it)
-        return err
+    def _read(self, asks: list[Read]) -> list[dict[str, object]]:
+        return [self._storage.read(list(dict.fromkeys(key for ask in asks for key in ask.keys)))] * len(asks)
+
+    def _write(self, asks: list[Write]) -> list[bool]:
+        return self._backend.commit_many([ask.draft for ask in asks])
 
 
 class _HasTrips(Protocol):

@@ -25,7 +25,8 @@ class ListTable:
 
     The rows lie by member, as the rows of a member that moves in several lists are then on one page. Triggers keep the
     counts, whoever writes. A move of a member is an UPDATE by its key: half as fast as that is an upsert, for which
-    SQLite prepares the triggers, and an UPDATE of two rows takes a quarter longer than two of one row (measured).
+    SQLite prepares the triggers, and an UPDATE of two rows takes a quarter longer than two of one row. One statement
+    for the moves of 21 members, an UPDATE from VALUES, takes more than twice as long as one a row (measured).
 
     Args:
         path: The file, for errors.
