@@ -29,7 +29,6 @@ class Appender(NamedTuple):
     """
 
     backend: Backend
-    timeout: float
     recent: Recent[object]
 
     def append(self, session_id: str, added: list[Message], user_id: str | None, terms: Terms) -> Asking[None]:
@@ -49,7 +48,7 @@ class Appender(NamedTuple):
                 return
             tried = latest
         yield None
-        attempts = Attempts(self.backend, session_id, self.timeout)
+        attempts = Attempts(self.backend, session_id)
         for _ in attempts:
             with attempts.exclusive():
                 stored = head_of(self.backend, session_id, terms.clock, user_id)

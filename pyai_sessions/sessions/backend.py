@@ -45,6 +45,7 @@ class Backend:
         names: How its lists name users.
         expiry: The list of the sessions that expire.
         writers: Whose turn it is to write, where the storage cannot keep other writers out.
+        timeout: Seconds that a writer waits for others.
         settle: Seconds after which pages and list members that no head bears out are of no save that is still at work.
         settle_forks: Likewise of references: a fork leaves them before it writes its head.
 
@@ -69,6 +70,7 @@ class Backend:
         self._under = under
         self._sealer = sealer
         self.storage = storage = Namespaced(inner, under) if under else inner
+        self.timeout = timeout
         self.ttl = ttl
         self.threads = storage.threads
         self.expiry = Expiry(storage, self.names)

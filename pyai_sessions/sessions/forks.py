@@ -236,7 +236,7 @@ class _Pages:
 # Sharing ------------------------------------------------------------------------------------------------------------
 
 
-def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: StoredHead, timeout: float) -> bool:
+def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: StoredHead) -> bool:
     """Store the draft of a fork of *parent* with the pages that they share; False where *parent* was changed meanwhile.
 
     Raises:
@@ -257,7 +257,7 @@ def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: 
     if named and backend.commit(draft):
         return True
     for key, owner in references.items():
-        let_go(backend, owner, timeout, reference=key)
+        let_go(backend, owner, reference=key)
     if named:
         raise SessionExistsError(fork.session_id)
     return False
@@ -296,18 +296,18 @@ def leaves(before: Origin | None, draft: SessionDraft) -> bool:
     return before.stored.is_forked or bool(owners_of(before.named, draft.session_id))
 
 
-def tidy(backend: Backend, before: Origin | None, draft: SessionDraft, timeout: float) -> None:
+def tidy(backend: Backend, before: Origin | None, draft: SessionDraft) -> None:
     """Free what a session named *before* a draft of it was stored, and no longer names, if it may be shared."""
     if before is None or not leaves(before, draft):
         return
     for owner in set(owners_of(before.named, draft.session_id)).difference(draft.owners):
-        let_go(backend, owner, timeout, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
+        let_go(backend, owner, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
     if before.stored.is_forked:
         left = pages_there(backend.storage, [run for run in before.named if run.owner == draft.session_id])
-        let_go(backend, draft.session_id, timeout, keys=left)
+        let_go(backend, draft.session_id, keys=left)
 
 
-def remove(backend: Backend, session_id: str, value: object, timeout: float) -> bool:
+def remove(backend: Backend, session_id: str, value: object) -> bool:
     """Delete the session whose head is *value*, with the pages that nobody else names; False where it was changed.
 
     A client that lost the reply to a command sends it
@@ -320,7 +320,7 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float) -> 
         keys = [each for each in backend.storage.keys(page_prefix(session_id)) if is_page(each, session_id)]
         listed = (each for each in indexes.listings(backend.storage) if session_listed(*each[:2]) == session_id)
         removed = _remove_head(backend, session_id, [], [], [Listing(*each, None) for each in listed])
-        let_go(backend, session_id, timeout, keys=keys)
+        let_go(backend, session_id, keys=keys)
         return removed or backend.head(session_id) is None
     runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True
     own = [run for run in runs if run.owner == session_id]
@@ -330,12 +330,12 @@ def remove(backend: Backend, session_id: str, value: object, timeout: float) -> 
             return False
         indexes.mend(backend, session_id, [each[:2] for each in lists_of(stored.entry)])
         if not is_forked:  # the deletion of its head was cut short, perhaps
-            let_go(backend, session_id, timeout, keys=pages_there(backend.storage, own))
+            let_go(backend, session_id, keys=pages_there(backend.storage, own))
     if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
         reference = reference_key(session_id, session_id, incarnation)
-        let_go(backend, session_id, timeout, reference=reference, keys=pages_there(backend.storage, own))
+        let_go(backend, session_id, reference=reference, keys=pages_there(backend.storage, own))
     for owner in owners_of(runs, session_id):
-        let_go(backend, owner, timeout, reference=reference_key(owner, session_id, incarnation))
+        let_go(backend, owner, reference=reference_key(owner, session_id, incarnation))
     return True
 
 
@@ -357,9 +357,9 @@ def _remove_head(
     return backend.storage.write([Change(expect, drop=drop, lists=lists)])[0]
 
 
-def purge(backend: Backend, session_id: str, value: object | None, clock: Clock, timeout: float) -> bool:
+def purge(backend: Backend, session_id: str, value: object | None, clock: Clock) -> bool:
     """Remove a session with all that belongs to it if it has expired, and *value* is its head still."""
-    return has_expired(value, session_id, clock) and remove(backend, session_id, value, timeout)
+    return has_expired(value, session_id, clock) and remove(backend, session_id, value)
 
 
 def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
@@ -371,9 +371,7 @@ def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
         return True
 
 
-def let_go(
-    backend: Backend, owner: str, timeout: float, *, reference: str | None = None, keys: Iterable[str] = ()
-) -> None:
+def let_go(backend: Backend, owner: str, *, reference: str | None = None, keys: Iterable[str] = ()) -> None:
     """Remove a reference to an owner's pages; then, of *keys* and what it named, the pages that nothing names now."""
     pages = set(keys)
     if reference is not None:
@@ -381,7 +379,7 @@ def let_go(
         backend.storage.write([Change(drop=[reference])])
     if not pages:
         return
-    attempts = Attempts(backend, owner, timeout)
+    attempts = Attempts(backend, owner)
     for _ in attempts:
         with attempts.exclusive():
             value = backend.head(owner)
@@ -396,9 +394,9 @@ def drop(storage: Storage, session_id: str, value: object | None, keys: Sequence
     return storage.write([Change([(head_key(session_id), stamp_of_value(value))], drop=keys)])[0]
 
 
-def part(backend: Backend, session_id: str, owner: str, timeout: float) -> None:
+def part(backend: Backend, session_id: str, owner: str) -> None:
     """Give a session its own copy of the pages that it shares with *owner*, and let these go. Its content stays."""
-    attempts = Attempts(backend, session_id, timeout)
+    attempts = Attempts(backend, session_id)
     for _ in attempts:
         with attempts.exclusive():
             value = backend.head(session_id)
@@ -409,7 +407,7 @@ def part(backend: Backend, session_id: str, owner: str, timeout: float) -> None:
             draft = _parted(backend, head, owner, {each: new_token(6) for each in names}, names)
             done = backend.commit(draft)
             if done:
-                let_go(backend, owner, timeout, reference=reference_key(owner, session_id, head.head.incarnation))
+                let_go(backend, owner, reference=reference_key(owner, session_id, head.head.incarnation))
         if done:
             return
 

@@ -201,7 +201,6 @@ class Loader(NamedTuple):
 
     backend: Backend
     terms: Terms
-    timeout: float
     wants: Wants
     home: str
 
@@ -209,7 +208,7 @@ class Loader(NamedTuple):
         """Return a session of this user (None: of anyone), all of it or its *last* messages; None if there is none."""
         clock, most = self.terms.clock, self.terms.limits.pages
         head = head_key(session_id)
-        for _ in Attempts(self.backend, session_id, self.timeout):
+        for _ in Attempts(self.backend, session_id):
             found = yield Read([head, *self.wants.keys(session_id, last)])
             stored = there(found.get(head), session_id, user_id, clock)
             if stored is None:
@@ -330,20 +329,20 @@ class Attempts:
     each try, so from the third try on a writer takes turns with them.
     """
 
-    def __init__(self, backend: Backend, session_id: str, timeout: float) -> None:
+    def __init__(self, backend: Backend, session_id: str) -> None:
         self._backend = backend
         self._session_id = session_id
-        self._timeout = timeout
         self._tries = 0
 
     def __iter__(self) -> Iterator[None]:
-        deadline = time.monotonic() + self._timeout
+        timeout = self._backend.timeout
+        deadline = time.monotonic() + timeout
         pause = 0.0005
         while True:
             self._tries += 1
             yield None
             if time.monotonic() > deadline:
-                problem = f"other writers changed it at every try for {self._timeout} s"
+                problem = f"other writers changed it at every try for {timeout} s"
                 raise StorageLockedError(f"session {self._session_id!r}", problem)
             time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
             pause = min(pause * 2, 0.05)
@@ -360,9 +359,7 @@ class Attempts:
             yield
 
 
-def load_whole(
-    backend: Backend, session_id: str, clock: Clock, timeout: float, value: object | None = None
-) -> Session | None:
+def load_whole(backend: Backend, session_id: str, clock: Clock, value: object | None = None) -> Session | None:
     """Return a session with all that belongs to it, its branches loaded, too; None where there is none.
 
     *value* is its head, where that was read already.
@@ -371,7 +368,7 @@ def load_whole(
         InvalidDocumentError: A document of it cannot be read, or is missing.
 
     """
-    for _ in Attempts(backend, session_id, timeout):
+    for _ in Attempts(backend, session_id):
         value = backend.head(session_id) if value is None else value
         if value is None:
             return None

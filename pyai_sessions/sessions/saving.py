@@ -43,7 +43,6 @@ class Saver(NamedTuple):
 
     backend: Backend
     terms: Terms
-    timeout: float
     recent: Recent[object]
     home: str
 
@@ -60,7 +59,7 @@ class Saver(NamedTuple):
             with self.backend.storage.exclusive():  # where the storage can: nobody meets pages that are named no more
                 done = self.backend.commit(attempt.draft)
                 if done:
-                    forks.tidy(self.backend, origin, attempt.draft, self.timeout)
+                    forks.tidy(self.backend, origin, attempt.draft)
         else:
             done = yield Write(attempt.draft)
         if done:
@@ -69,7 +68,7 @@ class Saver(NamedTuple):
             return
         _forget(session, attempt)
         yield None
-        attempts = Attempts(self.backend, session.session_id, self.timeout)
+        attempts = Attempts(self.backend, session.session_id)
         for _ in attempts:
             with attempts.exclusive():
                 saved = self._save_again(session, on_conflict)
@@ -103,7 +102,7 @@ class Saver(NamedTuple):
             if history.origin:
                 raise self._gone(session, history.origin, stored)
             if stored is not None:
-                forks.purge(self.backend, session.session_id, value, self.terms.clock, self.timeout)
+                forks.purge(self.backend, session.session_id, value, self.terms.clock)
             return self._commit_as(session)  # or created and deleted by others since the save began
         applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
         if applied:  # though its reply was lost
@@ -246,7 +245,7 @@ class Saver(NamedTuple):
         attempt = self._attempt(session, copy)
         if self.backend.commit(attempt.draft):
             draft: SessionDraft = attempt.draft
-            forks.tidy(self.backend, history_of(session).origin, draft, self.timeout)
+            forks.tidy(self.backend, history_of(session).origin, draft)
             return draft
         _forget(session if copy is None else copy, attempt)
         return None

@@ -26,7 +26,6 @@ class Archiver(NamedTuple):
 
     backend: Backend
     terms: Terms
-    timeout: float
 
     def set_status(
         self,
@@ -42,7 +41,7 @@ class Archiver(NamedTuple):
             SessionNotFoundError: There is no such session, or it is not of this user.
 
         """
-        attempts = Attempts(self.backend, session_id, self.timeout)
+        attempts = Attempts(self.backend, session_id)
         for _ in attempts:
             with attempts.exclusive():
                 stored = head_of(self.backend, session_id, self.terms.clock, user_id)
@@ -94,7 +93,7 @@ class Archiver(NamedTuple):
 
     def renew(self, session_id: str, user_id: str | None) -> None:
         """Let a session live as long from now as after a save."""
-        for _ in Attempts(self.backend, session_id, self.timeout):
+        for _ in Attempts(self.backend, session_id):
             stored = head_of(self.backend, session_id, self.terms.clock, user_id)
             if self.backend.commit(amend(stored, self.terms)):
                 return

@@ -35,8 +35,8 @@ class Switcher(NamedTuple):
 
         Of a session that was forked it costs more with the number of forks: the references of all are read.
         """
-        backend, terms, timeout = self.loader.backend, self.loader.terms, self.loader.timeout
-        attempts = Attempts(backend, session_id, timeout)
+        backend, terms = self.loader.backend, self.loader.terms
+        attempts = Attempts(backend, session_id)
         for _ in attempts:
             with attempts.exclusive():
                 stored = head_of(backend, session_id, terms.clock, user_id)
@@ -52,7 +52,7 @@ class Switcher(NamedTuple):
                 done = backend.commit(draft)
                 self.switched.remove((session_id, branch_id, draft.stamp))
                 if done:
-                    forks.tidy(backend, history_of(switched).origin, draft, timeout)
+                    forks.tidy(backend, history_of(switched).origin, draft)
             if done:
                 return
 
@@ -76,8 +76,8 @@ class Switcher(NamedTuple):
         Costs five trips, or a read and a transaction, whatever the conversation's length; one trip more for each
         session but the first whose pages it shares, and the way to the point.
         """
-        backend, terms, timeout = self.loader.backend, self.loader.terms, self.loader.timeout
-        attempts = Attempts(backend, session_id, timeout)
+        backend, terms = self.loader.backend, self.loader.terms
+        attempts = Attempts(backend, session_id)
         for _ in attempts:
             stored = head_of(backend, session_id, terms.clock, owned_by)
             try:
@@ -90,9 +90,9 @@ class Switcher(NamedTuple):
                 raise
             try:
                 with attempts.exclusive():
-                    done = forks.store(backend, draft, history_of(session).line or (), stored, timeout)
+                    done = forks.store(backend, draft, history_of(session).line or (), stored)
             except SessionExistsError:
-                if not forks.purge(backend, new_id, backend.head(new_id), terms.clock, timeout):
+                if not forks.purge(backend, new_id, backend.head(new_id), terms.clock):
                     raise
                 continue
             if done:

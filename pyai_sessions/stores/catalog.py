@@ -26,11 +26,10 @@ class Catalog:
 
     def __init__(self, mapping: Any, timeout: float = 10.0) -> None:
         self._backend = backend_of(mapping, timeout=timeout)
-        self._timeout = timeout
 
     def put(self, session_id: str, user_id: str | None, status: SessionStatus, updated_at: datetime) -> None:
         """List a session so."""
-        for _ in Attempts(self._backend, session_id, self._timeout):
+        for _ in Attempts(self._backend, session_id):
             value = self._backend.head(session_id)
             draft: Draft
             if value is None:
@@ -66,7 +65,7 @@ class Catalog:
 
     def remove(self, session_id: str) -> None:
         """Take a session out."""
-        for _ in Attempts(self._backend, session_id, self._timeout):
+        for _ in Attempts(self._backend, session_id):
             value = self._backend.head(session_id)
             if value is None:
                 return

@@ -112,7 +112,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     ) -> None:
         self.mapping = mapping
         terms = make_terms(ttl=ttl, sliding=sliding, limits=limits, clock=clock)
-        self._timeout = check_timeout(timeout)
+        timeout = check_timeout(timeout)
         self._backend: Backend = backend_of(mapping, shared=shared, timeout=timeout, namespace=namespace)
         self._namespace = namespace
         if ttl is None and self._backend.ttl is not None:
@@ -127,13 +127,13 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     def _use(self, terms: Terms) -> None:
         """Work on these terms from now on."""
-        backend, timeout = self._backend, self._timeout
+        backend = self._backend
         self._terms = terms
-        self._loader = Loader(backend, terms, timeout, self._wants, self._home)
-        self._saver = Saver(backend, terms, timeout, self._recent, self._home)
-        self._appender = Appender(backend, timeout, self._recent)
+        self._loader = Loader(backend, terms, self._wants, self._home)
+        self._saver = Saver(backend, terms, self._recent, self._home)
+        self._appender = Appender(backend, self._recent)
         self._switcher = Switcher(self._loader, self._switched)
-        self._archiver = Archiver(backend, terms, timeout)
+        self._archiver = Archiver(backend, terms)
         self._lister = Lister(self._loader)
 
     @property
@@ -274,7 +274,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         owner, sought = check_user(user_id), sought_id(session_id)
         if sought is None:
             return False
-        attempts = Attempts(self._backend, sought, self._timeout)
+        attempts = Attempts(self._backend, sought)
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.head(sought)
@@ -284,7 +284,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                     return False
                 is_over = has_expired(value, sought, self.clock)
                 self._recent.put(("deleting", sought), value, sys.getsizeof(value))
-                done = forks.remove(self._backend, sought, value, self._timeout)
+                done = forks.remove(self._backend, sought, value)
             if done:
                 self._forget(sought)
                 return not is_over
@@ -349,7 +349,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """Store new sessions, many in one transaction or trip."""
         check_progress(progress)
         check_items(sessions, "sessions", "sessions or dicts")
-        return Importer(self._backend, self._terms, self._timeout).store(sessions, progress)
+        return Importer(self._backend, self._terms).store(sessions, progress)
 
     @mending
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
@@ -359,7 +359,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     @mending
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
         """Erase all that is held of a user."""
-        erased = erasure.erase(self._backend, check_id(user_id, "user_id"), scan=scan, timeout=self._timeout)
+        erased = erasure.erase(self._backend, check_id(user_id, "user_id"), scan=scan)
         for each in erased.session_ids:
             self._forget(each)
         return erased
@@ -377,7 +377,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     ) -> Redaction:
         """Take the words of a message out of all that is stored of a session and of its forks."""
         wanted = order(session_id, message_id, content, text, check_user(user_id), scan=scan)
-        done = Redactor(self._backend, self.clock, self._timeout, wanted).run()
+        done = Redactor(self._backend, self.clock, wanted).run()
         for each in done.session_ids:
             self._forget(each)
         return done
@@ -387,7 +387,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """Write all that is held of a user to an open text file, a line of JSON each."""
         user_id, written = check_id(user_id, "user_id"), 0
         exports.check_file(file)
-        for line in exports.lines(self._backend, user_id, scan=scan, clock=self.clock, timeout=self._timeout):
+        for line in exports.lines(self._backend, user_id, scan=scan, clock=self.clock):
             file.write(line)
             written += 1
         return written
@@ -409,19 +409,19 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def purge_expired(self, progress: Progress | None = None) -> int:
         """Remove expired sessions, with all that belongs to them; return how many they were."""
         check_progress(progress)
-        return purge_all(self._backend, self.clock, self._timeout, progress)
+        return purge_all(self._backend, self.clock, progress)
 
     @mending
     def reindex(self, progress: Progress | None = None) -> int:
         """Rebuild both indexes from the documents; return how many sessions are indexed."""
         check_progress(progress)
-        return upkeep.reindex(self._backend, self._timeout, progress)
+        return upkeep.reindex(self._backend, progress)
 
     @mending
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
         """Read everything and report what is wrong; *repair* mends what can be mended."""
         check_progress(progress)
-        return upkeep.verify(self._backend, repair=repair, clock=self.clock, timeout=self._timeout, progress=progress)
+        return upkeep.verify(self._backend, repair=repair, clock=self.clock, progress=progress)
 
     @mending
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:

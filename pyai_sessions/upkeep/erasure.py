@@ -50,9 +50,9 @@ class Erasure:
         return len(self.session_ids)
 
 
-def erase(backend: Backend, user_id: str, *, scan: bool, timeout: float) -> Erasure:
+def erase(backend: Backend, user_id: str, *, scan: bool) -> Erasure:
     """Erase all that a storage holds of a user: what the indexes list, then, to *scan*, what everything shows."""
-    erasing = _Erasing(backend, user_id, timeout)
+    erasing = _Erasing(backend, user_id)
     erasing.sessions(listed(backend, user_id))
     if scan:
         erasing.scan()
@@ -72,10 +72,9 @@ def forks_of(session_ids: Iterable[str], parents: Mapping[str, str]) -> set[str]
 class _Erasing:
     """An erasure at work. Heads go first, one commit each; what only these named goes after them."""
 
-    def __init__(self, backend: Backend, user_id: str, timeout: float) -> None:
+    def __init__(self, backend: Backend, user_id: str) -> None:
         self._backend = backend
         self._owner = Owner(backend, user_id)
-        self._timeout = timeout
         self._ids: set[str] = set()
         self._gone = {"messages": 0, "forks": 0, "unreadable": 0}
         self._copies: set[str] = set()
@@ -117,13 +116,13 @@ class _Erasing:
 
     def _erase(self, session_id: str, places: Iterable[Place]) -> bool:
         """Delete a session, unless it is another's by now; return whether it was there, and is gone."""
-        attempts = Attempts(self._backend, session_id, self._timeout)
+        attempts = Attempts(self._backend, session_id)
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.head(session_id)
                 if value is None or self._owner.has(value, session_id) is False:
                     return False
-                done = forks.remove(self._backend, session_id, value, self._timeout)
+                done = forks.remove(self._backend, session_id, value)
             if done:
                 relist(self._backend.storage, session_id, None, places, ())
                 return True
@@ -243,10 +242,10 @@ class _Erasing:
         for key in gone:
             if parts_of_reference(key)[1] in aside:
                 continue
-            forks.let_go(self._backend, parts_of_reference(key)[0], self._timeout, reference=key)
+            forks.let_go(self._backend, parts_of_reference(key)[0], reference=key)
 
     def _remove(self, session_id: str, keys: list[str]) -> None:
-        for _ in Attempts(self._backend, session_id, self._timeout):
+        for _ in Attempts(self._backend, session_id):
             if forks.drop(self._backend.storage, session_id, self._backend.head(session_id), keys):
                 return
 

@@ -21,18 +21,18 @@ from pyai_sessions.upkeep.holdings import Owner, everything, is_aside, left_asid
 from pyai_sessions.values.checks import Clock, kind_of
 
 
-def lines(backend: Backend, user_id: str, *, scan: bool, clock: Clock, timeout: float) -> Iterator[str]:
+def lines(backend: Backend, user_id: str, *, scan: bool, clock: Clock) -> Iterator[str]:
     """Iterate over lines of JSON: a user's sessions, and documents of his that cannot be read. Holds one at a time."""
     owner = Owner(backend, user_id)
     whose: dict[str, bool | None] = {}
     for batch in batches(listed(backend, user_id)):
         for session_id in batch:
-            yield from _session(backend, owner, session_id, whose, clock=clock, timeout=timeout)
+            yield from _session(backend, owner, session_id, whose, clock=clock)
     aside: Iterable[str] = (key for key in keys_beside(backend.storage, list(whose)) if is_aside(key))
     if scan:
         found = everything(backend, owner)
         for session_id in found.heads.keys() - whose.keys():
-            yield from _session(backend, owner, session_id, whose, clock=clock, timeout=timeout)
+            yield from _session(backend, owner, session_id, whose, clock=clock)
         aside, whose = found.aside, found.whose | whose
     theirs, _ = left_aside(backend, owner, aside, whose)
     for keys in theirs.values():
@@ -57,7 +57,7 @@ def check_file(file: Any) -> Any:
 
 
 def _session(
-    backend: Backend, owner: Owner, session_id: str, whose: dict[str, bool | None], *, clock: Clock, timeout: float
+    backend: Backend, owner: Owner, session_id: str, whose: dict[str, bool | None], *, clock: Clock
 ) -> Iterator[str]:
     """Return the line of a session; of a damaged one, those of its documents."""
     value = backend.head(session_id)
@@ -65,7 +65,7 @@ def _session(
         return
     whose[session_id] = True
     try:
-        session = load_whole(backend, session_id, clock, timeout)
+        session = load_whole(backend, session_id, clock)
     except InvalidDocumentError:
         keys = {key for key in keys_beside(backend.storage, [session_id]) if key.startswith("messages/")}
         with suppress(InvalidDocumentError):

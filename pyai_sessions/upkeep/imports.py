@@ -105,7 +105,6 @@ class Importer(NamedTuple):
 
     backend: Backend
     terms: Terms
-    timeout: float
 
     def store(self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None) -> Imported:
         """Store new sessions, and say what became of each. Holds one batch."""
@@ -142,14 +141,14 @@ class Importer(NamedTuple):
     def _compare(self, new: New, value: object | None, report: Imported) -> None:
         """Count a session whose id was taken by the session of a head; store it where that has gone, or expired."""
         backend, session_id, clock = self.backend, new.session.session_id, self.terms.clock
-        for _ in Attempts(backend, session_id, self.timeout):
-            if value is None or purge(backend, session_id, value, clock, self.timeout):
+        for _ in Attempts(backend, session_id):
+            if value is None or purge(backend, session_id, value, clock):
                 if backend.commit(new.draft):
                     report.add_inserted(new)
                     return
             else:
                 try:
-                    stored = load_whole(backend, session_id, clock, self.timeout, value)
+                    stored = load_whole(backend, session_id, clock, value)
                 except InvalidDocumentError:
                     report.add_taken(new, None)
                     return

@@ -9,14 +9,14 @@ from pyai_sessions.sessions.indexes import BATCH
 from pyai_sessions.values.checks import Clock
 
 
-def purge_all(backend: Backend, clock: Clock, timeout: float, progress: Progress | None = None) -> int:
+def purge_all(backend: Backend, clock: Clock, progress: Progress | None = None) -> int:
     """Remove all sessions that have expired, 100 in one transaction where there are such; return how many they were."""
     now = microseconds(clock())
     purged = backend.expiry.unlist_forgotten(now, progress)
     for members in backend.expiry.due(now, BATCH):
         heads = backend.heads(members.values()).items()
         with backend.storage.exclusive():
-            purged += sum(forks.purge(backend, session_id, value, clock, timeout) for session_id, value in heads)
+            purged += sum(forks.purge(backend, session_id, value, clock) for session_id, value in heads)
         if progress:
             progress(purged)
     return purged

@@ -106,10 +106,9 @@ def order(
 class Redactor:
     """A redaction at work."""
 
-    def __init__(self, backend: Backend, clock: Clock, timeout: float, wanted: Order) -> None:
+    def __init__(self, backend: Backend, clock: Clock, wanted: Order) -> None:
         self._backend = backend
         self._clock = clock
-        self._timeout = timeout
         self._wanted = wanted
         self._blanker = Blanker(wanted.message_id, wanted.content, wanted.words)
         self._documents = self._copies = 0
@@ -179,7 +178,7 @@ class Redactor:
         cut short finds from a copy what it says.
         """
         for session_id, owner in sorted(found.parting):
-            forks.part(self._backend, session_id, owner, self._timeout)
+            forks.part(self._backend, session_id, owner)
         if found.parting:
             return True  # the next round finds them apart
         for session_id in found.heads:
@@ -215,7 +214,7 @@ class Redactor:
         return sum(len(each.put) for each, done in written if done)
 
     def _rewrite_head(self, session_id: str, **changes: Any) -> None:
-        attempts = Attempts(self._backend, session_id, self._timeout)
+        attempts = Attempts(self._backend, session_id)
         for _ in attempts:
             with attempts.exclusive():
                 value = self._backend.head(session_id)

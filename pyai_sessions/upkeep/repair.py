@@ -90,31 +90,29 @@ class Verification:
         return all(each.repaired for each in self.problems)
 
 
-def reindex(backend: Backend, timeout: float, progress: Progress | None = None) -> int:
+def reindex(backend: Backend, progress: Progress | None = None) -> int:
     """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
     count = 0
     for found, wrong in indexes.disagreeing(backend):
-        _mend_indexes(backend, wrong, timeout)
+        _mend_indexes(backend, wrong)
         count += found
         if progress and found:
             progress(count)
     return count
 
 
-def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Place]], timeout: float) -> None:
+def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Place]]) -> None:
     if not wrong:
         return
     with backend.storage.exclusive():
         changed = [each for each, stale in wrong.items() if not indexes.mend(backend, each, stale)]
     for session_id in changed:
-        for _ in Attempts(backend, session_id, timeout):
+        for _ in Attempts(backend, session_id):
             if indexes.mend(backend, session_id, wrong[session_id]):
                 break
 
 
-def verify(
-    backend: Backend, *, repair: bool, clock: Clock, timeout: float, progress: Progress | None = None
-) -> Verification:
+def verify(backend: Backend, *, repair: bool, clock: Clock, progress: Progress | None = None) -> Verification:
     """Read everything and report what is wrong; *repair* mends what can be mended."""
     report = Verification()
     pages: dict[str, set[str]] = {}
@@ -128,7 +126,7 @@ def verify(
             elif key != head_key(session_id):
                 pages.setdefault(session_id, set()).add(key)
             else:
-                if _verify_session(backend, session_id, report, repair=repair, clock=clock, timeout=timeout):
+                if _verify_session(backend, session_id, report, repair=repair, clock=clock):
                     aside.add(encode_id(session_id))
                 if progress:
                     progress(report.sessions)
@@ -137,30 +135,28 @@ def verify(
         if n % _PAGES_TOGETHER == 0:
             _verify_pages(backend, pages, report, repair=repair)
     _verify_pages(backend, pages, report, repair=repair)
-    _verify_references(backend, references, aside, report, repair=repair, timeout=timeout)
-    _verify_indexes(backend, report, repair=repair, timeout=timeout)
+    _verify_references(backend, references, aside, report, repair=repair)
+    _verify_indexes(backend, report, repair=repair)
     return report
 
 
-def _verify_indexes(backend: Backend, report: Verification, *, repair: bool, timeout: float) -> None:
+def _verify_indexes(backend: Backend, report: Verification, *, repair: bool) -> None:
     wrong: set[str] = set()
     for _, batch in indexes.disagreeing(backend):
         wrong.update(batch)
         if repair:
-            _mend_indexes(backend, batch, timeout)
+            _mend_indexes(backend, batch)
     detail = "its index entries do not fit its document"
     report.problems += [Problem("index", each, detail, repaired=repair) for each in sorted(wrong)]
 
 
-def _verify_session(
-    backend: Backend, session_id: str, report: Verification, *, repair: bool, clock: Clock, timeout: float
-) -> bool:
+def _verify_session(backend: Backend, session_id: str, report: Verification, *, repair: bool, clock: Clock) -> bool:
     """Find, and mend, what is wrong with a session; return whether its head was set aside."""
     report.sessions += 1
     problems = list(_damage(backend, session_id, clock))
     repair = repair and all(each.kind != "encryption" for each in problems)
     if problems and repair:
-        repair = _mend(backend, session_id, clock, timeout)
+        repair = _mend(backend, session_id, clock)
     problems += _lacks(backend, session_id, clock, repair=repair)
     report.problems += [Problem(each.kind, session_id, each.detail, repaired=repair) for each in problems]
     return repair and any(each.kind == "unreadable head" for each in problems)
@@ -179,7 +175,7 @@ def _lacks(backend: Backend, session_id: str, clock: Clock, *, repair: bool) -> 
 
 
 def _verify_references(
-    backend: Backend, references: list[str], aside: set[str], report: Verification, *, repair: bool, timeout: float
+    backend: Backend, references: list[str], aside: set[str], report: Verification, *, repair: bool
 ) -> None:
     """Find references that serve nobody; one of a fork that was set aside keeps pages for whoever mends that."""
     suspects: list[str] = []
@@ -196,7 +192,7 @@ def _verify_references(
     for key in suspects:
         owner, fork, _ = parts_of_reference(key)
         if repair:
-            forks.let_go(backend, owner, timeout, reference=key)
+            forks.let_go(backend, owner, reference=key)
         report.problems.append(Problem("orphan reference", fork, f"its fork is gone: {key}", repaired=repair))
 
 
@@ -306,9 +302,9 @@ def _pages(
         yield key, page, messages, reason
 
 
-def _mend(backend: Backend, session_id: str, clock: Clock, timeout: float) -> bool:
+def _mend(backend: Backend, session_id: str, clock: Clock) -> bool:
     """Set aside what of a session cannot be read, and let it go on with the rest; return whether that is done."""
-    attempts = Attempts(backend, session_id, timeout)
+    attempts = Attempts(backend, session_id)
     for _ in attempts:
         with attempts.exclusive():
             value = backend.head(session_id)
@@ -323,7 +319,7 @@ def _mend(backend: Backend, session_id: str, clock: Clock, timeout: float) -> bo
                 unnamed = forks.unnamed(backend.storage, session_id, None, pages)
                 done = _set_aside(backend.storage, [head_key(session_id), *unnamed])
             else:
-                done = _drop_unreadable(backend, stored, bad, clock, timeout)
+                done = _drop_unreadable(backend, stored, bad, clock)
         if done:
             return True
     return False
@@ -337,7 +333,7 @@ def _set_aside(storage: Storage, keys: list[str]) -> bool:
     return not found or storage.write([Change(expect, put=put, drop=list(found))])[0]
 
 
-def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock: Clock, timeout: float) -> bool:
+def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock: Clock) -> bool:
     """Set a session's unreadable pages aside, and its *bad* messages; False where it was changed meanwhile.
 
     It goes on with all messages that can be read.
@@ -370,7 +366,7 @@ def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock
         draft = msgspec.structs.replace(draft, pages=draft.pages | aside)
     done = backend.commit(draft)
     if done:
-        forks.tidy(backend, history.origin, draft, timeout)
+        forks.tidy(backend, history.origin, draft)
     return done
 
 
