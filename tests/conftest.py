@@ -54,7 +54,7 @@ def is_quick(item: pytest.Item) -> bool:
         return file == "test_store.py" and item.nodeid.split("::")[1] in ("TestDict", "TestSQLite")
     names = [*fixtures_of(item), *(item.callspec.params.values() if hasattr(item, "callspec") else ())]
     serves = any(isinstance(name, str) and ("server" in name or "valkey" in name.lower()) for name in names)
-    return not serves and folder == "tests" and file not in SLOW
+    return not serves and folder not in ("faults", "storage") and file not in SLOW
 
 
 SLOW = (

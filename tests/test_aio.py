@@ -30,7 +30,7 @@ from pyai_sessions import (
     UnsupportedOperationError,
 )
 from pyai_sessions.testing import Recorder, StoppedClock, check_events, find_faults
-from tests.test_custom import AsyncStore, MixedStore, SyncStore
+from tests.stores.test_custom import AsyncStore, MixedStore, SyncStore
 
 DEADLINE = 60
 FRAMEWORKS = ["asyncio", "trio"]

@@ -7,8 +7,8 @@ from hypothesis.stateful import initialize, multiple, rule
 
 from pyai_sessions import KVSessionStore, Session, SessionExistsError, SessionManager, StorageError
 from pyai_sessions.model.session import history_of
+from tests.documents.test_merge import IDS, USERS, WRITER, Content, TwoWriters
 from tests.faults.crashing import Crashing, CrashingDict, Death
-from tests.test_merge import IDS, USERS, WRITER, Content, TwoWriters
 
 CRASHES = st.tuples(
     st.sampled_from([1, 1, 2, 2, 3, 4]),  # at which write

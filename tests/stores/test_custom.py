@@ -170,7 +170,7 @@ class ForwardingStore(SessionStore):
 
 def run_apart(code):
     """Run code in a Python of its own: a dead-lock there ends with it; return its exit code."""
-    command = [sys.executable, "-c", "from tests.test_custom import *\n" + textwrap.dedent(code)]
+    command = [sys.executable, "-c", "from tests.stores.test_custom import *\n" + textwrap.dedent(code)]
     env = {"PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(command, env=env, timeout=2 * DEADLINE, check=False).returncode
 

@@ -66,7 +66,7 @@ class Folder:
 ANOTHER_PROCESS = """
     import pathlib, sys
     from pyai_sessions import KVSessionStore
-    from tests.backends.test_mapping import Folder, talk
+    from tests.storage.test_mapping_stores import Folder, talk
     talk(KVSessionStore(Folder(pathlib.Path(sys.argv[1]))), sys.argv[2])
 """
 

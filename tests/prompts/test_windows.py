@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pyai_sessions import InvalidValueError, Message, Session, SessionManager, SessionStateError
 from pyai_sessions.prompts.windows import Orphan, estimate, tokens_of
 from pyai_sessions.testing import NOON, StoppedClock
-from tests.prompt_rules import check_anthropic, check_gemini, check_openai
-from tests.test_corpus import load_corpus
+from tests.prompts.prompt_rules import check_anthropic, check_gemini, check_openai
+from tests.prompts.test_corpus import load_corpus
 
 CHECKS = {None: check_openai, "openai": check_openai, "anthropic": check_anthropic, "gemini": check_gemini}
 

@@ -21,7 +21,7 @@ from pyai_sessions import (
     UnsupportedOperationError,
 )
 from pyai_sessions.testing import Recorder, StoppedClock, check_events
-from tests.test_custom import AsyncStore, MixedStore, SyncStore
+from tests.stores.test_custom import AsyncStore, MixedStore, SyncStore
 
 
 class RevisedStore(SyncStore):

@@ -20,7 +20,7 @@ from pyai_sessions import (
 )
 from pyai_sessions.testing import StoppedClock
 from pyai_sessions.testing.samples import RICH, exported
-from tests.test_custom import SyncStore
+from tests.stores.test_custom import SyncStore
 
 pytestmark = pytest.mark.wide
 

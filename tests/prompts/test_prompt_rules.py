@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.prompt_rules import check_anthropic, check_gemini, check_openai
+from tests.prompts.prompt_rules import check_anthropic, check_gemini, check_openai
 
 
 class Prompt(list):

@@ -1,6 +1,6 @@
 """Formats: what one API says survives a round trip, and what any conversation holds is told to each of them.
 
-The judges are the rules in `tests.prompt_rules`, and the types of the APIs' own clients.
+The judges are the rules in `tests.prompts.prompt_rules`, and the types of the APIs' own clients.
 """
 
 import copy
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyai_sessions import InvalidValueError, Message
 from pyai_sessions.prompts.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.testing import NOON
-from tests.prompt_rules import check_anthropic, check_gemini, check_openai
+from tests.prompts.prompt_rules import check_anthropic, check_gemini, check_openai
 from tests.test_layout import imported_by
 
 FORMATS = ["openai", "anthropic", "gemini"]

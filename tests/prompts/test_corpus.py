@@ -151,7 +151,7 @@ def test_every_conversation_is_read_by_another_process(kind, tmp_path, request):
     printed = run_python(
         """
         import sys
-        from tests.test_corpus import compare, load_corpus, opened
+        from tests.prompts.test_corpus import compare, load_corpus, opened
         with opened(*sys.argv[1:]) as store:
             compare(store, load_corpus())
             print(store.count())

@@ -23,7 +23,7 @@ from pyai_sessions import (
 )
 from pyai_sessions.testing.samples import fill
 from tests.faults.crashing import CrashingDict, Death
-from tests.test_custom import SyncStore
+from tests.stores.test_custom import SyncStore
 
 KEYS = {"index": b"i" * 32, "a": b"a" * 32}
 PAGE = '{"format":1,"pages":{"g":1}}'

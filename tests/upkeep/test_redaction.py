@@ -18,7 +18,7 @@ from pyai_sessions.testing import FaultyMapping
 from pyai_sessions.testing.samples import fill
 from pyai_sessions.testing.store.redacting import SECRET, WORD, with_a_secret
 from tests.contract.stores import FullStore
-from tests.test_erasure import checkpoint, in_files
+from tests.upkeep.test_erasure import checkpoint, in_files
 
 
 def family(manager):

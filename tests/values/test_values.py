@@ -298,13 +298,13 @@ def test_lone_surrogates_are_written_as_escapes():
         (Decimal(1), "a decimal.Decimal"),
         (int, "the class int"),
         (Decimal, "the class decimal.Decimal"),
-        (Colour.RED, "a tests.test_values.Colour"),
+        (Colour.RED, "a tests.values.test_values.Colour"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_error_says_what_was_given_with_its_article(value, said):
     """What was given is said in English: "an int", "bytes", not "a int", "a bytes"."""
-    found = kind_of(value).replace(f"{__name__}.", "tests.test_values.")
+    found = kind_of(value).replace(f"{__name__}.", "tests.values.test_values.")
 
     assert found == said
 
