@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,18 +29,34 @@ def run_python(code, *arguments, timeout=60):
     return done.stdout
 
 
+def _start(code, arguments):
+    return subprocess.Popen(
+        _command(code, arguments), env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
 @contextmanager
 def python_until_told(code, *arguments):
     """Run *code* until it printed a line; it goes on when the block ends, and reads a line then."""
-    with subprocess.Popen(
-        _command(code, arguments), env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with _start(code, arguments) as process:
         try:
             assert process.stdout.readline()
             yield
         finally:
             process.communicate("go on\n", timeout=30)
     assert process.returncode == 0
+
+
+def run_at_once(code, *arguments):
+    """Run *code* in one process for each of *arguments*. Each prints a line, reads one, and all then go on together."""
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_start(code, each)) for each in arguments]
+        for each in processes:
+            assert each.stdout.readline()
+        for each in processes:
+            each.stdin.write("go on\n")
+            each.stdin.flush()
+        assert [each.wait() for each in processes] == [0] * len(processes)
 
 
 LOCKED = """

@@ -373,7 +373,11 @@ class Connections:
             if sys.version_info >= (3, 11):
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
             if not self._memory:
-                connection.log = _file_at(self._log)  # the first of these pragmas has opened it
+                # Within a read: until it ends, no other process deletes the log, or is the first to make one.
+                connection.execute("BEGIN")
+                connection.execute("PRAGMA schema_version").fetchone()
+                connection.log = _file_at(self._log)
+                connection.execute("COMMIT")
             connection.watch = _Watch(self.timeout)
             connection.set_progress_handler(connection.watch, _STEPS)
         except FAILURES as err:

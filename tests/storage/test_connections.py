@@ -8,7 +8,7 @@ import time
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from types import SimpleNamespace
 
@@ -282,3 +282,33 @@ def test_a_handler_writes_while_its_thread_reads_another_file(path, tmp_path):
             assert connection.execute("SELECT * FROM t").fetchall() == []
             handle(connections)
         assert values(connections) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("wal", [True, False])
+def test_another_opens_and_closes_a_new_file_at_any_moment(tmp_path, wal):
+    """The log that it makes, and deletes when it closes the file, is not missed: this connection never opened it."""
+
+    def read():
+        with connections.reading():
+            pass
+
+    def open_another():
+        other = stack.enter_context(closing(sqlite3.connect(path, timeout=0)))
+        with suppress(sqlite3.OperationalError):  # locked
+            other.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (n)")
+
+    at, points = 0, 1
+    while at <= points:
+        path = tmp_path / f"{at}.db"
+        path.touch()
+        with closing(Connections(str(path), timeout=30, synchronous="NORMAL", wal=wal)) as connections:
+            with ExitStack() as stack:
+                tracer, _ = interrupt(read, at, open_another, lines=True, only=(module.__file__,))
+            for n in range(3):
+                (tmp_path / f"{at}.{n}").touch()  # else the next log may be told from the one before by nothing
+
+            with connections.writing() as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS t (n)")
+        points = tracer.points
+        at += 1
+    assert points > 50

@@ -35,7 +35,7 @@ from pyai_sessions import (
 )
 from pyai_sessions.testing import StoppedClock
 from tests.bombs import Bomb, check_that_it_would_explode
-from tests.processes import LOCKED, python_until_told, run_python
+from tests.processes import LOCKED, python_until_told, run_at_once, run_python
 
 
 @pytest.fixture
@@ -406,26 +406,14 @@ def test_processes_that_open_a_new_file_at_once_all_can(path):
     code = """
         import sys
         from pyai_sessions import SQLiteSessionStore, Session
+        print("ready", flush=True)
         sys.stdin.readline()
-        store = SQLiteSessionStore(sys.argv[1])
+        store = SQLiteSessionStore(sys.argv[1], timeout=120)
         store.save(Session(session_id=sys.argv[2], user_id="ada"))
         store.close()
     """
-    failures = []
+    run_at_once(code, *((path, f"s{n}") for n in range(4)))
 
-    def work(name):
-        try:
-            run_python(code.replace("sys.stdin.readline()", "pass"), path, name)
-        except AssertionError as err:
-            failures.append(err)
-
-    threads = [threading.Thread(target=work, args=(f"s{n}",)) for n in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-
-    assert failures == []
     with closing(SQLiteSessionStore(path)) as store:
         assert store.count("ada") == 4
 
