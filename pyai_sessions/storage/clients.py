@@ -90,7 +90,7 @@ class _Copy:
         if connection is not None:
             connection.disconnect()
         for each in pools:
-            take_back(each, error)
+            take_back(each, error, connection)
 
     def _copy_of_node(self, client: Any) -> Any:
         """Return a copy of a client of a cluster's node."""

@@ -60,14 +60,16 @@ def unlock(pool: Any) -> None:
         lock.release()
 
 
-def take_back(pool: Any, error: BaseException) -> None:
+def take_back(pool: Any, error: BaseException, own: Any = None) -> None:
     """Give back what the client's functions, which an exception cut off, had taken; then close what is idle.
 
-    A connection on which a reply may be unread is among those that are idle.
+    A connection on which a reply may be unread is among those that are idle. The client keeps its *own* connection, if
+    it has one.
     """
     for connection in _in_hand(pool, error):
-        connection.disconnect()
-        pool.release(connection)
+        if connection is not own:
+            connection.disconnect()
+            pool.release(connection)
     if hasattr(pool, "_created_connections"):
         _count_made(pool)
     elif hasattr(pool, "_connections"):
