@@ -32,6 +32,7 @@ from pyai_sessions import (
     SessionExistsError,
     SessionManager,
     SessionNotFoundError,
+    SessionStateError,
     SessionStatus,
     SQLiteMapping,
     StorageInUseError,
@@ -224,7 +225,8 @@ def _branched(manager):
 def _switch(manager, needs):
     session, _, branch = needs
     if branch in [each.branch_id for each in manager.get_session(session.session_id).branches]:
-        manager.switch(session.session_id, branch)
+        with suppress(SessionStateError):  # the call that was interrupted was still at work, and has ended since
+            manager.switch(session.session_id, branch)
 
 
 def _delete(manager, needs):
