@@ -20,7 +20,7 @@ from pyai_sessions.model.session_store import OnConflict, SessionStore, SummaryP
 from pyai_sessions.prompts.formats import read_prompt
 from pyai_sessions.prompts.formats.items import is_of_an_api, own
 from pyai_sessions.sessions.filters import Order
-from pyai_sessions.sessions.forks import At
+from pyai_sessions.sessions.forking import At
 from pyai_sessions.stores.custom import CustomStore
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.stores.makers import MemorySessionStore, open_store

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pyai_sessions.documents.envelopes import EXPIRY, HASHED, USERS, read_envelope
-from pyai_sessions.documents.listed import Names
+from pyai_sessions.documents.envelopes import read_envelope
+from pyai_sessions.documents.listed import EXPIRY, HASHED, USERS, Names
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.encryption.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from pyai_sessions.documents.envelopes import listed, read_envelope, text_of
+from pyai_sessions.documents.envelopes import read_envelope, text_of
 from pyai_sessions.documents.keys import session_of_key, written_key
+from pyai_sessions.documents.listed import listed
 from pyai_sessions.encryption.lists import HashedNames, check_fit, is_readable_head
 from pyai_sessions.encryption.sealing import Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError

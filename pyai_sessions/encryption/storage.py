@@ -1,7 +1,7 @@
 """`EncryptedStorage`: any storage, its documents encrypted.
 
 What is compared, listed and forgotten within stays so: an encrypted head begins with its revision, and shows what its
-lists hold (see `pyai_sessions.documents.envelopes`).
+lists hold (see `pyai_sessions.documents.listed`).
 """
 
 from __future__ import annotations

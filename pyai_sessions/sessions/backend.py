@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
-from pyai_sessions.documents.envelopes import listed
 from pyai_sessions.documents.keys import head_key, namespace_prefix, page_prefix, reference_key
-from pyai_sessions.documents.listed import Names, listings_of
+from pyai_sessions.documents.listed import Names, listed, listings_of
 from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import UnsupportedOperationError
 from pyai_sessions.sessions.expiry import Expiry

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from pyai_sessions.documents.envelopes import EXPIRY, USERS
 from pyai_sessions.documents.keys import head_key
-from pyai_sessions.documents.listed import Names, Place, list_of, session_listed
+from pyai_sessions.documents.listed import EXPIRY, USERS, Names, Place, list_of, session_listed
 from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, StorageError
 from pyai_sessions.model.heads import SessionStatus

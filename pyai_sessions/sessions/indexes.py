@@ -14,9 +14,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from pyai_sessions.documents.envelopes import EXPIRY, USERS, lists_of
 from pyai_sessions.documents.keys import decode_id, head_key, session_of_key
-from pyai_sessions.documents.listed import STATUSES, Place, list_of, session_listed
+from pyai_sessions.documents.listed import EXPIRY, STATUSES, USERS, Place, list_of, lists_of, session_listed
 from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds

@@ -18,6 +18,7 @@ from pyai_sessions.model.branches import line_of
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.forking import At, forked
 from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, load_draft, wanted_of
 
 
@@ -69,7 +70,7 @@ class Switcher(NamedTuple):
         return restore_branch(stored, branch_id, read_branch(value, key, session_id), clock)
 
     def fork(
-        self, session_id: str, at: forks.At, *, new_id: str, user_id: str | None, owned_by: str | None, last: int | None
+        self, session_id: str, at: At, *, new_id: str, user_id: str | None, owned_by: str | None, last: int | None
     ) -> Session:
         """Store a session that goes on from a point of another, and return it; see `SessionManager.fork`.
 
@@ -81,7 +82,7 @@ class Switcher(NamedTuple):
         for _ in attempts:
             stored = head_of(backend, session_id, terms.clock, owned_by)
             try:
-                session = forks.forked(backend, stored, at, session_id=new_id, user_id=user_id, clock=terms.clock)
+                session = forked(backend, stored, at, session_id=new_id, user_id=user_id, clock=terms.clock)
                 draft = compose(session, terms)
                 fork = self._as_loaded(draft, last)
             except InvalidDocumentError:

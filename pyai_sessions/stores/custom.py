@@ -42,7 +42,7 @@ from pyai_sessions.model.session_store import OnConflict, SummaryPage, check_mes
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import Progress
 from pyai_sessions.sessions.filters import Order, check_order, check_where, fits
-from pyai_sessions.sessions.forks import At, copied
+from pyai_sessions.sessions.forking import At, copied
 from pyai_sessions.sessions.saving import check_named, not_here
 from pyai_sessions.storage.protocol import Position
 from pyai_sessions.storage.walks import Walk

@@ -31,6 +31,7 @@ from pyai_sessions.sessions.appending import Appender
 from pyai_sessions.sessions.backend import Backend, Progress, backend_of
 from pyai_sessions.sessions.expiry import has_expired
 from pyai_sessions.sessions.filters import Order
+from pyai_sessions.sessions.forking import At
 from pyai_sessions.sessions.lists import Lister
 from pyai_sessions.sessions.loading import Attempts, Loader, Wants, owned
 from pyai_sessions.sessions.saving import Saver
@@ -252,7 +253,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def fork(
         self,
         session_id: str,
-        at: forks.At = None,
+        at: At = None,
         user_id: str | None = None,
         *,
         new_id: str | None = None,

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from pyai_sessions.documents import envelopes
-from pyai_sessions.documents.envelopes import USERS, lists_of
+from pyai_sessions.documents import listed as lists
 from pyai_sessions.documents.keys import decode_id, head_key, session_beside, session_of_key, written_key
-from pyai_sessions.documents.listed import Place, list_of
+from pyai_sessions.documents.listed import USERS, Place, list_of, lists_of
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.model.heads import Entry, SessionStatus
@@ -53,7 +52,7 @@ def raw(value: object) -> object:
 
 def listings_of(value: object | None, session_id: str) -> list[Listed]:
     """Return what lists hold because of a stored head, damaged or not; nothing where there is none."""
-    return list(envelopes.listed(head_key(session_id), lambda: raw(value)))
+    return list(lists.listed(head_key(session_id), lambda: raw(value)))
 
 
 def listed(backend: Backend, user_id: str) -> dict[str, set[Place]]:

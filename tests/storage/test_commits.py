@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from pyai_sessions import DiskCacheSessionStore, MemorySessionStore, Session, SessionManager, SQLiteSessionStore
-from pyai_sessions.documents.envelopes import lists_of
+from pyai_sessions.documents.listed import lists_of
 from pyai_sessions.documents.writing import compose
 from pyai_sessions.sessions.indexes import relist
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import EncryptionError, InvalidDocumentError, KVSessionStore, SessionManager
-from pyai_sessions.documents.envelopes import listed, read_envelope
+from pyai_sessions.documents.envelopes import read_envelope
+from pyai_sessions.documents.listed import listed
 from pyai_sessions.encryption.storage import EncryptedStorage
 from pyai_sessions.storage.mapping import MappingStorage
 from pyai_sessions.storage.namespaces import Namespaced

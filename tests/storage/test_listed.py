@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import KVSessionStore, SessionManager
-from pyai_sessions.documents.envelopes import listed
 from pyai_sessions.documents.keys import head_key
+from pyai_sessions.documents.listed import listed
 from pyai_sessions.model.heads import microseconds
 from pyai_sessions.testing import StoppedClock
 from tests.storage.encrypted import sealer

@@ -35,8 +35,8 @@ from pyai_sessions import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
-from pyai_sessions.documents.envelopes import EXPIRY, listed
 from pyai_sessions.documents.keys import encode_id, head_key, namespace_prefix
+from pyai_sessions.documents.listed import EXPIRY, listed
 from pyai_sessions.storage.cluster import ClusterStorage
 from pyai_sessions.storage.redis import RedisStorage
 from tests.bombs import Bomb, check_that_it_would_explode, meet_bombs

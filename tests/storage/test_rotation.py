@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import EncryptionError, KVSessionStore, OversizedDocumentError, SessionManager, StorageLockedError
-from pyai_sessions.documents.envelopes import listed, read_envelope, text_of
+from pyai_sessions.documents.envelopes import read_envelope, text_of
+from pyai_sessions.documents.listed import listed
 from pyai_sessions.encryption import rotation
 from pyai_sessions.encryption.rotation import rotate
 from pyai_sessions.storage.mapping import MappingStorage

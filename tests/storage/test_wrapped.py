@@ -7,8 +7,9 @@ import diskcache
 import pytest
 
 from pyai_sessions import RedisMapping, SQLiteMapping
-from pyai_sessions.documents.envelopes import listed, read_envelope, text_of
+from pyai_sessions.documents.envelopes import read_envelope, text_of
 from pyai_sessions.documents.keys import namespace_prefix
+from pyai_sessions.documents.listed import listed
 from pyai_sessions.encryption.rotation import rotate
 from pyai_sessions.storage import cluster as clusters
 from pyai_sessions.storage import diskcache as caches

@@ -1,0 +1,192 @@
+"""Where a session forks: a new one, not stored yet, that goes on from a point of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pyai_sessions.documents.keys import (
+    head_key,
+    page_keys,
+)
+from pyai_sessions.documents.reading import (
+    UNFIT,
+    read_messages,
+    restore,
+)
+from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionStateError
+from pyai_sessions.model.heads import (
+    Run,
+    SessionStatus,
+    StoredHead,
+)
+from pyai_sessions.model.history import History
+from pyai_sessions.model.points import Checkpoint, Parent
+from pyai_sessions.model.session import Session, history_of, session_of, values_of
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.loading import MISSING
+from pyai_sessions.values.checks import Clock, check_time, counted, kind_of, shown
+from pyai_sessions.values.json import plain_object
+from pyai_sessions.values.messages import Message
+
+At = str | int | Checkpoint | Message | None
+"""Where a fork begins: after so many messages, at a checkpoint, after a message, or at the end (None).
+
+Text is the name of a checkpoint, or the id of a message.
+"""
+
+
+def forked(
+    backend: Backend, stored: StoredHead, at: At, *, session_id: str, user_id: str | None, clock: Clock
+) -> Session:
+    """Return a fork of a stored session, not stored yet, of which the messages that lie in no shared page are loaded.
+
+    Costs nothing where it begins at the end or in the tail; else the pages from there to the end, or to the start of
+    the run where a number of messages is nearer to that, in trips of twice as many each.
+
+    Raises:
+        InvalidValueError: *at* is no point of the session.
+        SessionStateError: It no longer has the history of the checkpoint.
+        InvalidDocumentError: A document of it cannot be read.
+
+    """
+    pages = _Pages(backend, stored)
+    return _forked(restore(stored, [], clock), pages, at, session_id=session_id, user_id=user_id, clock=clock)
+
+
+def copied(session: Session, at: At, *, session_id: str, user_id: str | None, clock: Clock) -> Session:
+    """Return a fork of a session that is loaded whole, with its own copy of the messages."""
+    return _forked(session, None, at, session_id=session_id, user_id=user_id, clock=clock)
+
+
+def _forked(
+    session: Session, pages: _Pages | None, at: At, *, session_id: str, user_id: str | None, clock: Clock
+) -> Session:
+    history = history_of(session)
+    count, checkpoint = _count(session, pages, at)
+    if pages and count <= history.unloaded:
+        shared, log, last = pages.until(count)
+    else:
+        shared = () if pages is None else tuple(run for run in pages.runs if run.pages)
+        log = history.log[: count - history.unloaded]
+        last = log[-1].message_id if log else None
+    if checkpoint and (checkpoint.message_count, checkpoint.last_message_id) != (count, last):
+        problem = f"no longer has the history of checkpoint {checkpoint.name!r}"
+        raise SessionStateError(session.session_id, problem)
+    now = check_time(clock(), "clock()")
+    values = values_of(session) | {
+        "session_id": session_id,
+        "user_id": session.user_id if user_id is None else user_id,
+        "metadata": plain_object(session.metadata, "metadata"),
+        "state": plain_object(checkpoint.state if checkpoint else session.state, "state"),
+        "status": SessionStatus.ACTIVE,
+        "created_at": now,
+        "updated_at": now,
+        "checkpoints": [each for each in session.checkpoints if each.message_count <= count],
+        "parent": Parent(session.session_id, count, last),
+        "summary": None if session.summary and session.summary.message_count > count else session.summary,
+    }
+    unloaded = sum(run.messages for run in shared)
+    return session_of(values, History(log=log, unloaded=unloaded, line=shared, leading=history.leading, clock=clock))
+
+
+def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpoint | None]:
+    """Return how many messages a fork begins with, and the checkpoint that it begins at."""
+    total = session.message_count
+    if at is None:
+        return total, None
+    if isinstance(at, int) and not isinstance(at, bool):
+        if not 0 <= at <= total:
+            raise InvalidValueError("at", f"is {shown(at)}; the session has {counted(total, 'message')}")
+        return at, None
+    at = at.name if isinstance(at, Checkpoint) else at.message_id if isinstance(at, Message) else at
+    if not isinstance(at, str):
+        problem = f"is {kind_of(at)}; it is a number of messages, a checkpoint's name, a message's id, or None"
+        raise InvalidValueError("at", problem)
+    for each in session.checkpoints:
+        if each.name == at:
+            return min(each.message_count, total), each
+    history = history_of(session)
+    index = history.find(at)
+    found = pages.find(at) if index is None and pages else None
+    if index is None and found is None:
+        raise InvalidValueError(
+            "at", f"is {shown(at)}; the session has no checkpoint of that name, and no message of that id"
+        )
+    return history.unloaded + index + 1 if index is not None else found or 0, None
+
+
+class _Pages:
+    """The sealed pages of a session, each read once. How many messages one holds is not known before."""
+
+    def __init__(self, backend: Backend, stored: StoredHead) -> None:
+        self.runs = stored.head.sealed
+        self._session_id = stored.head.session_id
+        self._backend = backend
+        self._count = stored.sealed
+        self._read: dict[int, list[Message]] = {}
+
+    def find(self, message_id: str) -> int | None:
+        """Return how many messages there are up to the one of this id, sought from the newest back."""
+        end = self._count
+        for page in self._walk(range(sum(run.pages for run in self.runs))[::-1]):
+            for n, each in enumerate(self._read[page]):
+                if each.message_id == message_id:
+                    return end - len(self._read[page]) + n + 1
+            end -= len(self._read[page])
+        return None
+
+    def until(self, count: int) -> tuple[tuple[Run, ...], list[Message], str | None]:
+        """Return the whole pages of the first *count* messages, the messages after these, and the last one's id."""
+        if not count:
+            return (), [], None
+        page, start = self._place(count)
+        messages = self._read[page][: count - start]
+        last = messages[-1].message_id
+        if len(messages) == len(self._read[page]):
+            page, start, messages = page + 1, count, []
+        shared: list[Run] = []
+        for run in self.runs:
+            if page and run.pages:
+                kept = min(page, run.pages)
+                shared.append(Run(run.owner, run.generation, kept, run.messages if kept == run.pages else start))
+            page, start = page - min(page, run.pages), start - run.messages
+        return tuple(shared), messages, last
+
+    def _place(self, count: int) -> tuple[int, int]:
+        """Return the page that holds message number *count*, and how many messages come before it.
+
+        Where pages begin is known at the ends of runs alone: it is counted from the nearer one.
+        """
+        page = start = 0
+        for run in self.runs:
+            end = start + run.messages
+            if start < count <= end:
+                pages = range(page, page + run.pages)
+                if count - start <= end - count:
+                    for n in self._walk(pages):
+                        if count <= start + len(self._read[n]):
+                            return n, start
+                        start += len(self._read[n])
+                else:
+                    for n in self._walk(pages[::-1]):
+                        end -= len(self._read[n])
+                        if end < count:
+                            return n, end
+            page, start = page + run.pages, end
+        raise InvalidDocumentError(head_key(self._session_id), self._session_id, None, UNFIT)
+
+    def _walk(self, pages: Sequence[int]) -> Iterator[int]:
+        """Iterate over the numbers of pages, each read by then."""
+        start, together = 0, 1
+        while start < len(pages):
+            batch = pages[start : start + together]
+            first = min(batch)
+            keys = page_keys(self.runs, first, first + len(batch))
+            missing = {n: keys[n - first] for n in batch if n not in self._read}
+            found = self._backend.storage.read([*missing.values()]) if missing else {}
+            for n, key in missing.items():
+                if key not in found:
+                    raise InvalidDocumentError(key, self._session_id, None, MISSING)
+                self._read[n] = read_messages(found[key], key, self._session_id)
+            yield from batch
+            start, together = start + together, 2 * together
