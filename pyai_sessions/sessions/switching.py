@@ -25,7 +25,8 @@ from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, l
 class Switcher(NamedTuple):
     """Lets sessions go on from another point of a conversation.
 
-    *switched* are switches whose reply may have been lost: the session, the branch, the stamp of what was to be stored.
+    *switched* are the latest switches: the session, the branch, the stamp of what was to be stored. A call that raised
+    may have stored its switch: repeated, it would find no such branch.
     """
 
     loader: Loader
@@ -44,14 +45,13 @@ class Switcher(NamedTuple):
                 if stored.head.status is SessionStatus.ARCHIVED:
                     raise SessionArchivedError(session_id)
                 if (session_id, branch_id, stored.stamp) in self.switched:
-                    return  # by a commit whose reply was lost
+                    return  # by a call that failed since: its reply was lost, or the session could not be loaded
                 switched = self._switched(stored, branch_id)
                 if switched is None:
                     continue
                 draft = compose(switched, terms)
-                self.switched.append((session_id, branch_id, draft.stamp))  # stays if this raises
+                self.switched.append((session_id, branch_id, draft.stamp))
                 done = backend.commit(draft)
-                self.switched.remove((session_id, branch_id, draft.stamp))
                 if done:
                     forks.tidy(backend, history_of(switched).origin, draft)
             if done:
