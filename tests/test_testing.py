@@ -202,6 +202,17 @@ class TestFaultyMapping(MappingContract):
         return FaultyMapping({})
 
 
+def test_a_delete_of_what_is_not_there_is_no_operation(mapping):
+    """It raises a KeyError, as it always does; the fault stays due."""
+    mapping["a"] = "old"
+    mapping.fail(OSError("broken"), of="delete", applied=True)
+
+    with pytest.raises(KeyError):
+        del mapping["b"]
+    with pytest.raises(OSError, match="broken"):
+        del mapping["a"]
+
+
 def write(mapping, *keys):
     """Write under keys; return those of which the write failed."""
     failed = []

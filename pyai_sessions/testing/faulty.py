@@ -94,6 +94,7 @@ class FaultyMapping(MutableMapping[str, Any]):
         self._do("write", lambda: self.mapping.__setitem__(key, value))
 
     def __delitem__(self, key: str) -> None:
+        self.mapping[key]  # a key that is not there raises KeyError, and counts as no operation
         self._do("delete", lambda: self.mapping.__delitem__(key))
 
     def __iter__(self) -> Iterator[str]:
