@@ -15,7 +15,7 @@ from pyai_sessions.testing import Recorder, check_events, events_from, events_to
 
 # A process of its own forks each worker: quick, and without the threads and connections of the tests.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+CONTEXT.set_forkserver_preload([__name__, "tests.faults.test_every_write"])
 DEADLINE = 120.0  # seconds that a worker may take; a safety net
 USERS = 5
 
