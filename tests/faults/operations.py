@@ -36,6 +36,7 @@ class Operation:
         load: Returns, of a manager, the call that is to be interrupted.
         arrange: What is stored before, beside the world of `store_world`.
         mends: Whether lists and documents are wrong until it is done.
+        returns: Whether it returns the same, though part of it, or all, was done before by a call that raised.
         stepwise: Whether a session changes in several steps, each text in one.
         kept: Texts that must lie in the storage afterwards, whatever happens.
         rings: The keys with which the world is stored, and those with which the operation opens it, if it is encrypted.
@@ -45,6 +46,7 @@ class Operation:
     load: Callable[[SessionManager], Callable[[], Any]]
     arrange: Callable[[SessionManager], object] = lambda _: None
     mends: bool = False
+    returns: bool = False
     stepwise: bool = False
     kept: tuple[str, ...] = ()
     rings: tuple[dict[str, bytes] | None, dict[str, bytes] | None] = field(default=(None, None))
@@ -404,27 +406,27 @@ def archive_inactive(manager):
 # What goes ------------------------------------------------------------------------------------------------------------
 
 
-@operation()
+@operation(returns=True)
 def delete(manager):
     return lambda: manager.delete("s0")
 
 
-@operation(leave_a_branch)
+@operation(leave_a_branch, returns=True)
 def delete_with_a_branch(manager):
     return lambda: manager.delete("s0")
 
 
-@operation(store_a_fork)
+@operation(store_a_fork, returns=True)
 def delete_a_parent(manager):
     return lambda: manager.delete("s0")
 
 
-@operation(store_a_fork)
+@operation(store_a_fork, returns=True)
 def delete_a_fork(manager):
     return lambda: manager.delete("new")
 
 
-@operation(store_an_orphan)
+@operation(store_an_orphan, returns=True)
 def delete_the_last(manager):
     return lambda: manager.delete("new")
 

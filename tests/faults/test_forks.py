@@ -1,4 +1,4 @@
-"""Forks beside other writers, and after crashes: none loses a page, and none is left when all are gone."""
+"""Forks beside other writers: none loses a page, and none is left when all are gone."""
 
 import random
 import secrets
@@ -25,12 +25,8 @@ pytestmark = pytest.mark.wide
 REFUSALS = (SessionConflictError, SessionDeletedError, SessionExistsError, SessionNotFoundError)
 
 
-class Crash(Exception):  # noqa: N818 (not an error of any library)
-    """The process ends here."""
-
-
 class Interrupted:
-    """A client that does something else before one of its trips; a crash there ends it."""
+    """A client that does something else before one of its trips."""
 
     def __init__(self, client, at, act):
         self._client, self._at, self._act = client, at, act
@@ -170,31 +166,6 @@ def test_between_any_two_steps_another_may_do_anything(client, act, other):
 
         check(manager)
         assert manager.verify().problems == []
-        check_nothing_is_left(manager, client, prefix)
-        if interrupted.trips < at:
-            break
-
-
-@pytest.mark.parametrize("act", ACTS.values(), ids=list(ACTS))
-def test_a_crash_at_any_step_is_mended_by_verify(client, act):
-    """It leaves every session whole, and what it leaves besides is found and removed."""
-
-    def crash():
-        raise Crash
-
-    for at in count(1):
-        prefix = f"forks:{secrets.token_hex(8)}:"
-        manager = SessionManager(RedisSessionStore(client=client, prefix=prefix, timeout=0.05))
-        prepare(manager)
-        interrupted = Interrupted(client, at, crash)
-        with suppress(Crash):
-            act(opened(interrupted, prefix))
-
-        check(manager)
-        assert {each.kind for each in manager.verify().problems} <= {"orphan page", "orphan reference"}
-        assert manager.verify(repair=True)
-        assert manager.verify().problems == []
-        check(manager)
         check_nothing_is_left(manager, client, prefix)
         if interrupted.trips < at:
             break
