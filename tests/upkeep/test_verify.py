@@ -18,6 +18,7 @@ from pyai_sessions import (
     SQLiteMapping,
     SQLiteSessionStore,
 )
+from pyai_sessions.storage.protocol import Change, Listing
 from pyai_sessions.testing.samples import fill
 from tests.faults.workers import in_a_process
 
@@ -172,3 +173,18 @@ def test_what_changes_while_it_is_set_aside_is_set_aside_as_it_is_then(kind):
     assert [each for each in aside if each.startswith("damaged")] == ["damaged 0"]
     assert key not in mapping
     assert manager.verify().problems == []
+
+
+def test_a_wrong_place_in_the_list_of_what_expires_is_found_and_mended(store):
+    """Every list is compared with the documents: a session is not counted as expired that is not."""
+    manager, storage = SessionManager(store), store._backend.storage
+    manager.create_session("ada", session_id="s")
+    right = storage.scan("expiry")
+    wrong = Listing("expiry", "s/active/ada", None, 1)
+    assert storage.write([Change([("session/s", "")], lists=[wrong])]) == [True]
+
+    assert [(each.kind, each.session_id) for each in manager.verify().problems] == [("index", "s")]
+    assert manager.verify(repair=True)
+
+    assert storage.scan("expiry") == right
+    assert manager.count("ada") == 1
