@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeGuard
 
 from pyai_sessions.model.heads import Run
 from pyai_sessions.storage.names import ID_CHARACTERS as ID_CHARACTERS
@@ -100,16 +99,12 @@ def aside_prefix(session_id: str) -> str:
     return f"unreadable/{encode_id(session_id)}/"
 
 
-def session_beside(key: object) -> str | None:
+def session_beside(key: str) -> str | None:
     """Return the id of the session whose page lies under *key*, or a reference to one, or what was set aside of it.
 
     None where the key is a head's, or not ours.
     """
-    kind = key.partition("/")[0] if isinstance(key, str) else ""
-    if kind in ("messages", "forks"):
-        return session_of_key(key)
-    written = written_key(key) if kind == "unreadable" and isinstance(key, str) else key
-    return session_of_key(written) if written != key else None
+    return None if key.startswith("session/") else session_of_key(written_key(key))
 
 
 def session_of_key(key: object) -> str | None:
@@ -127,11 +122,11 @@ def session_of_key(key: object) -> str | None:
     return None
 
 
-def is_page(key: object, session_id: str) -> TypeGuard[str]:
+def is_page(key: str, session_id: str) -> bool:
     """Return whether *key* is that of a page of a session."""
-    return isinstance(key, str) and key.startswith("messages/") and session_of_key(key) == session_id
+    return key.startswith("messages/") and session_of_key(key) == session_id
 
 
-def is_reference(key: object, owner: str) -> TypeGuard[str]:
+def is_reference(key: str, owner: str) -> bool:
     """Return whether *key* is that of a reference to pages of a session."""
-    return isinstance(key, str) and key.startswith("forks/") and session_of_key(key) == owner
+    return key.startswith("forks/") and session_of_key(key) == owner

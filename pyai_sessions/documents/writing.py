@@ -78,11 +78,6 @@ class Draft(msgspec.Struct, frozen=True):
         """How the head begins."""
         return self.stored.stamp
 
-    @property
-    def listed_anew(self) -> bool:
-        """Whether the indexes do not hold the session, or hold it under another user or status."""
-        return self.previous is None or not self.previous.is_beside(self.entry)
-
 
 class SessionDraft(Draft, frozen=True):
     """The draft of a session in hand, with what its history knows of the store once it is stored."""

@@ -6,7 +6,7 @@ not say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -128,29 +128,24 @@ def everything(backend: Backend, owner: Owner) -> Everything:
     """Read all keys, and all heads."""
     found = Everything({}, [], {}, [], {}, [], [])
     for batch in batches(backend.storage.keys()):
-        heads: dict[str, str] = {}
+        heads: list[str] = []
         pages: dict[str, list[str]] = {}
         for key in batch:
             session_id = session_beside(key)
             if session_id is None:
-                heads |= {each: key for each in [session_of_key(key)] if each is not None}
+                heads += filter(None, [session_of_key(key)])
             elif key.startswith("messages/"):
                 pages.setdefault(session_id, []).append(key)
             else:
                 (found.references if key.startswith("forks/") else found.aside).append(key)
-        for session_id, value in _heads(backend, heads):
+        for session_id, value in backend.heads(heads).items():
             _sort_in(found, owner, session_id, value)
-        there = dict(_heads(backend, pages))
+        there = backend.heads(pages)
         found.pages.extend(key for session_id, keys in pages.items() if session_id not in there for key in keys)
-    for session_id, value in _heads(backend, {session_beside(key) or "": key for key in found.aside}):
-        found.whose[session_id] = owner.has(value, session_id)
+    for ids in batches({session_beside(key) or "": key for key in found.aside}):
+        for session_id, value in backend.heads(ids).items():
+            found.whose[session_id] = owner.has(value, session_id)
     return found
-
-
-def _heads(backend: Backend, session_ids: Iterable[str]) -> Iterator[tuple[str, object]]:
-    """Iterate over those of the sessions that are there, each with its head."""
-    for ids in batches(session_ids):
-        yield from backend.heads(ids).items()
 
 
 def _sort_in(found: Everything, owner: Owner, session_id: str, value: object) -> None:
