@@ -92,7 +92,7 @@ class InMapping(Place):
     WAYS: ClassVar = {
         "fails": {"error": OSError(errno.EIO, "broken")},
         "fails afterwards": {"error": ConnectionResetError(), "applied": True},
-        "is full": {"error": OSError(errno.ENOSPC, "full"), "of": "write", "once": False},
+        "is full": {"error": OSError(errno.ENOSPC, "full"), "once": False},
         "dies": {"error": Death(), "once": False},
         "dies afterwards": {"error": Death(), "once": False, "applied": True},
     }
@@ -111,7 +111,7 @@ class InMapping(Place):
         return self.opened[-1]
 
     def fail(self, at, way):
-        self.opened[0].fail(**{"of": ("write", "delete"), "at": at, **self.WAYS[way]})
+        self.opened[0].fail(of=("write", "delete"), at=at, **self.WAYS[way])
 
     def mend(self):
         """Fail no more; return whether anything failed."""
