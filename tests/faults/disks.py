@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,33 +111,41 @@ class Disk:
         if os.getpid() != self._owner:
             return  # a forked child leaves through here too
         atexit.unregister(self.close)
-        for folder in reversed(self._mounted.copy()):
-            self._unmount(folder)
-        self._outer_file.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            stack.callback(self._outer_file.unlink, missing_ok=True)
+            for folder in self._mounted:
+                stack.callback(self._unmount, folder)
 
     def _run(self, *command):
-        return subprocess.run([*self._sudo, *command], capture_output=True, text=True, check=False)
+        # In a session of its own, so that Ctrl-C does not end it.
+        options = {"capture_output": True, "text": True, "start_new_session": True}
+        return subprocess.run([*self._sudo, *command], check=False, **options)
 
     def _mount(self, file, folder):
         """Mount a file; its loop device is given back by itself when it is unmounted."""
+        self._mounted.append(folder)
         folder.mkdir()
         done = self._run("mount", "-o", "loop", file, folder)
         if done.returncode and file == self._outer_file:
             why = done.stderr.strip().rpartition(": ")[2]
             pytest.skip(f"{NOT_TRIED}, for which a file with XFS is mounted by a loop device: {why}")
         assert not done.returncode, done.stderr
-        self._mounted.append(folder)
         if self._sudo:
             self._run("chown", f"{os.getuid()}:{os.getgid()}", folder)
 
     def _unmount(self, folder):
-        if folder in self._mounted:
+        if folder not in self._mounted:
+            return
+        failed = ""
+        if folder.is_mount():
             done = self._run("umount", folder)
             if done.returncode:  # a process still has a file open: unmounted when that ends
+                failed = done.stderr
                 self._run("umount", "--lazy", folder)
-            self._mounted.remove(folder)
+        self._mounted.remove(folder)
+        if folder.exists():
             folder.rmdir()
-            assert not done.returncode, done.stderr
+        assert not failed, failed
 
 
 def write_back(link, folder, seed, in_order):
