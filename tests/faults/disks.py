@@ -157,6 +157,7 @@ def write_back(link, folder, seed, in_order):
     """
     choose, libc = random.Random(seed), ctypes.CDLL(None, use_errno=True)
     link.send("ready")
+    link.recv()
     for n in itertools.count():
         for path in [each for each in sorted(folder.rglob("*")) if each.is_file()]:
             with suppress(FileNotFoundError), path.open("rb") as file:

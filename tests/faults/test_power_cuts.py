@@ -18,7 +18,6 @@ and disks that tear a sector, are not tested.
 
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -80,37 +79,30 @@ def started(kind, folder, tally=None):
     settings = {"dir": str(folder), "appendonly": "yes", **kind.options}
     words = [word for name, value in settings.items() for word in (f"--{name}", value)]
     with closing(Server(f"{kind.name}-server", *words)) as server:
-        if tally is None:
-            server.start()
-        else:
-            tally.mended += start_after_a_cut(server, kind, folder / "appendonlydir")
+        if tally is not None:
+            tally.mended += mend_log(kind, folder / "appendonlydir")
+        server.start()
         try:
             yield Storage(kind.name, (server.url, "chats:")).open
         finally:
             server.stop()  # in good order: a child that rewrites its log would outlive it
 
 
-def start_after_a_cut(server, kind, folder):
-    """Start a server, its log mended as its manual says where it would not start; return whether that was so.
+def mend_log(kind, folder):
+    """Shorten the files of a server's log by what is damaged at their ends, by its own tool; return whether it was.
 
     ext4 may have noted that a file is longer before what was added to it is on the disk: zeros stand there then, and
-    the server refuses the file. One that just ends too early it takes, if it is the last; where the server had begun to
-    rewrite its log, it is not.
+    the server would not start. Of a file that ends amid a transaction some servers keep the half, and may refuse it at
+    a later start.
     """
-    says = re.compile(r"(?:Bad file format reading the append only file|Truncating the AOF) ([^\s:]+)")
-    for times in range(6):
-        try:
-            server.start()
-        except RuntimeError as err:  # noqa: PERF203
-            named = says.findall(str(err))
-            if not named:
-                raise
-            command = [f"{kind.name}-check-aof", "--fix", folder / named[-1]]  # the server's program, by another name
-            program = find_program(f"{kind.name}-server")
-            subprocess.run(command, executable=program, input="y\n", stdout=subprocess.DEVNULL, text=True, check=True)
-        else:
-            return times > 0
-    raise AssertionError(server.log.read_text())
+    program, mended = find_program(f"{kind.name}-server"), False
+    for line in (folder / "appendonly.aof.manifest").read_text().splitlines():
+        name = line.split()[1]
+        if name.endswith(".incr.aof"):
+            command = [f"{kind.name}-check-aof", "--fix", folder / name]  # the server's program, by another name
+            done = subprocess.run(command, executable=program, input="y\n", capture_output=True, text=True, check=True)
+            mended = mended or "Successfully truncated" in done.stdout
+    return mended
 
 
 class AnswersFirst:
@@ -136,6 +128,7 @@ def write(link, open_storage, writer, path, hasty):
         manager = Recorder(AnswersFirst(opened) if hasty else opened, events_to(path))
         tell = events_to(f"{path} deletions")
         link.send("ready")
+        link.recv()
         for n in count():
             session_id = f"s{n // 30 + choose.randrange(3)}"
             texts = [f"{writer}/{n}/{m} {'x' * choose.choice([10, 200, 2_000])}" for m in range(choose.randint(2, 5))]
@@ -161,13 +154,20 @@ class Writers:
     def __init__(self, open_storage, disk, folder, *, in_order=False, hasty=False):
         folder.mkdir()
         self._paths = [folder / f"calls {writer}" for writer in range(WRITERS)]
-        self._workers = [in_a_process(write_back, disk.folder, 0, in_order)]
-        for writer, path in enumerate(self._paths):
-            self._workers.append(in_a_process(write, open_storage, writer, path, hasty))
+        self._to_start = [(write_back, disk.folder, 0, in_order)]
+        self._to_start += [(write, open_storage, writer, path, hasty) for writer, path in enumerate(self._paths)]
+        self._workers = []
 
     def __enter__(self):
+        try:
+            for each in self._to_start:  # one by one: a SqliteDict cannot be opened while others write
+                self._workers.append(in_a_process(*each))
+                assert receive(self._workers[-1][1]) == "ready"
+        except BaseException:
+            self.__exit__()
+            raise
         for _, link in self._workers:
-            assert receive(link) == "ready"
+            link.send("go")
         return self
 
     def __exit__(self, *_):
@@ -223,7 +223,7 @@ class Tally:
     def __str__(self):
         return (
             f"{self.cuts} cuts, {self.acknowledged} turns acknowledged before them; "
-            f"{self.cuts_that_lost} cuts lost some, {self.most} at most; {self.mended} logs to be mended"
+            f"{self.cuts_that_lost} cuts lost some, {self.most} at most; {self.mended} logs mended"
         )
 
 
