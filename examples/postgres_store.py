@@ -172,7 +172,7 @@ class PostgresSessionStore(SessionStore):
         """Return a user's sessions, latest activity first."""
         return await self._sessions("WHERE user_id = %s ORDER BY updated_at DESC, session_id DESC", as_bytes(user_id))
 
-    # What a store need not have, and the manager makes use of:
+    # What a store need not have. The manager calls `list_by_activity` and `close`; the others are for your own code.
 
     async def append(self, session_id: str, messages: Sequence[Message]) -> None:
         """Add messages at the end, each id once. Writers of the same session wait for each other."""

@@ -13,14 +13,13 @@ from pyai_sessions.awaiting import Awaiting
 from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.manager import SessionManager, opened, with_default
-from pyai_sessions.stores.kv import KVSessionStore
+from pyai_sessions.stores.four_methods import CustomSessionStore
 from pyai_sessions.values.checks import Clock, shown
 from pyai_sessions.values.json import Default, check_default
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS = 8
 _LONG = frozenset(
     [
         "import_sessions",
@@ -43,12 +42,13 @@ class _InThreads:
     """A store whose methods run in threads."""
 
     def __init__(self, store: Any, calls: Awaiting) -> None:
-        self.store = store
+        self.store = getattr(store, "store", store)
         self.clock: Clock = store.clock
+        self._store = store
         self._calls = calls
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self.store, name)
+        method = getattr(self._store, name)
 
         def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
             return self._calls.in_thread(functools.partial(method, *arguments, **options), long=name in _LONG)
@@ -129,14 +129,11 @@ class AsyncSessionManager(OfOneProcess):
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
             raise InvalidValueError("threads", f"is {shown(threads)}; it is a whole number of 1 or more")
         self._calls = Awaiting()
-        made, closes = opened(store, index, clock, self._calls, close_store=close_store)
-        self._calls.threads = threads or (made.threads if isinstance(made, KVSessionStore) else _THREADS)
-        self._calls.trips = made.trips if isinstance(made, KVSessionStore) and made.trips.together > 1 else None
-        self._manager = _ToAwait(
-            _InThreads(made, self._calls) if isinstance(made, KVSessionStore) else made,
-            check_default(default),
-            closes=closes,
-        )
+        made, closes = opened(store, index, clock, close_store=close_store)
+        self._calls.threads = threads or made.threads
+        self._calls.trips = made.trips if made.trips.together > 1 else None
+        self._calls.awaits = isinstance(made, CustomSessionStore)
+        self._manager = _ToAwait(_InThreads(made, self._calls), check_default(default), closes=closes)
 
     @property
     def store(self) -> Any:

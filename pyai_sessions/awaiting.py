@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
-from pyai_sessions.concurrency.calls import PATIENCE, Calls
-from pyai_sessions.errors import StorageClosedError, StorageLockedError
+from pyai_sessions.concurrency.calls import run_on, working_for
+from pyai_sessions.errors import StorageClosedError
 from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked
 
 T = TypeVar("T")
 
 
-class Awaiting(Calls):
+class Awaiting:
     """Calls that are awaited, on asyncio or, where anyio is installed, on trio.
 
-    *threads* is how many sync methods run at the same time, in threads of its own. Where *trips* are given, the methods
-    that can share them have two more.
+    *threads* is how many methods run at the same time, in threads of its own. Where *trips* are given, the methods
+    that can share them have two more. *awaits* says that they may have to await something, on the caller's loop.
     """
 
     threads = 1
     trips: Trips | None = None
+    awaits = False
 
     def __init__(self) -> None:
-        super().__init__()
         self._workers: dict[bool, _Workers] = {}
         self._sharing: _Sharing | None = None
         self._limiters: dict[bool, Any] = {}
@@ -44,22 +42,7 @@ class Awaiting(Calls):
 
     def renew(self) -> None:
         """Start anew in a forked child, which does not have the parent's threads."""
-        super().renew()
         self._workers, self._sharing, self._limiters = {}, None, {}
-
-    async def read(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method and return what it gives."""
-        if inspect.iscoroutinefunction(method):
-            return await method(*arguments)
-        value = await self.in_thread(partial(method, *arguments))
-        return await cast("Any", value) if isinstance(value, Awaitable) else value
-
-    async def write(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Likewise; a caller that is cancelled meanwhile learns so only when the call has ended."""
-        if inspect.iscoroutinefunction(method):
-            return await _finished(method(*arguments))
-        value = await self.in_thread(partial(method, *arguments))
-        return await _finished(_awaited(cast("Any", value))) if isinstance(value, Awaitable) else value
 
     def in_thread(self, function: Callable[[], T], *, long: bool = False) -> Coroutine[Any, Any, T]:
         """Run a function in a thread; a caller that is cancelled meanwhile learns so only when it has returned.
@@ -69,6 +52,8 @@ class Awaiting(Calls):
         if self._closed:
             raise StorageClosedError("AsyncSessionManager", "it was closed")
         loop = _running_loop()
+        if self.awaits:
+            function = partial(working_for, _run_on_trio if loop is None else partial(run_on, loop), function)
         if loop is None:
             return self._in_trio_thread(function, long)
         if long not in self._workers:
@@ -93,96 +78,6 @@ class Awaiting(Calls):
         for each in (self._sharing, *self._workers.values()):
             if each is not None:
                 each.close()
-
-    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Keep other tasks out who want the turn of the same key."""
-        return _TasksTurn(self._turns, key)
-
-
-class _Held:
-    """Which task has a turn, and what wakes those that wait for it."""
-
-    __slots__ = ("holder", "waiting")
-
-    def __init__(self) -> None:
-        self.holder: Any = None
-        self.waiting: deque[Callable[[], object]] = deque()
-
-
-class _TasksTurn:
-    """A task's turn with a key; free again when the task has ended, if an exception from outside cut it off."""
-
-    def __init__(self, turns: dict[object, _Held], key: str) -> None:
-        self._turns = turns
-        self._key = key
-
-    async def __aenter__(self) -> None:
-        me, deadline = _current_task(), time.monotonic() + PATIENCE
-        while True:
-            held = self._held = self._turns.setdefault(self._key, _Held())
-            if held.holder is None or held.holder is me or _has_ended(held.holder):
-                held.holder = me
-                return
-            if time.monotonic() > deadline:
-                raise StorageLockedError(f"session {self._key!r}", f"other tasks worked on it for {PATIENCE} s")
-            await _woken_by(held)
-
-    async def __aexit__(self, kind: object, err: object, trace: object) -> None:
-        held = self._held
-        held.holder = None
-        if held.waiting:
-            held.waiting.popleft()()
-        elif self._turns.get(self._key) is held:
-            self._turns.pop(self._key, None)
-
-
-def _current_task() -> Any:
-    if _running_loop() is not None:
-        return asyncio.current_task()
-    import trio
-
-    return trio.lowlevel.current_task()
-
-
-def _has_ended(task: Any) -> bool:
-    if not isinstance(task, asyncio.Future):
-        return task.coro.cr_frame is None
-    return task.done() or task.get_loop().is_closed()  # a loop that Ctrl-C ended leaves its tasks as they are
-
-
-async def _woken_by(held: _Held) -> None:
-    """Wait until a turn is given back; look again now and then, for that may have been cut off."""
-    loop = _running_loop()
-    if loop is not None:
-        future: asyncio.Future[None] = loop.create_future()
-        wake = partial(_wake, loop, future)
-        held.waiting.append(wake)
-        try:
-            await asyncio.wait([future], timeout=_LOOK)
-        finally:
-            with suppress(ValueError):  # it has been woken
-                held.waiting.remove(wake)
-        return
-    import anyio
-
-    event = anyio.Event()
-    held.waiting.append(event.set)
-    try:
-        with anyio.move_on_after(_LOOK):
-            await event.wait()
-    finally:
-        with suppress(ValueError):
-            held.waiting.remove(event.set)
-
-
-def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    with suppress(RuntimeError):  # the loop was closed: nobody waits
-        loop.call_soon_threadsafe(_settle, future)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 _LONG = 4
@@ -473,6 +368,21 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def _run_on_trio(awaitable: Awaitable[T]) -> T:
+    """Await on the loop of trio that this thread works for, to the end."""
+    import anyio
+    import anyio.from_thread
+
+    results: list[T] = []
+
+    async def wait() -> None:
+        with anyio.CancelScope(shield=True):
+            results.append(await awaitable)
+
+    anyio.from_thread.run(wait)
+    return results[0]
+
+
 def _shielded_scope() -> AbstractContextManager[Any]:
     """Return a scope in which anyio does not cancel; where it is not imported it cannot."""
     if "anyio" not in sys.modules:
@@ -480,29 +390,3 @@ def _shielded_scope() -> AbstractContextManager[Any]:
     import anyio
 
     return anyio.CancelScope(shield=True)
-
-
-async def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await to the end, also when cancelled meanwhile: then raise that after the end."""
-    results: list[T] = []
-    with _shielded_scope():
-        results.append(await (coroutine if _running_loop() is None else _uncancelled(coroutine)))
-    return results[0]
-
-
-async def _uncancelled(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Do so where asyncio's own ``task.cancel()`` cancels, which no scope keeps out."""
-    task = asyncio.ensure_future(coroutine)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as err:  # noqa: PERF203 (it waits)
-            cancelled = err
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
-
-
-async def _awaited(awaitable: Awaitable[T]) -> T:
-    return await awaitable

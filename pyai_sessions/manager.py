@@ -10,7 +10,6 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import Self
 
-from pyai_sessions.concurrency.calls import Blocking, Calls, driven
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.maintenance import Maintenance
 from pyai_sessions.model.heads import SessionStatus
@@ -21,7 +20,7 @@ from pyai_sessions.prompts.formats import read_prompt
 from pyai_sessions.prompts.formats.items import is_of_an_api, own
 from pyai_sessions.sessions.filters import Order
 from pyai_sessions.sessions.forking import At
-from pyai_sessions.stores.custom import CustomStore
+from pyai_sessions.stores.four_methods import CustomSessionStore
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.stores.makers import MemorySessionStore, open_store
 from pyai_sessions.values.checks import (
@@ -77,8 +76,7 @@ class SessionManager(Maintenance):
         default: Default | None = None,
     ) -> None:
         self._default = check_default(default)
-        made, self._closes = opened(store, index, clock, Blocking(), close_store=close_store)
-        self._store = made if isinstance(made, KVSessionStore) else cast("KVSessionStore", driven(made))
+        self._store, self._closes = opened(store, index, clock, close_store=close_store)
 
     @property
     def store(self) -> Any:
@@ -105,7 +103,7 @@ class SessionManager(Maintenance):
 
         """
         session = self._new_session(user_id, session_id, metadata, state)
-        return self._store.create(session, named=session_id is not None)
+        return self._store.create(session)
 
     def _new_session(
         self,
@@ -233,7 +231,7 @@ class SessionManager(Maintenance):
 
         A message without an id of its own, a dict or a new `Message`, costs no look at what is stored. For one with an
         id the ids in the session's older messages are read once per process and session, later those of what is new.
-        To ask for a user costs nothing. Of a custom store with an `append` of its own, an id and a user cost a load.
+        To ask for a user costs nothing. Of a custom store an append costs what a save does.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -425,15 +423,12 @@ class SessionManager(Maintenance):
         self.close()
 
 
-def opened(
-    store: Any, index: Any, clock: Clock | None, calls: Calls, *, close_store: bool
-) -> tuple[KVSessionStore | CustomStore, bool]:
+def opened(store: Any, index: Any, clock: Clock | None, *, close_store: bool) -> tuple[KVSessionStore, bool]:
     """Return the store that a manager's arguments mean, and whether the manager closes it."""
-    made: KVSessionStore | CustomStore
     if isinstance(store, KVSessionStore):
         made = store
     elif isinstance(store, SessionStore) or _has_four_methods(store):
-        made = CustomStore(store, calls, index=index)
+        made = CustomSessionStore(store, index)
         if close_store:
             made.check_closes()
     elif store is None:
@@ -441,13 +436,13 @@ def opened(
     else:
         named = isinstance(store, (str, os.PathLike))
         made = open_store(cast("str", store)) if named else KVSessionStore(store)
-    if index is not None and isinstance(made, KVSessionStore):
+    if index is not None and not isinstance(made, CustomSessionStore):
         problem = f"was given beside {kind_of(made)}, which has indexes of its own; leave it out"
         raise InvalidValueError("index", problem)
     if clock is not None:
         check_clock(clock)
         made.clock = clock
-    return made, close_store or (made is not store and isinstance(made, KVSessionStore))
+    return made, close_store or (made is not store and not isinstance(made, CustomSessionStore))
 
 
 def with_default(found: T, default: Default) -> T:

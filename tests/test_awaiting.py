@@ -6,8 +6,7 @@ import threading
 import pytest
 
 from pyai_sessions import awaiting
-from pyai_sessions.awaiting import Awaiting, _Job, _Returns, _Workers
-from pyai_sessions.errors import StorageLockedError
+from pyai_sessions.awaiting import _Job, _Returns, _Workers
 
 LONG = 60.0
 
@@ -111,43 +110,5 @@ def test_a_thread_that_would_rest_takes_what_came_meanwhile():
         assert not workers._rests()
         workers._jobs.clear()
         assert workers._rests()
-
-    in_a_loop(use)
-
-
-@pytest.mark.usefixtures("never_looks")
-def test_tasks_that_wait_for_a_turn_are_woken_one_after_another():
-    """By the one before, though one of them was cancelled; a task does not wait for itself."""
-    calls = Awaiting()
-
-    async def take():
-        async with calls.turn("key"):
-            await asyncio.sleep(0)
-
-    async def use(_):
-        await calls.turn("key").__aenter__()  # as one that was cut off
-        async with calls.turn("key"):
-            others = [asyncio.ensure_future(take()) for _ in range(3)]
-            await asyncio.wait(others, timeout=0)
-            others[0].cancel()
-            await asyncio.wait(others[:1])
-        await asyncio.gather(*others[1:])
-
-    in_a_loop(use)
-
-
-def test_a_task_waits_for_a_turn_no_longer_than_it_may(monkeypatch):
-    """The error says what kept it out."""
-    monkeypatch.setattr(awaiting, "PATIENCE", -1.0)
-    calls = Awaiting()
-
-    async def take():
-        async with calls.turn("key"):
-            pass
-
-    async def use(_):
-        async with calls.turn("key"):
-            with pytest.raises(StorageLockedError, match=r"'key'.*other tasks worked on it"):
-                await asyncio.ensure_future(take())
 
     in_a_loop(use)

@@ -108,16 +108,15 @@ def test_missing_powers_are_reported_without_any_option(tmp_path):
     output = run_pytest(tmp_path, STORE, "-q", "-W", "error", "-k", "second or order or revision or damage or threads")
 
     assert "MissingPowerWarning: Rows has no list_by_activity: lists and counts of all users" in output
-    assert "MissingPowerWarning: Rows has no revisions: of two writers of one session" in output
-    assert "MissingPowerWarning: Rows has no append: messages that two writers append" in output
+    assert "MissingPowerWarning: Rows has no revisions: of two writers at the same moment" in output
     assert " failed" not in output
 
 
 def test_a_power_that_a_store_must_have_is_missed(tmp_path):
     """Then the tests of it do not pass by."""
-    output = run_pytest(tmp_path, STORE + '        must_have = ("append",)\n', "-q", "-k", "threads")
+    output = run_pytest(tmp_path, STORE + '        must_have = ("revisions",)\n', "-q", "-k", "threads")
 
-    assert "Rows has no append" in output
+    assert "Rows has no revisions" in output
     assert "1 error" in output
 
 

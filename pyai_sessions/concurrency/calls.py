@@ -1,123 +1,54 @@
-"""Logic that is written once, as coroutines, and run for sync and for async callers.
+"""Methods that may be sync or async, called from sync code.
 
-A coroutine that reaches a store only through `Calls` never waits where `Blocking` makes them: each has ended when it
-returns. Sync code drives such a coroutine like a function. `awaiting.Awaiting` makes the same calls for async callers.
+What is to be awaited runs on the event loop of the task that the thread works for; without one, on a loop of our own.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
+from pyai_sessions.errors import StorageClosedError
 
 T = TypeVar("T")
 
-
-class Calls(ABC):
-    """How methods are called that may be sync or async."""
-
-    def __init__(self) -> None:
-        self._turns: dict[object, Any] = {}
-
-    def renew(self) -> None:
-        """Forget, in a forked child, who had or awaited a turn in the parent."""
-        self._turns = {}
-
-    @abstractmethod
-    async def read(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method and return what it gives."""
-
-    @abstractmethod
-    async def write(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Likewise; a caller that is cancelled meanwhile learns so only when the call has ended."""
-
-    @abstractmethod
-    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Keep others out who want the turn of the same key."""
-
-
-class Blocking(Calls):
-    """Calls that are finished when they return; async methods run on a loop of their own."""
-
-    async def read(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method and return what it gives."""
-        return _result(method(*arguments))
-
-    write = read
-
-    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Keep other threads out who want the turn of the same key."""
-        return _ThreadsTurn(self._turns, key)
-
+Run = Callable[[Awaitable[Any]], Any]
+"""Awaits on some loop, and returns the result."""
 
 PATIENCE = 60.0
-"""Seconds that a call waits while others of the same process work on the same session of a custom store."""
+"""Seconds that a call waits while others of this process start the loop, or write the same session."""
+
+_SLICE, _GRACE = 0.2, 10.0
+"""Seconds after which a call looks whether its loop still runs; and that it waits for one that is stopped."""
 
 
-class _ThreadsTurn:
-    """A thread's turn with a key."""
+class _Thread(threading.local):
+    """What a thread works for."""
 
-    def __init__(self, turns: dict[object, Turn], key: str) -> None:
-        self._turns = turns
-        self._key = key
-
-    async def __aenter__(self) -> None:
-        frame = current_frame(1)  # of the coroutine with the block; sync code drives it, so it never waits meanwhile
-        while True:
-            self._turn, self._claim = self._turns.setdefault(self._key, Turn()), Claim(frame)
-            self._turn.take(self._claim, PATIENCE, f"session {self._key!r}")
-            if self._turns.get(self._key) is self._turn:
-                return
-            self._turn.give_back(self._claim)  # who had it was the last who wanted it, and took it out
-
-    async def __aexit__(self, kind: object, err: object, trace: object) -> None:
-        if self._turns.get(self._key) is self._turn:
-            self._turns.pop(self._key, None)
-        self._turn.give_back(self._claim)
+    run: Run | None = None
 
 
-def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine whose calls are `Blocking`, and return its result."""
+_thread = _Thread()
+
+
+def working_for(run: Run, function: Callable[[], T]) -> T:
+    """Call a function that awaits by *run*, for the loop of another thread."""
+    before, _thread.run = _thread.run, run
     try:
-        coroutine.send(None)
-    except StopIteration as ended:
-        result: T = ended.value
-        return result
-    coroutine.close()
-    msg = "a coroutine that sync code drives waited for something"
-    raise RuntimeError(msg)
+        return function()
+    finally:
+        _thread.run = before
 
 
-def driven(store: object) -> Any:
-    """Return an object with the methods of *store*, whose coroutines are driven."""
-    return _Driven(store)
-
-
-class _Driven:
-    def __init__(self, store: object) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._store, name)
-        if not inspect.iscoroutinefunction(value):
-            return value
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            return drive(value(*arguments, **options))
-
-        return call
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "_store":
-            super().__setattr__(name, value)
-        else:
-            setattr(self._store, name, value)
+def outcome(value: Any) -> Any:
+    """Return what a method returned; where that is to be awaited, what comes of it."""
+    if not isinstance(value, Awaitable):
+        return value
+    run: Run = _thread.run or _loop.run
+    return run(cast("Any", value))
 
 
 class _Loop:
@@ -137,7 +68,7 @@ class _Loop:
         if threading.current_thread() is running[0]:
             self._next = self._next or _Loop()
             return self._next.run(awaitable)
-        return _run(running[1], awaitable)
+        return run_on(running[1], awaitable)
 
     def _start(self) -> tuple[threading.Thread, Any]:
         import asyncio  # a fifth of this package's import, for those who have an async store
@@ -155,11 +86,7 @@ class _Loop:
             self._starting.give_back(claim)
 
 
-_GRACE = 10.0
-"""Seconds that a call which is interrupted waits for what it cancelled to end."""
-
-
-def _run(loop: Any, awaitable: Awaitable[T]) -> T:
+def run_on(loop: Any, awaitable: Awaitable[T]) -> T:
     """Await on the loop of another thread. An exception from outside cancels that, and is raised when it has ended."""
     tasks: list[Any] = []
     ended = threading.Lock()
@@ -177,13 +104,23 @@ def _run(loop: Any, awaitable: Awaitable[T]) -> T:
 
     try:
         loop.call_soon_threadsafe(start)
-        ended.acquire()
+        _wait_for(ended, loop)
     except BaseException:
-        loop.call_soon_threadsafe(lambda: [each.cancel() for each in tasks])
-        ended.acquire(timeout=_GRACE)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: [each.cancel() for each in tasks])
+            ended.acquire(timeout=_GRACE)
         raise
     result: T = tasks[0].result()
     return result
+
+
+def _wait_for(ended: threading.Lock, loop: Any) -> None:
+    """Wait for what a loop is to do; not for ever for one that was closed, or runs no more."""
+    stopped = 0.0
+    while not ended.acquire(timeout=_SLICE):
+        stopped = 0.0 if loop.is_running() else stopped + _SLICE
+        if loop.is_closed() or stopped > _GRACE:
+            raise StorageClosedError("the event loop of the caller", "it ended before what was awaited on it")
 
 
 _loop = _Loop()
@@ -197,7 +134,3 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
-
-
-def _result(value: T | Awaitable[T]) -> T:
-    return _loop.run(cast("Awaitable[T]", value)) if isinstance(value, Awaitable) else value

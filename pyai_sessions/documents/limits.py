@@ -86,6 +86,7 @@ class Terms(NamedTuple):
         ttl: How long a session lives; None: for ever.
         sliding: Whether each save prolongs that; else it counts from the session's creation.
         limits: How large they may be.
+        paged: Whether older messages lie in pages.
 
     """
 
@@ -93,6 +94,7 @@ class Terms(NamedTuple):
     ttl: timedelta | None = None
     sliding: bool = True
     limits: Limits = Limits()
+    paged: bool = True
 
     def end(self, before: datetime | None, *, new: bool) -> datetime | None:
         """Return when a session expires that is saved now, and expired at *before* till now."""

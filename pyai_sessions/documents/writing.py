@@ -15,6 +15,7 @@ from msgspec import UNSET
 from pyai_sessions.documents.keys import branch_key, next_page_key, page_keys
 from pyai_sessions.documents.limits import KEPT, Limits, Terms
 from pyai_sessions.documents.reading import MAX_PAGES, origin_of, read_messages, write_messages
+from pyai_sessions.documents.unpaged import told_by_content
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.model.conversation import later
 from pyai_sessions.model.fields import check_status, check_stored
@@ -125,7 +126,7 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
     sealed_now = 0
     # A new session is "forked" where it shares pages of a former one of its own id.
     forked = origin.stored.is_forked if origin else session.session_id in {run.owner for run in history.line or ()}
-    if len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
+    if terms.paged and len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
         chunks, tail = _chunks(tail)
         tail_json = write_messages(tail)
         run = runs[-1]
@@ -172,7 +173,9 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
         msgspec.Raw(checkpoints),
         msgspec.Raw(tail_json),
     )
-    text, named = _write_head(head, session.unknown_fields), named_runs(head)
+    if not terms.paged:
+        head = told_by_content(head, session.unknown_fields, new=before is None)
+    text, named = write_head(head, session.unknown_fields), named_runs(head)
     stored = StoredHead(head, stamp_of_head(head), session.unknown_fields)
     expires = microseconds(expires_at) if expires_at else None
     entry = Entry(head.session_id, head.user_id, head.status, activity, expires)
@@ -205,13 +208,15 @@ def amend(
     old, expires_at = stored.head, terms.end(stored.expires_at, new=False)
     changes["expires_at"] = expires_at or UNSET
     head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
+    if not terms.paged:
+        head = told_by_content(head, stored.unknown, new=False)
     run = head.sealed[-1] if head.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
     now = StoredHead(head, stamp_of_head(head), stored.unknown)
     return Draft(
         session_id=head.session_id,
         expected=stored.stamp,
         previous=stored.entry,
-        head=_write_head(head, stored.unknown),
+        head=write_head(head, stored.unknown),
         stored=now,
         entry=now.entry,
         pages=dict(pages or {}),
@@ -232,7 +237,7 @@ def appended(stored: StoredHead, messages: list[Message], chosen: list[Message],
     count = head.message_count - stored.sealed
     if count < 0 or max(count, len(messages)) > PAGE_MESSAGES or max(len(tail), len(added)) > PAGE_BYTES:
         return None
-    if b"\\u" in tail or not _can_be_joined(tail):
+    if not terms.paged or b"\\u" in tail or not _can_be_joined(tail):
         return None  # written by another hand: ids may be spelled in other ways
     for each in chosen:
         if not each.message_id.isascii() or write(each.message_id) in tail:
@@ -473,6 +478,7 @@ def _write_struct(document: msgspec.Struct) -> bytes:
         return b"{" + b",".join(b'"%b":%b' % each for each in parts) + b"}"
 
 
-def _write_head(head: Head, unknown: Mapping[str, Any]) -> bytes:
+def write_head(head: Head, unknown: Mapping[str, Any]) -> bytes:
+    """Return the text of a head, with fields of later releases."""
     written = _write_struct(head)
     return written[:-1] + b"," + write(dict(unknown))[1:] if unknown else written

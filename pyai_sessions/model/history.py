@@ -140,11 +140,9 @@ class History(_Referable):
         instructions: These messages, where they were asked for.
         question: Begins the turn of the first loaded message, where that is long: it was loaded from its own page.
         line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
-        revision: What a custom store calls what is stored, or what JSON says of it; our own have it in the origin.
+        revision: Of a session that is not loaded: what JSON says of it, or what a store of four methods calls it.
         home: Names the store object that the session was loaded from, or saved by.
-        given: Of a custom store: a `snapshots.Snapshot` of what is stored.
         added_to: Keys of the state to which the session added, a number or items: a merge adds both sides' up.
-        tried: Of a custom store: snapshots of the saves of which it is not known whether they were applied.
         unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
         default: Converts what is given to the session and JSON cannot hold.
         messages: What users see of the log: always the same list, which follows it.
@@ -168,9 +166,7 @@ class History(_Referable):
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     home: str | None = None
-    given: Any = None
     added_to: set[str] = field(default_factory=set[str])
-    tried: list[Any] = field(default_factory=list[Any])
     unsought: set[str] = field(default_factory=set[str])
     default: Default | None = None
     messages: Messages = field(init=False, repr=False, compare=False)
@@ -231,7 +227,6 @@ class History(_Referable):
             instructions=list(self.instructions),
             unsought=set(self.unsought),
             added_to=set(self.added_to),
-            tried=list(self.tried),
             _ids=None,
         )
 

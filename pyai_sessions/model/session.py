@@ -11,8 +11,8 @@ from typing import Any, cast
 from typing_extensions import Self
 
 from pyai_sessions.errors import InvalidValueError, SessionStateError
-from pyai_sessions.model.branches import common, line_of, line_to_dict, lines_from_dicts
-from pyai_sessions.model.conversation import PARTIAL, leave
+from pyai_sessions.model.branches import line_to_dict, lines_from_dicts
+from pyai_sessions.model.conversation import PARTIAL
 from pyai_sessions.model.fields import CHECKS, JSONField, check_attribute, check_checkpoints, check_status, default_of
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.history import History, Messages
@@ -193,8 +193,8 @@ class Session(Stateful):
     def revision(self) -> str | None:
         """The opaque revision that was loaded or last saved; None before the first save.
 
-        A custom store that counts revisions sets it; it then raises `SessionConflictError` from ``save`` where it has
-        stored another since.
+        A `SessionStore` of your own that counts revisions sets it on the sessions that it returns and saves; it then
+        raises `SessionConflictError` from ``save`` where it has stored another since.
         """
         return self._history.origin.head.revision if self._history.origin else self._history.revision
 
@@ -293,25 +293,6 @@ def session_of(values: Mapping[str, Any], history: History) -> Session:
     session = Session.__new__(Session)
     assign(session, values, history)
     return session
-
-
-def switch(session: Session, branch_id: str) -> None:
-    """Let a session, all of it in memory, go on from a branch, and remember how it went on till now.
-
-    Raises:
-        SessionStateError: It has no such branch.
-
-    """
-    history = history_of(session)
-    line = line_of(history, branch_id, session.session_id)
-    left = line.left.log if line.left else []
-    if history.count:
-        leave(session, history)
-    history.branches = [each for each in history.branches if each is not line]
-    history.rewrite(common(left, history.log), [])
-    history.extend(left[len(history.log) :])
-    assign(session, line.values, history)
-    session.touch()
 
 
 def assign(session: Session, values: Mapping[str, Any], history: History) -> None:

@@ -17,19 +17,18 @@ OnConflict = Literal["merge", "error", "overwrite"]
 class SessionStore(ABC):
     """Where sessions are kept. A store of your own has these four methods, each ``def`` or ``async def``.
 
-    `SessionManager` and `AsyncSessionManager` make the rest of them, and use what else the store has:
+    `SessionManager` and `AsyncSessionManager` make the rest of them. What ``get`` returns is the session that was
+    saved, with all that `Session.to_dict` has. A store may have three things more:
 
-    - ``append(session_id, messages)`` adds messages in one step, safe for any number of writers; one whose id is stored
-      is not stored again. Raises `SessionNotFoundError`, `SessionArchivedError`. Without it an append loads and saves.
-    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, idle longest
-      first: by ``(updated_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
-      of all users, `archive_inactive` and `clear_all` need it, or an index.
-    - ``count(user_id, status)`` returns how many sessions there are of a user, or of all (None), of that status, or of
-      both (None). ``clear()`` deletes all, and returns how many they were. ``close()`` is called where the manager was
-      made with ``close_store=True``.
     - Revisions: ``get`` and the lists set ``session.revision``, a text of your own that is never used twice; ``save``
       sets the new one, and raises `SessionConflictError` where another is stored than the session has: None, if it is
-      new. Stale copies are then merged, as in our own stores, and a deleted session stays deleted.
+      new. Writers of several processes then lose nothing. Without them a save reads what is stored, and then writes.
+    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, idle longest
+      first: by ``(updated_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
+      of all users, `archive_inactive`, `clear_all` and `verify` need it, or an index.
+    - ``close()`` is called where the manager was made with ``close_store=True``.
+
+    A database of which you want more than that can have the eight methods of `Storage`.
 
     >>> class DictStore(SessionStore):
     ...     def __init__(self):

@@ -8,6 +8,7 @@ from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 from pyai_sessions.documents.keys import head_key, namespace_prefix, page_prefix, reference_key
+from pyai_sessions.documents.limits import KEPT
 from pyai_sessions.documents.listed import Names, listed, listings_of
 from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import UnsupportedOperationError
@@ -43,6 +44,7 @@ class Backend:
             returns the InvalidDocumentError that says why.
         names: How its lists name users.
         expiry: The list of the sessions that expire.
+        kept: The terms on which it keeps what is stored already.
         writers: Whose turn it is to write, where the storage cannot keep other writers out.
         timeout: Seconds that a writer waits for others.
         settle: Seconds after which pages and list members that no head bears out are of no save that is still at work.
@@ -69,6 +71,7 @@ class Backend:
         self._under = under
         self._sealer = sealer
         self.storage = storage = Namespaced(inner, under) if under else inner
+        self.kept = KEPT._replace(paged=storage.paged)
         self.timeout = timeout
         self.ttl = ttl
         self.threads = storage.threads

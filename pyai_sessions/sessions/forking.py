@@ -49,24 +49,13 @@ def forked(
         InvalidDocumentError: A document of it cannot be read.
 
     """
-    pages = _Pages(backend, stored)
-    return _forked(restore(stored, [], clock), pages, at, session_id=session_id, user_id=user_id, clock=clock)
-
-
-def copied(session: Session, at: At, *, session_id: str, user_id: str | None, clock: Clock) -> Session:
-    """Return a fork of a session that is loaded whole, with its own copy of the messages."""
-    return _forked(session, None, at, session_id=session_id, user_id=user_id, clock=clock)
-
-
-def _forked(
-    session: Session, pages: _Pages | None, at: At, *, session_id: str, user_id: str | None, clock: Clock
-) -> Session:
+    session, pages = restore(stored, [], clock), _Pages(backend, stored)
     history = history_of(session)
     count, checkpoint = _count(session, pages, at)
-    if pages and count <= history.unloaded:
+    if count <= history.unloaded:
         shared, log, last = pages.until(count)
     else:
-        shared = () if pages is None else tuple(run for run in pages.runs if run.pages)
+        shared = tuple(run for run in pages.runs if run.pages)
         log = history.log[: count - history.unloaded]
         last = log[-1].message_id if log else None
     if checkpoint and (checkpoint.message_count, checkpoint.last_message_id) != (count, last):
@@ -89,7 +78,7 @@ def _forked(
     return session_of(values, History(log=log, unloaded=unloaded, line=shared, leading=history.leading, clock=clock))
 
 
-def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpoint | None]:
+def _count(session: Session, pages: _Pages, at: At) -> tuple[int, Checkpoint | None]:
     """Return how many messages a fork begins with, and the checkpoint that it begins at."""
     total = session.message_count
     if at is None:
@@ -107,7 +96,7 @@ def _count(session: Session, pages: _Pages | None, at: At) -> tuple[int, Checkpo
             return min(each.message_count, total), each
     history = history_of(session)
     index = history.find(at)
-    found = pages.find(at) if index is None and pages else None
+    found = pages.find(at) if index is None else None
     if index is None and found is None:
         raise InvalidValueError(
             "at", f"is {shown(at)}; the session has no checkpoint of that name, and no message of that id"

@@ -143,7 +143,8 @@ def remove(backend: Backend, session_id: str, value: object) -> bool:
         stored = read_head(value, session_id)
     except InvalidDocumentError:  # nothing says which pages it named, of whom, or how it is listed
         keys = [each for each in backend.storage.keys(page_prefix(session_id)) if is_page(each, session_id)]
-        listed = (each for each in indexes.listings(backend.storage) if session_listed(*each[:2]) == session_id)
+        found = indexes.listings(backend.storage) if backend.storage.paged else ()  # else they follow from the store
+        listed = (each for each in found if session_listed(*each[:2]) == session_id)
         removed = _remove_head(backend, session_id, [], [], [Listing(*each, None) for each in listed])
         let_go(backend, session_id, keys=keys)
         return removed or backend.head(session_id) is None

@@ -20,7 +20,7 @@ from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
+from pyai_sessions.storage.protocol import Change, Held, Listed, Listing, Position, Storage
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import Clock
 
@@ -119,7 +119,12 @@ class _Reader(NamedTuple):
     def heads(self, wanted: Mapping[str, Position]) -> Iterator[tuple[Position, StoredHead]]:
         """Iterate over the heads at these positions that belong to the list, and are not known yet."""
         ids = list(wanted) if self.known is None else [each for each in wanted if each not in self.known]
-        for session_id, value in self.backend.heads(ids).items():
+        held = {each: position.read() for each in ids if isinstance(position := wanted[each], Held)}
+        missing = self.backend.heads([each for each in ids if each not in held]) if len(held) < len(ids) else {}
+        for session_id in ids:
+            value = held.get(session_id, missing.get(session_id))
+            if value is None:
+                continue
             try:
                 stored = read_head(value, session_id)
             except InvalidDocumentError as err:
@@ -176,7 +181,7 @@ def positions(
     while True:
         found = storage.scan(name, after, batch, newest_first=newest_first)
         yield from found
-        if len(found) < batch:
+        if len(found) != batch:  # or they are all that follow
             return
         after = found[-1]
         walk.reach(after)

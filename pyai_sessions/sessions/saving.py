@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.merge import merge, needed, went_back
-from pyai_sessions.documents.reading import read_head, restore
+from pyai_sessions.documents.reading import read_head, restore, write_messages
+from pyai_sessions.documents.unpaged import edition_of
 from pyai_sessions.documents.writing import SessionDraft, compose
 from pyai_sessions.errors import (
     InvalidValueError,
@@ -124,6 +125,8 @@ class Saver(NamedTuple):
         theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
         if skip and theirs is not None and went_back(session, theirs):
             theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
+        if theirs is not None and not self.terms.paged:
+            _keep_edition(session, theirs)
         if theirs is None or self._is_told_of(session, theirs):
             return None
         return self._commit_as(merge(session, theirs), session)
@@ -260,7 +263,7 @@ class Saver(NamedTuple):
             attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
         else:
             # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
-            base = compose(copy).origin.rewritten(new_token(6))
+            base = compose(copy, self.backend.kept).origin.rewritten(new_token(6))
             attempts = history_of(copy).attempts
             attempt = Attempt(draft, history_of(copy).rewrites, session, base)
         attempts.append(attempt)
@@ -285,6 +288,13 @@ def _forget(session: Session, attempt: Attempt) -> None:
     """Forget an attempt that was not applied."""
     with suppress(ValueError):  # a signal handler has saved the session meanwhile
         history_of(session).attempts.remove(attempt)
+
+
+def _keep_edition(session: Session, theirs: Session) -> None:
+    """Let *theirs*, which has no pages, be of the edition of a copy that it only appends to."""
+    base, their = history_of(session).origin, history_of(theirs)
+    if base and their.origin and edition_of(write_messages(their.log[: base.message_count])) == base.head.edition:
+        their.origin = their.origin.rewritten(base.head.edition)
 
 
 def _is_unchanged(session: Session, stored: StoredHead) -> bool:
@@ -326,5 +336,6 @@ def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) ->
     history.line = None
     if rewrites in (None, history.rewrites):
         history.rewritten_from = None
+    history.incarnation = draft.stored.head.incarnation
     history.origin = draft.origin
     history.attempts = []

@@ -16,8 +16,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
+from typing_extensions import Self
+
 Position = tuple[int, str]
 """Where a member stands in a list: its score, then the member. No two positions of a list are equal."""
+
+
+class Held(tuple[int, str]):  # noqa: SLOT001 (a tuple has no slots)
+    """A position of which the storage has the document at hand: its list gave both. *read* returns that."""
+
+    read: Callable[[], object]
+
+    def __new__(cls, position: Position, read: Callable[[], object]) -> Self:  # noqa: D102
+        made = super().__new__(cls, position)
+        made.read = read
+        return made
+
 
 Listed = tuple[str, str, int]
 """A list, a member of it, and the member's score."""
@@ -93,6 +107,9 @@ class Storage(ABC):
     """Whether lists lie on other servers than documents. A list then lacks nothing that is there, but may for a while
     hold what is not, or at a score that it no longer has; and for good where a writer's `Listing.old` was wrong."""
 
+    paged = True
+    """Whether a session's older messages lie in documents beside its head. Else the head has all of them."""
+
     padded = 0
     """Bytes to which a document that is written again and again is best filled up, if its end may be spaces: it is then
     written where it lies."""
@@ -127,7 +144,10 @@ class Storage(ABC):
     def scan(
         self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
     ) -> list[Position]:
-        """Return the next positions of a list, from the lowest score on, or from the highest with *newest_first*."""
+        """Return the next positions of a list, from the lowest score on, or from the highest with *newest_first*.
+
+        They may be more than *limit* where they are all that follow.
+        """
 
     @abstractmethod
     def count(self, name: str) -> int:

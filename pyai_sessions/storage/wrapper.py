@@ -18,6 +18,7 @@ class Wrapper(Storage):
         self.forgets = inner.forgets
         self.apart = inner.apart
         self.settle = inner.settle
+        self.paged = inner.paged
         self.padded = inner.padded
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102 (the protocol documents it)

@@ -129,7 +129,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def _use(self, terms: Terms) -> None:
         """Work on these terms from now on."""
         backend = self._backend
-        self._terms = terms
+        self._terms = terms = terms._replace(paged=backend.storage.paged)
         self._loader = Loader(backend, terms, self._wants, self._home)
         self._saver = Saver(backend, terms, self._recent, self._home)
         self._appender = Appender(backend, self._recent)
@@ -166,8 +166,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
         yield from self._saver.save(session, on_conflict)
 
     @sharing
-    def create(self, session: Session, *, named: bool = True) -> Asking[Session]:  # noqa: ARG002 (custom stores need to know)
-        """Store a new session and return it; *named* tells whether its id was chosen, and so may be taken."""
+    def create(self, session: Session) -> Asking[Session]:
+        """Store a new session and return it."""
         saving = asked(partial(self.save, session))
         yield from saving or ()
         if saving is None:  # a class of the user's own saves otherwise

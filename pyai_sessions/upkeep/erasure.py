@@ -52,6 +52,8 @@ class Erasure:
 
 def erase(backend: Backend, user_id: str, *, scan: bool) -> Erasure:
     """Erase all that a storage holds of a user: what the indexes list, then, to *scan*, what everything shows."""
+    if scan:
+        backend.storage.keys("session/")  # raises where a storage cannot list them: before anything is erased
     erasing = _Erasing(backend, user_id)
     erasing.sessions(listed(backend, user_id))
     if scan:
@@ -172,6 +174,8 @@ class _Erasing:
             self._unlisted.update(keys)
 
         self._garbage(found.references, found.pages)
+        for each in found.gone:
+            relist(self._backend.storage, each, None, (), ())
 
         self._copies = forks_of(self._ids, found.parents)
         self._unknown = set(self._there(self._unknown))

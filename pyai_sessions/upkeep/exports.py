@@ -23,6 +23,8 @@ from pyai_sessions.values.checks import Clock, kind_of
 
 def lines(backend: Backend, user_id: str, *, scan: bool, clock: Clock) -> Iterator[str]:
     """Iterate over lines of JSON: a user's sessions, and documents of his that cannot be read. Holds one at a time."""
+    if scan:
+        backend.storage.keys("session/")  # raises where a storage cannot list them: before anything is written
     owner = Owner(backend, user_id)
     whose: dict[str, bool | None] = {}
     for batch in batches(listed(backend, user_id)):

@@ -112,6 +112,7 @@ class Everything(NamedTuple):
         whose: Of the sessions of which something was set aside, and of all with a damaged head: `Owner.has`.
         references: The keys of references to pages.
         pages: The keys of pages without a head.
+        gone: Sessions that the storage names, and does not have: those that an index of a custom store lists.
 
     """
 
@@ -122,11 +123,12 @@ class Everything(NamedTuple):
     whose: dict[str, bool | None]
     references: list[str]
     pages: list[str]
+    gone: list[str]
 
 
 def everything(backend: Backend, owner: Owner) -> Everything:
     """Read all keys, and all heads."""
-    found = Everything({}, [], {}, [], {}, [], [])
+    found = Everything({}, [], {}, [], {}, [], [], [])
     for batch in batches(backend.storage.keys()):
         heads: list[str] = []
         pages: dict[str, list[str]] = {}
@@ -138,8 +140,10 @@ def everything(backend: Backend, owner: Owner) -> Everything:
                 pages.setdefault(session_id, []).append(key)
             else:
                 (found.references if key.startswith("forks/") else found.aside).append(key)
-        for session_id, value in backend.heads(heads).items():
+        there = backend.heads(heads)
+        for session_id, value in there.items():
             _sort_in(found, owner, session_id, value)
+        found.gone.extend(each for each in heads if each not in there)
         there = backend.heads(pages)
         found.pages.extend(key for session_id, keys in pages.items() if session_id not in there for key in keys)
     for ids in batches({session_beside(key) or "": key for key in found.aside}):

@@ -23,7 +23,6 @@ from pyai_sessions.documents.reading import read_head
 from pyai_sessions.documents.writing import amend
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionStateError, StorageLockedError
 from pyai_sessions.model.heads import StoredHead, extents, named_runs, owners_of
-from pyai_sessions.model.session import Session
 from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, head_of
@@ -225,7 +224,7 @@ class Redactor:
                 unknown = self._blanker.document(dict(stored.unknown))
                 fewer = unknown != dict(stored.unknown)
                 done = self._backend.commit(
-                    amend(msgspec.structs.replace(stored, unknown=unknown), **fields, **changes)
+                    amend(msgspec.structs.replace(stored, unknown=unknown), self._backend.kept, **fields, **changes)
                 )
             if done:
                 self._documents += bool(fields or fewer)
@@ -392,50 +391,6 @@ def _linked(stored: StoredHead) -> set[str]:
     if parent and isinstance(parent.get("session_id"), str):
         found.add(parent["session_id"])
     return found
-
-
-# Sessions in hand: those of custom stores -------------------------------------------------------------------------
-
-
-def related_to(session: Session, found: Mapping[str, Session]) -> list[Session]:
-    """Return a session, last, and before it those of *found* that it was forked from or into, or theirs."""
-    links: dict[str, set[str]] = {}
-    for each in (session, *found.values()):
-        if each.parent is not None:
-            links.setdefault(each.session_id, set()).add(each.parent.session_id)
-            links.setdefault(each.parent.session_id, set()).add(each.session_id)
-    known, due = {session.session_id}, [session.session_id]
-    while due:
-        more = links.get(due.pop(), set[str]()) - known
-        known |= more
-        due += more
-    return [*(found[each] for each in sorted(known) if each in found and each != session.session_id), session]
-
-
-def blanker_of(wanted: Order, session: Session, mine: Iterable[Session]) -> Blanker:
-    """Return what takes a message out of sessions, having learnt from these what it says."""
-    blanker = Blanker(wanted.message_id, wanted.content, wanted.words)
-    blanker.learn(session.to_dict())
-    if not blanker.times:
-        raise _no_message(wanted)
-    times = set(blanker.times)
-    for each in mine:
-        blanker.learn(each.to_dict(), times)
-    return blanker
-
-
-def holds(session: Session, blanker: Blanker) -> bool:
-    """Return whether a session holds the message, with its words."""
-    probe = blanker.probe()
-    probe.document(session.to_dict())
-    return bool(probe.copies)
-
-
-def redacted(session: Session, blanker: Blanker) -> Session | None:
-    """Return a session that is loaded whole, with its branches, without the words; None where it holds none."""
-    given = session.to_dict()
-    made = blanker.document(given)
-    return None if made == given else Session.from_dict(made)
 
 
 def _json(value: object) -> Any:

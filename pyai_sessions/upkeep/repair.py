@@ -359,7 +359,7 @@ def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock
     history.branches = [each for each in history.branches if _is_whole(branch_runs(session_id, each.stored), readable)]
     if repeats(history.log):
         _rename_repeated(session)
-    draft = compose(session)
+    draft = compose(session, backend.kept)
     if bad:
         [key] = page_keys([Run(session_id, new_token(6), 1, 0)])
         aside = {aside_key(key, new_token(6)): write(bad)}

@@ -14,12 +14,11 @@ import anyio
 import pytest
 import trio
 
-from pyai_sessions import AsyncSessionManager, Message, Session, StorageInUseError, StorageLockedError
-from pyai_sessions.awaiting import Awaiting
+from pyai_sessions import AsyncSessionManager, Message, Session, SessionManager, StorageInUseError, StorageLockedError
 from pyai_sessions.concurrency import turns
-from pyai_sessions.concurrency.calls import Blocking, drive
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
-from tests.contract.stores import AsyncStore
+from pyai_sessions.stores.four_methods import FourMethods
+from tests.contract.stores import AsyncStore, SyncStore
 from tests.faults.interrupts import interrupt, stop
 
 LONG = 60.0
@@ -166,45 +165,21 @@ def test_a_forked_child_has_the_turns_of_its_own_thread_alone(turn):
 # Of sessions of custom stores ----------------------------------------------------------------------------------------
 
 
-async def hold(calls, key, entered=None, leave=None):
-    """Have the turn of a key until told to leave it."""
-    async with calls.turn(key):
-        if entered:
-            entered.set()
-        if leave:
-            await leave.wait()
-
-
-def test_keys_are_forgotten_when_nobody_wants_their_turns():
-    calls = Blocking()
+def test_turns_of_sessions_are_forgotten_when_nobody_wants_them():
+    """A store that saves a million sessions holds no million turns."""
+    storage = FourMethods(SyncStore())
+    manager = SessionManager(storage)
     for n in range(3):
-        drive(hold(calls, f"{n}"))
-    assert not calls._turns
+        manager.create_session("ada", session_id=f"{n}")
+
+    assert not storage._turns
 
 
-def test_a_task_waits_for_another_and_not_for_one_that_has_ended():
-    """A task that was cut off before it could give its turn back has ended, and its turn is free."""
-    calls = Awaiting()
+def test_all_that_use_a_store_take_turns():
+    """Managers of the same store see each other's."""
+    store = SyncStore()
 
-    async def vanish():
-        await calls.turn("key").__aenter__()
-
-    async def main():
-        await asyncio.create_task(vanish())
-        entered, leave = asyncio.Event(), asyncio.Event()
-        first = asyncio.create_task(hold(calls, "key", entered, leave))
-        await asyncio.wait_for(entered.wait(), LONG)
-        others = [asyncio.create_task(hold(calls, "key")) for _ in range(5)]
-        others[1].cancel()
-        await asyncio.wait(others, timeout=0)
-        assert not others[0].done()
-        leave.set()
-        await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), LONG)
-        assert others[1].cancelled()
-        assert not any(each.exception() for each in others if each is not others[1])
-
-    asyncio.run(main())
-    assert not calls._turns
+    assert FourMethods(store)._turns is FourMethods(store)._turns
 
 
 def test_appends_are_cancelled_at_any_await_and_what_returned_is_stored_once():

@@ -1,21 +1,15 @@
-"""Stores of one's own: of four methods, sync and async, and with all optional powers."""
+"""Stores of one's own: of four methods, sync and async, and with all that such a store may have."""
 
 import asyncio
 import threading
 from collections import deque
-from datetime import datetime, timedelta, timezone
 from itertools import count
 
 from pyai_sessions import (
     Session,
-    SessionArchivedError,
     SessionConflictError,
-    SessionNotFoundError,
-    SessionStatus,
     SessionStore,
 )
-
-END = datetime.max.replace(tzinfo=timezone.utc)
 
 
 class AsyncStore(SessionStore):
@@ -50,8 +44,8 @@ class SyncStore(SessionStore):
         self.rows = deque()
 
     def save(self, session):
-        self.delete(session.session_id)
-        self.rows.appendleft(session.to_dict())
+        row = session.to_dict()
+        self.rows = deque([row, *(each for each in self.rows if each["session_id"] != session.session_id)])  # one step
 
     def get(self, session_id):
         return next((Session.from_dict(each) for each in self.rows if each["session_id"] == session_id), None)
@@ -73,7 +67,7 @@ class Unrelated:
 
 
 class FullStore(SessionStore):
-    """Rows of JSON with a revision each, and every optional power."""
+    """Rows of JSON with a revision each, and a list of all."""
 
     def __init__(self):
         self.rows = {}
@@ -114,39 +108,10 @@ class FullStore(SessionStore):
         with self.lock:
             return [each for each in self.all() if each.user_id == user_id]
 
-    def append(self, session_id, messages):
-        with self.lock:
-            session = self.get(session_id)
-            if session is None:
-                raise SessionNotFoundError(session_id)
-            if session.status is SessionStatus.ARCHIVED:
-                raise SessionArchivedError(session_id)
-            known = {each.message_id for each in session.messages}
-            new = [each for each in messages if each.message_id not in known]
-            if not new:
-                return
-            fields = session.to_dict()
-            fields["messages"] += [each.to_dict() for each in new]
-            changed = Session.from_dict(fields)
-            latest = max(each.timestamp for each in new)
-            if session.updated_at < END:
-                latest = max(latest, session.updated_at + timedelta(microseconds=1))
-            changed.updated_at = max(latest, session.updated_at)
-            self.write(changed)
-
     def list_by_activity(self, after, limit):
         with self.lock:
             found = sorted(self.all(), key=lambda each: (each.updated_at, each.session_id))
         return [each for each in found if after is None or (each.updated_at, each.session_id) > after][:limit]
-
-    def count(self, user_id, status):
-        return sum(user_id in (None, each.user_id) and status in (None, each.status) for each in self.all())
-
-    def clear(self):
-        with self.lock:
-            there = len(self.rows)
-            self.rows.clear()
-            return there
 
 
 class AsyncFullStore(SessionStore):
@@ -154,7 +119,7 @@ class AsyncFullStore(SessionStore):
 
     def __init__(self):
         self._store = FullStore()
-        for name in ("save", "get", "delete", "list_for_user", "append", "list_by_activity", "count", "clear"):
+        for name in ("save", "get", "delete", "list_for_user", "list_by_activity"):
             setattr(self, name, self._later(getattr(self._store, name)))
 
     @staticmethod

@@ -108,7 +108,7 @@ class TestValkey(OfAwaited, OfItems):
 
 @pytest.mark.long
 class TestAsyncFullStore(OfAwaited, SessionStoreContract):
-    must_have = ("list_by_activity", "revisions", "append")
+    must_have = ("list_by_activity", "revisions")
 
     @pytest.fixture
     def store(self):

@@ -486,15 +486,6 @@ CUSTOM = """
         def list_for_user(self, user_id):
             return [each for each in map(Session.from_json, self.seen.values()) if each.user_id == user_id]
 
-    class ListsStrangers(Rows):
-        def list_for_user(self, user_id):
-            return [each for each in map(self.get, list(self.rows)) if each.user_id in (user_id, None)]
-
-    class FoldsTheCaseOfUsers(Rows):
-        def list_for_user(self, user_id):
-            found = map(self.get, list(self.rows))
-            return [each for each in found if (each.user_id or "").lower() == user_id.lower()]
-
     class MatchesUsersByPattern(Rows):
         def list_for_user(self, user_id):
             import fnmatch
@@ -568,14 +559,6 @@ CUSTOM = """
             if session:
                 session.updated_at = session.updated_at.replace(tzinfo=None)
             return session
-
-    class KeepsTheObject(Rows):
-        def save(self, session):
-            self.rows[session.session_id] = session
-        def get(self, session_id):
-            return self.rows.get(session_id)
-        def list_for_user(self, user_id):
-            return [each for each in self.rows.values() if each.user_id == user_id]
 
     class ForgetsThatItIsArchived(Rows):
         def save(self, session):
@@ -669,41 +652,11 @@ CUSTOM = """
 
 POWERS = """
     import pytest
-    from pyai_sessions import Message
     from pyai_sessions.testing import SessionStoreContract
     from tests.contract.stores import FullStore
 
     class Sound(FullStore):
         pass
-
-    class LosesAnAppend(FullStore):
-        appends = 0
-        def append(self, session_id, messages):
-            self.appends += 1
-            if self.appends % 4:
-                super().append(session_id, messages)
-
-    class AppendsTwice(FullStore):
-        def append(self, session_id, messages):
-            super().append(session_id, messages)
-            super().append(session_id, [Message(each.role, each.content) for each in messages])
-
-    class AppendsToTheArchived(FullStore):
-        def append(self, session_id, messages):
-            session = self.get(session_id)
-            if session and session.status == "archived":
-                for each in messages:
-                    session.add_message(each.role, each.content)
-                self.write(session)
-            else:
-                super().append(session_id, messages)
-
-    class CreatesByAppending(FullStore):
-        def append(self, session_id, messages):
-            from pyai_sessions import Session
-            if self.get(session_id) is None:
-                self.save(Session(session_id=session_id))
-            super().append(session_id, messages)
 
     class ListsBackwards(FullStore):
         def list_by_activity(self, after, limit):
@@ -727,26 +680,6 @@ POWERS = """
     class ListsUsersOnly(FullStore):
         def list_by_activity(self, after, limit):
             return [s for s in super().list_by_activity(after, 10_000) if s.user_id is not None][:limit]
-
-    class CountsAll(FullStore):
-        def count(self, user_id, status):
-            return super().count(None, status)
-
-    class CountsArchivedOnes(FullStore):
-        def count(self, user_id, status):
-            return super().count(user_id, None)
-
-    class ClearsActiveOnes(FullStore):
-        def clear(self):
-            active = [each.session_id for each in self.all() if each.status == "active"]
-            for each in active:
-                self.delete(each)
-            return len(active)
-
-    class CountsNothingCleared(FullStore):
-        def clear(self):
-            super().clear()
-            return 0
 
     class ComparesNoRevision(FullStore):
         def save(self, session):
@@ -774,16 +707,9 @@ POWERS = """
             self.revisions = count(int(stored) + 1)
             super().write(session)
 
-    class KeepsTheRevisionToItself(FullStore):
-        \"\"\"After a save the object still has the revision before it.\"\"\"
-        def write(self, session):
-            before = session.revision
-            super().write(session)
-            session.revision = before
-
     def contract_of(kind):
         class Test(SessionStoreContract):
-            must_have = ("list_by_activity", "revisions", "append")
+            must_have = ("list_by_activity", "revisions")
             @pytest.fixture
             def store(self):
                 return kind()

@@ -61,7 +61,7 @@ class TestAStoreOfNoBaseClass(OfCalls):
         return Unrelated()
 
 
-ALL_POWERS = ("list_by_activity", "revisions", "append")
+ALL_POWERS = ("list_by_activity", "revisions")
 
 
 @pytest.mark.wide

@@ -12,7 +12,7 @@ import io
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -39,7 +39,6 @@ from pyai_sessions import (
     StorageLockedError,
 )
 from pyai_sessions.testing import StoppedClock
-from tests.contract.stores import SyncStore
 
 PACKAGE = str(Path(pyai_sessions.__file__).parent)
 OURS = (PACKAGE,)
@@ -641,15 +640,6 @@ def _check_probe(managers):
 
 
 # Stores of one's own -------------------------------------------------------------------------------------------------
-
-
-class Rows(SyncStore):
-    """A sync store that saves in one step, as a store must that is to be right after an exception from outside."""
-
-    def save(self, session):
-        """Replace all rows by others at once."""
-        row = session.to_dict()
-        self.rows = deque([row, *(each for each in self.rows if each["session_id"] != session.session_id)])
 
 
 @dataclass(frozen=True)

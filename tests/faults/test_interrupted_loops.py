@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from pyai_sessions import AsyncSessionManager, Message
-from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore
+from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore
 from tests.faults.interrupts import (
     BULK,
     CALLS,
@@ -16,7 +16,6 @@ from tests.faults.interrupts import (
     OURS,
     SHORT,
     Custom,
-    Rows,
     Tally,
     attack,
     attacked,
@@ -66,7 +65,7 @@ def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long
 
 
 @pytest.mark.parametrize(
-    ("store", "name"), each_in_short([Rows, AsyncStore, FullStore, AsyncFullStore], OF_CUSTOM_STORES, [])
+    ("store", "name"), each_in_short([SyncStore, AsyncStore, FullStore, AsyncFullStore], OF_CUSTOM_STORES, [])
 )
 def test_after_an_interruption_a_store_of_ones_own_goes_on(store, name, long_form, check):
     """The library's own code around it is interrupted, and the wait for it: its own code is its author's affair."""

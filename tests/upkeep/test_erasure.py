@@ -22,6 +22,7 @@ from pyai_sessions import (
     SQLiteSessionStore,
 )
 from pyai_sessions.testing.samples import fill
+from tests.contract.stores import FullStore
 from tests.faults.crashing import CrashingDict, Death
 from tests.stores.test_custom import SyncStore
 
@@ -290,11 +291,15 @@ def test_a_server_has_no_key_left_that_names_the_user(valkey_server):
             assert list(client.scan_iter(f"{prefix}*", count=1000)) == []
 
 
-class Forgetful(SyncStore):
-    """A custom store whose lists of users lack a session, as an index of its own may."""
+class _Forgets:
+    """A custom store's lists of users that lack a session, as an index of its own may."""
 
     def list_for_user(self, user_id):
         return [each for each in super().list_for_user(user_id) if each.session_id != "unlisted"]
+
+
+class Forgetful(_Forgets, SyncStore):
+    """With four methods alone."""
 
 
 def test_a_custom_stores_list_of_all_users_is_scanned():
@@ -310,8 +315,24 @@ def test_a_custom_stores_list_of_all_users_is_scanned():
     assert manager.export_user("ada", io.StringIO(), scan=True) == 2
     erased = manager.delete_user("ada", scan=True)
 
-    assert (erased.session_ids, erased.unlisted) == (["listed", "unlisted"], ["unlisted"])
+    assert (erased.session_ids, erased.unlisted) == (["listed", "unlisted"], [])  # the index lists it
     assert [key for key in index if key.startswith("session/")] == ["session/bob%27s"]
+
+
+class ForgetfulOfUsers(_Forgets, FullStore):
+    """The same, with a list of all."""
+
+
+def test_what_a_users_list_lacks_is_found_in_the_list_of_all():
+    """It is exported and erased, if everything is to be scanned."""
+    manager = SessionManager(ForgetfulOfUsers())
+    for name in ("listed", "unlisted"):
+        manager.create_session("ada", session_id=name)
+
+    assert manager.export_user("ada", io.StringIO()) == 1
+    assert manager.export_user("ada", io.StringIO(), scan=True) == 2
+    assert manager.delete_user("ada", scan=True).session_ids == ["listed", "unlisted"]
+    assert manager.count() == 0
 
 
 # In files -----------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class SessionStoreContract(
     - A fixture `damage`: a function that makes the stored row of a session id unreadable, past the store.
     - A fixture `index`: the mapping that managers take as ``index=``.
     - `longest_id`, in bytes, and ``takes_id(text)``, where the storage does not take every text as an id.
-    - `must_have`: the powers that the store is meant to have, ``("list_by_activity", "revisions", "append")``.
+    - `must_have`: the powers that the store is meant to have, ``("list_by_activity", "revisions")``.
 
     A store that lacks an optional power passes by its refusal. The tests of that power are skipped, and pytest lists a
     `MissingPowerWarning` for each, unless `must_have` names it: then they fail.

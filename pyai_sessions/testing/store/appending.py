@@ -9,7 +9,7 @@ from pyai_sessions import InvalidValueError, Message, SessionArchivedError, Sess
 from pyai_sessions.testing.recording import Event, Recorder, check_events
 from pyai_sessions.testing.samples import HOSTILE_IDS, contents, filled
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import of_all_users, with_safe_appends
+from pyai_sessions.testing.store.powers import of_all_users, with_revisions
 
 
 class Appending(StoreFixtures):
@@ -68,7 +68,7 @@ class Appending(StoreFixtures):
 
         assert manager.get_session("s").message_count == 0
 
-    @with_safe_appends
+    @with_revisions
     def test_appends_of_threads_all_survive(self, manager: Any, other: Any) -> None:
         """Each message once, each thread's in its order, and from then on in every read."""
         manager.create_session("ada", session_id="s")

@@ -16,7 +16,7 @@ from pyai_sessions import (
 )
 from pyai_sessions.testing.samples import all_pages, contents, fill, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import of_all_users, with_revisions
+from pyai_sessions.testing.store.powers import of_all_users
 
 
 class Ending(StoreFixtures):
@@ -75,7 +75,6 @@ class Ending(StoreFixtures):
         with pytest.raises(SessionArchivedError):
             manager.save(session)
 
-    @with_revisions
     def test_an_archived_session_refuses_changes(self, manager: Any, other: Any) -> None:
         """A copy loaded before, one loaded after, and an append: all raise, and nothing is written."""
         before = manager.create_session("ada", session_id="s")
@@ -92,7 +91,6 @@ class Ending(StoreFixtures):
 
         assert other.get_session("s").message_count == 0
 
-    @with_revisions
     def test_a_restored_session_goes_on(self, manager: Any, other: Any) -> None:
         """It is listed again, and takes messages; a copy loaded while it was archived may be saved too."""
         manager.create_session("ada", session_id="s")
@@ -254,7 +252,6 @@ class Ending(StoreFixtures):
         assert manager.get_sessions_for_user("ada", include_archived=True) == []
         assert ids(manager.get_sessions_for_user("bob")) == ["s"]
 
-    @with_revisions
     @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
     def test_a_copy_does_not_bring_a_deleted_session_back(self, manager: Any, other: Any, mode: Any) -> None:
         """Saving it raises, in every mode."""
@@ -267,7 +264,6 @@ class Ending(StoreFixtures):
 
         assert manager.get_session("s") is None
 
-    @with_revisions
     def test_a_copy_of_a_deleted_session_leaves_its_successor_alone(self, manager: Any, other: Any, clock: Any) -> None:
         """So a revision is never used again under an id: not even by a session created anew."""
         old = manager.create_session("ada", session_id="s")

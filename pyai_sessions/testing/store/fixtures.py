@@ -23,7 +23,7 @@ class StoreFixtures(Contract):
     """In bytes; less where a storage's own keys have a limit, as file names have."""
 
     must_have: tuple[str, ...] = ()
-    """Powers whose absence is a failure, not a report: some of "list_by_activity", "revisions" and "append"."""
+    """Powers whose absence is a failure, not a report: some of "list_by_activity" and "revisions"."""
 
     def takes_id(self, text: str) -> bool:
         """Return whether the storage takes a text as an id; all, if not overridden."""
@@ -72,10 +72,6 @@ class StoreFixtures(Contract):
     @pytest.fixture
     def _with_revisions(self, manager: SessionManager) -> None:
         need(manager, "revisions", self.must_have)
-
-    @pytest.fixture
-    def _with_safe_appends(self, manager: SessionManager) -> None:
-        need(manager, "append", self.must_have)
 
     @property
     def hostile_ids(self) -> list[str]:

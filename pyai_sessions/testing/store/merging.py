@@ -7,11 +7,9 @@ import pytest
 from pyai_sessions import InvalidValueError, SessionConflictError
 from pyai_sessions.testing.samples import contents, fill
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import with_revisions
 
 
 class Merging(StoreFixtures):
-    @with_revisions
     @pytest.mark.parametrize("stored", [0, 3, 31, 70])
     @pytest.mark.parametrize("added", [1, 40])
     def test_both_writers_messages_are_kept(self, manager: Any, other: Any, stored: Any, added: Any) -> None:
@@ -30,7 +28,6 @@ class Merging(StoreFixtures):
         assert manager.get_session("s") == mine
         assert self.sound(other)
 
-    @with_revisions
     def test_three_stale_copies_are_merged_one_after_the_other(self, manager: Any) -> None:
         """However stale a copy is, its messages come after what is stored."""
         manager.create_session("ada", session_id="s")
@@ -41,7 +38,6 @@ class Merging(StoreFixtures):
 
         assert contents(manager.get_session("s")) == ["a", "b", "c"]
 
-    @with_revisions
     @pytest.mark.parametrize("part", ["state", "metadata"])
     def test_state_and_metadata_merge_key_by_key(self, manager: Any, other: Any, part: Any) -> None:
         """Each writer's changes count; of a key that both changed, the later save's."""
@@ -61,7 +57,6 @@ class Merging(StoreFixtures):
         assert getattr(mine, part) == merged
         assert getattr(other.get_session("s"), part) == merged
 
-    @with_revisions
     @pytest.mark.parametrize("part", ["state", "metadata"])
     def test_dicts_merge_by_key_at_every_depth(self, manager: Any, other: Any, part: Any) -> None:
         """Two writers change different keys of one inner dict: both changes are there, whoever saves first."""
@@ -93,7 +88,6 @@ class Merging(StoreFixtures):
             }
             assert getattr(copies[order[1]], part) == getattr(manager.get_session(f"s{n}"), part)
 
-    @with_revisions
     def test_what_writers_count_and_collect_adds_up(self, manager: Any, other: Any) -> None:
         """Additions to a number or a list count once each, over several saves, in any order of the writers."""
         session = manager.create_session("ada", session_id="s", state={"turns": 10, "cart": ["tea"]})
@@ -112,7 +106,6 @@ class Merging(StoreFixtures):
         assert stored.state["cart"] == ["tea", *stored.state["seen"]]
         assert stored.state["seen"] == [0, 1, 2, 1, 1, 0, 2]
 
-    @with_revisions
     def test_a_value_that_is_set_is_no_addition(self, manager: Any, other: Any) -> None:
         """`set_state` and `delete_state` mean the value itself, also after additions; what others add to goes on."""
         session = manager.create_session("ada", session_id="s", state={"a": 1, "b": 1, "c": 1})
@@ -143,7 +136,6 @@ class Merging(StoreFixtures):
                 act()
         assert session.state == {"a": 0, "b": 6, "c": 7, "text": "x"}
 
-    @with_revisions
     def test_a_conflict_can_be_an_error(self, manager: Any, other: Any) -> None:
         """`on_conflict="error"` writes nothing over another writer's save, and says which revisions they are."""
         mine = manager.create_session("ada", session_id="s")
@@ -160,7 +152,6 @@ class Merging(StoreFixtures):
         assert contents(mine) == ["mine"]
         assert other.get_session("s") == theirs
 
-    @with_revisions
     def test_a_fresh_copy_is_saved_in_every_mode(self, manager: Any) -> None:
         """Where there is no conflict, `on_conflict` changes nothing."""
         session = manager.create_session("ada", session_id="s")
@@ -170,7 +161,6 @@ class Merging(StoreFixtures):
 
         assert contents(manager.get_session("s")) == ["merge", "error", "overwrite"]
 
-    @with_revisions
     def test_a_conflict_of_two_rewritten_histories_writes_nothing(self, manager: Any, other: Any) -> None:
         """Both sides stay as they are."""
         session = manager.create_session("ada", session_id="s")
@@ -188,7 +178,6 @@ class Merging(StoreFixtures):
         assert mine.message_count == 39
         assert self.sound(other)
 
-    @with_revisions
     def test_messages_written_after_one_that_was_taken_back_conflict(self, manager: Any, other: Any) -> None:
         """An answer is not kept where its question was removed."""
         session = manager.create_session("ada", session_id="s")
@@ -204,7 +193,6 @@ class Merging(StoreFixtures):
 
         assert other.get_session("s") == theirs
 
-    @with_revisions
     def test_an_edit_and_an_append_are_both_kept(self, manager: Any, other: Any) -> None:
         """Where the last message stands on both sides, an earlier one may change beside an append."""
         session = manager.create_session("ada", session_id="s")
@@ -222,7 +210,6 @@ class Merging(StoreFixtures):
         assert contents(other.get_session("s")) == expected
         assert self.sound(other)
 
-    @with_revisions
     def test_an_overwriting_save_replaces_what_others_stored(self, manager: Any, other: Any) -> None:
         """`on_conflict="overwrite"` asks for it; no message and no state of theirs is left."""
         mine = manager.create_session("ada", session_id="s")

@@ -14,7 +14,6 @@ from pyai_sessions import InvalidValueError, Message, Session, SessionConflictEr
 from pyai_sessions.testing.machines import NO_CHECKS
 from pyai_sessions.testing.samples import contents, exported, fill
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import with_revisions
 
 _HOOK = {"role": "user", "content": "book it", "message_id": "tg-1"}
 
@@ -188,7 +187,6 @@ class Once(StoreFixtures):
         assert other.get_session("s").message_count == 81
         assert self.sound(other)
 
-    @with_revisions
     @pytest.mark.parametrize("distance", [0, 40])
     @pytest.mark.parametrize("last", [None, 2])
     def test_a_stale_copy_with_the_same_message_is_merged_once(
@@ -209,7 +207,6 @@ class Once(StoreFixtures):
         assert _ids(stored).count("tg-1") == 1
         assert contents(stored) == [*map(str, range(70)), "book it", *map(str, range(70, 70 + distance)), "booked"]
 
-    @with_revisions
     @pytest.mark.parametrize("distance", [0, 40])
     @pytest.mark.parametrize("last", [None, 2])
     def test_a_stale_copy_with_other_words_conflicts(self, manager: Any, other: Any, distance: Any, last: Any) -> None:

@@ -5,7 +5,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pyai_sessions import KVSessionStore, SessionManager, UnsupportedOperationError
+from pyai_sessions import KVSessionStore, Session, SessionManager, UnsupportedOperationError
+from pyai_sessions.concurrency.calls import outcome
 
 
 class MissingPowerWarning(UserWarning):
@@ -17,8 +18,7 @@ class MissingPowerWarning(UserWarning):
 
 MEANING = {
     "list_by_activity": "lists and counts of all users, archive_inactive and clear_all are refused",
-    "revisions": "of two writers of one session the later replaces the earlier",
-    "append": "messages that two writers append at the same moment may be lost",
+    "revisions": "of two writers at the same moment, in two processes, the later replaces the earlier",
 }
 """The powers that tests ask for, with what their absence means."""
 
@@ -31,17 +31,15 @@ def has(manager: SessionManager, power: str) -> bool:
         except UnsupportedOperationError:
             return False
         return True
-    if power == "revisions":
-        return isinstance(manager.store, KVSessionStore) or _counts_revisions(manager)
-    return callable(getattr(manager.store, power, None)) or (power == "append" and has(manager, "revisions"))
+    return isinstance(manager.store, KVSessionStore) or _counts_revisions(manager.store)
 
 
-def _counts_revisions(manager: SessionManager) -> bool:
-    """Return whether a session that was just created has a revision."""
-    made = manager.create_session("nobody else")
-    stored = manager.get_session(made.session_id)
-    manager.delete(made.session_id)
-    return stored is not None and stored.revision is not None
+def _counts_revisions(store: Any) -> bool:
+    """Return whether a store gives a session that it saves a revision."""
+    made = Session()
+    outcome(store.save(made))
+    outcome(store.delete(made.session_id))
+    return made.revision is not None
 
 
 def need(manager: SessionManager, power: str, must_have: Any = ()) -> None:
@@ -63,6 +61,4 @@ def report(text: str) -> NoReturn:
 of_all_users = pytest.mark.usefixtures("_of_all_users")
 """Marks a test that lists or counts the sessions of all users."""
 with_revisions = pytest.mark.usefixtures("_with_revisions")
-"""Marks a test of what a revision is compared for."""
-with_safe_appends = pytest.mark.usefixtures("_with_safe_appends")
-"""Marks a test in which several writers append at the same time."""
+"""Marks a test in which several writers write at the same moment."""

@@ -16,7 +16,6 @@ from pyai_sessions import (
 )
 from pyai_sessions.testing.samples import contents, fill
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import with_revisions
 
 
 def _again(session: Session) -> Session:
@@ -25,7 +24,6 @@ def _again(session: Session) -> Session:
 
 
 class Returning(StoreFixtures):
-    @with_revisions
     @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
     @pytest.mark.parametrize("count", [3, 100])
     def test_a_copy_of_json_is_saved_as_one_that_was_loaded(
@@ -59,7 +57,6 @@ class Returning(StoreFixtures):
         assert [each.branch_id for each in stored.branches] == [branch.branch_id]
         assert self.sound(other)
 
-    @with_revisions
     def test_a_stale_copy_of_json_conflicts(self, manager: Any, other: Any) -> None:
         """What it was made of is not known any more; to overwrite what is stored is a way, and a new load the other."""
         session = manager.create_session("ada", session_id="s")
@@ -84,7 +81,6 @@ class Returning(StoreFixtures):
             manager.save(session)
         assert self.sound(other)
 
-    @with_revisions
     def test_a_session_made_by_hand_replaces_another_where_that_is_asked_for(self, manager: Any, other: Any) -> None:
         """Else its id is taken; an archived session is replaced by nobody."""
         fill(session := manager.create_session("ada", session_id="s", state={"a": 1}), 100)
@@ -120,7 +116,6 @@ class Returning(StoreFixtures):
 
         assert manager.fork("s", new_id="t").message_count == 3
 
-    @with_revisions
     def test_a_copy_of_a_session_that_is_gone_says_what_became_of_it(
         self, manager: Any, other: Any, clock: Any
     ) -> None:
@@ -140,7 +135,6 @@ class Returning(StoreFixtures):
 
         assert contents(other.get_session("s")) == contents(session)
 
-    @with_revisions
     def test_a_copy_of_another_store_is_not_said_to_be_deleted(self, manager: Any) -> None:
         """It is in a store of its own, and can be stored in this one, too."""
         elsewhere = SessionManager()

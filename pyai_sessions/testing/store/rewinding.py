@@ -7,7 +7,6 @@ import pytest
 from pyai_sessions import SessionArchivedError, SessionConflictError, SessionNotFoundError, SessionStateError
 from pyai_sessions.testing.samples import contents, fill
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import with_revisions
 
 
 def _texts(*counts: range) -> list[str]:
@@ -139,7 +138,6 @@ class Rewinding(StoreFixtures):
         with pytest.raises(SessionArchivedError):
             manager.switch("s", branch)
 
-    @with_revisions
     @pytest.mark.parametrize("count", [4, 100])
     def test_of_two_writers_one_rewinds(self, manager: Any, other: Any, count: Any) -> None:
         """What the other appended is kept, or the save conflicts and both sides are intact."""
@@ -160,7 +158,6 @@ class Rewinding(StoreFixtures):
         assert contents(other.switch("s", mine.branches[0])) == _texts(range(count))
         assert self.sound(other)
 
-    @with_revisions
     def test_of_two_writers_one_switches(self, manager: Any, other: Any) -> None:
         """A copy of the other branch cannot be saved over it; what it holds is not lost."""
         session = manager.create_session("ada", session_id="s")
@@ -178,7 +175,6 @@ class Rewinding(StoreFixtures):
         assert contents(manager.get_session("s")) == _texts(range(4))
         assert stale.messages[-1].content == "on the branch that was left"
 
-    @with_revisions
     def test_branches_of_two_writers_are_kept(self, manager: Any, other: Any) -> None:
         """One prunes and one sets the state: both changes stay."""
         session = manager.create_session("ada", session_id="s")

@@ -11,7 +11,7 @@ from pyai_sessions.testing.clock import NOON
 from pyai_sessions.testing.machines import NO_CHECKS
 from pyai_sessions.testing.samples import contents, ids
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.powers import of_all_users, with_revisions
+from pyai_sessions.testing.store.powers import of_all_users
 
 
 class Values(StoreFixtures):
@@ -38,7 +38,6 @@ class Values(StoreFixtures):
         assert self.listed(manager, "ada") == []
 
     @of_all_users
-    @with_revisions
     def test_options_out_of_range_are_refused(self, manager: Any) -> None:
         """The error says which argument it was."""
         session = manager.create_session("ada", session_id="s")
