@@ -31,7 +31,7 @@ def needed(mine: Session, sealed: int, edition: str) -> int:
     return min(history.origin.stored.sealed, sealed)
 
 
-def went_back(mine: Session, theirs: Session) -> bool:
+def has_gone_back(mine: Session, theirs: Session) -> bool:
     """Return whether the storage lost messages that it had acknowledged: a replica took over, or a backup was put back.
 
     *theirs* may then hold other messages in their place.
@@ -48,7 +48,7 @@ def went_back(mine: Session, theirs: Session) -> bool:
 def merge(mine: Session, theirs: Session) -> Session:
     """Return the session that keeps both changes, with *theirs* as its origin. Neither argument changes.
 
-    *theirs* holds at least the messages from `needed` on, and all of them where it `went_back`.
+    *theirs* holds at least the messages from `needed` on, and all of them where it `has_gone_back`.
 
     Raises:
         SessionDeletedError: *theirs* is another session, created under the same id after mine was deleted.
@@ -70,7 +70,7 @@ def merge(mine: Session, theirs: Session) -> Session:
     if rewritten_by_me and rewritten_by_them:
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
-    if went_back(mine, theirs):
+    if has_gone_back(mine, theirs):
         _check_words(mine, my.log[base.message_count - my.unloaded :] if base else my.log, their.log, base, new)
         ids = {each.message_id for each in their.log}
         log = [*their.log, *(each for each in my.log if each.message_id not in ids)]

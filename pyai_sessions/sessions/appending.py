@@ -13,7 +13,7 @@ from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, RewrittenError, head_of
-from pyai_sessions.sessions.sought import seek
+from pyai_sessions.sessions.sought import find_stored
 from pyai_sessions.sessions.trips import Asking, Trips, Write
 from pyai_sessions.values.checks import belongs
 from pyai_sessions.values.messages import Message, same_words, take_drawn, taken
@@ -74,7 +74,7 @@ class Appender(NamedTuple):
         if not chosen or not stored.head.sealed:
             return []
         try:
-            return (yield from seek(self.recent, stored, [each.message_id for each in chosen]))
+            return (yield from find_stored(self.recent, stored, [each.message_id for each in chosen]))
         except RewrittenError:
             return None
 

@@ -77,18 +77,18 @@ def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: 
     pages = extents(shared)
     references = {reference_key(each, fork.session_id, fork.incarnation): each for each in owners}
     for key, owner in references.items():
-        refer(backend.storage, key, pages[owner], draft.time_left)
+        put_reference(backend.storage, key, pages[owner], draft.time_left)
     named = not owners or _names(backend.head(parent.head.session_id), parent.head, shared)
     if named and backend.commit(draft):
         return True
     for key, owner in references.items():
-        let_go(backend, owner, reference=key)
+        free_pages(backend, owner, reference=key)
     if named:
         raise SessionExistsError(fork.session_id)
     return False
 
 
-def refer(storage: Storage, key: str, pages: Mapping[str, int], time_left: int | None) -> None:
+def put_reference(storage: Storage, key: str, pages: Mapping[str, int], time_left: int | None) -> None:
     """Store a reference to so many pages of each generation where they lie, whether or not their owner's head is there.
 
     The storage then keeps what lies there for at least *time_left* milliseconds; None keeps it for ever.
@@ -110,7 +110,7 @@ def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
 # Letting go ---------------------------------------------------------------------------------------------------------
 
 
-def leaves(before: Origin | None, draft: SessionDraft) -> bool:
+def may_leave_shared(before: Origin | None, draft: SessionDraft) -> bool:
     """Return whether a save of what was *before* may leave pages that are shared.
 
     Only a rewritten history does, or a branch that was forgotten.
@@ -121,15 +121,15 @@ def leaves(before: Origin | None, draft: SessionDraft) -> bool:
     return before.stored.is_forked or bool(owners_of(before.named, draft.session_id))
 
 
-def tidy(backend: Backend, before: Origin | None, draft: SessionDraft) -> None:
+def free_shared(backend: Backend, before: Origin | None, draft: SessionDraft) -> None:
     """Free what a session named *before* a draft of it was stored, and no longer names, if it may be shared."""
-    if before is None or not leaves(before, draft):
+    if before is None or not may_leave_shared(before, draft):
         return
     for owner in set(owners_of(before.named, draft.session_id)).difference(draft.owners):
-        let_go(backend, owner, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
+        free_pages(backend, owner, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
     if before.stored.is_forked:
         left = pages_there(backend.storage, [run for run in before.named if run.owner == draft.session_id])
-        let_go(backend, draft.session_id, keys=left)
+        free_pages(backend, draft.session_id, keys=left)
 
 
 def remove(backend: Backend, session_id: str, value: object) -> bool:
@@ -146,7 +146,7 @@ def remove(backend: Backend, session_id: str, value: object) -> bool:
         found = indexes.listings(backend.storage) if backend.storage.paged else ()  # else they follow from the store
         listed = (each for each in found if session_listed(*each[:2]) == session_id)
         removed = _remove_head(backend, session_id, [], [], [Listing(*each, None) for each in listed])
-        let_go(backend, session_id, keys=keys)
+        free_pages(backend, session_id, keys=keys)
         return removed or backend.head(session_id) is None
     runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True
     own = [run for run in runs if run.owner == session_id]
@@ -156,12 +156,12 @@ def remove(backend: Backend, session_id: str, value: object) -> bool:
             return False
         indexes.mend(backend, session_id, [each[:2] for each in lists_of(stored.entry)])
         if not is_forked:  # the deletion of its head was cut short, perhaps
-            let_go(backend, session_id, keys=pages_there(backend.storage, own))
+            free_pages(backend, session_id, keys=pages_there(backend.storage, own))
     if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
         reference = reference_key(session_id, session_id, incarnation)
-        let_go(backend, session_id, reference=reference, keys=pages_there(backend.storage, own))
+        free_pages(backend, session_id, reference=reference, keys=pages_there(backend.storage, own))
     for owner in owners_of(runs, session_id):
-        let_go(backend, owner, reference=reference_key(owner, session_id, incarnation))
+        free_pages(backend, owner, reference=reference_key(owner, session_id, incarnation))
     return True
 
 
@@ -197,7 +197,7 @@ def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
         return True
 
 
-def let_go(backend: Backend, owner: str, *, reference: str | None = None, keys: Iterable[str] = ()) -> None:
+def free_pages(backend: Backend, owner: str, *, reference: str | None = None, keys: Iterable[str] = ()) -> None:
     """Remove a reference to an owner's pages; then, of *keys* and what it named, the pages that nothing names now."""
     pages = set(keys)
     if reference is not None:
@@ -209,7 +209,7 @@ def let_go(backend: Backend, owner: str, *, reference: str | None = None, keys: 
     for _ in attempts:
         with attempts.exclusive():
             value = backend.head(owner)
-            unneeded = unnamed(backend.storage, owner, value, pages)
+            unneeded = unreferenced(backend.storage, owner, value, pages)
             done = not unneeded or drop(backend.storage, owner, value, unneeded)
         if done:
             return
@@ -220,7 +220,7 @@ def drop(storage: Storage, session_id: str, value: object | None, keys: Sequence
     return storage.write([Change([(head_key(session_id), stamp_of_value(value))], drop=keys)])[0]
 
 
-def part(backend: Backend, session_id: str, owner: str) -> None:
+def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
     """Give a session its own copy of the pages that it shares with *owner*, and let these go. Its content stays."""
     attempts = Attempts(backend, session_id)
     for _ in attempts:
@@ -230,15 +230,15 @@ def part(backend: Backend, session_id: str, owner: str) -> None:
             names = {} if head is None else extent(named_runs(head.head), owner)
             if head is None or owner == session_id or not names:
                 return
-            draft = _parted(backend, head, owner, {each: new_token(6) for each in names}, names)
+            draft = _left_parent(backend, head, owner, {each: new_token(6) for each in names}, names)
             done = backend.commit(draft)
             if done:
-                let_go(backend, owner, reference=reference_key(owner, session_id, head.head.incarnation))
+                free_pages(backend, owner, reference=reference_key(owner, session_id, head.head.incarnation))
         if done:
             return
 
 
-def _parted(
+def _left_parent(
     backend: Backend, stored: StoredHead, owner: str, names: Mapping[str, str], counts: Mapping[str, int]
 ) -> Draft:
     """Return what stores a session with copies of an owner's pages, in generations of other *names*."""
@@ -276,7 +276,7 @@ def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:
     return pages_there(backend.storage, [Run(owner, generation, count, 0) for generation, count in pages.items()])
 
 
-def unnamed(storage: Storage, owner: str, value: object | None, keys: Iterable[str]) -> list[str]:
+def unreferenced(storage: Storage, owner: str, value: object | None, keys: Iterable[str]) -> list[str]:
     """Return which of an owner's pages neither its head, which is *value*, nor a reference names.
 
     None of them where one of these cannot be read. The references are read after the head, and only if need be.
@@ -311,23 +311,23 @@ def _beyond(named: Mapping[str, int], keys: Iterable[str]) -> list[str]:
 # Upkeep -------------------------------------------------------------------------------------------------------------
 
 
-class Lack(NamedTuple):
+class MissingPage(NamedTuple):
     """A reference that is missing, cannot be read, or names too little, and what it should say."""
 
     key: str
     pages: Mapping[str, int]
 
 
-def lacks(storage: Storage, stored: StoredHead) -> list[Lack]:
+def missing_of_parents(storage: Storage, stored: StoredHead) -> list[MissingPage]:
     """Return the references that a session should have left with the owners of pages that it names, and has not."""
     head = stored.head
     wanted = [
-        Lack(reference_key(owner, head.session_id, head.incarnation), pages)
+        MissingPage(reference_key(owner, head.session_id, head.incarnation), pages)
         for owner, pages in extents(named_runs(head)).items()
         if owner != head.session_id
     ]
     there = storage.read([each.key for each in wanted]) if wanted else {}
-    found: list[Lack] = []
+    found: list[MissingPage] = []
     for each in wanted:
         text = there.get(each.key)
         try:
@@ -339,7 +339,7 @@ def lacks(storage: Storage, stored: StoredHead) -> list[Lack]:
     return found
 
 
-def dangling(backend: Backend, references: Sequence[str]) -> list[str]:
+def dead_references(backend: Backend, references: Sequence[str]) -> list[str]:
     """Return those of *references* whose fork is gone, or names no page of the owner any more."""
     by_fork: dict[str, list[str]] = {}
     for key in references:

@@ -14,7 +14,7 @@ import msgspec
 
 from pyai_sessions.documents.keys import branch_key, head_key, page_keys, page_prefix
 from pyai_sessions.documents.limits import Terms
-from pyai_sessions.documents.merge import merge, went_back
+from pyai_sessions.documents.merge import has_gone_back, merge
 from pyai_sessions.documents.reading import UNFIT, read_branch, read_head, read_messages, restore, stamp_of_value
 from pyai_sessions.documents.writing import SessionDraft
 from pyai_sessions.errors import (
@@ -45,7 +45,7 @@ TOGETHER = 10_000
 """Pages that are read in one trip: of a head that claims a million, the first that is missing ends it."""
 
 
-def owned(value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
+def owned_head(value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
     """Return the head that is stored as *value*, if there is one and it is of this user (None: of anyone).
 
     All that is asked for in a user's name passes here: what is another's is as absent.
@@ -54,15 +54,15 @@ def owned(value: object | None, session_id: str, user_id: str | None) -> StoredH
     return stored if stored and belongs(stored.head.user_id, user_id) else None
 
 
-def there(value: object | None, session_id: str, user_id: str | None, clock: Clock) -> StoredHead | None:
-    """Return what `owned` does, unless the session has expired."""
-    stored = owned(value, session_id, user_id)
+def live_head(value: object | None, session_id: str, user_id: str | None, clock: Clock) -> StoredHead | None:
+    """Return what `owned_head` does, unless the session has expired."""
+    stored = owned_head(value, session_id, user_id)
     return None if stored is None or stored.is_over(clock) else stored
 
 
 def head_of(backend: Backend, session_id: str, clock: Clock, user_id: str | None = None) -> StoredHead:
-    """Read the head of a session that is `there`, or raise SessionNotFoundError."""
-    stored = there(backend.head(session_id), session_id, user_id, clock)
+    """Read the head of a session that has not expired, or raise SessionNotFoundError."""
+    stored = live_head(backend.head(session_id), session_id, user_id, clock)
     if stored is None:
         raise SessionNotFoundError(session_id)
     return stored
@@ -210,7 +210,7 @@ class Loader(NamedTuple):
         head = head_key(session_id)
         for _ in Attempts(self.backend, session_id):
             found = yield Read([head, *self.wants.keys(session_id, last)])
-            stored = there(found.get(head), session_id, user_id, clock)
+            stored = live_head(found.get(head), session_id, user_id, clock)
             if stored is None:
                 return None
             wanted = wanted_of(stored, last)
@@ -237,7 +237,7 @@ class Loader(NamedTuple):
                 raise SessionDeletedError(session.session_id)
             stored = history_of(whole)
             rewritten = history.origin and stored.origin and history.origin.head.edition != stored.origin.head.edition
-            if rewritten or went_back(session, whole):
+            if rewritten or has_gone_back(session, whole):
                 merged = merge(session, whole)  # all of it is anew
                 assign(session, values_of(merged), history_of(merged))
             else:

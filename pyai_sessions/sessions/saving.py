@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pyai_sessions.documents.limits import Terms
-from pyai_sessions.documents.merge import merge, needed, went_back
+from pyai_sessions.documents.merge import has_gone_back, merge, needed
 from pyai_sessions.documents.reading import read_head, restore, write_messages
 from pyai_sessions.documents.unpaged import edition_of
 from pyai_sessions.documents.writing import SessionDraft, compose
@@ -29,7 +29,7 @@ from pyai_sessions.model.session_store import OnConflict
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, RewrittenError, head_of, load
-from pyai_sessions.sessions.sought import seek
+from pyai_sessions.sessions.sought import find_stored
 from pyai_sessions.sessions.trips import Asking, Write
 from pyai_sessions.values.json import read
 from pyai_sessions.values.recent import Recent
@@ -55,16 +55,16 @@ class Saver(NamedTuple):
         attempt = self._attempt(session)
         if self._is_over(origin):
             done = False
-        elif forks.leaves(origin, attempt.draft):
+        elif forks.may_leave_shared(origin, attempt.draft):
             yield None
             with self.backend.storage.exclusive():  # where the storage can: nobody meets pages that are named no more
                 done = self.backend.commit(attempt.draft)
                 if done:
-                    forks.tidy(self.backend, origin, attempt.draft)
+                    forks.free_shared(self.backend, origin, attempt.draft)
         else:
             done = yield Write(attempt.draft)
         if done:
-            adopt(session, attempt.draft)
+            mark_saved(session, attempt.draft)
             history_of(session).home = self.home
             return
         _forget(session, attempt)
@@ -77,13 +77,13 @@ class Saver(NamedTuple):
                 merged, draft = saved
                 if merged is not session:
                     assign(session, values_of(merged), history_of(merged))
-                adopt(session, draft)
+                mark_saved(session, draft)
                 history_of(session).home = self.home
                 return
 
     def _check(self, session: Session, origin: Origin) -> Asking[None]:
         """Raise where a copy cannot be saved; take messages out of it that are stored, but that it has not loaded."""
-        check_named(session, origin)
+        check_same_id(session, origin)
         if origin.head.status is SessionStatus.ARCHIVED:
             yield None
             self._check_active(session)
@@ -91,7 +91,7 @@ class Saver(NamedTuple):
         if history.unsought:
             unloaded = origin.stored.pages - len(history.page_sizes)
             with suppress(RewrittenError):  # the commit fails, and the merge sees all messages
-                found = yield from seek(self.recent, origin.stored, history.unsought, unloaded)
+                found = yield from find_stored(self.recent, origin.stored, history.unsought, unloaded)
                 history.found(found)
 
     def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
@@ -123,7 +123,7 @@ class Saver(NamedTuple):
         """Store a copy that is stale, merged with what others have stored."""
         skip = needed(session, stored.sealed, stored.head.edition)
         theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
-        if skip and theirs is not None and went_back(session, theirs):
+        if skip and theirs is not None and has_gone_back(session, theirs):
             theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
         if theirs is not None and not self.terms.paged:
             _keep_edition(session, theirs)
@@ -138,7 +138,7 @@ class Saver(NamedTuple):
                 problem = f"expired at {each.expires_at:%Y-%m-%d %H:%M:%S} UTC, by the ttl of its store"
                 return SessionDeletedError(session.session_id, problem)
         if history_of(session).home != self.home:
-            return not_here(session.session_id, another=stored is not None)
+            return not_in_this_store(session.session_id, another=stored is not None)
         if stored:
             problem = "was deleted after this copy was loaded, and another one was created under its id"
             return SessionDeletedError(session.session_id, problem)
@@ -212,10 +212,10 @@ class Saver(NamedTuple):
     def _adopt_attempt(self, session: Session, applied: Attempt) -> None:
         """Let a copy know that an attempt to save it was applied."""
         if applied.merged is None:
-            adopt(session, applied.draft, applied.rewrites)
+            mark_saved(session, applied.draft, applied.rewrites)
             return
         history = history_of(session)
-        adopt(applied.merged, applied.draft)
+        mark_saved(applied.merged, applied.draft)
         if history.rewrites == applied.rewrites:
             history.rewritten_from = None
         history.origin = applied.base
@@ -248,7 +248,7 @@ class Saver(NamedTuple):
         attempt = self._attempt(session, copy)
         if self.backend.commit(attempt.draft):
             draft: SessionDraft = attempt.draft
-            forks.tidy(self.backend, history_of(session).origin, draft)
+            forks.free_shared(self.backend, history_of(session).origin, draft)
             return draft
         _forget(session if copy is None else copy, attempt)
         return None
@@ -303,14 +303,14 @@ def _is_unchanged(session: Session, stored: StoredHead) -> bool:
     return origin is not None and origin.stored.stamp == stored.stamp
 
 
-def not_here(session_id: str, *, another: bool = False) -> SessionDeletedError:
+def not_in_this_store(session_id: str, *, another: bool = False) -> SessionDeletedError:
     """Return the error that a copy came from another store, and is not in this one, or *another* session is."""
     what = "of this copy is another than this store has" if another else "is not in this store"
     problem = f"{what}: the copy was loaded through another store; if both keep the same sessions, it was deleted"
     return SessionDeletedError(session_id, problem)
 
 
-def check_named(session: Session, origin: Origin) -> None:
+def check_same_id(session: Session, origin: Origin) -> None:
     """Raise if the id of a session was changed since it was loaded: it would be stored as another one."""
     old = origin.head.session_id
     if session.session_id != old:
@@ -321,7 +321,7 @@ def check_named(session: Session, origin: Origin) -> None:
         raise InvalidValueError("session_id", problem)
 
 
-def adopt(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
+def mark_saved(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
     """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
     history = history_of(session)
     branches = history.branches

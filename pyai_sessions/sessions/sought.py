@@ -43,7 +43,7 @@ class _Pages:
     hashes: set[int] = field(default_factory=set[int])
 
 
-def seek(
+def find_stored(
     recent: Recent[object], stored: StoredHead, message_ids: Iterable[str], stop: int | None = None
 ) -> Asking[list[Message]]:
     """Return the messages of these ids in the pages that a head names, or in the first *stop* of them.

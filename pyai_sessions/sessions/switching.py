@@ -53,7 +53,7 @@ class Switcher(NamedTuple):
                 self.switched.append((session_id, branch_id, draft.stamp))
                 done = backend.commit(draft)
                 if done:
-                    forks.tidy(backend, history_of(switched).origin, draft)
+                    forks.free_shared(backend, history_of(switched).origin, draft)
             if done:
                 return
 

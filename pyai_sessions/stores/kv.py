@@ -33,7 +33,7 @@ from pyai_sessions.sessions.expiry import has_expired
 from pyai_sessions.sessions.filters import Order
 from pyai_sessions.sessions.forking import At
 from pyai_sessions.sessions.lists import Lister
-from pyai_sessions.sessions.loading import Attempts, Loader, Wants, owned
+from pyai_sessions.sessions.loading import Attempts, Loader, Wants, owned_head
 from pyai_sessions.sessions.saving import Saver
 from pyai_sessions.sessions.statuses import Archiver
 from pyai_sessions.sessions.switching import Switcher
@@ -187,7 +187,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 return self.create(session)
             except SessionExistsError:
                 value = self._backend.head(session.session_id)
-                if value is not None and owned(value, session.session_id, session.user_id) is None:
+                if value is not None and owned_head(value, session.session_id, session.user_id) is None:
                     raise
                 # else another thread or process created it in between
 
@@ -281,7 +281,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 value = self._backend.head(sought)
                 if value is None:  # a deletion that failed may have removed the head and left pages
                     value = self._recent.get(("deleting", sought))
-                if value is None or (owner is not None and owned(value, sought, owner) is None):
+                if value is None or (owner is not None and owned_head(value, sought, owner) is None):
                     return False
                 is_over = has_expired(value, sought, self.clock)
                 self._recent.put(("deleting", sought), value, sys.getsizeof(value))

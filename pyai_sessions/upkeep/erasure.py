@@ -147,7 +147,7 @@ class _Erasing:
                 aside.append(key)
         self._let_go(suspects)
         for session_id, keys in pages.items():
-            unnamed = forks.unnamed(self._backend.storage, session_id, None, keys)
+            unnamed = forks.unreferenced(self._backend.storage, session_id, None, keys)
             forks.drop(self._backend.storage, session_id, None, unnamed)
         theirs, _ = left_aside(self._backend, self._owner, aside, dict.fromkeys(session_ids, True))
         for session_id, keys in theirs.items():
@@ -182,7 +182,7 @@ class _Erasing:
 
     def _garbage(self, references: list[str], pages: list[str]) -> None:
         """Remove references of forks that are not there, and pages that no session names."""
-        dangling = [key for batch in batches(references) for key in forks.dangling(self._backend, batch)]
+        dangling = [key for batch in batches(references) for key in forks.dead_references(self._backend, batch)]
         owners = {parts_of_reference(each)[0] for each in dangling}
         before = self._keys(owners) if dangling else set[str]()
         self._let_go(dangling)
@@ -193,7 +193,7 @@ class _Erasing:
         if orphans and self._backend.settle:
             time.sleep(self._backend.settle)  # another process may be about to commit the head that names them
         for session_id, keys in orphans.items():
-            unnamed = forks.unnamed(self._backend.storage, session_id, None, keys)
+            unnamed = forks.unreferenced(self._backend.storage, session_id, None, keys)
             if unnamed and forks.drop(self._backend.storage, session_id, None, unnamed):
                 gone.update(unnamed)
         self._count(gone)
@@ -235,18 +235,18 @@ class _Erasing:
 
         One of another's fork that was set aside keeps pages for whoever mends that.
         """
-        gone = [key for batch in batches(references) for key in forks.dangling(self._backend, batch)]
+        gone = [key for batch in batches(references) for key in forks.dead_references(self._backend, batch)]
         late = [each for each in gone if parts_of_reference(each)[1] not in self._ids]
         if late and self._backend.settle_forks:
             time.sleep(self._backend.settle_forks)  # another process may be about to write the fork's head
-            gone = [key for batch in batches(gone) for key in forks.dangling(self._backend, batch)]
+            gone = [key for batch in batches(gone) for key in forks.dead_references(self._backend, batch)]
         aside = {
             session_beside(key) for key in self._keys({parts_of_reference(key)[1] for key in late}) if is_aside(key)
         }
         for key in gone:
             if parts_of_reference(key)[1] in aside:
                 continue
-            forks.let_go(self._backend, parts_of_reference(key)[0], reference=key)
+            forks.free_pages(self._backend, parts_of_reference(key)[0], reference=key)
 
     def _remove(self, session_id: str, keys: list[str]) -> None:
         for _ in Attempts(self._backend, session_id):

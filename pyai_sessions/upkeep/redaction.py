@@ -177,7 +177,7 @@ class Redactor:
         cut short finds from a copy what it says.
         """
         for session_id, owner in sorted(found.parting):
-            forks.part(self._backend, session_id, owner)
+            forks.leave_parent(self._backend, session_id, owner)
         if found.parting:
             return True  # the next round finds them apart
         for session_id in found.heads:

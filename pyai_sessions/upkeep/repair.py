@@ -167,10 +167,10 @@ def _lacks(backend: Backend, session_id: str, clock: Clock, *, repair: bool) -> 
     value = backend.head(session_id)
     with suppress(InvalidDocumentError):
         stored = None if value is None else read_head(value, session_id)
-        lacks = [] if stored is None else forks.lacks(backend.storage, stored)
+        lacks = [] if stored is None else forks.missing_of_parents(backend.storage, stored)
         for each in lacks if backend.head(session_id) == value else ():
             if repair and stored is not None:
-                forks.refer(backend.storage, each.key, each.pages, time_left(stored.expires_at, clock))
+                forks.put_reference(backend.storage, each.key, each.pages, time_left(stored.expires_at, clock))
             yield Problem("missing reference", session_id, each.key)
 
 
@@ -184,15 +184,15 @@ def _verify_references(
         by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
     groups = iter(by_fork.values())
     while batch := list(islice(groups, indexes.BATCH)):
-        suspects += forks.dangling(backend, [key for keys in batch for key in keys])
+        suspects += forks.dead_references(backend, [key for keys in batch for key in keys])
     suspects = [each for each in suspects if encode_id(parts_of_reference(each)[1]) not in aside]
     if suspects and backend.settle_forks:
         time.sleep(backend.settle_forks)  # another process may be about to write the fork's head
-        suspects = forks.dangling(backend, suspects)
+        suspects = forks.dead_references(backend, suspects)
     for key in suspects:
         owner, fork, _ = parts_of_reference(key)
         if repair:
-            forks.let_go(backend, owner, reference=key)
+            forks.free_pages(backend, owner, reference=key)
         report.problems.append(Problem("orphan reference", fork, f"its fork is gone: {key}", repaired=repair))
 
 
@@ -316,7 +316,7 @@ def _mend(backend: Backend, session_id: str, clock: Clock) -> bool:
                 return False
             except InvalidDocumentError:
                 pages = [key for key in backend.storage.keys(page_prefix(session_id)) if is_page(key, session_id)]
-                unnamed = forks.unnamed(backend.storage, session_id, None, pages)
+                unnamed = forks.unreferenced(backend.storage, session_id, None, pages)
                 done = _set_aside(backend.storage, [head_key(session_id), *unnamed])
             else:
                 done = _drop_unreadable(backend, stored, bad, clock)
@@ -366,7 +366,7 @@ def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock
         draft = msgspec.structs.replace(draft, pages=draft.pages | aside)
     done = backend.commit(draft)
     if done:
-        forks.tidy(backend, history.origin, draft)
+        forks.free_shared(backend, history.origin, draft)
     return done
 
 
@@ -399,6 +399,6 @@ def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool)
 def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[str], object | None]:
     """Return which of the pages are there and named by nobody, and their session's head."""
     value = backend.head(session_id)
-    unnamed = forks.unnamed(backend.storage, session_id, value, keys)
+    unnamed = forks.unreferenced(backend.storage, session_id, value, keys)
     there = backend.storage.read(unnamed) if unnamed else {}
     return [key for key in unnamed if key in there], value
