@@ -16,15 +16,15 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from pyai_sessions.documents.keys import branch_key, head_key, parts_of_reference
+from pyai_sessions.documents.keys import branch_key, head_key
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
 from pyai_sessions.model.conversation import leave
-from pyai_sessions.model.heads import FORMAT, Count, Entry, Head, Run, StoredHead, named_runs, stamp_of_head
+from pyai_sessions.model.heads import FORMAT, Entry, Head, Run, StoredHead, named_runs, stamp_of_head
 from pyai_sessions.model.history import History, Line, Origin
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
 from pyai_sessions.model.session import Session, SessionSummary, history_of, session_of, values_of
@@ -106,7 +106,7 @@ def read_head(value: object, session_id: str) -> StoredHead:
         InvalidDocumentError: It is not a head of this session that this release can read.
 
     """
-    document = value if type(value) is bytes else _document(value, head_key(session_id), session_id)
+    document = value if type(value) is bytes else document_of(value, head_key(session_id), session_id)
     try:
         head, unknown = _read_head(document)
         _check_head(head)
@@ -185,7 +185,7 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
     return msgspec.structs.replace(convert(known, Head), **raw), fields
 
 
-def _document(value: object, key: str, session_id: str) -> str | bytes:
+def document_of(value: object, key: str, session_id: str) -> str | bytes:
     """Return a stored value if it can be a document: text, or bytes, which some mappings and SQL return."""
     if isinstance(value, InvalidDocumentError):  # the backend could not open it
         raise value
@@ -211,49 +211,16 @@ def _unreadable(key: str, session_id: str, value: object, err: Exception) -> Inv
     if isinstance(err, _EncryptedError):
         reason = f"it is encrypted with key {err.args[0]!r}: open the store as KVSessionStore(Encrypted(mapping, keys))"
         return EncryptionError(key, session_id, value, reason, err.args[0])
-    return InvalidDocumentError(key, session_id, value, _reason(err))
+    return InvalidDocumentError(key, session_id, value, reason_of(err))
 
 
-def _reason(err: Exception) -> str:
+def reason_of(err: Exception) -> str:
     """Say what is wrong with a document without quoting it."""
     if isinstance(err, json.JSONDecodeError):
         return f"it is not JSON ({err.msg} at character {err.pos})"
     if isinstance(err, InvalidValueError):
         return f"its {err.path} is not acceptable"
     return str(err) if type(err) is ValueError else f"it is not JSON ({type(err).__name__})"
-
-
-# References -------------------------------------------------------------------------------------------------------
-
-
-def write_reference(pages: Mapping[str, int]) -> bytes:
-    """Return a reference to so many pages of each generation."""
-    return write({"format": FORMAT, "pages": dict(pages)})
-
-
-def read_reference(value: object, key: str) -> dict[str, int]:
-    """Return how many pages of each generation the reference names that a mapping holds as *value* under *key*.
-
-    Raises:
-        InvalidDocumentError: It is not a reference that this release can read.
-
-    """
-    fork = parts_of_reference(key)[1]
-    document = _document(value, key, fork)
-    try:
-        pages = read_as(document, _REFERENCE, _Reference).pages
-        check_pages(sum(pages.values()))
-    except ValueError as err:
-        raise InvalidDocumentError(key, fork, value, _reason(err)) from err
-    return pages
-
-
-class _Reference(msgspec.Struct, frozen=True):
-    format: Literal[1]
-    pages: dict[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")], Count]
-
-
-_REFERENCE = msgspec.json.Decoder(_Reference)
 
 
 # Messages ---------------------------------------------------------------------------------------------------------
@@ -278,7 +245,7 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
         InvalidDocumentError: It is not an array of messages.
 
     """
-    document = _document(value, key, session_id)
+    document = document_of(value, key, session_id)
     try:
         try:
             return messages_of(_MESSAGES.decode(document))
@@ -295,7 +262,7 @@ def sort_messages(value: object, key: str, session_id: str) -> tuple[list[Messag
         InvalidDocumentError: It is not a JSON array.
 
     """
-    document = _document(value, key, session_id)
+    document = document_of(value, key, session_id)
     sound: list[Message] = []
     bad: list[Any] = []
     try:
@@ -419,7 +386,7 @@ def read_branch(value: object, key: str, session_id: str) -> Left:
         InvalidDocumentError: It is not the document of a branch.
 
     """
-    document = _document(value, key, session_id)
+    document = document_of(value, key, session_id)
     try:
         found = convert(read(decoded(document)), dict[str, Any])
         _refuse_encrypted(found)
@@ -467,7 +434,7 @@ def _read_parent(head: Head) -> Parent:
     try:
         return Parent.from_dict(head.parent)
     except (ValueError, TypeError, AttributeError, KeyError) as err:
-        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
+        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, reason_of(err)) from err
 
 
 def _read_objects(
@@ -480,7 +447,7 @@ def _read_objects(
         checkpoints = [] if found == b"[]" else [Checkpoint.from_dict(each) for each in read(found)]
         summary = None if head.summary is UNSET else Summary.from_dict(read(bytes(head.summary)))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
-        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
+        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, reason_of(err)) from err
     else:
         return metadata, state, checkpoints, summary
 
@@ -496,7 +463,7 @@ def summarize(stored: StoredHead) -> SessionSummary:
     try:
         metadata = _read_object(head.metadata)
     except ValueError as err:
-        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, _reason(err)) from err
+        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, reason_of(err)) from err
     return SessionSummary(
         session_id=head.session_id,
         user_id=head.user_id,

@@ -32,10 +32,9 @@ from pyai_sessions.documents.keys import (
 from pyai_sessions.documents.listed import listings_of, lists_of, session_listed
 from pyai_sessions.documents.reading import (
     read_head,
-    read_reference,
     stamp_of_value,
-    write_reference,
 )
+from pyai_sessions.documents.references import read_reference, write_reference
 from pyai_sessions.documents.writing import Draft, SessionDraft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
 from pyai_sessions.model.heads import (
