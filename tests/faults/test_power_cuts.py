@@ -26,6 +26,8 @@ import time
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -306,9 +308,9 @@ def cut_again_and_again(disk, kind, folder, cuts, *, hasty=False):
 
 
 @pytest.fixture
-def disk(tmp_path):
-    """A disk whose power can be cut."""
-    with Disk(tmp_path) as disk:
+def disk():
+    """A disk whose power can be cut; not below pytest's folder, which other runs of pytest would try to remove."""
+    with TemporaryDirectory(prefix="pyai_sessions-disk-") as folder, Disk(Path(folder)) as disk:
         yield disk
 
 
