@@ -106,7 +106,10 @@ def model():
     server.server_close()
 
 
-LONGEST = {"chat.py": 75, "demo.py": 80, "fastapi_chat.py": 90, "time_travel.py": 65, "postgres_store.py": 300}
+LONGEST = {"chat.py": 75, "demo.py": 80, "fastapi_chat.py": 90, "time_travel.py": 65} | {
+    "lmdb_storage.py": 250,
+    "postgres_store.py": 300,
+}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -31,7 +31,7 @@ from pyai_sessions.storage.protocol import Change, Held, Listed, Position, Stora
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.stores.index import Index
 from pyai_sessions.stores.kv import KVSessionStore
-from pyai_sessions.values.checks import utc_now
+from pyai_sessions.values.checks import AnyPath, utc_now
 from pyai_sessions.values.recent import Recent
 
 _RECENT = 32 * 1024 * 1024
@@ -277,6 +277,11 @@ class FourMethods(Storage):
     def _lacks(self) -> UnsupportedOperationError:
         what = f"a list of the sessions of all users needs `list_by_activity`, which {self._name} lacks"
         return UnsupportedOperationError(f"{what}, or an index: {_NAME_AN_INDEX}")
+
+    def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:  # noqa: ARG002
+        """Raise UnsupportedOperationError: only the store knows where its sessions lie."""
+        instead = f"back up the database of {self._name} by its own tools"
+        raise UnsupportedOperationError(f"backup copies SQLite files of our own stores alone; {instead}")
 
     def close(self) -> None:  # noqa: D102
         if self._index:
