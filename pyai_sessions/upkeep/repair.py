@@ -328,9 +328,12 @@ def _mend(backend: Backend, session_id: str, clock: Clock) -> bool:
 def _set_aside(storage: Storage, keys: list[str]) -> bool:
     """Move documents of one place, as they are, to other keys; return False where one was changed meanwhile."""
     found, token = storage.read(keys), new_token(6)
-    expect = [(key, start_of(value)) for key, value in found.items()]
+    if not found:
+        return True
     put = [(aside_key(key, token), value) for key, value in found.items()]
-    return not found or storage.write([Change(expect, put=put, drop=list(found))])[0]
+    # Where the first of them lies already, a client has sent the change a second time.
+    expect = [(put[0][0], None), *((key, start_of(value)) for key, value in found.items())]
+    return storage.write([Change(expect, done=start_of(put[0][1]), put=put, drop=list(found))])[0]
 
 
 def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock: Clock) -> bool:

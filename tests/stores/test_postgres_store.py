@@ -606,6 +606,7 @@ async def crash(server, url, events):
             await manager.get_sessions_for_user("ada")
         server.kill()
         server.start()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # a writer has met the crash
         ended.set()
         outcomes = [each for each in await asyncio.gather(*tasks, return_exceptions=True) if each is not None]
         assert outcomes
