@@ -370,7 +370,13 @@ def test_a_storage_of_ones_own_keeps_a_conversation(tmp_path):
     assert second == "Run 1\nRun 2\n"
 
 
-@pytest.mark.parametrize("name", [pytest.param("own_mapping.py", marks=pytest.mark.long), "lmdb_storage.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("own_mapping.py", marks=pytest.mark.long),
+        pytest.param("lmdb_storage.py", marks=pytest.mark.wide),
+    ],
+)
 def test_what_is_of_ones_own_passes_the_contracts(tmp_path, name):
     """As a reader would try it: both files in a folder, and pytest without any option of ours."""
     for each in (name, f"test_{name}"):
