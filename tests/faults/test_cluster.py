@@ -62,7 +62,7 @@ class Load:
                 mine = SESSIONS[first::step]
                 for each in mine:
                     self._until_stored(lambda each=each: recorder.get_or_create_session(each, f"user {first}"))
-                hands = {each: recorder.get_session(each) for each in mine[::2]}
+                hands = {each: self._until_stored(lambda each=each: recorder.get_session(each)) for each in mine[::2]}
                 self.in_hand.update(hands)
                 for n in count():
                     for each in mine:
