@@ -63,7 +63,7 @@ class Attempt(NamedTuple):
     """A save of which it is not known whether it was applied: the storage failed, or its reply was lost.
 
     Attributes:
-        draft: What it was to store: a `drafts.SessionDraft`.
+        draft: What it was to store: a `documents.writing.SessionDraft`.
         rewrites: `History.rewrites` at that time.
         merged: The session that the draft is of, when that was merged with what others had stored; else None.
         base: Then: what the copy in hand would have been as a stored session.
