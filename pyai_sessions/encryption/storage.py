@@ -17,7 +17,7 @@ from pyai_sessions.encryption.sealing import Sealer, is_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
-from pyai_sessions.storage.wrapper import Wrapper
+from pyai_sessions.storage.wrappers import Wrapper
 
 
 class EncryptedStorage(Wrapper):

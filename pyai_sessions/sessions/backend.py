@@ -15,8 +15,8 @@ from pyai_sessions.errors import UnsupportedOperationError
 from pyai_sessions.sessions.expiry import Expiry
 from pyai_sessions.sessions.writers import Writers, turn_key
 from pyai_sessions.storage.families import is_of, storage_of
-from pyai_sessions.storage.namespaces import Namespaced
 from pyai_sessions.storage.protocol import Change, Storage
+from pyai_sessions.storage.wrappers import Namespaced
 from pyai_sessions.values.checks import AnyPath
 
 if TYPE_CHECKING:

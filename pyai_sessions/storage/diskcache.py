@@ -28,8 +28,7 @@ from pyai_sessions.storage.files import (
 )
 from pyai_sessions.storage.protocol import Derive
 from pyai_sessions.storage.sql import SQLStorage
-from pyai_sessions.storage.statements import run
-from pyai_sessions.storage.tables import Null, Table
+from pyai_sessions.storage.tables import Null, Table, run
 from pyai_sessions.values.checks import AnyPath
 
 # diskcache.core: how a row's value is to be read.

@@ -16,7 +16,7 @@ from pyai_sessions.errors import (
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 """What clients raise while they read replies that no server gives."""
 
-_CHECK_ADDRESS = "check that a Redis or Valkey server listens at this address and port"
+CHECK_ADDRESS = "check that a Redis or Valkey server listens at this address and port"
 
 # The classes of errors, how their texts begin (or what they contain, after a "…"), what they mean, and the remedy where
 # that of the class does not help. The texts themselves are never shown: they may quote the command.
@@ -99,7 +99,7 @@ _MEANINGS: list[tuple[set[str], tuple[str, ...], type[StorageError], str, str | 
         ("Protocol Error",),
         StorageError,
         "what answers does not speak Redis's protocol",
-        _CHECK_ADDRESS,
+        CHECK_ADDRESS,
     ),
     (
         set(),
@@ -134,7 +134,7 @@ def storage_error(where: str, err: Exception, *, tls: bool = False) -> StorageEr
         return unreachable
     if "RedisError" not in names and "ValkeyError" not in names and not isinstance(err, OSError):
         problem = f"its client cannot read what it answers ({type(err).__name__})"
-        return StorageError(where, problem, _CHECK_ADDRESS) if isinstance(err, _UNREADABLE) else None
+        return StorageError(where, problem, CHECK_ADDRESS) if isinstance(err, _UNREADABLE) else None
     for classes, texts, kind, problem, remedy in _MEANINGS:
         if names & classes or any(each[1:] in text if each[0] == "…" else text.startswith(each) for each in texts):
             return kind(where, problem, remedy)

@@ -137,15 +137,13 @@ class Group(Generic[T]):
 
     def _store_all(self, mine: _Waiting[T], leader: _Leader, store: Store[T]) -> None:
         """Store all that waits, and tell those who wait for it."""
-        together = [mine]
-        if not mine.alone:
-            mine.leader = leader
-            with suppress(IndexError):
-                while True:
-                    each = self._queue.popleft()
-                    if each is not mine:
-                        each.leader = leader
-                        together.append(each)
+        together: list[_Waiting[T]] = []
+        with suppress(IndexError):
+            while not mine.alone:
+                together.append(self._queue.popleft())
+                together[-1].leader = leader
+        if mine not in together:  # a call that was cut off took it from the queue
+            together.insert(0, mine)
         try:
             for each, stored in zip(together, store([each.item for each in together]), strict=True):
                 each.stored = stored

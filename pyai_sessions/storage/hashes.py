@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import islice
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, cast
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -32,13 +32,14 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.storage import scripts
 from pyai_sessions.storage.clients import Clients
-from pyai_sessions.storage.failures import storage_error
+from pyai_sessions.storage.failures import CHECK_ADDRESS, storage_error
 from pyai_sessions.storage.names import ID_CHARACTERS, NAMESPACES, decode_id, split_namespace
 from pyai_sessions.storage.replies import Command, UnfitReplyError, as_text, read_reply
+from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import kind_of, shown
 from pyai_sessions.values.json import is_array
 
-T = TypeVar("T")
+NO_OPTIONS: Mapping[str, Any] = {}
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -339,31 +340,23 @@ class RedisMapping(OfOneProcess, MutableMapping[str, str]):
         return None
 
     def scan(self, pattern: bytes, kind: str) -> Iterator[bytes]:
-        """Iterate over the server's keys, or the cluster's; one may come twice."""
+        """Iterate over the keys of the server, or of the cluster, that hold this kind of value; one may come twice."""
         for node in self._nodes():
+            yield from self.steps(["SCAN"], ["MATCH", pattern, "COUNT", "500", "TYPE", kind], node)
 
-            def step(cursor: int, node: dict[str, Any] = node) -> tuple[int, list[bytes]]:
-                found: tuple[int, list[bytes]] = self.command(
-                    "SCAN", cursor, "MATCH", pattern, "COUNT", "500", "TYPE", kind, **node
-                )
-                return found
-
-            yield from self.steps("SCAN", step)
-
-    def steps(self, name: str, step: Callable[[int], tuple[int, list[T]]]) -> Iterator[T]:
-        """Iterate over what a command finds step by step, each from the cursor that the one before gave."""
-        cursor = met = 0
-        taken, due = 0, 1
+    def steps(self, start: Command, rest: Command, node: Mapping[str, Any] = NO_OPTIONS) -> Iterator[Any]:
+        """Iterate over what a scan finds. The cursor stands between the *start* and the *rest* of its command."""
+        walk, cursor = self.walk(), 0
         while True:
-            cursor, found = step(cursor)
+            cursor, found = self.command(*start, cursor, *rest, **node)
             yield from found
             if cursor == 0:
                 return
-            if cursor == met:  # as no server's does: it would go round for ever
-                raise StorageError(self.where, f"its replies to {name} go round in a circle; check the address")
-            taken += 1
-            if taken == due:
-                met, due = cursor, 2 * due
+            walk.reach(cursor)
+
+    def walk(self) -> Walk:
+        """Return the guard of a walk through the server."""
+        return Walk(self.where, CHECK_ADDRESS)
 
     def _report(self, err: Exception) -> NoReturn:
         """Raise the StorageError that a client's error means; what is none of a client's, as it is."""
@@ -420,4 +413,4 @@ def _once(names: Iterable[bytes]) -> Iterator[bytes]:
 
 def literal(text: bytes) -> bytes:
     """Return a pattern for SCAN that matches *text* alone."""
-    return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in text)
+    return re.sub(rb"[*?\[\]\\^]", rb"\\\g<0>", text)

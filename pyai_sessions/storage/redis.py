@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
-from pyai_sessions.errors import StorageClosedError, StorageError, UnsuitableMappingError, UnsupportedOperationError
+from pyai_sessions.errors import StorageClosedError, UnsuitableMappingError, UnsupportedOperationError
 from pyai_sessions.storage import scripts
 from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.hashes import RedisMapping, bytes_of, literal, pack, script
@@ -119,20 +119,16 @@ class RedisStorage(Storage):
         self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
     ) -> list[Position]:
         start, found, offset = start_of(after, newest_first=newest_first), list[Position](), 0
-        key, first = self._keys_of(name)[0], None
+        size = limit + 8  # those of the same score that do not come after *after* are passed over
+        walk = self._mapping.walk()
         while len(found) < limit:
-            # A few more than asked for: those of the same score that come no later than *after* are passed over.
-            command = range_of(key, start, limit + 8, offset, newest_first=newest_first)
+            command = range_of(self._keys_of(name)[0], start, size, offset, newest_first=newest_first)
             pairs: list[tuple[bytes, int]] = self._open.command(*command)
-            if pairs and pairs[0] == first:  # as no server's are: it would go on for ever
-                raise StorageError(
-                    self._mapping.where, f"its replies to {command[0]} repeat themselves; check the address"
-                )
-            first = pairs[0] if pairs else None
-            offset += len(pairs)
             found += positions(pairs, after, newest_first=newest_first)
-            if len(pairs) < limit + 8:
+            if len(pairs) < size:
                 break
+            walk.reach(pairs[0])
+            offset += size
         return found[:limit]
 
     def count(self, name: str) -> int:  # noqa: D102
@@ -151,17 +147,10 @@ class RedisStorage(Storage):
         pattern = literal(bytes_of(list_key(self._mapping.prefix, f"{start}{rest}"))) + b"*"
         for key in self._open.scan(pattern, "zset"):
             name = self._list_under(text_of(key[len(bytes_of(self._mapping.prefix)) + 1 :]) or "")
-            if not name.startswith(prefix):
-                continue
-
-            def step(cursor: int, key: bytes = key) -> tuple[int, list[tuple[bytes, int]]]:
-                found: tuple[int, list[tuple[bytes, int]]] = self._open.command("ZSCAN", key, cursor, "COUNT", "500")
-                return found
-
-            for member, score in self._open.steps("ZSCAN", step):
-                text = text_of(member)
-                if name and text is not None:
-                    yield name, text, score
+            if name and name.startswith(prefix):
+                for member, score in self._open.steps(["ZSCAN", key], ["COUNT", "500"]):
+                    if (text := text_of(member)) is not None:
+                        yield name, text, score
 
     def _listings_of(self, of: Sequence[tuple[str, str]]) -> list[Listed]:
         places: dict[bytes, dict[tuple[str, str], None]] = {}

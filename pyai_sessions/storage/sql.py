@@ -20,8 +20,7 @@ from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.lists import ListTable
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
-from pyai_sessions.storage.statements import BATCH, LAST, run
-from pyai_sessions.storage.tables import Table, below, check_tables
+from pyai_sessions.storage.tables import BATCH, LAST, Table, below, check_tables, run
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import AnyPath
 

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError
-from pyai_sessions.storage.statements import BATCH, quoted, run
+
+BATCH = 500
+"""Rows that one query returns."""
+
+LAST = chr(0x10FFFF)
+"""Comes after all keys."""
 
 
 class Null:
@@ -101,3 +106,15 @@ def check_tables(connection: sqlite3.Connection, path: str, names: Sequence[str]
             raise InvalidValueError("table_name", f"{problem}; use that name, or another one")
         if not is_table or connection.execute(computed, (name,)).fetchone():
             raise StorageCorruptError(path, f"{quoted(name)} is computed, and no plain table")
+
+
+def run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    """Run a statement for each row; return how many rows of its table it changed."""
+    if not rows:
+        return 0
+    return (connection.executemany(statement, rows) if rows[1:] else connection.execute(statement, rows[0])).rowcount
+
+
+def quoted(name: str) -> str:
+    """Return the name of a table as it stands in a statement."""
+    return '"' + name.replace('"', '""') + '"'

@@ -11,9 +11,8 @@ from pyai_sessions.documents.envelopes import read_envelope
 from pyai_sessions.documents.listed import listed
 from pyai_sessions.encryption.storage import EncryptedStorage
 from pyai_sessions.storage.mapping import MappingStorage
-from pyai_sessions.storage.namespaces import Namespaced
 from pyai_sessions.storage.protocol import Change, Listing
-from pyai_sessions.storage.wrapper import Wrapper
+from pyai_sessions.storage.wrappers import Namespaced, Wrapper
 from pyai_sessions.testing import StoppedClock
 from pyai_sessions.testing.storage import StorageContract
 from tests.storage.encrypted import BOTH, FIRST, LAST, NEW, OLD, Told, encrypted, put, sealer

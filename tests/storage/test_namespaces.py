@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 
 from pyai_sessions.documents.keys import namespace_prefix
 from pyai_sessions.storage.names import place_of, split_namespace
-from pyai_sessions.storage.namespaces import Namespaced
 from pyai_sessions.storage.protocol import Change, Listing, Storage
-from pyai_sessions.storage.wrapper import Wrapper
+from pyai_sessions.storage.wrappers import Namespaced, Wrapper
 from pyai_sessions.testing.storage import StorageContract
 from tests.storage.plain import Data, PlainStorage
 

@@ -15,9 +15,9 @@ from pyai_sessions.storage import cluster as clusters
 from pyai_sessions.storage import diskcache as caches
 from pyai_sessions.storage import sqlite as files
 from pyai_sessions.storage.mapping import MappingStorage
-from pyai_sessions.storage.namespaces import Namespaced
 from pyai_sessions.storage.protocol import Change, Listing
 from pyai_sessions.storage.redis import RedisStorage
+from pyai_sessions.storage.wrappers import Namespaced
 from tests.storage.encrypted import BOTH, FIRST, LAST, encrypted, sealer
 from tests.storage.test_rotation import DOCUMENTS, listings, texts, write_some
 

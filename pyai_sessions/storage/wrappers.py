@@ -1,12 +1,36 @@
-"""Namespaces: parts of a storage that know nothing of each other."""
+"""Storages around another storage: what they share, and `Namespaced`, one namespace of a storage."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
-from pyai_sessions.storage.wrapper import Wrapper
+
+
+class Wrapper(Storage):
+    """A storage around another one, which it describes as that one describes itself. Closing it closes the other."""
+
+    def __init__(self, inner: Storage) -> None:
+        self._inner = inner
+        self.threads = inner.threads
+        self.together = inner.together
+        self.ordered = inner.ordered
+        self.forgets = inner.forgets
+        self.apart = inner.apart
+        self.settle = inner.settle
+        self.paged = inner.paged
+        self.padded = inner.padded
+
+    def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102 (the protocol documents it)
+        return self._inner.exclusive()
+
+    def mend(self) -> None:  # noqa: D102
+        self._inner.mend()
+
+    def close(self) -> None:  # noqa: D102
+        self._inner.close()
 
 
 class Namespaced(Wrapper):
