@@ -47,7 +47,7 @@ announce:
 	@$(if $(ARGS),true,echo "The tests take about 5 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 faults: $(VENV)/.package $(VENV)/.group-test servers xfs ## Run the long form of the fault tests
-	$(BIN)/python -m pytest --long $(ARGS)
+	$(BIN)/python -m pytest --long --timeout 7200 $(ARGS)
 
 bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS=--quick: a short form), beside peers once those are installed
 	@python=$(VENV)-peers/bin/python; [ -e $(VENV)-peers/.group-peers ] || python=$(BIN)/python; \

@@ -59,7 +59,7 @@ from pyai_sessions.manager import SessionManager
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.model.session import Session, SessionSummary
-from pyai_sessions.model.session_store import SessionStore, SummaryPage
+from pyai_sessions.model.session_store import MessagePage, SessionStore, SummaryPage
 from pyai_sessions.storage.protocol import Change, Listing, Storage
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.stores.makers import (
@@ -102,6 +102,7 @@ __all__ = [
     "Listing",
     "MemorySessionStore",
     "Message",
+    "MessagePage",
     "MissingPackageError",
     "OversizedDocumentError",
     "Parent",

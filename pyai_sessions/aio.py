@@ -147,6 +147,8 @@ class AsyncSessionManager(OfOneProcess):
     get_session = _awaited(SessionManager.get_session)
     get_or_create_session = _awaited(SessionManager.get_or_create_session)
     load_history = _awaited(SessionManager.load_history)
+    get_messages = _awaited(SessionManager.get_messages)
+    get_message = _awaited(SessionManager.get_message)
     switch = _awaited(SessionManager.switch)
     save = _awaited(SessionManager.save)
     append = _awaited(SessionManager.append)

@@ -15,7 +15,7 @@ from pyai_sessions.maintenance import Maintenance
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch
 from pyai_sessions.model.session import Session, history_of, use_default
-from pyai_sessions.model.session_store import OnConflict, SessionStore, SummaryPage
+from pyai_sessions.model.session_store import MessagePage, OnConflict, SessionStore, SummaryPage
 from pyai_sessions.prompts.formats import read_prompt
 from pyai_sessions.prompts.formats.items import is_of_an_api, own
 from pyai_sessions.sessions.filters import Order
@@ -176,6 +176,55 @@ class SessionManager(Maintenance):
     def load_history(self, session: Session) -> None:
         """Load the older messages of a session that was loaded with ``last=``."""
         return self._store.load_history(session)
+
+    def get_messages(
+        self,
+        session_id: str,
+        *,
+        before: Message | str | None = None,
+        after: Message | str | None = None,
+        limit: int | None = 50,
+        user_id: str | Anyone = ANYONE,
+    ) -> MessagePage:
+        """Return some messages of a session without the session: what a chat window shows, and scrolls to.
+
+        The newest *limit* that precede the message *before*, or its id; the oldest that follow *after*; without both
+        the newest of all. With both, the oldest between them. They are in order, oldest first; the page's ``has_older``
+        and ``has_newer`` tell whether there are more. Archived sessions have messages as well.
+
+        Costs one trip for the head, and one for the pages that it returns, of 32 messages or 8 KiB each; one for both
+        where this process has returned the message at an end of a page before. To find another message takes three or
+        four trips more among 100,000 messages, since an id that we drew begins with its time. For one with an id of
+        your own the ids in all older messages are read, once per process and session.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionStateError: It has no message *before*, or *after*.
+
+        >>> manager = SessionManager()
+        >>> session = manager.create_session("ada", session_id="s")
+        >>> for n in range(5):
+        ...     _ = session.add_message("user", f"message {n}")
+        >>> manager.save(session)
+        >>> page = manager.get_messages("s", limit=2)
+        >>> [each.content for each in page], page.has_older
+        (['message 3', 'message 4'], True)
+        >>> [each.content for each in manager.get_messages("s", before=page[0], limit=2)]
+        ['message 1', 'message 2']
+
+        """
+        return self._store.messages(session_id, before=before, after=after, limit=limit, user_id=user_id)
+
+    def get_message(self, session_id: str, message_id: str, *, user_id: str | Anyone = ANYONE) -> Message | None:
+        """Return one message of a session without the session; None where it has none of this id.
+
+        Costs what it costs to find it, see `get_messages`.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+
+        """
+        return self._store.message(session_id, message_id, user_id=user_id)
 
     def switch(
         self, session_id: str, branch: str | Branch, *, last: int | None = None, user_id: str | Anyone = ANYONE

@@ -116,6 +116,7 @@ RIGHT = {
     "message_id": "q1",
     "message": "q1",
     "before": "q1",
+    "after": "q1",
     "role": "user",
     "content": "x",
     "items": [],

@@ -69,6 +69,18 @@ class SummaryPage(list[SessionSummary]):
     next_cursor: str | None = None
 
 
+class MessagePage(list[Message]):
+    """Consecutive messages of a session, oldest first, and whether it has older and newer ones."""
+
+    has_older: bool
+    has_newer: bool
+
+    def __init__(self, messages: Iterable[Message] = (), *, has_older: bool = False, has_newer: bool = False) -> None:
+        super().__init__(messages)
+        self.has_older = has_older
+        self.has_newer = has_newer
+
+
 def check_on_conflict(on_conflict: object) -> None:
     """Raise unless *on_conflict* is one of the ways to save a stale copy."""
     check_choice(on_conflict, "on_conflict", "merge", "error", "overwrite")

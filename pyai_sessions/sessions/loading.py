@@ -119,7 +119,7 @@ def loading(
                 reason = f"{unread} pages of it are more than the {most} that are loaded at once: give a smaller last="
                 raise OversizedDocumentError(head_key(head.session_id), head.session_id, None, reason, unread)
             step = min(step, TOGETHER)
-            read = yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known or {})
+            read = yield from reading(stored, page_keys(head.sealed, unread - step, unread), known or {})
             pages = read + pages
             unread -= step
             loaded += sum(map(len, read))
@@ -127,7 +127,7 @@ def loading(
         if last and not _has_question(found, last):
             found, unread = yield from _reading_back(stored, pages, clock, last=last, known=known or {}, most=most)
         while instructed and unread > first and len(leading) < (head.leading or 0):
-            [page] = yield from _reading(stored, page_keys(head.sealed, first, first + 1), known or {})
+            [page] = yield from reading(stored, page_keys(head.sealed, first, first + 1), known or {})
             leading += page
             first += 1
     except RewrittenError:
@@ -157,13 +157,13 @@ def _reading_back(
         if gap is not None and not gap.page:
             return found, unread  # no turn begins before
         if gap is not None:
-            [page] = yield from _reading(stored, page_keys(head.sealed, gap.page - 1, gap.page), known)
+            [page] = yield from reading(stored, page_keys(head.sealed, gap.page - 1, gap.page), known)
             turns = [n for n, each in enumerate(page) if begins(each)]
             if turns:
                 place = gap.message - len(page) + turns[-1]
                 history_of(found).question = Question(place, gap.page - 1, page[turns[-1]])
                 return found, unread
-        pages = (yield from _reading(stored, page_keys(head.sealed, unread - step, unread), known)) + pages
+        pages = (yield from reading(stored, page_keys(head.sealed, unread - step, unread), known)) + pages
         step *= 2
 
 
@@ -295,7 +295,14 @@ class RewrittenError(Exception):
     """The session was rewritten meanwhile."""
 
 
-def _reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> Asking[list[list[Message]]]:
+def reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> Asking[list[list[Message]]]:
+    """Return the messages of pages that a head names, of each in one list; what is not *known* is read in one trip.
+
+    Raises:
+        RewrittenError: Another head is stored by now, or none.
+        InvalidDocumentError: A page cannot be read, or is missing.
+
+    """
     missing = [key for key in keys if key not in known]
     found = (yield Read(missing)) if missing else known
     read: list[list[Message]] = []

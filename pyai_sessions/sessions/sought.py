@@ -46,7 +46,19 @@ class _Pages:
 def find_stored(
     recent: Recent[object], stored: StoredHead, message_ids: Iterable[str], stop: int | None = None
 ) -> Asking[list[Message]]:
-    """Return the messages of these ids in the pages that a head names, or in the first *stop* of them.
+    """Return the messages of these ids in the pages that a head names, or in the first *stop* of them."""
+    return [each for each, _ in (yield from _seek(recent, stored, message_ids, stop))]
+
+
+def find_pages(recent: Recent[object], stored: StoredHead, message_ids: Iterable[str]) -> Asking[list[int]]:
+    """Return the numbers of the pages that hold the messages of these ids."""
+    return [page for _, page in (yield from _seek(recent, stored, message_ids, None))]
+
+
+def _seek(
+    recent: Recent[object], stored: StoredHead, message_ids: Iterable[str], stop: int | None
+) -> Asking[list[tuple[Message, int]]]:
+    """Return the messages of these ids in the first *stop* pages that a head names, each with its page's number.
 
     The ids of all those pages are read once, and remembered in *recent*: the first call for a session costs a trip for
     its pages, 1,000 at a time, later ones only what has become a page since, for most nothing. A message that is found
@@ -97,16 +109,16 @@ def _messages(stored: StoredHead, key: str, value: object) -> Asking[list[Messag
     return read_messages(value, key, stored.head.session_id)
 
 
-def _found(stored: StoredHead, wanted: set[str], stop: int | None) -> Asking[list[Message]]:
+def _found(stored: StoredHead, wanted: set[str], stop: int | None) -> Asking[list[tuple[Message, int]]]:
     """Read pages from the newest back, twice as many each time, until all that is wanted was found."""
-    found: dict[str, Message] = {}
+    found: dict[str, tuple[Message, int]] = {}
     end, together = stored.pages if stop is None else stop, 1
     while end and len(found) < len(wanted):
         start = max(0, end - together)
         keys = page_keys(stored.head.sealed, start, end)
         read = yield Read(keys)
-        for key in keys:
+        for number, key in enumerate(keys, start):
             messages = yield from _messages(stored, key, read.get(key))
-            found.update((each.message_id, each) for each in messages if each.message_id in wanted)
+            found.update((each.message_id, (each, number)) for each in messages if each.message_id in wanted)
         end, together = start, min(2 * together, _TOGETHER)
     return list(found.values())

@@ -19,6 +19,7 @@ from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch
 from pyai_sessions.model.session import Session, new_session_id
 from pyai_sessions.model.session_store import (
+    MessagePage,
     OnConflict,
     SessionStore,
     SummaryPage,
@@ -35,6 +36,7 @@ from pyai_sessions.sessions.forking import At
 from pyai_sessions.sessions.lists import Lister
 from pyai_sessions.sessions.loading import Attempts, Loader, Wants, owned_head
 from pyai_sessions.sessions.saving import Saver
+from pyai_sessions.sessions.scrolling import Scroller
 from pyai_sessions.sessions.statuses import Archiver
 from pyai_sessions.sessions.switching import Switcher
 from pyai_sessions.sessions.trips import Asking, Trips, asked, mending, sharing
@@ -63,7 +65,7 @@ from pyai_sessions.values.checks import (
     sought_id,
     utc_now,
 )
-from pyai_sessions.values.messages import Message
+from pyai_sessions.values.messages import Message, id_of
 from pyai_sessions.values.recent import Recent
 from pyai_sessions.values.tokens import new_token
 
@@ -133,6 +135,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         self._loader = Loader(backend, terms, self._wants, self._home)
         self._saver = Saver(backend, terms, self._recent, self._home)
         self._appender = Appender(backend, self._recent)
+        self._scroller = Scroller(backend, terms, self._recent)
         self._switcher = Switcher(self._loader, self._switched)
         self._archiver = Archiver(backend, terms)
         self._lister = Lister(self._loader)
@@ -236,6 +239,30 @@ class KVSessionStore(OfOneProcess, SessionStore):
         session_id = existing_id(session_id)
         if added:
             yield from self._appender.append(session_id, added, owner, self._terms)
+
+    @sharing
+    def messages(
+        self,
+        session_id: str,
+        *,
+        before: Message | str | None = None,
+        after: Message | str | None = None,
+        limit: int | None = 50,
+        user_id: str | Anyone = ANYONE,
+    ) -> Asking[MessagePage]:
+        """Return some messages of a session, as `SessionManager.get_messages` does."""
+        owner = check_user(user_id)
+        check_limit(limit, "limit")
+        first, last = (
+            None if one is None else id_of(one, name) for one, name in ((after, "after"), (before, "before"))
+        )
+        return (yield from self._scroller.page(existing_id(session_id), owner, last, first, limit))
+
+    @sharing
+    def message(self, session_id: str, message_id: str, *, user_id: str | Anyone = ANYONE) -> Asking[Message | None]:
+        """Return one message of a session, or None."""
+        owner, wanted = check_user(user_id), id_of(message_id, "message_id")
+        return (yield from self._scroller.message(existing_id(session_id), owner, wanted))
 
     @mending
     def archive(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:

@@ -15,7 +15,7 @@ from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values.checks import EPOCH, MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
 from pyai_sessions.values.codec import JSON_VALUE, TIME, Document, checked, time_text, unchangeable
 from pyai_sessions.values.json import FrozenDict, frozen, frozen_object, is_array, plain, plain_object
-from pyai_sessions.values.tokens import new_id
+from pyai_sessions.values.tokens import new_timed_id
 
 _NOTHING = FrozenDict()
 """The metadata of all messages that have none."""
@@ -71,7 +71,7 @@ class Message(Document):
         if type(self.role) is not str or not self.role.isascii():
             put(self, "role", check_text(self.role, "role"))
         if self.message_id is _TO_DRAW:
-            vars(self).update(message_id=new_id(), _drawn_by=process_id())
+            vars(self).update(message_id=new_timed_id(), _drawn_by=process_id())
         elif check_id(self.message_id, "message_id") is not self.message_id:
             put(self, "message_id", check_id(self.message_id, "message_id"))
         if self.tool_call_id is not None:

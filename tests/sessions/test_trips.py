@@ -80,6 +80,9 @@ ALLOWED = {  # trips, statements
     "get the last 60": (2, 2),
     "get the last 60 again": (1, 1),
     "get none": (1, 1),
+    "get messages": (2, 2),
+    "get messages before": (1, 1),
+    "get a message": (3, 3),
     "save": (1, 5),
     "append again": (1, 5),
     "append to another": (2, 6),
@@ -103,6 +106,8 @@ ALLOWED = {  # trips, statements
 WITHOUT_PAGES = {  # where nothing is shared
     "get the last 60": (1, 1),
     "get the last 60 again": (1, 1),
+    "get messages": (1, 1),
+    "get a message": (1, 1),
     "list whole sessions": (2, 2),
     "fork": (2, 6),
     "fork again": (2, 6),
@@ -114,7 +119,7 @@ def spending(manager, counter, messages):
     """Return what each kind of call costs."""
     session = manager.get_session("s0")
     manager.append("s1", {"role": "user", "content": "the first"})
-    forks = {}
+    forks, shown = {}, []
 
     def save(session):
         turn(session)
@@ -129,8 +134,11 @@ def spending(manager, counter, messages):
         "get none": lambda: manager.get_session("nobody"),
         "get the last 60 again": lambda: manager.get_session("s0", last=60),
         "save": lambda: save(session),
+        "get messages": lambda: shown.extend(manager.get_messages("s0", limit=60)),
         "append again": lambda: manager.append("s1", {"role": "user", "content": "x"}),
+        "get messages before": lambda: manager.get_messages("s0", before=shown[0], limit=60),
         "append to another": lambda: manager.append("s5", {"role": "user", "content": "x"}),
+        "get a message": lambda: manager.get_message("s0", session.messages[-40:][0].message_id),
         "create": lambda: manager.create_session("ada"),
         "list summaries": lambda: manager.list_sessions("ada", limit=20),
         "list summaries of all": lambda: manager.list_sessions(limit=20),
@@ -383,3 +391,23 @@ def test_a_backend_that_answers_too_little_leaves_nobody_waiting(valkey_server, 
 
     with valkey_server.client() as client:
         assert {type(each) for each in asyncio.run(main(client))} == {KeyError}
+
+
+def test_messages_in_the_middle_of_a_long_session_cost_a_few_trips(valkey_server):
+    """A process that has never seen it finds them by the time in an id, with one trip more for ten times as many."""
+    with valkey_server.client() as client:
+        trips = Trips(client)
+        spent = []
+        for count in (2_000, 20_000):
+            mapping = RedisMapping(trips, prefix=f"middle:{count}:")
+            session = SessionManager(mapping).create_session("ada", session_id="s")
+            for n in range(count):
+                session.add_message("user", f"message {n}")
+            SessionManager(mapping).save(session)
+            trips.count = 0
+            for place in (count // 2, 40, count - 100, count // 3):
+                found = SessionManager(mapping).get_messages("s", before=session.messages[place])
+                assert list(found) == session.messages[max(0, place - 50) : place]
+            spent.append(trips.count / 4)
+    assert spent[0] <= 5
+    assert spent[1] <= 6

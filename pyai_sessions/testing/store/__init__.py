@@ -17,6 +17,7 @@ from pyai_sessions.testing.store.redacting import Redacting
 from pyai_sessions.testing.store.refusals import Refusals
 from pyai_sessions.testing.store.returning import Returning
 from pyai_sessions.testing.store.rewinding import Rewinding
+from pyai_sessions.testing.store.scrolling import Scrolling
 from pyai_sessions.testing.store.values import Values
 
 __all__ = ["SessionStoreContract"]
@@ -37,6 +38,7 @@ class SessionStoreContract(
     Returning,
     Merging,
     Once,
+    Scrolling,
     Appending,
     Conversations,
     Values,

@@ -1,0 +1,225 @@
+"""Messages without their session: what a chat window shows before or after one of them, or one by its id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from pyai_sessions.documents.keys import head_key, page_keys
+from pyai_sessions.documents.limits import Terms
+from pyai_sessions.documents.reading import read_messages
+from pyai_sessions.errors import SessionNotFoundError, SessionStateError
+from pyai_sessions.model.heads import Run, StoredHead
+from pyai_sessions.model.session_store import MessagePage
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.loading import TOGETHER, Attempts, RewrittenError, live_head, reading
+from pyai_sessions.sessions.sought import find_pages
+from pyai_sessions.sessions.trips import Asking, Read
+from pyai_sessions.values.checks import shown
+from pyai_sessions.values.messages import Message
+from pyai_sessions.values.recent import Recent
+from pyai_sessions.values.tokens import ticks, time_of_id
+
+_PROBES = 8
+"""Pages that are looked into at a time, to find the one of a message by its time."""
+
+_NEAR = 4
+"""So few pages are all read."""
+
+
+class Scroller(NamedTuple):
+    """Reads messages of sessions in a backend. *recent* remembers in which pages the ends of what it returned lie."""
+
+    backend: Backend
+    terms: Terms
+    recent: Recent[object]
+
+    def page(
+        self, session_id: str, user_id: str | None, before: str | None, after: str | None, limit: int | None
+    ) -> Asking[MessagePage]:
+        """Return the newest messages that precede one, or the oldest that follow one; those of the end without."""
+        for _ in Attempts(self.backend, session_id):
+            stored, known = yield from self._head(session_id, user_id, after or before, limit or 0, back=after is None)
+            pages = _Pages(stored, known, self.recent)
+            try:
+                start = yield from pages.place(after)
+                stop = yield from pages.place(before)
+                return (yield from pages.between(start, stop, limit))
+            except RewrittenError:
+                yield None
+        raise SessionNotFoundError(session_id)
+
+    def message(self, session_id: str, user_id: str | None, message_id: str) -> Asking[Message | None]:
+        """Return one message; None where the session has none of that id."""
+        for _ in Attempts(self.backend, session_id):
+            stored, known = yield from self._head(session_id, user_id, message_id, 1, back=True)
+            pages = _Pages(stored, known, self.recent)
+            try:
+                found = yield from pages.find(message_id)
+                return found and pages.read[found.page][found.offset]
+            except RewrittenError:
+                yield None
+        raise SessionNotFoundError(session_id)
+
+    def _head(
+        self, session_id: str, user_id: str | None, message_id: str | None, limit: int, *, back: bool
+    ) -> Asking[tuple[StoredHead, Mapping[str, object]]]:
+        """Return the head, and what came with it: the pages that are likely to be needed."""
+        head, likely = head_key(session_id), list[str]()
+        where = self.recent.get(("page", session_id, message_id)) if message_id else None
+        if isinstance(where, Run):
+            page, more = where.pages, min(TOGETHER, limit // max(1, where.messages) + 1)
+            run = Run(where.owner, where.generation, page + more + 1, 0)
+            likely = page_keys([run], max(0, page - more), page + 1) if back else page_keys([run], page)
+        found: Mapping[str, object] = yield Read([head, *likely])
+        stored = live_head(found.get(head), session_id, user_id, self.terms.clock)
+        if stored is None:
+            raise SessionNotFoundError(session_id)
+        return stored, found
+
+
+class _Place(NamedTuple):
+    """Where a message lies: in which page, behind how many others of it. The last page is the one in the head."""
+
+    page: int
+    offset: int
+
+
+class _Pages:
+    """The pages of a stored head, read as they are needed: *read* has those that were, by number."""
+
+    def __init__(self, stored: StoredHead, known: Mapping[str, object], recent: Recent[object]) -> None:
+        self._stored = stored
+        self._known = known
+        self._recent = recent
+        self._count = stored.pages
+        self._size = max(1, stored.sealed // max(1, self._count))
+        head = stored.head
+        self.read = {self._count: read_messages(bytes(head.messages), head_key(head.session_id), head.session_id)}
+
+    def between(self, start: _Place | None, stop: _Place | None, limit: int | None) -> Asking[MessagePage]:
+        """Return messages after *start*, before *stop*: the oldest of them, or the newest where no start is given."""
+        end = _Place(self._count, len(self.read[self._count]))
+        first, last = _Place(0, -1) if start is None else start, end if stop is None else stop
+        if first >= last or limit == 0:
+            return self._shown([], older=first > _Place(0, -1), newer=last < end)
+        if start is None:
+            low, high = last.page, last.page
+            found = self.read[low][: last.offset]
+            while low and (limit is None or len(found) < limit):
+                step = min(low, self._step(limit, len(found)))
+                yield from self._load(range(low - step, low))
+                found = [*self._messages(range(low - step, low)), *found]
+                low -= step
+            cut = 0 if limit is None else max(0, len(found) - limit)
+            return self._shown(found[cut:], older=bool(low or cut), newer=last < end)
+        high, found = first.page, self.read[first.page][first.offset + 1 :]
+        while high < last.page and (limit is None or len(found) < limit):
+            step = min(last.page - high, self._step(limit, len(found)))
+            yield from self._load(range(high + 1, high + step + 1))
+            found += self._messages(range(high + 1, high + step + 1))
+            high += step
+        if high == last.page:
+            found = found[: len(found) - len(self.read[high]) + last.offset]
+        ended = high == self._count and last == end
+        cut = len(found) if limit is None else limit
+        return self._shown(found[:cut], older=True, newer=not ended or cut < len(found))
+
+    def _step(self, limit: int | None, found: int) -> int:
+        """Return how many pages are likely to hold what is still missing."""
+        return TOGETHER if limit is None else min(TOGETHER, -(-(limit - found) // self._size))
+
+    def _shown(self, messages: list[Message], *, older: bool, newer: bool) -> MessagePage:
+        """Return a page of messages, and remember where its ends lie: the next page begins there."""
+        for each in messages[:1] + messages[-1:]:
+            for number, page in self.read.items():
+                if number < self._count and any(each is one for one in page):
+                    self._remember(each.message_id, number)
+        return MessagePage(messages, has_older=older, has_newer=newer)
+
+    def _remember(self, message_id: str, number: int) -> None:
+        for run in self._stored.head.sealed:
+            if number < run.pages:
+                where = Run(run.owner, run.generation, number, self._size)
+                self._recent.put(("page", self._stored.head.session_id, message_id), where, len(run.generation))
+                return
+            number -= run.pages
+
+    def place(self, message_id: str | None) -> Asking[_Place | None]:
+        """Return where a message lies; None where none is asked for.
+
+        Raises:
+            SessionStateError: The session has no message of that id.
+
+        """
+        if message_id is None:
+            return None
+        found = yield from self.find(message_id)
+        if found is None:
+            raise SessionStateError(
+                self._stored.head.session_id,
+                f"has no message {shown(message_id)}; get_messages(...) without it begins at the end",
+            )
+        return found
+
+    def find(self, message_id: str) -> Asking[_Place | None]:
+        """Return where a message lies: in the head, in a page that is known, or is likely by its time, or in any."""
+        likely = [self._count, *self._likely(message_id)]
+        yield from self._load(likely)
+        found = self._find(message_id, likely)
+        if found is None and self._count:
+            found = self._find(message_id, (yield from self._near(message_id)))
+        if found is None and self._count:
+            pages = yield from find_pages(self._recent, self._stored, [message_id])
+            yield from self._load(pages)
+            found = self._find(message_id, pages)
+        return found
+
+    def _find(self, message_id: str, numbers: Iterable[int]) -> _Place | None:
+        for number in numbers:
+            for offset, each in enumerate(self.read[number]):
+                if each.message_id == message_id:
+                    return _Place(number, offset)
+        return None
+
+    def _likely(self, message_id: str) -> list[int]:
+        """Return the number of the page that held a message when it was shown, where that page still counts."""
+        where, before = self._recent.get(("page", self._stored.head.session_id, message_id)), 0
+        if not isinstance(where, Run):
+            return []
+        for run in self._stored.head.sealed:
+            if (run.owner, run.generation) == (where.owner, where.generation) and where.pages < run.pages:
+                return [before + where.pages]
+            before += run.pages
+        return []
+
+    def _near(self, message_id: str) -> Asking[list[int]]:
+        """Return the pages that are likely to hold a message by the time at which its id was drawn: a few, if any."""
+        time = time_of_id(message_id)
+        if time is None:
+            return []
+        low, high = 0, self._count
+        while high - low > _NEAR:
+            probes = range(low, high, -(-(high - low) // _PROBES))
+            yield from self._load(probes)
+            low = max((each for each in probes if _began(self.read[each]) <= time), default=low)
+            high = min(low + probes.step, high)
+        near = range(max(0, low - 1), min(high + 1, self._count))  # clocks of several hosts differ a little
+        yield from self._load(near)
+        return list(near)
+
+    def _messages(self, numbers: range) -> list[Message]:
+        return [each for number in numbers for each in self.read[number]]
+
+    def _load(self, numbers: Iterable[int]) -> Asking[None]:
+        """Read pages that were not read yet, in one trip."""
+        sealed, missing = self._stored.head.sealed, [each for each in numbers if each not in self.read]
+        keys = [key for each in missing for key in page_keys(sealed, each, each + 1)]
+        if keys:
+            self.read |= zip(missing, (yield from reading(self._stored, keys, self._known)), strict=True)
+
+
+def _began(page: list[Message]) -> int:
+    """Return when the first message of a page was made: its id says that, as a rule."""
+    times = (time_of_id(each.message_id) for each in page)
+    return next((time for time in times if time is not None), ticks(page[0].timestamp) if page else 0)
