@@ -9,7 +9,7 @@ from typing import Any, Concatenate, TypeVar, cast
 
 from typing_extensions import ParamSpec, Self
 
-from pyai_sessions.awaiting import Awaiting
+from pyai_sessions.awaiting import LONG, PING, SHORT, Awaiting
 from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.manager import SessionManager, opened, with_default
@@ -20,22 +20,21 @@ from pyai_sessions.values.json import Default, check_default
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LONG = frozenset(
-    [
-        "import_sessions",
-        "archive_inactive",
-        "delete_user",
-        "export_user",
-        "redact",
-        "purge_expired",
-        "clear",
-        "reindex",
-        "verify",
-        "rotate_keys",
-        "backup",
-    ]
-)
-"""Methods of a store that work on any number of sessions."""
+_KINDS = {
+    "import_sessions": LONG,
+    "archive_inactive": LONG,
+    "delete_user": LONG,
+    "export_user": LONG,
+    "redact": LONG,
+    "purge_expired": LONG,
+    "clear": LONG,
+    "reindex": LONG,
+    "verify": LONG,
+    "rotate_keys": LONG,
+    "backup": LONG,
+    "ping": PING,
+}
+"""Methods of a store that have threads of their own."""
 
 
 class _InThreads:
@@ -51,7 +50,7 @@ class _InThreads:
         method = getattr(self._store, name)
 
         def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
-            return self._calls.in_thread(functools.partial(method, *arguments, **options), long=name in _LONG)
+            return self._calls.in_thread(functools.partial(method, *arguments, **options), _KINDS.get(name, SHORT))
 
         return call
 
@@ -159,6 +158,7 @@ class AsyncSessionManager(OfOneProcess):
     get_sessions_for_user = _awaited(SessionManager.get_sessions_for_user)
     list_sessions = _awaited(SessionManager.list_sessions)
     count = _awaited(SessionManager.count)
+    ping = _awaited(SessionManager.ping)
     import_sessions = _awaited(SessionManager.import_sessions)
     archive_inactive = _awaited(SessionManager.archive_inactive)
     delete_user = _awaited(SessionManager.delete_user)

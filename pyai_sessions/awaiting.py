@@ -21,6 +21,12 @@ from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked
 
 T = TypeVar("T")
 
+SHORT, LONG, PING = "short", "long", "ping"
+"""Kinds of calls: of one session or a list, of any number of sessions, and those that ask only for an answer."""
+
+_THREADS = {LONG: 4, PING: 1}
+"""Calls of a kind at the same time. Of short ones there are as many as the storage makes use of."""
+
 
 class Awaiting:
     """Calls that are awaited, on asyncio or, where anyio is installed, on trio.
@@ -34,9 +40,9 @@ class Awaiting:
     awaits = False
 
     def __init__(self) -> None:
-        self._workers: dict[bool, _Workers] = {}
+        self._workers: dict[str, _Workers] = {}
         self._sharing: _Sharing | None = None
-        self._limiters: dict[bool, Any] = {}
+        self._limiters: dict[str, Any] = {}
         self._closed = False
         _all.add(self)
 
@@ -44,10 +50,10 @@ class Awaiting:
         """Start anew in a forked child, which does not have the parent's threads."""
         self._workers, self._sharing, self._limiters = {}, None, {}
 
-    def in_thread(self, function: Callable[[], T], *, long: bool = False) -> Coroutine[Any, Any, T]:
+    def in_thread(self, function: Callable[[], T], kind: str = SHORT) -> Coroutine[Any, Any, T]:
         """Run a function in a thread; a caller that is cancelled meanwhile learns so only when it has returned.
 
-        *long* ones have threads of their own, so that the others do not wait for them, nor they for each other.
+        Each *kind* has threads of its own: `SHORT` calls do not wait for a `LONG` one, nor a `PING` for either.
         """
         if self._closed:
             raise StorageClosedError("AsyncSessionManager", "it was closed")
@@ -55,22 +61,22 @@ class Awaiting:
         if self.awaits:
             function = partial(working_for, _run_on_trio if loop is None else partial(run_on, loop), function)
         if loop is None:
-            return self._in_trio_thread(function, long)
-        if long not in self._workers:
-            self._workers[long] = _Workers(_LONG if long else self.threads)
-        call = None if self.trips is None else asked(function)
+            return self._in_trio_thread(function, kind)
+        if kind not in self._workers:
+            self._workers[kind] = _Workers(_THREADS.get(kind, self.threads))
+        call = None if self.trips is None or kind != SHORT else asked(function)
         if self.trips is None or call is None:
-            return self._workers[long].run(loop, _Job(function, loop.create_future()))
+            return self._workers[kind].run(loop, _Job(function, loop.create_future()))
         if self._sharing is None:
-            self._sharing = _Sharing(min(self.threads, _SHARING), self.trips, self._workers[False])
+            self._sharing = _Sharing(min(self.threads, _SHARING), self.trips, self._workers[SHORT])
         return self._sharing.run(loop, _Call(call, self.trips, loop.create_future()))
 
-    async def _in_trio_thread(self, function: Callable[[], T], long: bool) -> T:  # noqa: FBT001 (a key)
+    async def _in_trio_thread(self, function: Callable[[], T], kind: str) -> T:
         import anyio.to_thread
 
-        if long not in self._limiters:
-            self._limiters[long] = anyio.CapacityLimiter(_LONG if long else self.threads)
-        return await anyio.to_thread.run_sync(function, limiter=self._limiters[long])
+        if kind not in self._limiters:
+            self._limiters[kind] = anyio.CapacityLimiter(_THREADS.get(kind, self.threads))
+        return await anyio.to_thread.run_sync(function, limiter=self._limiters[kind])
 
     def close(self) -> None:
         """End the threads when what they do is done."""
@@ -79,9 +85,6 @@ class Awaiting:
             if each is not None:
                 each.close()
 
-
-_LONG = 4
-"""Long calls at the same time."""
 
 _SHARING = 2
 """Threads that make calls which share trips: one asks while the other waits for answers."""

@@ -459,6 +459,20 @@ class SessionManager(Maintenance):
         """
         return self._store.count(user_id, where=self._filter(where), status=status)
 
+    def ping(self) -> None:
+        """Return if the storage answers a read; raise its error if it does not. For health checks.
+
+        One trip, at most as long as the store's ``timeout``. An awaited ping has a thread of its own, so that it does
+        not wait for other calls. That the storage takes writes, only a save can tell.
+
+        Raises:
+            StorageError: The storage failed: it is unreachable, closed, moved or damaged, or may not be read.
+
+        >>> SessionManager().ping()
+
+        """
+        return self._store.ping()
+
     def close(self) -> None:
         """Close a store that was made here, from a url or a mapping; a given one with ``close_store=True`` alone."""
         return self._store.close() if self._closes else None

@@ -305,6 +305,27 @@ def test_a_long_call_holds_up_no_other(framework):
     run(main, framework)
 
 
+def test_a_ping_waits_for_no_other_call(framework):
+    """It has a thread of its own: a health check is not as slow as what it asks about."""
+    saving, go_on = threading.Event(), threading.Event()
+
+    class Slow(SyncStore):
+        def save(self, session):
+            saving.set()
+            assert go_on.wait(DEADLINE)
+            super().save(session)
+
+    async def main():
+        async with AsyncSessionManager(Slow(), threads=1) as manager, anyio.create_task_group() as tasks:
+            tasks.start_soon(manager.create_session, "ada")
+            while not saving.is_set():  # noqa: ASYNC110 (a thread sets it)
+                await anyio.sleep(0.001)
+            await manager.ping()
+            go_on.set()
+
+    run(main, framework)
+
+
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5, "8"])
 def test_what_is_no_number_of_threads_is_refused(threads):
     """When the manager is made."""

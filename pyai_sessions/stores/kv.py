@@ -39,7 +39,7 @@ from pyai_sessions.sessions.saving import Saver
 from pyai_sessions.sessions.scrolling import Scroller
 from pyai_sessions.sessions.statuses import Archiver
 from pyai_sessions.sessions.switching import Switcher
-from pyai_sessions.sessions.trips import Asking, Trips, asked, mending, sharing
+from pyai_sessions.sessions.trips import Asking, Read, Trips, asked, mending, sharing
 from pyai_sessions.storage.protocol import Storage
 from pyai_sessions.upkeep import erasure, exports
 from pyai_sessions.upkeep import repair as upkeep
@@ -71,6 +71,9 @@ from pyai_sessions.values.tokens import new_token
 
 _RECENT = 32 * 1024 * 1024
 """Bytes of what is remembered of sessions that were appended to: their heads, and the ids of their pages."""
+
+_PINGED = "pyai_sessions.ping"
+"""The id of the session that a ping asks for. It need not be there."""
 
 
 class KVSessionStore(OfOneProcess, SessionStore):
@@ -322,6 +325,11 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """Remember nothing of a session that is gone."""
         for each in ("head", "ids", "deleting"):
             self._recent.pop((each, session_id))
+
+    @sharing
+    def ping(self) -> Asking[None]:
+        """Raise the storage's error unless it answers, as `SessionManager.ping` does."""
+        yield Read([head_key(_PINGED)])
 
     # Lists -------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,14 @@ class Reading(StoreFixtures):
         assert stored.status is SessionStatus.ACTIVE
         assert stored.message_count == 0
 
+    def test_a_storage_that_answers_a_read_answers_a_ping(self, manager: Any) -> None:
+        """Empty or not; a ping stores nothing."""
+        manager.ping()
+        manager.create_session("ada", session_id="s")
+        manager.ping()
+
+        assert [each.session_id for each in self.listed(manager, "ada")] == ["s"]
+
     def test_sessions_without_an_id_get_different_ones(self, manager: Any) -> None:
         """An id is made up where none is given."""
         made = {manager.create_session().session_id for _ in range(10)}
