@@ -158,28 +158,35 @@ class _Returns:
         self._jobs: deque[_Job] = deque()
         self._woken = False
         self._awaited: set[_Job] = set()
-        self._looks_at = 0.0
+        self._next_look: asyncio.TimerHandle | None = None
 
     def expect(self, job: _Job) -> None:
         """Look for what became of a job till `forget`."""
+        if not self._awaited:
+            self._woken = False  # the loop may have been cut off before it could say so
         self._awaited.add(job)
-        now = self._time()
-        if now > self._looks_at + _LOOK:
-            self._looks_at = now + _LOOK
-            self._later(_LOOK, self._look)
+        look = self._next_look
+        if look is None:
+            self._next_look = self._later(_LOOK, self._look)
+        elif look.when() < self._time():  # it was cut off, or is late
+            look.cancel()
+            self._next_look = self._later(_LOOK, self._look)
+            self._soon(self._find)
 
     def forget(self, job: _Job) -> None:
         self._awaited.discard(job)
 
     def _look(self) -> None:
-        if not self._awaited:
-            return
-        self._looks_at = self._time() + _LOOK
-        self._later(_LOOK, self._look)
+        self._next_look = self._later(_LOOK, self._look) if self._awaited else None
+        self._find()
+
+    def _find(self) -> None:
         for each in list(self._awaited):
-            if each.ended and not each.future.done():
-                each.future.set_result(None)
-                self._woken = False  # what was to tell it was cut off, and will not come
+            if each.ended:
+                self.forget(each)
+                if not each.future.done():
+                    each.future.set_result(None)
+                    self._woken = False  # what was to tell it was cut off, and will not come
         self._begin()
 
     def add(self, job: _Job) -> None:

@@ -66,6 +66,44 @@ def test_a_loop_finds_what_ended_without_its_being_told(monkeypatch):
     in_a_loop(use)
 
 
+def test_a_call_ends_though_the_loop_was_cut_off_in_the_one_before(monkeypatch):
+    """Where it was being told, and has stopped looking since: the next call has it look again."""
+    monkeypatch.setattr(awaiting, "_LOOK", 0.05)
+
+    async def use(loop):
+        returns = _Returns(loop, lambda: None)
+        first, second = jobs_of(loop, 2)
+        returns.expect(first)
+        first.run()
+        returns.add(first)
+        await first.future
+        returns.forget(first)
+        await asyncio.sleep(0.06)  # it looks, and finds that nobody waits
+        returns._woken = True  # as an exception leaves it that comes where `_tell` begins
+
+        returns.expect(second)
+        second.run()
+        returns.add(second)
+        await second.future
+
+    in_a_loop(use)
+
+
+def test_a_call_whose_task_was_cut_off_is_forgotten():
+    """When it has ended: else a loop would keep all such calls, and look for them for ever."""
+
+    async def use(loop):
+        returns = _Returns(loop, lambda: None)
+        (job,) = jobs_of(loop, 1)
+        returns.expect(job)
+        job.run()
+        returns._find()
+        assert not returns._awaited
+        assert job.future.done()
+
+    in_a_loop(use)
+
+
 def test_what_has_ended_is_looked_for_no_more():
     """Else a loop would keep all calls that it ever made."""
 
