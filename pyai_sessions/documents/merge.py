@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
-from pyai_sessions.model.heads import SessionStatus
-from pyai_sessions.model.history import History, Line, Origin
+from pyai_sessions.model.heads import SessionStatus, StoredHead
+from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Checkpoint, Summary
 from pyai_sessions.model.session import Session, history_of, session_of
 from pyai_sessions.values.joined import ABSENT, add, join
@@ -28,7 +28,7 @@ def needed(mine: Session, sealed: int, edition: str) -> int:
     history = history_of(mine)
     if history.origin is None or history.rewritten_from is not None or history.origin.head.edition != edition:
         return 0
-    return min(history.origin.stored.sealed, sealed)
+    return min(history.origin.sealed, sealed)
 
 
 def has_gone_back(mine: Session, theirs: Session) -> bool:
@@ -39,7 +39,7 @@ def has_gone_back(mine: Session, theirs: Session) -> bool:
     base, their = history_of(mine).origin, history_of(theirs)
     if base is None or their.origin is None or their.origin.head.edition != base.head.edition:
         return False
-    last = base.message_count - 1 - their.unloaded
+    last = base.head.message_count - 1 - their.unloaded
     if base.last_message is None or last < 0:
         return False
     return last >= len(their.log) or their.log[last].message_id != base.last_message.message_id
@@ -71,7 +71,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
     if has_gone_back(mine, theirs):
-        _check_words(mine, my.log[base.message_count - my.unloaded :] if base else my.log, their.log, base, new)
+        _check_words(mine, my.log[base.head.message_count - my.unloaded :] if base else my.log, their.log, base, new)
         ids = {each.message_id for each in their.log}
         log = [*their.log, *(each for each in my.log if each.message_id not in ids)]
         page_sizes, unloaded = their.page_sizes, their.unloaded
@@ -84,8 +84,8 @@ def merge(mine: Session, theirs: Session) -> Session:
     values: dict[str, Any] = {
         "session_id": mine.session_id,
         "user_id": theirs.user_id if base and mine.user_id == base.head.user_id else mine.user_id,
-        "metadata": _by_key(base and base.head.metadata, mine.metadata, theirs.metadata, "metadata"),
-        "state": _by_key(base and base.head.state, mine.state, theirs.state, "state", my.added_to),
+        "metadata": _by_key(base.head.metadata if base else None, mine.metadata, theirs.metadata, "metadata"),
+        "state": _by_key(base.head.state if base else None, mine.state, theirs.state, "state", my.added_to),
         "status": theirs.status if base and mine.status == base.head.status else mine.status,
         "created_at": theirs.created_at,
         "updated_at": max(mine.updated_at, theirs.updated_at),
@@ -114,10 +114,10 @@ def merge(mine: Session, theirs: Session) -> Session:
 
 
 def _both_appended(
-    mine: Session, theirs: Session, base: Origin | None, new: Origin
+    mine: Session, theirs: Session, base: StoredHead | None, new: StoredHead
 ) -> tuple[list[Message], list[int], int]:
     my, their = history_of(mine), history_of(theirs)
-    count = my.origin.message_count if my.origin else 0
+    count = my.origin.head.message_count if my.origin else 0
     common = my.log[: count - my.unloaded]
     added = their.log[count - their.unloaded :]
     _check_words(mine, my.log[len(common) :], added, base, new)
@@ -132,9 +132,9 @@ def _both_appended(
     return log, page_sizes, my.unloaded
 
 
-def _they_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> list[Message]:
+def _they_rewrote(mine: Session, theirs: Session, base: StoredHead, new: StoredHead) -> list[Message]:
     my, their = history_of(mine), history_of(theirs)
-    added = my.log[base.message_count - my.unloaded :]
+    added = my.log[base.head.message_count - my.unloaded :]
     if added and base.last_message is not None and base.last_message not in their.log:
         raise _conflict(mine, base, new, "had the message rewritten that yours were written after")
     _check_words(mine, added, their.log, base, new)
@@ -142,9 +142,9 @@ def _they_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> 
     return [*their.log, *(each for each in added if each.message_id not in ids)]
 
 
-def _i_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> list[Message]:
+def _i_rewrote(mine: Session, theirs: Session, base: StoredHead, new: StoredHead) -> list[Message]:
     my, their = history_of(mine), history_of(theirs)
-    before, added = their.log[: base.message_count], their.log[base.message_count :]
+    before, added = their.log[: base.head.message_count], their.log[base.head.message_count :]
     if added and base.last_message is not None and base.last_message not in my.log:
         raise _conflict(mine, base, new, "got messages after one that you rewrote")
     old = {each.message_id for each in before}
@@ -155,7 +155,7 @@ def _i_rewrote(mine: Session, theirs: Session, base: Origin, new: Origin) -> lis
 
 
 def _check_words(
-    mine: Session, added: Iterable[Message], theirs: Iterable[Message], base: Origin | None, new: Origin
+    mine: Session, added: Iterable[Message], theirs: Iterable[Message], base: StoredHead | None, new: StoredHead
 ) -> None:
     """Raise where a message that was added to mine has the id, but not the words, of one of theirs."""
     stored = {each.message_id: each for each in theirs}
@@ -164,7 +164,7 @@ def _check_words(
             raise _conflict(mine, base, new, f"has another message {each.message_id!r} than yours, with other content")
 
 
-def _conflict(mine: Session, base: Origin | None, new: Origin, problem: str) -> SessionConflictError:
+def _conflict(mine: Session, base: StoredHead | None, new: StoredHead, problem: str) -> SessionConflictError:
     return SessionConflictError(mine.session_id, base.head.revision if base else None, new.head.revision, problem)
 
 
@@ -181,7 +181,7 @@ def _by_key(
     return merged
 
 
-def _checkpoints(base: Origin | None, mine: Session, theirs: Session) -> list[Checkpoint]:
+def _checkpoints(base: StoredHead | None, mine: Session, theirs: Session) -> list[Checkpoint]:
     old = [Checkpoint.from_dict(each) for each in read(bytes(base.head.checkpoints))] if base else []
     gone = {each.name for each in old} - {each.name for each in mine.checkpoints}
     added = [each for each in mine.checkpoints if each not in old]
@@ -189,13 +189,14 @@ def _checkpoints(base: Origin | None, mine: Session, theirs: Session) -> list[Ch
     return [each for each in theirs.checkpoints if each.name not in replaced] + added
 
 
-def _summary(base: Origin | None, mine: Session, theirs: Session) -> Summary | None:
-    unchanged = base and base.summary == (None if mine.summary is None else mine.summary.to_dict())
+def _summary(base: StoredHead | None, mine: Session, theirs: Session) -> Summary | None:
+    old = read(bytes(base.head.summary)) if base and base.head.summary is not UNSET else None
+    unchanged = base and old == (None if mine.summary is None else mine.summary.to_dict())
     return theirs.summary if unchanged else mine.summary
 
 
-def _branches(base: Origin | None, my: History, their: History) -> list[Line]:
-    old = {each.branch_id for each in base.branches} if base else set[str]()
+def _branches(base: StoredHead | None, my: History, their: History) -> list[Line]:
+    old = {each.branch_id for each in base.head.branches or ()} if base else set[str]()
     mine = {each.branch_id for each in my.branches}
     both = {each.branch_id for each in their.branches}
     kept = [each for each in their.branches if each.branch_id not in old - mine]

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -24,8 +24,8 @@ from msgspec import UNSET
 from pyai_sessions.documents.keys import branch_key, head_key
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
 from pyai_sessions.model.conversation import leave
-from pyai_sessions.model.heads import FORMAT, Entry, Head, Run, StoredHead, named_runs, stamp_of_head
-from pyai_sessions.model.history import History, Line, Origin
+from pyai_sessions.model.heads import FORMAT, Head, StoredHead, named_runs, stamp_of_head
+from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
 from pyai_sessions.model.session import Session, SessionSummary, history_of, session_of, values_of
 from pyai_sessions.values.checks import Clock, check_id, check_time, kind_of
@@ -321,24 +321,9 @@ def restore(
     whole = stored.pages == len(pages)
     if unloaded < 0 or (whole and unloaded) or head.message_count not in (-1, count):
         raise InvalidDocumentError(key, head.session_id, None, UNFIT)
-    metadata, state, checkpoints, summary = _read_objects(stored)
-    values: dict[str, Any] = {
-        "session_id": head.session_id,
-        "user_id": head.user_id,
-        "metadata": metadata,
-        "state": state,
-        "status": head.status,
-        "created_at": check_time(head.created_at, "created_at"),
-        "updated_at": check_time(head.updated_at, "updated_at"),
-        "checkpoints": checkpoints,
-        "summary": summary,
-    }
-    if head.parent:
-        values["parent"] = _read_parent(head)
-    if stored.unknown:
-        values["unknown_fields"] = stored.unknown
     last = log[-1] if log else None
-    origin = origin_of(stored, stored.entry, named_runs(head), count, last)
+    origin = origin_of(msgspec.structs.replace(stored, last_message=last), count)
+    values = _values(stored)
     return session_of(
         values,
         History(
@@ -348,39 +333,27 @@ def restore(
             page_sizes=[len(page) for page in pages],
             incarnation=head.incarnation,
             clock=clock,
-            branches=list(origin.branches),
+            branches=[Line(each) for each in head.branches or ()],
             leading=head.leading or 0,
             instructions=list(instructions) if unloaded else [],
         ),
     )
 
 
-def origin_of(
-    stored: StoredHead, entry: Entry, named: tuple[Run, ...], message_count: int, last_message: Message | None
-) -> Origin:
-    """Return what a store knows of a session whose stored head is this one, with what is to be told from it."""
-    head = stored.head
+def origin_of(stored: StoredHead, count: int | None = None) -> StoredHead:
+    """Return what a session in hand keeps of its stored head, which has *count* messages: without long ones."""
+    head, changes = stored.head, dict[str, Any]()
+    if count not in (None, head.message_count):
+        changes["message_count"] = count  # which a head that was written by hand need not say
     if len(memoryview(head.messages)) > MAX_TAIL:  # each field may be a view of the whole document
         views = ("metadata", "state", "checkpoints", "summary")
         small = {name: msgspec.Raw(bytes(getattr(head, name))) for name in views if getattr(head, name) is not UNSET}
-        stored = msgspec.structs.replace(stored, head=msgspec.structs.replace(head, messages=msgspec.Raw(), **small))
-    lines = tuple([Line(each) for each in head.branches]) if head.branches else ()
-    return Origin(stored, entry, named, message_count, last_message, lines)
+        changes |= {**small, "messages": msgspec.Raw()}
+    return msgspec.structs.replace(stored, head=msgspec.structs.replace(head, **changes)) if changes else stored
 
 
-class Left(NamedTuple):
-    """What the document of a branch holds: the values that the session had, and the messages after sealed pages.
-
-    *leading* is how many of the first messages of the branch instruct the model.
-    """
-
-    leading: int
-    values: dict[str, Any]
-    messages: list[Message]
-
-
-def read_branch(value: object, key: str, session_id: str) -> Left:
-    """Return what a mapping holds as *value* under the *key* of a branch.
+def read_branch(value: object, key: str, session_id: str) -> tuple[History, dict[str, Any]]:
+    """Return what a mapping holds as *value* under the *key* of a branch: the messages after its pages, and values.
 
     Raises:
         InvalidDocumentError: It is not the document of a branch.
@@ -399,11 +372,15 @@ def read_branch(value: object, key: str, session_id: str) -> Left:
         leading, messages = convert(found["leading"], int), write(found["messages"])
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise _unreadable(key, session_id, value, err) from err
-    return Left(leading, values, read_messages(messages, key, session_id))
+    return History(log=read_messages(messages, key, session_id), leading=leading), values
 
 
-def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock) -> Session:
+def restore_branch(
+    stored: StoredHead, branch_id: str, left: tuple[History, Mapping[str, Any]], clock: Clock
+) -> Session:
     """Return a session that goes on from a branch that its head names, and remembers how it went on till now.
+
+    *left* is what `read_branch` returned.
 
     The sealed messages of the branch count as not loaded.
     """
@@ -416,40 +393,44 @@ def restore_branch(stored: StoredHead, branch_id: str, left: Left, clock: Clock)
     unloaded = sum(run.messages for run in line.stored.sealed)
     other = replace(
         history,
-        log=left.messages,
+        log=left[0].log,
         unloaded=unloaded,
         page_sizes=[],
         rewritten_from=0,
-        leading=left.leading,
+        leading=left[0].leading,
         question=None,
         branches=branches,
         line=line.stored.sealed,
     )
-    found = session_of(values_of(session) | left.values, other)
+    found = session_of(values_of(session) | dict(left[1]), other)
     found.touch()
     return found
 
 
-def _read_parent(head: Head) -> Parent:
-    try:
-        return Parent.from_dict(head.parent)
-    except (ValueError, TypeError, AttributeError, KeyError) as err:
-        raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, reason_of(err)) from err
-
-
-def _read_objects(
-    stored: StoredHead,
-) -> tuple[dict[str, Any], dict[str, Any], list[Checkpoint], Summary | None]:
+def _values(stored: StoredHead) -> dict[str, Any]:
+    """Return the values of a session's fields, but its messages."""
     head = stored.head
     try:
-        metadata, state = _read_object(head.metadata), _read_object(head.state)
-        found = bytes(head.checkpoints)
-        checkpoints = [] if found == b"[]" else [Checkpoint.from_dict(each) for each in read(found)]
-        summary = None if head.summary is UNSET else Summary.from_dict(read(bytes(head.summary)))
+        values: dict[str, Any] = {
+            "session_id": head.session_id,
+            "user_id": head.user_id,
+            "metadata": _read_object(head.metadata),
+            "state": _read_object(head.state),
+            "status": head.status,
+            "created_at": check_time(head.created_at, "created_at"),
+            "updated_at": check_time(head.updated_at, "updated_at"),
+            "checkpoints": [Checkpoint.from_dict(each) for each in read(bytes(head.checkpoints))]
+            if bytes(head.checkpoints) != b"[]"
+            else [],
+            "summary": Summary.from_dict(read(bytes(head.summary))) if head.summary is not UNSET else None,
+        }
+        if head.parent:
+            values["parent"] = Parent.from_dict(head.parent)
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, reason_of(err)) from err
-    else:
-        return metadata, state, checkpoints, summary
+    if stored.unknown:
+        values["unknown_fields"] = stored.unknown
+    return values
 
 
 def _read_object(raw: msgspec.Raw) -> dict[str, Any]:

@@ -14,27 +14,26 @@ from msgspec import UNSET
 
 from pyai_sessions.documents.keys import branch_key, next_page_key, page_keys
 from pyai_sessions.documents.limits import KEPT, Limits, Terms
-from pyai_sessions.documents.reading import MAX_PAGES, origin_of, read_messages, write_messages
+from pyai_sessions.documents.reading import MAX_PAGES, read_messages, write_messages
 from pyai_sessions.documents.unpaged import told_by_content
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.model.conversation import later
 from pyai_sessions.model.fields import check_status, check_stored
 from pyai_sessions.model.heads import (
     FORMAT,
-    Entry,
+    Gap,
     Head,
     Run,
     StoredHead,
     branch_runs,
     extent,
     kept_gaps,
-    microseconds,
     named_runs,
     owners_of,
     stamp_of_head,
     with_page,
 )
-from pyai_sessions.model.history import History, Line, Origin
+from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Summary
 from pyai_sessions.model.session import STORED, Session, history_of
 from pyai_sessions.prompts.formats.parts import instructs
@@ -52,43 +51,58 @@ Measured on SQLite: with 16 KiB a turn costs a sixth more, with 4 KiB no less, a
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What a save will write over the head that begins with *expected* (None: where there is none).
+    """What a commit writes over the head *before* (None: there is none): new *pages* by key, then the *head*.
 
-    New *pages* by key, then the *head*, then the removal of *garbage* pages; the index *entry* in place of *previous*.
-    *leftovers* are where pages of saves that were cut short would begin, as ``generation/number``: a backend that
-    cannot commit pages and head as one removes them, from each such page on, while there are any.
+    Last, *garbage* pages are removed.
     """
 
-    session_id: str
-    expected: str | None
-    previous: Entry | None
-    head: bytes
+    before: StoredHead | None
     stored: StoredHead
     """The head as it will be read."""
-    entry: Entry
+    head: bytes
     pages: dict[str, bytes]
-    garbage: list[str]
-    leftovers: list[str]
-    owners: tuple[str, ...]
-    """The other sessions whose pages the head names."""
     time_left: int | None
     """Milliseconds after which a storage that can may forget the session; None leaves that as it is."""
+    garbage: list[str] = []
+    page_sizes: list[int] = []
+    """Of a session in hand: how many messages each loaded page will hold."""
+    branches: list[Line] = []
+    """Of a session in hand: its branches as they will be stored."""
+
+    @property
+    def session_id(self) -> str:
+        """Whose documents these are."""
+        return self.stored.head.session_id
 
     @property
     def stamp(self) -> str:
         """How the head begins."""
         return self.stored.stamp
 
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The other sessions whose pages the head names."""
+        return owners_of(named_runs(self.stored.head), self.session_id)
 
-class SessionDraft(Draft, frozen=True):
-    """The draft of a session in hand, with what its history knows of the store once it is stored."""
+    @property
+    def leftovers(self) -> list[str]:
+        """Where pages of saves that were cut short would begin, as ``generation/number``.
 
-    origin: Origin
-    page_sizes: list[int]
-    branches: list[Line]
+        After the open run, or in one that the head before would open. A storage that cannot commit pages and head as
+        one removes them, from each such page on, while there are any.
+        """
+        head, found = self.stored.head, list[str]()
+        run = head.sealed[-1] if head.sealed else Run(head.session_id, head.incarnation or "0", 0, 0)
+        if run.owner == head.session_id:
+            found.append(f"{run.generation}/{run.pages}")
+        if self.before:
+            found = [*self.before.head.dropped, *found]
+            if self.before.head.revision not in ("", run.generation):
+                found.append(f"{self.before.head.revision}/0")
+        return found
 
 
-def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR0915
+def compose(session: Session, terms: Terms = KEPT) -> Draft:
     """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
 
     Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
@@ -98,104 +112,63 @@ def compose(session: Session, terms: Terms = KEPT) -> SessionDraft:  # noqa: PLR
 
     """
     history = history_of(session)
-    origin = history.origin
-    before = origin.head if origin else None
-    check_stored(session, STORED)
-    values = vars(session)  # not the fields themselves, which would be made to check what is put in
-    metadata, state = _object_json(values["metadata"], "metadata"), _object_json(values["state"], "state")
-    limits = terms.limits
-    narrow = limits.are_narrow
-    if narrow or len(metadata) > limits.state_bytes or len(state) > limits.state_bytes:
-        _check_values(session, metadata, state, origin, limits)
-    checkpoints = write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
-    activity = microseconds(session.updated_at)
-    if origin and activity == origin.entry.activity and _is_changed(session, origin.head, metadata, state):
-        session.touch()  # it was changed directly: session.state["x"] = …
-        activity = microseconds(session.updated_at)
-
+    before, limits, pages = history.origin, terms.limits, dict[str, bytes]()
+    metadata, state = _checked_values(session, before, limits)
     if history.incarnation is None:
         history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
-    plan = _plan_pages(session.session_id, history)
-    tail = history.log[plan.kept - history.unloaded :]
-    tail_json = _tail_json(history, plan, tail)
-    if narrow or len(tail_json) > limits.message_bytes:
-        _check_messages(tail[max(0, _stored_unchanged(history) - plan.kept) :], limits)
-    pages: dict[str, bytes] = {}
-    runs, page_sizes = plan.runs, plan.sizes
-    gaps = kept_gaps(before, sum([run.pages for run in runs])) if before and history.line is None else ()
-    sealed_now = 0
-    # A new session is "forked" where it shares pages of a former one of its own id.
-    forked = origin.stored.is_forked if origin else session.session_id in {run.owner for run in history.line or ()}
+
+    kept = sealed = _kept_pages(session.session_id, history)
+    tail = history.log[kept.messages - history.unloaded :]
+    tail_json = _tail_json(history, kept, tail)
+    if limits.are_narrow or len(tail_json) > limits.message_bytes:
+        _check_messages(tail[max(0, history.unchanged - kept.messages) :], limits)
     if terms.paged and len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
-        chunks, tail = _chunks(tail)
-        tail_json = write_messages(tail)
-        run = runs[-1]
-        for chunk, text in chunks:
-            pages[next_page_key(run)] = text
-            page, message = sum([each.pages for each in runs[:-1]]) + run.pages, plan.kept + sealed_now
-            gaps = with_page(gaps, page, message, has_turn=any(map(begins, chunk)))
-            sealed_now += len(chunk)
-            run = Run(run.owner, run.generation, run.pages + 1, run.messages + len(chunk))
-        runs = [*runs[:-1], run]
-        page_sizes = [*page_sizes, *(len(chunk) for chunk, _ in chunks)]
+        sealed, tail_json = _with_full_tail(kept, tail, pages)
 
     lines = [_stored_line(session.session_id, each, pages) for each in history.branches] if history.branches else []
-    garbage: list[str] = []
-    dropped: tuple[str, ...] = ()
-    if origin and (plan.opened or tuple(lines) != origin.branches):
-        left = [run for each in lines for run in branch_runs(session.session_id, each.stored)]
-        garbage, dropped = _no_longer_named(session.session_id, origin, [*runs, *left])
+    branches = tuple([each.stored for each in lines]) if lines else UNSET
+    # A new session is "forked" where it shares pages of a former one of its own id.
+    forked = before.is_forked if before else session.session_id in {run.owner for run in history.line or ()}
+    garbage, dropped = list[str](), tuple[str, ...]()
+    if before and not forked and (kept.opened or branches != before.head.branches):
+        left = [run for each in branches or () for run in branch_runs(session.session_id, each)]
+        garbage, dropped = _no_longer_named(before, [*sealed.runs, *left])
+
+    # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
+    stay = kept.runs if kept.opened else before.head.sealed if before else ()
+    rewritten = before is not None and history.rewritten_from is not None
     leading = _count_leading(history.leading, history.unloaded, history.log)
-    expires_at = terms.end(origin.stored.expires_at if origin else None, new=origin is None)
     head = Head(
         FORMAT,
-        new_token(12),
-        session.session_id,
-        session.user_id,
-        check_status(session.status),
-        session.created_at,
-        session.updated_at,
-        expires_at or UNSET,
-        history.count,
-        history.incarnation,
-        new_token(6) if before is None or history.rewritten_from is not None else before.edition,
-        # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
-        tuple([run for run in runs if run.pages or plan.opened or (before and run in before.sealed)]),
-        () if forked else dropped,
-        tuple([each.stored for each in lines]) if lines else UNSET,
-        leading or UNSET,
-        gaps or UNSET,
-        UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
-        forked or UNSET,
-        UNSET if session.parent is None else session.parent.to_dict(),
-        msgspec.Raw(metadata),
-        msgspec.Raw(state),
-        msgspec.Raw(checkpoints),
-        msgspec.Raw(tail_json),
-    )
-    if not terms.paged:
-        head = told_by_content(head, session.unknown_fields, new=before is None)
-    text, named = write_head(head, session.unknown_fields), named_runs(head)
-    stored = StoredHead(head, stamp_of_head(head), session.unknown_fields)
-    expires = microseconds(expires_at) if expires_at else None
-    entry = Entry(head.session_id, head.user_id, head.status, activity, expires)
-    _check_documents(text, pages, named, limits)
-    return SessionDraft(
         session_id=session.session_id,
-        expected=origin.stored.stamp if origin else None,
-        previous=origin.entry if origin else None,
-        head=text,
-        stored=stored,
-        entry=entry,
-        pages=pages,
-        garbage=[] if forked else garbage,
-        leftovers=_leftovers(runs[-1], before),
-        owners=owners_of(named, head.session_id),
-        time_left=terms.left(expires_at),
-        origin=origin_of(stored, entry, named, history.count, history.log[-1] if history.log else None),
-        page_sizes=page_sizes,
-        branches=lines,
+        user_id=session.user_id,
+        status=check_status(session.status),
+        created_at=session.created_at,
+        updated_at=session.updated_at,
+        message_count=history.count,
+        incarnation=history.incarnation,
+        edition=before.head.edition if before else history.incarnation,
+        sealed=tuple([run for run in sealed.runs if run.pages or run in stay]),
+        dropped=dropped,
+        branches=branches,
+        leading=leading or UNSET,
+        gaps=sealed.gaps or UNSET,
+        summary=UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
+        forked=forked or UNSET,
+        parent=UNSET if session.parent is None else session.parent.to_dict(),
+        metadata=msgspec.Raw(metadata),
+        state=msgspec.Raw(state),
+        checkpoints=msgspec.Raw(
+            write([each.to_dict() for each in session.checkpoints]) if session.checkpoints else b"[]"
+        ),
+        messages=msgspec.Raw(tail_json),
     )
+    now = StoredHead(head, "", session.unknown_fields, history.log[-1] if history.log else None)
+    draft = _draft(
+        before, now, terms, pages, rewritten=rewritten, garbage=garbage, page_sizes=sealed.sizes, branches=lines
+    )
+    _check_documents(draft, limits)
+    return draft
 
 
 def amend(
@@ -205,26 +178,28 @@ def amend(
 
     *changes* are fields of `Head`; *pages* are new ones that those name.
     """
-    old, expires_at = stored.head, terms.end(stored.expires_at, new=False)
-    changes["expires_at"] = expires_at or UNSET
-    head = msgspec.structs.replace(old, revision=new_token(12), dropped=(), **changes)
+    head = msgspec.structs.replace(stored.head, dropped=(), **changes)
+    return _draft(stored, StoredHead(head, "", stored.unknown), terms, dict(pages or {}))
+
+
+def _draft(
+    before: StoredHead | None,
+    now: StoredHead,
+    terms: Terms,
+    pages: dict[str, bytes],
+    *,
+    rewritten: bool = False,
+    **rest: Any,
+) -> Draft:
+    """Return the draft of a head, with its tokens and its end: the one writer of heads."""
+    expires_at = terms.end(before.expires_at if before else None, new=before is None)
+    revision = new_token(12)
+    edition = revision if rewritten else now.head.edition
+    head = msgspec.structs.replace(now.head, revision=revision, edition=edition, expires_at=expires_at or UNSET)
     if not terms.paged:
-        head = told_by_content(head, stored.unknown, new=False)
-    run = head.sealed[-1] if head.sealed else Run(old.session_id, old.incarnation or "0", 0, 0)
-    now = StoredHead(head, stamp_of_head(head), stored.unknown)
-    return Draft(
-        session_id=head.session_id,
-        expected=stored.stamp,
-        previous=stored.entry,
-        head=write_head(head, stored.unknown),
-        stored=now,
-        entry=now.entry,
-        pages=dict(pages or {}),
-        garbage=[],
-        leftovers=_leftovers(run, old),
-        owners=owners_of(named_runs(head), head.session_id),
-        time_left=terms.left(expires_at),
-    )
+        head = told_by_content(head, now.unknown, new=before is None)
+    stored = StoredHead(head, stamp_of_head(head), now.unknown, now.last_message)
+    return Draft(before, stored, write_head(head, now.unknown), pages, terms.left(expires_at), **rest)
 
 
 def appended(stored: StoredHead, messages: list[Message], chosen: list[Message], terms: Terms) -> Draft | None:
@@ -250,7 +225,7 @@ def appended(stored: StoredHead, messages: list[Message], chosen: list[Message],
     elif terms.limits.are_narrow or sum([run.pages for run in named_runs(head)]) >= MAX_PAGES:
         return None
     else:
-        *former, run = _runs(head.session_id, head)
+        *former, run = _runs(head)
         pages = {next_page_key(run): tail}
         key = next(iter(pages))
         has_turn = _ASKS in tail or any(map(begins, read_messages(tail, key, head.session_id)))
@@ -273,12 +248,12 @@ _ASKS = b'"role":"user","content":"'
 """In the JSON of messages: a user's text. Where it is none of a message, but deeper within, nothing is lost by that."""
 
 
-def _tail_json(history: History, plan: _PagePlan, tail: list[Message]) -> bytes:
+def _tail_json(history: History, kept: _Pages, tail: list[Message]) -> bytes:
     """Return the JSON of the messages after the pages; what the stored head has of them is not written anew."""
-    origin = history.origin
-    if origin is None or plan.opened or history.rewritten_from is not None:
+    before = history.origin
+    if before is None or kept.opened or history.rewritten_from is not None:
         return write_messages(tail)
-    stored, new = bytes(origin.head.messages), tail[origin.message_count - plan.kept :]
+    stored, new = bytes(before.head.messages), tail[before.head.message_count - kept.messages :]
     if not _can_be_joined(stored):
         return write_messages(tail)
     return _joined(stored, write_messages(new)) if new else stored
@@ -294,33 +269,38 @@ def _joined(array: bytes, added: bytes) -> bytes:
     return added if array == b"[]" else b"".join((memoryview(array)[:-1], b",", memoryview(added)[1:]))
 
 
-def _check_values(session: Session, metadata: bytes, state: bytes, origin: Origin | None, limits: Limits) -> None:
-    """Raise if what is new of a session but its messages is larger than is kept."""
-    if origin is None or session.user_id != origin.head.user_id:
-        limits.check_id(session.session_id, "session_id")
-        limits.check_id(session.user_id or "", "user_id")
-    for name, text, value in (("metadata", metadata, session.metadata), ("state", state, session.state)):
-        if origin is None or text != bytes(origin.head.metadata if name == "metadata" else origin.head.state):
-            limits.check_size(len(text), name, "state_bytes")
-            limits.check_depth(value, name)
+def _checked_values(session: Session, before: StoredHead | None, limits: Limits) -> tuple[bytes, bytes]:
+    """Return metadata and state as JSON, if a store can keep what a session has but its messages.
+
+    A session whose values were changed directly, ``session.state["x"] = …``, is touched.
+    """
+    check_stored(session, STORED)
+    values = vars(session)  # not the fields themselves, which would be made to check what is put in
+    texts = {name: _object_json(values[name], name) for name in ("metadata", "state")}
+    old = {} if before is None else {"metadata": before.head.metadata, "state": before.head.state}
+    if limits.are_narrow or max(map(len, texts.values())) > limits.state_bytes:
+        if before is None or session.user_id != before.head.user_id:
+            limits.check_id(session.session_id, "session_id")
+            limits.check_id(session.user_id or "", "user_id")
+        for name, text in texts.items():
+            if before is None or text != bytes(old[name]):
+                limits.check_size(len(text), name, "state_bytes")
+                limits.check_depth(values[name], name)
+    if before and session.updated_at == before.head.updated_at:
+        changed = session.user_id != before.head.user_id
+        if changed or any(_differ(text, old[name]) for name, text in texts.items()):
+            session.touch()
+    return texts["metadata"], texts["state"]
 
 
-def _check_documents(head: bytes, pages: Mapping[str, bytes], named: Iterable[Run], limits: Limits) -> None:
+def _check_documents(draft: Draft, limits: Limits) -> None:
     """Raise if a document is larger than is kept, or a head names more pages than a session may have."""
-    limits.check_size(len(head), "session", "document_bytes")
-    for name, text in pages.items():
+    limits.check_size(len(draft.head), "session", "document_bytes")
+    for name, text in draft.pages.items():
         limits.check_size(len(text), name, "document_bytes")
-    if pages and sum([run.pages for run in named]) > MAX_PAGES:
+    if draft.pages and sum([run.pages for run in named_runs(draft.stored.head)]) > MAX_PAGES:
         problem = f"fill more than {MAX_PAGES} pages; prune() the branches, or go on in another session"
         raise InvalidValueError("messages", problem)
-
-
-def _stored_unchanged(history: History) -> int:
-    """Return how many of the first messages are stored as they are."""
-    if history.origin is None:
-        return 0
-    at = history.rewritten_from
-    return history.origin.message_count if at is None else min(at, history.origin.message_count)
 
 
 def _check_messages(messages: Sequence[Message], limits: Limits) -> None:
@@ -347,89 +327,91 @@ def _object_json(value: object, name: str) -> bytes:
     return b"{}" if value == {} else write(plain_object(value, name))
 
 
-def _is_changed(session: Session, old: Head, metadata: bytes, state: bytes) -> bool:
-    return session.user_id != old.user_id or _differ(metadata, old.metadata) or _differ(state, old.state)
-
-
 def _differ(written: bytes, stored: msgspec.Raw) -> bool:
     return written != bytes(stored) and bool(read(written) != read(bytes(stored)))
 
 
-class _PagePlan(NamedTuple):
-    """Which pages stay and which go; the last of *runs* is open: new pages continue it."""
+class _Pages(NamedTuple):
+    """The pages of a session as they will be; the last of *runs* is open: new pages continue it."""
 
     runs: list[Run]
-    kept: int
-    """How many messages lie in the pages that stay."""
+    messages: int
+    """How many messages lie in them."""
     sizes: list[int]
     """The sizes of those that are loaded."""
+    gaps: tuple[Gap, ...] = ()
     opened: bool = False
     """Whether the open run is new, as pages of the former go."""
 
 
-def _leftovers(run: Run, before: Head | None) -> list[str]:
-    """Return where pages of saves that were cut short would begin: after an open run, or of the revision *before*."""
-    found = [*(before.dropped if before else ()), f"{run.generation}/{run.pages}"]
-    if before and before.revision and run.generation != before.revision:
-        found.append(f"{before.revision}/0")
-    return found
-
-
-def _plan_pages(session_id: str, history: History) -> _PagePlan:
-    origin, at = history.origin, history.rewritten_from
-    sizes = history.page_sizes
-    # Generations are named by what they follow, so that a save that is tried again overwrites its own pages.
-    first = history.incarnation or "0"
-    if origin is None:
-        if history.line is not None:
-            return _PagePlan(
-                [*history.line, Run(session_id, first, 0, 0)], history.unloaded, [], opened=bool(history.line)
-            )
-        return _PagePlan([Run(session_id, first, 0, 0)], 0, [])
-    if history.line is not None:
-        runs = [*history.line, _open_run(session_id, origin)]
-        return _PagePlan(runs, sum(run.messages for run in history.line), sizes, opened=True)
-    runs, sealed = list(origin.head.sealed), origin.stored.sealed
-    if at is None or at >= sealed:
-        return _PagePlan(_runs(session_id, origin.head), sealed, sizes)
+def _kept_pages(session_id: str, history: History) -> _Pages:
+    """Return the stored pages that stay."""
+    before, at, sizes = history.origin, history.rewritten_from, history.page_sizes
+    # Generations are named by what they follow, so that a save that is tried again overwrites its own pages. A page is
+    # never written again with other messages, as a reader may hold the former head.
+    fresh = Run(session_id, (before.head.revision or new_token(6)) if before else history.incarnation or "0", 0, 0)
+    if history.line is not None or before is None:
+        line = history.line or ()
+        return _Pages([*line, fresh], sum([run.messages for run in line]), sizes, opened=bool(before or line))
+    runs, messages = list(before.head.sealed), before.sealed
+    if at is None or at >= messages:
+        return _Pages(_runs(before.head), messages, sizes, before.head.gaps or ())
     ends = list(accumulate(sizes, initial=history.unloaded))
     kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
     base = ends[kept_loaded]
     keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
+    gaps = kept_gaps(before.head, keep)
     kept: list[Run] = []
-    before = 0
+    count = 0
     for run in runs:
         pages = min(run.pages, keep)
         keep -= pages
         if pages:
-            messages = run.messages if pages == run.pages else base - before
+            messages = run.messages if pages == run.pages else base - count
             kept.append(Run(run.owner, run.generation, pages, messages))
-            before += messages
-    return _PagePlan([*kept, _open_run(session_id, origin)], base, sizes[:kept_loaded], opened=True)
+            count += messages
+    return _Pages([*kept, fresh], base, sizes[:kept_loaded], gaps, opened=True)
 
 
-def _runs(session_id: str, head: Head) -> list[Run]:
+def _with_full_tail(kept: _Pages, tail: list[Message], pages: dict[str, bytes]) -> tuple[_Pages, bytes]:
+    """Return the pages with those that a full tail fills, and the JSON of what is left of it; *pages* gets the texts.
+
+    Pages are cut from the oldest message on; what is left is less than a page, or one message.
+    """
+    *former, run = kept.runs
+    number, count, gaps = sum([each.pages for each in kept.runs]), kept.messages, kept.gaps
+    texts, sizes = [write_messages([each])[1:-1] for each in tail], list[int]()
+    start = size = 0
+    for n, text in enumerate(texts):
+        if n > start and (n - start == PAGE_MESSAGES or size + len(text) > PAGE_BYTES - 2):
+            pages[next_page_key(run)] = b"[%b]" % b",".join(texts[start:n])
+            gaps = with_page(gaps, number, count, has_turn=any(map(begins, tail[start:n])))
+            run = Run(run.owner, run.generation, run.pages + 1, run.messages + n - start)
+            number, count, start, size = number + 1, count + n - start, n, 0
+            sizes.append(n - sum(sizes))
+        size += len(text) + 2
+    left = b"[%b]" % b",".join(texts[start:])
+    return _Pages([*former, run], count, [*kept.sizes, *sizes], gaps, kept.opened), left
+
+
+def _runs(head: Head) -> list[Run]:
     """Return the sealed pages that a head names, and last an open run: one of the session's own, which goes on."""
     runs = list(head.sealed)
-    if not runs or runs[-1].owner != session_id:
-        runs.append(Run(session_id, (head.revision if runs else "") or head.incarnation or "0", 0, 0))
+    if not runs or runs[-1].owner != head.session_id:
+        runs.append(Run(head.session_id, (head.revision if runs else "") or head.incarnation or "0", 0, 0))
     return runs
 
 
-def _open_run(session_id: str, origin: Origin) -> Run:
-    """Return a new run: a page is never written again with other messages, as a reader may hold the former head."""
-    return Run(session_id, origin.head.revision or new_token(6), 0, 0)
-
-
-def _no_longer_named(session_id: str, origin: Origin, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:
+def _no_longer_named(before: StoredHead, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:
     """Return the pages that the stored head names and *runs* do not, last first, and where they begin.
 
     That is ``generation/number``; such pages end with the generation.
     """
+    session_id = before.head.session_id
     after = extent(runs, session_id)
     garbage: list[str] = []
     dropped: list[str] = []
-    for generation, pages in extent(origin.named, session_id).items():
+    for generation, pages in extent(named_runs(before.head), session_id).items():
         kept = after.get(generation, 0)
         if kept < pages:
             garbage += page_keys([Run(session_id, generation, pages, 0)], kept)
@@ -441,7 +423,7 @@ def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
     """Return a branch as it will be stored; its document joins *pages* if it is new."""
     if line.left is None:
         return line
-    left, plan = line.left, _plan_pages(session_id, line.left)
+    left, kept = line.left, _kept_pages(session_id, line.left)
     summary: Summary | None = line.values["summary"]
     pages[branch_key(session_id, line.branch_id)] = write(
         {
@@ -450,23 +432,10 @@ def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
             "state": line.values["state"],
             "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
             "summary": None if summary is None else summary.to_dict(),
-            "messages": [each.to_dict() for each in left.log[plan.kept - left.unloaded :]],
+            "messages": [each.to_dict() for each in left.log[kept.messages - left.unloaded :]],
         }
     )
-    return Line(msgspec.structs.replace(line.stored, sealed=tuple([run for run in plan.runs if run.pages])))
-
-
-def _chunks(tail: list[Message]) -> tuple[list[tuple[list[Message], bytes]], list[Message]]:
-    """Cut a full tail into pages from its oldest message on, and what is left: less than a page, or one message."""
-    texts = [write_messages([each]) for each in tail]
-    chunks: list[tuple[list[Message], bytes]] = []
-    start, size = 0, 0
-    for n, text in enumerate(texts):
-        if n > start and (n - start == PAGE_MESSAGES or size + len(text) > PAGE_BYTES):
-            chunks.append((tail[start:n], b"[" + b",".join(each[1:-1] for each in texts[start:n]) + b"]"))
-            start, size = n, 0
-        size += len(text)
-    return chunks, tail[start:]
+    return Line(msgspec.structs.replace(line.stored, sealed=tuple([run for run in kept.runs if run.pages])))
 
 
 def _write_struct(document: msgspec.Struct) -> bytes:

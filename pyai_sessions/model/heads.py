@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pyai_sessions.values.checks import Clock
+from pyai_sessions.values.messages import Message
 
 FORMAT = 1
 
@@ -170,16 +171,31 @@ class Entry(NamedTuple):
 
 
 class StoredHead(msgspec.Struct, frozen=True):
-    """A head that was read: its fields, the *stamp* to compare at the next commit, and fields of later releases."""
+    """A head as it is stored: its fields, and what a store knows beside them. It is the base of a merge.
+
+    Attributes:
+        head: The fields.
+        stamp: How it begins: what the next commit compares.
+        unknown: Fields of later releases.
+        last_message: The last message, where the head was read for a session in hand, or written for one.
+
+    """
 
     head: Head
     stamp: str
     unknown: Mapping[str, Any]
+    last_message: Message | None = None
 
     @property
     def entry(self) -> Entry:
         """What the indexes should hold of this session."""
-        return entry_of_head(self.head)
+        head = self.head
+        expires = microseconds(head.expires_at) if head.expires_at else None
+        return Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at), expires)
+
+    def rewritten(self, edition: str) -> StoredHead:
+        """Return a head of which the messages count as rewritten, not as appended to."""
+        return msgspec.structs.replace(self, head=msgspec.structs.replace(self.head, edition=edition))
 
     @property
     def expires_at(self) -> datetime | None:
@@ -204,12 +220,6 @@ class StoredHead(msgspec.Struct, frozen=True):
     def pages(self) -> int:
         """How many pages these are."""
         return sum([run.pages for run in self.head.sealed])
-
-
-def entry_of_head(head: Head) -> Entry:
-    """Return what the indexes should hold of a head."""
-    expires = microseconds(head.expires_at) if head.expires_at else None
-    return Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at), expires)
 
 
 def microseconds(time: datetime) -> int:

@@ -11,59 +11,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 from weakref import ReferenceType, ref
 
-import msgspec
-
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.model.heads import Entry, Head, Run, StoredBranch, StoredHead
+from pyai_sessions.model.heads import Run, StoredBranch, StoredHead
 from pyai_sessions.model.points import Branch
 from pyai_sessions.values.checks import Clock, counted, utc_now
-from pyai_sessions.values.json import Default, make_unchangeable, read
+from pyai_sessions.values.json import Default, make_unchangeable
 from pyai_sessions.values.messages import Message, same_words, take_drawn, taken
 from pyai_sessions.values.tokens import new_token
-
-
-class Origin(NamedTuple):
-    """What a store knew of a session when it was loaded or last saved: the base of a merge.
-
-    Attributes:
-        stored: The stored head. Of one whose messages are long, without these.
-        entry: What the indexes hold.
-        named: All pages that the head names: those of the history, and what else it keeps.
-        message_count: How many messages were stored.
-        last_message: The last of them.
-        branches: What rewinds have left.
-
-    """
-
-    stored: StoredHead
-    entry: Entry
-    named: tuple[Run, ...]
-    message_count: int
-    last_message: Message | None
-    branches: tuple[Line, ...] = ()
-
-    @property
-    def head(self) -> Head:
-        """The fields of the stored head."""
-        return self.stored.head
-
-    @property
-    def summary(self) -> dict[str, Any] | None:
-        """The stored summary, as JSON."""
-        found = self.stored.head.summary
-        return None if found is msgspec.UNSET else read(bytes(found))
-
-    def rewritten(self, edition: str) -> Origin:
-        """Return an origin of which the messages count as rewritten, not as appended to."""
-        head = msgspec.structs.replace(self.stored.head, edition=edition)
-        return self._replace(stored=msgspec.structs.replace(self.stored, head=head))
 
 
 class Attempt(NamedTuple):
     """A save of which it is not known whether it was applied: the storage failed, or its reply was lost.
 
     Attributes:
-        draft: What it was to store: a `documents.writing.SessionDraft`.
+        draft: What it was to store: a `documents.writing.Draft`.
         rewrites: `History.rewrites` at that time.
         merged: The session that the draft is of, when that was merged with what others had stored; else None.
         base: Then: what the copy in hand would have been as a stored session.
@@ -73,7 +34,7 @@ class Attempt(NamedTuple):
     draft: Any
     rewrites: int
     merged: Any = None
-    base: Origin | None = None
+    base: StoredHead | None = None
 
 
 class Question(NamedTuple):
@@ -128,7 +89,8 @@ class History(_Referable):
         log: The loaded messages, oldest first.
         unloaded: How many stored messages precede them.
         hidden: How many of the loaded are older than what was asked for: a page is loaded whole.
-        origin: What is stored, once something is.
+        origin: The head that was stored when the session was loaded or last saved: the base of a merge. Of one whose
+            messages are long, without these.
         page_sizes: How many messages each loaded sealed page holds, oldest first. Drafts share it: never change it.
         rewritten_from: The first stored message that was changed or removed since.
         incarnation: The token of the session's creation, once a save was tried.
@@ -152,7 +114,7 @@ class History(_Referable):
     log: list[Message] = field(default_factory=list[Message])
     unloaded: int = 0
     hidden: int = 0
-    origin: Origin | None = None
+    origin: StoredHead | None = None
     page_sizes: list[int] = field(default_factory=list[int])
     rewritten_from: int | None = None
     incarnation: str | None = None
@@ -185,7 +147,13 @@ class History(_Referable):
     @property
     def sealed(self) -> int:
         """How many messages lie in stored pages."""
-        return self.origin.stored.sealed if self.origin else 0
+        return self.origin.sealed if self.origin else 0
+
+    @property
+    def unchanged(self) -> int:
+        """How many of the first messages are stored as they are."""
+        stored = self.origin.head.message_count if self.origin else 0
+        return stored if self.rewritten_from is None else min(stored, self.rewritten_from)
 
     def find(self, message_id: str) -> int | None:
         """Return where in the log a message is."""
@@ -287,7 +255,7 @@ class History(_Referable):
     def rewrite(self, index: int, rest: list[Message]) -> None:
         """Let the log go on with *rest* from *index*."""
         at = self.unloaded + index
-        if self.origin and at < self.origin.message_count:
+        if self.origin and at < self.origin.head.message_count:
             self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
         self.rewrites += 1
         self.log[index:] = rest

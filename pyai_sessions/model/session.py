@@ -135,7 +135,7 @@ class Session(Stateful):
     def _continued(self, history: History) -> History:
         """Return the history of a session that was made of another's messages: a new one, where its id is another."""
         if history.origin is not None and history.origin.head.session_id == self.session_id:
-            self.keep_unknown(history.origin.stored.unknown)
+            self.keep_unknown(history.origin.unknown)
             return history.copied()
         if history.unloaded or history.hidden:
             raise InvalidValueError("messages", f"{PARTIAL}, or give a list of those that you want: list(messages)")
@@ -205,7 +205,7 @@ class Session(Stateful):
     @property
     def expires_at(self) -> datetime | None:
         """When the session expires, as it was loaded or last saved; None if its store has no ``ttl``."""
-        return self._history.origin.stored.expires_at if self._history.origin else None
+        return self._history.origin.expires_at if self._history.origin else None
 
     def archive(self) -> None:
         """Mark the session archived; saving it stores that, and is the last save until ``manager.restore``."""

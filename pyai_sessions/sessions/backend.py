@@ -113,7 +113,8 @@ class Backend:
 
     def _change(self, draft: Draft) -> Change:
         key, drop = head_key(draft.session_id), draft.garbage
-        expect: list[tuple[str, str | None]] = [(key, draft.expected)]
+        before, entry = draft.before, draft.stored.entry
+        expect: list[tuple[str, str | None]] = [(key, before.stamp if before else None)]
         if self.writers is not None:
             turn, token = turn_key(draft.session_id), self.writers.token_of(draft.session_id)
             expect.append((turn, token or None))
@@ -127,8 +128,8 @@ class Backend:
             draft.stamp,
             [*draft.pages.items(), (key, head)],
             drop,
-            listings_of(draft.previous, draft.entry),
-            None if draft.entry.expires is None else draft.time_left or 0,
+            listings_of(before.entry if before else None, entry),
+            None if entry.expires is None else draft.time_left or 0,
         )
 
     def _settled(self, draft: Draft, change: Change, done: bool) -> bool:  # noqa: FBT001 (an answer)
@@ -159,8 +160,9 @@ class Backend:
         for owner in draft.owners:  # one by one: some may be of one place
             key = reference_key(owner, draft.session_id, draft.stored.head.incarnation)
             self.storage.write([Change(expect=[(key, "")], lives=left + LONGER)])
-        if draft.entry.expires is not None:
-            self.expiry.sweep_sometimes(draft.entry.expires - 1000 * left)
+        expires = draft.stored.entry.expires
+        if expires is not None:
+            self.expiry.sweep_sometimes(expires - 1000 * left)
 
     def turn(self, session_id: str) -> AbstractContextManager[object]:
         """Let no other writer of a session commit meanwhile, where `Storage.exclusive` cannot keep it out.

@@ -35,7 +35,7 @@ from pyai_sessions.documents.reading import (
     stamp_of_value,
 )
 from pyai_sessions.documents.references import read_reference, write_reference
-from pyai_sessions.documents.writing import Draft, SessionDraft, amend
+from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
 from pyai_sessions.model.heads import (
     Head,
@@ -46,7 +46,6 @@ from pyai_sessions.model.heads import (
     named_runs,
     owners_of,
 )
-from pyai_sessions.model.history import Origin
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import LONGER, Backend
 from pyai_sessions.sessions.expiry import has_expired
@@ -60,7 +59,7 @@ from pyai_sessions.values.tokens import new_token
 # Sharing ------------------------------------------------------------------------------------------------------------
 
 
-def store(backend: Backend, draft: SessionDraft, shared: Sequence[Run], parent: StoredHead) -> bool:
+def store(backend: Backend, draft: Draft, shared: Sequence[Run], parent: StoredHead) -> bool:
     """Store the draft of a fork of *parent* with the pages that they share; False where *parent* was changed meanwhile.
 
     Raises:
@@ -109,25 +108,25 @@ def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
 # Letting go ---------------------------------------------------------------------------------------------------------
 
 
-def may_leave_shared(before: Origin | None, draft: SessionDraft) -> bool:
+def may_leave_shared(before: StoredHead | None, draft: Draft) -> bool:
     """Return whether a save of what was *before* may leave pages that are shared.
 
     Only a rewritten history does, or a branch that was forgotten.
     """
-    now = draft.origin
-    if before is None or (before.head.edition == now.head.edition and before.branches == now.branches):
+    now = draft.stored.head
+    if before is None or (before.head.edition, before.head.branches) == (now.edition, now.branches):
         return False
-    return before.stored.is_forked or bool(owners_of(before.named, draft.session_id))
+    return before.is_forked or bool(owners_of(named_runs(before.head), draft.session_id))
 
 
-def free_shared(backend: Backend, before: Origin | None, draft: SessionDraft) -> None:
+def free_shared(backend: Backend, before: StoredHead | None, draft: Draft) -> None:
     """Free what a session named *before* a draft of it was stored, and no longer names, if it may be shared."""
     if before is None or not may_leave_shared(before, draft):
         return
-    for owner in set(owners_of(before.named, draft.session_id)).difference(draft.owners):
+    for owner in set(owners_of(named_runs(before.head), draft.session_id)).difference(draft.owners):
         free_pages(backend, owner, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
-    if before.stored.is_forked:
-        left = pages_there(backend.storage, [run for run in before.named if run.owner == draft.session_id])
+    if before.is_forked:
+        left = pages_there(backend.storage, [run for run in named_runs(before.head) if run.owner == draft.session_id])
         free_pages(backend, draft.session_id, keys=left)
 
 

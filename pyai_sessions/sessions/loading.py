@@ -16,7 +16,7 @@ from pyai_sessions.documents.keys import branch_key, head_key, page_keys, page_p
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.merge import has_gone_back, merge
 from pyai_sessions.documents.reading import UNFIT, read_branch, read_head, read_messages, restore, stamp_of_value
-from pyai_sessions.documents.writing import SessionDraft
+from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import (
     InvalidDocumentError,
     OversizedDocumentError,
@@ -178,7 +178,7 @@ def _has_question(session: Session, last: int) -> bool:
 
 
 def load_draft(
-    backend: Backend, draft: SessionDraft, clock: Clock, *, wanted: int, last: int | None, most: int | None = None
+    backend: Backend, draft: Draft, clock: Clock, *, wanted: int, last: int | None, most: int | None = None
 ) -> Session:
     """Return a session as `loading` will, instructed, once *draft* is stored; of what it shares, pages are read.
 
@@ -399,12 +399,12 @@ def _whole_branch(backend: Backend, session_id: str, line: Line) -> Line:
     sealed, log = line.stored.sealed, list[Message]()
     first = branch_key(session_id, line.branch_id)
     (document,) = _present(backend, session_id, [first])
-    left = read_branch(document, first, session_id)
+    left, values = read_branch(document, first, session_id)
     for start in range(0, sum(run.pages for run in sealed), TOGETHER):
         keys = page_keys(sealed, start, start + TOGETHER)
         for key, value in zip(keys, _present(backend, session_id, keys), strict=True):
             log += read_messages(value, key, session_id)
-    return line._replace(left=History(log=[*log, *left.messages]), values=left.values)
+    return line._replace(left=History(log=[*log, *left.log]), values=values)
 
 
 def _present(backend: Backend, session_id: str, keys: list[str]) -> list[object]:

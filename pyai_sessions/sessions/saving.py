@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.merge import has_gone_back, merge, needed
-from pyai_sessions.documents.reading import read_head, restore, write_messages
+from pyai_sessions.documents.reading import origin_of, read_head, restore, write_messages
 from pyai_sessions.documents.unpaged import edition_of
-from pyai_sessions.documents.writing import SessionDraft, compose
+from pyai_sessions.documents.writing import Draft, compose
 from pyai_sessions.errors import (
     InvalidValueError,
     SessionArchivedError,
@@ -23,7 +23,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.model.branches import common
 from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead
-from pyai_sessions.model.history import Attempt, Origin
+from pyai_sessions.model.history import Attempt
 from pyai_sessions.model.session import Session, assign, history_of, session_of, values_of
 from pyai_sessions.model.session_store import OnConflict
 from pyai_sessions.sessions import forks
@@ -81,7 +81,7 @@ class Saver(NamedTuple):
                 history_of(session).home = self.home
                 return
 
-    def _check(self, session: Session, origin: Origin) -> Asking[None]:
+    def _check(self, session: Session, origin: StoredHead) -> Asking[None]:
         """Raise where a copy cannot be saved; take messages out of it that are stored, but that it has not loaded."""
         check_same_id(session, origin)
         if origin.head.status is SessionStatus.ARCHIVED:
@@ -89,12 +89,12 @@ class Saver(NamedTuple):
             self._check_active(session)
         history = history_of(session)
         if history.unsought:
-            unloaded = origin.stored.pages - len(history.page_sizes)
+            unloaded = origin.pages - len(history.page_sizes)
             with suppress(RewrittenError):  # the commit fails, and the merge sees all messages
-                found = yield from find_stored(self.recent, origin.stored, history.unsought, unloaded)
+                found = yield from find_stored(self.recent, origin, history.unsought, unloaded)
                 history.found(found)
 
-    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, SessionDraft] | None:
+    def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, Draft] | None:
         """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
         history = history_of(session)
         value = self.backend.head(session.session_id)
@@ -119,7 +119,7 @@ class Saver(NamedTuple):
             return self._commit_as(self._replacing(session, stored))
         return self._save_merged(session, stored)
 
-    def _save_merged(self, session: Session, stored: StoredHead) -> tuple[Session, SessionDraft] | None:
+    def _save_merged(self, session: Session, stored: StoredHead) -> tuple[Session, Draft] | None:
         """Store a copy that is stale, merged with what others have stored."""
         skip = needed(session, stored.sealed, stored.head.edition)
         theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
@@ -131,9 +131,9 @@ class Saver(NamedTuple):
             return None
         return self._commit_as(merge(session, theirs), session)
 
-    def _gone(self, session: Session, origin: Origin, stored: StoredHead | None) -> SessionDeletedError:
+    def _gone(self, session: Session, origin: StoredHead, stored: StoredHead | None) -> SessionDeletedError:
         """Return the error that says what became of the session of a copy."""
-        for each in (origin.stored, stored):
+        for each in (origin, stored):
             if each and each.expires_at and each.is_over(self.terms.clock):
                 problem = f"expired at {each.expires_at:%Y-%m-%d %H:%M:%S} UTC, by the ttl of its store"
                 return SessionDeletedError(session.session_id, problem)
@@ -146,7 +146,7 @@ class Saver(NamedTuple):
 
     def _save_unloaded(
         self, session: Session, stored: StoredHead, on_conflict: OnConflict
-    ) -> tuple[Session, SessionDraft] | None:
+    ) -> tuple[Session, Draft] | None:
         """Store a session that was made by hand, or from JSON, where one of its id is stored.
 
         One that was made from the JSON of just what is stored now is saved as if it had been loaded.
@@ -186,11 +186,11 @@ class Saver(NamedTuple):
         before: dict[str, Any] = read(bytes(base.head.state)) if base else {}
         rewritten = base is None or their.origin is None or base.head.edition != their.origin.head.edition
         for each in reversed(history.attempts) if history.added_to else ():
-            then = each.base or each.draft.origin
+            then = each.base or each.draft.stored
             state: dict[str, Any] = read(bytes(then.head.state))
             if all(state.get(key) == before.get(key) for key in history.added_to):
                 continue
-            grown = then.message_count > (base.message_count if base else 0)
+            grown = then.head.message_count > (base.head.message_count if base else 0)
             stored = grown and then.last_message is not None and their.find(then.last_message.message_id) is not None
             if stored or (base is None and len(history.attempts) == 1):  # nobody else can have created it
                 self._adopt_attempt(session, each)
@@ -202,7 +202,7 @@ class Saver(NamedTuple):
             raise SessionConflictError(session.session_id, session.revision, stored_revision, problem)
         return False
 
-    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, SessionDraft] | None:
+    def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, Draft] | None:
         """Store what changed since an attempt that, as it turns out, is what is stored."""
         self._adopt_attempt(session, applied)
         if applied.merged is None:
@@ -230,24 +230,24 @@ class Saver(NamedTuple):
             raise SessionStateError(session.session_id, "is loaded only in part, and cannot replace what is stored")
         origin = history_of(restore(stored, [], self.terms.clock)).origin
         values = values_of(session) | {"updated_at": later(session.updated_at, stored.head.updated_at)}
-        there = {each.branch_id for each in origin.branches} if origin else set[str]()
+        there = {each.branch_id for each in stored.head.branches or ()}
         branches = [each for each in history.branches if each.left or each.branch_id in there]
         new = replace(history, origin=origin, page_sizes=[], rewritten_from=0, branches=branches, line=None)
         new.incarnation = stored.head.incarnation
         return session_of(values, new)
 
-    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, SessionDraft] | None:
+    def _commit_as(self, session: Session, copy: Session | None = None) -> tuple[Session, Draft] | None:
         draft = self._commit(session, copy)
         return (session, draft) if draft else None
 
-    def _commit(self, session: Session, copy: Session | None = None) -> SessionDraft | None:
+    def _commit(self, session: Session, copy: Session | None = None) -> Draft | None:
         """Store a session if it is stored as it was when loaded, and return what was stored; else None.
 
         *copy* is the one in the user's hand, where *session* is that one merged.
         """
         attempt = self._attempt(session, copy)
         if self.backend.commit(attempt.draft):
-            draft: SessionDraft = attempt.draft
+            draft: Draft = attempt.draft
             forks.free_shared(self.backend, history_of(session).origin, draft)
             return draft
         _forget(session if copy is None else copy, attempt)
@@ -263,7 +263,7 @@ class Saver(NamedTuple):
             attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
         else:
             # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
-            base = compose(copy, self.backend.kept).origin.rewritten(new_token(6))
+            base = compose(copy, self.backend.kept).stored.rewritten(new_token(6))
             attempts = history_of(copy).attempts
             attempt = Attempt(draft, history_of(copy).rewrites, session, base)
         attempts.append(attempt)
@@ -279,9 +279,9 @@ class Saver(NamedTuple):
         if stored.head.status is SessionStatus.ARCHIVED:
             raise SessionArchivedError(session.session_id)
 
-    def _is_over(self, origin: Origin | None) -> bool:
+    def _is_over(self, origin: StoredHead | None) -> bool:
         """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
-        return origin is not None and origin.stored.is_over(self.terms.clock)
+        return origin is not None and origin.is_over(self.terms.clock)
 
 
 def _forget(session: Session, attempt: Attempt) -> None:
@@ -293,14 +293,14 @@ def _forget(session: Session, attempt: Attempt) -> None:
 def _keep_edition(session: Session, theirs: Session) -> None:
     """Let *theirs*, which has no pages, be of the edition of a copy that it only appends to."""
     base, their = history_of(session).origin, history_of(theirs)
-    if base and their.origin and edition_of(write_messages(their.log[: base.message_count])) == base.head.edition:
+    if base and their.origin and edition_of(write_messages(their.log[: base.head.message_count])) == base.head.edition:
         their.origin = their.origin.rewritten(base.head.edition)
 
 
 def _is_unchanged(session: Session, stored: StoredHead) -> bool:
     """Return whether a session is stored as it was loaded: it could not be saved since another writer has its turn."""
     origin = history_of(session).origin
-    return origin is not None and origin.stored.stamp == stored.stamp
+    return origin is not None and origin.stamp == stored.stamp
 
 
 def not_in_this_store(session_id: str, *, another: bool = False) -> SessionDeletedError:
@@ -310,7 +310,7 @@ def not_in_this_store(session_id: str, *, another: bool = False) -> SessionDelet
     return SessionDeletedError(session_id, problem)
 
 
-def check_same_id(session: Session, origin: Origin) -> None:
+def check_same_id(session: Session, origin: StoredHead) -> None:
     """Raise if the id of a session was changed since it was loaded: it would be stored as another one."""
     old = origin.head.session_id
     if session.session_id != old:
@@ -321,7 +321,7 @@ def check_same_id(session: Session, origin: Origin) -> None:
         raise InvalidValueError("session_id", problem)
 
 
-def mark_saved(session: Session, draft: SessionDraft, rewrites: int | None = None) -> None:
+def mark_saved(session: Session, draft: Draft, rewrites: int | None = None) -> None:
     """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
     history = history_of(session)
     branches = history.branches
@@ -337,5 +337,5 @@ def mark_saved(session: Session, draft: SessionDraft, rewrites: int | None = Non
     if rewrites in (None, history.rewrites):
         history.rewritten_from = None
     history.incarnation = draft.stored.head.incarnation
-    history.origin = draft.origin
+    history.origin = origin_of(draft.stored)
     history.attempts = []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pyai_sessions.documents.keys import branch_key
 from pyai_sessions.documents.reading import read_branch, restore, restore_branch, stamp_of_value
-from pyai_sessions.documents.writing import SessionDraft, compose
+from pyai_sessions.documents.writing import Draft, compose
 from pyai_sessions.errors import (
     InvalidDocumentError,
     SessionArchivedError,
@@ -100,7 +100,7 @@ class Switcher(NamedTuple):
                 return fork
         raise SessionNotFoundError(session_id)
 
-    def _as_loaded(self, draft: SessionDraft, last: int | None) -> Session:
+    def _as_loaded(self, draft: Draft, last: int | None) -> Session:
         """Return a fork as it can be loaded once its draft is stored: one that cannot be is not stored at all."""
         wanted, terms = wanted_of(draft.stored, last), self.loader.terms
         fork = load_draft(self.loader.backend, draft, terms.clock, wanted=wanted, last=last, most=terms.limits.pages)

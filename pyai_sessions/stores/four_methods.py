@@ -311,8 +311,8 @@ def _session_in(documents: Mapping[str, object], session_id: str) -> Session:
         key = branch_key(session_id, each.branch_id)
         if key not in documents:
             raise InvalidDocumentError(key, session_id, None, MISSING)
-        left = read_branch(documents[key], key, session_id)
-        branches.append(each._replace(left=History(log=left.messages), values=left.values))
+        left, values = read_branch(documents[key], key, session_id)
+        branches.append(each._replace(left=History(log=left.log), values=values))
     return session_of(values_of(session), History(log=history_of(session).log, branches=branches))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pyai_sessions.documents.limits import Terms
-from pyai_sessions.documents.writing import SessionDraft, compose
+from pyai_sessions.documents.writing import Draft, compose
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.model.fields import check_stored
 from pyai_sessions.model.history import History
@@ -77,7 +77,7 @@ class New(NamedTuple):
     """
 
     session: Session
-    draft: SessionDraft
+    draft: Draft
     unloaded: frozenset[str]
     renamed: int
     given: Mapping[str, Any] | None = None

@@ -42,7 +42,7 @@ def test_drafts_that_are_committed_together_do_not_depend_on_each_other(store):
     assert len(manager.list_sessions("ada")) == 4
     stale, unlisted = changed(store, "stale"), changed(store, "unlisted", more=40)
     manager.append("stale", {"role": "user", "content": "by another"})
-    places = [each[:2] for each in lists_of(unlisted.previous)]
+    places = [each[:2] for each in lists_of(unlisted.before.entry)]
     assert relist(backend.storage, "unlisted", backend.head("unlisted"), places, ())
     new, taken = (compose(Session(session_id=name, user_id="ada")) for name in ("new", "first"))
     drafts = [changed(store, "first", keep=10), stale, unlisted, new, taken, changed(store, "second", keep=20)]
