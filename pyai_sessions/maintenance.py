@@ -15,7 +15,7 @@ from pyai_sessions.upkeep.erasure import Erasure
 from pyai_sessions.upkeep.imports import Imported
 from pyai_sessions.upkeep.redaction import REMOVED, Redaction
 from pyai_sessions.upkeep.repair import Verification
-from pyai_sessions.values.checks import ANYONE, Anyone, AnyPath, check_id, check_progress, kind_of, shown
+from pyai_sessions.values.checks import ANYONE, Anyone, AnyPath, kind_of, shown
 from pyai_sessions.values.json import Default, converting, is_mapping, plain
 
 
@@ -49,7 +49,6 @@ class Maintenance(OfOneProcess):
         Imported(inserted=0, identical=0, different=1, different_ids=['s'], renamed=0)
 
         """
-        check_progress(progress)
         return self._store.import_sessions(self._converted(sessions), progress)
 
     def archive_inactive(self, days: float = 30, *, progress: Progress | None = None) -> int:
@@ -64,7 +63,6 @@ class Maintenance(OfOneProcess):
             idle_since = self._store.clock() - timedelta(days=days)
         except OverflowError:  # before the year 1
             idle_since = datetime.min.replace(tzinfo=timezone.utc)
-        check_progress(progress)
         return self._store.archive_inactive(idle_since, progress)
 
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
@@ -96,7 +94,7 @@ class Maintenance(OfOneProcess):
         (['s'], [], 1)
 
         """
-        return self._store.delete_user(check_id(user_id, "user_id"), scan=scan)
+        return self._store.delete_user(user_id, scan=scan)
 
     def redact(
         self,
@@ -169,7 +167,7 @@ class Maintenance(OfOneProcess):
         1
 
         """
-        return self._store.export_user(check_id(user_id, "user_id"), file, scan=scan)
+        return self._store.export_user(user_id, file, scan=scan)
 
     def purge_expired(self, *, progress: Progress | None = None) -> int:
         """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.
@@ -177,7 +175,6 @@ class Maintenance(OfOneProcess):
         Costs only those, 100 in one transaction or a few trips; *progress* is called with their number so far. Beside
         other writers; one that was cut short goes on where it stopped. Redis forgets sessions by itself.
         """
-        check_progress(progress)
         return self._store.purge_expired(progress)
 
     def clear_all(self) -> int:
@@ -189,7 +186,6 @@ class Maintenance(OfOneProcess):
 
         Reads all heads, and writes what is wrong. *progress* is called with the number of sessions so far.
         """
-        check_progress(progress)
         return self._store.reindex(progress)
 
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
@@ -197,7 +193,6 @@ class Maintenance(OfOneProcess):
 
         *progress* is called with the number of sessions so far.
         """
-        check_progress(progress)
         return self._store.verify(repair=repair, progress=progress)
 
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
@@ -238,7 +233,6 @@ class Maintenance(OfOneProcess):
             OversizedDocumentError: Some document would expand too far; all others are done.
 
         """
-        check_progress(progress)
         return self._store.rotate_keys(progress)
 
     def _converted(self, sessions: object) -> Any:

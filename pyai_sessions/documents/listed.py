@@ -1,13 +1,12 @@
-"""How sessions stand in lists: by which names, as which members, at which scores, and what a save changes in them.
+"""The names, members and scores of the lists of sessions, and what a save changes in them.
 
-The lists, of a namespace if their names begin with its prefix:
+    list                  member                       score
+    <status>              <session>                    time of last activity; all sessions that are active, or archived
+    user/<user>/<status>  <session>                    the same, of one user
+    expiry                <session>/<status>/<user>    time at which the session expires; <user> is empty without a user
 
-    <status>              all sessions of a status: active, archived; by activity
-    user/<user>/<status>  those of a user
-    expiry                those that expire, by when they do; a member is <session>/<status>/<user>, or
-                          <session>/<status>/ where there is no user
-
-Sessions and users are encoded as in keys. A hashed user begins with "=", which no encoded id has.
+Ids are percent-encoded, as in keys. The name of a list in a namespace begins with the prefix of the namespace. An
+encrypted store writes a keyed hash in place of the user: it begins with "=", which no encoded id contains.
 """
 
 from __future__ import annotations
@@ -28,16 +27,19 @@ from pyai_sessions.values.json import is_bytes
 EXPIRY = "expiry"
 USERS = "user/"
 HASHED = "="
-"""How a hashed user begins, as it stands in lists. Percent-encoding leaves no such character."""
+"""The first character of a hashed user in the name of a list."""
 
 STATUSES = {each.value: each for each in SessionStatus}
 
 Place = tuple[str, str]
-"""A list, and a member of it."""
+"""The name of a list, and a member of that list."""
 
 
 def lists_of(entry: Entry, under: str = "", *, hashed: bool = False) -> list[Listed]:
-    """Return what the lists of a namespace hold of a session; *hashed* says that the entry's user is hashed."""
+    """Return the entries that lists should have for a session. *under* is the prefix of the lists' namespace.
+
+    *hashed*: ``entry.user_id`` is the hash of a user id.
+    """
     name, status, activity = encode_id(entry.session_id), entry.status.value, exact(entry.activity)
     user = "" if entry.user_id is None else HASHED + entry.user_id if hashed else encode_id(entry.user_id)
     found = [(under + status, name, activity)]
@@ -52,33 +54,33 @@ _EXACT = 2**53
 
 
 def exact(time: int) -> int:
-    """Return a time as a score that every storage keeps exactly: as it is from 1684 to 2255, else rounded a little."""
+    """Return a time as a score that every storage can keep: unchanged from 1684 to 2255, else rounded to a float."""
     return time if -_EXACT <= time <= _EXACT else int(float(time))
 
 
 class Names:
-    """How lists, and members of them, are called in a storage: here, users stand in them by their ids."""
+    """Translates the names and members of lists to those that a storage uses. Here they are the same."""
 
     def names(self, name: str) -> list[str]:
-        """Return by which names a list is stored, the usual one first."""
+        """Return the stored names of a list. New entries go to the first."""
         return [name]
 
     def members(self, name: str, member: str) -> list[str]:  # noqa: ARG002 (the name of the list)
-        """Return by which names a member of a list is stored, the usual one first."""
+        """Return the stored forms of a member of a list. New entries have the first."""
         return [member]
 
     def listed(self, entry: Entry) -> list[Listed]:
-        """Return what lists hold of a session, by the names by which they are stored."""
+        """Return the entries that the stored lists should have for a session."""
         return [(self.names(name)[0], self.members(name, member)[0], score) for name, member, score in lists_of(entry)]
 
 
 def list_of(status: SessionStatus, user_id: str | None) -> str:
-    """Return the name of the list of a user's sessions of a status, or of all of that status (None)."""
+    """Return the name of the list of the sessions of this status and user. None: of all users."""
     return status.value if user_id is None else f"{USERS}{encode_id(user_id)}/{status.value}"
 
 
 def session_listed(name: str, member: str) -> str | None:
-    """Return the id of the session that a member of a list stands for; None where it is none of ours."""
+    """Return the session id that a list entry stands for. None: the list or the member is not one of ours."""
     if name == EXPIRY:
         session, *rest = member.split("/")
         return decode_id(session) if len(rest) == 2 and rest[0] in STATUSES else None  # noqa: PLR2004 (status, user)
@@ -89,7 +91,7 @@ def session_listed(name: str, member: str) -> str | None:
 
 
 def listings_of(old: Entry | None, new: Entry | None) -> Sequence[Listing]:
-    """Return what changes in the lists where a session was listed as *old*, and is to be listed as *new*."""
+    """Return the changes that move a session in the lists from *old* to *new*. None: the session is not listed."""
     if old is None or new is None or not old.is_beside(new) or old.expires != new.expires:
         before, after = _places(old), _places(new)
         moved = [Listing(*place, before.get(place), score) for place, score in after.items()]
@@ -102,16 +104,16 @@ def _places(entry: Entry | None) -> dict[Place, int]:
     return {} if entry is None else {(name, member): score for name, member, score in lists_of(entry)}
 
 
-# What a document tells --------------------------------------------------------------------------------------------
+# Lists made from documents ---------------------------------------------------------------------------------------
 
 _SHOWN = re.compile(r'"user_id":(?:"([A-Za-z0-9_-]{24})"|null),"status":"(active|archived)","activity":(-?[0-9]{1,18})')
-"""What a head's envelope shows, wherever the damage is."""
+"""The part of an encrypted head's envelope from which its lists can be made, though the rest is damaged."""
 _USER = re.compile(r'"user_id": ?("(?:[^"\\]|\\.)*")')
 _UPDATED = re.compile(r'"updated_at": ?"([^"]*)"')
 
 
 def listed(key: str, read: Callable[[], object]) -> Iterable[Listed]:
-    """Return what lists hold because of the document under a key: the `Derive` of our storages."""
+    """Return the list entries that follow from the document under a key. Storages call it as their `Derive`."""
     under, rest = split_namespace(key)
     kind, _, name = rest.partition("/")
     session_id = decode_id(name) if kind == "session" else None
@@ -129,9 +131,9 @@ def listed(key: str, read: Callable[[], object]) -> Iterable[Listed]:
 
 
 def _entry_of(value: object, session_id: str) -> Entry:
-    """Return the entry of a stored head; of a damaged one, what can still be told.
+    """Return the entry of a stored head. Of a damaged head it is put together from what is still legible.
 
-    A damaged session stays in its user's list, where reading it raises: unreadable is not absent.
+    A damaged session stays in its user's list, and a call that reads the list raises.
     """
     try:
         return read_head(value, session_id).entry
@@ -147,5 +149,5 @@ def _entry_of(value: object, session_id: str) -> Entry:
 
 
 def _text(value: object) -> str:
-    """Return a stored value as text, whatever it is."""
+    """Return a stored value of any type as text."""
     return bytes(value).decode(errors="replace") if is_bytes(value) else str(value)

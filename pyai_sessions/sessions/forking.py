@@ -1,24 +1,13 @@
-"""Where a session forks: a new one, not stored yet, that goes on from a point of another."""
+"""Making a fork: a new session that begins with the first messages of another and shares its pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pyai_sessions.documents.keys import (
-    head_key,
-    page_keys,
-)
-from pyai_sessions.documents.reading import (
-    UNFIT,
-    read_messages,
-    restore,
-)
+from pyai_sessions.documents.keys import head_key, page_keys
+from pyai_sessions.documents.reading import UNFIT, read_messages, restore
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionStateError
-from pyai_sessions.model.heads import (
-    Run,
-    SessionStatus,
-    StoredHead,
-)
+from pyai_sessions.model.heads import Run, SessionStatus, StoredHead
 from pyai_sessions.model.history import History
 from pyai_sessions.model.points import Checkpoint, Parent
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
@@ -29,24 +18,23 @@ from pyai_sessions.values.json import plain_object
 from pyai_sessions.values.messages import Message
 
 At = str | int | Checkpoint | Message | None
-"""Where a fork begins: after so many messages, at a checkpoint, after a message, or at the end (None).
-
-Text is the name of a checkpoint, or the id of a message.
-"""
+"""The point at which a session is forked. A number: after so many messages. A checkpoint or its name: there. A message
+or its id: after this message. None: at the end."""
 
 
 def forked(
     backend: Backend, stored: StoredHead, at: At, *, session_id: str, user_id: str | None, clock: Clock
 ) -> Session:
-    """Return a fork of a stored session, not stored yet, of which the messages that lie in no shared page are loaded.
+    """Return a fork of a stored session. It is not stored yet; messages in pages that it shares are not loaded.
 
-    Costs nothing where it begins at the end or in the tail; else the pages from there to the end, or to the start of
-    the run where a number of messages is nearer to that, in trips of twice as many each.
+    A fork at the end, or within the newest messages, reads no page. Any other reads the pages between the point and the
+    end. If the point is a number of messages, and nearer to the start of its run of pages, it reads those from there.
+    The first trip reads one page, each further trip twice as many.
 
     Raises:
-        InvalidValueError: *at* is no point of the session.
-        SessionStateError: It no longer has the history of the checkpoint.
-        InvalidDocumentError: A document of it cannot be read.
+        InvalidValueError: The session has no such point.
+        SessionStateError: The history before the checkpoint was changed.
+        InvalidDocumentError: A document of the session cannot be read.
 
     """
     session, pages = restore(stored, [], clock), _Pages(backend, stored)
@@ -79,7 +67,7 @@ def forked(
 
 
 def _count(session: Session, pages: _Pages, at: At) -> tuple[int, Checkpoint | None]:
-    """Return how many messages a fork begins with, and the checkpoint that it begins at."""
+    """Return how many messages a fork takes over, and the checkpoint that *at* stands for, if any."""
     total = session.message_count
     if at is None:
         return total, None
@@ -105,7 +93,7 @@ def _count(session: Session, pages: _Pages, at: At) -> tuple[int, Checkpoint | N
 
 
 class _Pages:
-    """The sealed pages of a session, each read once. How many messages one holds is not known before."""
+    """The pages of a session, each read at most once. How many messages a page has is known once it is read."""
 
     def __init__(self, backend: Backend, stored: StoredHead) -> None:
         self.runs = stored.head.sealed
@@ -115,7 +103,7 @@ class _Pages:
         self._read: dict[int, list[Message]] = {}
 
     def find(self, message_id: str) -> int | None:
-        """Return how many messages there are up to the one of this id, sought from the newest back."""
+        """Return the number of messages up to and with the one of this id. Reads pages from the newest back."""
         end = self._count
         for page in self._walk(range(sum(run.pages for run in self.runs))[::-1]):
             for n, each in enumerate(self._read[page]):
@@ -125,7 +113,7 @@ class _Pages:
         return None
 
     def until(self, count: int) -> tuple[tuple[Run, ...], list[Message], str | None]:
-        """Return the whole pages of the first *count* messages, the messages after these, and the last one's id."""
+        """Return the first *count* messages: the pages of which all is needed, the messages after them, the last id."""
         if not count:
             return (), [], None
         page, start = self._place(count)
@@ -142,9 +130,9 @@ class _Pages:
         return tuple(shared), messages, last
 
     def _place(self, count: int) -> tuple[int, int]:
-        """Return the page that holds message number *count*, and how many messages come before it.
+        """Return the number of the page that has message number *count*, and how many messages come before that page.
 
-        Where pages begin is known at the ends of runs alone: it is counted from the nearer one.
+        Only of whole runs of pages is the number of messages known. So pages are counted from the nearer end of a run.
         """
         page = start = 0
         for run in self.runs:
@@ -165,7 +153,7 @@ class _Pages:
         raise InvalidDocumentError(head_key(self._session_id), self._session_id, None, UNFIT)
 
     def _walk(self, pages: Sequence[int]) -> Iterator[int]:
-        """Iterate over the numbers of pages, each read by then."""
+        """Read pages, and iterate over their numbers."""
         start, together = 0, 1
         while start < len(pages):
             batch = pages[start : start + together]

@@ -1,13 +1,18 @@
-"""Sessions that share sealed pages: how they are stored, and what frees a page when the last that names it goes.
+"""Pages that several sessions share: storing a fork, and removing pages that no session needs any more.
 
-A fork's head names pages of other sessions as it names its own. With their owner it leaves a *reference*, a document
-that says which. A page stays while the owner's head or a reference names it.
+The head of a fork names pages of other sessions, their *owners*. Beside the pages of each owner the fork stores a
+*reference*, a document that says which pages it needs. A page is kept as long as its owner's head or a reference names
+it.
 
-Who shares pages first leaves a reference, then looks whether the head that it read still names them, and only then
-writes its own head. Who lets pages go first removes what named them, a head or a reference, then looks who else does.
-So of two at the same time one sees the other, without a transaction. A crash in between leaves pages or references that
-serve nobody; `upkeep.verify` finds them. The owner's head is marked ``forked`` before the first reference: a save of
-such a session removes no page unseen, and one of any other need not look.
+No transaction spans two sessions, so the order of the steps keeps a page that is needed:
+
+    a fork      writes the reference, then checks that the owner's head still names the pages, then writes its own head
+    a removal   removes the head or the reference that named the pages, then reads what else names them, then removes
+                the pages that nothing names
+
+Whichever comes second sees what the other wrote. A crash between the steps leaves pages or references that nobody
+needs; `verify` finds them. Before the first reference is written, the owner's head is marked ``forked``. A save of a
+session without this mark removes its old pages without looking for references.
 """
 
 from __future__ import annotations
@@ -30,22 +35,11 @@ from pyai_sessions.documents.keys import (
     reference_prefix,
 )
 from pyai_sessions.documents.listed import listings_of, lists_of, session_listed
-from pyai_sessions.documents.reading import (
-    read_head,
-    stamp_of_value,
-)
+from pyai_sessions.documents.reading import read_head, stamp_of_value
 from pyai_sessions.documents.references import read_reference, write_reference
 from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
-from pyai_sessions.model.heads import (
-    Head,
-    Run,
-    StoredHead,
-    extent,
-    extents,
-    named_runs,
-    owners_of,
-)
+from pyai_sessions.model.heads import Head, Run, StoredHead, extent, extents, named_runs, owners_of
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import LONGER, Backend
 from pyai_sessions.sessions.expiry import has_expired
@@ -60,10 +54,10 @@ from pyai_sessions.values.tokens import new_token
 
 
 def store(backend: Backend, draft: Draft, shared: Sequence[Run], parent: StoredHead) -> bool:
-    """Store the draft of a fork of *parent* with the pages that they share; False where *parent* was changed meanwhile.
+    """Store a fork of *parent*, which shares the pages *shared*. Return False if *parent* was changed meanwhile.
 
     Raises:
-        SessionExistsError: Its id is taken.
+        SessionExistsError: There is a session of the fork's id.
 
     """
     fork = draft.stored.head
@@ -87,16 +81,17 @@ def store(backend: Backend, draft: Draft, shared: Sequence[Run], parent: StoredH
 
 
 def put_reference(storage: Storage, key: str, pages: Mapping[str, int], time_left: int | None) -> None:
-    """Store a reference to so many pages of each generation where they lie, whether or not their owner's head is there.
+    """Store a reference. *pages* are the generations of pages that it names, each with the number of its pages.
 
-    The storage then keeps what lies there for at least *time_left* milliseconds; None keeps it for ever.
+    The owner may be deleted already. A storage that forgets by itself keeps the owner's pages for *time_left*
+    milliseconds or longer; None: for ever.
     """
     lives = None if time_left is None else time_left + LONGER
     storage.write([Change(put=[(key, write_reference(pages))], lives=lives)])
 
 
 def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
-    """Return whether a session still has the history of its former *head*, and names all pages of *runs*."""
+    """Return whether the head *value* has the same history as the former *head*, and names all pages of *runs*."""
     try:
         now = None if value is None else read_head(value, head.session_id).head
     except InvalidDocumentError:
@@ -105,13 +100,13 @@ def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
     return all(found.get(run.owner, {}).get(run.generation, 0) >= run.pages for run in runs)
 
 
-# Letting go ---------------------------------------------------------------------------------------------------------
+# Removing -----------------------------------------------------------------------------------------------------------
 
 
 def may_leave_shared(before: StoredHead | None, draft: Draft) -> bool:
-    """Return whether a save of what was *before* may leave pages that are shared.
+    """Return whether a save may stop naming shared pages. *before* is what was stored before the save.
 
-    Only a rewritten history does, or a branch that was forgotten.
+    Only a save that rewrites the history, or removes a branch, does so.
     """
     now = draft.stored.head
     if before is None or (before.head.edition, before.head.branches) == (now.edition, now.branches):
@@ -120,7 +115,7 @@ def may_leave_shared(before: StoredHead | None, draft: Draft) -> bool:
 
 
 def free_shared(backend: Backend, before: StoredHead | None, draft: Draft) -> None:
-    """Free what a session named *before* a draft of it was stored, and no longer names, if it may be shared."""
+    """Remove the shared pages and references that a session named *before* a save, and no longer names after it."""
     if before is None or not may_leave_shared(before, draft):
         return
     for owner in set(owners_of(named_runs(before.head), draft.session_id)).difference(draft.owners):
@@ -131,17 +126,16 @@ def free_shared(backend: Backend, before: StoredHead | None, draft: Draft) -> No
 
 
 def remove(backend: Backend, session_id: str, value: object) -> bool:
-    """Delete the session whose head is *value*, with the pages that nobody else names; False where it was changed.
+    """Delete the session whose head is *value*, and its pages, except those that a fork needs.
 
-    A client that lost the reply to a command sends it
-    again, and is then told that the session is not there. So a session that is gone by then counts as deleted here, and
-    what only it named is removed, whoever deleted its head.
+    Return False if it was changed meanwhile. A session that is gone by then counts as deleted, and its pages are
+    removed: a client that lost the reply to a command sends it again, and then finds no session.
     """
     try:
         stored = read_head(value, session_id)
-    except InvalidDocumentError:  # nothing says which pages it named, of whom, or how it is listed
+    except InvalidDocumentError:  # its pages and index entries are found by their names
         keys = [each for each in backend.storage.keys(page_prefix(session_id)) if is_page(each, session_id)]
-        found = indexes.listings(backend.storage) if backend.storage.paged else ()  # else they follow from the store
+        found = indexes.listings(backend.storage) if backend.storage.paged else ()  # a custom store has no entries
         listed = (each for each in found if session_listed(*each[:2]) == session_id)
         removed = _remove_head(backend, session_id, [], [], [Listing(*each, None) for each in listed])
         free_pages(backend, session_id, keys=keys)
@@ -153,9 +147,9 @@ def remove(backend: Backend, session_id: str, value: object) -> bool:
         if _lives(backend, session_id, incarnation):
             return False
         indexes.mend(backend, session_id, [each[:2] for each in lists_of(stored.entry)])
-        if not is_forked:  # the deletion of its head was cut short, perhaps
+        if not is_forked:  # a deletion that was cut short may have removed the head alone
             free_pages(backend, session_id, keys=pages_there(backend.storage, own))
-    if is_forked:  # perhaps by itself: it was created anew from a fork of its former self
+    if is_forked:  # perhaps by itself: a session that was created again from a fork of the former one
         reference = reference_key(session_id, session_id, incarnation)
         free_pages(backend, session_id, reference=reference, keys=pages_there(backend.storage, own))
     for owner in owners_of(runs, session_id):
@@ -170,7 +164,7 @@ def _remove_head(
     runs: Sequence[Run],
     lists: Sequence[Listing],
 ) -> bool:
-    """Delete a session's head, then *runs*, pages of its own: what is left of their generations may go with them."""
+    """Delete a session's head, and then pages of its own: *runs*, or, if that is one step, their whole generations."""
     drop = [head_key(session_id)]
     if backend.storage.ordered:
         drop += [f"{page_prefix(session_id)}{each}/" for each in dict.fromkeys(run.generation for run in runs)]
@@ -182,12 +176,12 @@ def _remove_head(
 
 
 def purge(backend: Backend, session_id: str, value: object | None, clock: Clock) -> bool:
-    """Remove a session with all that belongs to it if it has expired, and *value* is its head still."""
+    """Remove a session if it has expired and *value* still is its head. Return whether it was removed."""
     return has_expired(value, session_id, clock) and remove(backend, session_id, value)
 
 
 def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
-    """Return whether a session is still there: not deleted, nor deleted and created anew under its id."""
+    """Return whether the session of this *incarnation* is still stored. Another one may have its id by now."""
     value = backend.head(session_id)
     try:
         return value is not None and read_head(value, session_id).head.incarnation == incarnation
@@ -196,7 +190,10 @@ def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
 
 
 def free_pages(backend: Backend, owner: str, *, reference: str | None = None, keys: Iterable[str] = ()) -> None:
-    """Remove a reference to an owner's pages; then, of *keys* and what it named, the pages that nothing names now."""
+    """Remove a *reference* to pages of *owner*, and then those pages that it named, or *keys*, that are not needed.
+
+    A page is needed if the owner's head or another reference names it.
+    """
     pages = set(keys)
     if reference is not None:
         pages.update(_pages_of(backend, owner, reference))
@@ -214,12 +211,12 @@ def free_pages(backend: Backend, owner: str, *, reference: str | None = None, ke
 
 
 def drop(storage: Storage, session_id: str, value: object | None, keys: Sequence[str]) -> bool:
-    """Remove documents that lie beside a session's head, if that is *value* still; else return False."""
+    """Remove documents of a session if *value* still is its head. Return whether it is."""
     return storage.write([Change([(head_key(session_id), stamp_of_value(value))], drop=keys)])[0]
 
 
 def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
-    """Give a session its own copy of the pages that it shares with *owner*, and let these go. Its content stays."""
+    """Copy the pages of *owner* that a session shares, so that it no longer needs them. Its content stays the same."""
     attempts = Attempts(backend, session_id)
     for _ in attempts:
         with attempts.exclusive():
@@ -239,7 +236,10 @@ def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
 def _left_parent(
     backend: Backend, stored: StoredHead, owner: str, names: Mapping[str, str], counts: Mapping[str, int]
 ) -> Draft:
-    """Return what stores a session with copies of an owner's pages, in generations of other *names*."""
+    """Return a draft in which a session has copies of *owner*'s pages.
+
+    *names* maps each generation of these pages to that of its copy, *counts* to the number of its pages.
+    """
     head, pages = stored.head, dict[str, bytes]()
     for generation, count in counts.items():
         keys = page_keys([Run(owner, generation, count, 0)])
@@ -259,13 +259,14 @@ def _left_parent(
         )
 
     sealed = own(head.sealed)
-    if sealed and sealed[-1] != head.sealed[-1]:  # what comes next must not go on in the copy: a branch may name more
+    if sealed and sealed[-1] != head.sealed[-1]:  # new pages must not follow the copy: a branch may name more of it
         sealed = (*sealed, Run(head.session_id, new_token(6), 0, 0))
     branches = tuple(msgspec.structs.replace(each, sealed=own(each.sealed)) for each in head.branches or ())
     return amend(stored, pages=pages, sealed=sealed, branches=branches or UNSET)
 
 
 def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:
+    """Return the keys of the pages that a stored reference names; none if it is missing or cannot be read."""
     text = backend.storage.read([reference]).get(reference)
     try:
         pages = {} if text is None else read_reference(text, reference)
@@ -275,9 +276,10 @@ def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:
 
 
 def unreferenced(storage: Storage, owner: str, value: object | None, keys: Iterable[str]) -> list[str]:
-    """Return which of an owner's pages neither its head, which is *value*, nor a reference names.
+    """Return those of *keys*, pages of *owner*, that neither its head *value* nor a reference names.
 
-    None of them where one of these cannot be read. The references are read after the head, and only if need be.
+    If one of these cannot be read, it may name any page, so the result is empty. References are read after the head,
+    and only if there are pages that the head does not name.
     """
     try:
         named = {} if value is None else extent(named_runs(read_head(value, owner).head), owner)
@@ -290,6 +292,7 @@ def unreferenced(storage: Storage, owner: str, value: object | None, keys: Itera
 
 
 def _references(storage: Storage, owner: str) -> dict[str, object]:
+    """Return all references to pages of *owner*, as they are at one moment."""
     prefix = reference_prefix(owner)
     if storage.ordered:
         return storage.read([prefix])
@@ -298,26 +301,23 @@ def _references(storage: Storage, owner: str) -> dict[str, object]:
 
 
 def _beyond(named: Mapping[str, int], keys: Iterable[str]) -> list[str]:
-    left: list[str] = []
-    for key in keys:
-        generation, number = key.rsplit("/", 2)[1:]
-        if int(number) >= named.get(generation, 0):
-            left.append(key)
-    return left
+    """Return the keys of pages whose number is not below that which *named* has for their generation."""
+    parts = ((key, *key.rsplit("/", 2)[1:]) for key in keys)
+    return [key for key, generation, number in parts if int(number) >= named.get(generation, 0)]
 
 
 # Upkeep -------------------------------------------------------------------------------------------------------------
 
 
 class MissingPage(NamedTuple):
-    """A reference that is missing, cannot be read, or names too little, and what it should say."""
+    """The key of a reference that is missing, damaged, or names too few pages; and the pages that it should name."""
 
     key: str
     pages: Mapping[str, int]
 
 
 def missing_of_parents(storage: Storage, stored: StoredHead) -> list[MissingPage]:
-    """Return the references that a session should have left with the owners of pages that it names, and has not."""
+    """Return the references that a session needs, because its head names pages of other sessions, and does not have."""
     head = stored.head
     wanted = [
         MissingPage(reference_key(owner, head.session_id, head.incarnation), pages)
@@ -338,7 +338,7 @@ def missing_of_parents(storage: Storage, stored: StoredHead) -> list[MissingPage
 
 
 def dead_references(backend: Backend, references: Sequence[str]) -> list[str]:
-    """Return those of *references* whose fork is gone, or names no page of the owner any more."""
+    """Return those of *references* whose fork is deleted, or no longer names a page of the owner."""
     by_fork: dict[str, list[str]] = {}
     for key in references:
         by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
@@ -349,7 +349,7 @@ def dead_references(backend: Backend, references: Sequence[str]) -> list[str]:
         try:
             head = None if value is None else read_head(value, fork).head
         except InvalidDocumentError:
-            continue  # it may be the one
+            continue  # it may name pages of the owner
         owners = {run.owner for run in named_runs(head)} if head else set[str]()
         for key in keys:
             owner, _, incarnation = parts_of_reference(key)

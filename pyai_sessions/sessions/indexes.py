@@ -1,7 +1,6 @@
-"""The indexes, lists of a storage: a user's sessions, and all sessions, each by activity; and those that expire.
+"""The indexes: reading them, checking them against the heads, and repairing them.
 
-Here they are walked, checked and mended. The document is the only truth: a list says where to look, and what it finds
-is checked against the document before it is returned.
+An index is a list of the storage. Its entries only say which heads to read: each head is checked before it is returned.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ from pyai_sessions.values.checks import Clock
 
 ALL = tuple(SessionStatus)
 BATCH = 100
-"""Sessions whose heads are read, or written, together."""
+"""Heads that are read, or written, in one trip."""
 
 T = TypeVar("T")
 
 INDEX = "the index of the sessions"
 
 _SUSPECTS = 100_000
-"""What seems wrong is held, so many entries at the most, to be looked at once more when all was read."""
+"""Entries that look wrong are kept in memory, up to this number, and then checked a second time."""
 
 _APART = 60_000_000
-"""Microseconds by which the clocks of writers may be apart, for a list to find all that they change meanwhile."""
+"""Microseconds by which the clocks of two writers may differ. A list is then still complete beside these writers."""
 
 _START: Position = (0, "")
-"""Comes before all positions of times since 1970."""
+"""The position before all times since 1970."""
 
 _LOOKS = 10
-"""How often a session is looked at that changes meanwhile."""
+"""How often a session is read again that changes at each look."""
 
 OnInvalid = Callable[[InvalidDocumentError], None]
 
@@ -60,17 +59,26 @@ def walk(
     known: set[str] | None = None,
     whole: bool = False,
 ) -> Iterator[tuple[Position, StoredHead]]:
-    """Iterate over the heads of a user's sessions, or of all (None), from the position *after* on, with their own.
+    """Iterate over a list of sessions: the position of each in the list, and its head.
 
-    Costs one index read and one trip for heads per 100 sessions, or per *limit*. A session that was deleted, expired,
-    archived or given to another user meanwhile is left out. Without a *clock* those are not that have expired and
-    were not removed yet.
+    One index read and one trip for heads per 100 sessions. Sessions that other writers delete, archive or give to
+    another user meanwhile are left out.
 
-    With a set of *known* ids no session comes twice. A *whole* list gives at its end, out of order, those that became
-    active meanwhile, and so moved away from where they were not reached yet.
+    Args:
+        backend: Where the sessions are.
+        user_id: The user whose sessions are listed. None: all users.
+        statuses: The statuses that are listed.
+        after: The position at which the former page ended. None: from the beginning.
+        limit: Sessions that the caller wants. Fewer are then read in one trip.
+        newest_first: Whether the latest activity comes first.
+        on_invalid: Is called with the error of a head that cannot be read, and the walk goes on.
+        clock: Tells which sessions have expired. They are left out. None: they are returned until they are removed.
+        known: The ids that were returned. Each session is returned once, and its id is added here.
+        whole: Whether the caller reads to the end. Sessions that become active meanwhile move to the newest end, where
+            the walk may have been already. They are looked for at the end, and come last, out of order.
 
     Raises:
-        InvalidDocumentError: A head cannot be read, unless *on_invalid* takes the error.
+        InvalidDocumentError: A head cannot be read, and *on_invalid* is None.
 
     """
     batch = min(BATCH, limit) if limit else BATCH
@@ -80,7 +88,7 @@ def walk(
     read = _Reader(backend, user_id, statuses, on_invalid, clock, known)
     apart = edge(clock) if whole else _START
     rounds = 0
-    seen: dict[str, Position] = {}  # of the batch before: a session may be archived between two reads
+    seen: dict[str, Position] = {}  # the batch before: a session that is archived between two reads is in both lists
     end: Position | None = None
     while found := list(islice(merged, batch)):
         wanted = _named(found, seen, end)
@@ -88,7 +96,7 @@ def walk(
         if end is not None and found[-1] > end and not wanted:
             break
         if end is None and not newest_first and len(found) == batch:
-            end = _last(backend, user_id, statuses)  # what changes from now on moves there, again and again
+            end = _last(backend, user_id, statuses)  # sessions that are saved from now on move beyond it, endlessly
         seen = wanted
         yield from read.heads(wanted)
     if known is None or not whole or after is not None or (rounds <= 1 and len(statuses) == 1):  # one scan has them all
@@ -102,12 +110,12 @@ def walk(
 
 
 def edge(clock: Clock | None) -> Position:
-    """Return a position before all those to which sessions move from now on, by whichever of the writers' clocks."""
+    """Return a position that is before every session saved from now on, even by a writer whose clock is slow."""
     return _START if clock is None else (microseconds(clock()) - _APART, "")
 
 
 class _Reader(NamedTuple):
-    """Reads the heads at positions of a walk."""
+    """Reads the heads that a walk returns. The fields are arguments of `walk`."""
 
     backend: Backend
     user_id: str | None
@@ -117,7 +125,7 @@ class _Reader(NamedTuple):
     known: set[str] | None
 
     def heads(self, wanted: Mapping[str, Position]) -> Iterator[tuple[Position, StoredHead]]:
-        """Iterate over the heads at these positions that belong to the list, and are not known yet."""
+        """Iterate over the heads of the *wanted* sessions that belong to the list and were not returned before."""
         ids = list(wanted) if self.known is None else [each for each in wanted if each not in self.known]
         held = {each: position.read() for each in ids if isinstance(position := wanted[each], Held)}
         missing = self.backend.heads([each for each in ids if each not in held]) if len(held) < len(ids) else {}
@@ -140,7 +148,7 @@ class _Reader(NamedTuple):
                 yield wanted[session_id], stored
 
     def unknown(self, edge: Position) -> dict[str, Position]:
-        """Return the positions beyond an *edge* of sessions that are not known."""
+        """Return the sessions after the position *edge* that were not returned before."""
         found: dict[str, Position] = {}
         for status in self.statuses:
             for position in positions(self.backend.storage, list_of(status, self.user_id), newest_first=True):
@@ -153,7 +161,7 @@ class _Reader(NamedTuple):
 
 
 def _named(positions: Sequence[Position], seen: Mapping[str, Position], end: Position | None) -> dict[str, Position]:
-    """Return positions by their sessions, without those that were seen, or come after the *end*."""
+    """Return the position of each session, without the sessions in *seen*, and those after the position *end*."""
     named: dict[str, Position] = {}
     for position in positions:
         session_id = decode_id(position[1])
@@ -176,24 +184,24 @@ def _last(backend: Backend, user_id: str | None, statuses: Sequence[SessionStatu
 def positions(
     storage: Storage, name: str, after: Position | None = None, batch: int = BATCH, *, newest_first: bool = False
 ) -> Iterator[Position]:
-    """Iterate over the positions of a list that come after one, read so many at a time."""
+    """Iterate over the positions of a list that follow *after*. One trip reads *batch* of them."""
     walk = Walk(INDEX)
     while True:
         found = storage.scan(name, after, batch, newest_first=newest_first)
         yield from found
-        if len(found) != batch:  # or they are all that follow
+        if len(found) != batch:  # fewer, or more: a storage may return all that follow
             return
         after = found[-1]
         walk.reach(after)
 
 
 def cursor_of(position: Position) -> str:
-    """Return the text by which a list goes on after a position."""
+    """Return the cursor of the page that begins after a position."""
     return f"{position[0]}:{position[1]}"
 
 
 def position_of(cursor: str | None) -> Position | None:
-    """Return the position that a cursor names."""
+    """Return the position that a cursor stands for."""
     if cursor is None:
         return None
     activity, _, name = cursor.partition(":") if isinstance(cursor, str) else ("", "", "")
@@ -203,19 +211,25 @@ def position_of(cursor: str | None) -> Position | None:
 
 
 def mend(backend: Backend, session_id: str, stale: Iterable[Place]) -> bool:
-    """List a session as its document says, not in *stale* lists; return False where it was changed meanwhile."""
+    """Correct the index entries of a session: those of its head are written, others in *stale* are removed.
+
+    Return False if another writer changed the session meanwhile.
+    """
     value = backend.head(session_id)
     try:
         stored = None if value is None else read_head(value, session_id)
     except InvalidDocumentError:
-        return True  # what it was listed as is the last that is known of it
+        return True  # a session whose head cannot be read keeps its entries: they alone say whose it is
     return relist(backend.storage, session_id, value, stale, lists_of(stored.entry) if stored else ())
 
 
 def relist(
     storage: Storage, session_id: str, value: object | None, stale: Iterable[Place], wanted: Iterable[Listed]
 ) -> bool:
-    """Take a session out of *stale* lists and into *wanted* ones, if *value* still is its head; else return False."""
+    """Write the *wanted* entries of a session, and remove the other *stale* ones, if *value* still is its head.
+
+    Return whether it is.
+    """
     scores = {(name, member): score for name, member, score in wanted}
     places = [*dict.fromkeys([*scores, *stale])]
     held = {(name, member): score for name, member, score in (storage.listings(places) if places else ())}
@@ -224,8 +238,8 @@ def relist(
 
 
 def listings(storage: Storage) -> Iterator[Listed]:
-    """Iterate over what our lists hold, in no order; what is moved meanwhile may come twice."""
-    for name in (*STATUSES, EXPIRY):  # not the lists of other namespaces, which have longer names
+    """Iterate over all index entries, in no order. One that moves meanwhile may come twice."""
+    for name in (*STATUSES, EXPIRY):  # by name: a prefix would find the lists of namespaces, too
         for score, member in positions(storage, name):
             if session_listed(name, member) is not None:
                 yield name, member, score
@@ -235,10 +249,10 @@ def listings(storage: Storage) -> Iterator[Listed]:
 
 
 def wrong_listings(backend: Backend) -> Iterator[dict[str, list[Place]]]:
-    """Iterate over what lists hold and no document bears out, by session, some at a time.
+    """Iterate over the index entries that do not agree with the heads, by session, in batches.
 
-    A list and a document are read at different moments, and a writer may have changed both between: what seems wrong is
-    looked at again. What is listed of an unreadable document is the last that is known of it, and stays.
+    A writer may change a session between the read of its entry and the read of its head. So each entry that looks wrong
+    is checked a second time. Entries of sessions whose heads cannot be read count as right.
     """
     suspects: list[Listed] = []
     for batch in batches(listings(backend.storage)):
@@ -250,11 +264,7 @@ def wrong_listings(backend: Backend) -> Iterator[dict[str, list[Place]]]:
 
 
 def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, list[Place]]]:
-    """Iterate over those that the lists still hold, and that are still wrong.
-
-    A commit that changes a document takes the session out of its former lists, or within the time that the backend
-    needs.
-    """
+    """Iterate over those of the *suspects* that are still listed, and still wrong, one write timeout later."""
     if not suspects:
         return
     if backend.settle:
@@ -270,6 +280,7 @@ def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, l
 
 
 def _unfounded(backend: Backend, listed: Sequence[Listed]) -> list[Listed]:
+    """Return the entries that do not agree with the heads of their sessions."""
     ids = [session_listed(name, member) or "" for name, member, _ in listed]
     right: dict[str, set[Listed]] = {}
     heads = backend.heads(ids)
@@ -283,10 +294,10 @@ def _unfounded(backend: Backend, listed: Sequence[Listed]) -> list[Listed]:
 
 
 def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Place]]]]:
-    """Iterate over what lists and documents do not agree in: how many sessions were read, which are wrong.
+    """Compare all heads with all index entries. Iterate over pairs: how many heads were read, and what is wrong.
 
-    Of each of these all places are told that no document bears out; none, where some are only missing. Each head is
-    read once where all agree: the lists then hold as much as the documents tell, all of which they hold.
+    What is wrong are session ids, each with its wrong entries; the list is empty if entries are only missing. If all
+    agree, each head is read once: no entry is missing, and there are as many entries as the heads ask for.
     """
     total = 0
     suspects: list[str] = []
@@ -305,9 +316,9 @@ def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Place]]]
 
 
 def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:
-    """Return those of the sessions that the lists lack while nobody changes their heads.
+    """Return the sessions whose entries are still missing while nobody writes their heads.
 
-    One that changes at each look is listed by what changes it.
+    A session that is written at each look gets its entries from these writes.
     """
     if suspects and backend.settle:
         time.sleep(backend.settle)
@@ -325,10 +336,7 @@ def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:
 
 
 def _lacking(storage: Storage, heads: Mapping[str, object]) -> tuple[list[str], int]:
-    """Return which sessions the lists lack, or hold in another way than their heads say.
-
-    And how much they hold of the others.
-    """
+    """Return the sessions of which an entry is missing or wrong, and how many entries the other sessions have."""
     wanted: dict[str, list[Listed]] = {}
     for session_id, value in heads.items():
         with suppress(InvalidDocumentError):
@@ -338,22 +346,19 @@ def _lacking(storage: Storage, heads: Mapping[str, object]) -> tuple[list[str], 
 
 
 def are_listed(storage: Storage, wanted: Mapping[str, Iterable[Listed]]) -> set[str]:
-    """Return which sessions are listed as is wanted of each."""
+    """Return the sessions that have all of their *wanted* entries."""
     places = [each[:2] for of in wanted.values() for each in of]
     held = set(storage.listings(places)) if places else set[Listed]()
     return {session_id for session_id, of in wanted.items() if held.issuperset(of)}
 
 
 def session_ids(storage: Storage) -> Iterator[str]:
-    """Iterate over the ids of what may be sessions, in the order in which their heads are read fastest.
-
-    One may come twice.
-    """
+    """Iterate over the ids of all sessions, in the storage's order. One may come twice, or have no head any more."""
     return filter(None, map(session_of_key, storage.keys("session/")))
 
 
 def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
-    """Iterate over items, so many at a time."""
+    """Iterate over lists of *size* items; the last may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -390,6 +390,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     @mending
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
         """Archive the sessions that were last active before *idle_since*; return how many."""
+        check_progress(progress)
         return self._archiver.archive_inactive(check_time(idle_since, "idle_since"), progress)
 
     @mending

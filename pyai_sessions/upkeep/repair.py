@@ -1,4 +1,4 @@
-"""Upkeep of a whole storage: verify and repair it, rebuild its indexes."""
+"""Checking and repairing a whole storage: `verify` and `reindex`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from pyai_sessions.documents.envelopes import start_of
+from pyai_sessions.documents.envelopes import start_of, text_of
 from pyai_sessions.documents.keys import (
     aside_key,
+    branch_key,
     encode_id,
     head_key,
     is_page,
@@ -21,6 +22,7 @@ from pyai_sessions.documents.keys import (
     page_prefix,
     parts_of_reference,
     session_of_key,
+    written_key,
 )
 from pyai_sessions.documents.limits import time_left
 from pyai_sessions.documents.listed import Place
@@ -43,8 +45,9 @@ from pyai_sessions.model.unrepeated import repeats, unrepeated
 from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.loading import MISSING, Attempts, load
-from pyai_sessions.sessions.pages import pages_there
+from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.storage.protocol import Change, Storage
+from pyai_sessions.upkeep.holdings import is_aside, raw
 from pyai_sessions.values.checks import Clock, counted
 from pyai_sessions.values.json import write
 from pyai_sessions.values.messages import Message
@@ -53,24 +56,34 @@ from pyai_sessions.values.tokens import new_token
 _UNOPENED = (EncryptionError, OversizedDocumentError)
 
 _PAGES_TOGETHER = 1000
-"""Keys that are looked at before their pages are: what is held in memory."""
+"""Keys of pages that are kept in memory before they are checked; and pages that are read in one trip."""
 
 _TIDYING = 0.5
-"""Seconds in which a save that let shared pages go has removed them, on a server that takes its steps one by one."""
+"""Seconds within which a save has removed the shared pages that its session no longer needs."""
 
 _TOLD = 1000
-"""Pages of one session that are told of: a head that was made up can name a million that never were."""
+"""Missing pages of one session that are reported at most: a forged head can name a million."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """Something that `verify` found: its *kind*, the *session_id*, a *detail*, and whether it was *repaired*.
 
-    Kinds: ``"unreadable head"``, ``"unreadable page"``, ``"unreadable message"`` (among the newest, in the head),
-    ``"repeated message"`` (an earlier one has its id; repaired, it has a new one), ``"missing page"``,
-    ``"wrong count"``, ``"orphan page"``,
-    ``"missing reference"``, ``"orphan reference"`` (of a fork to pages that it shares), ``"index"``; ``"encryption"``:
-    its document may be whole, but the store is not opened as it must be to read it, so nothing of it is mended.
+    ======================  ============================================================================================
+    kind                    what it means; what ``verify(repair=True)`` does
+    ======================  ============================================================================================
+    ``unreadable head``     the session cannot be read; its documents are set aside
+    ``unreadable page``     older messages cannot be read; the page is set aside, and its legible messages are kept
+    ``unreadable message``  one of the newest messages cannot be read; it is set aside
+    ``missing page``        the head names a page that is not stored; the session goes on without it
+    ``wrong count``         the head and the messages do not agree; the head is corrected
+    ``repeated message``    two messages have the same id; the later one gets a new id
+    ``orphan page``         no session needs the page; it is removed
+    ``missing reference``   nothing protects the pages that a fork shares; the reference is written
+    ``orphan reference``    the fork of the reference is gone; the reference is removed
+    ``index``               the session's index entries are missing or wrong; they are corrected
+    ``encryption``          the store is opened without the key that the document needs; nothing is changed
+    ======================  ============================================================================================
     """
 
     kind: str
@@ -81,7 +94,7 @@ class Problem:
 
 @dataclass
 class Verification:
-    """What `verify` read and found. It is true where nothing is left to mend."""
+    """The result of `verify`: the number of *sessions*, and the *problems* found. True if no problem is left."""
 
     sessions: int = 0
     problems: list[Problem] = field(default_factory=list[Problem])
@@ -91,7 +104,7 @@ class Verification:
 
 
 def reindex(backend: Backend, progress: Progress | None = None) -> int:
-    """Rebuild both indexes from the documents, beside other writers; return how many sessions are indexed."""
+    """Correct the indexes while others write. Return the number of sessions."""
     count = 0
     for found, wrong in indexes.disagreeing(backend):
         _mend_indexes(backend, wrong)
@@ -102,6 +115,7 @@ def reindex(backend: Backend, progress: Progress | None = None) -> int:
 
 
 def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Place]]) -> None:
+    """Correct the entries of these sessions, each with those that are *wrong*."""
     if not wrong:
         return
     with backend.storage.exclusive():
@@ -113,7 +127,7 @@ def _mend_indexes(backend: Backend, wrong: Mapping[str, list[Place]]) -> None:
 
 
 def verify(backend: Backend, *, repair: bool, clock: Clock, progress: Progress | None = None) -> Verification:
-    """Read everything and report what is wrong; *repair* mends what can be mended."""
+    """Read everything, and report what is wrong. *repair* corrects what can be corrected."""
     report = Verification()
     pages: dict[str, set[str]] = {}
     references: list[str] = []
@@ -151,7 +165,7 @@ def _verify_indexes(backend: Backend, report: Verification, *, repair: bool) -> 
 
 
 def _verify_session(backend: Backend, session_id: str, report: Verification, *, repair: bool, clock: Clock) -> bool:
-    """Find, and mend, what is wrong with a session; return whether its head was set aside."""
+    """Report, and repair, what is wrong with a session. Return whether its head was set aside."""
     report.sessions += 1
     problems = list(_damage(backend, session_id, clock))
     repair = repair and all(each.kind != "encryption" for each in problems)
@@ -163,7 +177,7 @@ def _verify_session(backend: Backend, session_id: str, report: Verification, *, 
 
 
 def _lacks(backend: Backend, session_id: str, clock: Clock, *, repair: bool) -> Iterator[Problem]:
-    """Find, and mend, what the owners of pages that a fork names do not know of it."""
+    """Find, and write, the references to shared pages that a fork needs and that are missing."""
     value = backend.head(session_id)
     with suppress(InvalidDocumentError):
         stored = None if value is None else read_head(value, session_id)
@@ -177,9 +191,13 @@ def _lacks(backend: Backend, session_id: str, clock: Clock, *, repair: bool) -> 
 def _verify_references(
     backend: Backend, references: list[str], aside: set[str], report: Verification, *, repair: bool
 ) -> None:
-    """Find references that serve nobody; one of a fork that was set aside keeps pages for whoever mends that."""
+    """Report, and remove, references whose forks are gone.
+
+    *aside* are forks that were set aside, encoded as in keys. Their references stay: someone may repair such a fork by
+    hand, and then needs the pages.
+    """
     suspects: list[str] = []
-    by_fork: dict[str, list[str]] = {}  # so that a head is read once, whatever refers to it
+    by_fork: dict[str, list[str]] = {}  # so that the head of each fork is read once
     for key in references:
         by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
     groups = iter(by_fork.values())
@@ -187,7 +205,7 @@ def _verify_references(
         suspects += forks.dead_references(backend, [key for keys in batch for key in keys])
     suspects = [each for each in suspects if encode_id(parts_of_reference(each)[1]) not in aside]
     if suspects and backend.settle_forks:
-        time.sleep(backend.settle_forks)  # another process may be about to write the fork's head
+        time.sleep(backend.settle_forks)  # a fork writes its references before its head
         suspects = forks.dead_references(backend, suspects)
     for key in suspects:
         owner, fork, _ = parts_of_reference(key)
@@ -197,18 +215,19 @@ def _verify_references(
 
 
 def _verify_pages(backend: Backend, pages: dict[str, set[str]], report: Verification, *, repair: bool) -> None:
+    """Report, and remove, those of *pages*, by session, that nothing names. Empties *pages*."""
     doubted = {session_id: set(_unnamed(backend, session_id, keys)[0]) for session_id, keys in pages.items()}
     doubted = {session_id: keys for session_id, keys in doubted.items() if keys}
     wait = backend.settle or min(backend.settle_forks, _TIDYING)
     if doubted and wait:
-        time.sleep(wait)  # another process may be about to commit the head that names them, or to remove them
+        time.sleep(wait)  # a save in progress may be about to name them, or to remove them
     for session_id, keys in doubted.items():
         report.problems += _orphans(backend, session_id, keys, repair=repair)
     pages.clear()
 
 
 def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem]:
-    """Find what of a session cannot be read; a problem's detail ends with the document's key."""
+    """Find what of a session cannot be read. The detail of a problem ends with the key of the document."""
     value = backend.head(session_id)
     if value is None:
         return
@@ -219,23 +238,23 @@ def _damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Problem
         kind = "encryption" if isinstance(err, _UNOPENED) else "unreadable head"
         yield Problem(kind, session_id, f"{err.reason}: {head_key(session_id)}")
         return
-    told = 0
+    reported = 0
     if bad:
         problem = f"{counted(len(bad), 'message')} of its newest cannot be read: {head_key(session_id)}"
         yield Problem("unreadable message", session_id, problem)
     for key, page, _, reason in _pages(backend, stored.head, _named_keys(stored.head)):
-        if reason and backend.head(session_id) == value:  # not rewritten meanwhile
+        if reason and backend.head(session_id) == value:  # else another writer has replaced the pages
             kind = "missing page" if page is None else "unreadable page"
             yield Problem("encryption" if isinstance(page, _UNOPENED) else kind, session_id, f"{reason}: {key}")
-            told += 1
-            if told == _TOLD:
+            reported += 1
+            if reported == _TOLD:
                 return
-    if not told and backend.head(session_id) == value:
-        yield from _discord(backend, readable, clock)
+    if not reported and backend.head(session_id) == value:
+        yield from _contradictions(backend, readable, clock)
 
 
-def _discord(backend: Backend, stored: StoredHead, clock: Clock) -> Iterator[Problem]:
-    """Find what does not fit together of a session whose documents can be read."""
+def _contradictions(backend: Backend, stored: StoredHead, clock: Clock) -> Iterator[Problem]:
+    """Find what does not agree in a session of which each document can be read."""
     session_id = stored.head.session_id
     try:
         session = load(backend, stored, clock, wanted=stored.sealed)
@@ -248,10 +267,10 @@ def _discord(backend: Backend, stored: StoredHead, clock: Clock) -> Iterator[Pro
 
 
 def _without_unreadable_messages(stored: StoredHead, clock: Clock) -> tuple[StoredHead, list[Any]]:
-    """Return a head with those of its messages that can be read, and the JSON of the others.
+    """Return a head without those of its messages that cannot be read, and the JSON of these.
 
     Raises:
-        InvalidDocumentError: Something else of it cannot be read.
+        InvalidDocumentError: Another part of the head cannot be read.
 
     """
     try:
@@ -269,7 +288,7 @@ def _without_unreadable_messages(stored: StoredHead, clock: Clock) -> tuple[Stor
 
 
 def _named_keys(head: Head) -> Iterator[str]:
-    """Iterate over the keys of all pages that a head names, of which it may claim a million."""
+    """Iterate over the keys of all pages that a head names. Holds few at a time: a forged head can name a million."""
     runs = named_runs(head)
     for start in range(0, sum(run.pages for run in runs), _PAGES_TOGETHER):
         yield from page_keys(runs, start, start + _PAGES_TOGETHER)
@@ -278,7 +297,7 @@ def _named_keys(head: Head) -> Iterator[str]:
 def _pages(
     backend: Backend, head: Head, keys: Iterable[str]
 ) -> Iterator[tuple[str, object | None, list[Message], str]]:
-    """Read pages that a head names: the key and the value of each, its messages, and why not all can be read."""
+    """Read pages. Iterate over the key, the value, the messages, and why some of these cannot be read, or ""."""
     branches = branch_keys(head)
     found = (
         (key, there.get(key))
@@ -303,7 +322,10 @@ def _pages(
 
 
 def _mend(backend: Backend, session_id: str, clock: Clock) -> bool:
-    """Set aside what of a session cannot be read, and let it go on with the rest; return whether that is done."""
+    """Set aside the unreadable documents and messages of a session; the rest of it stays. Return whether it was done.
+
+    It is not done where a document cannot be decrypted.
+    """
     attempts = Attempts(backend, session_id)
     for _ in attempts:
         with attempts.exclusive():
@@ -317,7 +339,7 @@ def _mend(backend: Backend, session_id: str, clock: Clock) -> bool:
             except InvalidDocumentError:
                 pages = [key for key in backend.storage.keys(page_prefix(session_id)) if is_page(key, session_id)]
                 unnamed = forks.unreferenced(backend.storage, session_id, None, pages)
-                done = _set_aside(backend.storage, [head_key(session_id), *unnamed])
+                done = _set_aside(backend.storage, session_id, [head_key(session_id), *unnamed])
             else:
                 done = _drop_unreadable(backend, stored, bad, clock)
         if done:
@@ -325,21 +347,44 @@ def _mend(backend: Backend, session_id: str, clock: Clock) -> bool:
     return False
 
 
-def _set_aside(storage: Storage, keys: list[str]) -> bool:
-    """Move documents of one place, as they are, to other keys; return False where one was changed meanwhile."""
-    found, token = storage.read(keys), new_token(6)
+def _set_aside(storage: Storage, session_id: str, keys: list[str]) -> bool:
+    """Move documents of a session, unchanged, to keys under ``unreadable/``. Return False if one changed meanwhile."""
+    found = storage.read(keys)
     if not found:
         return True
+    token = _token_aside(storage, session_id, found)
     put = [(aside_key(key, token), value) for key, value in found.items()]
-    # Where the first of them lies already, a client has sent the change a second time.
-    expect = [(put[0][0], None), *((key, start_of(value)) for key, value in found.items())]
-    return storage.write([Change(expect, done=start_of(put[0][1]), put=put, drop=list(found))])[0]
+    expect = [(key, start_of(value)) for key, value in found.items()]
+    return storage.write([Change(expect, put=put, drop=list(found))])[0]
+
+
+def _token_aside(storage: Storage, session_id: str, documents: Mapping[str, object]) -> str:
+    """Return the token of the keys to which documents are to be moved.
+
+    On a plain mapping a repair that was cut short may have written some of the copies. They are found by their content,
+    and have the token: then nothing is set aside twice.
+    """
+    copies: dict[str, dict[str, object]] = {}
+    for key in keys_beside(storage, [session_id]):
+        if is_aside(key) and written_key(key) in documents:
+            copies.setdefault(key.split("/")[2], {})[written_key(key)] = storage.read([key]).get(key)
+    for token, found in copies.items():
+        if all(_content(documents[key]) == _content(value) for key, value in found.items()):
+            return token
+    return new_token(6)
+
+
+def _content(document: object) -> object:
+    """Return a stored document in a form that can be compared."""
+    stored = raw(document)
+    text = text_of(stored)
+    return stored if text is None else text
 
 
 def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock: Clock) -> bool:
-    """Set a session's unreadable pages aside, and its *bad* messages; False where it was changed meanwhile.
+    """Set aside the unreadable pages of a session and its *bad* messages; all other messages stay in it.
 
-    It goes on with all messages that can be read.
+    Return False if it was changed meanwhile.
     """
     session_id = stored.head.session_id
     readable: set[str] = set()
@@ -352,7 +397,7 @@ def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock
             readable.add(key)
         elif page is not None:
             unreadable.setdefault(session_of_key(key) or session_id, []).append(key)
-    if not all(_set_aside(backend.storage, keys) for keys in unreadable.values()):
+    if not all(_set_aside(backend.storage, owner, keys) for owner, keys in unreadable.items()):
         return False
     session = restore(stored, [], clock)
     history = history_of(session)
@@ -364,9 +409,10 @@ def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock
         _rename_repeated(session)
     draft = compose(session, backend.kept)
     if bad:
-        [key] = page_keys([Run(session_id, new_token(6), 1, 0)])
-        aside = {aside_key(key, new_token(6)): write(bad)}
-        draft = msgspec.structs.replace(draft, pages=draft.pages | aside)
+        aside = {branch_key(session_id, "head"): write(bad)}
+        token = _token_aside(backend.storage, session_id, aside)
+        copies = {aside_key(key, token): text for key, text in aside.items()}
+        draft = msgspec.structs.replace(draft, pages=draft.pages | copies)
     done = backend.commit(draft)
     if done:
         forks.free_shared(backend, history.origin, draft)
@@ -374,7 +420,7 @@ def _drop_unreadable(backend: Backend, stored: StoredHead, bad: list[Any], clock
 
 
 def _rename_repeated(session: Session) -> None:
-    """Give a new id to each message whose id an earlier one has."""
+    """Give a new id to each message that has the id of an earlier one."""
     log, summary = history_of(session).log, session.summary
     made, _ = unrepeated(
         {
@@ -389,18 +435,19 @@ def _rename_repeated(session: Session) -> None:
 
 
 def _is_whole(runs: Sequence[Run], readable: Collection[str]) -> bool:
-    """Return whether all pages of *runs* can be read."""
+    """Return whether all pages of *runs* are among the *readable* keys."""
     return sum(run.pages for run in runs) <= len(readable) and all(key in readable for key in page_keys(runs))
 
 
 def _orphans(backend: Backend, session_id: str, keys: set[str], *, repair: bool) -> list[Problem]:
+    """Report, and remove, those of a session's pages that nothing names."""
     orphans, value = _unnamed(backend, session_id, keys)
     repaired = bool(orphans) and repair and forks.drop(backend.storage, session_id, value, orphans)
     return [Problem("orphan page", session_id, f"no head names it: {key}", repaired=repaired) for key in orphans]
 
 
 def _unnamed(backend: Backend, session_id: str, keys: set[str]) -> tuple[list[str], object | None]:
-    """Return which of the pages are there and named by nobody, and their session's head."""
+    """Return the stored pages of a session among *keys* that nothing names; and the session's head."""
     value = backend.head(session_id)
     unnamed = forks.unreferenced(backend.storage, session_id, value, keys)
     there = backend.storage.read(unnamed) if unnamed else {}

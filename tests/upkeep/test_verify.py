@@ -1,5 +1,6 @@
 """The check of a sound store finds nothing, whoever writes beside it; what is damaged is found all the same."""
 
+import itertools
 import json
 import random
 import secrets
@@ -17,8 +18,10 @@ from pyai_sessions import (
     SessionStateError,
     SQLiteMapping,
     SQLiteSessionStore,
+    StorageError,
 )
 from pyai_sessions.storage.protocol import Change, Listing
+from pyai_sessions.testing import FaultyMapping
 from pyai_sessions.testing.samples import fill
 from tests.faults.workers import in_a_process
 
@@ -188,3 +191,29 @@ def test_a_wrong_place_in_the_list_of_what_expires_is_found_and_mended(store):
 
     assert storage.scan("expiry") == right
     assert manager.count("ada") == 1
+
+
+@pytest.mark.parametrize("damage", ["head", "page", "message"])
+def test_a_repair_that_was_cut_short_sets_nothing_aside_twice(damage):
+    """It is repeated after a failure at any of its writes: each unreadable document is then kept once."""
+    for of, at in itertools.product(["write", "delete"], range(1, 12)):
+        manager = SessionManager({})
+        mapping = manager.store.mapping
+        session = manager.create_session("ada", session_id="s")
+        for n in range(70):
+            session.add_message("user", f"message {n}")
+        manager.save(session)
+        key = next(each for each in mapping if each.startswith("messages/" if damage == "page" else "session/s"))
+        torn = mapping[key].replace('"role":"user","content":"message 69"', '"role":7,"content":"message 69"')
+        assert torn != mapping[key] or damage == "page"
+        mapping[key] = torn if damage == "message" else torn[:-30]
+        faulty = FaultyMapping(mapping)
+        faulty.fail(OSError(5, "cut short"), of=of, at=at)
+        with suppress(StorageError):
+            SessionManager(KVSessionStore(faulty)).verify(repair=True)
+
+        assert SessionManager(mapping).verify(repair=True)
+
+        aside = [value for each, value in mapping.items() if each.startswith("unreadable/")]
+        assert aside
+        assert len(aside) == len(set(aside)), (of, at)
