@@ -42,6 +42,7 @@ from pyai_sessions.errors import (
     SessionExistsError,
     SessionNotFoundError,
     SessionStateError,
+    StateConflictError,
     StorageClosedError,
     StorageCorruptError,
     StorageError,
@@ -60,6 +61,7 @@ from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
 from pyai_sessions.model.session import Session, SessionSummary
 from pyai_sessions.model.session_store import MessagePage, SessionStore, SummaryPage
+from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.storage.protocol import Change, Listing, Storage
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.stores.makers import (
@@ -124,6 +126,8 @@ __all__ = [
     "SessionStatus",
     "SessionStore",
     "SessionSummary",
+    "SharedState",
+    "StateConflictError",
     "Storage",
     "StorageClosedError",
     "StorageCorruptError",

@@ -77,6 +77,12 @@ class MissingPackageError(SessionError, ImportError):
         self.packages = packages
 
 
+def _short(name: object) -> str:
+    """Return an id as a message shows it."""
+    text = repr(name)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 # What the session's life forbids ----------------------------------------------------------------------------------
 
 
@@ -84,8 +90,7 @@ class SessionStateError(SessionError):
     """The operation does not fit the stored session *session_id* as it is now."""
 
     def __init__(self, session_id: str, problem: str) -> None:
-        text = repr(session_id)
-        super().__init__(f"session {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'} {problem}")
+        super().__init__(f"session {_short(session_id)} {problem}")
         self.session_id = session_id
 
 
@@ -144,6 +149,23 @@ class SessionConflictError(SessionStateError):
             f"{problem}; load it again and repeat the change (loaded at revision {base_revision}, "
             f"stored is {stored_revision})",
         )
+        self.base_revision = base_revision
+        self.stored_revision = stored_revision
+
+
+class StateConflictError(SessionError):
+    """Another writer changed the state of *user_id* (None: of the application) since it was read. Nothing was written.
+
+    *base_revision* is what was given as ``if_revision``, *stored_revision* what is stored now ("": nothing is).
+    """
+
+    def __init__(self, user_id: str | None, base_revision: str, stored_revision: str) -> None:
+        whose = "the application" if user_id is None else f"user {_short(user_id)}"
+        super().__init__(
+            f"the state of {whose} was changed by another writer; read it again and repeat the change (read at "
+            f"revision {base_revision!r}, stored is {stored_revision!r})"
+        )
+        self.user_id = user_id
         self.base_revision = base_revision
         self.stored_revision = stored_revision
 

@@ -20,6 +20,7 @@ from pyai_sessions.prompts.formats import read_prompt
 from pyai_sessions.prompts.formats.items import is_of_an_api, own
 from pyai_sessions.sessions.filters import Order
 from pyai_sessions.sessions.forking import At
+from pyai_sessions.shared_state import SharesState
 from pyai_sessions.stores.four_methods import CustomSessionStore
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.stores.makers import MemorySessionStore, open_store
@@ -38,7 +39,7 @@ from pyai_sessions.values.messages import Message
 T = TypeVar("T")
 
 
-class SessionManager(Maintenance):
+class SessionManager(SharesState, Maintenance):
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 
     Args:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import threading
 import time
@@ -25,6 +26,7 @@ from pyai_sessions import (
     SessionNotFoundError,
     SQLiteMapping,
     SQLiteSessionStore,
+    StateConflictError,
     StorageClosedError,
     StorageError,
     UnsupportedOperationError,
@@ -130,6 +132,20 @@ def told(session):
     return {name: value for name, value in session.to_dict().items() if name != "revision"}
 
 
+async def use_state(manager, see, refused):
+    """Use the state of a user and of the application, where the store keeps such."""
+    of_ada = functools.partial(manager.user_state, "ada"), functools.partial(manager.update_user_state, "ada")
+    for read, update in ((manager.app_state, manager.update_app_state), of_ada):
+        if isinstance(manager.store, KVSessionStore):
+            await see(update({"a": {"b": 1}, "c": 2}, if_revision=""))
+            await see(update({"a": {"d": 3}}, remove=["c"], ttl=60))
+            await see(read())
+            await refused(StateConflictError, lambda update=update: update({}, if_revision=""))
+        else:
+            await refused(UnsupportedOperationError, read)
+            await refused(UnsupportedOperationError, lambda update=update: update({}))
+
+
 async def use(manager, clock):
     """Use all methods of a manager of either face; return what came of it."""
     seen = []
@@ -189,13 +205,14 @@ async def use(manager, clock):
             await see(act())
         except UnsupportedOperationError as err:  # noqa: PERF203 (each is tried)
             seen.append(str(err))
+    await use_state(manager, see, refused)
     await see(manager.delete("s"))
     await see(manager.delete("s"))
     await see(manager.delete_user("bob"))
     with suppress(UnsupportedOperationError):
         await see(manager.clear_all())
-    await refused(InvalidValueError, lambda: manager.get_session(7))
-    await refused(InvalidValueError, lambda: manager.get_session("s", user_id=None))
+    for wrong in ({"session_id": 7}, {"session_id": "s", "user_id": None}):
+        await refused(InvalidValueError, lambda wrong=wrong: manager.get_session(**wrong))
     await refused(InvalidValueError, lambda: manager.save({}))
     return seen
 

@@ -31,6 +31,7 @@ WINGS = [
     "upkeep",
     "stores",
     "maintenance",
+    "shared_state",
     "manager",
     "awaiting",
     "aio",

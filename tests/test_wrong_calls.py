@@ -125,6 +125,7 @@ RIGHT = {
     "to": "here",
     "key": "k",
     "value": 1,
+    "changes": {},
     "kvs": {"session_id": "s", "role": "user"},
     "s": '{"session_id": "s", "role": "user"}',
     "mapping": {},

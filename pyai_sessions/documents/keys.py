@@ -3,6 +3,8 @@
 session/<id>             a head
 messages/<id>/<gen>/<n>  a page
 forks/<id>/<fork>/<inc>  a reference to pages of <id>
+state/user:<user>        the state of a user, that its sessions share
+state/app:               the state of the application
 unreadable/<id>/…        what was set aside
 namespace/<name>/…       all of these, of a namespace
 """
@@ -21,6 +23,9 @@ from pyai_sessions.storage.names import decode_id as decode_id
 from pyai_sessions.storage.names import encode_id as encode_id
 from pyai_sessions.storage.names import split_namespace as split_namespace
 from pyai_sessions.values.checks import check_id
+
+_HASHED = re.compile("=[A-Za-z0-9_-]{24}")
+"""A hashed user: see `pyai_sessions.documents.listed`."""
 
 
 def head_key(session_id: str) -> str:
@@ -70,6 +75,22 @@ def parts_of_reference(key: str) -> tuple[str, str, str]:
     """Return the owner, the fork and its incarnation that the key of a reference names."""
     _, owner, fork, incarnation = key.split("/")
     return decode_id(owner) or "", decode_id(fork) or "", incarnation
+
+
+APP_STATE = "state/app:"
+"""The key of the application's state. Its place has a colon, as no encoded id has: it is no session's."""
+
+
+def user_state_key(user: str) -> str:
+    """Return the key of the state of a user, who is encoded or hashed: see `pyai_sessions.documents.listed.Names`."""
+    return f"state/user:{user}"
+
+
+def is_state(key: str) -> bool:
+    """Return whether *key* is that of the state of a user or of the application, or of one that was set aside."""
+    written = written_key(key)
+    user = written.removeprefix("state/user:")
+    return written == APP_STATE or (user != written and (_HASHED.fullmatch(user) or decode_id(user)) is not None)
 
 
 def aside_key(key: str, token: str) -> str:

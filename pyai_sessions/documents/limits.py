@@ -24,7 +24,7 @@ class Limits:
 
     Attributes:
         message_bytes: A new message, as JSON in UTF-8.
-        state_bytes: A session's state, and its metadata, each as JSON.
+        state_bytes: A session's state, and its metadata, each as JSON; likewise the state of a user or the application.
         document_bytes: A document: a session's head with its newest messages, or a page of older ones.
         id_bytes: A session's, a user's or a message's id, in UTF-8; at most 1,024.
         depth: How deeply state, metadata and messages may be nested; at most 100.
@@ -120,7 +120,7 @@ def make_terms(
     *, ttl: int | None = None, sliding: bool = True, limits: Limits | None = None, clock: Clock = utc_now
 ) -> Terms:
     """Return the terms that the arguments of a store mean; see `KVSessionStore`."""
-    lifetime = None if ttl is None else timedelta(seconds=_check_ttl(ttl))
+    lifetime = None if ttl is None else timedelta(seconds=check_ttl(ttl))
     if not isinstance(sliding, bool):
         raise InvalidValueError("sliding", f"is {shown(sliding)}; it is True or False")
     check_clock(clock)
@@ -129,7 +129,8 @@ def make_terms(
     return Terms(clock, lifetime, sliding, limits or Limits())
 
 
-def _check_ttl(value: object) -> int:
+def check_ttl(value: object) -> int:
+    """Return *value* if it is a number of seconds that something can live."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _LONGEST:
         problem = (
             f"is {shown(value)}; it is a whole number of seconds above 0 (a hundred years at most), or None for ever"

@@ -69,6 +69,10 @@ class Names:
         """Return the stored forms of a member of a list. New entries have the first."""
         return [member]
 
+    def users(self, user_id: str) -> list[str]:
+        """Return how a user is written in keys and lists, the usual form first."""
+        return [encode_id(user_id)]
+
     def listed(self, entry: Entry) -> list[Listed]:
         """Return the entries that the stored lists should have for a session."""
         return [(self.names(name)[0], self.members(name, member)[0], score) for name, member, score in lists_of(entry)]

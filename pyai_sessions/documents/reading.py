@@ -111,7 +111,7 @@ def read_head(value: object, session_id: str) -> StoredHead:
         head, unknown = _read_head(document)
         _check_head(head)
     except ValueError as err:
-        raise _unreadable(head_key(session_id), session_id, value, err) from err
+        raise unreadable(head_key(session_id), session_id, value, err) from err
     if head.session_id != session_id:
         reason = f"it is the head of session {head.session_id!r}"
         raise InvalidDocumentError(head_key(session_id), session_id, value, reason)
@@ -170,7 +170,7 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
         msg = 'it is not a JSON object with a whole number as "format"'
         raise ValueError(msg)
     fields = dict(found)
-    _refuse_encrypted(fields)
+    refuse_encrypted(fields)
     if fields["format"] > FORMAT:
         msg = f"it has format {fields['format']}, written by a newer release; this one reads up to {FORMAT}"
         raise ValueError(msg)
@@ -185,7 +185,7 @@ def _read_head_slowly(text: str) -> tuple[Head, dict[str, Any]]:
     return msgspec.structs.replace(convert(known, Head), **raw), fields
 
 
-def document_of(value: object, key: str, session_id: str) -> str | bytes:
+def document_of(value: object, key: str, session_id: str | None) -> str | bytes:
     """Return a stored value if it can be a document: text, or bytes, which some mappings and SQL return."""
     if isinstance(value, InvalidDocumentError):  # the backend could not open it
         raise value
@@ -200,13 +200,14 @@ class _EncryptedError(ValueError):
     """A document is encrypted, and no backend below this has opened it."""
 
 
-def _refuse_encrypted(found: Mapping[str, Any]) -> None:
+def refuse_encrypted(found: Mapping[str, Any]) -> None:
+    """Raise where the fields of a document are those of an envelope: no backend below has opened it."""
     name = _KEY_NAME.match(str(found.get("encrypted")))
     if name:
         raise _EncryptedError(name.group(1))
 
 
-def _unreadable(key: str, session_id: str, value: object, err: Exception) -> InvalidDocumentError:
+def unreadable(key: str, session_id: str | None, value: object, err: Exception) -> InvalidDocumentError:
     """Return the error that says why a document cannot be read."""
     if isinstance(err, _EncryptedError):
         reason = f"it is encrypted with key {err.args[0]!r}: open the store as KVSessionStore(Encrypted(mapping, keys))"
@@ -252,7 +253,7 @@ def read_messages(value: object, key: str, session_id: str) -> list[Message]:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return _read_messages_slowly(decoded(document))
     except (ValueError, TypeError, AttributeError, KeyError) as err:
-        raise _unreadable(key, session_id, value, err) from err
+        raise unreadable(key, session_id, value, err) from err
 
 
 def sort_messages(value: object, key: str, session_id: str) -> tuple[list[Message], list[Any]]:
@@ -270,7 +271,7 @@ def sort_messages(value: object, key: str, session_id: str) -> tuple[list[Messag
         if not is_array(items):
             _read_messages_slowly(decoded(document))
     except ValueError as err:
-        raise _unreadable(key, session_id, value, err) from err
+        raise unreadable(key, session_id, value, err) from err
     for item in items:
         try:
             sound += _read_messages_slowly(decoded(write([item])))
@@ -283,7 +284,7 @@ def _read_messages_slowly(text: str) -> list[Message]:
     """Read messages with unknown fields, or with lone surrogates."""
     items = read(text)
     if is_mapping(items):
-        _refuse_encrypted(items)
+        refuse_encrypted(items)
     if not is_array(items):
         msg = "it is not a JSON array"
         raise ValueError(msg)
@@ -362,7 +363,7 @@ def read_branch(value: object, key: str, session_id: str) -> tuple[History, dict
     document = document_of(value, key, session_id)
     try:
         found = convert(read(decoded(document)), dict[str, Any])
-        _refuse_encrypted(found)
+        refuse_encrypted(found)
         summary = found["summary"]
         values = {
             "state": plain_object(found["state"], "state"),
@@ -371,7 +372,7 @@ def read_branch(value: object, key: str, session_id: str) -> tuple[History, dict
         }
         leading, messages = convert(found["leading"], int), write(found["messages"])
     except (ValueError, TypeError, AttributeError, KeyError) as err:
-        raise _unreadable(key, session_id, value, err) from err
+        raise unreadable(key, session_id, value, err) from err
     return History(log=read_messages(messages, key, session_id), leading=leading), values
 
 

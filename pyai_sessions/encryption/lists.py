@@ -11,7 +11,7 @@ from pyai_sessions.documents.reading import read_head
 from pyai_sessions.encryption.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError
 from pyai_sessions.model.heads import SessionStatus
-from pyai_sessions.storage.names import decode_id, split_namespace
+from pyai_sessions.storage.names import decode_id, encode_id, split_namespace
 from pyai_sessions.storage.protocol import Listing, Storage
 
 _LIST = re.compile(f"({USERS})([^/]+)(.*)", re.DOTALL)
@@ -41,12 +41,15 @@ class HashedNames(Names):
         is_expiry = name.endswith(EXPIRY) and split_namespace(name)[1] == EXPIRY
         return self._forms("", _MEMBER.fullmatch(member) if is_expiry else None, member)
 
+    def users(self, user_id: str) -> list[str]:  # noqa: D102
+        hashed = HASHED + self._sealer.user(user_id)
+        return [hashed, encode_id(user_id)] if self._sealer.migrate else [hashed]
+
     def _forms(self, under: str, found: re.Match[str] | None, text: str) -> list[str]:
         user_id = None if found is None else decode_id(found[2])
         if found is None or user_id is None:
             return [text]
-        hashed = f"{under}{found[1]}{HASHED}{self._sealer.user(user_id)}{found[3]}"
-        return [hashed, text] if self._sealer.migrate else [hashed]
+        return [f"{under}{found[1]}{user}{found[3]}" for user in self.users(user_id)]
 
     def is_of_user(self, listing: Listing) -> bool:
         """Return whether a list or a member of it names a user by his id."""

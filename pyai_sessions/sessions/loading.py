@@ -336,9 +336,10 @@ class Attempts:
     each try, so from the third try on a writer takes turns with them.
     """
 
-    def __init__(self, backend: Backend, session_id: str) -> None:
+    def __init__(self, backend: Backend, session_id: str, whose: str = "") -> None:
         self._backend = backend
         self._session_id = session_id
+        self._whose = whose or f"session {session_id!r}"
         self._tries = 0
 
     def __iter__(self) -> Iterator[None]:
@@ -350,7 +351,7 @@ class Attempts:
             yield None
             if time.monotonic() > deadline:
                 problem = f"other writers changed it at every try for {timeout} s"
-                raise StorageLockedError(f"session {self._session_id!r}", problem)
+                raise StorageLockedError(self._whose, problem)
             time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
             pause = min(pause * 2, 0.05)
 

@@ -24,6 +24,7 @@ from pyai_sessions.errors import InvalidDocumentError, SessionConflictError, Uns
 from pyai_sessions.model.heads import Entry, SessionStatus, from_microseconds, microseconds
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
+from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.sessions.backend import Progress
 from pyai_sessions.sessions.loading import MISSING
 from pyai_sessions.storage.names import place_of
@@ -66,6 +67,20 @@ class CustomSessionStore(KVSessionStore):
             name = type(self.store).__name__
             raise UnsupportedOperationError(f"reindex needs `list_by_activity`, which {name} lacks")
         return super().reindex(progress)
+
+    def shared_state(self, user_id: str | None) -> SharedState:  # noqa: ARG002
+        """Raise UnsupportedOperationError: the store keeps sessions alone."""
+        raise self._keeps_no_state()
+
+    def update_shared_state(self, user_id: str | None, changes: Any, **_: Any) -> SharedState:  # noqa: ARG002
+        """Raise UnsupportedOperationError likewise."""
+        raise self._keeps_no_state()
+
+    def _keeps_no_state(self) -> UnsupportedOperationError:
+        what = f"{type(self.store).__name__} keeps sessions alone, not the state of a user or of the application"
+        return UnsupportedOperationError(
+            f'{what}; keep that in a store beside it: SessionManager("sqlite:///state.db")'
+        )
 
 
 class _Seen(NamedTuple):

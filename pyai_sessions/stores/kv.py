@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -27,6 +27,7 @@ from pyai_sessions.model.session_store import (
     check_on_conflict,
     check_session,
 )
+from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.appending import Appender
 from pyai_sessions.sessions.backend import Backend, Progress, backend_of
@@ -37,6 +38,7 @@ from pyai_sessions.sessions.lists import Lister
 from pyai_sessions.sessions.loading import Attempts, Loader, Wants, owned_head
 from pyai_sessions.sessions.saving import Saver
 from pyai_sessions.sessions.scrolling import Scroller
+from pyai_sessions.sessions.shared_state import UNCHANGED, SharedStates, Unchanged, update_of
 from pyai_sessions.sessions.statuses import Archiver
 from pyai_sessions.sessions.switching import Switcher
 from pyai_sessions.sessions.trips import Asking, Read, Trips, asked, mending, sharing
@@ -142,6 +144,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         self._switcher = Switcher(self._loader, self._switched)
         self._archiver = Archiver(backend, terms)
         self._lister = Lister(self._loader)
+        self._states = SharedStates(backend, terms)
 
     @property
     def clock(self) -> Clock:
@@ -330,6 +333,29 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def ping(self) -> Asking[None]:
         """Raise the storage's error unless it answers, as `SessionManager.ping` does."""
         yield Read([head_key(_PINGED)])
+
+    # State that sessions share ----------------------------------------------------------------------------------
+
+    @sharing
+    def shared_state(self, user_id: str | None) -> Asking[SharedState]:
+        """Return the state of a user, or of the application (None)."""
+        return (yield from self._states.read(user_id if user_id is None else check_id(user_id, "user_id")))
+
+    @mending
+    def update_shared_state(
+        self,
+        user_id: str | None,
+        changes: Mapping[str, Any],
+        *,
+        remove: Iterable[str | Sequence[str]] = (),
+        replace: bool = False,
+        if_revision: str | None = None,
+        ttl: int | Unchanged | None = UNCHANGED,
+    ) -> SharedState:
+        """Change the state of a user, or of the application (None), as `SessionManager.update_user_state` does."""
+        owner = user_id if user_id is None else check_id(user_id, "user_id")
+        update = update_of(changes, remove=remove, replace=replace, if_revision=if_revision, ttl=ttl)
+        return self._states.update(owner, update)
 
     # Lists -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from pyai_sessions.testing.documents.ending import EndingOfDocuments
 from pyai_sessions.testing.documents.expiry import Expiry
 from pyai_sessions.testing.documents.forking import ForkingOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
+from pyai_sessions.testing.documents.shared_state import SharingState
 from pyai_sessions.testing.documents.upkeep import Upkeep
 from pyai_sessions.testing.store.appending import Appending
 from pyai_sessions.testing.store.ending import Ending
@@ -29,7 +30,7 @@ class Made:
         return make
 
 
-class OfItems(Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyday, Reading):
+class OfItems(SharingState, Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyday, Reading):
     """What depends on how a mapping writes, reads and removes its items."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import UnsupportedOperationError
+from pyai_sessions import KVSessionStore, UnsupportedOperationError
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 from pyai_sessions.testing.store.powers import has, report
 
@@ -60,3 +60,20 @@ class Refusals(StoreFixtures):
             act(manager)
 
         assert manager.get_session("s") == session
+
+    def test_state_is_kept_or_refused(self, manager: Any) -> None:
+        """A store that keeps sessions alone says so, also where state is but read: it is not as if there were none."""
+        calls = {
+            "user_state": lambda: manager.user_state("ada"),
+            "update_user_state": lambda: manager.update_user_state("ada", {"n": 1}),
+            "app_state": manager.app_state,
+            "update_app_state": lambda: manager.update_app_state({"n": 1}),
+        }
+        if isinstance(manager.store, KVSessionStore):
+            assert [call() for call in calls.values()] == [{}, {"n": 1}, {}, {"n": 1}]
+            return
+        for call in calls.values():
+            with pytest.raises(UnsupportedOperationError, match="keeps sessions alone"):
+                call()
+
+        assert manager.delete_user("ada").session_ids == []

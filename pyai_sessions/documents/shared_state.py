@@ -1,0 +1,139 @@
+"""The document of the state of a user or of the application: how it is read, changed and written.
+
+    state/user:<user>, state/app:
+        {"format":1,"revision":…,"former":[…],"user_id":…,"expires_at":…,"state":{…}}
+
+*former* are the revisions before, of the newest 8 writes: by them a writer whose reply was lost finds that its change
+was stored, though others have changed the state since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from pyai_sessions.documents.reading import document_of, refuse_encrypted, unreadable
+from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.model.heads import FORMAT
+from pyai_sessions.values.checks import Clock, check_id, check_time
+from pyai_sessions.values.json import convert, decoded, is_mapping, read, write
+
+_FORMER = 8
+
+Path = Sequence[str]
+"""The keys that lead to a value, from the outermost dict on."""
+
+
+class _Document(msgspec.Struct, frozen=True):
+    format: int
+    revision: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    state: dict[str, Any]
+    former: Sequence[str] = ()
+    user_id: str | None = None
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | UnsetType = UNSET
+
+
+class StoredState(msgspec.Struct, frozen=True):
+    """A document of state, as it is stored or is to be. Without one, the revision is empty."""
+
+    user_id: str | None
+    revision: str
+    state: dict[str, Any]
+    expires_at: datetime | None = None
+    former: Sequence[str] = ()
+    unknown: Mapping[str, Any] = {}
+
+    def is_over(self, clock: Clock) -> bool:
+        """Return whether it has expired."""
+        return self.expires_at is not None and self.expires_at <= clock()
+
+    def followed_by(self, revision: str, state: dict[str, Any], expires_at: datetime | None) -> StoredState:
+        """Return what the next write stores."""
+        former = [*self.former, self.revision][-_FORMER:] if self.revision else []
+        return StoredState(self.user_id, revision, state, expires_at, former, self.unknown)
+
+    def written(self) -> bytes:
+        """Return the document's text. It begins with the `start_of_state` of its revision."""
+        return write(
+            {
+                "format": FORMAT,
+                "revision": self.revision,
+                "former": list(self.former),
+                "user_id": self.user_id,
+                **({} if self.expires_at is None else {"expires_at": self.expires_at}),
+                "state": self.state,
+                **self.unknown,
+            }
+        )
+
+
+def start_of_state(revision: str) -> str:
+    """Return how the document of a revision begins."""
+    return f'{{"format":{FORMAT},"revision":"{revision}"'
+
+
+def read_state(value: object, key: str) -> StoredState:
+    """Return the state that a storage holds as *value* under *key*.
+
+    Raises:
+        InvalidDocumentError: It is not a document of state that this release can read.
+
+    """
+    document = document_of(value, key, None)
+    try:
+        return _read_state(read(decoded(document)))
+    except ValueError as err:
+        raise unreadable(key, None, value, err) from err
+
+
+def _read_state(found: object) -> StoredState:
+    if not is_mapping(found) or type(found.get("format")) is not int:
+        msg = 'it is not a JSON object with a whole number as "format"'
+        raise ValueError(msg)
+    refuse_encrypted(found)
+    if found["format"] != FORMAT:
+        msg = f"it has format {found['format']}; this release reads format {FORMAT}"
+        raise ValueError(msg)
+    names = _Document.__struct_fields__
+    known = convert({name: found[name] for name in names if name in found}, _Document)
+    user_id = None if known.user_id is None else check_id(known.user_id, "user_id")
+    expires_at = check_time(known.expires_at, "expires_at") if known.expires_at else None
+    unknown = {name: each for name, each in found.items() if name not in names}
+    return StoredState(user_id, known.revision, known.state, expires_at, known.former, unknown)
+
+
+def read_state_of(value: object, key: str, user_id: str | None) -> StoredState:
+    """Return the state of a user, or of the application (None), as `read_state` does.
+
+    Raises:
+        InvalidDocumentError: It cannot be read, or is another's.
+
+    """
+    stored = read_state(value, key)
+    if stored.user_id != user_id:
+        raise InvalidDocumentError(key, None, value, "it is the state of another")
+    return stored
+
+
+def merged(state: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *state* with *changes* in it: dicts are merged by key, at every depth, all other values are replaced."""
+    made = dict(state)
+    for key, value in changes.items():
+        old = made.get(key)
+        made[key] = merged(old, value) if is_mapping(old) and is_mapping(value) else value
+    return made
+
+
+def without(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return *state* without the value at the end of *path*; as it is where there is none."""
+    key, *rest = path
+    made = dict(state)
+    if not rest:
+        made.pop(key, None)
+    elif is_mapping(made.get(key)):
+        made[key] = without(made[key], rest)
+    return made

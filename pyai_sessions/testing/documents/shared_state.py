@@ -1,0 +1,225 @@
+"""The state of users and of the application, which sessions share: read, merged, compared, and expired."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyai_sessions import (
+    InvalidDocumentError,
+    InvalidValueError,
+    Limits,
+    SessionManager,
+    StateConflictError,
+)
+from pyai_sessions.testing.clock import StoppedClock
+from pyai_sessions.testing.documents.fixtures import DocumentFixtures
+
+PREFIX = "state/"
+
+
+def state_keys(raw: Any) -> list[str]:
+    """Return the keys of all documents of state."""
+    return sorted(key for key in raw if key.startswith(PREFIX))
+
+
+class SharingState(DocumentFixtures):
+    """State that lies beside the sessions."""
+
+    def test_state_is_read_as_it_was_written(self, manager: Any, other: Any) -> None:
+        """It is plain JSON, the same for all managers; each user has one, and so has the application."""
+        value = {"theme": {"dark": True}, "tags": ["a", None], "n": 1.5, "caf\u00e9 \U0001f600": "\u00fc", "none": None}
+
+        written = manager.update_user_state("ada", value)
+        manager.update_app_state({"model": "small"})
+
+        assert other.user_state("ada") == written == value
+        assert other.user_state("ada").revision == written.revision != ""
+        assert other.user_state("bob") == {}
+        assert other.user_state("bob").revision == ""
+        assert manager.app_state() == other.app_state() == {"model": "small"}
+        assert copy.deepcopy(written).revision == written.revision
+
+    def test_changes_are_merged_by_key_at_every_depth(self, manager: Any) -> None:
+        """Dicts are merged; all else is replaced, None and lists too; what is removed goes before that."""
+        manager.update_user_state("ada", {"a": {"b": {"c": 1, "d": 2}, "e": [1, 2]}, "f": 3, "g": {"h": 4}})
+
+        assert manager.update_user_state("ada", {"a": {"b": {"d": None}, "e": [3]}}) == {
+            "a": {"b": {"c": 1, "d": None}, "e": [3]}, "f": 3, "g": {"h": 4},
+        }  # fmt: skip
+        gone = [["a", "b", "c"], "gone", ["f", "y"]]
+        assert manager.update_user_state("ada", {"f": {"x": 1}, "g": 5}, remove=gone) == {
+            "a": {"b": {"d": None}, "e": [3]}, "f": {"x": 1}, "g": 5,
+        }  # fmt: skip
+        assert manager.update_user_state("ada", {"a": {"new": 1}}, remove=["a", "f"]) == {"a": {"new": 1}, "g": 5}
+        assert manager.update_user_state("ada", {"only": 1}, replace=True) == {"only": 1}
+        assert manager.update_user_state("ada", {}, replace=True) == manager.user_state("ada") == {}
+
+    def test_hostile_users_have_a_state_each(self, manager: Any, other: Any) -> None:
+        """A user's id is data: none reaches the state of another, of the application, or a session."""
+        users = [*self.hostile_ids, "app", "app:", "user:ada", "=", "state"]
+        manager.create_session("ada", session_id="ada")
+        manager.update_app_state({"whose": "the application's"})
+        for n, user_id in enumerate(users):
+            manager.update_user_state(user_id, {"n": n})
+
+        assert [other.user_state(user_id) for user_id in users] == [{"n": n} for n in range(len(users))]
+        assert other.app_state() == {"whose": "the application's"}
+        assert other.get_session("ada") is not None
+
+    def test_state_is_in_no_list_and_no_count(self, manager: Any, raw: Any, clock: StoppedClock) -> None:
+        """Sessions are listed, counted, archived, deleted and indexed as if there were no state."""
+        manager.create_session("ada", session_id="ada")
+        manager.update_user_state("ada", {"n": 1})
+        manager.update_user_state("bob", {"n": 2}, ttl=60)
+        manager.update_app_state({"n": 3})
+        clock.pass_(days=40)
+
+        assert [each.session_id for each in manager.list_sessions()] == ["ada"]
+        assert (manager.count(), manager.count("ada"), manager.count("bob")) == (1, 1, 0)
+        assert manager.reindex() == 1
+        assert manager.archive_inactive(days=30) == 1
+        assert manager.delete("ada") is True
+        assert manager.user_state("ada") == {"n": 1}
+        assert manager.app_state() == {"n": 3}
+
+    def test_another_revision_is_a_conflict(self, manager: Any, other: Any) -> None:
+        """Nothing is written then; at the revision that was read it is, and "" asks for a state that is not there."""
+        for read, update in (
+            (manager.app_state, manager.update_app_state),
+            (
+                lambda: manager.user_state("ada"),
+                lambda *given, **options: manager.update_user_state("ada", *given, **options),
+            ),
+        ):
+            first = update({"n": 1}, if_revision="")
+            with pytest.raises(StateConflictError) as caught:
+                update({"n": 2}, if_revision="")
+            assert (caught.value.base_revision, caught.value.stored_revision) == ("", first.revision)
+            second = update({"n": 2}, if_revision=first.revision)
+            with pytest.raises(StateConflictError) as caught:
+                update({"n": 3}, if_revision=first.revision)
+
+            assert read() == {"n": 2}
+            assert read().revision == second.revision == caught.value.stored_revision
+        assert caught.value.user_id == "ada"
+        assert other.user_state("ada") == {"n": 2}
+
+    def test_what_changes_nothing_is_not_written(self, manager: Any, raw: Any) -> None:
+        """The revision stays, and a state that is to be empty and is not there is not made."""
+        state = manager.update_user_state("ada", {"a": {"b": 1}})
+        before = {key: raw[key] for key in state_keys(raw)}
+
+        assert manager.update_user_state("ada", {"a": {"b": 1}}, remove=["c"]).revision == state.revision
+        assert manager.update_user_state("bob", {}, remove=["c"]).revision == ""
+
+        assert {key: raw[key] for key in state_keys(raw)} == before
+        assert manager.update_user_state("ada", {"a": {"b": True}}) == {"a": {"b": True}}
+        assert manager.user_state("ada")["a"]["b"] is True
+
+    def test_state_expires_where_it_is_told_to(
+        self, manager: Any, other: Any, another: Any, clock: StoppedClock
+    ) -> None:
+        """A ttl counts from the update that gives it; without it the end stays; a store's own ttl does not count."""
+        mortal = SessionManager(another(ttl=60), clock=clock)
+        mortal.update_app_state({"kept": True})
+        first = manager.update_user_state("ada", {"n": 1}, ttl=60)
+        clock.pass_(seconds=30)
+        second = mortal.update_user_state("ada", {"m": 2})
+        assert first.expires_at == second.expires_at == other.user_state("ada").expires_at
+        clock.pass_(seconds=29)
+        assert other.user_state("ada") == {"n": 1, "m": 2}
+        manager.update_user_state("bob", {"n": 1}, ttl=60)
+        manager.update_user_state("bob", {}, ttl=None)
+        clock.pass_(seconds=1)
+
+        assert (manager.user_state("ada"), manager.user_state("ada").revision) == ({}, "")
+        with pytest.raises(StateConflictError):
+            manager.update_user_state("ada", {}, if_revision=second.revision)
+        assert manager.update_user_state("ada", {"new": 1}, if_revision="") == {"new": 1}
+        assert other.user_state("ada").expires_at is None
+        clock.pass_(days=1)
+        assert other.user_state("ada") == {"new": 1}
+        assert other.user_state("bob") == {"n": 1}
+        assert mortal.app_state() == {"kept": True}
+
+    REFUSED: tuple[tuple[str, Callable[[Any], object]], ...] = (
+        ("user_id", lambda m: m.user_state(None)),
+        ("user_id", lambda m: m.user_state("")),
+        ("user_id", lambda m: m.update_user_state("u" * 1025, {})),
+        ("changes", lambda m: m.update_app_state(None)),
+        ("changes", lambda m: m.update_app_state([("a", 1)])),
+        ("changes['a']['b']", lambda m: m.update_app_state({"a": {"b": {1}}})),
+        ("changes['a']", lambda m: m.update_app_state({"a": float("nan")})),
+        ("changes", lambda m: m.update_app_state({1: 2})),
+        ("remove", lambda m: m.update_app_state({}, remove="a")),
+        ("remove[0]", lambda m: m.update_app_state({}, remove=[1])),
+        ("remove[0]", lambda m: m.update_app_state({}, remove=[[]])),
+        ("remove[1][0]", lambda m: m.update_app_state({}, remove=["a", [0]])),
+        ("replace", lambda m: m.update_app_state({}, replace=1)),
+        ("if_revision", lambda m: m.update_app_state({}, if_revision=1)),
+        ("ttl", lambda m: m.update_app_state({}, ttl=0)),
+        ("ttl", lambda m: m.update_app_state({}, ttl=True)),
+        ("ttl", lambda m: m.update_app_state({}, ttl=1.5)),
+    )
+
+    def test_what_cannot_be_kept_is_refused_by_name(self, manager: Any, raw: Any, another: Any) -> None:
+        """Nothing is written, and what is stored already may shrink, whatever its size."""
+        manager.update_app_state({"n": 1})
+        manager.update_user_state("ada", {"long": "x" * 1000})
+        narrow = SessionManager(another(limits=Limits(state_bytes=100, id_bytes=10, depth=2)))
+        before = {key: raw[key] for key in state_keys(raw)}
+
+        for path, act in self.REFUSED:
+            with pytest.raises(InvalidValueError) as caught:
+                act(manager)
+            assert caught.value.path == path
+        for path, act in (
+            ("state", lambda m: m.update_user_state("ada", {"longer": 1})),
+            ("user_id", lambda m: m.update_user_state("u" * 11, {})),
+            ("changes", lambda m: m.update_app_state({"a": {"b": {}}})),
+        ):
+            with pytest.raises(InvalidValueError, match="Limits") as caught:
+                act(narrow)
+            assert caught.value.path == path
+
+        assert {key: raw[key] for key in state_keys(raw)} == before
+        assert narrow.update_user_state("ada", {"long": "x" * 900}) == {"long": "x" * 900}
+
+    TORN = ("", "torn", "[]", "{}", '{"format":2,"revision":"r","state":{}}', '{"format":1,"revision":"r","state":[]}')
+
+    @pytest.mark.parametrize("text", [*TORN, None])
+    def test_an_unreadable_state_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, text: Any) -> None:
+        """Unreadable is not empty: to read or to change it names the document; the others can be read."""
+        manager.update_user_state("bob", {"n": 1})
+        [bobs] = state_keys(raw)
+        manager.update_user_state("ada", {"n": 2})
+        [key] = set(state_keys(raw)) - {bobs}
+        text = raw[key] = raw[bobs] if text is None else text  # another's
+
+        for act in (
+            lambda: manager.user_state("ada"),
+            lambda: manager.update_user_state("ada", {"n": 3}),
+            lambda: manager.update_user_state("ada", {}, replace=True),
+        ):
+            with pytest.raises(InvalidDocumentError) as caught:
+                act()
+            assert caught.value.key == key
+            assert caught.value.document == text or text in str(caught.value.document)
+
+        assert raw[key] == text
+        assert manager.user_state("bob") == {"n": 1}
+
+    def test_fields_of_a_later_release_survive_an_update(self, manager: Any, raw: Any) -> None:
+        """What this release does not know it stores again."""
+        manager.update_user_state("ada", {"n": 1})
+        [key] = state_keys(raw)
+        if not raw[key].endswith("}"):
+            return
+        raw[key] = raw[key][:-1] + ',"later":{"x":1}}'
+
+        manager.update_user_state("ada", {"m": 2})
+
+        assert '"later":{"x":1}' in raw[key]
+        assert manager.user_state("ada") == {"n": 1, "m": 2}
