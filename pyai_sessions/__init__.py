@@ -56,6 +56,7 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
     UnsupportedOperationError,
 )
+from pyai_sessions.events import Event
 from pyai_sessions.manager import SessionManager
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
@@ -95,6 +96,7 @@ __all__ = [
     "Encrypted",
     "EncryptionError",
     "Erasure",
+    "Event",
     "ImmutableError",
     "Imported",
     "InvalidDocumentError",

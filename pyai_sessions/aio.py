@@ -12,6 +12,7 @@ from typing_extensions import ParamSpec, Self
 from pyai_sessions.awaiting import LONG, PING, SHORT, Awaiting
 from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.events import OnEvent, watch
 from pyai_sessions.manager import SessionManager, opened, with_default
 from pyai_sessions.stores.four_methods import CustomSessionStore
 from pyai_sessions.values.checks import Clock, shown
@@ -95,6 +96,8 @@ class AsyncSessionManager(OfOneProcess):
         index: Of a custom store: a mapping for its index, as SessionManager's.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
+        on_event: A function that is told what happens, as SessionManager's; it is not awaited. The start and the end of
+            a call it is told in the caller's task, what comes in between in the thread that works for it.
         default: Converts what JSON cannot hold, as SessionManager's: `jsonable`, or a function of your own.
         threads: How many sync calls run at the same time; by default as many as the storage makes use of, 1 to 8. Calls
             that share their trips to Redis do so in two more, many at a time.
@@ -123,12 +126,15 @@ class AsyncSessionManager(OfOneProcess):
         clock: Clock | None = None,
         close_store: bool = False,
         default: Default | None = None,
+        on_event: OnEvent | None = None,
         threads: int | None = None,
     ) -> None:
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
             raise InvalidValueError("threads", f"is {shown(threads)}; it is a whole number of 1 or more")
         self._calls = Awaiting()
         made, closes = opened(store, index, clock, close_store=close_store)
+        if watch(self, on_event):
+            made.count_trips()
         self._calls.threads = threads or made.threads
         self._calls.trips = made.trips if made.trips.together > 1 else None
         self._calls.awaits = isinstance(made, CustomSessionStore)

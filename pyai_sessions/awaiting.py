@@ -17,7 +17,8 @@ from weakref import WeakSet
 
 from pyai_sessions.concurrency.calls import run_on, working_for
 from pyai_sessions.errors import StorageClosedError
-from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked
+from pyai_sessions.events import note_error, watched_in
+from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked, count_trip
 
 T = TypeVar("T")
 
@@ -136,6 +137,7 @@ class _Call(_Job):
             self.result = ended.value
         except BaseException as err:  # noqa: BLE001 (the task raises it)
             self.error = err
+            self.context.run(note_error, err)
         else:
             return ask
         self.ended = True
@@ -347,8 +349,11 @@ class _Sharing(_Workers):
             answers = self._trips.answers(asks)
         except BaseException as err:  # noqa: BLE001 (each call raises it: a thread that ended here would leave them waiting)
             answers = [err] * len(going)
-        for (call, _), answer in zip(going, answers, strict=True):
+        for (call, _), ask, answer in zip(going, asks, answers, strict=True):
             call.answer = answer
+            watched = watched_in(call.context)
+            if watched is not None:
+                count_trip(watched, ask, answer)
         return going
 
     def _leave(self, call: _Call, returns: _Returns) -> None:

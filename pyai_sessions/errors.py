@@ -137,6 +137,8 @@ class SessionConflictError(SessionStateError):
     Nothing was written. *base_revision* is what the copy was loaded at, *stored_revision* is what is stored now.
     """
 
+    noted = False
+
     def __init__(
         self,
         session_id: str,
@@ -281,6 +283,8 @@ class StoragePermissionError(StorageError, PermissionError):
 
 class StorageUnreachableError(StorageError, ConnectionError):
     """The storage did not answer: a write may have been applied, or not."""
+
+    noted = False
 
     remedy = "check that it runs and is reachable, then repeat the call"
 

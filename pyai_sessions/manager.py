@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from typing_extensions import Self
 
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.events import OnEvent, watch
 from pyai_sessions.maintenance import Maintenance
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch
@@ -50,6 +51,9 @@ class SessionManager(SharesState, Maintenance):
             itself cannot list.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
+        on_event: A function that is told what happens: an `Event` at the start and at the end of each call, and where
+            one merges, waits or fails. What it raises is logged once, and fails no call. It is called in the thread
+            that it happens in, and calls that it makes itself are not told.
         default: Converts what JSON cannot hold, as in `json.dumps`, wherever a value is given to the manager or to a
             session of it: `jsonable` converts datetimes, UUIDs, dataclasses, pydantic models and more. What comes back
             is the JSON. None: such values are refused.
@@ -75,9 +79,12 @@ class SessionManager(SharesState, Maintenance):
         clock: Clock | None = None,
         close_store: bool = False,
         default: Default | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self._default = check_default(default)
         self._store, self._closes = opened(store, index, clock, close_store=close_store)
+        if watch(self, on_event):
+            self._store.count_trips()
 
     @property
     def store(self) -> Any:

@@ -20,6 +20,7 @@ PACKAGE = Path(pyai_sessions.__file__).parent
 # A wing, which is a folder or a module of the package itself, imports only from those before it.
 WINGS = [
     "errors",
+    "events",
     "concurrency",
     "values",
     "storage",

@@ -17,6 +17,7 @@ from types import FrameType
 from weakref import WeakSet
 
 from pyai_sessions.errors import StorageInUseError, StorageLockedError
+from pyai_sessions.events import WAITED, note, note_wait
 
 _SLICE = 0.05
 """Seconds after which one that sleeps looks again: who should have woken it may have been cut off."""
@@ -33,7 +34,7 @@ _OURS = frozenset([__name__.partition(".")[0], "contextlib"])
 class Claim:
     """That a call has a turn, or wants it. Each is used once."""
 
-    __slots__ = ("__weakref__", "frame", "number", "thread")
+    __slots__ = ("__weakref__", "frame", "number", "thread", "wait")
 
     frame: FrameType | None
 
@@ -41,6 +42,13 @@ class Claim:
         self.frame = frame
         self.thread = threading.get_ident()
         self.number = 0
+        self.wait: tuple[str, float] | None = None
+
+    def waited(self, where: str, began: float) -> None:
+        """Remember that the call has waited for others since *began*, if that was long: it is told at the end."""
+        seconds = time.monotonic() - began
+        if seconds > WAITED:
+            self.wait = where, seconds
 
     def is_over(self) -> bool:
         """Return whether the call gave its turn back, or has ended without that."""
@@ -160,6 +168,7 @@ class Turn:
                 if now > patient:
                     self._go_first(began, mine, bell)
                 if left <= 0:
+                    note_wait(where, began)
                     raise StorageLockedError(where, f"other threads used it for {timeout} s")
                 if bell.acquire(timeout=min(left, _SLICE)):
                     self._sleeping.appendleft(bell)  # of those that wait it comes first
@@ -167,10 +176,12 @@ class Turn:
             with suppress(ValueError):  # it has been rung since
                 self._sleeping.remove(bell)
             self._go_first(None, mine, bell)
+        mine.waited(where, began)
 
     def give_back(self, mine: Claim) -> None:
         """Give the turn back, and wake one that waits for it."""
         mine.frame = None
+        waited, mine.wait = mine.wait, None
         first = self._first
         if first is not None and not first[1].is_over():
             with suppress(RuntimeError):  # it was rung already
@@ -178,6 +189,8 @@ class Turn:
         elif self._sleeping:
             with suppress(IndexError, RuntimeError):  # none waits any more
                 self._sleeping.popleft().release()
+        if waited is not None:  # only now: nobody else is to wait for a hook
+            note("waited", where=waited[0], seconds=waited[1])
 
     def renew(self) -> None:
         """Keep, in a forked child, the claims of the thread that forked: the others are not there."""

@@ -16,7 +16,7 @@ from pyai_sessions.sessions.expiry import Expiry
 from pyai_sessions.sessions.writers import Writers, turn_key
 from pyai_sessions.storage.families import is_of, storage_of
 from pyai_sessions.storage.protocol import Change, Storage
-from pyai_sessions.storage.wrappers import Namespaced
+from pyai_sessions.storage.wrappers import Counted, Namespaced
 from pyai_sessions.values.checks import AnyPath
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Backend:
         timeout: Seconds that a writer waits for others.
         ttl: Seconds that a session lives after its last save, where its store does not say so.
         sealer: The ring that encrypts the documents.
+        counts: Whether what calls ask of the storage is counted, for the events of a manager.
 
     Attributes:
         storage: The storage, or its part: documents and lists. In the place of a document that cannot be decrypted it
@@ -60,14 +61,16 @@ class Backend:
         timeout: float,
         ttl: int | None = None,
         sealer: Sealer | None = None,
+        counts: bool = False,
     ) -> None:
-        inner, self.names = whole, Names()
+        self._whole = whole
+        self._asked = inner = Counted(whole) if counts else whole
+        self.names = Names()
         if sealer is not None:
             from pyai_sessions.encryption.storage import EncryptedStorage
 
-            inner = EncryptedStorage(whole, sealer)
+            inner = EncryptedStorage(inner, sealer)
             self.names = inner.names
-        self._whole = whole
         self._under = under
         self._sealer = sealer
         self.storage = storage = Namespaced(inner, under) if under else inner
@@ -80,6 +83,12 @@ class Backend:
         self.settle_forks = storage.settle
         self.writers = Writers(storage, timeout) if storage.ordered and storage.settle else None
         self._leaves_pages = not storage.ordered  # writes pages and head one after another
+
+    def counting(self) -> Backend:
+        """Return a backend of the same part of the storage that counts what calls ask of it."""
+        return Backend(
+            self._whole, under=self._under, timeout=self.timeout, ttl=self.ttl, sealer=self._sealer, counts=True
+        )
 
     # Heads -------------------------------------------------------------------------------------------------------
 
@@ -180,7 +189,7 @@ class Backend:
             raise UnsupportedOperationError(msg)
         from pyai_sessions.encryption.rotation import rotate
 
-        return rotate(self._whole, self._sealer, self._under, progress)
+        return rotate(self._asked, self._sealer, self._under, progress)
 
     def backup(self, path: AnyPath, *, overwrite: bool) -> None:
         """Copy all that the storage holds, of one moment, to a new file at *path*, beside other writers."""

@@ -24,6 +24,7 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     StorageLockedError,
 )
+from pyai_sessions.events import note
 from pyai_sessions.model.heads import Run, StoredHead
 from pyai_sessions.model.history import History, Line, Question
 from pyai_sessions.model.session import Session, assign, history_of, values_of
@@ -352,6 +353,7 @@ class Attempts:
             if time.monotonic() > deadline:
                 problem = f"other writers changed it at every try for {timeout} s"
                 raise StorageLockedError(self._whose, problem)
+            note("retried", session_id=self._session_id or None, count=self._tries + 1)
             time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
             pause = min(pause * 2, 0.05)
 

@@ -20,6 +20,7 @@ from pyai_sessions.errors import (
     SessionNotFoundError,
     SessionStateError,
 )
+from pyai_sessions.events import note
 from pyai_sessions.model.branches import common
 from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead
@@ -76,6 +77,7 @@ class Saver(NamedTuple):
             if saved:  # only now: leaving the block commits
                 merged, draft = saved
                 if merged is not session:
+                    note("merged", session_id=session.session_id)
                     assign(session, values_of(merged), history_of(merged))
                 mark_saved(session, draft)
                 history_of(session).home = self.home

@@ -15,7 +15,9 @@ from typing_extensions import ParamSpec
 
 from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import StorageUnreachableError
+from pyai_sessions.events import Call, note_error
 from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.storage.wrappers import size_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +66,9 @@ class Trips:
                     ask = call.send(answer)
         except StopIteration as ended:
             return cast("T", ended.value)
+        except BaseException as err:
+            note_error(err)
+            raise
 
     def answers(self, asks: Sequence[Ask]) -> list[Any]:
         """Return the answers that calls wait for, in as few trips as can be; an exception is for its call to raise.
@@ -107,6 +112,16 @@ class Trips:
         return self._backend.commit_many([ask.draft for ask in asks])
 
 
+def count_trip(call: Call, ask: Ask, answer: object) -> None:
+    """Count an ask that was answered together with others: no storage knows whose it is."""
+    call.trips += 1
+    if isinstance(ask, Read) and isinstance(answer, dict):
+        found = cast("dict[str, object]", answer)
+        call.read += sum(size_of(found.get(key)) for key in ask.keys)
+    elif isinstance(ask, Write):
+        call.written += len(ask.draft.head) + sum(map(size_of, ask.draft.pages.values()))
+
+
 class _HasTrips(Protocol):
     @property
     def trips(self) -> Trips: ...
@@ -140,8 +155,9 @@ def mending(call: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P],
     def method(self: S, /, *arguments: P.args, **options: P.kwargs) -> T:
         try:
             return call(self, *arguments, **options)
-        except BaseException:
+        except BaseException as err:
             self.trips.mend()
+            note_error(err)
             raise
 
     return method

@@ -306,6 +306,8 @@ class Connections:
         if len(_gate.lent) > 1:
             self._check_reading(claim, connection)
         connection.execute("BEGIN IMMEDIATE")
+        if isinstance(connection, _Connection):  # since it was lent, it has waited for other processes
+            claim.waited(self.path, connection.watch.began)
         self.check_file()
         self._check_log(connection)
         return connection

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.errors import StorageInUseError, StorageLockedError, StorageUnreachableError
+from pyai_sessions.events import note_wait
 
 T = TypeVar("T")
 Store = Callable[[Sequence[T]], list[bool]]
@@ -92,7 +93,8 @@ class Group(Generic[T]):
 
     def _wait(self, mine: _Waiting[T], store: Store[T]) -> None:
         """Wait until an item is stored by another thread, or until this one can store all that waits."""
-        deadline = time.monotonic() + self._timeout
+        began = time.monotonic()
+        deadline = began + self._timeout
         first = self._is_first(mine)  # else another, who came before, will store it
         while mine.stored is None and mine.failure is None:
             taken = mine.leader is not None and not mine.leader.is_over()
@@ -102,9 +104,11 @@ class Group(Generic[T]):
                 finally:
                     self._end(leader)
             elif not mine.bell.acquire(timeout=_SLICE) and not taken and time.monotonic() > deadline:
+                note_wait(self._where(), began)
                 raise StorageLockedError(self._where(), f"other threads wrote for {self._timeout} s")
             else:
                 first = True
+        note_wait(self._where(), began)
 
     def _is_first(self, mine: _Waiting[T]) -> bool:
         try:

@@ -1,10 +1,11 @@
-"""Storages around another storage: what they share, and `Namespaced`, one namespace of a storage."""
+"""Storages around another storage: what they share; `Counted`, which counts; `Namespaced`, one namespace of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
+from pyai_sessions.events import current_call
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
 
@@ -31,6 +32,49 @@ class Wrapper(Storage):
 
     def close(self) -> None:  # noqa: D102
         self._inner.close()
+
+
+class Counted(Wrapper):
+    """A storage that counts what a manager's call asks of it, where that manager has an ``on_event=``."""
+
+    def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
+        found, call = self._inner.read(keys), current_call()
+        if call is not None:
+            call.trips += 1
+            call.read += sum(map(size_of, found.values()))
+        return found
+
+    def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
+        call = current_call()
+        if call is not None:
+            call.trips += 1
+            call.written += sum(size_of(document) for each in changes for _, document in each.put)
+        return self._inner.write(changes)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
+        return self._asked().keys(prefix)
+
+    def scan(  # noqa: D102
+        self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
+    ) -> list[Position]:
+        return self._asked().scan(name, after, limit, newest_first=newest_first)
+
+    def count(self, name: str) -> int:  # noqa: D102
+        return self._asked().count(name)
+
+    def listings(self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = "") -> Iterator[Listed]:  # noqa: D102
+        return self._asked().listings(of, prefix=prefix)
+
+    def _asked(self) -> Storage:
+        call = current_call()
+        if call is not None:
+            call.trips += 1
+        return self._inner
+
+
+def size_of(document: object) -> int:
+    """Return the bytes of a document; 0 for what is no text."""
+    return len(document) if isinstance(document, (bytes, str)) else 0
 
 
 class Namespaced(Wrapper):

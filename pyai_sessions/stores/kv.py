@@ -14,6 +14,7 @@ from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.documents.keys import head_key, session_of_key
 from pyai_sessions.documents.limits import Limits, Terms, make_terms
 from pyai_sessions.errors import InvalidValueError, SessionDeletedError, SessionExistsError, SessionNotFoundError
+from pyai_sessions.events import note
 from pyai_sessions.model.branches import check_branch
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Branch
@@ -132,6 +133,12 @@ class KVSessionStore(OfOneProcess, SessionStore):
         self._wants = Wants()
         self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
         self._use(terms)
+
+    def count_trips(self) -> None:
+        """Count from now on what calls ask of the storage, for a manager's ``on_event=``."""
+        self._backend = self._backend.counting()
+        self.trips = Trips(self._backend)
+        self._use(self._terms)
 
     def _use(self, terms: Terms) -> None:
         """Work on these terms from now on."""
@@ -472,7 +479,10 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def purge_expired(self, progress: Progress | None = None) -> int:
         """Remove expired sessions, with all that belongs to them; return how many they were."""
         check_progress(progress)
-        return purge_all(self._backend, self.clock, progress)
+        purged = purge_all(self._backend, self.clock, progress)
+        if purged:
+            note("purged", count=purged)
+        return purged
 
     @mending
     def reindex(self, progress: Progress | None = None) -> int:
@@ -484,7 +494,11 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
         """Read everything and report what is wrong; *repair* mends what can be mended."""
         check_progress(progress)
-        return upkeep.verify(self._backend, repair=repair, clock=self.clock, progress=progress)
+        found = upkeep.verify(self._backend, repair=repair, clock=self.clock, progress=progress)
+        repaired = sum(each.repaired for each in found.problems)
+        if repaired:
+            note("repaired", count=repaired)
+        return found
 
     @mending
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:

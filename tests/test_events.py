@@ -1,0 +1,482 @@
+"""Events: what a manager's ``on_event=`` is told, and what `logging` is; never a word of a conversation."""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+import redis
+
+from pyai_sessions import (
+    AsyncSessionManager,
+    Event,
+    InvalidValueError,
+    KVSessionStore,
+    RedisMapping,
+    RedisSessionStore,
+    Session,
+    SessionConflictError,
+    SessionManager,
+    SQLiteSessionStore,
+    StorageUnreachableError,
+)
+from pyai_sessions import events as our_events
+from pyai_sessions.concurrency import turns
+from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
+from pyai_sessions.testing import StoppedClock
+from tests.contract.stores import AsyncStore, SyncStore
+from tests.faults.interrupts import interrupt, stop
+from tests.sessions.test_trips import Trips
+from tests.test_aio import public, run, settled, use
+
+DOCS = Path(__file__).parents[1] / "docs"
+SECRET = "xyzzy-plugh"
+MESSAGE = {"role": "user", "content": SECRET}
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_is_long(monkeypatch):
+    """A busy machine may let any call wait."""
+    monkeypatch.setattr(turns, "WAITED", float("inf"))
+    monkeypatch.setattr(our_events, "WAITED", float("inf"))
+
+
+def in_order(told):
+    """Return whether each call has started before all else, and has ended once, after all else."""
+    calls = {}
+    for each in told:
+        calls.setdefault(each.call, []).append(each)
+    return all(
+        [each.name for each in its].count("started") == [each.name for each in its].count("ended") == 1
+        and (its[0].name, its[-1].name) == ("started", "ended")
+        and len({each.method for each in its}) == 1
+        for its in calls.values()
+    )
+
+
+def names(told, *left_out):
+    return [each.name for each in told if each.name not in left_out]
+
+
+def noted(told):
+    return names(told, "started", "ended")
+
+
+# Around each call -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
+@pytest.mark.parametrize("store", [dict, SyncStore, AsyncStore, lambda: "sqlite:///:memory:"])
+def test_each_method_tells_when_it_starts_and_when_it_has_ended(face, store):
+    """Once each, whatever comes of it, on each kind of store, from both faces."""
+    told, clock = [], StoppedClock()
+
+    async def main():
+        await use(face(store(), clock=clock, on_event=told.append), clock)
+
+    run(main)
+
+    assert in_order(told)
+    methods = {each.method for each in told}
+    assert {"create_session", "save", "append", "get_session", "list_sessions", "verify", "delete_user"} <= methods
+    outcomes = {each.outcome for each in told if each.name == "ended"}
+    assert {"ok", "SessionExistsError", "SessionNotFoundError", "InvalidValueError"} <= outcomes
+
+
+@pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
+def test_all_methods_are_told_and_nothing_else_is_replaced(face):
+    """Also those that a subclass adds; a manager without a hook has its methods as they are."""
+
+    class Mine(face):
+        async def chat(self):
+            """Talk."""
+
+    hooked = face(on_event=lambda _: None)
+
+    assert public(face) - {"store", "namespace"} == public(face) & vars(hooked).keys()
+    assert not vars(face()).keys() & public(face)
+    assert "chat" in vars(Mine(on_event=lambda _: None))
+    assert hooked.save.__doc__ == face.save.__doc__
+
+
+def test_an_event_tells_the_session_the_outcome_the_time_and_what_was_asked():
+    """Of a call about one session, its id, also of one that the call made."""
+    told = []
+    manager = SessionManager(on_event=told.append)
+    session = manager.create_session("ada", session_id="s")
+    manager.save(session=session)
+    manager.get_session(session_id="s")
+    manager.list_sessions("ada")
+    ended = [each for each in told if each.name == "ended"]
+
+    assert [each.session_id for each in ended] == ["s", "s", "s", None]
+    assert [each.outcome for each in ended] == ["ok"] * 4
+    assert [each.trips for each in ended[:3]] == [1, 1, 1]
+    assert ended[1].bytes_written == ended[2].bytes_read > 100
+    assert all(each.seconds >= 0 for each in ended)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_the_trips_of_a_call_are_those_that_the_server_answers(awaited, valkey_server, tmp_path):
+    """Also of a call that shares them with others."""
+    told = []
+    with closing(redis.Redis.from_url(valkey_server.url)) as client:
+        counted = Trips(client)
+        store = KVSessionStore(RedisMapping(counted, f"{tmp_path.name}:"))
+        SessionManager(store).create_session("ada", session_id="t")  # the server has the script from now on
+        counted.count = 0
+        manager = (AsyncSessionManager if awaited else SessionManager)(store, on_event=told.append)
+
+        async def main():
+            for act in (
+                partial(manager.create_session, "ada", session_id="s"),
+                partial(manager.append, "s", MESSAGE),
+                partial(manager.get_session, "s"),
+            ):
+                await settled(act())
+
+        run(main)
+
+    ended = [each for each in told if each.name == "ended"]
+    assert [each.trips for each in ended] == [1, 2, 1]
+    assert counted.count == 4
+    assert ended[-1].bytes_read > len(SECRET)
+
+
+# From inside ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hooked(tmp_path):
+    """A manager with a hook, what it told, and another manager of the same file."""
+    told = []
+    with (
+        SessionManager(f"sqlite:///{tmp_path}/chat.db?ttl=60", clock=StoppedClock(), on_event=told.append) as manager,
+        SessionManager(f"sqlite:///{tmp_path}/chat.db?ttl=60", clock=manager.store.clock) as other,
+    ):
+        yield manager, told, other
+
+
+def stale(manager, other):
+    """Return a copy of a session that another writer has saved since."""
+    mine = manager.create_session("ada", session_id="s", state={"n": 0})
+    theirs = other.get_session("s")
+    theirs.set_state("n", 1)
+    other.save(theirs)
+    return mine
+
+
+def merge(manager, other):
+    mine = stale(manager, other)
+    mine.add_message(**MESSAGE)
+    manager.save(mine)
+
+
+def conflict(manager, other):
+    mine = stale(manager, other)
+    with pytest.raises(SessionConflictError):
+        manager.save(mine, on_conflict="error")
+
+
+def purge(manager, other):
+    manager.create_session("ada", session_id="s")
+    manager.store.clock.pass_(minutes=2)
+    manager.purge_expired()
+
+
+def repair(manager, other):
+    manager.create_session("ada", session_id="s")
+    with closing(sqlite3.connect(manager.store.mapping.filename)) as file, file:
+        file.execute("UPDATE sessions SET value = 'damaged'")
+    manager.verify(repair=True)
+
+
+def wait(manager, other):
+    """All waiting is long here."""
+    session = manager.create_session("ada", session_id="s")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turns, "WAITED", -1.0)
+        manager.save(session)
+
+
+@pytest.mark.parametrize(
+    ("act", "expected", "method", "session_id"),
+    [
+        (merge, ["merged"], "save", "s"),
+        (conflict, ["conflict"], "save", "s"),
+        (purge, ["purged"], "purge_expired", None),
+        (repair, ["repaired"], "verify", None),
+        (wait, ["waited"], "save", "s"),
+    ],
+)
+def test_what_happens_inside_a_call_is_told_and_logged(  # noqa: PLR0917 (a table)
+    hooked, act, expected, method, session_id, caplog
+):
+    """Once, in that call; the log has the same fields."""
+    caplog.set_level(logging.DEBUG, "pyai_sessions")
+    manager, told, other = hooked
+    act(manager, other)
+    inside = [each for each in told if each.name in expected]
+
+    assert noted(told) == expected
+    assert in_order(told)
+    assert {each.method for each in inside} == {method}
+    assert [each.session_id for each in inside] in ([session_id] * len(inside), [None] * len(inside))
+    assert [each.event for each in caplog.records] == expected
+    assert [each.count for each in caplog.records] == [each.count for each in inside]
+    assert all(each.name == "pyai_sessions" for each in caplog.records)
+    assert SECRET not in caplog.text
+
+
+def test_each_try_after_the_first_is_told_and_logged(valkey_server, tmp_path, caplog):
+    """Here others append before each of the first two writes of a save."""
+    caplog.set_level(logging.DEBUG, "pyai_sessions")
+    told, meddling = [], []
+    with closing(RedisSessionStore(valkey_server.url, prefix=f"{tmp_path.name}:")) as store:
+        manager, other = SessionManager(store, on_event=told.append), SessionManager(store)
+        mine = manager.create_session("ada", session_id="s")
+        storage = store._backend.storage
+        write = storage.write
+
+        def meddled(changes):
+            if len(meddling) < 2:
+                meddling.append(other)
+                storage.write = write
+                other.append("s", MESSAGE)
+                storage.write = meddled
+            return write(changes)
+
+        storage.write = meddled
+        mine.add_message(**MESSAGE)
+        manager.save(mine)
+
+        assert manager.get_session("s").message_count == 3
+    assert noted(told) == [each.event for each in caplog.records] == ["retried", "merged"]
+    assert [each.count for each in told if each.name == "retried"] == [2]
+    assert caplog.records[0].getMessage() == "another writer was faster: try 2 of a write (session 's')"
+
+
+def test_a_storage_that_does_not_answer_is_told_and_logged_once(tmp_path, caplog):
+    """By its place; a manager without a hook logs likewise."""
+    told = []
+    for on_event in (told.append, None):
+        with (
+            SessionManager(f"unix://{tmp_path}/none.sock?password=hunter2", on_event=on_event) as manager,
+            pytest.raises(StorageUnreachableError),
+        ):
+            manager.get_or_create_session("s")
+
+    assert noted(told) == ["unreachable"]
+    assert [each.getMessage() for each in caplog.records] == [f"unix:{tmp_path}/none.sock did not answer"] * 2
+
+
+def test_a_thread_that_waited_for_another_says_so_once_nobody_waits_for_it(monkeypatch, caplog):
+    """The hook is not called while others wait for the turn."""
+    monkeypatch.setattr(turns, "WAITED", 0.0)
+    turn, held, go_on = Turn(), threading.Event(), threading.Event()
+
+    def hold():
+        claim = Claim(current_frame())
+        turn.take(claim, 60.0, "here")
+        held.set()
+        while not turn._sleeping:
+            pass
+        turn.give_back(claim)
+        go_on.set()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    mine = Claim(current_frame())
+    turn.take(mine, 60.0, "here")
+    assert not caplog.records
+    turn.give_back(mine)
+    thread.join()
+
+    assert [(each.event, each.where) for each in caplog.records] == [("waited", "here")]
+
+
+# Hooks that misbehave -------------------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_raises_fails_no_call_and_is_logged_once(caplog):
+    """It is called on."""
+    seen = []
+
+    def on_event(event):
+        seen.append(event)
+        raise RuntimeError
+
+    manager = SessionManager(on_event=on_event)
+    manager.create_session("ada", session_id="s")
+    manager.append("s", MESSAGE)
+
+    assert manager.get_session("s").message_count == 1
+    assert len(seen) == 6
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "on_event= raised" in record.getMessage()
+
+
+def test_what_a_hook_asks_of_a_manager_is_not_told_to_it():
+    """Else it would never end."""
+    told = []
+
+    def on_event(event):
+        told.append(event)
+        manager.count()
+
+    manager = SessionManager(on_event=on_event)
+    manager.create_session("ada")
+
+    assert names(told) == ["started", "ended"]
+
+
+def test_an_exception_from_outside_that_hits_a_hook_is_raised():
+    """Ctrl-C stops a program also there; the next call is told as ever."""
+    told, first = [], [KeyboardInterrupt]
+
+    def on_event(event):
+        told.append(event)
+        if first:
+            raise first.pop()
+
+    manager = SessionManager(on_event=on_event)
+    with pytest.raises(KeyboardInterrupt):
+        manager.create_session("ada")
+    manager.create_session("ada")
+
+    assert [each.outcome for each in told if each.name == "ended"] == ["KeyboardInterrupt", "ok"]
+
+
+@pytest.mark.parametrize("given", [1, "print", asyncio.sleep, {}])
+def test_what_cannot_be_a_hook_is_refused(given):
+    """When the manager is made."""
+    for face in (SessionManager, AsyncSessionManager):
+        with pytest.raises(InvalidValueError, match=r"^on_event is"):
+            face(on_event=given)
+
+
+# Threads, tasks, interrupts -------------------------------------------------------------------------------------------
+
+
+def test_calls_of_threads_are_told_apart():
+    """What happens in one is told of none of the others."""
+    told = []
+    manager = SessionManager(on_event=told.append)
+    manager.create_session("ada", session_id="s")
+
+    def work(n):
+        mine = manager.get_session("s")
+        mine.add_message("user", str(n))
+        manager.save(mine)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(40)))
+
+    assert in_order(told)
+    assert {each.method for each in told if each.name == "merged"} <= {"save"}
+    assert Counter(names(told, "merged", "retried")) == {"started": 81, "ended": 81}
+
+
+@pytest.mark.parametrize("kind", ["SQLite", "Valkey"])
+def test_calls_of_tasks_are_told_apart(kind, tmp_path, valkey_server):
+    """Also where they share trips: each is told its own part."""
+    told = []
+    store = {
+        "SQLite": lambda: SQLiteSessionStore(tmp_path / "chat.db"),
+        "Valkey": lambda: RedisSessionStore(valkey_server.url, prefix=f"{tmp_path.name}:"),
+    }[kind]
+
+    async def main():
+        async with (
+            AsyncSessionManager(store(), close_store=True, on_event=told.append) as manager,
+            anyio.create_task_group() as tasks,
+        ):
+            for n in range(40):
+                tasks.start_soon(partial(manager.create_session, "ada", session_id=f"{n}", metadata={"n": "n" * n}))
+
+    run(main)
+
+    assert in_order(told)
+    made = {each.session_id: each for each in told if each.name == "ended" and each.session_id}
+    written = [made[str(n)].bytes_written for n in range(40)]
+    assert written == sorted(written)
+    assert len(set(written)) > 30
+    assert {each.trips for each in made.values()} == {1}
+
+
+def test_a_call_that_is_cut_off_has_ended_and_the_next_is_told_as_ever():
+    """At whatever point of it: what started has ended, and nothing of it is told of the next."""
+    points = 1
+    for at in range(1, 10_000):
+        told = []
+        manager = SessionManager(on_event=told.append)
+        tracer, _ = interrupt(lambda m=manager: m.create_session("ada", session_id="s"), at, stop, only=("/events.py",))
+        points = max(points, tracer.points)
+        cut = told[:]
+        manager.count()
+
+        assert names(told[-2:]) == ["started", "ended"]
+        assert {each.method for each in told[-2:]} == {"count"}
+        if names(cut) == ["started"]:
+            assert tracer.where.endswith((" end", " tell"))  # in the very step that tells of the end
+        if tracer.points < at:
+            break
+    assert points > 5
+
+
+# What is told ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
+def test_no_event_and_no_log_has_a_word_of_a_conversation(face, caplog):
+    """Nor of its state and metadata, nor a user's id; whatever a method is given and whatever it raises."""
+    caplog.set_level(logging.DEBUG)
+    told = []
+    key = f"{SECRET}-user"
+
+    async def main():
+        manager = face(KVSessionStore({}), on_event=told.append)
+        session = await settled(
+            manager.create_session(key, session_id="s", metadata={"a": SECRET}, state={"a": SECRET})
+        )
+        session.add_message(**MESSAGE)
+        await settled(manager.save(session))
+        for act in (
+            lambda: manager.append("s", MESSAGE),
+            lambda: manager.append("s", {**MESSAGE, "unknown": SECRET}),
+            lambda: manager.append("s", {**MESSAGE, "metadata": {"x": {SECRET}}}),
+            lambda: manager.get_session("s", user_id=SECRET),
+            lambda: manager.get_sessions_for_user(key),
+            lambda: manager.list_sessions(key, where={"a": SECRET}),
+            lambda: manager.redact("s", session.messages[0].message_id, text=SECRET),
+            lambda: manager.delete_user(key),
+            lambda: manager.import_sessions([Session(key, metadata={"a": SECRET})]),
+        ):
+            with suppress(Exception):
+                await settled(act())
+
+    run(main)
+
+    assert len(told) > 20
+    assert SECRET not in repr(told) + caplog.text
+
+
+def test_the_reference_has_each_event_with_its_level():
+    """A table says what is logged, and how."""
+    page = (DOCS / "reference" / "events.md").read_text("utf-8")
+
+    for name, (level, _) in our_events._LOGGED.items():
+        assert f"| `{name}` | {logging.getLevelName(level)} |" in page
+    for name in ("started", "ended"):
+        assert f"| `{name}` | not logged |" in page
+    for name in Event.__dataclass_fields__:
+        assert f"`{name}`" in page
