@@ -15,6 +15,7 @@ from weakref import WeakSet
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame, is_part_of
 from pyai_sessions.errors import (
     StorageClosedError,
+    StorageError,
     StorageInUseError,
     StorageMovedError,
     StoragePermissionError,
@@ -113,11 +114,13 @@ class _Watch:
 class _Connection(sqlite3.Connection):
     """A connection that is watched.
 
-    *log* is which file the write-ahead log was when the connection opened it; None where there is none.
+    *log* is which file the write-ahead log was when the connection opened it; None where there is none. *at_rest* says
+    how a file that is read without a log was then.
     """
 
     watch: _Watch
     log: FileId | None = None
+    at_rest: tuple[int, int] | None = None
 
     def __del__(self) -> None:  # of one that a call left behind when an exception cut it off
         with suppress(Exception):
@@ -247,6 +250,9 @@ class Connections:
             connection = self._open()
             if self._memory:
                 self._idle.append(connection)
+        if self.read_only and getattr(connection, "at_rest", None) not in (None, self._at_rest()):
+            connection.close()  # a writer has come
+            connection = self._open()
         self.renew(connection)
         return connection
 
@@ -363,7 +369,31 @@ class Connections:
                 self._idle.pop().close()
 
     def _open(self) -> sqlite3.Connection:
-        connection = self._connect()
+        if not self.read_only:
+            return self._set_up(self._connect())
+        try:
+            return self._set_up(self._connect())
+        except StorageError:
+            at_rest = self._at_rest()
+            if at_rest is None:
+                raise
+        # A file in WAL mode on a disk that is read-only: SQLite cannot put an index of the log beside it. No writer is
+        # at work, so it can be read without one, till one comes.
+        connection = self._connect("&immutable=1")
+        connection.at_rest = at_rest
+        return self._set_up(connection)
+
+    def _at_rest(self) -> tuple[int, int] | None:
+        """Return when the file was written last, and its size, if all that was written is in it, not in its log."""
+        try:
+            if any(map(os.path.getsize, filter(os.path.exists, (self._log, f"{self.path}-journal")))):
+                return None
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+    def _set_up(self, connection: _Connection) -> sqlite3.Connection:
         try:
             if self._wal:
                 self._enter_wal(connection)
@@ -387,14 +417,15 @@ class Connections:
             raise storage_error(self.path, err) from err
         return connection
 
-    def _connect(self) -> _Connection:
+    def _connect(self, options: str = "") -> _Connection:
         """Return a connection to the file that the first one opened; never make another one."""
         if self._memory:
             return self._connect_to(self.path)
         for _ in range(_TRIES):
             self.check_file()
             before = _file_at(self.path)
-            connection = self._connect_to(f"{Path(self.path).as_uri()}?mode={'ro' if self.read_only else 'rw'}")
+            mode = "ro" if self.read_only else "rw"
+            connection = self._connect_to(f"{Path(self.path).as_uri()}?mode={mode}{options}")
             if before is not None and before == _file_at(self.path):  # else it was replaced in between
                 self._file = self._file or before
                 if before == self._file:

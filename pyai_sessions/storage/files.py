@@ -116,6 +116,15 @@ def make_private(path: str) -> None:
             _check_is_file(path, os.stat(path))
 
 
+def check_is_there(path: str) -> None:
+    """Raise unless a path names a file that is there, to be read."""
+    try:
+        found = os.stat(path)
+    except OSError as err:
+        raise refused(path, err, "opened") from err
+    _check_is_file(path, found)
+
+
 # Why it cannot be used -------------------------------------------------------------------------------------------
 
 
@@ -144,7 +153,7 @@ def refused(path: str, err: OSError, action: str) -> StorageError:  # noqa: PLR0
     return StorageUnreachableError(path, f"it cannot be {action}: {text}", "choose another path")
 
 
-_MOUNT = "mount it for writing, or choose another path"
+_MOUNT = "mount it for writing, open it for reading alone (read_only=True, ?mode=ro), or choose another path"
 _TOO_MANY = "this process has too many files open: close some, or raise its limit (ulimit -n), then repeat the call"
 
 

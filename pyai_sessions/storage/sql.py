@@ -287,7 +287,7 @@ class SQLStorage(Storage):
     def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
         self._check_open()
         if self._connections.read_only:
-            raise StorageReadOnlyError(self._connections.path, "it was opened for reading alone")
+            raise StorageReadOnlyError(self._connections.path, "it was opened for reading alone", "open it for writing")
         self._make_lists()
         return self._connections.writing()
 

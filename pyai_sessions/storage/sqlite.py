@@ -24,10 +24,11 @@ from pyai_sessions.errors import (
     InvalidValueError,
     StorageClosedError,
     StorageLockedError,
+    StorageReadOnlyError,
     UnsuitableMappingError,
 )
 from pyai_sessions.storage.connections import OPEN_FILE, Connections
-from pyai_sessions.storage.files import full_path, make_private, storage_error
+from pyai_sessions.storage.files import check_is_there, full_path, make_private, storage_error
 from pyai_sessions.storage.protocol import Derive
 from pyai_sessions.storage.sql import SQLStorage
 from pyai_sessions.storage.tables import Table
@@ -58,6 +59,7 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
         table_name: The table.
         synchronous: ``"FULL"``: what a save returned for survives a power cut. ``"NORMAL"``: a killed process; faster.
         timeout: Seconds to wait for other writers.
+        read_only: Whether to open a file that is there for reading alone, also on a disk that is read-only.
 
     >>> mapping = SQLiteMapping(":memory:")
     >>> mapping["greeting"] = "hello"
@@ -73,6 +75,7 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
         *,
         synchronous: str = "FULL",
         timeout: float = 10.0,
+        read_only: bool = False,
     ) -> None:
         if not isinstance(path, str) or path != ":memory:":
             path = full_path(path, "path", "'chat.db', '~/chat.db', or ':memory:'")
@@ -84,9 +87,18 @@ class SQLiteMapping(OfOneProcess, SqliteDict):  # type: ignore[misc]  # sqlitedi
         if synchronous not in SYNCHRONOUS:
             raise InvalidValueError("synchronous", f"is {shown(synchronous)}; it is one of {', '.join(SYNCHRONOUS)}")
         check_timeout(timeout)
-        if path != ":memory:":
+        if not isinstance(read_only, bool):
+            raise InvalidValueError("read_only", f"is {shown(read_only)}; it is True or False")
+        in_file = path != ":memory:"
+        if read_only and not in_file:
+            raise InvalidValueError("read_only", "is given of ':memory:', which holds nothing to read")
+        if read_only:
+            check_is_there(path)
+        elif in_file:
             make_private(path)
-        self.connections = Connections(path, timeout=timeout, synchronous=synchronous, wal=path != ":memory:")
+        self.connections = Connections(
+            path, timeout=timeout, synchronous=synchronous, wal=in_file and not read_only, read_only=read_only
+        )
         try:
             super().__init__(path, tablename=table_name, autocommit=True, encode=_text, decode=_from_text)
         except BaseException:
@@ -117,8 +129,12 @@ class _SynchronousConnection:
         self._table = table
 
     def execute(self, request: str, arguments: Sequence[Any] = (), result: object = None) -> None:  # noqa: ARG002
-        if request.startswith("CREATE TABLE IF NOT EXISTS") and self._is_made():
-            return  # which would wait for other writers
+        if request.startswith("CREATE TABLE IF NOT EXISTS"):
+            if self._is_made():
+                return  # which would wait for other writers
+            if self._connections.read_only:
+                problem = f"it has no table {self._table!r}, and was opened for reading alone"
+                raise StorageReadOnlyError(self._connections.path, problem, "check the name, or open it for writing")
         with self._connections.writing() as connection:
             connection.execute(request, arguments)
 

@@ -53,6 +53,8 @@ class SQLiteSessionStore(KVSessionStore):
         synchronous: ``"FULL"``: what ``save`` stored survives a power cut. ``"NORMAL"``: a killed process; faster.
         ttl: Seconds that a session lives; None: for ever.
         timeout: Seconds that a call may wait for other writers.
+        read_only: Whether to open a file that is there for reading alone: it is listed, loaded and exported, also from
+            a disk that is read-only, and what would write raises StorageReadOnlyError.
         options: Those of `KVSessionStore`: `Options`.
 
     >>> store = SQLiteSessionStore(path=":memory:", table_name="sessions")
@@ -67,12 +69,13 @@ class SQLiteSessionStore(KVSessionStore):
         synchronous: str = "FULL",
         ttl: int | None = None,
         timeout: float = 10.0,
+        read_only: bool = False,
         **options: Unpack[Options],
     ) -> None:
         from pyai_sessions.storage.sqlite import SQLiteMapping
 
         _check(ttl, options)  # what is wrong is told before a file is made
-        mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout)
+        mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout, read_only=read_only)
         super().__init__(mapping, ttl=ttl, timeout=timeout, **options)
         self._close_mapping = mapping.close
 
@@ -159,7 +162,7 @@ def open_store(url: str | os.PathLike[str]) -> KVSessionStore:
     ``memory://``, ``sqlite:///chat.db`` (relative), ``sqlite:////var/chat.db`` (absolute), ``sqlite:///~/chat.db`` (in
     the home folder), ``sqlite:///:memory:``, ``diskcache:///directory`` (absolute), ``diskcache://directory``,
     ``redis://host:port/db``, ``rediss://…``, ``unix://…``. Options follow as a query:
-    ``sqlite:///chat.db?table_name=chats&synchronous=NORMAL``, ``redis://localhost?prefix=app:&ttl=86400&sliding=false``.
+    ``sqlite:///chat.db?table_name=chats&synchronous=NORMAL``, ``sqlite:///chat.db?mode=ro``, ``redis://localhost?prefix=app:&ttl=86400&sliding=false``.
     What is put into a url is percent-encoded: ``f"sqlite:///chat.db?namespace={urllib.parse.quote(tenant, safe='')}"``.
 
     Raises:
@@ -182,7 +185,8 @@ def open_store(url: str | os.PathLike[str]) -> KVSessionStore:
             problem = "is sqlite:// with two slashes, where a third one begins the path: sqlite:///chat.db"
             raise InvalidValueError("url", f"{problem}, or sqlite:////var/chat.db from the root")
         path = _path(parts.path.removeprefix("/"), url)
-        return SQLiteSessionStore(path, **_take(options, url, "table_name", "synchronous"))
+        given = _take(options, url, "table_name", "synchronous", "mode")
+        return SQLiteSessionStore(path, read_only=given.pop("mode", False), **given)
     if parts.scheme == "diskcache":
         if {*"@:"} & {*parts.netloc}:
             problem = "is diskcache:// with a host, a port or a password; it is a directory on this machine"
@@ -263,7 +267,17 @@ def _truth(name: str) -> Callable[[str], bool]:
 _COMMON: dict[str, Callable[[str], Any]] = {"ttl": _seconds, "sliding": _truth("sliding"), "namespace": str}
 """Options of all families, each with how its text is read."""
 
-_READ: dict[str, Callable[[str], Any]] = _COMMON | {"allow_eviction": _truth("allow_eviction")}
+
+def _is_read_only(text: str) -> bool:
+    if text not in ("ro", "rw"):
+        raise InvalidValueError("mode", f"is {shown(text)}; it is ro, for reading alone, or rw")
+    return text == "ro"
+
+
+_READ: dict[str, Callable[[str], Any]] = _COMMON | {
+    "allow_eviction": _truth("allow_eviction"),
+    "mode": _is_read_only,
+}
 
 _SCHEMES = ("memory", "sqlite", "diskcache", "redis", "rediss", "unix")
 _PLAIN_PATH = re.compile(r"[\w./~ -]*[.][\w]+")
