@@ -150,6 +150,7 @@ class AsyncSessionManager(OfOneProcess):
 
     create_session = _awaited(SessionManager.create_session)
     get_session = _awaited(SessionManager.get_session)
+    get_sessions = _awaited(SessionManager.get_sessions)
     get_or_create_session = _awaited(SessionManager.get_or_create_session)
     load_history = _awaited(SessionManager.load_history)
     get_messages = _awaited(SessionManager.get_messages)
@@ -157,6 +158,7 @@ class AsyncSessionManager(OfOneProcess):
     switch = _awaited(SessionManager.switch)
     save = _awaited(SessionManager.save)
     append = _awaited(SessionManager.append)
+    update = _awaited(SessionManager.update)
     fork = _awaited(SessionManager.fork)
     archive = _awaited(SessionManager.archive)
     restore = _awaited(SessionManager.restore)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -33,6 +33,7 @@ from pyai_sessions.values.checks import (
     check_id,
     check_user,
     kind_of,
+    shown,
 )
 from pyai_sessions.values.json import Default, check_default, converting, is_mapping, plain_object
 from pyai_sessions.values.messages import Message
@@ -159,6 +160,26 @@ class SessionManager(SharesState, Maintenance):
 
         """
         return self._opened(self._store.get(session_id, last=last, user_id=user_id, renew=renew))
+
+    def get_sessions(
+        self, session_ids: Iterable[str], *, last: int | None = None, user_id: str | Anyone = ANYONE
+    ) -> dict[str, Session]:
+        """Return sessions by their ids, in that order; those that are not there, or another user's, are left out.
+
+        *last* loads the newest so many messages of each. One trip for up to 100 sessions, and a second one for older
+        messages where they do not come with it; in each all that any of these sessions needs.
+
+        Raises:
+            InvalidDocumentError: One of them cannot be read.
+
+        >>> manager = SessionManager()
+        >>> for session_id in "abc":
+        ...     _ = manager.create_session("ada", session_id=session_id)
+        >>> list(manager.get_sessions(["c", "x", "a"]))
+        ['c', 'a']
+
+        """
+        return self._opened(self._store.get_many(session_ids, last=last, user_id=user_id))
 
     def get_or_create_session(
         self,
@@ -296,10 +317,79 @@ class SessionManager(SharesState, Maintenance):
             InvalidValueError: Another message of the session has the id of one of these. None is stored.
 
         """
-        clock = self._store.clock
         with converting(self._default):
-            added = [made for n, each in enumerate(messages) for made in _messages(each, n, clock)]
+            added = self._messages(messages)
         return self._store.append(session_id, added, user_id=user_id)
+
+    def update(
+        self,
+        session_id: str,
+        *messages: Message | Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove_metadata: Iterable[str | Sequence[str]] = (),
+        remove_state: Iterable[str | Sequence[str]] = (),
+        create: bool = False,
+        if_revision: str | None = None,
+        user_id: str | Anyone = ANYONE,
+    ) -> str:
+        """Change a session in one commit without loading it, and return its new revision.
+
+        *messages* are appended, as `append` does. *metadata* and *state* are merged into what is stored, by key, at
+        every depth: any other value, a list or None too, replaces what was there. So writers of different keys all
+        succeed; of one key the later value stays. *remove_metadata* and *remove_state* name what goes before that: a
+        key, or a list of the keys that lead to a value; absent is fine.
+
+        *create* stores a new session of *user_id* where there is none. *if_revision* writes only if nobody else has
+        since you read that revision (``session.revision``, or what this returned); ``""`` only if there is none yet.
+        What changes nothing is not written.
+
+        One trip where this process was the last to write the session, two at the most, like `append`. It may be
+        repeated after a `StorageError`; with *if_revision*, a `SessionConflictError` may then mean that the first try
+        was stored.
+
+        Raises:
+            SessionNotFoundError: There is no such session, and *create* is not given.
+            SessionExistsError: It is to be created, and its id is another user's session's, or, for ``""``, taken.
+            SessionConflictError: Another revision is stored than *if_revision*, or none. Nothing was written.
+            SessionArchivedError: It is archived.
+            InvalidValueError: Something cannot be stored as JSON, or another message has the id of one of these.
+
+        >>> manager = SessionManager()
+        >>> message = {"role": "user", "content": "Hello!"}
+        >>> revision = manager.update("s", message, state={"step": {"a": 1}}, create=True, user_id="ada")
+        >>> _ = manager.update("s", state={"step": {"b": 2}}, if_revision=revision)
+        >>> session = manager.get_session("s")
+        >>> session.state, session.message_count
+        ({'step': {'a': 1, 'b': 2}}, 1)
+
+        """
+        owner = check_user(user_id)
+        with converting(self._default):
+            added = self._messages(messages)
+            metadata = None if metadata is None else plain_object(metadata, "metadata")
+            state = None if state is None else plain_object(state, "state")
+        if not isinstance(create, bool):
+            raise InvalidValueError("create", f"is {shown(create)}; it is True or False")
+        new = None
+        if create:
+            new = self._new_session(owner, check_id(session_id, "session_id"), metadata, state)
+            history_of(new).grow(added)
+        return self._store.update(
+            session_id,
+            added,
+            metadata=metadata,
+            state=state,
+            remove_metadata=remove_metadata,
+            remove_state=remove_state,
+            new=new,
+            if_revision=if_revision,
+            user_id=user_id,
+        )
+
+    def _messages(self, given: Iterable[object]) -> list[Message]:
+        clock = self._store.clock
+        return [made for n, each in enumerate(given) for made in _messages(each, n, clock)]
 
     def fork(
         self,
@@ -308,6 +398,8 @@ class SessionManager(SharesState, Maintenance):
         user_id: str | None = None,
         *,
         new_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
         last: int | None = 50,
         owned_by: str | Anyone = ANYONE,
     ) -> Session:
@@ -315,9 +407,10 @@ class SessionManager(SharesState, Maintenance):
 
         *at* says where: a checkpoint or its name, the last message to keep or its id, or how many messages to keep.
         None keeps all that is stored. Metadata, and checkpoints up to there, are those of the other session, and so is
-        the state: at a checkpoint that of the checkpoint. The user is the same unless *user_id* is given. The fork's
-        ``parent`` tells where it came from. Either can be changed and deleted without the other.
-        *owned_by* says whose the other session must be, as ``user_id`` does elsewhere.
+        the state: at a checkpoint that of the checkpoint. *metadata* and *state* are merged into these by key, at every
+        depth, in the same commit. The user is the same unless *user_id* is given. The fork's ``parent`` tells where it
+        came from. Either can be changed and deleted without the other. *owned_by* says whose the other session must
+        be, as ``user_id`` does elsewhere.
 
         Older messages are shared, not copied: at the end a fork costs the same at any length, before it the way to
         that point. The fork is loaded as `get_session` does it with ``last=50``; None loads all of it. Of a custom
@@ -339,8 +432,20 @@ class SessionManager(SharesState, Maintenance):
         (<Parent 's' at 2 messages>, ['message 0', 'message 1'])
 
         """
+        with converting(self._default):
+            metadata = None if metadata is None else plain_object(metadata, "metadata")
+            state = None if state is None else plain_object(state, "state")
         return self._opened(
-            self._store.fork(session_id, at, user_id=user_id, new_id=new_id, last=last, owned_by=owned_by)
+            self._store.fork(
+                session_id,
+                at,
+                user_id=user_id,
+                new_id=new_id,
+                metadata=metadata,
+                state=state,
+                last=last,
+                owned_by=owned_by,
+            )
         )
 
     def archive(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> None:
@@ -361,16 +466,18 @@ class SessionManager(SharesState, Maintenance):
         """
         return self._store.restore(session_id, user_id=user_id)
 
-    def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
+    def delete(self, session_id: str, *, if_revision: str | None = None, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session; return whether there was one. It stays deleted: a copy of it can no longer be saved.
 
-        Its forks stay whole. An unreadable one is deleted as well, where no user is asked for.
+        *if_revision* deletes it only if nobody else has changed it since you read that revision. Its forks stay whole.
+        An unreadable one is deleted as well, where no user is asked for.
 
         Raises:
-            InvalidDocumentError: A user is asked for, and nothing says whose it is: its head cannot be read.
+            InvalidDocumentError: A user is asked for, or a revision, and its head cannot be read.
+            SessionConflictError: Another revision is stored than *if_revision*. Nothing was deleted.
 
         """
-        return self._store.delete(session_id, user_id=user_id)
+        return self._store.delete(session_id, if_revision=if_revision, user_id=user_id)
 
     def _filter(self, where: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if where is None:
@@ -517,12 +624,19 @@ def opened(store: Any, index: Any, clock: Clock | None, *, close_store: bool) ->
 
 
 def with_default(found: T, default: Default) -> T:
-    """Let the sessions that a call returns, one or a list, convert what they are given by *default*."""
-    sessions = [found] if isinstance(found, Session) else cast("Sequence[object]", found or ())
-    for each in sessions:
+    """Let the sessions that a call returns, one or several, convert what they are given by *default*."""
+    for each in _several(found):
         if isinstance(each, Session):
             use_default(each, default)
     return found
+
+
+def _several(found: object) -> Iterable[object]:
+    if isinstance(found, Session):
+        return [found]
+    if isinstance(found, dict):
+        return cast("dict[str, object]", found).values()
+    return cast("Iterable[object]", found or ())
 
 
 def _has_four_methods(store: object) -> bool:

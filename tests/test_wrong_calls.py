@@ -113,6 +113,7 @@ RIGHT = {
     "branch": "b",
     "messages": [{"role": "user", "content": "x"}],
     "sessions": [],
+    "session_ids": ["s"],
     "message_id": "q1",
     "message": "q1",
     "before": "q1",

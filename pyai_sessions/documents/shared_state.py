@@ -24,9 +24,6 @@ from pyai_sessions.values.json import convert, decoded, is_mapping, read, write
 
 _FORMER = 8
 
-Path = Sequence[str]
-"""The keys that lead to a value, from the outermost dict on."""
-
 
 class _Document(msgspec.Struct, frozen=True):
     format: int
@@ -117,23 +114,3 @@ def read_state_of(value: object, key: str, user_id: str | None) -> StoredState:
     if stored.user_id != user_id:
         raise InvalidDocumentError(key, None, value, "it is the state of another")
     return stored
-
-
-def merged(state: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *state* with *changes* in it: dicts are merged by key, at every depth, all other values are replaced."""
-    made = dict(state)
-    for key, value in changes.items():
-        old = made.get(key)
-        made[key] = merged(old, value) if is_mapping(old) and is_mapping(value) else value
-    return made
-
-
-def without(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return *state* without the value at the end of *path*; as it is where there is none."""
-    key, *rest = path
-    made = dict(state)
-    if not rest:
-        made.pop(key, None)
-    elif is_mapping(made.get(key)):
-        made[key] = without(made[key], rest)
-    return made

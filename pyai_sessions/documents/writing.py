@@ -202,11 +202,14 @@ def _draft(
     return Draft(before, stored, write_head(head, now.unknown), pages, terms.left(expires_at), **rest)
 
 
-def appended(stored: StoredHead, messages: list[Message], chosen: list[Message], terms: Terms) -> Draft | None:
+def appended(
+    stored: StoredHead, messages: list[Message], chosen: list[Message], terms: Terms, **changes: Any
+) -> Draft | None:
     """Return the documents that store a session with *messages* appended, unseen those that it has.
 
-    A tail that is full becomes a page as it is. None where the messages have to be seen: there is too much for a page,
-    or the tail may hold the id of one of *chosen*, those of the messages whose ids were not drawn.
+    *changes* are other fields of its head. A tail that is full becomes a page as it is. None where the messages have to
+    be seen: there is too much for a page, or the tail may hold the id of one of *chosen*, those of the messages whose
+    ids were not drawn.
     """
     head, tail, added = stored.head, bytes(stored.head.messages), write_messages(messages)
     count = head.message_count - stored.sealed
@@ -214,6 +217,8 @@ def appended(stored: StoredHead, messages: list[Message], chosen: list[Message],
         return None
     if not terms.paged or b"\\u" in tail or not _can_be_joined(tail):
         return None  # written by another hand: ids may be spelled in other ways
+    if not messages:
+        return amend(stored, terms, updated_at=later(terms.clock(), head.updated_at), **changes)
     for each in chosen:
         if not each.message_id.isascii() or write(each.message_id) in tail:
             return None
@@ -241,6 +246,7 @@ def appended(stored: StoredHead, messages: list[Message], chosen: list[Message],
         message_count=head.message_count + len(messages),
         leading=_count_leading(head.leading or 0, head.message_count, messages) or UNSET,
         updated_at=later(terms.clock(), head.updated_at),
+        **changes,
     )
 
 

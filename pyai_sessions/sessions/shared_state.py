@@ -11,12 +11,9 @@ from pyai_sessions.documents.keys import APP_STATE, user_state_key
 from pyai_sessions.documents.limits import Terms, check_ttl, time_left
 from pyai_sessions.documents.reading import stamp_of_value
 from pyai_sessions.documents.shared_state import (
-    Path,
     StoredState,
-    merged,
     read_state_of,
     start_of_state,
-    without,
 )
 from pyai_sessions.errors import InvalidValueError, StateConflictError
 from pyai_sessions.model.shared_state import SharedState
@@ -24,9 +21,10 @@ from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts
 from pyai_sessions.sessions.trips import Asking, Read
 from pyai_sessions.storage.protocol import Change
-from pyai_sessions.values.checks import check_items, check_text, check_time, kind_of, shown
+from pyai_sessions.values.checks import check_expected, check_time, shown
 from pyai_sessions.values.joined import is_same
 from pyai_sessions.values.json import plain_object, write
+from pyai_sessions.values.patches import Patch, patch
 from pyai_sessions.values.tokens import new_token
 
 
@@ -44,20 +42,16 @@ UNCHANGED = Unchanged.UNCHANGED
 
 
 class Update(NamedTuple):
-    """A change of state: first all goes with *replace*, or what *remove* names; then *changes* are merged in."""
+    """A change of state: with *replace* all goes that is there, else what *patch* removes; then that is merged in."""
 
-    changes: dict[str, Any]
-    remove: Sequence[Path] = ()
+    patch: Patch
     replace: bool = False
     if_revision: str | None = None
     ttl: int | Unchanged | None = UNCHANGED
 
     def of(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return *state* as it is after the change."""
-        kept: Mapping[str, Any] = {} if self.replace else state
-        for path in self.remove:
-            kept = without(kept, path)
-        return merged(kept, self.changes)
+        return self.patch.of({} if self.replace else state)
 
 
 def update_of(
@@ -69,24 +63,12 @@ def update_of(
         InvalidValueError: One of them is not acceptable.
 
     """
-    removed = check_items(remove, "remove", "keys, or of lists of keys")
-    paths = [_path(each, f"remove[{n}]") for n, each in enumerate(removed)]
+    made = patch(plain_object(changes, "changes"), remove, "changes", "remove")
     if not isinstance(replace, bool):
         raise InvalidValueError("replace", f"is {shown(replace)}; it is True or False")
-    if if_revision is not None and not isinstance(if_revision, str):
-        problem = f"is {kind_of(if_revision)}; it is the revision of a state: manager.user_state(user_id).revision"
-        raise InvalidValueError("if_revision", problem)
+    check_expected(if_revision, "a state: manager.user_state(user_id).revision")
     lives = ttl if ttl is None or isinstance(ttl, Unchanged) else check_ttl(ttl)
-    return Update(plain_object(changes, "changes"), paths, replace, if_revision, lives)
-
-
-def _path(given: object, name: str) -> Path:
-    if isinstance(given, str):
-        return (check_text(given, name),)
-    keys = [check_text(each, f"{name}[{n}]") for n, each in enumerate(check_items(given, name, "keys"))]
-    if not keys:
-        raise InvalidValueError(name, "is empty; it is a key, or a list of the keys that lead to a value")
-    return keys
+    return Update(made, replace, if_revision, lives)
 
 
 class SharedStates:
@@ -121,7 +103,7 @@ class SharedStates:
         limits = self._terms.limits
         if user_id is not None:
             limits.check_id(user_id, "user_id")
-        limits.check_depth(update.changes, "changes")
+        limits.check_depth(update.patch.changes, "changes")
         backend, keys, revision = self._backend, self.keys(user_id), new_token(9)
         whose = "the state of the application" if user_id is None else f"the state of user {user_id!r}"
         result = SharedState()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyai_sessions.documents.keys import branch_key
@@ -20,6 +21,8 @@ from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.forking import At, forked
 from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, load_draft, wanted_of
+from pyai_sessions.values.json import plain_object
+from pyai_sessions.values.patches import Patch
 
 
 class Switcher(NamedTuple):
@@ -70,7 +73,15 @@ class Switcher(NamedTuple):
         return restore_branch(stored, branch_id, read_branch(value, key, session_id), clock)
 
     def fork(
-        self, session_id: str, at: At, *, new_id: str, user_id: str | None, owned_by: str | None, last: int | None
+        self,
+        session_id: str,
+        at: At,
+        *,
+        new_id: str,
+        user_id: str | None,
+        changes: Mapping[str, Patch],
+        owned_by: str | None,
+        last: int | None,
     ) -> Session:
         """Store a session that goes on from a point of another, and return it; see `SessionManager.fork`.
 
@@ -83,6 +94,9 @@ class Switcher(NamedTuple):
             stored = head_of(backend, session_id, terms.clock, owned_by)
             try:
                 session = forked(backend, stored, at, session_id=new_id, user_id=user_id, clock=terms.clock)
+                for name, patch in changes.items():
+                    if not patch.is_empty:
+                        setattr(session, name, patch.of(plain_object(getattr(session, name), name)))
                 draft = compose(session, terms)
                 fork = self._as_loaded(draft, last)
             except InvalidDocumentError:

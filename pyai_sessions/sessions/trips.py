@@ -70,6 +70,22 @@ class Trips:
             note_error(err)
             raise
 
+    def all(self, calls: Sequence[Asking[T]]) -> list[T]:
+        """Make calls together, and return their results, in order."""
+        going, results = dict(enumerate(calls)), dict[int, T]()
+        answers: dict[int, Any] = dict.fromkeys(going)
+        while going:
+            asks: dict[int, Ask] = {}
+            for n, call in list(going.items()):
+                try:
+                    answer = answers[n]
+                    asks[n] = call.throw(answer) if isinstance(answer, BaseException) else call.send(answer)
+                except StopIteration as ended:  # noqa: PERF203 (each ends at a time of its own)
+                    results[n] = ended.value
+                    del going[n]
+            answers = dict(zip(asks, self.answers(list(asks.values())), strict=True))
+        return [results[n] for n in range(len(calls))]
+
     def answers(self, asks: Sequence[Ask]) -> list[Any]:
         """Return the answers that calls wait for, in as few trips as can be; an exception is for its call to raise.
 

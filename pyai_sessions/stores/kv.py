@@ -13,6 +13,7 @@ from typing import Any
 from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.documents.keys import head_key, session_of_key
 from pyai_sessions.documents.limits import Limits, Terms, make_terms
+from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidValueError, SessionDeletedError, SessionExistsError, SessionNotFoundError
 from pyai_sessions.events import note
 from pyai_sessions.model.branches import check_branch
@@ -30,7 +31,6 @@ from pyai_sessions.model.session_store import (
 )
 from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.sessions import forks, indexes
-from pyai_sessions.sessions.appending import Appender
 from pyai_sessions.sessions.backend import Backend, Progress, backend_of
 from pyai_sessions.sessions.expiry import has_expired
 from pyai_sessions.sessions.filters import Order
@@ -43,6 +43,7 @@ from pyai_sessions.sessions.shared_state import UNCHANGED, SharedStates, Unchang
 from pyai_sessions.sessions.statuses import Archiver
 from pyai_sessions.sessions.switching import Switcher
 from pyai_sessions.sessions.trips import Asking, Read, Trips, asked, mending, sharing
+from pyai_sessions.sessions.updating import Update, Updater, check_revision
 from pyai_sessions.storage.protocol import Storage
 from pyai_sessions.upkeep import erasure, exports
 from pyai_sessions.upkeep import repair as upkeep
@@ -57,6 +58,7 @@ from pyai_sessions.values.checks import (
     AnyPath,
     Clock,
     check_clock,
+    check_expected,
     check_id,
     check_items,
     check_limit,
@@ -69,6 +71,7 @@ from pyai_sessions.values.checks import (
     utc_now,
 )
 from pyai_sessions.values.messages import Message, id_of
+from pyai_sessions.values.patches import patch
 from pyai_sessions.values.recent import Recent
 from pyai_sessions.values.tokens import new_token
 
@@ -77,6 +80,10 @@ _RECENT = 32 * 1024 * 1024
 
 _PINGED = "pyai_sessions.ping"
 """The id of the session that a ping asks for. It need not be there."""
+
+
+_TOGETHER = 100
+"""Sessions that are loaded together."""
 
 
 class KVSessionStore(OfOneProcess, SessionStore):
@@ -146,7 +153,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
         self._terms = terms = terms._replace(paged=backend.storage.paged)
         self._loader = Loader(backend, terms, self._wants, self._home)
         self._saver = Saver(backend, terms, self._recent, self._home)
-        self._appender = Appender(backend, self._recent)
+        self._updater = Updater(backend, self._recent)
         self._scroller = Scroller(backend, terms, self._recent)
         self._switcher = Switcher(self._loader, self._switched)
         self._archiver = Archiver(backend, terms)
@@ -225,6 +232,21 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 self._archiver.renew(sought, owner)
         return (yield from self._loader.load(sought, owner, last))
 
+    @mending
+    def get_many(
+        self, session_ids: Iterable[str], *, last: int | None = None, user_id: str | Anyone = ANYONE
+    ) -> dict[str, Session]:
+        """Return sessions by their ids, as `SessionManager.get_sessions` does."""
+        owner, found = check_user(user_id), dict[str, Session]()
+        check_limit(last, "last")
+        sought = [sought_id(each) for each in check_items(session_ids, "session_ids", "ids of sessions")]
+        wanted = list(dict.fromkeys([each for each in sought if each is not None]))
+        for start in range(0, len(wanted), _TOGETHER):
+            together = wanted[start : start + _TOGETHER]
+            loaded = self.trips.all([self._loader.load(each, owner, last) for each in together])
+            found |= {key: each for key, each in zip(together, loaded, strict=True) if each is not None}
+        return found
+
     @sharing
     def load_history(self, session: Session) -> Asking[None]:
         """Load the messages that were left out when a session was loaded with ``last=``."""
@@ -251,7 +273,31 @@ class KVSessionStore(OfOneProcess, SessionStore):
         owner, added = check_user(user_id), check_messages(messages)
         session_id = existing_id(session_id)
         if added:
-            yield from self._appender.append(session_id, added, owner, self._terms)
+            yield from self._updater.update(session_id, Update(added), owner, self._terms)
+
+    @sharing
+    def update(
+        self,
+        session_id: str,
+        messages: Iterable[Message] = (),
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove_metadata: Iterable[str | Sequence[str]] = (),
+        remove_state: Iterable[str | Sequence[str]] = (),
+        new: Session | None = None,
+        if_revision: str | None = None,
+        user_id: str | Anyone = ANYONE,
+    ) -> Asking[str]:
+        """Change a session in one commit, without loading it, as `SessionManager.update` does; return its revision."""
+        owner, added = check_user(user_id), check_messages(messages)
+        check_expected(if_revision, "a session: session.revision")
+        if new is not None:
+            check_session(new)
+        changes = patch(metadata, remove_metadata, "metadata"), patch(state, remove_state, "state")
+        session_id = existing_id(session_id)
+        update = Update(added, *changes, new, if_revision)
+        return (yield from self._updater.update(session_id, update, owner, self._terms))
 
     @sharing
     def messages(
@@ -297,6 +343,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
         user_id: str | None = None,
         *,
         new_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
         last: int | None = 50,
         owned_by: str | Anyone = ANYONE,
     ) -> Session:
@@ -306,13 +354,20 @@ class KVSessionStore(OfOneProcess, SessionStore):
         user_id = None if user_id is None else check_id(user_id, "user_id")
         check_limit(last, "last")
         return self._switcher.fork(
-            existing_id(session_id), at, new_id=new_id, user_id=user_id, owned_by=owner, last=last
+            existing_id(session_id),
+            at,
+            new_id=new_id,
+            user_id=user_id,
+            changes={"metadata": patch(metadata, (), "metadata"), "state": patch(state, (), "state")},
+            owned_by=owner,
+            last=last,
         )
 
     @mending
-    def delete(self, session_id: str, *, user_id: str | Anyone = ANYONE) -> bool:
+    def delete(self, session_id: str, *, if_revision: str | None = None, user_id: str | Anyone = ANYONE) -> bool:
         """Delete a session; return whether there was one, as `SessionManager.delete` does."""
         owner, sought = check_user(user_id), sought_id(session_id)
+        check_expected(if_revision, "a session: session.revision")
         if sought is None:
             return False
         attempts = Attempts(self._backend, sought)
@@ -324,6 +379,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 if value is None or (owner is not None and owned_head(value, sought, owner) is None):
                     return False
                 is_over = has_expired(value, sought, self.clock)
+                if if_revision is not None and not is_over:
+                    check_revision(read_head(value, sought), if_revision)
                 self._recent.put(("deleting", sought), value, sys.getsizeof(value))
                 done = forks.remove(self._backend, sought, value)
             if done:

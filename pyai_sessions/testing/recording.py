@@ -80,8 +80,15 @@ class Recorder:
 
     def append(self, session_id: str, *messages: Any) -> Any:
         """Append messages: `Message` objects, or dicts with a "content"."""
+        return self._adding(self.manager.append, session_id, messages, {})
+
+    def update(self, session_id: str, *messages: Any, **options: Any) -> Any:
+        """Append messages, and change what else the options say."""
+        return self._adding(self.manager.update, session_id, messages, options)
+
+    def _adding(self, act: Callable[..., Any], session_id: str, messages: Any, options: dict[str, Any]) -> Any:
         given = [_text(each["content"] if isinstance(each, dict) else each.content) for each in messages]
-        return self._run("append", session_id, given, lambda: self.manager.append(session_id, *messages))
+        return self._run("append", session_id, given, lambda: act(session_id, *messages, **options))
 
     def save(self, session: Any, **options: Any) -> Any:
         """Save a session. Its new messages are those that this recorder does not know to be stored."""

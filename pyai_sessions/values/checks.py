@@ -284,3 +284,12 @@ def check_limit(value: object, name: str) -> None:
     """Raise unless *value* is None or a whole number of 0 or more."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise InvalidValueError(name, f"is {shown(value)}; it is a whole number of 0 or more, or None for all")
+
+
+_LONGEST_REVISION = 1024
+
+
+def check_expected(if_revision: object, what: str) -> None:
+    """Raise unless *if_revision* may be the revision of *what*, or is None."""
+    if if_revision is not None and (not isinstance(if_revision, str) or len(if_revision) > _LONGEST_REVISION):
+        raise InvalidValueError("if_revision", f"is {shown(if_revision)}; it is the revision of {what}, or None")

@@ -247,6 +247,11 @@ def _check_archived(manager, needs):
     _check_texts(manager, needs)
 
 
+def _check_updated(manager, needs):
+    _check_texts(manager, needs)
+    assert manager.get_session(needs[0].session_id).state["key"] == {"a": 1}, "lost: a change of the state"
+
+
 def _read(manager, needs):
     _check_texts(manager, needs)
     assert manager.get_session(needs[0].session_id, last=2).messages
@@ -276,6 +281,11 @@ CALLS = {
         lambda m: (s := _stored(m), [*(each.content for each in s.messages), "a"]),
         lambda m, n: m.append(n[0].session_id, Message("user", "a", message_id="a")),
         _check_texts,
+    ),
+    "update": Call(
+        lambda m: (s := _stored(m), [*(each.content for each in s.messages), "a"]),
+        lambda m, n: m.update(n[0].session_id, Message("user", "a", message_id="a"), state={"key": {"a": 1}}),
+        _check_updated,
     ),
     "read": Call(lambda m: _added(_stored(m, pages=1)), _read, _check_texts),
     "list": Call(lambda m: _added(_stored(m)), _list, _list),

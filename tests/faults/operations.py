@@ -184,6 +184,26 @@ def save(manager):
 
 
 @operation()
+def update(manager):
+    texts = said(40, "more")
+
+    def act():
+        manager.update("s0", *texts, metadata={"channel": "mail"}, state={"mood": "gay", "deep": {"a": 1}})
+
+    return act
+
+
+@operation()
+def update_creates(manager):
+    texts = said(2, "more")
+
+    def act():
+        manager.update("new", *texts, state={"mood": "calm"}, create=True, user_id="bob")
+
+    return act
+
+
+@operation()
 def save_pages(manager):
     session = manager.get_session("s0")
     say(session, 70, "more")

@@ -18,6 +18,7 @@ from pyai_sessions.testing.store.refusals import Refusals
 from pyai_sessions.testing.store.returning import Returning
 from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.scrolling import Scrolling
+from pyai_sessions.testing.store.updating import Updating
 from pyai_sessions.testing.store.values import Values
 
 __all__ = ["SessionStoreContract"]
@@ -39,6 +40,7 @@ class SessionStoreContract(
     Merging,
     Once,
     Scrolling,
+    Updating,
     Appending,
     Conversations,
     Values,
