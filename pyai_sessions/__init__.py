@@ -59,9 +59,10 @@ from pyai_sessions.errors import (
 from pyai_sessions.events import Event
 from pyai_sessions.manager import SessionManager
 from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.listed import MessagePage, SessionSummary, SummaryPage
 from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
-from pyai_sessions.model.session import Session, SessionSummary
-from pyai_sessions.model.session_store import MessagePage, SessionStore, SummaryPage
+from pyai_sessions.model.session import Session
+from pyai_sessions.model.session_store import SessionStore
 from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.storage.protocol import Change, Listing, Storage
 from pyai_sessions.stores.kv import KVSessionStore

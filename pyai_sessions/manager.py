@@ -14,9 +14,10 @@ from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.events import OnEvent, watch
 from pyai_sessions.maintenance import Maintenance
 from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.listed import MessagePage, SummaryPage
 from pyai_sessions.model.points import Branch
 from pyai_sessions.model.session import Session, history_of, use_default
-from pyai_sessions.model.session_store import MessagePage, OnConflict, SessionStore, SummaryPage
+from pyai_sessions.model.session_store import OnConflict, SessionStore
 from pyai_sessions.prompts.formats import read_prompt
 from pyai_sessions.prompts.formats.items import is_of_an_api, own
 from pyai_sessions.sessions.filters import Order

@@ -26,8 +26,9 @@ from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidV
 from pyai_sessions.model.conversation import leave
 from pyai_sessions.model.heads import FORMAT, Head, StoredHead, named_runs, stamp_of_head
 from pyai_sessions.model.history import History, Line
+from pyai_sessions.model.listed import SessionSummary
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
-from pyai_sessions.model.session import Session, SessionSummary, history_of, session_of, values_of
+from pyai_sessions.model.session import Session, history_of, session_of, values_of
 from pyai_sessions.values.checks import Clock, check_id, check_time, kind_of
 from pyai_sessions.values.json import (
     convert,

@@ -7,7 +7,7 @@ was stored: messages appended, or rewritten from some point on. A save needs to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, cast
 from weakref import ReferenceType, ref
 
@@ -138,6 +138,15 @@ class History(_Referable):
         """Make the list that users see of the log: always the same, which follows it."""
         self.messages = _shown(self)
         self._show()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle of any protocol holds: all but the list that users see, which is made anew."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.__post_init__()
 
     @property
     def count(self) -> int:

@@ -1,4 +1,4 @@
-"""Session and SessionSummary: what users hold in their hands. Its messages and its state have rooms of their own."""
+"""Session: what users hold in their hands. Its messages and its state have rooms of their own."""
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
@@ -34,35 +34,6 @@ def new_session_id() -> str:
     return f"sess_{new_id()}"
 
 
-@dataclass(frozen=True, repr=False)
-class SessionSummary:
-    """What a list of chats shows of a session. Reading one never reads its messages.
-
-    Attributes:
-        session_id: The session's id.
-        user_id: Whose it is; None for an anonymous session.
-        metadata: The session's metadata: put a title there.
-        message_count: How many messages are stored.
-        status: Active or archived.
-        created_at: When the session was created, in UTC.
-        updated_at: When it last changed, in UTC: the order of lists.
-        expires_at: When it expires, in UTC; None if its store has no ``ttl``.
-
-    """
-
-    session_id: str
-    user_id: str | None
-    metadata: Mapping[str, Any]
-    message_count: int
-    status: SessionStatus
-    created_at: datetime
-    updated_at: datetime
-    expires_at: datetime | None = None
-
-    def __repr__(self) -> str:
-        return f"<SessionSummary {self.session_id!r} {self.status} {counted(self.message_count, 'message')}>"
-
-
 @dataclass(repr=False)
 class Session(Stateful):
     """A conversation: messages, metadata and state. One thread at a time may use one object.
@@ -93,7 +64,7 @@ class Session(Stateful):
     user_id: str | None = field(default=None, metadata=checked(check_id))
     metadata: dict[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
     state: dict[str, Any] = field(default_factory=dict[str, Any], metadata=JSON_VALUE)
-    status: SessionStatus = field(default=SessionStatus.ACTIVE, metadata=checked(check_status))
+    status: SessionStatus = field(default=SessionStatus.ACTIVE, metadata=checked(check_status, encoder=str))
     created_at: datetime = field(default_factory=utc_now, metadata=TIME)
     updated_at: datetime = field(default_factory=utc_now, metadata=TIME)
     checkpoints: list[Checkpoint] = field(default_factory=list[Checkpoint], metadata=list_of(Checkpoint))
@@ -223,7 +194,6 @@ class Session(Stateful):
         if self._history.unloaded or self._history.hidden:
             raise SessionStateError(self.session_id, PARTIAL)
         made = super().to_dict(encode_json)
-        made["status"] = self.status.value
         branches = [
             line_to_dict(each, self._history.log)
             for each in self._history.branches

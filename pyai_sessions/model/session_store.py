@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import Literal
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.model.session import Session, SessionSummary
+from pyai_sessions.model.session import Session
 from pyai_sessions.values.checks import check_choice, check_items, kind_of
 from pyai_sessions.values.messages import Message, check_message
 
@@ -61,24 +61,6 @@ class SessionStore(ABC):
     @abstractmethod
     def list_for_user(self, user_id: str) -> Sequence[Session] | Awaitable[Sequence[Session]]:
         """Return a user's sessions, in any order."""
-
-
-class SummaryPage(list[SessionSummary]):
-    """A page of a list of sessions: summaries, and the cursor by which the list goes on (None: it ended)."""
-
-    next_cursor: str | None = None
-
-
-class MessagePage(list[Message]):
-    """Consecutive messages of a session, oldest first, and whether it has older and newer ones."""
-
-    has_older: bool
-    has_newer: bool
-
-    def __init__(self, messages: Iterable[Message] = (), *, has_older: bool = False, has_newer: bool = False) -> None:
-        super().__init__(messages)
-        self.has_older = has_older
-        self.has_newer = has_newer
 
 
 def check_on_conflict(on_conflict: object) -> None:

@@ -16,7 +16,7 @@ from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import Told, altered, interrupted, joined, told
 from pyai_sessions.values.checks import check_choice, check_items, check_text, counted, kind_of, shown
-from pyai_sessions.values.json import is_array, is_mapping, write
+from pyai_sessions.values.json import is_array, is_mapping, thawed, write
 from pyai_sessions.values.messages import Message
 
 _CHARACTERS = 4
@@ -412,13 +412,13 @@ def as_added(says: Sequence[Told]) -> Iterator[dict[str, Any]]:
                 parts.append(says[n])
                 n += 1
             content, calls = joined(parts)
-        made = {"role": p.thawed(given.role), "content": p.thawed(content)}
+        made = {"role": thawed(given.role), "content": thawed(content)}
         if given.name is not None:
-            made["name"] = p.thawed(given.name)
+            made["name"] = thawed(given.name)
         if calls is not None:
-            made["tool_calls"] = p.thawed(calls)
+            made["tool_calls"] = thawed(calls)
         if given.tool_call_id is not None:
-            made["tool_call_id"] = p.thawed(given.tool_call_id)
+            made["tool_call_id"] = thawed(given.tool_call_id)
         yield made
 
 

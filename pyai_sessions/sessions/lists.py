@@ -12,8 +12,8 @@ from pyai_sessions.documents.reading import summarize
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError
 from pyai_sessions.model.fields import check_statuses
 from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
-from pyai_sessions.model.session import Session, SessionSummary, history_of
-from pyai_sessions.model.session_store import SummaryPage
+from pyai_sessions.model.listed import SessionSummary, SummaryPage
+from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.filters import Order, check_order, check_where, fits
 from pyai_sessions.sessions.loading import Loader, load
@@ -97,26 +97,26 @@ class Lister:
     ) -> SummaryPage:
         """Return a page of summaries; see `SessionManager.list_sessions`."""
         check_limit(limit, "limit")
-        page = SummaryPage()
         check_user(user_id)
         check_where(where)
         check_statuses(status)
         indexes.position_of(cursor)
         check_order(order)
         if limit == 0:
-            return page
+            return SummaryPage()
         found = self._walk(user_id, where, status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid)
-        last = None
+        page: list[SessionSummary] = []
+        last = next_cursor = None
         for position, summary in found:
             if len(page) == limit and summary is not None:
-                page.next_cursor = None if last is None else indexes.cursor_of(last)
+                next_cursor = None if last is None else indexes.cursor_of(last)
                 break
             if summary is not None:
                 page.append(summary)
             last = position
         if limit is None:  # those that became active meanwhile came last
             page.sort(key=lambda each: (each.updated_at, encode_id(each.session_id)), reverse=order == "newest")
-        return page
+        return SummaryPage(page, next_cursor)
 
     def count(self, user_id: str | Anyone, *, where: Mapping[str, Any] | None, status: SessionStatus | None) -> int:
         """Return how many sessions there are; see `SessionManager.count`."""

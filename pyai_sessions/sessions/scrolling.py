@@ -10,7 +10,7 @@ from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import read_messages
 from pyai_sessions.errors import SessionNotFoundError, SessionStateError
 from pyai_sessions.model.heads import Run, StoredHead
-from pyai_sessions.model.session_store import MessagePage
+from pyai_sessions.model.listed import MessagePage
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import TOGETHER, Attempts, RewrittenError, live_head, reading
 from pyai_sessions.sessions.sought import find_pages

@@ -18,17 +18,10 @@ from pyai_sessions.errors import InvalidValueError, SessionDeletedError, Session
 from pyai_sessions.events import note
 from pyai_sessions.model.branches import check_branch
 from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.listed import MessagePage, SummaryPage
 from pyai_sessions.model.points import Branch
 from pyai_sessions.model.session import Session, new_session_id
-from pyai_sessions.model.session_store import (
-    MessagePage,
-    OnConflict,
-    SessionStore,
-    SummaryPage,
-    check_messages,
-    check_on_conflict,
-    check_session,
-)
+from pyai_sessions.model.session_store import OnConflict, SessionStore, check_messages, check_on_conflict, check_session
 from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.backend import Backend, Progress, backend_of

@@ -14,7 +14,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from functools import cache, partial
 from types import NoneType
-from typing import Any, ClassVar, NoReturn, TypeVar, cast, get_args, get_origin
+from typing import Any, ClassVar, NoReturn, TypeVar, cast, get_args
 
 from dataclasses_json import DataClassJsonMixin, config
 from marshmallow import EXCLUDE
@@ -24,6 +24,7 @@ from typing_extensions import Self
 from pyai_sessions.errors import ImmutableError, InvalidValueError
 from pyai_sessions.values.checks import check_count, check_text, check_time, kind_of
 from pyai_sessions.values.json import frozen, is_mapping, plain
+from pyai_sessions.values.schemas import core_schema_of, json_schema_of
 
 FieldMetadata = dict[str, Any]
 """What a dataclass field takes as its ``metadata``."""
@@ -43,6 +44,10 @@ def checked(check: Check, **options: Any) -> FieldMetadata:
     return {"check": check, **config(**options)}
 
 
+def _time_text_or_none(value: datetime | None) -> str | None:
+    return None if value is None else time_text(value)
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -53,6 +58,12 @@ def _plain(value: Any) -> Any:
 
 # By default dataclasses-json writes times as local-zone floats, and rebuilds JSON values by their type hints.
 TIME: FieldMetadata = checked(check_time, encoder=time_text, decoder=_same, mm_field=schema_fields.AwareDateTime("iso"))
+TIME_OR_NONE: FieldMetadata = checked(
+    check_time,
+    encoder=_time_text_or_none,
+    decoder=_same,
+    mm_field=schema_fields.AwareDateTime("iso", allow_none=True),
+)
 JSON_VALUE: FieldMetadata = config(encoder=_plain, decoder=_same, mm_field=schema_fields.Raw(allow_none=True))
 
 
@@ -131,18 +142,12 @@ class Document(DataClassJsonMixin):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
         """Let pydantic read and write what `to_dict` returns; it is imported by nobody else."""
-        from pydantic_core import core_schema
-
-        to_dict = core_schema.plain_serializer_function_ser_schema(lambda document: document.to_dict())
-        return core_schema.no_info_plain_validator_function(cls.from_dict, serialization=to_dict)
+        return core_schema_of(cls)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, Any]:
         """Return the schema of what `to_dict` returns."""
-        known = fields(cast("Any", cls))
-        required = [each.name for each in known if each.default is MISSING and each.default_factory is MISSING]
-        properties = {each.name: _json_schema_of(each.type) for each in known}
-        return {"title": cls.__name__, "type": "object", "properties": properties, "required": required}
+        return json_schema_of(cls)
 
     def keep_unknown(self, unknown: Mapping[str, Any]) -> None:
         """Remember fields that this release does not know, to write them again."""
@@ -157,6 +162,8 @@ def _reading(kind: type[Document]) -> dict[str, tuple[Check, bool]]:
     for each in fields(cast("Any", kind)):
         check: Check = each.metadata.get("check") or _check_of(each.type)
         nullable = each.type is Any or NoneType in get_args(each.type)
+        if not each.init:
+            continue
         required = each.default is MISSING and each.default_factory is MISSING
         made[each.name] = (partial(_nullable if nullable else _never_null, check), required)
     return made
@@ -175,23 +182,17 @@ def _never_null(check: Check, value: Any, name: str) -> Any:
 def _check_of(kind: Any) -> Check:
     """Return how a field without a check of its own is read: text as text; the constructor judges the others."""
     kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
-    return check_text if str in kinds else check_count if int in kinds else lambda value, _: value
+    found = next((check for of, check in _CHECKS.items() if of in kinds), None)
+    return found or (lambda value, _: value)
 
 
-_JSON_TYPES = {"str": "string", "datetime": "string", "int": "integer", "SessionStatus": "string", "NoneType": "null"}
+def _check_truth(value: Any, name: str) -> bool:
+    if type(value) is not bool:
+        raise InvalidValueError(name, f"is {kind_of(value)}; it is True or False")
+    return value
 
 
-def _json_schema_of(kind: Any) -> dict[str, Any]:
-    """Return the JSON schema of a field's type, as far as one looks at it from outside."""
-    if kind is Any:
-        return {}
-    kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
-    origins = [get_origin(each) or each for each in kinds]
-    names = [
-        "array" if issubclass(each, Sequence) and each is not str else _JSON_TYPES.get(each.__name__, "object")
-        for each in origins
-    ]
-    return {"type": names[0] if len(names) == 1 else names, **({"format": "date-time"} if datetime in kinds else {})}
+_CHECKS: dict[type, Check] = {str: check_text, int: check_count, bool: _check_truth}
 
 
 D = TypeVar("D", bound=Document)
@@ -240,7 +241,8 @@ def maybe(kind: type[Document]) -> FieldMetadata:
 
     nested = schema_fields.Nested(kind.schema, allow_none=True)
     check = partial(document_at, kind)
-    return checked(check, encoder=encode, decoder=_same, mm_field=nested, exclude=cast("Any", absent))
+    made = checked(check, encoder=encode, decoder=_same, mm_field=nested, exclude=cast("Any", absent))
+    return {**made, "document": kind}
 
 
 def list_of(kind: type[Document]) -> FieldMetadata:
@@ -250,4 +252,5 @@ def list_of(kind: type[Document]) -> FieldMetadata:
         return [each.to_dict() for each in items]
 
     check = partial(documents_at, kind)
-    return checked(check, encoder=encode, decoder=_same, mm_field=schema_fields.List(schema_fields.Nested(kind.schema)))
+    nested = schema_fields.List(schema_fields.Nested(kind.schema))
+    return {**checked(check, encoder=encode, decoder=_same, mm_field=nested), "document": kind}

@@ -62,6 +62,8 @@ def _step(value: Any) -> Any:  # noqa: PLR0911 (a table)
     for name, convert in _OF_METHODS.items():
         if callable(getattr(value, name, None)):
             return convert(value)
+    if isinstance(value, Sequence):
+        return _list(value)
     if is_dataclass(value):
         return {each.name: getattr(value, each.name) for each in fields(value)}
     kind = cast("Any", type(value))
@@ -75,6 +77,10 @@ def _step(value: Any) -> Any:  # noqa: PLR0911 (a table)
 def _refuse(value: object) -> Any:
     msg = f"{kind_of(value)} has no JSON form"
     raise TypeError(msg)
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value)
 
 
 def _set(value: AbstractSet[Any]) -> list[Any]:
@@ -94,7 +100,6 @@ _OF_TYPES: list[tuple[Any, Callable[[Any], Any]]] = [
     (PathLike, fspath),
     ((bytes, bytearray, memoryview), lambda value: b64encode(value).decode()),
     (AbstractSet, _set),
-    (Sequence, list),
 ]
 _OF_METHODS: dict[str, Callable[[Any], Any]] = {
     "model_dump": lambda value: value.model_dump(mode="json"),

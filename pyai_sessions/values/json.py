@@ -235,6 +235,24 @@ def _scalar(value: float | str, path: str) -> object:
     return well_formed(str.__str__(value))
 
 
+def thawed(value: Any) -> Any:
+    """Return a copy of JSON that may be changed, and can be sent as UTF-8: U+FFFD stands for each lone surrogate."""
+    if isinstance(value, str):
+        return value if value.isascii() else _sendable(value)
+    if is_mapping(value):
+        return {_sendable(key): thawed(each) for key, each in value.items()}
+    return [thawed(each) for each in value] if is_array(value) else value
+
+
+def _sendable(text: str) -> str:
+    """Return a text that can be encoded as UTF-8: half a character, as a cut stream leaves it, becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def write(value: object) -> bytes:
     """Return the JSON of *value*, in UTF-8: plain JSON values, or msgspec types and dataclasses made of them."""
     try:

@@ -7,6 +7,7 @@ import json
 import pickle
 import weakref
 from datetime import datetime, timezone
+from functools import partial
 
 import msgspec
 import pydantic
@@ -22,9 +23,12 @@ from pyai_sessions import (
     InvalidValueError,
     KVSessionStore,
     Message,
+    MessagePage,
     Session,
     SessionError,
     SessionManager,
+    SessionSummary,
+    SummaryPage,
     jsonable,
 )
 
@@ -67,6 +71,7 @@ COPIES = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "pickle": lambda s: pickle.loads(pickle.dumps(s)),  # noqa: S301
+    **{f"pickle {n}": partial(lambda n, s: pickle.loads(pickle.dumps(s, n)), n) for n in range(6)},  # noqa: S301
     "pickle of a list": lambda s: pickle.loads(pickle.dumps([s, s]))[1],  # noqa: S301
     "replace": dataclasses.replace,
     "from_dict": lambda s: Session.from_dict(s.to_dict()),
@@ -88,6 +93,8 @@ def test_a_copy_is_equal_and_independent(session, duplicate):
     copied.pop()
     copied.pop()
     copied.user_id = "bob"
+    with pytest.raises(ImmutableError):
+        copied.messages.append(Message("user", "past the session"))
     assert session.to_dict() == before
     assert copied.messages != session.messages
 
@@ -334,11 +341,149 @@ def test_fastapi_takes_and_returns_sessions(manager):
             each["content"] for each in whole["messages"]
         ]
         assert [each["message_id"] for each in client.get("/bare_messages").json()] == ["m0", "m1"]
-        assert client.get("/bare_page").json()[0]["metadata"] == {"title": "T"}
+        assert client.get("/bare_page").json()["sessions"][0]["metadata"] == {"title": "T"}
         assert [each["message_id"] for each in client.get("/part").json()["messages"]] == ["m1"]
         assert client.post("/take", json={"role": "user", "content": "x"}).json()["content"] == "x"
         assert client.post("/take", json={"role": 5}).status_code == 422
         assert client.get("/openapi.json").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"exclude": {"state", "messages"}}, lambda d: {k: v for k, v in d.items() if k not in ("state", "messages")}),
+        ({"include": {"session_id", "metadata"}}, lambda d: {"session_id": "s", "metadata": d["metadata"]}),
+        (
+            {"exclude": {"messages": {"__all__": {"content"}}}},
+            lambda d: d | {"messages": [{k: v for k, v in m.items() if k != "content"} for m in d["messages"]]},
+        ),
+        (
+            {"exclude_none": True},
+            lambda d: d | {"messages": [{k: v for k, v in m.items() if v is not None} for m in d["messages"]]},
+        ),
+        ({"include": {"state", "user_id"}, "exclude_none": True}, lambda d: {"state": d["state"], "user_id": "ada"}),
+        ({"include": {"status", "user_id"}, "exclude_defaults": True}, lambda _: {"user_id": "ada"}),
+    ],
+)
+def test_what_is_excluded_is_not_written(session, options, left):
+    """`exclude=` and its like, and FastAPI's `response_model_exclude=`, hide fields: also those of the messages."""
+    session.set_state("none", None)  # what JSON of the user's own holds is no field
+    expected = left(session.to_dict())
+    app = FastAPI()
+    named = {f"response_model_{name}": value for name, value in options.items()}
+    app.get("/one", response_model=Session, **named)(lambda: session)
+    app.get(
+        "/many", response_model=list[Session] | None, response_model_exclude_none=options.get("exclude_none", False)
+    )(lambda: [session])
+
+    assert pydantic.TypeAdapter(Session).dump_python(session, **options) == expected
+    assert json.loads(pydantic.TypeAdapter(Session).dump_json(session, **options)) == expected
+    assert json.loads(Reply(session=session, messages=[]).model_dump_json(exclude={"messages"})) == {
+        "session": session.to_dict(),
+        "last": None,
+    }
+    with TestClient(app) as client:
+        assert client.get("/one").json() == expected
+        assert "none" in client.get("/many").json()[0]["state"]
+
+
+def test_half_a_character_does_not_keep_a_session_from_going_out(session):
+    """JSON in UTF-8 has U+FFFD for what a cut stream leaves, as `history` has; in Python and in ASCII it stays."""
+    session.add_message("assistant", ["cut \ud83d", {"\udc00": "\U0001f600"}])
+    adapter = pydantic.TypeAdapter(Session)
+
+    sent = adapter.validate_json(adapter.dump_json(session))
+
+    assert sent.messages[-1].content == ["cut \ufffd", {"\ufffd": "\U0001f600"}]
+    assert adapter.validate_python(adapter.dump_python(session)) == session
+    assert Session.from_json(session.to_json()) == session
+
+
+def test_a_page_of_a_list_goes_out_with_its_cursor(manager):
+    """Whatever writes it, and however a route is annotated: who reads it can ask for the next page."""
+    for n in range(3):
+        manager.create_session("ada", session_id=f"s{n}", metadata={"n": [n]})
+    app = FastAPI()
+
+    def annotated(cursor: str | None = None) -> SummaryPage:
+        return manager.list_sessions("ada", limit=2, cursor=cursor)
+
+    app.get("/annotated")(annotated)
+    app.get("/bare")(lambda: manager.list_sessions("ada", limit=2))
+    app.get("/one")(lambda: manager.list_sessions("ada")[0])
+    page = manager.list_sessions("ada", limit=2)
+
+    with TestClient(app) as client:
+        first = client.get("/annotated").json()
+        second = client.get("/annotated", params={"cursor": first["next_cursor"]}).json()
+        bare = client.get("/bare").json()
+        one = client.get("/one").json()
+        schemas = client.get("/openapi.json").json()["components"]["schemas"]
+
+    assert first == page.to_dict() == json.loads(json.dumps(page, default=jsonable)) == json.loads(page.to_json())
+    assert [each["session_id"] for each in first["sessions"] + second["sessions"]] == ["s2", "s1", "s0"]
+    assert second["next_cursor"] is None
+    assert SummaryPage.from_dict(bare) == SummaryPage.from_dict(first) == page
+    assert SessionSummary.from_dict(one) == page[0]
+    assert json.loads(msgspec.json.encode(page)).keys() == {"sessions", "next_cursor"}
+    assert schemas["SummaryPage"]["properties"]["sessions"]["items"]["properties"]["status"] == {
+        "type": "string",
+        "enum": ["active", "archived"],
+    }
+
+
+def test_a_page_is_a_sequence_of_summaries(manager):
+    """It has a length, indexes and slices, and equals a list or a tuple of the same."""
+    for n in range(3):
+        manager.create_session("ada", session_id=f"s{n}")
+    page = manager.list_sessions("ada")
+
+    assert len(page) == 3
+    assert bool(page)
+    assert page[0] is next(iter(page)) is page[:1][0]
+    assert page == list(page)
+    assert page == tuple(page)
+    assert page == manager.list_sessions("ada") == pickle.loads(pickle.dumps(page)) == copy.deepcopy(page)  # noqa: S301
+    assert page != manager.list_sessions("ada", limit=2)
+    assert manager.list_sessions("ada", limit=2) != dataclasses.replace(
+        manager.list_sessions("ada", limit=2), next_cursor=None
+    )
+    assert manager.list_sessions("bob") == []
+    assert not manager.list_sessions("bob")
+    with pytest.raises(ImmutableError, match="give its next_cursor to list_sessions"):
+        page.next_cursor = "x"
+
+
+def test_a_page_of_messages_goes_out_with_what_it_says_of_others(manager):
+    """Whatever writes it, and however a route is annotated: a chat window knows whether it can scroll."""
+    session = manager.create_session("ada", session_id="s")
+    for n in range(5):
+        session.add_message("user", f"text {n}", metadata={"n": [n]})
+    manager.save(session)
+    page = manager.get_messages("s", before=session.messages[4], limit=2)
+    app = FastAPI()
+
+    def annotated() -> MessagePage:
+        return page
+
+    app.get("/annotated")(annotated)
+    app.get("/bare")(lambda: page)
+
+    with TestClient(app) as client:
+        found = client.get("/annotated").json()
+        bare = client.get("/bare").json()
+
+    assert found == page.to_dict() == json.loads(json.dumps(page, default=jsonable)) == json.loads(page.to_json())
+    assert ([each["content"] for each in found["messages"]], found["has_older"], found["has_newer"]) == (
+        ["text 2", "text 3"],
+        True,
+        True,
+    )
+    assert MessagePage.from_dict(bare) == page == list(page)
+    assert page == pickle.loads(pickle.dumps(page)) == copy.deepcopy(page)  # noqa: S301
+    assert "text 2" not in repr(page)
+    with pytest.raises(InvalidValueError, match="has_older is a str; it is True or False"):
+        MessagePage.from_dict({"has_older": "no"})
 
 
 def test_a_part_is_not_written_as_the_whole(manager):

@@ -36,7 +36,7 @@ from typing import Any
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.checks import Clock, check_text, shown
-from pyai_sessions.values.json import is_array
+from pyai_sessions.values.json import is_array, thawed
 from pyai_sessions.values.messages import Message
 
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
@@ -56,7 +56,7 @@ def write(messages: Sequence[Message]) -> tuple[list[p.Part], Content | None]:
     ids = p.CallIds(_MAX_ID, unique=True)
     turns = [(role, content) for each in rest for role, content in [_turn(each, ids)] if content]
     items = [{"role": role, "content": content} for role, content in p.from_a_user(_in_place(turns), rest, str)]
-    return p.thawed(items), p.thawed(_system(opening))
+    return thawed(items), thawed(_system(opening))
 
 
 def _system(opening: Sequence[Message]) -> Content | None:

@@ -42,7 +42,7 @@ from typing import Any
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.checks import Clock, check_text, shown
-from pyai_sessions.values.json import is_array, is_mapping
+from pyai_sessions.values.json import is_array, is_mapping, thawed
 from pyai_sessions.values.messages import Message
 from pyai_sessions.values.tokens import new_id
 
@@ -74,8 +74,8 @@ def write(messages: Sequence[Message]) -> tuple[list[p.Part], p.Part | None]:
     turns = p.from_a_user(p.merged(_turns(rest), _joined), rest, lambda text: [{"text": text}])
     system = [part for each in opening for part in _written(p.parts_of(each), frozenset({"text"}))]
     return (
-        p.thawed([{"role": role, "parts": parts} for role, parts in turns]),
-        p.thawed({"parts": system}) if system else None,
+        thawed([{"role": role, "parts": parts} for role, parts in turns]),
+        thawed({"parts": system}) if system else None,
     )
 
 

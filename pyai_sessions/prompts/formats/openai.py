@@ -30,7 +30,7 @@ from typing import Any
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.checks import Clock, check_text, shown
-from pyai_sessions.values.json import is_array, is_mapping
+from pyai_sessions.values.json import is_array, is_mapping, thawed
 from pyai_sessions.values.messages import Message
 
 _TAKEN = {
@@ -49,7 +49,7 @@ _MAX_ID = 40
 def write(messages: Sequence[Message]) -> tuple[list[p.Part], None]:
     """Return the messages of a call. There is no system text apart from them."""
     ids = p.CallIds(_MAX_ID, unique=False)
-    written = [p.thawed(made) for each in messages if (made := _item(each, ids)) is not None]
+    written = [thawed(made) for each in messages if (made := _item(each, ids)) is not None]
     return written or [{"role": "user", "content": p.EMPTY} for _ in messages[:1]], None
 
 

@@ -353,24 +353,6 @@ def from_a_user(
     return [("user", content(OPENING if turns else EMPTY)), *turns] if said else turns
 
 
-def thawed(value: Any) -> Any:
-    """Return a copy of JSON that may be changed, and can be sent as UTF-8: U+FFFD stands for each lone surrogate."""
-    if isinstance(value, str):
-        return value if value.isascii() else sendable(value)
-    if is_mapping(value):
-        return {sendable(key): thawed(each) for key, each in value.items()}
-    return [thawed(each) for each in value] if is_array(value) else value
-
-
-def sendable(text: str) -> str:
-    """Return a text that can be encoded as UTF-8: half a character, as a cut stream leaves it, becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
 # What is given ----------------------------------------------------------------------------------------------------
 
 
