@@ -85,7 +85,7 @@ class SummaryPage(Page[SessionSummary]):
 
     """
 
-    sessions: Sequence[SessionSummary] = field(default=(), metadata=list_of(SessionSummary))
+    sessions: Sequence[SessionSummary] = field(default_factory=list[SessionSummary], metadata=list_of(SessionSummary))
     next_cursor: str | None = None
 
     def _items(self) -> Sequence[SessionSummary]:
@@ -109,7 +109,7 @@ class MessagePage(Page[Message]):
 
     """
 
-    messages: Sequence[Message] = field(default=(), metadata=list_of(Message))
+    messages: Sequence[Message] = field(default_factory=list[Message], metadata=list_of(Message))
     has_older: bool = False
     has_newer: bool = False
 
