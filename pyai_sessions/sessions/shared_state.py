@@ -55,7 +55,7 @@ class Update(NamedTuple):
 
 
 def update_of(
-    changes: object, *, remove: object, replace: object, if_revision: object, ttl: int | Unchanged | None
+    changes: object, *, remove: object, replace: object, if_revision: str | None, ttl: int | Unchanged | None
 ) -> Update:
     """Return the change that the arguments of a call mean.
 
