@@ -5,7 +5,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -158,8 +160,9 @@ check(Path(sys.argv[1]))
 def test_a_file_in_a_folder_of_another_user_is_read(tmp_path):
     """Neither the file nor its folder can be written by this one."""
     fill(tmp_path / "chat.db")
-    for each in (tmp_path, *tmp_path.parents[:2]):  # pytest's own folders are for its user alone
-        each.chmod(0o755)
+    for each in (tmp_path, *tmp_path.parents):  # pytest's own folders are for its user alone
+        if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):
+            each.chmod(0o755)
     (tmp_path / "chat.db").chmod(0o644)
 
     ended = subprocess.run(
