@@ -68,10 +68,10 @@ class Maintenance(OfOneProcess):
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
         """Erase all that is held of a user, and return what that was; its length is the number of sessions.
 
-        That is: all sessions, archived and damaged ones too, with their branches; what ``verify(repair=True)`` set
-        aside of them, and what crashes left; all that the indexes say of the user. Forks that other users made of these
-        sessions stay, with the messages that they share: ``Erasure.shared`` names them. What the storage itself keeps
-        of deleted text, SECURITY.md says.
+        That is: the user's state; all sessions, archived and damaged ones too, with their branches; what
+        ``verify(repair=True)`` set aside of them, and what crashes left; all that the indexes say of the user. Forks
+        that other users made of these sessions stay, with the messages that they share: ``Erasure.shared`` names them.
+        What the storage itself keeps of deleted text, SECURITY.md says.
 
         *scan* then reads everything that is stored, and erases what the indexes did not know: sessions that no index
         lists, damaged documents that still tell the user, and what crashes left, of whomever: pages and references that
@@ -150,6 +150,7 @@ class Maintenance(OfOneProcess):
         A line is a session, archived or not, with its branches, as `Session.to_dict` returns it: what `import_sessions`
         takes. Of a damaged session each document is a line of its own, ``{"key": …, "document": …}``, with its text as
         far as it can be decrypted (None: it is missing), and so is what was set aside of the user's sessions.
+        The state of the user is a line ``{"user_id": …, "shared_state": …}``.
         `import_sessions` refuses such lines: leave them out by ``"session_id" in line``. *scan* reads everything,
         as `delete_user` does, for what no index lists. Holds one session at a time.
 
@@ -172,13 +173,18 @@ class Maintenance(OfOneProcess):
     def purge_expired(self, *, progress: Progress | None = None) -> int:
         """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.
 
+        State that has expired goes, too, for which all state is read.
+
         Costs only those, 100 in one transaction or a few trips; *progress* is called with their number so far. Beside
         other writers; one that was cut short goes on where it stopped. Redis forgets sessions by itself.
         """
         return self._store.purge_expired(progress)
 
     def clear_all(self) -> int:
-        """Delete all sessions, and nothing else that lies in the mapping; return how many there were."""
+        """Delete all sessions, and the state of users and of the application; return how many sessions there were.
+
+        Nothing else that lies in the mapping goes.
+        """
         return self._store.clear()
 
     def reindex(self, *, progress: Progress | None = None) -> int:

@@ -86,6 +86,11 @@ def user_state_key(user: str) -> str:
     return f"state/user:{user}"
 
 
+def user_of_state(key: str) -> str | None:
+    """Return the user whose state lies under *key*, or was set aside there; None where that is hashed, or no user's."""
+    return decode_id(written_key(key).removeprefix("state/user:")) if is_state(key) and key != APP_STATE else None
+
+
 def is_state(key: str) -> bool:
     """Return whether *key* is that of the state of a user or of the application, or of one that was set aside."""
     written = written_key(key)

@@ -24,6 +24,8 @@ from pyai_sessions.values.json import convert, decoded, is_mapping, read, write
 
 _FORMER = 8
 
+OTHERS = "it is the state of another"
+
 
 class _Document(msgspec.Struct, frozen=True):
     format: int
@@ -112,5 +114,5 @@ def read_state_of(value: object, key: str, user_id: str | None) -> StoredState:
     """
     stored = read_state(value, key)
     if stored.user_id != user_id:
-        raise InvalidDocumentError(key, None, value, "it is the state of another")
+        raise InvalidDocumentError(key, None, value, OTHERS)
     return stored

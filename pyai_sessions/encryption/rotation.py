@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from pyai_sessions.documents.envelopes import read_envelope, text_of
-from pyai_sessions.documents.keys import session_of_key, written_key
+from pyai_sessions.documents.keys import is_state, session_of_key, user_of_state, written_key
+from pyai_sessions.documents.limits import time_left
 from pyai_sessions.documents.listed import listed
+from pyai_sessions.documents.shared_state import read_state
 from pyai_sessions.encryption.lists import HashedNames, check_fit, is_readable_head
 from pyai_sessions.encryption.sealing import Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
-from pyai_sessions.storage.names import place_of, split_namespace
+from pyai_sessions.storage.names import encode_id, place_of, split_namespace
 from pyai_sessions.storage.protocol import Change, Listing, Storage
+from pyai_sessions.values.checks import utc_now
 
 TOGETHER = 100
 """Documents that are encrypted anew in one transaction or trip."""
@@ -65,12 +68,36 @@ class _Rotation:
 
     def rewrite(self, keys: Iterable[str]) -> int:
         """Encrypt the documents under keys anew, those of a place in one change; return how many."""
+        keys = list(keys)
+        moved = sum(map(self._move_state, keys))
         changes = self._changes(keys)
         written = self._storage.write(changes) if changes else []
         rewritten = sum(len(each.put) for each, same in zip(changes, written, strict=True) if same)
         # Of a place of which one document changed meanwhile none is written: they are written one by one.
         changed = [key for each, same in zip(changes, written, strict=True) if not same for key, _ in each.put]
-        return rewritten + sum(map(self._rewrite_one, changed))
+        return moved + rewritten + sum(map(self._rewrite_one, changed))
+
+    def _move_state(self, key: str) -> bool:
+        """Move the plain state of a user to the key that names the user by the hash; return whether one was moved.
+
+        It is written there before it is removed here: one who reads meanwhile finds it here or there.
+        """
+        under, rest = split_namespace(key)
+        user_id = user_of_state(rest)
+        if user_id is None or under != self._under or not self._sealer.migrate:
+            return False
+        plain, hashed = (f"/user:{each}" for each in (encode_id(user_id), self._names.users(user_id)[0]))
+        new = under + rest.replace(plain, hashed, 1)
+        for _ in range(TRIES):
+            value = self._storage.read([key]).get(key)
+            if value is None:
+                return False
+            text = text_of(value) or b""
+            put = Change([(new, None)], put=[(new, self._sealer.seal(new, text))], lives=_lives(text, rest))
+            self._storage.write([put])  # or a writer was first: what it stored is newer
+            if self._storage.write([Change([(key, _start_of(value))], drop=[key])])[0]:
+                return True
+        raise StorageLockedError(key, f"other writers changed it at {TRIES} tries")
 
     def _rewrite_one(self, key: str) -> int:
         for _ in range(TRIES):
@@ -108,7 +135,8 @@ class _Rotation:
         if read_envelope(value):
             return not self._sealer.is_current(value)
         under, rest = split_namespace(key)
-        return under == self._under and session_of_key(written_key(rest)) is not None
+        is_ours = session_of_key(written_key(rest)) is not None or is_state(rest)
+        return under == self._under and is_ours
 
     def _relisted(self, key: str, value: object) -> list[Listing]:
         """Return how the user of a plain head, in lists by his id, comes to be in lists by its hash."""
@@ -118,6 +146,14 @@ class _Rotation:
         found = [Listing(name, member, score, score) for name, member, score in listed(key, lambda: value)]
         named = [each for each in found if self._names.is_of_user(each)]
         return self._names.listings(named, plain=True)
+
+
+def _lives(text: bytes, key: str) -> int | None:
+    """Return the milliseconds that a plain state has left; None for ever."""
+    try:
+        return time_left(read_state(text, key).expires_at, utc_now)
+    except InvalidDocumentError:
+        return None
 
 
 def _start_of(value: object) -> str:

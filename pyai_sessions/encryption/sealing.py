@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyai_sessions.documents.envelopes import Envelope, clear_of, envelope, read_envelope, text_of
-from pyai_sessions.documents.keys import head_key, session_of_key, split_namespace, written_key
+from pyai_sessions.documents.keys import head_key, is_state, session_of_key, split_namespace, written_key
 from pyai_sessions.documents.reading import is_stamp, read_head, stamp_of
 from pyai_sessions.errors import (
     EncryptionError,
@@ -109,9 +109,11 @@ class Sealer:
     def seal(self, key: str, text: bytes) -> bytes:
         """Return the text of any document as it is to be stored under *key*."""
         written, session_id = _written(key), _session_of(key)
-        if session_id is None or not is_head(key):
+        if not shows_stamp(key):
             return self._sealed(written, b'{"format":%d,' % FORMAT, text)
         stamp = stamp_of(text)
+        if session_id is None:
+            return self.seal_head(written, stamp if is_stamp(stamp) else _new_stamp(), None, text)
         try:
             entry: Entry | None = read_head(text, session_id).entry
         except InvalidDocumentError:
@@ -217,11 +219,11 @@ def _not_encrypted(key: str, value: object, text: bytes) -> InvalidDocumentError
     return EncryptionError(key, _session_of(key), value, NOT_ENCRYPTED, None)
 
 
-def is_head(key: str) -> bool:
-    """Return whether a key is that of a head, or of one that was set aside: encrypted, it begins with its stamp."""
+def shows_stamp(key: str) -> bool:
+    """Return whether a document, set aside or not, begins with its stamp when it is encrypted: a head, or a state."""
     written = written_key(split_namespace(key)[1])
     session_id = session_of_key(written)
-    return session_id is not None and written == head_key(session_id)
+    return is_state(written) or (session_id is not None and written == head_key(session_id))
 
 
 def _session_of(key: str) -> str | None:

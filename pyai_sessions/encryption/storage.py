@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 
 from pyai_sessions.documents.envelopes import read_envelope, text_of
+from pyai_sessions.documents.keys import is_state
 from pyai_sessions.documents.reading import is_stamp
 from pyai_sessions.encryption.lists import HashedNames, check_fit
-from pyai_sessions.encryption.sealing import Sealer, is_head
+from pyai_sessions.encryption.sealing import Sealer, shows_stamp
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
@@ -39,7 +40,11 @@ class EncryptedStorage(Wrapper):
     # Documents ---------------------------------------------------------------------------------------------------
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
-        return {key: self._sealer.open(key, value) for key, value in self._inner.read(keys).items()}
+        found = self._inner.read(keys)
+        for key in keys:
+            if key not in found and is_state(split_namespace(key)[1]):
+                self._check_fit(key)  # by another ring it would lie under another key
+        return {key: self._sealer.open(key, value) for key, value in found.items()}
 
     def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
         return self._inner.keys(prefix)
@@ -142,4 +147,4 @@ def _starts(change: Change) -> list[tuple[str, str | None]]:
 
 def _shows(key: str, start: str) -> bool:
     """Return whether an encrypted document begins so where its text does."""
-    return is_stamp(start) and is_head(key)
+    return is_stamp(start) and shows_stamp(key)

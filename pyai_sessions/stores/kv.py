@@ -38,7 +38,7 @@ from pyai_sessions.sessions.switching import Switcher
 from pyai_sessions.sessions.trips import Asking, Read, Trips, asked, mending, sharing
 from pyai_sessions.sessions.updating import Update, Updater, check_revision
 from pyai_sessions.storage.protocol import Storage
-from pyai_sessions.upkeep import erasure, exports
+from pyai_sessions.upkeep import erasure, exports, shared_state
 from pyai_sessions.upkeep import repair as upkeep
 from pyai_sessions.upkeep.erasure import Erasure
 from pyai_sessions.upkeep.imports import Imported, Importer
@@ -514,7 +514,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     @mending
     def clear(self) -> int:
-        """Delete all sessions and what is left of former ones, and nothing else; return how many there were."""
+        """Delete all sessions, what is left of former ones, and all state; return how many sessions there were."""
+        shared_state.clear(self._backend)
         deleted = sum(self.delete(each) for each in indexes.session_ids(self._backend.storage))
         for key in self._backend.storage.keys(""):
             session_id = session_of_key(key)

@@ -16,6 +16,7 @@ from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import are_listed, batches, relist
 from pyai_sessions.sessions.loading import Attempts
 from pyai_sessions.sessions.pages import keys_beside, pages_there
+from pyai_sessions.upkeep import shared_state
 from pyai_sessions.upkeep.holdings import Owner, Places, everything, is_aside, left_aside, listed, listings_of
 
 
@@ -35,6 +36,7 @@ class Erasure:
             of pages and references that no session names. Sorted, and erased.
         unknown: Keys of damaged documents, if everything was scanned, of which nothing says whose they are. They were
             left: look at them by hand.
+        states: How many documents went that held the user's state: `SessionManager.user_state`.
 
     """
 
@@ -45,6 +47,7 @@ class Erasure:
     shared: list[str] = field(default_factory=list[str])
     unlisted: list[str] = field(default_factory=list[str])
     unknown: list[str] = field(default_factory=list[str])
+    states: int = 0
 
     def __len__(self) -> int:
         return len(self.session_ids)
@@ -58,6 +61,7 @@ def erase(backend: Backend, user_id: str, *, scan: bool) -> Erasure:
     erasing.sessions(listed(backend, user_id))
     if scan:
         erasing.scan()
+    erasing.state(scan=scan)
     return erasing.done()
 
 
@@ -82,6 +86,7 @@ class _Erasing:
         self._copies: set[str] = set()
         self._unlisted: set[str] = set()
         self._unknown: set[str] = set()
+        self._states = 0
 
     def sessions(self, found: Places) -> None:
         """Erase sessions with all that is theirs; take those that are not the user's out of the user's lists."""
@@ -180,6 +185,11 @@ class _Erasing:
         self._copies = forks_of(self._ids, found.parents)
         self._unknown = set(self._there(self._unknown))
 
+    def state(self, *, scan: bool) -> None:
+        """Erase the state of the user, and what was set aside of it."""
+        self._states, unlisted = shared_state.erase(self._backend, self._owner.user_id, scan=scan)
+        self._unlisted.update(unlisted)
+
     def _garbage(self, references: list[str], pages: list[str]) -> None:
         """Remove references of forks that are not there, and pages that no session names."""
         dangling = [key for batch in batches(references) for key in forks.dead_references(self._backend, batch)]
@@ -211,6 +221,7 @@ class _Erasing:
             sorted(shared | self._copies),
             sorted(self._unlisted),
             sorted(self._unknown),
+            self._states,
         )
 
     # Below: keys -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import batches
 from pyai_sessions.sessions.loading import load_whole
 from pyai_sessions.sessions.pages import keys_beside, pages_there
+from pyai_sessions.upkeep import shared_state
 from pyai_sessions.upkeep.holdings import Owner, everything, is_aside, left_aside, listed, raw
 from pyai_sessions.values.checks import Clock, kind_of
 
@@ -39,6 +40,7 @@ def lines(backend: Backend, user_id: str, *, scan: bool, clock: Clock) -> Iterat
     theirs, _ = left_aside(backend, owner, aside, whose)
     for keys in theirs.values():
         yield from _documents(backend, keys)
+    yield from shared_state.lines_of(backend, user_id, scan=scan)
 
 
 def line_of(session: Session) -> str:

@@ -6,6 +6,7 @@ from pyai_sessions.model.heads import microseconds
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.indexes import BATCH
+from pyai_sessions.upkeep import shared_state
 from pyai_sessions.values.checks import Clock
 
 
@@ -19,4 +20,5 @@ def purge_all(backend: Backend, clock: Clock, progress: Progress | None = None) 
             purged += sum(forks.purge(backend, session_id, value, clock) for session_id, value in heads)
         if progress:
             progress(purged)
+    shared_state.purge(backend, clock)
     return purged

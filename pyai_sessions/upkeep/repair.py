@@ -18,6 +18,7 @@ from pyai_sessions.documents.keys import (
     encode_id,
     head_key,
     is_page,
+    is_state,
     page_keys,
     page_prefix,
     parts_of_reference,
@@ -47,6 +48,7 @@ from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.loading import MISSING, Attempts, load
 from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.storage.protocol import Change, Storage
+from pyai_sessions.upkeep import shared_state
 from pyai_sessions.upkeep.holdings import is_aside, raw
 from pyai_sessions.values.checks import Clock, counted
 from pyai_sessions.values.json import write
@@ -81,6 +83,7 @@ class Problem:
     ``orphan page``         no session needs the page; it is removed
     ``missing reference``   nothing protects the pages that a fork shares; the reference is written
     ``orphan reference``    the fork of the reference is gone; the reference is removed
+    ``unreadable state``    the state of a user, or of the application, cannot be read; it is set aside (no session_id)
     ``index``               the session's index entries are missing or wrong; they are corrected
     ``encryption``          the store is opened without the key that the document needs; nothing is changed
     ======================  ============================================================================================
@@ -144,6 +147,8 @@ def verify(backend: Backend, *, repair: bool, clock: Clock, progress: Progress |
                     aside.add(encode_id(session_id))
                 if progress:
                     progress(report.sessions)
+        elif key.startswith("state/") and is_state(key):
+            _verify_state(backend, key, report, repair=repair)
         elif key.startswith("unreadable/"):
             aside.add(key.split("/")[1])
         if n % _PAGES_TOGETHER == 0:
@@ -152,6 +157,15 @@ def verify(backend: Backend, *, repair: bool, clock: Clock, progress: Progress |
     _verify_references(backend, references, aside, report, repair=repair)
     _verify_indexes(backend, report, repair=repair)
     return report
+
+
+def _verify_state(backend: Backend, key: str, report: Verification, *, repair: bool) -> None:
+    value = backend.storage.read([key]).get(key)
+    err = None if value is None else shared_state.problem_of(backend, key, value)
+    if err is not None:
+        kind = "encryption" if isinstance(err, _UNOPENED) else "unreadable state"
+        repaired = repair and kind != "encryption" and shared_state.set_aside(backend.storage, key, value)
+        report.problems.append(Problem(kind, "", f"{err.reason}: {key}", repaired=repaired))
 
 
 def _verify_indexes(backend: Backend, report: Verification, *, repair: bool) -> None:

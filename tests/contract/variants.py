@@ -7,7 +7,7 @@ from pyai_sessions.testing.documents.ending import EndingOfDocuments
 from pyai_sessions.testing.documents.expiry import Expiry
 from pyai_sessions.testing.documents.forking import ForkingOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
-from pyai_sessions.testing.documents.shared_state import SharingState
+from pyai_sessions.testing.documents.shared_state import SharingState, UpkeepOfState
 from pyai_sessions.testing.documents.upkeep import Upkeep
 from pyai_sessions.testing.store.appending import Appending
 from pyai_sessions.testing.store.ending import Ending
@@ -38,7 +38,7 @@ class OfEndings(Expiry, ForkingOfDocuments, EndingOfDocuments, Ending):
     """What ends with a session and what does not, and how an index hears of it."""
 
 
-class OfIndexes(Upkeep, OfEndings):
+class OfIndexes(UpkeepOfState, Upkeep, OfEndings):
     """What depends on its indexes, and on what ends with a session and what does not."""
 
 

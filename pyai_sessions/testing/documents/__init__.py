@@ -10,7 +10,7 @@ from pyai_sessions.testing.documents.isolation import IsolationOfDocuments
 from pyai_sessions.testing.documents.lists import ListsOfDocuments
 from pyai_sessions.testing.documents.redacting import RedactingOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
-from pyai_sessions.testing.documents.shared_state import SharingState
+from pyai_sessions.testing.documents.shared_state import SharingState, UpkeepOfState
 from pyai_sessions.testing.documents.upkeep import Upkeep
 from pyai_sessions.testing.store import SessionStoreContract
 
@@ -18,6 +18,7 @@ __all__ = ["KVSessionStoreContract"]
 
 
 class KVSessionStoreContract(
+    UpkeepOfState,
     SharingState,
     Upkeep,
     Damage,

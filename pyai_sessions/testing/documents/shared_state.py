@@ -1,7 +1,9 @@
 """The state of users and of the application, which sessions share: read, merged, compared, and expired."""
 
 import copy
+import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from pyai_sessions import (
     SessionManager,
     StateConflictError,
 )
-from pyai_sessions.testing.clock import StoppedClock
+from pyai_sessions.testing.clock import NOON, StoppedClock
 from pyai_sessions.testing.documents.fixtures import DocumentFixtures
+from pyai_sessions.testing.samples import exported
 
 PREFIX = "state/"
 
@@ -223,3 +226,118 @@ class SharingState(DocumentFixtures):
 
         assert '"later":{"x":1}' in raw[key]
         assert manager.user_state("ada") == {"n": 1, "m": 2}
+
+
+class UpkeepOfState(DocumentFixtures):
+    """What is done with many documents reaches the state, too."""
+
+    @pytest.fixture
+    def states(self, manager: Any) -> None:
+        """Store the state of ada, of bob, and of the application."""
+        manager.update_user_state("ada", {"n": 1})
+        manager.update_user_state("bob", {"n": 2})
+        manager.update_app_state({"n": 3})
+
+    def torn(self, manager: Any, raw: Any, user_id: str = "ada") -> str:
+        """Store a state that cannot be read, and return its key."""
+        before = set(state_keys(raw))
+        manager.update_user_state(user_id, {"secret": "hunter2"})
+        [key] = set(state_keys(raw)) - before
+        raw[key] = raw[key].rstrip()[:-5]
+        return key
+
+    def test_all_that_is_held_of_a_user_is_exported(self, manager: Any, states: None) -> None:
+        """The state of the user is a line, and it alone: the application's and those of others are not the user's."""
+        manager.create_session("ada", session_id="s")
+        manager.update_user_state("ada", {"caf\u00e9": None}, ttl=60)
+
+        for scan in (False, True):
+            lines = exported(manager, "ada", scan=scan)
+            [state] = [each for each in lines if "shared_state" in each]
+            assert (state["user_id"], state["shared_state"]) == ("ada", {"n": 1, "caf\u00e9": None})
+            assert datetime.fromisoformat(state["expires_at"].replace("Z", "+00:00")) == NOON + timedelta(seconds=60)
+            assert [each["session_id"] for each in lines if each != state] == ["s"]
+        assert exported(manager, "carol") == []
+
+    def test_an_unreadable_state_is_exported_as_it_is(self, manager: Any, raw: Any) -> None:
+        """Set aside, too."""
+        key = self.torn(manager, raw)
+
+        [line] = exported(manager, "ada")
+        assert line == {"key": key, "document": raw[key]}
+        manager.verify(repair=True)
+        [aside] = exported(manager, "ada")
+        assert aside["document"] == line["document"]
+        assert aside["key"].startswith("unreadable/")
+
+    @pytest.mark.parametrize("scan", [False, True])
+    def test_nothing_of_a_users_state_is_left(
+        self, manager: Any, other: Any, raw: Any, states: None, scan: Any
+    ) -> None:
+        """It is erased with the user, and what was set aside of it; all other states stay."""
+        others = state_keys(raw)
+        [key] = [each for each in others if "n" in raw[each] and '"n":1' in raw[each]]
+        raw[key] = "torn"
+        manager.verify(repair=True)
+        manager.update_user_state("ada", {"n": 4})
+
+        erased = manager.delete_user("ada", scan=scan)
+
+        assert (erased.states, len(erased), erased.unlisted) == (2, 0, [])
+        assert state_keys(raw) == [each for each in others if each != key]
+        assert [each for each in raw if each.startswith("unreadable/")] == []
+        assert other.user_state("ada") == {}
+        assert (other.user_state("bob"), other.app_state()) == ({"n": 2}, {"n": 3})
+        assert manager.delete_user("ada", scan=scan).states == 0
+
+    def test_an_unreadable_state_is_told_and_set_aside(self, manager: Any, other: Any, raw: Any, states: None) -> None:
+        """`verify` names its document; repaired, the text is kept, and the user begins anew."""
+        assert manager.verify().problems == []
+        key = self.torn(manager, raw, "carol")
+        text = raw[key]
+
+        [problem] = other.verify().problems
+        assert (problem.kind, problem.session_id, problem.repaired) == ("unreadable state", "", False)
+        assert problem.detail.endswith(key)
+        assert raw[key] == text
+        [problem] = manager.verify(repair=True).problems
+
+        assert problem.repaired is True
+        assert other.verify().problems == []
+        assert [raw[each] for each in raw if each.startswith("unreadable/")] == [text]
+        assert other.user_state("carol") == {}
+        assert (other.user_state("ada"), other.app_state()) == ({"n": 1}, {"n": 3})
+        assert manager.update_user_state("carol", {"n": 5}) == other.user_state("carol") == {"n": 5}
+
+    def test_the_state_of_another_is_unreadable(self, manager: Any, raw: Any, states: None) -> None:
+        """A document that was copied to another user's key is told."""
+        keys = state_keys(raw)
+        raw[keys[1]] = raw[keys[2]]
+
+        [problem] = manager.verify().problems
+        assert problem.kind == "unreadable state"
+
+    def test_expired_state_is_removed(self, manager: Any, raw: Any, clock: Any, states: None) -> None:
+        """What has not expired stays, and sessions alone are counted."""
+        before = state_keys(raw)
+        manager.update_user_state("carol", {"n": 4}, ttl=60)
+        manager.update_user_state("dan", {"n": 5}, ttl=120)
+        clock.pass_(seconds=60)
+
+        assert manager.purge_expired() == 0
+
+        left = [json.loads(raw[each])["user_id"] for each in state_keys(raw) if each not in before]
+        assert left == ["dan"]
+        assert manager.user_state("dan") == {"n": 5}
+        assert manager.verify().problems == []
+
+    def test_all_state_is_cleared(self, manager: Any, other: Any, raw: Any, states: None) -> None:
+        """With the sessions, which alone are counted; what was set aside goes, too."""
+        manager.create_session("ada")
+        self.torn(manager, raw, "carol")
+        manager.verify(repair=True)
+
+        assert manager.clear_all() == 1
+
+        assert [each for each in raw if each.startswith(("state/", "unreadable/"))] == []
+        assert (other.user_state("ada"), other.app_state()) == ({}, {})

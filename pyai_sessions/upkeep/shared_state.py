@@ -1,0 +1,115 @@
+"""The state of users and of the application, where much is done at a time: export, erase, purge, verify, clear."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from pyai_sessions.documents.envelopes import start_of, text_of
+from pyai_sessions.documents.keys import APP_STATE, aside_key, is_state, user_state_key
+from pyai_sessions.documents.reading import stamp_of_value
+from pyai_sessions.documents.shared_state import OTHERS, read_state
+from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.indexes import batches
+from pyai_sessions.storage.protocol import Change, Storage
+from pyai_sessions.upkeep.holdings import raw
+from pyai_sessions.values.checks import Clock
+from pyai_sessions.values.codec import time_text
+
+_KINDS = ("state/", "unreadable/")
+
+
+def lines_of(backend: Backend, user_id: str, *, scan: bool) -> Iterator[str]:
+    """Iterate over the lines of an export that have a user's state, and damaged documents of it."""
+    for key, value in _of_user(backend, user_id, scan=scan).items():
+        yield _line(key, value)
+
+
+def erase(backend: Backend, user_id: str, *, scan: bool) -> tuple[int, list[str]]:
+    """Erase a user's state, and what was set aside of it; return how many documents, and the keys the *scan* found."""
+    found = _of_user(backend, user_id, scan=scan)
+    for key in found:
+        backend.storage.write([Change(drop=[key])])
+    own = [f"/{_place(key)}" for key in _own_keys(backend, user_id)]
+    return len(found), [key for key in found if not any(each in f"{key}/" for each in own)]
+
+
+def purge(backend: Backend, clock: Clock) -> None:
+    """Remove the states that have expired. A server keeps those that had no end when they were first written."""
+    for key, value in _all(backend, ("state/",)):
+        with suppress(InvalidDocumentError):
+            if read_state(value, key).is_over(clock):
+                backend.storage.write([Change([(key, stamp_of_value(value))], drop=[key])])
+
+
+def clear(backend: Backend) -> None:
+    """Remove all states, and what was set aside of them."""
+    for batch in batches(_keys(backend, _KINDS)):
+        for key in batch:
+            backend.storage.write([Change(drop=[key])])
+
+
+def problem_of(backend: Backend, key: str, value: object) -> InvalidDocumentError | None:
+    """Return what is wrong with the state that is stored as *value* under *key*; None where it can be read."""
+    try:
+        user_id = read_state(value, key).user_id
+    except InvalidDocumentError as err:
+        return err
+    right = [APP_STATE] if user_id is None else _own_keys(backend, user_id)
+    return None if key in right else InvalidDocumentError(key, None, value, OTHERS)
+
+
+def set_aside(storage: Storage, key: str, value: object) -> bool:
+    """Move a state that cannot be read, as it is, to a key under ``unreadable/``; return whether that is done.
+
+    The new key tells the content, so that a document that is moved twice, since the first try was cut short, is one.
+    """
+    token = hashlib.sha256(text_of(raw(value)) or b"").hexdigest()[:16]
+    change = Change([(key, start_of(value))], put=[(aside_key(key, token), value)], drop=[key])
+    return storage.write([change])[0] or not storage.read([key])
+
+
+# Below: keys ------------------------------------------------------------------------------------------------------
+
+
+def _own_keys(backend: Backend, user_id: str) -> list[str]:
+    return [user_state_key(each) for each in backend.names.users(user_id)]
+
+
+def _place(key: str) -> str:
+    return key.partition("/")[2].partition("/")[0] + "/"
+
+
+def _of_user(backend: Backend, user_id: str, *, scan: bool) -> dict[str, object]:
+    """Return the documents of a user's state by their keys: those under his keys, and, to *scan*, all that name him."""
+    storage = backend.storage
+    own = _own_keys(backend, user_id)
+    keys = [*own, *(key for each in own for key in storage.keys(f"unreadable/{_place(each)}") if is_state(key))]
+    found = storage.read(list(dict.fromkeys(keys)))
+    for key, value in _all(backend, _KINDS) if scan else ():
+        with suppress(InvalidDocumentError):
+            if read_state(value, key).user_id == user_id:
+                found[key] = value
+    return found
+
+
+def _all(backend: Backend, kinds: Iterable[str]) -> Iterator[tuple[str, object]]:
+    for batch in batches(_keys(backend, kinds)):
+        yield from backend.storage.read(batch).items()
+
+
+def _keys(backend: Backend, kinds: Iterable[str]) -> Iterator[str]:
+    return (key for kind in kinds for key in backend.storage.keys(kind) if is_state(key))
+
+
+def _line(key: str, value: object) -> str:
+    try:
+        stored = read_state(value, key)
+    except InvalidDocumentError:
+        text = (text_of(raw(value)) or b"").decode("utf-8", "backslashreplace")
+        return json.dumps({"key": key, "document": text}) + "\n"
+    end = {} if stored.expires_at is None else {"expires_at": time_text(stored.expires_at)}
+    return json.dumps({"user_id": stored.user_id, "shared_state": stored.state, **end}) + "\n"
