@@ -11,10 +11,11 @@ from typing_extensions import ParamSpec, Self
 
 from pyai_sessions.awaiting import LONG, PING, SHORT, Awaiting
 from pyai_sessions.concurrency.processes import OfOneProcess
-from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.errors import InvalidValueError, StorageClosedError
 from pyai_sessions.events import OnEvent, watch
-from pyai_sessions.manager import SessionManager, opened, with_default
+from pyai_sessions.manager import SessionManager, as_other, inherited, opened, with_default
 from pyai_sessions.stores.four_methods import CustomSessionStore
+from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.values.checks import Clock, shown
 from pyai_sessions.values.json import Default, check_default
 
@@ -38,19 +39,39 @@ _KINDS = {
 """Methods of a store that have threads of their own."""
 
 
-class _InThreads:
-    """A store whose methods run in threads."""
+class _Open:
+    """Whether a manager is open: it was not closed, nor was the one whose namespace it is of."""
 
-    def __init__(self, store: Any, calls: Awaiting) -> None:
+    def __init__(self, above: _Open | None = None) -> None:
+        self._above = above
+        self._closed = False
+
+    def close(self) -> None:
+        self._closed = True
+
+    def check(self) -> None:
+        """Raise where it was closed."""
+        if self._closed:
+            raise StorageClosedError("AsyncSessionManager", "it was closed")
+        if self._above is not None:
+            self._above.check()
+
+
+class _InThreads:
+    """A store whose methods run in threads, while a manager is open."""
+
+    def __init__(self, store: KVSessionStore, calls: Awaiting, opened: _Open) -> None:
         self.store = getattr(store, "store", store)
         self.clock: Clock = store.clock
-        self._store = store
+        self.made = store
         self._calls = calls
+        self._open = opened
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
+        method = getattr(self.made, name)
 
         def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
+            self._open.check()
             return self._calls.in_thread(functools.partial(method, *arguments, **options), _KINDS.get(name, SHORT))
 
         return call
@@ -91,8 +112,8 @@ class AsyncSessionManager(OfOneProcess):
     """SessionManager for async code: the same methods, awaited, on asyncio and, where anyio is installed, on trio.
 
     Args:
-        store: What SessionManager takes. The async methods of a custom store are awaited; what is sync, mappings among
-            it, runs in threads, so that the event loop goes on.
+        store: What SessionManager takes, or a SessionManager: both then work on one store. The async methods of a
+            custom store are awaited; what is sync, mappings among it, runs in threads, so that the event loop goes on.
         index: Of a custom store: a mapping for its index, as SessionManager's.
         clock: Returns the current time, aware; tests set it.
         close_store: Whether `close` closes a store that was given, too.
@@ -100,7 +121,8 @@ class AsyncSessionManager(OfOneProcess):
             a call it is told in the caller's task, what comes in between in the thread that works for it.
         default: Converts what JSON cannot hold, as SessionManager's: `jsonable`, or a function of your own.
         threads: How many sync calls run at the same time; by default as many as the storage makes use of, 1 to 8. Calls
-            that share their trips to Redis do so in two more, many at a time.
+            that share their trips to Redis do so in two more, many at a time. Managers of one store, and of its
+            namespaces, share their threads where they have the same number.
 
     Notes:
         A call that is cancelled while it writes raises only when it is known what became of the write: the session is
@@ -131,14 +153,31 @@ class AsyncSessionManager(OfOneProcess):
     ) -> None:
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
             raise InvalidValueError("threads", f"is {shown(threads)}; it is a whole number of 1 or more")
-        self._calls = Awaiting()
         made, closes = opened(store, index, clock, close_store=close_store)
+        default, on_event = inherited(store, check_default(default), on_event)
         if watch(self, on_event):
             made.count_trips()
-        self._calls.threads = threads or made.threads
-        self._calls.trips = made.trips if made.trips.together > 1 else None
-        self._calls.awaits = isinstance(made, CustomSessionStore)
-        self._manager = _ToAwait(_InThreads(made, self._calls), check_default(default), closes=closes)
+        threads = threads or made.threads
+        self._on_event = on_event
+        self._calls: Awaiting = made.shared.setdefault(
+            threads, Awaiting(threads, awaits=isinstance(made, CustomSessionStore))
+        )
+        self._work_on(made, default, _Open(), closes=closes)
+        self._calls.use(self._open)
+
+    def _work_on(self, store: KVSessionStore, default: Default | None, opened: _Open, *, closes: bool) -> None:
+        self._open = opened
+        self._store = _InThreads(store, self._calls, opened)
+        self._manager = _ToAwait(self._store, default, closes=closes)
+
+    def namespace(self, namespace: str) -> Self:
+        """Return a manager of a namespace, as `SessionManager.namespace` does, on the threads of this one."""
+        made = as_other(self, AsyncSessionManager)
+        store = self._store.made.namespace(namespace)
+        default = self._manager._default  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        made._work_on(store, default, _Open(self._open), closes=False)  # noqa: SLF001 (its own class)
+        watch(made, self._on_event)
+        return made
 
     @property
     def store(self) -> Any:
@@ -188,7 +227,8 @@ class AsyncSessionManager(OfOneProcess):
         closing = cast("Awaitable[None] | None", self._manager.close())
         if closing is not None:
             await closing
-        self._calls.close()
+        self._open.close()
+        self._calls.leave(self._open)
 
     async def __aenter__(self) -> Self:
         return self

@@ -16,9 +16,8 @@ from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from pyai_sessions.concurrency.calls import run_on, working_for
-from pyai_sessions.errors import StorageClosedError
 from pyai_sessions.events import note_error, watched_in
-from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked, count_trip
+from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked_of, count_trip
 
 T = TypeVar("T")
 
@@ -30,61 +29,69 @@ _THREADS = {LONG: 4, PING: 1}
 
 
 class Awaiting:
-    """Calls that are awaited, on asyncio or, where anyio is installed, on trio.
+    """Calls that are awaited, on asyncio or, where anyio is installed, on trio, for all managers of a store.
 
-    *threads* is how many methods run at the same time, in threads of its own. Where *trips* are given, the methods
-    that can share them have two more. *awaits* says that they may have to await something, on the caller's loop.
+    Args:
+        threads: How many short calls run at the same time, in threads of their own. Those that can share trips have
+            two more.
+        awaits: Whether they may have to await something, on the caller's loop.
+
     """
 
-    threads = 1
-    trips: Trips | None = None
-    awaits = False
-
-    def __init__(self) -> None:
+    def __init__(self, threads: int, *, awaits: bool = False) -> None:
+        self._threads = threads
+        self._awaits = awaits
         self._workers: dict[str, _Workers] = {}
         self._sharing: _Sharing | None = None
         self._limiters: dict[str, Any] = {}
-        self._closed = False
+        self._users: dict[object, None] = {}
         _all.add(self)
 
     def renew(self) -> None:
         """Start anew in a forked child, which does not have the parent's threads."""
         self._workers, self._sharing, self._limiters = {}, None, {}
 
+    def use(self, user: object) -> None:
+        """Keep the threads until this user, too, has called `leave`."""
+        self._users[user] = None
+
+    def leave(self, user: object) -> None:
+        """End the threads when what they do is done, if nobody else uses them."""
+        self._users.pop(user, None)
+        if not self._users:
+            pools = [self._sharing, *self._workers.values()]
+            self.renew()
+            for each in pools:
+                if each is not None:
+                    each.close()
+
     def in_thread(self, function: Callable[[], T], kind: str = SHORT) -> Coroutine[Any, Any, T]:
         """Run a function in a thread; a caller that is cancelled meanwhile learns so only when it has returned.
 
         Each *kind* has threads of its own: `SHORT` calls do not wait for a `LONG` one, nor a `PING` for either.
         """
-        if self._closed:
-            raise StorageClosedError("AsyncSessionManager", "it was closed")
         loop = _running_loop()
-        if self.awaits:
+        if self._awaits:
             function = partial(working_for, _run_on_trio if loop is None else partial(run_on, loop), function)
         if loop is None:
             return self._in_trio_thread(function, kind)
-        if kind not in self._workers:
-            self._workers[kind] = _Workers(_THREADS.get(kind, self.threads))
-        call = None if self.trips is None or kind != SHORT else asked(function)
-        if self.trips is None or call is None:
-            return self._workers[kind].run(loop, _Job(function, loop.create_future()))
+        workers = self._workers.get(kind)
+        if workers is None:
+            workers = self._workers[kind] = _Workers(_THREADS.get(kind, self._threads))
+        shared = asked_of(function, together=2) if kind == SHORT else None
+        if shared is None:
+            return workers.run(loop, _Job(function, loop.create_future()))
+        trips, call = shared
         if self._sharing is None:
-            self._sharing = _Sharing(min(self.threads, _SHARING), self.trips, self._workers[SHORT])
-        return self._sharing.run(loop, _Call(call, self.trips, loop.create_future()))
+            self._sharing = _Sharing(min(self._threads, _SHARING), workers)
+        return self._sharing.run(loop, _Call(call, trips, loop.create_future()))
 
     async def _in_trio_thread(self, function: Callable[[], T], kind: str) -> T:
         import anyio.to_thread
 
         if kind not in self._limiters:
-            self._limiters[kind] = anyio.CapacityLimiter(_THREADS.get(kind, self.threads))
+            self._limiters[kind] = anyio.CapacityLimiter(_THREADS.get(kind, self._threads))
         return await anyio.to_thread.run_sync(function, limiter=self._limiters[kind])
-
-    def close(self) -> None:
-        """End the threads when what they do is done."""
-        self._closed = True
-        for each in (self._sharing, *self._workers.values()):
-            if each is not None:
-                each.close()
 
 
 _SHARING = 2
@@ -121,11 +128,12 @@ class _Job:
 class _Call(_Job):
     """A call that can share its trips: made step by step; `run` makes the rest of it alone."""
 
-    __slots__ = ("_on", "answer")
+    __slots__ = ("_on", "answer", "trips")
 
     def __init__(self, call: Asking[Any], trips: Trips, future: asyncio.Future[None]) -> None:
         super().__init__(partial(trips.alone, call), future)
         self._on = call
+        self.trips = trips
         self.answer: Any = None
 
     def step(self) -> Ask:
@@ -315,9 +323,8 @@ class _Sharing(_Workers):
     No call waits for more to come. One that wants to be alone goes on in the threads of *alone*.
     """
 
-    def __init__(self, threads: int, trips: Trips, alone: _Workers) -> None:
+    def __init__(self, threads: int, alone: _Workers) -> None:
         super().__init__(threads)
-        self._trips = trips
         self._alone = alone
 
     def begin(self) -> None:
@@ -326,9 +333,9 @@ class _Sharing(_Workers):
         self._alone.begin()
 
     def _run(self, taken: list[tuple[_Job, _Returns]]) -> None:
-        with suppress(IndexError):
-            taken.extend(islice(self._next_jobs, self._trips.together - len(taken)))
         calls = cast("list[tuple[_Call, _Returns]]", taken)
+        with suppress(IndexError):
+            taken.extend(islice(self._next_jobs, calls[0][0].trips.together - len(taken)))
         while calls:
             calls = self._go_on(calls)
 
@@ -346,7 +353,7 @@ class _Sharing(_Workers):
                 going.append((call, returns))
                 asks.append(ask)
         try:
-            answers = self._trips.answers(asks)
+            answers = going[0][0].trips.answers(asks, [call.trips for call, _ in going]) if going else []
         except BaseException as err:  # noqa: BLE001 (each call raises it: a thread that ended here would leave them waiting)
             answers = [err] * len(going)
         for (call, _), ask, answer in zip(going, asks, answers, strict=True):

@@ -40,6 +40,7 @@ from pyai_sessions.values.json import Default, check_default, converting, is_map
 from pyai_sessions.values.messages import Message
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 class SessionManager(SharesState, Maintenance):
@@ -47,8 +48,8 @@ class SessionManager(SharesState, Maintenance):
 
     Args:
         store: A `SessionStore`, a mapping (``{}``, a SqliteDict, a diskcache.Index, a RedisMapping, your own), a
-            `Storage`, a url (``"sqlite:///chat.db"``), or the `pathlib.Path` of an SQLite file. None keeps sessions in
-            memory. What is made here is closed by `close`.
+            `Storage`, a url (``"sqlite:///chat.db"``), the `pathlib.Path` of an SQLite file, or a SessionManager, whose
+            store it is. None keeps sessions in memory. What is made here is closed by `close`.
         index: Of a custom store: a mapping in which the manager lists its sessions by activity, for what the store
             itself cannot list.
         clock: Returns the current time, aware; tests set it.
@@ -83,9 +84,9 @@ class SessionManager(SharesState, Maintenance):
         default: Default | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
-        self._default = check_default(default)
         self._store, self._closes = opened(store, index, clock, close_store=close_store)
-        if watch(self, on_event):
+        self._default, self._on_event = inherited(store, check_default(default), on_event)
+        if watch(self, self._on_event):
             self._store.count_trips()
 
     @property
@@ -575,6 +576,28 @@ class SessionManager(SharesState, Maintenance):
         """
         return self._store.count(user_id, where=self._filter(where), status=status)
 
+    def namespace(self, namespace: str) -> Self:
+        """Return a manager of a namespace: a part of the storage that knows nothing of the others, and they of it.
+
+        It works on the connections and the threads of this manager, so make one for each tenant, or at each request: it
+        is made in microseconds. Its sessions are those of ``KVSessionStore(mapping, namespace=...)``. Closing it frees
+        nothing; when this manager is closed, so is it.
+
+        Raises:
+            InvalidValueError: It is no name: not text, empty, or longer than 1,024 bytes.
+            UnsupportedOperationError: This manager is of a namespace itself, or of a store of your own.
+
+        >>> manager = SessionManager()
+        >>> _ = manager.namespace("acme").create_session("ada", session_id="s")
+        >>> manager.get_session("s"), manager.namespace("acme").count("ada"), manager.namespace("other").count("ada")
+        (None, 1, 0)
+
+        """
+        made = as_other(self, SessionManager)
+        vars(made).update(_store=self._store.namespace(namespace), _closes=False)
+        watch(made, self._on_event)
+        return made
+
     def ping(self) -> None:
         """Return if the storage answers a read; raise its error if it does not. For health checks.
 
@@ -604,7 +627,10 @@ class SessionManager(SharesState, Maintenance):
 
 def opened(store: Any, index: Any, clock: Clock | None, *, close_store: bool) -> tuple[KVSessionStore, bool]:
     """Return the store that a manager's arguments mean, and whether the manager closes it."""
-    if isinstance(store, KVSessionStore):
+    if isinstance(store, SessionManager):
+        given = store
+        store = made = given._store  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    elif isinstance(store, KVSessionStore):
         made = store
     elif isinstance(store, SessionStore) or _has_four_methods(store):
         made = CustomSessionStore(store, index)
@@ -622,6 +648,22 @@ def opened(store: Any, index: Any, clock: Clock | None, *, close_store: bool) ->
         check_clock(clock)
         made.clock = clock
     return made, close_store or (made is not store and not isinstance(made, CustomSessionStore))
+
+
+def inherited(
+    store: object, default: Default | None, on_event: OnEvent | None
+) -> tuple[Default | None, OnEvent | None]:
+    """Return what a manager converts and tells by: what it is given, or what the manager has that it is made of."""
+    if isinstance(store, SessionManager):
+        return default or store._default, on_event or store._on_event  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return default, on_event
+
+
+def as_other(manager: M, kind: type[Any]) -> M:
+    """Return a manager with all that another one has, but the methods that tell a hook."""
+    made = object.__new__(type(manager))
+    vars(made).update({key: value for key, value in vars(manager).items() if not hasattr(kind, key)})
+    return made
 
 
 def with_default(found: T, default: Default) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ class Backend:
         counts: Whether what calls ask of the storage is counted, for the events of a manager.
 
     Attributes:
+        inner: The storage, with all namespaces.
+        under: What the keys of the namespace begin with.
         storage: The storage, or its part: documents and lists. In the place of a document that cannot be decrypted it
             returns the InvalidDocumentError that says why.
         names: How its lists name users.
@@ -71,23 +74,33 @@ class Backend:
 
             inner = EncryptedStorage(inner, sealer)
             self.names = inner.names
-        self._under = under
         self._sealer = sealer
-        self.storage = storage = Namespaced(inner, under) if under else inner
-        self.kept = KEPT._replace(paged=storage.paged)
         self.timeout = timeout
         self.ttl = ttl
+        self.inner = inner
+        self._work_under(under)
+
+    def _work_under(self, under: str) -> None:
+        self.under = under
+        self.storage = storage = Namespaced(self.inner, under) if under else self.inner
+        self.kept = KEPT._replace(paged=storage.paged)
         self.threads = storage.threads
         self.expiry = Expiry(storage, self.names)
         self.settle = storage.settle if storage.apart or not storage.ordered else 0.0
         self.settle_forks = storage.settle
-        self.writers = Writers(storage, timeout) if storage.ordered and storage.settle else None
+        self.writers = Writers(storage, self.timeout) if storage.ordered and storage.settle else None
         self._leaves_pages = not storage.ordered  # writes pages and head one after another
+
+    def part(self, under: str) -> Backend:
+        """Return the backend of a namespace of the same storage."""
+        made = copy(self)
+        made._work_under(under)  # noqa: SLF001 (its own class)
+        return made
 
     def counting(self) -> Backend:
         """Return a backend of the same part of the storage that counts what calls ask of it."""
         return Backend(
-            self._whole, under=self._under, timeout=self.timeout, ttl=self.ttl, sealer=self._sealer, counts=True
+            self._whole, under=self.under, timeout=self.timeout, ttl=self.ttl, sealer=self._sealer, counts=True
         )
 
     # Heads -------------------------------------------------------------------------------------------------------
@@ -119,6 +132,15 @@ class Backend:
         """
         changes = [self._change(each) for each in drafts]
         return [self._settled(*each) for each in zip(drafts, changes, self.storage.write(changes), strict=True)]
+
+    def change_of(self, draft: Draft) -> Change:
+        """Return the change of `inner` that stores a draft; `settled` is then told what came of it."""
+        change = self._change(draft)
+        return self.storage.moved(change) if isinstance(self.storage, Namespaced) else change
+
+    def settled(self, draft: Draft, *, done: bool) -> bool:
+        """Return whether a draft is stored whose change was applied, or was refused."""
+        return self._settled(draft, self._change(draft), done)
 
     def _change(self, draft: Draft) -> Change:
         key, drop = head_key(draft.session_id), draft.garbage
@@ -189,7 +211,7 @@ class Backend:
             raise UnsupportedOperationError(msg)
         from pyai_sessions.encryption.rotation import rotate
 
-        return rotate(self._asked, self._sealer, self._under, progress)
+        return rotate(self._asked, self._sealer, self.under, progress)
 
     def backup(self, path: AnyPath, *, overwrite: bool) -> None:
         """Copy all that the storage holds, of one moment, to a new file at *path*, beside other writers."""

@@ -17,6 +17,7 @@ from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import StorageUnreachableError
 from pyai_sessions.events import Call, note_error
 from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.wrappers import size_of
 
 P = ParamSpec("P")
@@ -48,8 +49,8 @@ class Trips:
     """Trips to a backend's storage, for one call or for many."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._storage = backend.storage
+        self.backend = backend
+        self.storage = backend.storage
         self.together = backend.storage.together
         self.mend = backend.storage.mend
 
@@ -86,21 +87,25 @@ class Trips:
             answers = dict(zip(asks, self.answers(list(asks.values())), strict=True))
         return [results[n] for n in range(len(calls))]
 
-    def answers(self, asks: Sequence[Ask]) -> list[Any]:
+    def answers(self, asks: Sequence[Ask], of: Sequence[Trips] = ()) -> list[Any]:
         """Return the answers that calls wait for, in as few trips as can be; an exception is for its call to raise.
 
-        What fails takes no other along, unless the storage is gone: each would wait for it anew.
+        The calls may be *of* other namespaces of this one's storage. What fails takes no other along, unless the
+        storage is gone: each would wait for it anew.
         """
+        of = of or [self] * len(asks)
         found: dict[int, Any] = {}
         try:
             for kind, many in ((Read, self._read), (Write, self._write)):
-                given = {n: ask for n, ask in enumerate(asks) if isinstance(ask, kind)}
+                given = {n: (of[n], ask) for n, ask in enumerate(asks) if isinstance(ask, kind)}
                 found.update(zip(given, self._answered(list(given.values()), many), strict=True))
         except StorageUnreachableError as err:
             return [found.get(n, err) for n in range(len(asks))]
         return [found.get(n) for n in range(len(asks))]
 
-    def _answered(self, asks: list[Any], many: Callable[[list[Any]], list[Any]]) -> Iterable[Any]:
+    def _answered(
+        self, asks: list[tuple[Trips, Any]], many: Callable[[list[tuple[Trips, Any]]], list[Any]]
+    ) -> Iterable[Any]:
         if len(asks) > 1:
             try:
                 return many(asks)
@@ -108,9 +113,10 @@ class Trips:
                 raise
             except BaseException:  # noqa: BLE001, S110 (perhaps for one of them: each is asked for alone)
                 pass
-        return map(self._outcome, asks)
+        return (trips.outcome(ask) for trips, ask in asks)
 
-    def _outcome(self, ask: Read | Write) -> Any:
+    def outcome(self, ask: Read | Write) -> Any:
+        """Return the answer to a call, or the exception that it is to raise."""
         try:
             return self._answer(ask)
         except StorageUnreachableError:
@@ -119,13 +125,29 @@ class Trips:
             return err
 
     def _answer(self, ask: Read | Write) -> dict[str, object] | bool:
-        return self._storage.read(ask.keys) if isinstance(ask, Read) else self._backend.commit(ask.draft)
+        return self.storage.read(ask.keys) if isinstance(ask, Read) else self.backend.commit(ask.draft)
 
-    def _read(self, asks: list[Read]) -> list[dict[str, object]]:
-        return [self._storage.read(list(dict.fromkeys(key for ask in asks for key in ask.keys)))] * len(asks)
+    def _read(self, asks: list[tuple[Trips, Read]]) -> list[dict[str, object]]:
+        of = {trips for trips, _ in asks}
+        if len(of) == 1:
+            keys = dict.fromkeys(key for _, ask in asks for key in ask.keys)
+            return [asks[0][0].storage.read(list(keys))] * len(asks)
+        keys = dict.fromkeys(trips.backend.under + key for trips, ask in asks for key in ask.keys)
+        found = self.backend.inner.read(list(keys))
+        parts = {each: each.own(found) for each in of}
+        return [parts[trips] for trips, _ in asks]
 
-    def _write(self, asks: list[Write]) -> list[bool]:
-        return self._backend.commit_many([ask.draft for ask in asks])
+    def own(self, found: dict[str, object]) -> dict[str, object]:
+        """Return those of the documents of a whole storage that lie in this namespace."""
+        under = self.backend.under
+        start = len(under)
+        return {key[start:]: value for key, value in found.items() if split_namespace(key)[0] == under}
+
+    def _write(self, asks: list[tuple[Trips, Write]]) -> list[bool]:
+        if len({trips for trips, _ in asks}) == 1:
+            return asks[0][0].backend.commit_many([ask.draft for _, ask in asks])
+        done = self.backend.inner.write([trips.backend.change_of(ask.draft) for trips, ask in asks])
+        return [trips.backend.settled(ask.draft, done=each) for (trips, ask), each in zip(asks, done, strict=True)]
 
 
 def count_trip(call: Call, ask: Ask, answer: object) -> None:
@@ -181,9 +203,15 @@ def mending(call: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P],
 
 def asked(function: Callable[[], T]) -> Asking[T] | None:
     """Return the call that a `partial` of a method would make alone; None where the method is of another kind."""
+    found = asked_of(function)
+    return None if found is None else found[1]
+
+
+def asked_of(function: Callable[[], T], *, together: int = 1) -> tuple[Trips, Asking[T]] | None:
+    """Return that call, and the trips that it would make, if at least so many are worth joining."""
     method: Any = function.func if isinstance(function, partial) else None
-    if method is None or not hasattr(method, "asking"):
+    if method is None or not hasattr(method, "asking") or method.__self__.trips.together < together:
         return None
     bound = cast("partial[T]", function)
     call: Asking[T] = method.asking(method.__self__, *bound.args, **bound.keywords)
-    return call
+    return method.__self__.trips, call

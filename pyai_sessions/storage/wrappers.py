@@ -103,9 +103,10 @@ class Namespaced(Wrapper):
         return {key[start:]: value for key, value in self._inner.read([under + key for key in keys]).items()}
 
     def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
-        return self._inner.write([self._moved(each) for each in changes] if self._under else changes)
+        return self._inner.write([self.moved(each) for each in changes] if self._under else changes)
 
-    def _moved(self, change: Change) -> Change:
+    def moved(self, change: Change) -> Change:
+        """Return a change of this part as one of the whole storage."""
         under = self._under
         return Change(
             expect=[(under + key, begins) for key, begins in change.expect],

@@ -53,7 +53,13 @@ class CustomSessionStore(KVSessionStore):
         storage = FourMethods(store, index)
         super().__init__(storage)
         self.store = store
+        self.shared = storage.turns.shared
         self._close_mapping = storage.close  # a manager calls `close` only where it is to close the store
+
+    def namespace(self, namespace: str) -> KVSessionStore:
+        """Raise UnsupportedOperationError: the store keeps sessions by their ids alone."""
+        name = type(self.store).__name__
+        raise UnsupportedOperationError(f"a {name} has no namespaces; make a store for each, such as {namespace!r}")
 
     def check_closes(self) -> None:
         """Raise unless the store can be closed."""
@@ -116,7 +122,7 @@ class FourMethods(Storage):
         self._list: Callable[..., Any] | None = getattr(store, "list_by_activity", None)
         self._index = None if index is None else Index(index)
         self._is_built = False
-        self._turns = _turns_of(store)
+        self.turns = _turns_of(store)
         self._counts = False
         self._is_exact = False
         self._seen: Recent[_Seen] = Recent(_RECENT)
@@ -156,7 +162,7 @@ class FourMethods(Storage):
         session_id = next(filter(None, map(_session_of, keys)), None)
         if session_id is None or not all(_session_of(key) for key, _ in change.put):
             return False  # the store keeps sessions alone
-        with _InTurn(self._turns, session_id):
+        with _InTurn(self.turns, session_id):
             seen = self._expected(session_id, change)
             if seen is None:
                 return False
@@ -382,6 +388,7 @@ class _Turns(dict[str, Turn]):
 
     def __init__(self, store: object) -> None:
         super().__init__()
+        self.shared: dict[object, Any] = {}
         self.store = store  # held, so that its id() stays taken
 
 

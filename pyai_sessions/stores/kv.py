@@ -8,13 +8,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from pyai_sessions.concurrency.processes import OfOneProcess
-from pyai_sessions.documents.keys import head_key, session_of_key
+from pyai_sessions.documents.keys import head_key, namespace_prefix, session_of_key
 from pyai_sessions.documents.limits import Limits, Terms, make_terms
 from pyai_sessions.documents.reading import read_head
-from pyai_sessions.errors import InvalidValueError, SessionDeletedError, SessionExistsError, SessionNotFoundError
+from pyai_sessions.errors import (
+    InvalidValueError,
+    SessionDeletedError,
+    SessionExistsError,
+    SessionNotFoundError,
+    UnsupportedOperationError,
+)
 from pyai_sessions.events import note
 from pyai_sessions.model.branches import check_branch
 from pyai_sessions.model.heads import SessionStatus
@@ -65,11 +71,14 @@ from pyai_sessions.values.checks import (
 )
 from pyai_sessions.values.messages import Message, id_of
 from pyai_sessions.values.patches import patch
-from pyai_sessions.values.recent import Recent
+from pyai_sessions.values.recent import Part, Recent
 from pyai_sessions.values.tokens import new_token
 
 _RECENT = 32 * 1024 * 1024
 """Bytes of what is remembered of sessions that were appended to: their heads, and the ids of their pages."""
+
+_STORE = 10_000
+"""Bytes that the store of a namespace takes."""
 
 _PINGED = "pyai_sessions.ping"
 """The id of the session that a ping asks for. It need not be there."""
@@ -95,6 +104,9 @@ class KVSessionStore(OfOneProcess, SessionStore):
         limits: How large messages, documents, state and ids may be, and how much is read at once.
         clock: Returns the current time, aware; tests set it.
 
+    Attributes:
+        shared: What the managers of this store and of its namespaces share: threads.
+
     Notes:
         `SessionManager` calls the other methods, and says what they do. All may be called from any thread. A save costs
         one transaction or one round trip, whatever the conversation's length.
@@ -106,6 +118,9 @@ class KVSessionStore(OfOneProcess, SessionStore):
     True
 
     """
+
+    of: tuple[Backend, Terms] | None = None
+    """What the store of a namespace is a part of."""
 
     def __init__(
         self,
@@ -128,11 +143,47 @@ class KVSessionStore(OfOneProcess, SessionStore):
             terms = make_terms(ttl=self._backend.ttl, sliding=sliding, limits=limits, clock=clock)
         self.trips = Trips(self._backend)
         self._close_mapping: Callable[[], object] | None = None
+        self.shared: dict[object, Any] = {}
         self._recent: Recent[object] = Recent(_RECENT)
         self._home = new_token(6)
         self._wants = Wants()
         self._switched: deque[tuple[str, str, str]] = deque(maxlen=1000)
         self._use(terms)
+
+    def namespace(self, namespace: str) -> KVSessionStore:
+        """Return the store of a namespace, on the connections and the threads of this one.
+
+        It is made in microseconds, so make it where you need it. It has the terms of this store, which alone is closed.
+
+        Raises:
+            UnsupportedOperationError: This is the store of a namespace itself, or a store of your own.
+
+        >>> store = KVSessionStore({})
+        >>> store.namespace("acme").save(Session(session_id="s"))
+        >>> store.get("s"), store.namespace("acme").get("s").session_id
+        (None, 's')
+
+        """
+        under = namespace_prefix(check_id(namespace, "namespace"))
+        if self._namespace is not None:
+            msg = f"{self!r} is a namespace, and has none below it; call namespace of the store that it came from"
+            raise UnsupportedOperationError(msg)
+        made = cast("KVSessionStore | None", self._recent.get(("store", namespace)))
+        if made is None or made.of != (self._backend, self._terms):
+            made = KVSessionStore.__new__(type(self))
+            backend = self._backend.part(under)
+            vars(made).update(
+                vars(self),
+                of=(self._backend, self._terms),
+                trips=Trips(backend),
+                _namespace=namespace,
+                _backend=backend,
+                _recent=Part(self._recent, namespace),
+                _home=f"{self._home}/{under}",
+            )
+            made._use(self._terms)  # noqa: SLF001 (its own class)
+            self._recent.put(("store", namespace), made, _STORE)
+        return made
 
     def count_trips(self) -> None:
         """Count from now on what calls ask of the storage, for a manager's ``on_event=``."""
@@ -562,7 +613,12 @@ class KVSessionStore(OfOneProcess, SessionStore):
         return self._backend.rotate(progress)
 
     def close(self) -> None:
-        """Free what the store opened. A mapping or a `Storage` that was given stays open."""
+        """Free what the store opened. A mapping or a `Storage` that was given stays open.
+
+        The store of a namespace frees nothing: the store that it came from does.
+        """
+        if self.of is not None:
+            return
         if not isinstance(getattr(self.mapping, "mapping", self.mapping), Storage):
             self._backend.storage.close()
         if self._close_mapping:

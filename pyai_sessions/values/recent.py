@@ -56,3 +56,24 @@ class Recent(Generic[V]):
         else:
             found = self._old.pop(key, None)
         return None if found is None else found[0]
+
+
+class Part(Recent[V]):
+    """Values of one namespace among those of others, within the bytes that all have together."""
+
+    def __init__(self, whole: Recent[V], name: str) -> None:
+        super().__init__(0)
+        self._whole = whole
+        self._name = name
+
+    def get(self, key: Hashable) -> V | None:
+        """Return the value of a key, if it is remembered."""
+        return self._whole.get((self._name, key))
+
+    def put(self, key: Hashable, value: V, size: int) -> None:
+        """Remember a value of so many bytes in the place of the former one of its key."""
+        self._whole.put((self._name, key), value, size)
+
+    def pop(self, key: Hashable) -> V | None:
+        """Forget the value of a key, and return it."""
+        return self._whole.pop((self._name, key))
