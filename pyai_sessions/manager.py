@@ -287,7 +287,8 @@ class SessionManager(SharesState, Maintenance):
         """Store a session; afterwards *session* is what is stored. One transaction, or one round trip.
 
         A copy that went stale is merged with what other writers stored meanwhile: their messages, then yours; metadata
-        and state key by key. ``on_conflict="error"`` raises instead, ``"overwrite"`` replaces what they stored.
+        and state key by key; messages that either replaced or removed one by one, unless both changed the same one.
+        ``on_conflict="error"`` raises instead, ``"overwrite"`` replaces what they stored.
 
         Raises:
             InvalidValueError: Something in the session cannot be stored as JSON; the error names it.

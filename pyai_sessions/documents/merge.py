@@ -2,8 +2,9 @@
 
 *mine* is a stale copy about to be saved, *theirs* what is stored now; mine's origin is the base of both. Messages that
 were appended on either side are kept, theirs first. State and metadata merge by key, at every depth; mine wins where
-both set a key to different values. Rewritten history merges with appended messages where those still follow the message
-they were written after.
+both set a key to different values. Changes of single messages merge, unless both changed the same one in different
+ways. What was appended stays where the message still stands that it was written after. History that mine rewrote as a
+whole merges with theirs where they only appended.
 """
 
 from __future__ import annotations
@@ -65,21 +66,26 @@ def merge(mine: Session, theirs: Session) -> Session:
         raise SessionDeletedError(mine.session_id)
     if new.head.status == SessionStatus.ARCHIVED and mine.status != SessionStatus.ARCHIVED:
         raise SessionArchivedError(mine.session_id)
-    rewritten_by_me = my.rewritten_from is not None
-    rewritten_by_them = base is not None and new.head.edition != base.head.edition
-    if rewritten_by_me and rewritten_by_them:
+    changed_by_them = base is not None and new.head.edition != base.head.edition
+    if my.reordered and changed_by_them:
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
+    edits: dict[str, Message] = {}
+    first = my.rewritten_from
     if has_gone_back(mine, theirs):
         _check_words(mine, my.log[base.head.message_count - my.unloaded :] if base else my.log, their.log, base, new)
         ids = {each.message_id for each in their.log}
         log = [*their.log, *(each for each in my.log if each.message_id not in ids)]
         page_sizes, unloaded = their.page_sizes, their.unloaded
-    elif base is None or not (rewritten_by_me or rewritten_by_them):
+    elif base is None or (first is None and not changed_by_them):
         log, page_sizes, unloaded = _both_appended(mine, theirs, base, new)
+    elif my.reordered:
+        log, page_sizes, unloaded = _i_rewrote(mine, theirs, base, new), their.page_sizes, their.unloaded
     else:
-        combine = _they_rewrote if rewritten_by_them else _i_rewrote
-        log, page_sizes, unloaded = combine(mine, theirs, base, new), their.page_sizes, their.unloaded
+        edits, log = _changed_alone(mine, theirs, base, new)
+        page_sizes, unloaded = their.page_sizes, their.unloaded
+        first = next((n for n, each in enumerate(their.log) if each.message_id in edits), None)
+        first = None if first is None else unloaded + first
 
     values: dict[str, Any] = {
         "session_id": mine.session_id,
@@ -101,7 +107,9 @@ def merge(mine: Session, theirs: Session) -> Session:
         hidden=min(my.hidden, len(log)) if unloaded == my.unloaded else 0,
         origin=new,
         page_sizes=list(page_sizes),
-        rewritten_from=my.rewritten_from,
+        rewritten_from=first,
+        edits=edits,
+        reordered=my.reordered,
         incarnation=new.head.incarnation,
         clock=my.clock,
         branches=_branches(base, my, their),
@@ -132,14 +140,35 @@ def _both_appended(
     return log, page_sizes, my.unloaded
 
 
-def _they_rewrote(mine: Session, theirs: Session, base: StoredHead, new: StoredHead) -> list[Message]:
+def _changed_alone(
+    mine: Session, theirs: Session, base: StoredHead, new: StoredHead
+) -> tuple[dict[str, Message], list[Message]]:
+    """Return their messages with what I changed of single ones, and with what I appended; what I changed comes first.
+
+    Raises:
+        SessionConflictError: Both changed the same message, or one took back the message that the other wrote after.
+
+    """
     my, their = history_of(mine), history_of(theirs)
-    added = my.log[base.head.message_count - my.unloaded :]
-    if added and base.last_message is not None and base.last_message not in their.log:
-        raise _conflict(mine, base, new, "had the message rewritten that yours were written after")
+    added, current = my.log[my.stored :], {each.message_id: each for each in my.log[: my.stored]}
+    there = {each.message_id: each for each in their.log}
+    last = base.last_message.message_id if base.last_message else None
+    if added and last is not None and last not in there:
+        raise _conflict(mine, base, new, "had the message taken back that yours were written after")
+    if last in my.edits and last not in current and last in there and their.log[-1].message_id != last:
+        raise _conflict(mine, base, new, "got messages after one that you took back")
+    edits: dict[str, Message] = {}
+    for message_id, old in my.edits.items():
+        now, found = current.get(message_id), there.get(message_id)
+        if found == now:
+            continue
+        if found != old:
+            raise _conflict(mine, base, new, f"had message {message_id!r} changed by two writers")
+        edits[message_id] = old
+    log = [current.get(each.message_id) if each.message_id in edits else each for each in their.log]
     _check_words(mine, added, their.log, base, new)
-    ids = {each.message_id for each in their.log}
-    return [*their.log, *(each for each in added if each.message_id not in ids)]
+    kept = [each for each in log if each is not None]
+    return edits, kept + [each for each in added if each.message_id not in there]
 
 
 def _i_rewrote(mine: Session, theirs: Session, base: StoredHead, new: StoredHead) -> list[Message]:

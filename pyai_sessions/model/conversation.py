@@ -260,9 +260,8 @@ class Conversation(Document):
             for each in chain.from_iterable(groups):
                 if each.message.message_id in bad:
                     left[each.message.message_id].append(each)
-            first = next(n for n, each in enumerate(log) if each.message_id in bad)
-            rest = [_repaired(each, left[each.message_id]) if each.message_id in bad else each for each in log[first:]]
-            self._rewrite(first, [each for each in rest if each is not None])
+            for n in [n for n, each in enumerate(log) if each.message_id in bad][::-1]:
+                self._change(n, _repaired(log[n], left[log[n].message_id]))
         return orphans
 
     def compact(self, summary: str, *, keep_last: int = 0) -> Summary:
@@ -307,7 +306,7 @@ class Conversation(Document):
         if not log:
             raise SessionStateError(self.session_id, PARTIAL if self._history.unloaded else "has no message to pop")
         message = log[-1]
-        self._rewrite(len(log) - 1, [])
+        self._change(len(log) - 1, None)
         return message
 
     def replace_message(self, message_id: str | Message, /, **changes: Any) -> Message:
@@ -322,7 +321,7 @@ class Conversation(Document):
         with converting(self._history.default):
             message = replace(old, **changes)
         message.keep_unknown(old.unknown_fields)
-        self._rewrite(index, [message, *self._history.log[index + 1 :]])
+        self._change(index, message)
         return message
 
     def insert_message(self, before: str | Message, role: str, content: Any, **fields: Any) -> Message:
@@ -342,7 +341,7 @@ class Conversation(Document):
         """Remove a message and return it."""
         index = self._index(message_id)
         message = self._history.log[index]
-        self._rewrite(index, self._history.log[index + 1 :])
+        self._change(index, None)
         return message
 
     def clear_messages(self) -> None:
@@ -450,9 +449,16 @@ class Conversation(Document):
             raise SessionStateError(self.session_id, f"has no message {shown(message_id)}{remedy}")
         return index
 
+    def _change(self, index: int, message: Message | None) -> None:
+        self._history.change(index, message)
+        self._changed_from(index)
+
     def _rewrite(self, index: int, rest: list[Message]) -> None:
+        self._history.rewrite(index, rest)
+        self._changed_from(index)
+
+    def _changed_from(self, index: int) -> None:
         history = self._history
-        history.rewrite(index, rest)
         if self.summary is not None and self.summary.message_count > history.unloaded + index:
             last = history.find(self.summary.last_message_id)
             count = None if last is None else history.unloaded + last + 1

@@ -93,6 +93,8 @@ class History(_Referable):
             messages are long, without these.
         page_sizes: How many messages each loaded sealed page holds, oldest first. Drafts share it: never change it.
         rewritten_from: The first stored message that was changed or removed since.
+        edits: The stored messages that were changed or removed one by one since, by their ids: as they were stored.
+        reordered: Whether the stored messages were changed in other ways: a merge cannot do that anew.
         incarnation: The token of the session's creation, once a save was tried.
         rewrites: How often it was rewritten.
         attempts: The latest saves of which it is not known whether they were applied.
@@ -117,6 +119,8 @@ class History(_Referable):
     origin: StoredHead | None = None
     page_sizes: list[int] = field(default_factory=list[int])
     rewritten_from: int | None = None
+    edits: dict[str, Message] = field(default_factory=dict[str, Message])
+    reordered: bool = False
     incarnation: str | None = None
     rewrites: int = 0
     attempts: list[Attempt] = field(default_factory=list[Attempt])
@@ -203,6 +207,7 @@ class History(_Referable):
             branches=list(self.branches),
             instructions=list(self.instructions),
             unsought=set(self.unsought),
+            edits=dict(self.edits),
             added_to=set(self.added_to),
             _ids=None,
         )
@@ -261,15 +266,39 @@ class History(_Referable):
             self._ids = None
         self.unsought.difference_update(known)
 
+    def change(self, index: int, message: Message | None) -> None:
+        """Put a message in the place of one, or remove that."""
+        old = self.log[index]
+        if index < self.stored:
+            self.edits.setdefault(old.message_id, old)
+        self._rewrite(index, [*([] if message is None else [message]), *self.log[index + 1 :]])
+
     def rewrite(self, index: int, rest: list[Message]) -> None:
         """Let the log go on with *rest* from *index*."""
+        self.reordered = self.reordered or index < self.stored
+        self._rewrite(index, rest)
+
+    @property
+    def stored(self) -> int:
+        """How many of the first messages of the log are stored, some of them perhaps with other words."""
+        if self.origin is None:
+            return 0
+        ids = {each.message_id for each in self.log} if self.edits else set[str]()
+        return self.origin.head.message_count - self.unloaded - sum(each not in ids for each in self.edits)
+
+    def _rewrite(self, index: int, rest: list[Message]) -> None:
         at = self.unloaded + index
-        if self.origin and at < self.origin.head.message_count:
+        if index < self.stored:
             self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
         self.rewrites += 1
         self.log[index:] = rest
         self.hide(min(self.hidden, len(self.log)))
         self._ids = None
+
+    def is_saved(self) -> None:
+        """Note that all changes of stored messages are stored."""
+        self.rewritten_from, self.reordered = None, False
+        self.edits.clear()
 
     def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
         """Add the messages that were not loaded, with the sizes of the pages that they fill."""

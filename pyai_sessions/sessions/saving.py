@@ -169,7 +169,8 @@ class Saver(NamedTuple):
         their = history_of(loaded)
         kept = common(their.log, history.log)
         history.origin, history.page_sizes, history.incarnation = their.origin, their.page_sizes, their.incarnation
-        history.rewritten_from = kept if kept < len(their.log) else None
+        history.reordered = kept < len(their.log)
+        history.rewritten_from = kept if history.reordered else None
         known = {each.branch_id for each in their.branches}
         history.branches = [*their.branches, *(each for each in history.branches if each.branch_id not in known)]
         return self._commit_as(session)
@@ -219,7 +220,7 @@ class Saver(NamedTuple):
         history = history_of(session)
         mark_saved(applied.merged, applied.draft)
         if history.rewrites == applied.rewrites:
-            history.rewritten_from = None
+            history.is_saved()
         history.origin = applied.base
         history.attempts.clear()
 
@@ -337,7 +338,7 @@ def mark_saved(session: Session, draft: Draft, rewrites: int | None = None) -> N
     history.branches = branches
     history.line = None
     if rewrites in (None, history.rewrites):
-        history.rewritten_from = None
+        history.is_saved()
     history.incarnation = draft.stored.head.incarnation
     history.origin = origin_of(draft.stored)
     history.attempts = []

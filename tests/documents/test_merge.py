@@ -272,10 +272,10 @@ REWRITES = {
     "edit the first": lambda s: s.replace_message("b0", content="edited"),
     "remove the first": lambda s: s.remove_message("b0"),
     "remove the middle": lambda s: s.remove_message("b1"),
+    "edit the last": lambda s: s.replace_message("b2", content="edited"),
 }
 REWRITES_OF_THE_LAST = {
     "pop": lambda s: s.pop(),
-    "edit the last": lambda s: s.replace_message("b2", content="edited"),
     "clear": lambda s: s.clear_messages(),
 }
 
@@ -342,11 +342,12 @@ def test_messages_after_one_that_was_rewritten_are_a_conflict(two, rewrite, mine
 
 
 @pytest.mark.parametrize("one", REWRITES | REWRITES_OF_THE_LAST)
-@pytest.mark.parametrize("other", REWRITES | REWRITES_OF_THE_LAST)
-def test_a_history_rewritten_on_both_sides_is_a_conflict(two, one, other):
-    """Even where both did the same: two rewritings have no common base."""
-    (REWRITES | REWRITES_OF_THE_LAST)[one](two.mine)
-    (REWRITES | REWRITES_OF_THE_LAST)[other](two.theirs)
+@pytest.mark.parametrize("other", ["clear", "insert"])
+def test_a_history_rewritten_as_a_whole_beside_a_change_is_a_conflict(two, one, other):
+    """Nobody can tell where the change belongs: nothing is written."""
+    whole = {"clear": lambda s: s.clear_messages(), "insert": lambda s: s.insert_message("b1", "user", "between")}
+    whole[other](two.mine)
+    (REWRITES | REWRITES_OF_THE_LAST)[one](two.theirs)
     two.their_manager.save(two.theirs)
     before = dict(two.mapping)
 
@@ -354,6 +355,31 @@ def test_a_history_rewritten_on_both_sides_is_a_conflict(two, one, other):
         two.my_manager.save(two.mine)
 
     assert two.mapping == before
+
+
+@pytest.mark.parametrize("mine", REWRITES)
+@pytest.mark.parametrize("theirs", REWRITES)
+def test_changes_of_different_messages_merge(two, mine, theirs):
+    """Those of the same message are a conflict, unless they are the same change."""
+    REWRITES[mine](two.mine)
+    REWRITES[theirs](two.theirs)
+    two.their_manager.save(two.theirs)
+    first, changes = {mine, theirs}, [each for each in ("edit the first", "remove the first") if each in (mine, theirs)]
+    if first == set(changes) and len(changes) == 2:
+        with pytest.raises(SessionConflictError, match="changed by two writers"):
+            two.my_manager.save(two.mine)
+        assert two.stored == two.theirs
+        return
+    expected = Two().mine
+    for each in first:
+        REWRITES[each](expected)
+
+    two.my_manager.save(two.mine)
+
+    assert [(each.message_id, each.content) for each in two.stored.messages] == [
+        (each.message_id, each.content) for each in expected.messages
+    ]
+    assert two.mine == two.stored
 
 
 def test_a_message_that_was_added_and_removed_again_is_no_rewriting(two):
@@ -603,22 +629,24 @@ def by_key(base, mine, theirs):
     return merged
 
 
-def expected_messages(mine, base, theirs, rewritten):
+def expected_messages(mine, base, theirs):
     """Return the merged messages, or None for a conflict."""
-    they_rewrote, last = theirs.edition != base.edition, base.messages[-1:]
-    ids = {message_id for message_id, _ in theirs.messages}
-    if rewritten and they_rewrote:
-        return None
-    if they_rewrote:
-        added = mine.messages[len(base.messages) :]
-        out_of_place = added and last and last[0] not in theirs.messages
-        return None if out_of_place else theirs.messages + [each for each in added if each[0] not in ids]
-    added = theirs.messages[len(base.messages) :]
-    if rewritten and added and last and last[0] not in mine.messages:
-        return None
-    old = {message_id for message_id, _ in base.messages}
-    kept = [each for each in mine.messages if each[0] in old]
-    return kept + added + [each for each in mine.messages if each[0] not in old]
+    was, now, there = dict(base.messages), dict(mine.messages), dict(theirs.messages)
+    added = [each for each in mine.messages if each[0] not in was]
+    last = base.messages[-1][0] if base.messages else None
+    if last is not None:
+        if added and last not in there:
+            return None
+        if last not in now and last in there and theirs.messages[-1][0] != last:
+            return None
+    merged = dict(there)
+    for message_id, text in was.items():
+        if now.get(message_id) in (text, there.get(message_id)):
+            continue
+        if there.get(message_id) != text:
+            return None
+        merged[message_id] = now.get(message_id)
+    return [each for each in merged.items() if each[1] is not None] + [each for each in added if each[0] not in there]
 
 
 class TwoWriters(RuleBasedStateMachine):
@@ -828,7 +856,7 @@ class TwoWriters(RuleBasedStateMachine):
             return SessionArchivedError, None
         if stored.revision == base.revision:
             return None, mine.copy()
-        messages = expected_messages(mine, base, stored, hand.rewritten)
+        messages = expected_messages(mine, base, stored)
         if messages is None:
             return SessionConflictError, None
         merged = stored.copy()

@@ -169,14 +169,63 @@ class Merging(StoreFixtures):
         mine, theirs = manager.get_session("s"), other.get_session("s")
         theirs.replace_message("m39", content="theirs")
         other.save(theirs)
-        mine.remove_message("m5")
+        mine.insert_message("m5", "user", "inserted")
 
         with pytest.raises(SessionConflictError):
             manager.save(mine)
 
         assert other.get_session("s") == theirs
-        assert mine.message_count == 39
+        assert mine.message_count == 41
         assert self.sound(other)
+
+    def test_changes_of_different_messages_are_both_kept(self, manager: Any, other: Any) -> None:
+        """Replaced or removed, in the newest messages or far back, beside messages that either appends."""
+        session = manager.create_session("ada", session_id="s")
+        fill(session, 100)
+        manager.save(session)
+        mine, theirs = manager.get_session("s"), other.get_session("s", last=40)
+        theirs.replace_message("m99", metadata={"rating": 5})
+        theirs.remove_message("m70")
+        theirs.add_message("user", "theirs")
+        other.save(theirs)
+        mine.replace_message("m3", metadata={"rating": 1})
+        mine.remove_message("m98")
+        mine.remove_message("m50")
+        mine.add_message("user", "mine")
+        manager.save(mine)
+
+        stored = other.get_session("s")
+        gone = {"message 98", "message 70", "message 50"}
+        assert contents(stored) == [
+            *(f"message {n}" for n in range(100) if f"message {n}" not in gone),
+            "theirs",
+            "mine",
+        ]
+        rated = {each.message_id: each.metadata["rating"] for each in stored.messages if each.metadata}
+        assert rated == {"m3": 1, "m99": 5}
+        assert mine == stored
+        assert self.sound(other)
+
+    def test_changes_of_one_message_conflict(self, manager: Any, other: Any) -> None:
+        """Nothing is written, both sides stay; the same change on both sides is none."""
+        session = manager.create_session("ada", session_id="s")
+        fill(session, 40)
+        manager.save(session)
+        mine, theirs = manager.get_session("s"), other.get_session("s")
+        theirs.replace_message("m5", content="theirs")
+        theirs.remove_message("m6")
+        other.save(theirs)
+        mine.replace_message("m5", content="mine")
+        mine.remove_message("m6")
+
+        with pytest.raises(SessionConflictError):
+            manager.save(mine)
+
+        assert other.get_session("s") == theirs
+        assert contents(mine)[5] == "mine"
+        mine.replace_message("m5", content="theirs")
+        manager.save(mine)
+        assert contents(other.get_session("s")) == contents(theirs)
 
     def test_messages_written_after_one_that_was_taken_back_conflict(self, manager: Any, other: Any) -> None:
         """An answer is not kept where its question was removed."""
