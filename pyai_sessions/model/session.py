@@ -5,7 +5,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, cast
 
 from typing_extensions import Self
@@ -18,6 +18,7 @@ from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.history import History, Messages
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
 from pyai_sessions.model.state import Stateful
+from pyai_sessions.model.transcripts import Transcript, transcript_of
 from pyai_sessions.model.unrepeated import unrepeated
 from pyai_sessions.values.checks import check_id, counted, kind_of, utc_now
 from pyai_sessions.values.codec import JSON_VALUE, TIME, checked, list_of, maybe
@@ -181,6 +182,36 @@ class Session(Stateful):
     def archive(self) -> None:
         """Mark the session archived; saving it stores that, and is the last save until ``manager.restore``."""
         self.status = SessionStatus.ARCHIVED
+
+    def transcript(
+        self,
+        *,
+        last: int | None = None,
+        roles: Iterable[str] | None = None,
+        width: int | None = None,
+        zone: str | tzinfo | None = None,
+    ) -> Transcript:
+        """Return the conversation as a text for people: ``print`` it, or let a notebook show it.
+
+        A call of a tool and its result are one line each, an image or a file is named. Nothing of it does anything:
+        control characters and HTML are escaped. Messages that are not loaded, or left out, are counted.
+
+        Args:
+            last: The newest so many messages alone.
+            roles: Messages of these roles alone; they are chosen first.
+            width: Wrap lines at so many characters, 20 or more. By default they are as long as they were written.
+            zone: Show times in this zone: a name (``"Europe/Vienna"``), ``"local"``, or a tzinfo. By default none.
+
+        >>> session = Session(messages=[Message("user", "Hello!"), Message("assistant", "Hi there!")])
+        >>> print(session.transcript())
+        user:
+            Hello!
+        assistant:
+            Hi there!
+
+        """
+        unloaded = self.message_count - len(self.messages)
+        return transcript_of(self.messages, unloaded=unloaded, last=last, roles=roles, width=width, zone=zone)
 
     # JSON --------------------------------------------------------------------------------------------------------
 
