@@ -84,10 +84,10 @@ clean: ## Remove all that the Makefile made
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 # What takes long and is about the work of storages or examples, not of Python, runs once.
 ELSEWHERE := $(addprefix --ignore=tests/, faults upkeep $(addprefix contract/test_, async.py contracts_bite.py encrypted.py \
-	four_methods.py namespaces.py postgres.py repeated.py) $(addprefix prompts/test_, any_window.py corpus.py formats.py windows.py) \
+	four_methods.py namespaces.py repeated.py) $(addprefix prompts/test_, any_window.py corpus.py formats.py windows.py) \
 	sessions/test_lists.py $(addprefix storage/test_, cluster.py cluster_stores.py contract_bites.py diskcache.py encryption.py \
-	hostile_tables.py listed.py mapping.py mapping_failures.py namespaces.py plain.py redis.py redis_stores.py rotation.py sql.py \
-	sqlite.py wrapped.py) $(addprefix stores/test_, postgres_managers.py postgres_store.py) $(addprefix test_, clusters.py docs.py \
+	hostile_tables.py listed.py mapping.py mapping_failures.py namespaces.py plain.py postgres.py redis.py redis_stores.py rotation.py sql.py \
+	sqlite.py wrapped.py) $(addprefix test_, clusters.py docs.py \
 	doors.py examples.py fastapi_chat.py layout.py many_chats.py neighbours.py package.py servers.py testing.py wrong_calls.py) \
 	values/test_tokens.py) \
 	--deselect=tests/sessions/test_indexes.py::TestListsOnSQLite --deselect=tests/documents/test_merge.py::TestTwoWritersOfSQLite \

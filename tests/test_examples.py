@@ -13,7 +13,6 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from pyai_sessions import SessionManager, SQLiteSessionStore
@@ -108,7 +107,7 @@ def model():
 
 LONGEST = {"chat.py": 75, "demo.py": 80, "fastapi_chat.py": 90, "time_travel.py": 65} | {
     "lmdb_storage.py": 250,
-    "postgres_store.py": 300,
+    "postgres_storage.py": 300,
 }
 
 
@@ -153,27 +152,6 @@ def test_swap_backends_says_that_redis_is_left_out(tmp_path):
 
     assert len(lines) == 3
     assert last.startswith("RedisMapping left out: give a url")
-
-
-def test_postgres_store_shows_that_nothing_is_overwritten(tmp_path, postgres_url):
-    """The store of one's own keeps what another writer appended, and the demo leaves nothing on the server."""
-    for _ in range(2):
-        lines = run(EXAMPLES / "postgres_store.py", postgres_url, cwd=tmp_path).splitlines()
-
-        assert lines[:2] == ["user: Is green tea stronger than black?", "assistant: It usually has less caffeine."]
-        assert re.match("SessionConflictError: .* was changed by another writer", lines[2])
-    with psycopg.connect(postgres_url) as client:
-        assert client.execute("SELECT count(*) FROM chat_sessions").fetchone() == (0,)
-
-
-def test_postgres_store_takes_the_url_from_the_environment(tmp_path, postgres_url):
-    """DATABASE_URL serves as well as an argument; without either it says what is missing."""
-    output = run(EXAMPLES / "postgres_store.py", cwd=tmp_path, env={"DATABASE_URL": postgres_url})
-    done = start(EXAMPLES / "postgres_store.py", cwd=tmp_path, env={"DATABASE_URL": ""})
-
-    assert len(output.splitlines()) == 3
-    assert done.returncode == 1
-    assert done.stderr.startswith("give a url, ")
 
 
 def test_a_second_process_goes_on_with_the_conversation_of_the_first(tmp_path):
@@ -250,7 +228,7 @@ def test_an_answer_that_breaks_off_is_not_stored_and_its_question_is(tmp_path, m
         ("chat.py", "pip install nltk"),
         ("demo.py", "pip install nltk"),
         ("fastapi_chat.py", "pip install fastapi uvicorn nltk"),
-        ("postgres_store.py", 'pip install "psycopg[binary,pool]"'),
+        ("postgres_storage.py", 'pip install "psycopg[binary]"'),
         ("time_travel.py", "pip install chatterbot-corpus PyYAML"),
     ],
 )
@@ -261,7 +239,7 @@ def test_an_example_says_which_packages_it_needs(name, install, plain_python, tm
 
     assert done.returncode == 1
     assert install in done.stderr
-    assert done.stderr.count("Traceback") == (name == "postgres_store.py")
+    assert done.stderr.count("Traceback") == (name == "postgres_storage.py")
 
 
 def test_a_terminal_gets_a_prompt_and_ctrl_d_ends_the_chat(tmp_path):
@@ -370,6 +348,17 @@ def test_a_storage_of_ones_own_keeps_a_conversation(tmp_path):
     assert second == "Run 1\nRun 2\n"
 
 
+def test_postgres_storage_takes_a_url_as_an_argument_or_from_the_environment(tmp_path, postgres_url):
+    """Each run goes on where the one before stopped; without a url it says what is missing."""
+    first = run(EXAMPLES / "postgres_storage.py", postgres_url, cwd=tmp_path)
+    second = run(EXAMPLES / "postgres_storage.py", cwd=tmp_path, env={"DATABASE_URL": postgres_url})
+    done = start(EXAMPLES / "postgres_storage.py", cwd=tmp_path, env={"DATABASE_URL": ""})
+
+    assert (first, second) == ("Run 1\n", "Run 1\nRun 2\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith("give a url, ")
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -379,11 +368,20 @@ def test_a_storage_of_ones_own_keeps_a_conversation(tmp_path):
 )
 def test_what_is_of_ones_own_passes_the_contracts(tmp_path, name):
     """As a reader would try it: both files in a folder, and pytest without any option of ours."""
+    pass_the_contracts(tmp_path, name)
+
+
+def test_postgres_storage_passes_the_contracts(tmp_path, postgres_url):
+    """As a reader would try it, on an empty database of theirs."""
+    pass_the_contracts(tmp_path, "postgres_storage.py", env={"DATABASE_URL": postgres_url})
+
+
+def pass_the_contracts(tmp_path, name, env=None):
     for each in (name, f"test_{name}"):
         shutil.copy(EXAMPLES / each, tmp_path)
 
     options = ["-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider"]
-    done = start("-m", "pytest", *options, f"test_{name}", cwd=tmp_path)
+    done = start("-m", "pytest", *options, f"test_{name}", cwd=tmp_path, env=env)
 
     assert done.returncode == 0, done.stdout
     assert re.search(r"^\d{3} passed in ", done.stdout, re.MULTILINE)

@@ -130,7 +130,8 @@ class Storage(ABC):
     def write(self, changes: Sequence[Change]) -> list[bool]:
         """Apply changes, each whole or not at all, in one trip or transaction; return of each whether it is applied.
 
-        No two of them are of the same place. When `write` returns, they are stored as durably as the storage promises.
+        Several may be of one place: a change that expects what an earlier one of them replaced is not applied. When
+        `write` returns, they are stored as durably as the storage promises.
         """
 
     @abstractmethod

@@ -20,9 +20,11 @@ from pyai_sessions import (
     RedisSessionStore,
     SQLiteSessionStore,
 )
+from pyai_sessions.storage.names import place_of
 from pyai_sessions.testing import KVSessionStoreContract
 from tests.contract.decoded import Decoded
 from tests.contract.variants import Made, OfItems, OfItemsAndIndexes
+from tests.storage.plain import PlainStorage
 
 # In memory ------------------------------------------------------------------------------------------------------------
 
@@ -31,6 +33,25 @@ class TestDict(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         return {}
+
+
+class Strict(PlainStorage):
+    """A storage that is given nothing but what `Storage` says that it is given."""
+
+    def write(self, changes):
+        for each in changes:
+            keys = [*(key for key, _ in each.expect), *(key for key, _ in each.put), *each.drop]
+            assert len({place_of(key) for key in keys}) == 1, "a change touches two places, or none"
+            members = [(name, member) for name, member, _, _ in each.lists]
+            assert len(set(members)) == len(members), "a change moves a member of a list twice"
+        return super().write(changes)
+
+
+@pytest.mark.wide
+class TestStrictStorage(KVSessionStoreContract):
+    @pytest.fixture
+    def store(self):
+        return Strict()
 
 
 class Minimal:

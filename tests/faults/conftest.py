@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.faults.storages import ON_SERVERS, Storage
+from tests.faults.storages import EXAMPLE, ON_SERVERS, Storage
 
 
 @pytest.fixture
@@ -16,6 +16,8 @@ def storage(request, tmp_path):
         return Storage(kind, {})
     if kind in ON_SERVERS:
         return Storage(kind, (request.getfixturevalue(f"{kind}_server").url, f"{secrets.token_hex(8)}:"))
+    if kind == EXAMPLE:
+        return Storage(kind, request.getfixturevalue("postgres_url"))
     return Storage(kind, tmp_path)
 
 

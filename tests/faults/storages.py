@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 from sqlitedict import SqliteDict
 
+from examples.postgres_storage import PostgresStorage
 from pyai_sessions import DiskCacheSessionStore, KVSessionStore, RedisSessionStore, SessionManager, SQLiteSessionStore
 
 IN_FILES = ["sqlite", "sqlitedict", "diskcache"]
@@ -17,6 +18,8 @@ ON_SERVERS = ["redis", "valkey"]
 SHARED = [*IN_FILES, *ON_SERVERS]
 """Kinds of storage that several processes may write."""
 ALL = ["dict", "folder", *SHARED]
+EXAMPLE = "postgres"
+"""The kind of `examples/postgres_storage.py`, which several processes may write, too."""
 
 
 class Folder(MutableMapping):
@@ -60,7 +63,7 @@ class Folder(MutableMapping):
 
 @dataclass(frozen=True)
 class Storage:
-    """A place for sessions: *kind* is one of `ALL`, *at* a dict, a folder, or a server's url and a prefix."""
+    """A place for sessions: *kind* is one of `ALL` or `EXAMPLE`, *at* a dict, a folder, or a url and maybe a prefix."""
 
     kind: str
     at: Any
@@ -74,6 +77,9 @@ class Storage:
     def _store(self, stack, options):
         if self.kind == "dict":
             return KVSessionStore(self.at, **options)
+        if self.kind == EXAMPLE:
+            storage = PostgresStorage(self.at, timeout=options.pop("timeout"))
+            return KVSessionStore(stack.enter_context(closing(storage)), **options)
         if self.kind in ON_SERVERS:
             url, prefix = self.at
             return stack.enter_context(closing(RedisSessionStore(url, prefix, **options)))
@@ -81,8 +87,9 @@ class Storage:
         if self.kind == "folder":
             return KVSessionStore(Folder(path / "items"), **options)
         if self.kind == "sqlite":
-            return stack.enter_context(closing(SQLiteSessionStore(path / "chat.db", **options)))
-        if self.kind == "sqlitedict":
-            mapping = stack.enter_context(closing(SqliteDict(str(path / "chat.db"))))
-            return stack.enter_context(closing(KVSessionStore(mapping, **options)))
-        return stack.enter_context(closing(DiskCacheSessionStore(path / "chat", **options)))
+            store = SQLiteSessionStore(path / "chat.db", **options)
+        elif self.kind == "sqlitedict":
+            store = KVSessionStore(stack.enter_context(closing(SqliteDict(str(path / "chat.db")))), **options)
+        else:
+            store = DiskCacheSessionStore(path / "chat", **options)
+        return stack.enter_context(closing(store))

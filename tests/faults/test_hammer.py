@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 
 from pyai_sessions.testing import Recorder
-from tests.faults.storages import ALL, IN_FILES, SHARED
+from tests.faults.storages import ALL, EXAMPLE, IN_FILES, SHARED
 from tests.faults.workers import (
     Hammers,
     check_turns,
@@ -70,7 +70,7 @@ def test_threads_lose_no_message(storage, ids, way, turns):
             check_turns(manager, ids, events)
 
 
-@pytest.mark.parametrize("storage", SHARED, indirect=True)
+@pytest.mark.parametrize("storage", [*SHARED, EXAMPLE], indirect=True)
 def test_processes_lose_no_message(storage, ids, way, turns, tmp_path):
     """Eight processes, each with a store of its own; one that would never end is killed, and the others go on."""
     create(storage, ids)

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from pyai_sessions import SessionStatus
-from tests.faults.storages import SHARED
+from tests.faults.storages import EXAMPLE, SHARED
 from tests.faults.workers import check_indexes, in_a_process, receive, session_ids, user_of
 
 IDS = session_ids(4)
@@ -89,7 +89,7 @@ def reports(link):
             yield link.recv()
 
 
-@pytest.mark.parametrize("storage", ["folder", *SHARED], indirect=True)
+@pytest.mark.parametrize("storage", ["folder", *SHARED, EXAMPLE], indirect=True)
 def test_a_killed_writer_leaves_every_session_before_or_after_a_save(storage, long_form):
     """SIGKILL at a random instant of a save; a new process finds what each returned save had stored, and no half."""
     kills, moment = (200 if long_form else 8), random.Random(2026)

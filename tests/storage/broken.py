@@ -190,6 +190,17 @@ class StopsAtTheFirstRefusal(PlainStorage):
         return answers
 
 
+@caught_by("test_of_changes_that_expect_the_same_the_first_is_applied")
+class ComparesBeforeItApplies(PlainStorage):
+    """As one query for all expectations, then one statement for all that hold."""
+
+    def write(self, changes):
+        held = [all(self.begins(*expected) for expected in each.expect) for each in changes]
+        return [
+            holds and self.apply(each._replace(expect=(), done=None)) for each, holds in zip(changes, held, strict=True)
+        ]
+
+
 # Repeating
 
 

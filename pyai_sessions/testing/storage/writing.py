@@ -101,6 +101,23 @@ class Comparing(StorageFixtures):
         assert all_texts(storage) == texts
         assert all_listed(storage) == listed
 
+    def test_of_changes_that_expect_the_same_the_first_is_applied(self, storage: Storage) -> None:
+        """Writers of one place may come in one write: a later one does not replace what an earlier one put."""
+        apply(storage, change("a", "r1", listed={"active": 1}))
+        changes = [
+            change("a", "ours", "r1", listed={"active": 2}, was={"active": 1}),
+            change("b", "ours", listed={"active": 3}),
+            change("a", "theirs", "r1", listed={"active": 4}, was={"active": 1}),
+            change("b", "theirs", listed={"active": 5}),
+        ]
+
+        assert storage.write(changes) == [True, True, False, False]
+        assert all_texts(storage) == {
+            "doc/a": document("ours", ("active", "a", 2)).decode(),
+            "doc/b": document("ours", ("active", "b", 3)).decode(),
+        }
+        assert all_listed(storage) == [("active", "a", 2), ("active", "b", 3)]
+
     def test_of_several_changes_a_refused_one_refuses_no_other(self, storage: Storage) -> None:
         """Changes of several places are answered in their order, each for itself."""
         apply(storage, *[change(place, "r1", listed={"active": n}) for n, place in enumerate("abcd")])
