@@ -17,7 +17,7 @@ from pyai_sessions.model.fields import CHECKS, JSONField, check_attribute, check
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.history import History, Messages
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
-from pyai_sessions.model.state import Stateful
+from pyai_sessions.model.state import TEMP, Stateful
 from pyai_sessions.model.transcripts import Transcript, transcript_of
 from pyai_sessions.model.unrepeated import unrepeated
 from pyai_sessions.values.checks import check_id, counted, kind_of, utc_now
@@ -132,7 +132,7 @@ class Session(Stateful):
     def __copy__(self) -> Self:
         """Return a session that goes on by itself: it shares nothing that changes, and can be saved beside this one."""
         made = type(self).__new__(type(self))
-        vars(made).update({name: value for name, value in vars(self).items() if name[0] == "_"})
+        vars(made).update({name: value for name, value in vars(self).items() if name[0] == "_" and name != TEMP})
         values = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "messages"}
         for name in _JSON_FIELDS:
             values[name] = plain_object(values[name], name)

@@ -1,4 +1,4 @@
-"""The state of a session: JSON by keys, which several writers may change."""
+"""The state of a session: JSON by keys, which several writers may change; and what is not stored of it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,35 @@ from pyai_sessions.model.conversation import Conversation
 from pyai_sessions.values.checks import check_text, kind_of
 from pyai_sessions.values.json import is_array, is_mapping
 
+TEMP = "_temp"
+"""The attribute that holds what a session does not store."""
+
 
 class Stateful(Conversation):
     """A conversation with a state."""
+
+    @property
+    def temp(self) -> dict[str, Any]:
+        """State that is not stored: a plain dict of any values, which lives as long as this object of the session.
+
+        Saving leaves it as it is. It is in no store, export, copy or pickle, and does not count in comparisons: the
+        session that `get_session` returns has an empty one.
+
+        >>> from pyai_sessions import Session
+        >>> session = Session()
+        >>> session.temp["client"] = object()
+        >>> "client" in session.temp, "temp" in session.to_dict()
+        (True, False)
+
+        """
+        found: dict[str, Any] = vars(self).setdefault(TEMP, {})
+        return found
+
+    @temp.setter
+    def temp(self, value: dict[str, Any]) -> None:
+        if not isinstance(value, dict):
+            raise InvalidValueError("temp", f"is {kind_of(value)}; it is a dict")
+        vars(self)[TEMP] = value
 
     def set_state(self, key: str, value: Any) -> None:
         """Set a value of the state: JSON, copied.
