@@ -1,32 +1,32 @@
-"""Methods that may be sync or async, called from sync code.
+"""Calls from sync code of methods that may be sync or async.
 
-What is to be awaited runs on the event loop of the task that the thread works for; without one, on a loop of our own.
+An awaitable runs on the event loop of the task that the thread works for; if there is none, on a loop of our own.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
+from pyai_sessions.concurrency.processes import renew_in_children
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.errors import StorageClosedError
 
 T = TypeVar("T")
 
 Run = Callable[[Awaitable[Any]], Any]
-"""Awaits on some loop, and returns the result."""
+"""Awaits something on an event loop, and returns the result."""
 
 PATIENCE = 60.0
 """Seconds that a call waits while others of this process start the loop, or write the same session."""
 
 _SLICE, _GRACE = 0.2, 10.0
-"""Seconds after which a call looks whether its loop still runs; and that it waits for one that is stopped."""
+"""Seconds between two looks at whether the loop still runs, and seconds to wait for a loop that has stopped."""
 
 
 class _Thread(threading.local):
-    """What a thread works for."""
+    """How this thread awaits: on the loop of the task that it works for."""
 
     run: Run | None = None
 
@@ -35,7 +35,7 @@ _thread = _Thread()
 
 
 def working_for(run: Run, function: Callable[[], T]) -> T:
-    """Call a function that awaits by *run*, for the loop of another thread."""
+    """Call a function; what it awaits is awaited by *run*, on the loop of another thread."""
     before, _thread.run = _thread.run, run
     try:
         return function()
@@ -44,7 +44,7 @@ def working_for(run: Run, function: Callable[[], T]) -> T:
 
 
 def outcome(value: Any) -> Any:
-    """Return what a method returned; where that is to be awaited, what comes of it."""
+    """Return what a method returned, or the result of that if it is awaitable."""
     if not isinstance(value, Awaitable):
         return value
     run: Run = _thread.run or _loop.run
@@ -54,14 +54,19 @@ def outcome(value: Any) -> Any:
 class _Loop:
     """An event loop in a thread of its own, for async stores that are called from sync code.
 
-    It is another loop than the caller's, so a call from inside a running loop cannot dead-lock with it. Where a store's
-    own coroutine makes such a call, the next loop runs it.
+    A call from inside a running loop cannot deadlock, since this is another loop. If a coroutine of the store itself
+    makes such a call, the *next* loop runs it.
     """
 
     def __init__(self) -> None:
         self._starting = Turn()
         self._running: tuple[threading.Thread, Any] | None = None
         self._next: _Loop | None = None
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Start anew in a forked child, where the thread of the loop is missing."""
+        self._running = self._next = None
 
     def run(self, awaitable: Awaitable[T]) -> T:
         running = self._running or self._start()
@@ -87,7 +92,7 @@ class _Loop:
 
 
 def run_on(loop: Any, awaitable: Awaitable[T]) -> T:
-    """Await on the loop of another thread. An exception from outside cancels that, and is raised when it has ended."""
+    """Await on the loop of another thread. If this call is interrupted, cancel that, and wait until it has ended."""
     tasks: list[Any] = []
     ended = threading.Lock()
     ended.acquire()
@@ -115,7 +120,7 @@ def run_on(loop: Any, awaitable: Awaitable[T]) -> T:
 
 
 def _wait_for(ended: threading.Lock, loop: Any) -> None:
-    """Wait for what a loop is to do; not for ever for one that was closed, or runs no more."""
+    """Wait until a loop has done something; raise if it is closed, or has stopped."""
     stopped = 0.0
     while not ended.acquire(timeout=_SLICE):
         stopped = 0.0 if loop.is_running() else stopped + _SLICE
@@ -124,13 +129,3 @@ def _wait_for(ended: threading.Lock, loop: Any) -> None:
 
 
 _loop = _Loop()
-
-
-def _renew() -> None:
-    """Start anew in a forked child, which does not have the parent's thread."""
-    global _loop  # noqa: PLW0603 (one loop a process)
-    _loop = _Loop()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)

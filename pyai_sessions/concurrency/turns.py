@@ -1,12 +1,11 @@
-"""Turns: locks that know which call has them, so that a call which an exception cut off locks nobody out.
+"""Turns: locks that know which call holds them, so that an interrupted call locks nobody out.
 
-Ctrl-C, a signal handler that raises or a time limit can stop a call between any two steps, also while it gives a lock
-back. So nothing depends on code that must run: a claim names the frame of its call, and holds while that frame runs.
+Ctrl-C, a signal handler that raises or a time limit can stop a call between any two steps, even while it releases a
+lock. So no release is needed: a claim names the frame of its call, and is over when that frame has ended.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -14,25 +13,25 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from weakref import WeakSet
 
+from pyai_sessions.concurrency.processes import renew_in_children
 from pyai_sessions.errors import StorageInUseError, StorageLockedError
 from pyai_sessions.events import WAITED, note, note_wait
 
 _SLICE = 0.05
-"""Seconds after which one that sleeps looks again: who should have woken it may have been cut off."""
+"""Seconds after which a sleeping thread looks again: the call that should have woken it may have been interrupted."""
 
 current_frame: Callable[..., FrameType] = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 """Returns the frame of the running function, or of one of its callers. (The underscore is in its documented name.)"""
 
 _PATIENCE = 1.0
-"""Seconds after which the others let one go first that waits: else those who come and go could keep it out for ever."""
+"""Seconds of waiting after which a thread goes first. Otherwise busy threads could keep it out for ever."""
 
 _OURS = frozenset([__name__.partition(".")[0], "contextlib"])
 
 
 class Claim:
-    """That a call has a turn, or wants it. Each is used once."""
+    """One call's hold on a turn, or its wish for it. It is used once."""
 
     __slots__ = ("__weakref__", "frame", "number", "thread", "wait")
 
@@ -51,7 +50,7 @@ class Claim:
             self.wait = where, seconds
 
     def is_over(self) -> bool:
-        """Return whether the call gave its turn back, or has ended without that."""
+        """Return whether the call gave its turn back, or ended without doing so."""
         frame = self.frame
         if frame is None:
             return True
@@ -62,7 +61,7 @@ class Claim:
 
 
 def has_ended(frame: FrameType) -> bool:
-    """Return whether the function of a frame has ended, whatever its thread; forget its variables then."""
+    """Return whether the function of a frame has ended, in any thread; if it has, drop its variables."""
     try:
         frame.clear()  # refused while it runs: the one thing that Python tells of the frames of all threads
     except RuntimeError:
@@ -71,9 +70,9 @@ def has_ended(frame: FrameType) -> bool:
 
 
 def is_part_of(frame: FrameType) -> bool:
-    """Return whether this library alone stands between a running function and the caller.
+    """Return whether a running function made this call, through functions of this library alone.
 
-    Else the caller is a signal handler, a finaliser or a callback, which runs in the middle of that function.
+    Otherwise the caller is a signal handler, a finaliser or a callback that runs in the middle of that function.
     """
     each: FrameType | None = current_frame(1)
     while each is not None and each is not frame:
@@ -86,8 +85,8 @@ def is_part_of(frame: FrameType) -> bool:
 class Turn:
     """What one call at a time can have.
 
-    Claims have numbers. To follow a claim that is over is one step, which no other thread divides: `dict.setdefault`
-    of the next number.
+    Claims are numbered. A claim follows one that is over by a single step that no other thread can divide:
+    `dict.setdefault` of the next number.
     """
 
     __slots__ = ("__weakref__", "_claims", "_first", "_sleeping", "latest")
@@ -97,7 +96,19 @@ class Turn:
         self._claims: dict[int, Claim] = {}
         self._sleeping: deque[threading.Lock] = deque()
         self._first: tuple[float, Claim, threading.Lock] | None = None
-        _all.add(self)
+        renew_in_children(self)
+
+    def is_held_by_caller(self, where: str) -> bool:
+        """Return whether the caller is a part of the call that has the turn; raise where it interrupted that call."""
+        latest = self.latest
+        frame = latest.frame
+        if frame is None or latest.thread != threading.get_ident():
+            return False
+        if is_part_of(frame):
+            return True
+        if latest.is_over():
+            return False
+        raise StorageInUseError(where)
 
     def claim(self, mine: Claim) -> Claim | None:
         """Take the turn if it is free, and return None; else return the claim of the call that has it."""
@@ -105,7 +116,7 @@ class Turn:
         while last.is_over():
             mine.number = last.number + 1
             next_one = claims.setdefault(mine.number, mine)
-            if next_one is not mine:  # another thread was faster, or was cut off in the line after this one
+            if next_one is not mine:  # another thread was faster, or was interrupted in the next line
                 last = next_one
                 continue
             if self.latest.number < mine.number:
@@ -114,7 +125,7 @@ class Turn:
                 if len(claims) > 1:
                     self._forget_before(mine.number)
                 return None
-            # It looked at a claim that is long over, and whose successors are forgotten.
+            # It followed a claim that was over long ago, whose successors are forgotten.
             claims.pop(mine.number, None)
             last = self.latest
         return last
@@ -125,16 +136,16 @@ class Turn:
                 self._claims.pop(each, None)
 
     def _claim_after_first(self, mine: Claim) -> Claim | None:
-        """Take the turn like `claim`, unless another thread has waited for it so long that it goes first."""
+        """Take the turn as `claim` does, unless another thread has waited so long that it goes first."""
         if self._first is not None:
             _, first, _ = self._first
-            # A handler that interrupts the wait of its own thread would wait for itself.
+            # A signal handler that interrupts the waiting call of its own thread would wait for itself.
             if first is not mine and first.thread != mine.thread and not first.is_over():
                 return first
         return self.claim(mine)
 
     def _go_first(self, began: float | None, mine: Claim, bell: threading.Lock) -> None:
-        """Let a claim go first, unless one goes that waits for longer; with None for the time, no more."""
+        """Let a claim go first, unless one that waits for longer does. If *began* is None, let it go first no more."""
         first = self._first
         if began is None:
             if first is not None and first[1] is mine:
@@ -143,9 +154,9 @@ class Turn:
             self._first = (began, mine, bell)
 
     def take(self, mine: Claim, timeout: float, where: str, *, spins: int = 0) -> None:
-        """Take the turn when it is free; raise where that lasts too long, or where this thread itself has it.
+        """Take the turn when it is free. Raise if that takes too long, or if this very thread has the turn.
 
-        *spins* is how often other threads are let run before this one sleeps.
+        *spins* is how often this thread lets others run before it sleeps.
         """
         found = self.claim(mine) if self._first is None else self._claim_after_first(mine)
         if found is None:
@@ -160,7 +171,7 @@ class Turn:
                 return
         bell = threading.Lock()
         bell.acquire()
-        self._sleeping.append(bell)  # then it tries once more: the turn may have been given back meanwhile
+        self._sleeping.append(bell)  # before it tries once more: the turn may have been given back meanwhile
         try:
             while self._claim_after_first(mine) is not None:
                 now = time.monotonic()
@@ -171,9 +182,9 @@ class Turn:
                     note_wait(where, began)
                     raise StorageLockedError(where, f"other threads used it for {timeout} s")
                 if bell.acquire(timeout=min(left, _SLICE)):
-                    self._sleeping.appendleft(bell)  # of those that wait it comes first
+                    self._sleeping.appendleft(bell)  # it stays the first of those that wait
         finally:
-            with suppress(ValueError):  # it has been rung since
+            with suppress(ValueError):  # it was woken meanwhile
                 self._sleeping.remove(bell)
             self._go_first(None, mine, bell)
         mine.waited(where, began)
@@ -184,7 +195,7 @@ class Turn:
         waited, mine.wait = mine.wait, None
         first = self._first
         if first is not None and not first[1].is_over():
-            with suppress(RuntimeError):  # it was rung already
+            with suppress(RuntimeError):  # it was woken already
                 first[2].release()
         elif self._sleeping:
             with suppress(IndexError, RuntimeError):  # none waits any more
@@ -193,7 +204,7 @@ class Turn:
             note("waited", where=waited[0], seconds=waited[1])
 
     def renew(self) -> None:
-        """Keep, in a forked child, the claims of the thread that forked: the others are not there."""
+        """In a forked child, keep the claims of the thread that forked: the other threads are not there."""
         frames = set[FrameType]()
         each: FrameType | None = current_frame()
         while each is not None:
@@ -204,15 +215,3 @@ class Turn:
         self._first = None
         self._claims = {claim.number: claim for claim in kept}
         self.latest = max(kept, key=lambda claim: claim.number, default=Claim())
-
-
-_all: WeakSet[Turn] = WeakSet()
-
-
-def _renew_all() -> None:
-    for turn in list(_all):
-        turn.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

@@ -1,17 +1,17 @@
-"""Connections to an SQLite file: synchronous, one thread at a time each, their errors told apart."""
+"""Connections to an SQLite file, lent to one call at a time, with an error of its own for each cause."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import sys
-import threading
 import time
 from collections import deque
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from weakref import WeakSet
 
+from pyai_sessions.concurrency.forks import ForkGate
+from pyai_sessions.concurrency.processes import renew_in_children
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame, is_part_of
 from pyai_sessions.errors import (
     StorageClosedError,
@@ -22,84 +22,28 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.storage.files import FAILURES, storage_error
 
-
-class _ForkGate:
-    """Lets a fork wait until no connection is in use.
-
-    A child inherits SQLite's table of the locks that this process holds, though the threads that would release them are
-    not there: a fork in the middle of another thread's transaction would lock the child out of the file for good.
-    """
-
-    def __init__(self) -> None:
-        self.lent: dict[Claim, None] = {}
-        self._forking: dict[int, float] = {}  # until when the others wait, by the thread that forks
-
-    def enter(self, claim: Claim) -> None:
-        while True:  # without a lock, for which all threads would wait at each statement
-            self.lent[claim] = None
-            if not self._forking or self._may_pass(claim.thread):
-                return
-            self.leave(claim)
-            time.sleep(0.0005)
-
-    def _may_pass(self, thread: int) -> bool:
-        now = time.monotonic()
-        if all(each == thread or deadline < now for each, deadline in list(self._forking.items())):
-            return True
-        return sum(each.thread == thread for each in list(self.lent)) > 1  # the fork waits for it
-
-    def leave(self, claim: Claim) -> None:
-        self.lent.pop(claim, None)
-
-    def forget_ended(self) -> None:
-        """Forget calls that an exception cut off."""
-        for each in list(self.lent):
-            if each.is_over():
-                self.leave(each)
-
-    def close(self) -> None:
-        me, deadline = threading.get_ident(), time.monotonic() + _FORK_PATIENCE
-        self._forking[me] = deadline
-        while any(each.thread != me and not each.is_over() for each in list(self.lent)) and time.monotonic() < deadline:
-            time.sleep(0.0005)  # polled: to fork is rare, to enter is not
-
-    def open(self) -> None:
-        self._forking.pop(threading.get_ident(), None)
-
-    def renew(self) -> None:
-        me = threading.get_ident()
-        self._forking.clear()
-        self.lent = {each: None for each in self.lent if each.thread == me}
-        for each in list(_all):
-            each.renew_in_child()
-
-
-_FORK_PATIENCE = 10.0
-"""Seconds that a fork waits for the transactions of other threads."""
-
-_gate = _ForkGate()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.renew)
-
+# A forked child inherits SQLite's table of the locks that the process holds, but not the threads that would release
+# them. After a fork in the middle of another thread's transaction, the child could never use the file.
+_gate = ForkGate()
 
 LARGEST = 256 * 1024 * 1024
-"""Bytes of a value that is read or written, where Python can bound it (3.11 and later): a file may claim a gigabyte."""
+"""Most bytes of a value, read or written, from Python 3.11 on: a damaged file may claim to hold a gigabyte."""
 
 LONGEST = 60.0
-"""Seconds that a connection may work, once it is lent: no statement of ours takes as long; a trigger may never end."""
+"""Seconds that a lent connection may work. No statement of ours takes as long, but a trigger may never end."""
 
 OPEN_FILE = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
-"""Asks a connection which file it has open. As bytes: a path need not be UTF-8."""
+"""Selects the path of the file that a connection has open, as bytes: it need not be UTF-8."""
 
 _TRIES = 100
-"""Times that a file is opened anew where another one was put in its place meanwhile."""
+"""How often to open a file again if another one was put in its place meanwhile."""
 
 _STEPS = 1_000_000
-"""Steps of SQLite, some ten milliseconds, after which it asks whether to go on."""
+"""Steps, about ten milliseconds, after which SQLite asks whether to go on."""
 
 
 class _Watch:
-    """Tells SQLite to stop what takes too long."""
+    """Tells SQLite when to stop a statement that takes too long."""
 
     __slots__ = ("_patience", "began")
 
@@ -111,28 +55,28 @@ class _Watch:
         return time.monotonic() - self.began > LONGEST + self._patience
 
 
-class _Connection(sqlite3.Connection):
-    """A connection that is watched.
+FileId = tuple[int, int]
+"""Which file a path names: its device and inode."""
 
-    *log* is which file the write-ahead log was when the connection opened it; None where there is none. *at_rest* says
-    how a file that is read without a log was then.
+
+class Connection(sqlite3.Connection):
+    """A connection whose statements end in time.
+
+    *log* is the write-ahead log that the connection opened; None if there was none. *at_rest* is the state of a file
+    that is read without a log.
     """
 
     watch: _Watch
     log: FileId | None = None
     at_rest: tuple[int, int] | None = None
 
-    def __del__(self) -> None:  # of one that a call left behind when an exception cut it off
+    def __del__(self) -> None:  # a call that was interrupted leaves its connection behind
         with suppress(Exception):
             self.close()
 
 
-FileId = tuple[int, int]
-"""Which file a path names: its device and inode."""
-
-
 def _file_at(path: str) -> FileId | None:
-    """Return which file lies at a path; None if none does, or it cannot be told."""
+    """Return which file lies at a path; None if there is none, or the system does not tell."""
     try:
         found = os.stat(path)
     except OSError:
@@ -141,18 +85,19 @@ def _file_at(path: str) -> FileId | None:
 
 
 class Connections:
-    """Connections to one SQLite file: as many as threads use at the same time, each used by one at a time.
+    """Connections to one SQLite file: as many as there are threads that use them at the same time.
 
-    What is deleted or replaced is overwritten in the file; the log of writes has it till a checkpoint.
+    What is deleted or replaced is overwritten in the file; the write-ahead log has it until the next checkpoint.
 
-    After a fork the child opens its own; the parent's are left alone, since closing them would drop the parent's locks.
+    After a fork the child opens connections of its own. It never closes those of the parent, which would drop the
+    parent's locks.
 
     Args:
-        path: The file, or ``":memory:"``: then all threads take turns on one connection.
+        path: The file, or ``":memory:"``: all threads then take turns with one connection.
         timeout: Seconds to wait for other writers.
-        synchronous: SQLite's pragma: whether a commit survives a power cut (FULL) or a killed process (NORMAL).
-        wal: Whether to put the file into WAL mode. That stays in the file.
-        read_only: Whether to open the file for reading alone.
+        synchronous: SQLite's pragma. With FULL a commit survives a power cut, with NORMAL a killed process.
+        wal: Whether to put the file into WAL mode, in which it stays.
+        read_only: Whether to open the file for reading only.
 
     """
 
@@ -168,49 +113,44 @@ class Connections:
         self._file: FileId | None = None  # as the first connection found it
         self._log = "" if self._memory else f"{os.path.realpath(path)}-wal"
         self._closed = False
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._idle: deque[Connection] = deque()
         self._turn = Turn()  # to write; of a database in memory, to use its one connection
-        self._used: sqlite3.Connection | None = None  # by the call that has the turn, or that had it and was cut off
-        self._forked: list[sqlite3.Connection] = []  # kept, so that they are not closed
-        _all.add(self)
+        self._used: Connection | None = None  # by the call that has the turn, or was interrupted while it had it
+        self._forked: list[Connection] = []  # kept, so that they are not closed
+        renew_in_children(self)
 
-    def renew_in_child(self) -> None:
+    def renew(self) -> None:
         """Start anew in a forked child."""
         if not self._memory:
+            self._turn.renew()  # so that it tells whose transaction this is
             self._forked += self._idle
             self._idle = deque()
             if self._used is not None and self._turn.latest.frame is None:  # another thread's
                 self._forked.append(self._used)
                 self._used = None
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Lend a connection. Inside `writing` it is the transaction's own."""
-        return _Loan(self)
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Lend a connection. Inside `writing` it is the one of the transaction."""
+        return _Loan(self, writes=False)
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Lend a connection inside a transaction that other writers wait for; commit it, or undo it on an error."""
-        return _Transaction(self)
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Lend a connection in a transaction of its own; commit it, or undo it after an exception.
 
-    def joined(self) -> sqlite3.Connection | None:
-        """Return the connection of the open transaction that the caller is a part of, if there is one.
+        Other writers wait. Inside another `writing` of the same call it is a part of that transaction.
+        """
+        return _Loan(self, writes=True)
+
+    def joined(self) -> Connection | None:
+        """Return the connection of the transaction that the caller is a part of; None if there is none.
 
         Raises:
-            StorageInUseError: This thread has a transaction open that the caller is no part of: it interrupted it.
+            StorageInUseError: The caller interrupted a transaction of this thread, as a signal handler does.
 
         """
-        latest = self._turn.latest
-        frame = latest.frame
-        if frame is None or latest.thread != threading.get_ident():
-            return None
-        if is_part_of(frame):
-            return self._used
-        if not latest.is_over():
-            raise StorageInUseError(self.path)
-        self.mend()
-        return None
+        return self._used if self._turn.is_held_by_caller(self.path) else None
 
     def mend(self) -> None:
-        """End what calls of this thread left open when an exception cut them off."""
+        """End what calls of this thread left open when an exception interrupted them."""
         _gate.forget_ended()
         if self._used is not None:
             claim = Claim(current_frame())
@@ -219,44 +159,56 @@ class Connections:
                 self._turn.give_back(claim)
 
     def _end_left(self) -> None:
-        """End the transaction of a call that was cut off; by the one that has the turn."""
+        """End the transaction of a call that was interrupted. The caller has the turn."""
         left = self._used
         if left is not None:
-            with suppress(sqlite3.Error):
-                if left.in_transaction:
-                    left.execute("ROLLBACK")
+            self._undo(left)
             if not self._memory:
                 left.close()
             self._used = None
 
-    def take(self, claim: Claim) -> sqlite3.Connection:
-        """Return a connection that nobody else uses until `give`."""
+    def _undo(self, connection: Connection) -> None:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+
+    def lend(self, loan: _Loan) -> Connection:
+        """Return a connection that no other call uses until `take_back`; to write, in a transaction."""
         if self._closed:
             raise StorageClosedError(self.path, "the store was closed")
-        self.check_file()
-        if self._memory:
-            self._turn.take(claim, self.timeout, self.path)
+        if loan.writes or self._memory:
+            self._turn.take(loan, self.timeout, self.path)
             self._end_left()
-        _gate.enter(claim)
-        connection = self._lend()
-        if self._memory:
-            self._used = connection
-        return connection
-
-    def _lend(self) -> sqlite3.Connection:
+        _gate.enter(loan)
         try:
             connection = self._idle[0] if self._memory else self._idle.pop()
         except IndexError:
             connection = self._open()
             if self._memory:
                 self._idle.append(connection)
-        if self.read_only and getattr(connection, "at_rest", None) not in (None, self._at_rest()):
+        if self.read_only and connection.at_rest not in (None, self._at_rest()):
             connection.close()  # a writer has come
             connection = self._open()
-        self.renew(connection)
+        self.extend(connection)
+        if loan.writes or self._memory:
+            self._used = connection
+        else:
+            loan.connection = connection
+        if loan.writes:
+            if len(_gate.inside) > 1:
+                self._check_reading(loan, connection)
+            connection.execute("BEGIN IMMEDIATE")
+            loan.waited(self.path, connection.watch.began)  # for other processes, since it was lent
+        self._check_file()
+        if loan.writes:
+            self._check_log(connection)
         return connection
 
-    def check_file(self) -> None:
+    def extend(self, connection: Connection) -> None:
+        """Let a connection work for as long again."""
+        connection.watch.began = time.monotonic()
+
+    def _check_file(self) -> None:
         """Raise unless the path still names the file that the connections opened."""
         if self._file is None or _file_at(self.path) == self._file:
             return
@@ -270,97 +222,62 @@ class Connections:
             what = "it was deleted or renamed"
         raise StorageMovedError(self.path, f"{what} while this store had it open")
 
-    def _check_log(self, connection: sqlite3.Connection) -> None:
-        """Raise if the write-ahead log is not the one that a connection opened: its writes would reach nobody else."""
-        if not self._log or not isinstance(connection, _Connection):
+    def _check_log(self, connection: Connection) -> None:
+        """Raise unless the write-ahead log is the one that a connection opened: others would not see its writes."""
+        if self._memory:
             return
         there = _file_at(self._log)
-        if connection.log is None:  # made since it was opened, if at all
+        if connection.log is None:  # there was none; another connection may have made one since
             connection.log = there
         elif connection.log != there:
             problem = f"its write-ahead log, {self._log}, was deleted or replaced while this store had it open"
             raise StorageMovedError(self.path, problem)
 
-    def renew(self, connection: sqlite3.Connection) -> None:
-        """Let a connection work for as long again."""
-        if isinstance(connection, _Connection):
-            connection.watch.began = time.monotonic()
-
-    def give(self, claim: Claim, connection: sqlite3.Connection | None, err: BaseException | None = None) -> None:
-        """Take a connection back; close one that an exception from outside interrupted, or that is still reading."""
-        if connection is not None and not self._memory:
-            if (err is None or isinstance(err, Exception)) and not connection.in_transaction:
-                self._idle.append(connection)
-            else:
-                connection.close()
-        if self._memory and self._turn.latest is claim:
-            self._used = None
-        self._turn.give_back(claim)
-        _gate.leave(claim)
-        if self._closed:
-            self._drain()
-
-    def begin(self, claim: Claim) -> sqlite3.Connection:
-        """Begin this thread's transaction, when its turn comes."""
-        if self._closed:
-            raise StorageClosedError(self.path, "the store was closed")
-        self._turn.take(claim, self.timeout, self.path)
-        if self._used is not None:
-            self._end_left()
-        _gate.enter(claim)
-        connection = self._used = self._lend()
-        if len(_gate.lent) > 1:
-            self._check_reading(claim, connection)
-        connection.execute("BEGIN IMMEDIATE")
-        if isinstance(connection, _Connection):  # since it was lent, it has waited for other processes
-            claim.waited(self.path, connection.watch.began)
-        self.check_file()
-        self._check_log(connection)
-        return connection
-
-    def _check_reading(self, claim: Claim, connection: sqlite3.Connection) -> None:
-        """Raise where a call that this one interrupted is reading, and the commit would wait for it."""
-        for each in list(_gate.lent):
+    def _check_reading(self, loan: _Loan, connection: Connection) -> None:
+        """Raise if this call interrupted one that is reading, and its commit would wait for that one."""
+        for each in list(_gate.inside):
             frame = each.frame
-            if frame is None or each.thread != claim.thread or not isinstance(each, _Loan) or not each.is_of(self):
+            if frame is None or each.thread != loan.thread or not isinstance(each, _Loan) or each.of is not self:
                 continue
             if is_part_of(frame) or each.is_over():
                 continue
             if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                 raise StorageInUseError(self.path)
 
-    def end(self, claim: Claim, *, commit: bool) -> None:
-        """End this thread's transaction."""
-        connection = self._used
-        if connection is None or self._turn.latest is not claim:  # it did not begin
-            self.give(claim, None)
-            return
+    def take_back(self, loan: _Loan, err: BaseException | None) -> None:
+        """Take a connection back, and end its transaction: commit it, or undo it after an exception.
+
+        The connection is closed if the call was interrupted, since a statement of it may still be open.
+        """
+        has_turn = self._turn.latest is loan
+        connection = self._used if has_turn else loan.connection
         try:
-            if commit:
+            if connection is not None and loan.writes and err is None:
                 connection.execute("COMMIT")
         finally:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            self._used = None
-            if self._memory:
-                pass
-            elif connection.in_transaction:  # its rollback failed
-                connection.close()
-            else:
-                self._idle.append(connection)
-            self._turn.give_back(claim)
-            _gate.leave(claim)
+            if has_turn:
+                self._used = None
+            if connection is not None:
+                self._undo(connection)
+                loan.connection = None
+                if not self._memory:
+                    interrupted = err is not None and not isinstance(err, Exception)
+                    if interrupted or connection.in_transaction:  # its rollback failed
+                        connection.close()
+                    else:
+                        self._idle.append(connection)
+            _gate.leave(loan)
             if self._closed:
                 self._drain()
+            self._turn.give_back(loan)
 
     def close(self) -> None:
-        """Close the idle connections; one in use is closed by its user's return."""
+        """Close the idle connections. Those in use are closed when their calls end."""
         self._closed = True
         self._drain()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # half made, or the interpreter is going down
+        with suppress(Exception):  # its constructor failed, or the interpreter is shutting down
             self.close()
 
     def _drain(self) -> None:
@@ -368,7 +285,7 @@ class Connections:
             with suppress(IndexError):
                 self._idle.pop().close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
         if not self.read_only:
             return self._set_up(self._connect())
         try:
@@ -377,14 +294,14 @@ class Connections:
             at_rest = self._at_rest()
             if at_rest is None:
                 raise
-        # A file in WAL mode on a disk that is read-only: SQLite cannot put an index of the log beside it. No writer is
-        # at work, so it can be read without one, till one comes.
+        # A file in WAL mode on a disk that is read-only: SQLite cannot make its index of the log there. While no writer
+        # is at work, the file can be read without.
         connection = self._connect("&immutable=1")
         connection.at_rest = at_rest
         return self._set_up(connection)
 
     def _at_rest(self) -> tuple[int, int] | None:
-        """Return when the file was written last, and its size, if all that was written is in it, not in its log."""
+        """Return when the file was last written, and its size; None if a log holds more, or the file is missing."""
         try:
             if any(map(os.path.getsize, filter(os.path.exists, (self._log, f"{self.path}-journal")))):
                 return None
@@ -393,19 +310,19 @@ class Connections:
             return None
         return found.st_mtime_ns, found.st_size
 
-    def _set_up(self, connection: _Connection) -> sqlite3.Connection:
+    def _set_up(self, connection: Connection) -> Connection:
         try:
             if self._wal:
                 self._enter_wal(connection)
             connection.execute(f"PRAGMA synchronous={self.synchronous}")
-            # What is deleted is overwritten with zeros. Many builds of Python do not; a turn costs the same (0.97 to
-            # 1.01, measured), a delete a tenth more.
+            # Overwrite what is deleted with zeros, which not all builds of SQLite do. A turn takes as long as without
+            # (measured: 0.97 to 1.01), a delete a tenth longer.
             connection.execute("PRAGMA secure_delete=ON")
-            connection.execute("PRAGMA trusted_schema=OFF")  # triggers and views call no function that reaches outside
+            connection.execute("PRAGMA trusted_schema=OFF")  # no trigger or view reaches outside the file
             if sys.version_info >= (3, 11):
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
             if not self._memory:
-                # Within a read: until it ends, no other process deletes the log, or is the first to make one.
+                # While this reads, no other process deletes the log or makes the first one.
                 connection.execute("BEGIN")
                 connection.execute("PRAGMA schema_version").fetchone()
                 connection.log = _file_at(self._log)
@@ -417,12 +334,12 @@ class Connections:
             raise storage_error(self.path, err) from err
         return connection
 
-    def _connect(self, options: str = "") -> _Connection:
-        """Return a connection to the file that the first one opened; never make another one."""
+    def _connect(self, options: str = "") -> Connection:
+        """Return a connection to the file that the first connection opened. Never create a file."""
         if self._memory:
             return self._connect_to(self.path)
         for _ in range(_TRIES):
-            self.check_file()
+            self._check_file()
             before = _file_at(self.path)
             mode = "ro" if self.read_only else "rw"
             connection = self._connect_to(f"{Path(self.path).as_uri()}?mode={mode}{options}")
@@ -433,7 +350,7 @@ class Connections:
             connection.close()
         raise StorageMovedError(self.path, "other files were put in its place again and again while it was opened")
 
-    def _connect_to(self, name: str) -> _Connection:
+    def _connect_to(self, name: str) -> Connection:
         try:
             return sqlite3.connect(
                 name,
@@ -441,13 +358,13 @@ class Connections:
                 isolation_level=None,
                 check_same_thread=False,
                 uri=not self._memory,
-                factory=_Connection,
+                factory=Connection,
             )
         except FAILURES as err:
             raise storage_error(self.path, err) from err
 
-    def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait for the lock that this needs: two processes that open a new file at once would fail.
+    def _enter_wal(self, connection: Connection) -> None:
+        # SQLite does not wait for the lock that this takes: of two processes that open a new file, one would fail.
         deadline = time.monotonic() + self.timeout
         while True:
             try:
@@ -461,72 +378,33 @@ class Connections:
 
 
 class _Loan(Claim):
-    """A connection lent for reading."""
+    """A connection that is lent to one call. Inside a transaction of that call it is the transaction's."""
 
-    __slots__ = ("_connection", "_connections")
+    __slots__ = ("connection", "of", "writes")
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, of: Connections, *, writes: bool) -> None:
         super().__init__()
-        self._connections = connections
-        self._connection: sqlite3.Connection | None = None
+        self.of = of
+        self.writes = writes
+        self.connection: Connection | None = None  # to read; one that writes is the connections' own
 
-    def is_of(self, connections: Connections) -> bool:
-        """Return whether it is of this file."""
-        return self._connections is connections
-
-    def __enter__(self) -> sqlite3.Connection:
-        connections = self._connections
-        joined = connections.joined()
+    def __enter__(self) -> Connection:
+        joined = self.of.joined()
         if joined is not None:
             return joined
         self.frame = current_frame(1)
         try:
-            connection = self._connection = connections.take(self)
-        except BaseException:
-            connections.give(self, None)
-            raise
-        return connection
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if self.frame is not None:
-            self._connections.give(self, self._connection, err)
-            if isinstance(err, FAILURES):
-                raise storage_error(self._connections.path, err) from err
-
-
-class _Transaction(Claim):
-    """A connection lent inside a transaction; inside another of the same thread it is a part of that one."""
-
-    __slots__ = ("_connections",)
-
-    def __init__(self, connections: Connections) -> None:
-        super().__init__()
-        self._connections = connections
-
-    def __enter__(self) -> sqlite3.Connection:
-        connections = self._connections
-        joined = connections.joined()
-        if joined is not None:
-            return joined
-        self.frame = current_frame(1)
-        try:
-            return connections.begin(self)
+            return self.of.lend(self)
         except BaseException as err:
-            connections.end(self, commit=False)
-            if isinstance(err, FAILURES):
-                raise storage_error(connections.path, err) from err
+            self.__exit__(None, err, None)
             raise
 
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
         if self.frame is None:  # a part of another
             return
-        connections = self._connections
         try:
-            connections.end(self, commit=err is None)
+            self.of.take_back(self, err)
         except FAILURES as failure:
-            raise storage_error(connections.path, failure) from failure
+            raise storage_error(self.of.path, failure) from failure
         if isinstance(err, FAILURES):
-            raise storage_error(connections.path, err) from err
-
-
-_all: WeakSet[Connections] = WeakSet()
+            raise storage_error(self.of.path, err) from err

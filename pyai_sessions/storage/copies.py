@@ -66,7 +66,7 @@ def _copy(connections: Connections, part: str, target: str) -> None:
                     source.execute("SELECT 1 FROM sqlite_master").fetchone()  # begins to read
 
                 def go_on(status: int, remaining: int, total: int) -> None:  # noqa: ARG001
-                    connections.renew(source)
+                    connections.extend(source)
 
                 source.backup(copy, pages=_STEP, progress=go_on)
         except FAILURES as err:

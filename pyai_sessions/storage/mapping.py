@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from pyai_sessions.concurrency.turns import Claim, Turn, current_frame, is_part_of
+from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.errors import (
     SessionError,
     StorageClosedError,
@@ -89,9 +89,7 @@ class _Turn(Claim):
 
     def __enter__(self) -> None:
         shared = self._shared
-        latest = shared.turn.latest
-        frame = latest.frame
-        if frame is None or latest.thread != self.thread or not is_part_of(frame):
+        if not shared.turn.is_held_by_caller(self._name):
             self.frame = current_frame(1)
             shared.turn.take(self, self._timeout, self._name, spins=_SPINS)
         if shared.changing:  # it was cut off before it could forget
@@ -186,14 +184,9 @@ class MappingStorage(Storage):
         return applied
 
     def _apply(self, change: Change) -> bool:
-        done = change.done
-        for key, start in change.expect:
-            stored = self._get(key)
-            if done is not None and _begins(stored, done):
-                return True
-            if not _begins(stored, start):
-                return False
-            done = None  # it is sought in the first alone
+        answer = change.answer(self._get)
+        if answer is not None:
+            return answer
         for key, document in change.put:
             self._put(key, document)
         for key in change.drop:
@@ -329,17 +322,6 @@ class MappingStorage(Storage):
                 return True
         msg = f"{self._name} does not give back the text or bytes that were put in; a mapping that keeps text is needed"
         raise UnsuitableMappingError(msg) from refusal
-
-
-def _begins(stored: object | None, start: str | None) -> bool:
-    """Return whether a document begins with *start*; for None, whether there is none."""
-    if stored is None or start is None:
-        return stored is start
-    if isinstance(stored, str):
-        return stored.startswith(start)
-    if is_bytes(stored):
-        return bytes(stored).startswith(start.encode("utf-8", "surrogatepass"))
-    return str(stored).startswith(start)
 
 
 def storage_error(where: str, err: Exception) -> StorageError:

@@ -1,12 +1,12 @@
 """What a storage does: documents under keys, ordered lists, one write that is all or nothing.
 
-A storage knows nothing of sessions. It keeps *documents*, texts under keys, and *lists*, whose members stand in the
-order of their scores. Lists follow from the documents, so they can be made anew from them.
+A storage knows nothing of sessions. It keeps *documents*, which are texts under keys, and *lists*, whose members are
+ordered by their scores. The lists follow from the documents and can be rebuilt from them.
 
-A key is ``kind/place/rest``, or ``kind/place``; all parts are percent-encoded. What one `Change` touches lies in one
-*place*: a hash of Redis, a slot of a cluster. A key of a namespace has ``namespace/<name>/`` before that, and so have
-the names of its lists. `pyai_sessions.storage.names.place_of` returns the place of any key; foreign keys without a
-slash share one. No document lies under a key that ends with a slash: that names all below.
+A key is ``kind/place/rest`` or ``kind/place``; all parts are percent-encoded. One `Change` concerns one *place*: a hash
+of Redis, a slot of a cluster. In a namespace, keys and the names of lists begin with ``namespace/<name>/``.
+`pyai_sessions.storage.names.place_of` returns the place of a key; other programs' keys without a slash share one. No
+document lies under a key that ends with a slash: such a key means everything below it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import NamedTuple
 
 from typing_extensions import Self
 
+from pyai_sessions.values.json import is_bytes
+
 Position = tuple[int, str]
-"""Where a member stands in a list: its score, then the member. No two positions of a list are equal."""
+"""A member's place in a list: its score, then the member. No two positions of a list are equal."""
 
 
 class Held(tuple[int, str]):  # noqa: SLOT001 (a tuple has no slots)
-    """A position of which the storage has the document at hand: its list gave both. *read* returns that."""
+    """A position whose document came with it, so that it need not be asked for: *read* returns the document."""
 
     read: Callable[[], object]
 
@@ -37,19 +39,20 @@ Listed = tuple[str, str, int]
 """A list, a member of it, and the member's score."""
 
 Derive = Callable[[str, Callable[[], object]], Iterable[Listed]]
-"""Returns what lists hold because of the document under a key; storages call it for documents that others wrote.
+"""Returns the entries of lists that follow from the document under a key. Storages call it for documents that other
+programs wrote.
 
-It calls its second argument to get the document, as `Storage.read` returns it, and only where a document under such a
-key can be listed: all others are not read. It raises nothing for a document that it cannot read, which is not listed.
+The second argument returns the document, as `Storage.read` does. It is called only for keys whose documents can be
+listed, so that no others are read. A document that cannot be read is not listed; it raises nothing.
 """
 
 
 class Listing(NamedTuple):
-    """A change of one list: *member* is to stand at the score *new*, or not to be listed (None).
+    """A change of one list: *member* gets the score *new*, or is removed (None).
 
-    *old* is where the writer believes it to stand (None: nowhere). A storage may use it to save work; the result must
-    be right where it is wrong. Where lists lie `apart` from the documents, *old* must be right: a member goes, or goes
-    back, only from there, lest it be taken away from where another writer listed it meanwhile.
+    *old* is the score that the writer believes it has (None: it is not listed). A storage may use that to save work;
+    the result must be right even if *old* is wrong. The exception is a storage whose lists are `apart`: it removes a
+    member, or lowers its score, only if the score is still *old*, since another writer may have listed the member anew.
     """
 
     list: str
@@ -62,17 +65,17 @@ class Change(NamedTuple):
     """One step in one place, all or nothing. It names at least one key, which tells the place.
 
     Args:
-        expect: Keys, and how the document under each must begin (None: there must be none; "": there must be one). If
-            one does not, the change is not applied.
-        done: If the document of the first expected key begins so, the change was applied before: it counts as
-            applied, and changes nothing again.
+        expect: Keys, and how the document under each must begin (None: there is none; "": there is one). If one is
+            not as expected, nothing is applied.
+        done: How the document under the first expected key begins if this change was applied before. The change then
+            counts as applied, and nothing is written again.
         put: Keys and their new documents, written in this order. A document is text in UTF-8, or a value as `read`
             returned it.
         drop: What is then removed, in this order: keys, and everything below those that end with a slash.
-        lists: What then changes in lists, each member of a list once. A storage that makes its lists of the documents
-            may forget what no document says.
-        lives: Milliseconds that the place is kept from now on at the least, where a storage forgets by itself; 0 leaves
-            that as it is, None keeps it for ever.
+        lists: What then changes in lists; no member of a list comes twice. A storage that rebuilds its lists from the
+            documents may forget an entry that follows from none.
+        lives: Milliseconds for which a storage that `forgets` must keep the place from now on. 0 leaves its time as it
+            is; None keeps it for ever.
 
     """
 
@@ -83,60 +86,87 @@ class Change(NamedTuple):
     lists: Sequence[Listing] = ()
     lives: int | None = 0
 
+    def answer(self, get: Callable[[str], object]) -> bool | None:
+        """Return what `Storage.write` answers without applying the change; None: it is to be applied.
+
+        *get* returns the document under a key, None where there is none.
+
+        >>> change = Change(expect=[("doc/a", "v1")], done="v2")
+        >>> [change.answer({"doc/a": each}.get) for each in (b"v1: text", b"v2: text", b"v3: text")]
+        [None, True, False]
+        """
+        done = self.done
+        for key, start in self.expect:
+            document = get(key)
+            if done is not None and begins(document, done):
+                return True
+            if not begins(document, start):
+                return False
+            done = None  # the first document alone says so
+        return None
+
+
+def begins(document: object, start: str | None) -> bool:
+    """Return whether a document begins with *start*; for None, whether there is none."""
+    if document is None or start is None:
+        return document is start
+    if is_bytes(document):
+        return bytes(document).startswith(start.encode("utf-8", "surrogatepass"))
+    return str(document).startswith(start)
+
 
 class Storage(ABC):
     """One kind of storage.
 
-    All methods may be called from any thread. Each raises a `StorageError` where the storage fails; after one that was
-    raised by `write`, the changes may or may not be stored, and may be written again.
+    All methods may be called from any thread, and raise a `StorageError` if the storage fails. After an error from
+    `write` the changes may or may not be stored; it is safe to write them again.
     """
 
     threads = 8
-    """How many calls at the same time are worth a thread each."""
+    """How many threads at most should call the storage at the same time."""
 
     together = 1
-    """How many calls of an event loop's tasks are worth joining into one trip."""
+    """How many calls of an event loop's tasks should at most share one round trip."""
 
     ordered = True
-    """Whether what lies below a key (``kind/place/``) is found without a walk through all keys."""
+    """Whether the storage finds what lies below ``kind/place/`` without looking at all keys."""
 
     forgets = False
-    """Whether the storage forgets a place by itself once its time (`Change.lives`) is over."""
+    """Whether the storage itself removes a place when its time (`Change.lives`) is over."""
 
     apart = False
-    """Whether lists lie on other servers than documents. A list then lacks nothing that is there, but may for a while
-    hold what is not, or at a score that it no longer has; and for good where a writer's `Listing.old` was wrong."""
+    """Whether lists lie on other servers than documents, so that they change in steps of their own. A list then has all
+    that is stored, but for a while may also have what is gone, or an old score; for good if `Listing.old` was wrong."""
 
     paged = True
-    """Whether a session's older messages lie in documents beside its head. Else the head has all of them."""
+    """Whether the older messages of a session lie in documents beside its head; if not, the head holds all."""
 
     padded = 0
-    """Bytes to which a document that is written again and again is best filled up, if its end may be spaces: it is then
-    written where it lies."""
+    """Bytes to which a document that is often written should be filled up with spaces: it then stays where it lies."""
 
     settle = 0.0
-    """Seconds after which no writer is still at work on what was seen before: on lists or on what no document names."""
+    """Seconds after which no write is under way any more. What looks left over may until then be part of one."""
 
     @abstractmethod
     def read(self, keys: Sequence[str]) -> dict[str, object]:
-        """Return the documents under keys, in one trip; a key without a document is left out.
+        """Return the documents under keys, in one round trip; a key without a document is left out.
 
-        For a key that ends with a slash it returns all documents below, where the storage is `ordered`. Else it returns
-        none; `keys` tells what lies there, and `exclusive` makes both one moment. The documents of one place are of one
-        moment. A document is returned as the storage holds it, text or bytes, or whatever another program put there.
+        For a key that ends with a slash, a storage that is `ordered` returns all documents below. Others return none:
+        `keys` tells what lies there, and `exclusive` keeps it as it is meanwhile. All documents of one place are read
+        at the same moment. A document is text or bytes, as the storage holds it, or whatever another program put there.
         """
 
     @abstractmethod
     def write(self, changes: Sequence[Change]) -> list[bool]:
-        """Apply changes, each whole or not at all, in one trip or transaction; return of each whether it is applied.
+        """Apply changes in one round trip or transaction, each whole or not at all; return which are applied.
 
-        Several may be of one place: a change that expects what an earlier one of them replaced is not applied. When
-        `write` returns, they are stored as durably as the storage promises.
+        Several may concern one place. They apply in this order: one that expects what an earlier one has replaced does
+        not. When `write` returns, they are stored as durably as the storage promises.
         """
 
     @abstractmethod
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Iterate over the keys that begin with *prefix*, foreign ones too, in no order, in bounded memory.
+        """Iterate over the keys that begin with *prefix*, those of other programs too, in any order, in bounded memory.
 
         A key may come twice. One that is written or removed meanwhile may come or not.
         """
@@ -147,7 +177,7 @@ class Storage(ABC):
     ) -> list[Position]:
         """Return the next positions of a list, from the lowest score on, or from the highest with *newest_first*.
 
-        They may be more than *limit* where they are all that follow.
+        It may return more than *limit* if these are all that follow.
         """
 
     @abstractmethod
@@ -156,21 +186,21 @@ class Storage(ABC):
 
     @abstractmethod
     def listings(self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = "") -> Iterator[Listed]:
-        """Iterate over what lists hold whose names begin with *prefix*, in no order, in bounded memory.
+        """Iterate over the entries of lists whose names begin with *prefix*, in any order, in bounded memory.
 
-        Or over what they hold *of* these lists and members alone. One that moves meanwhile may come twice, or not.
-        Lists with other names cost nothing, where the storage is `ordered`.
+        With *of*, iterate over the entries of these lists and members alone. An entry whose score changes meanwhile may
+        come twice, or not at all. In a storage that is `ordered`, lists with other names cost nothing.
         """
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers out meanwhile, where the storage can; all that is written inside is then one step.
+        """Keep other writers out, and make all that is written inside one step; changes still compare.
 
-        A change inside still compares. Where the storage cannot, this is left as it is.
+        A storage that cannot do that leaves this method as it is: it does nothing.
         """
         return nullcontext()
 
     def mend(self) -> None:  # noqa: B027 (where nothing is held, nothing is to be mended)
-        """End what a call of this thread left open when an exception from outside cut it off. Raises nothing."""
+        """End what a call of this thread left open when an exception interrupted it. Raises nothing."""
 
     def close(self) -> None:  # noqa: B027 (what opened nothing has nothing to close)
-        """Free what was opened here. After this `close` and `mend` do nothing, other calls raise StorageClosedError."""
+        """Free what the storage opened. Then `close` and `mend` do nothing; other calls raise StorageClosedError."""

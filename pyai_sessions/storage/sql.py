@@ -14,7 +14,7 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
     UnsupportedOperationError,
 )
-from pyai_sessions.storage.connections import Connections
+from pyai_sessions.storage.connections import Connection, Connections
 from pyai_sessions.storage.copies import copy_file
 from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.lists import ListTable
@@ -75,8 +75,7 @@ class SQLStorage(Storage):
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
         self._check_open()
-        alone = len(keys) == 1 and keys[0][-1:] != "/"
-        queries = [(self._table.select_one, keys)] if alone else self._queries(keys)
+        queries = self._queries(keys)
         with self._connections.reading() as connection:
             if len(queries) == 1:
                 rows = connection.execute(*queries[0]).fetchall()
@@ -126,15 +125,13 @@ class SQLStorage(Storage):
                 key = each.expect[0][0]
                 puts += [pair for pair in each.put if pair[0] != key]
                 dropped.update(() if each.put else (key,))
-            elif self._is_done(connection, each):
-                answers.append(True)
-                continue
-            elif self._holds(connection, each):
+            else:
+                answer = each.answer(partial(self._read_one, connection))
+                if answer is not None:
+                    answers.append(answer)
+                    continue
                 puts += each.put
                 gone += [key for key, _ in each.expect if key in each.drop]
-            else:
-                answers.append(False)
-                continue
             answers.append(True)
             applied.append(each)
         written = self._table.put(connection, puts) if puts else 0
@@ -143,7 +140,7 @@ class SQLStorage(Storage):
             rows = [(key,) for key in drops if not key.endswith("/") and key not in dropped]
             run(connection, self._table.delete, rows)
             run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
-        if written < len(puts) or not all(self._begins(connection, key, None) for key in gone):
+        if written < len(puts) or any(self._read_one(connection, key) is not None for key in gone):
             problem = f"a trigger of the table {self._table.name!r} keeps documents from being written or deleted"
             raise StorageError(self._connections.path, problem, "remove the trigger")
         self._lists.apply(connection, [listing for each in applied for listing in each.lists])
@@ -152,7 +149,7 @@ class SQLStorage(Storage):
     def _write_compared(self, connection: sqlite3.Connection, change: Change) -> bool:
         """Write, or drop, the one document that a change compares, in one statement; return whether that is done.
 
-        A row is changed where it lies. Where nothing is written, nothing is said of why.
+        A row is changed where it lies. Where nothing is written, `Change.answer` tells why.
         """
         if len(change.expect) != 1:
             return False
@@ -169,25 +166,9 @@ class SQLStorage(Storage):
             return connection.execute(self._table.delete_compared, (key, expected, len(expected))).rowcount > 0
         return connection.execute(self._table.update, (text, key, expected, len(expected))).rowcount > 0
 
-    def _is_done(self, connection: sqlite3.Connection, change: Change) -> bool:
-        return (
-            change.done is not None
-            and bool(change.expect)
-            and self._begins(connection, change.expect[0][0], change.done)
-        )
-
-    def _holds(self, connection: sqlite3.Connection, change: Change) -> bool:
-        """Return whether all that a change expects is so."""
-        return all(self._begins(connection, key, start) for key, start in change.expect)
-
-    def _begins(self, connection: sqlite3.Connection, key: str, start: str | None) -> bool:
-        """Return whether a document begins with *start*; for None, whether there is none."""
+    def _read_one(self, connection: sqlite3.Connection, key: str) -> object:
         row = connection.execute(self._table.select_one, (key,)).fetchone()
-        if row is None or start is None:
-            return row is None and start is None
-        document = self._table.value(row)
-        text = start.encode("utf-8", "surrogatepass")
-        return not text or (isinstance(document, bytes) and document.startswith(text))
+        return None if row is None else self._table.value(row)
 
     # Keys --------------------------------------------------------------------------------------------------------
 
@@ -312,7 +293,7 @@ class SQLStorage(Storage):
                     self._list_documents(connection)
         self._ready = self._connections.joined() is None  # else what it is a part of may be undone
 
-    def _list_documents(self, connection: sqlite3.Connection) -> None:
+    def _list_documents(self, connection: Connection) -> None:
         """List what was written before there were lists: by another tool."""
         query, first, walk = self._table.first_keys, "", Walk(self._connections.path)
         while batch := [row[0] for row in connection.execute(query, (first, LAST)).fetchall()]:
@@ -321,11 +302,7 @@ class SQLStorage(Storage):
                     self._lists.put(connection, self._derive(key, partial(self._read_one, connection, key)))
             query, first = self._table.next_keys, batch[-1]
             walk.reach(first)
-            self._connections.renew(connection)
-
-    def _read_one(self, connection: sqlite3.Connection, key: str) -> object:
-        row = connection.execute(self._table.select_one, (key,)).fetchone()
-        return None if row is None else self._table.value(row)
+            self._connections.extend(connection)
 
 
 def _apart(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:

@@ -131,7 +131,7 @@ class InMapping(Place):
         self.opened[0].fail(Killed, of=("write", "delete"), at=at, applied=applied)
 
 
-class Failing(connections._Connection):
+class Failing(connections.Connection):
     """A connection whose statements fail that write, those that begin and end a transaction included."""
 
     nth: Nth | None = None
@@ -163,7 +163,7 @@ class InFile(Place):
         return InFile(shutil.copy(self.path, self.path.with_name(f"{secrets.token_hex(4)}.db")))
 
     def mapping(self, stack):
-        stack.enter_context(patch.object(connections, "_Connection", Failing))
+        stack.enter_context(patch.object(connections, "Connection", Failing))
         return stack.enter_context(closing(SQLiteMapping(self.path, synchronous="OFF")))
 
     def fail(self, at, way):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pyai_sessions.concurrency import forks
 from pyai_sessions.concurrency.turns import Claim, current_frame
 from pyai_sessions.errors import StorageInUseError
 from pyai_sessions.storage import connections as module
@@ -84,7 +85,7 @@ def test_a_child_uses_no_connection_of_its_parent_and_closes_none(connections):
 @pytest.fixture
 def busy(connections, monkeypatch):
     """Let another thread be in a transaction, and yet another be reading, and let no fork wait for them."""
-    monkeypatch.setattr(module, "_FORK_PATIENCE", 0.0)
+    monkeypatch.setattr(forks, "_PATIENCE", 0.0)
     end, entered = threading.Event(), threading.Semaphore(0)
 
     def use(lend):
@@ -124,7 +125,7 @@ def test_a_child_leaves_the_transaction_of_its_parent_alone(busy):
 @pytest.mark.usefixtures("busy")
 def test_a_child_that_forks_waits_for_no_call_of_its_parent():
     """They are not there, and would never end."""
-    assert in_child(lambda: not module._gate.lent and not module._gate._forking) == 0
+    assert in_child(lambda: not module._gate.inside and not module._gate._forks) == 0
 
 
 def test_a_fork_waits_for_transactions_and_who_begins_anew_waits_for_the_fork(connections, tmp_path, monkeypatch):
@@ -138,8 +139,8 @@ def test_a_fork_waits_for_transactions_and_who_begins_anew_waits_for_the_fork(co
         events.get(me.name, entered).set()
         time.sleep(seconds)
 
-    monkeypatch.setattr(module, "_FORK_PATIENCE", DEADLINE)
-    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(forks, "_PATIENCE", DEADLINE)
+    monkeypatch.setattr(forks, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     other = Connections(str(filled(tmp_path / "other.db")), timeout=30, synchronous="NORMAL")
 
     def write():
@@ -174,7 +175,7 @@ def test_a_fork_waits_for_transactions_and_who_begins_anew_waits_for_the_fork(co
     assert code == 0
     assert order == ["written", "read"]
     assert waited == {"fork", "reader"}
-    assert not module._gate._forking
+    assert not module._gate._forks
 
 
 class Waited(Exception):  # noqa: N818 (it tells that a call would wait)
@@ -186,9 +187,9 @@ def told(monkeypatch):
     """Let whoever would wait for a fork, or fork and wait, raise instead."""
 
     def sleep(_):
-        raise Waited(len(module._gate.lent))
+        raise Waited(len(module._gate.inside))
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(forks, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
 
 
 @pytest.mark.usefixtures("told")
@@ -212,10 +213,10 @@ def test_a_fork_waits_neither_for_its_own_thread_nor_for_calls_that_were_cut_off
 def test_a_call_waits_for_each_fork_but_not_for_ever(connections, monkeypatch):
     """One that takes longer than it may keeps nobody out; who waits for another is not what that waits for."""
     over, ahead = time.monotonic() - 1, time.monotonic() + DEADLINE
-    monkeypatch.setattr(module._gate, "_forking", {0: over})
+    monkeypatch.setattr(module._gate, "_forks", {0: over})
     assert values(connections) == [1, 2]
 
-    monkeypatch.setattr(module._gate, "_forking", {0: over, 1: ahead})
+    monkeypatch.setattr(module._gate, "_forks", {0: over, 1: ahead})
     with pytest.raises(Waited, match=r"^0$"):
         values(connections)
 
@@ -232,11 +233,11 @@ def test_calls_that_were_cut_off_are_forgotten(connections, lend):
             return connection.execute("SELECT count(*) FROM t").fetchone()
 
     for n in count(1):
-        tracer, _ = interrupt(use, n, stop, lines=True, only=["/connections.py"])
+        tracer, _ = interrupt(use, n, stop, lines=True, only=["/connections.py", "/forks.py"])
         if tracer.where is None:
             break
         connections.mend()
-        assert not module._gate.lent, tracer.where
+        assert not module._gate.inside, tracer.where
         assert values(connections) == [1, 2], tracer.where
     assert n > 20
 

@@ -297,16 +297,16 @@ def test_a_writer_goes_on_while_a_backup_is_under_way(tmp_path, manager, path):
     wrote = []
     with SessionManager(tmp_path / "chat.db") as other:
         connections = manager.store._backend._whole._connections
-        renew = connections.renew
+        extend = connections.extend
 
         def between_two_steps(connection):
-            renew(connection)
+            extend(connection)
             if connection.in_transaction and not wrote:
                 wrote.append(other.append("s", Message("user", "meanwhile")))
 
-        connections.renew = between_two_steps
+        connections.extend = between_two_steps
         manager.backup(path)
-        del connections.renew
+        del connections.extend
 
     assert wrote
     assert len(contents(path)) == 100
