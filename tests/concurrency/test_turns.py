@@ -172,14 +172,14 @@ def test_turns_of_sessions_are_forgotten_when_nobody_wants_them():
     for n in range(3):
         manager.create_session("ada", session_id=f"{n}")
 
-    assert not storage._turns
+    assert not storage.turns
 
 
 def test_all_that_use_a_store_take_turns():
     """Managers of the same store see each other's."""
     store = SyncStore()
 
-    assert FourMethods(store)._turns is FourMethods(store)._turns
+    assert FourMethods(store).turns is FourMethods(store).turns
 
 
 def test_appends_are_cancelled_at_any_await_and_what_returned_is_stored_once():
