@@ -22,7 +22,7 @@ from pyai_sessions.model.transcripts import Transcript, transcript_of
 from pyai_sessions.model.unrepeated import unrepeated
 from pyai_sessions.values.checks import check_id, counted, kind_of, utc_now
 from pyai_sessions.values.codec import JSON_VALUE, TIME, checked, list_of, maybe
-from pyai_sessions.values.json import Default, is_mapping, plain_object
+from pyai_sessions.values.json import Default, is_array, is_mapping, plain_object
 from pyai_sessions.values.messages import Message, check_message
 from pyai_sessions.values.tokens import new_id
 
@@ -51,6 +51,7 @@ class Session(Stateful):
         parent: Of a fork: which session it was forked from, and where. None for others.
         messages: The history, read as a list.
         summary: What `compact` put in the place of the first messages, for models.
+        message_count: How many messages the conversation has, those that were not loaded included.
 
     >>> session = Session(session_id="sess_abc123", user_id="user123", metadata={"channel": "web"})
     >>> session.add_message("user", "Hello!").role
@@ -72,6 +73,8 @@ class Session(Stateful):
     parent: Parent | None = field(default=None, metadata=maybe(Parent))
     messages: Sequence[Message] = field(default_factory=list[Message], metadata=list_of(Message))
     summary: Summary | None = field(default=None, metadata=maybe(Summary))
+    # The property, as a field: `asdict` of a part tells how many there are.
+    message_count: int = field(init=False, compare=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     _stored_fields = frozenset(
         {
@@ -254,6 +257,11 @@ class Session(Stateful):
                 raise InvalidValueError("format", f"is {kvs['format']!r}; this release reads format 1")
             if kvs.get("sealed"):
                 raise InvalidValueError("sealed", "names pages that hold the older messages; load it through a store")
+            count, given = kvs.get("message_count"), kvs.get("messages", ())
+            if isinstance(count, int) and is_array(given) and len(given) < count:
+                problem = f"are {len(given)} of the session's {counted(count, 'message')}"
+                remedy = "give the session whole: manager.load_history(session); or leave message_count out"
+                raise InvalidValueError("messages", f"{problem}, the others are missing; {remedy}")
             kvs, _ = unrepeated(kvs)
         made = super().from_dict(kvs, infer_missing=infer_missing)
         history = history_of(made)

@@ -103,9 +103,11 @@ def transcript_of(
 
 
 def _zone(zone: object) -> tzinfo | str | None:
-    if zone is None or isinstance(zone, tzinfo) or zone == "local":
+    if zone is None or isinstance(zone, tzinfo):
         return zone
     if isinstance(zone, str):
+        if zone == "local":
+            return zone
         from zoneinfo import ZoneInfo
 
         try:

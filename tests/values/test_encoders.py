@@ -500,6 +500,33 @@ def test_a_part_is_not_written_as_the_whole(manager):
         jsonable(part)
 
 
+@pytest.mark.parametrize("encode", OF_FIELDS)
+def test_a_part_that_an_encoder_of_fields_writes_says_so(manager, encode):
+    """It has the number of all messages, and is no whole session again: not for `from_dict`, nor for an import."""
+    long = manager.create_session("ada", session_id="s")
+    for n in range(100):
+        long.add_message("user", f"text {n}")
+    manager.save(long)
+
+    written = OF_FIELDS[encode](manager.get_session("s", last=5))
+
+    assert (len(written["messages"]), written["message_count"]) == (5, 100)
+    for read in (Session.from_dict, lambda each: SessionManager().import_sessions([each])):
+        with pytest.raises(
+            InvalidValueError, match=r"messages are 5 of the session's 100 messages, .* leave message_count"
+        ):
+            read(written)
+    assert Session.from_dict({**written, "message_count": 5}).message_count == 5
+
+
+def test_a_summary_is_no_session(manager):
+    """Its JSON has no messages: it does not become a session without any."""
+    manager.save(filled(manager.create_session("ada", session_id="s")))
+
+    with pytest.raises(InvalidValueError, match="messages are 0 of the session's 2 messages"):
+        Session.from_dict(manager.list_sessions()[0].to_dict())
+
+
 # What does not change -------------------------------------------------------------------------------------------------
 
 
