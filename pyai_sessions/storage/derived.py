@@ -1,4 +1,4 @@
-"""What a mapping cannot tell without a walk, kept in memory: ordered lists, and the keys of each place."""
+"""What a mapping can tell only by a walk through all items, kept in memory: ordered lists, and the keys of places."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pyai_sessions.storage.protocol import Listed, Position
 
 
 class Order:
-    """One list. Adding to its end, which is the usual case, and removing are O(1) amortised."""
+    """One ordered list. To add a member at its end, as is usual, or to remove one takes constant time on average."""
 
     def __init__(self) -> None:
         self.scores: dict[str, int] = {}
         self._positions: list[Position] = []
 
     def put(self, member: str, score: int) -> None:
-        """Let a member stand at *score*, wherever it stood."""
+        """Give a member a score, whether or not it has one."""
         if self.scores.get(member) == score:
             return
         self.scores[member] = score
@@ -29,12 +29,12 @@ class Order:
         self._tidy()
 
     def discard(self, member: str) -> None:
-        """Take a member out, if it is in."""
+        """Remove a member, if it is there."""
         self.scores.pop(member, None)
         self._tidy()
 
     def _tidy(self) -> None:
-        """Remove former positions, which `after` passes over, once they are more than half of all."""
+        """Remove old positions, which `after` skips, when they are more than half of all."""
         if len(self._positions) > 2 * len(self.scores) + 16:
             self._positions = sorted((score, member) for member, score in self.scores.items())
 
@@ -62,7 +62,7 @@ class Lists:
         self._orders: dict[str, Order] = {}
 
     def move(self, name: str, member: str, score: int | None) -> None:
-        """Let a member of a list stand at *score*; take it out for None."""
+        """Give a member of a list a score; remove it for None."""
         order = self._orders.get(name)
         if score is not None:
             if order is None:
@@ -91,7 +91,7 @@ class Lists:
                     yield name, member, score
 
     def listings_of(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Listed]:
-        """Iterate over what these lists hold of these members."""
+        """Iterate over the entries of these lists and members."""
         for name, member in pairs:
             order = self._orders.get(name)
             if order is not None and member in order.scores:
@@ -99,7 +99,7 @@ class Lists:
 
 
 class Places:
-    """The keys below ``kind/place/``, of those kinds that were asked for."""
+    """The keys below ``kind/place/``, for the kinds that were asked for."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, dict[str, set[str]]] = {}
@@ -107,7 +107,7 @@ class Places:
     def keys(self, prefix: str, walk: Callable[[], Iterable[str]]) -> Collection[str]:
         """Return the keys that begin with *prefix*, which has a kind, a place and a slash after it.
 
-        *walk* returns all keys. It is called when a kind is asked for first.
+        *walk* returns all keys. It is called when a kind is asked for the first time.
         """
         kind, place, rest = _parts(prefix)
         places = self._kinds.get(kind)
@@ -116,7 +116,7 @@ class Places:
             for key in walk():
                 if key.startswith(kind):
                     places.setdefault(_parts(key)[1], set()).add(key)
-            self._kinds[kind] = places  # once it is whole: the walk may be cut off
+            self._kinds[kind] = places  # not before it is complete: the walk may be interrupted
         found = places.get(place, ())
         return [key for key in found if key.startswith(prefix)] if rest else tuple(found)
 
@@ -140,17 +140,17 @@ class Places:
                 del self._kinds[kind][place]
 
     def forget(self) -> None:
-        """Forget all: what is asked for next is found by a walk."""
+        """Forget all keys: the next call walks again."""
         self._kinds.clear()
 
 
 def is_of_place(prefix: str) -> bool:
-    """Return whether what begins with *prefix* lies in one place."""
+    """Return whether all keys that begin with *prefix* lie in one place."""
     return split_namespace(prefix)[1].count("/") > 1
 
 
 def _parts(key: str) -> tuple[str, str, str]:
-    """Return a key's kind, with its namespace and a slash, its place with a slash after it, and what follows."""
+    """Return a key in three parts: its namespace and kind with a slash, its place with a slash, and the rest."""
     under, rest = split_namespace(key)
     kind, slash, rest = rest.partition("/")
     place, tail, rest = rest.partition("/")

@@ -1,4 +1,4 @@
-"""Ordered lists in a table of an SQLite file: who stands in them, at which score, and how many there are."""
+"""Ordered lists in a table of an SQLite file: their members, the scores of these, and how many there are."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pyai_sessions.storage.tables import BATCH, LAST, quoted, run
 from pyai_sessions.storage.walks import Walk
 
 NOWHERE = -(2**62)
-"""The score that is told of a member whose own is no number: no member has it, so it is found to be wrong."""
+"""The score that is returned for a member whose own is not a number. None is as low, so `verify` finds it wrong."""
 
 _FIT = "typeof(score) = 'integer' AND typeof(member) = 'text'"
-"""What holds of the rows that can be ours; scans pass over others."""
+"""The condition for rows that we can have written; scans skip others."""
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -23,10 +23,10 @@ Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 class ListTable:
     """Lists in one table: a row for each member of each list, an SQL index in the order of lists, and their counts.
 
-    The rows lie by member, as the rows of a member that moves in several lists are then on one page. Triggers keep the
-    counts, whoever writes. A move of a member is an UPDATE by its key: half as fast as that is an upsert, for which
-    SQLite prepares the triggers, and an UPDATE of two rows takes a quarter longer than two of one row. One statement
-    for the moves of 21 members, an UPDATE from VALUES, takes more than twice as long as one a row (measured).
+    The rows are ordered by member, so that a member that moves in several lists changes one page. Triggers keep the
+    counts, whoever writes. A member moves by an UPDATE of one row. Measured: an upsert takes twice as long, since
+    SQLite prepares the triggers; an UPDATE of two rows takes a quarter longer than two updates of one row; an UPDATE
+    from VALUES for 21 members takes more than twice as long as 21 updates.
 
     Args:
         path: The file, for errors.
@@ -68,7 +68,7 @@ class ListTable:
             else:
                 (added if old is None else moved).append((new, member, name))
         for statement, rows in ((self._move, moved), (self._add, added)):
-            # One or another may not be listed as its writer believed.
+            # The writer may have been wrong about some of them.
             if rows and run(connection, statement, rows) < len(rows):
                 run(connection, self._put, rows)
         run(connection, self._drop, gone)
@@ -165,7 +165,7 @@ class ListTable:
 
 
 def _fitting(rows: Iterable[tuple[object, object, object]]) -> Iterator[Listed]:
-    """Return the rows that have names; one whose score is no number stands nowhere."""
+    """Return the rows whose names are text; a score that is not a number becomes `NOWHERE`."""
     for name, member, score in rows:
         if isinstance(name, str) and isinstance(member, str):
             yield name, member, score if isinstance(score, int) else NOWHERE

@@ -1,7 +1,7 @@
 """Any mapping: ``m[k]``, ``m[k] = v``, ``del m[k]`` and ``iter(m)``, and no more.
 
-One turn a mapping makes a change atomic among the threads of this process. Lists are made of the documents at the first
-scan, and kept up by every change since. Both belong to the mapping: two storages over one dict share them.
+A change is atomic among the threads of this process, which take turns with the mapping. Lists are built from the
+documents at the first scan and then updated by each change. Two storages over one mapping share the turn and the lists.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AnyMapping = MutableMapping[Any, Any]
 
 
 class _Shared:
-    """What all storages over one mapping object share: whose turn it is, and what is known of its documents."""
+    """What all storages over one mapping share: the turn, the lists, and the keys of places."""
 
     def __init__(self, mapping: AnyMapping) -> None:
         self.mapping = mapping  # held, so that its id() stays taken
@@ -43,7 +43,7 @@ class _Shared:
         self.changing = False
 
     def forget(self) -> None:
-        """Forget what a call was changing when it failed or was cut off: the documents tell."""
+        """Forget lists and keys, which a failed or interrupted change left wrong: they are built anew."""
         self.lists.clear()
         self.places.forget()
         self.changing = False
@@ -68,14 +68,14 @@ def _share(mapping: AnyMapping) -> _Shared:
 
 
 _SPINS = 200
-"""How often a thread that waits lets others run before it sleeps: one that sleeps would get its turn before it gets the
-interpreter, and keep all others waiting meanwhile (16 threads then do half the work of one)."""
+"""How often a waiting thread lets others run before it sleeps. A thread that sleeps would get its turn before it gets
+the interpreter, and all others would wait for that: 16 threads would do half the work of one (measured)."""
 
 
 class _Turn(Claim):
-    """One call's turn with a mapping; inside another of the same thread it is a part of that one.
+    """One call's turn with a mapping. Inside another turn of the same call it is a part of that one.
 
-    What is known of the documents is forgotten where a call that *changes* them fails: how far it came is not known.
+    If a call that *changes* documents fails, lists and keys are forgotten, since it may have changed some of them.
     """
 
     __slots__ = ("_changes", "_name", "_shared", "_timeout")
@@ -92,7 +92,7 @@ class _Turn(Claim):
         if not shared.turn.is_held_by_caller(self._name):
             self.frame = current_frame(1)
             shared.turn.take(self, self._timeout, self._name, spins=_SPINS)
-        if shared.changing:  # it was cut off before it could forget
+        if shared.changing:  # a call was interrupted before it could forget
             shared.forget()
         if self._changes:
             shared.changing = True
@@ -108,7 +108,7 @@ class _Turn(Claim):
 
 
 class _Reported:
-    """Turns what a mapping raises into a StorageError; our own errors pass."""
+    """Turns exceptions of a mapping into StorageErrors. Our own errors pass."""
 
     __slots__ = ("_name",)
 
@@ -127,12 +127,12 @@ class MappingStorage(Storage):
     """Documents in any mapping.
 
     Args:
-        mapping: Where they are: what all storages over it share.
-        derive: What lists hold because of a document.
-        shared: Other processes write the same items: lists are then made of the documents each time, slow and right.
+        mapping: The mapping. All storages over it take turns.
+        derive: Returns the entries of lists that follow from a document.
+        shared: Whether other processes write the same items. Lists are then built anew at each call, which is slow.
         timeout: Seconds to wait for other threads.
-        documents: Where the text lies, when that is not *mapping* itself.
-        binary: Whether it takes bytes (True) or text (False); None finds out by a trial, at the first write.
+        documents: Where the documents are, if not in *mapping* itself.
+        binary: Whether values are bytes (True) or text (False); None: a trial at the first write finds out.
 
     """
 
@@ -178,7 +178,7 @@ class MappingStorage(Storage):
     def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
         with self._turn(changes=True):
             applied = [self._apply(each) for each in changes]
-            if self._flush and any(applied):  # also of a change that was applied before: its flush may have failed
+            if self._flush and any(applied):  # even if all were applied before: that flush may have failed
                 with self._reported:
                     self._flush()
         return applied
@@ -203,7 +203,7 @@ class MappingStorage(Storage):
         with self._turn():
             if is_of_place(prefix):
                 return iter(self._below(prefix))
-            self._shared.places.forget()  # a walk may meet what others wrote, so what is known of keys is found anew
+            self._shared.places.forget()  # others may have written: a walk finds all keys anew
             return iter([key for key in self._all_keys() if key.startswith(prefix)])
 
     def _below(self, prefix: str) -> Collection[str]:
@@ -245,7 +245,7 @@ class MappingStorage(Storage):
             return iter([each for pair in of for each in known_of[split_namespace(pair[0])[0]].listings_of([pair])])
 
     def _namespaces(self, prefix: str) -> set[str]:
-        """Return the namespaces of all lists whose names begin with *prefix*: what their names begin with."""
+        """Return the prefixes of the namespaces that have lists whose names begin with *prefix*."""
         under = split_namespace(prefix)[0]
         if under or not (NAMESPACES.startswith(prefix) or prefix.startswith(NAMESPACES)):
             return {under}
@@ -256,7 +256,7 @@ class MappingStorage(Storage):
         return self._lists({under})[under]
 
     def _lists(self, namespaces: set[str]) -> dict[str, Lists]:
-        """Return the lists of namespaces, made of the documents where they are not known."""
+        """Return the lists of namespaces; build those from the documents that are not there yet."""
         known = {} if self._others_write else self._shared.lists
         missing = {under: Lists() for under in namespaces - known.keys()}
         if missing:
@@ -292,7 +292,7 @@ class MappingStorage(Storage):
                 if self._binary is None:
                     self._binary = self._takes_bytes()
                 if not self._binary:
-                    with suppress(UnicodeDecodeError):  # then it is no text of ours: it is put as it was read
+                    with suppress(UnicodeDecodeError):  # it is not ours: put it back as it was read
                         document = document.decode()
             self._mapping[key] = document
         self._shared.places.add(key)
@@ -303,7 +303,7 @@ class MappingStorage(Storage):
         self._shared.places.discard(key)
 
     def _takes_bytes(self) -> bool:
-        """Try a write, once: whether the mapping keeps text, or bytes alone; or neither, and is refused."""
+        """Find out by a write whether the mapping takes bytes or text; raise if it keeps neither."""
         if isinstance(self._mapping, dict):
             return False
         key, text = "pyai_sessions/probe", "a probe; delete it"
@@ -325,7 +325,7 @@ class MappingStorage(Storage):
 
 
 def storage_error(where: str, err: Exception) -> StorageError:
-    """Return the StorageError that says what an operating system's or a mapping's error means."""
+    """Return the StorageError for an exception of the operating system or of a mapping."""
     problem = type(err).__name__
     if isinstance(err, OSError):
         if err.errno:

@@ -160,8 +160,8 @@ class Storage(ABC):
     def write(self, changes: Sequence[Change]) -> list[bool]:
         """Apply changes in one round trip or transaction, each whole or not at all; return which are applied.
 
-        Several may concern one place. They apply in this order: one that expects what an earlier one has replaced does
-        not. When `write` returns, they are stored as durably as the storage promises.
+        Several may concern one place. They are applied in order, so a change that expects what an earlier one replaced
+        is not applied. When `write` returns, they are stored as durably as the storage promises.
         """
 
     @abstractmethod

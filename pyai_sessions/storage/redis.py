@@ -1,4 +1,4 @@
-"""Redis and Valkey: a hash for each place, a sorted set for each list; a write is one script, in one trip.
+"""Redis and Valkey: a hash for each place and a sorted set for each list. A write is one script in one round trip.
 
     <prefix><place>                     a hash of documents: see `pyai_sessions.storage.hashes`
     <prefix>/<list>                     a sorted set of members by their scores
@@ -24,20 +24,21 @@ from pyai_sessions.storage.replies import Command, as_text
 from pyai_sessions.values.checks import AnyPath
 
 _TRIPS = 4
-"""Trips with which threads write at the same time: fewer carry more each, more wait less (of 16 threads on a local
-server, turns a second against one thread: 1.5 with one trip, 1.3 with 4, 0.95 with 8, 0.8 each with its own)."""
+"""Round trips at the same time, with which threads write. Fewer trips carry more changes each; with more of them, a
+change waits less. Measured, turns a second of 16 threads on a local server, against one thread: 1.5 with one trip, 1.3
+with 4, 0.95 with 8, 0.8 with one for each thread."""
 
 
 class RedisStorage(Storage):
-    """Documents and lists in a `RedisMapping` of one server, or of a primary that Sentinel tells.
+    """Documents and lists on one server, or on the primary that Sentinel names.
 
     Args:
-        mapping: Tells where keys lie, and runs commands.
-        timeout: Seconds that a thread waits for others that write.
+        mapping: Tells where keys lie, and runs the commands.
+        timeout: Seconds that a thread waits for other threads that write.
 
     """
 
-    together = 32  # more gain little, and keep an event loop waiting
+    together = 32  # more save little, and make an event loop wait
     forgets = True
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
@@ -63,15 +64,15 @@ class RedisStorage(Storage):
         return _found(zip(chain.from_iterable(wanted.values()), replies, strict=True))
 
     def _read_place(self, name: bytes, fields: list[str]) -> list[Any]:
-        """Return of each field of a hash what it holds, or all pairs below it."""
+        """Return the value of each field of a hash; for one that ends with a slash, the pairs of all fields below."""
         below = [each[-1:] == "/" for each in fields]
         if not any(below):
             values: list[Any] = self._open.command("HMGET", name, *map(bytes_of, fields))
             return values
         if all(below):
             return self._open.ask(scripts.READ, [name], [fields])
-        # Who wants a document and all below a key wants most of the place: the server reads that in a fifth of the
-        # time of a script that picks it out.
+        # A document and all below a key are most of the place. To read all of it takes the server a fifth of the time
+        # that a script takes to pick these.
         pairs: list[tuple[bytes, bytes]] = self._open.command("HGETALL", name)
         there = dict(pairs)
         return [pairs if each[-1:] == "/" else there.get(bytes_of(each)) for each in fields]
@@ -88,7 +89,7 @@ class RedisStorage(Storage):
         return [bool(each) for each in self._open.commands(requests)]
 
     def _change(self, change: Change, lists: Sequence[Listing]) -> Command:
-        """Return the command that applies a change, with these changes of lists."""
+        """Return the command that applies a change, and these changes of lists."""
         at, name = self._mapping.at, b""
         expect, starts, put, drop, listings = list[str](), list[object](), list[str](), list[str](), list[object]()
         for key, start in change.expect:
@@ -108,7 +109,7 @@ class RedisStorage(Storage):
         return script(scripts.WRITE, [name], packed, *[bytes_of(document) for _, document in change.put])
 
     def _check_kept(self, changes: Sequence[Change]) -> None:
-        """Raise where the server would remove a place when its memory is full, since it expires some day."""
+        """Raise if a change gives a place a time to live, and the server removes such keys when its memory is full."""
         _ = self._open  # asks the server
         if self._removes_mortals and any(each.lives for each in changes):
             raise self._evicts("volatile-*")
@@ -143,7 +144,7 @@ class RedisStorage(Storage):
     def _listings(self, prefix: str) -> Iterator[Listed]:
         start, rest = split_namespace(prefix)
         if not start and (NAMESPACES.startswith(prefix) or prefix.startswith(NAMESPACES)):
-            rest = ""  # these may be lists of namespaces, which are told from hashes by their second slash
+            rest = ""  # lists of namespaces may be among them; their second slash tells them from hashes
         pattern = literal(bytes_of(list_key(self._mapping.prefix, f"{start}{rest}"))) + b"*"
         for key in self._open.scan(pattern, "zset"):
             name = self._list_under(text_of(key[len(bytes_of(self._mapping.prefix)) + 1 :]) or "")
@@ -174,7 +175,7 @@ class RedisStorage(Storage):
         return [bytes_of(list_key(self._mapping.prefix, name))]
 
     def _list_under(self, text: str) -> str:
-        """Return the name of the list under a key, which is given without prefix and slash; empty for none of ours."""
+        """Return the name of the list under a key without its prefix and slash; empty if it is not a list of ours."""
         start, rest = split_namespace(text)
         if not start:
             return text
@@ -183,7 +184,7 @@ class RedisStorage(Storage):
     # Below: the server -------------------------------------------------------------------------------------------
 
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:  # noqa: ARG002
-        """Raise UnsupportedOperationError: it is for the server to copy what it holds."""
+        """Raise UnsupportedOperationError: only the server can copy what it holds."""
         instead = "the server saves all that it holds: BGSAVE, or redis-cli --rdb FILE"
         raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {instead}")
 
@@ -213,13 +214,13 @@ class RedisStorage(Storage):
 
 @lru_cache(maxsize=4096)
 def list_key(prefix: str, name: str) -> str:
-    """Return the key of a list's sorted set; in a namespace it has a second slash, which no hash has."""
+    """Return the key of the sorted set of a list. In a namespace it has a second slash, which no hash has."""
     start, rest = split_namespace(name)
     return f"{prefix}/{start}/{rest}" if start else f"{prefix}/{rest}"
 
 
 def _found(replies: Iterable[tuple[tuple[str, str], Any]]) -> dict[str, object]:
-    """Return documents by their keys, from what was replied to each field and key: a document, or pairs below."""
+    """Return documents by their keys. The reply to a field is a document, or pairs of all fields below it."""
     found: dict[str, object] = {}
     for (field, key), reply in replies:
         if isinstance(reply, list):
@@ -232,18 +233,18 @@ def _found(replies: Iterable[tuple[tuple[str, str], Any]]) -> dict[str, object]:
 
 
 def start_of(after: Position | None, *, newest_first: bool) -> str:
-    """Return the score at which the positions after one begin."""
+    """Return the lowest score that a position after *after* can have; with *newest_first*, the highest."""
     return ("+inf" if newest_first else "-inf") if after is None else str(after[0])
 
 
 def range_of(key: bytes, start: str, count: int, offset: int, *, newest_first: bool) -> Command:
-    """Return the command that reads so many members of a sorted set from a score on, after so many others."""
+    """Return the command that reads *count* members of a sorted set from a score on, without the first *offset*."""
     name, end = ("ZREVRANGEBYSCORE", "-inf") if newest_first else ("ZRANGEBYSCORE", "+inf")
     return (name, key, start, end, "WITHSCORES", "LIMIT", str(offset), str(count))
 
 
 def positions(pairs: Iterable[tuple[bytes, int]], after: Position | None, *, newest_first: bool) -> list[Position]:
-    """Return the positions of members and scores that come after one; what is no text is no member of ours."""
+    """Return the positions after *after*. A member that is not text is not ours, and is left out."""
     found = [(score, text) for member, score in pairs if (text := text_of(member)) is not None]
     if after is None:
         return found
@@ -251,7 +252,7 @@ def positions(pairs: Iterable[tuple[bytes, int]], after: Position | None, *, new
 
 
 def text_of(name: bytes) -> str | None:
-    """Return a name as text; None where it is none, so that it cannot be ours."""
+    """Return a name as text; None if it is not text, and so not ours."""
     try:
         return name.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

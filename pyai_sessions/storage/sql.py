@@ -25,31 +25,31 @@ from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import AnyPath
 
 _AT_ONCE = 300
-"""Keys, and keys with all below them, that one query asks for; SQLite allows 999 parameters at the least."""
+"""Keys, and ranges of keys, in one query. Every SQLite allows 999 parameters."""
 
 _SPAN = 8
-"""Rows that a disk reads one after another in the time of a seek, or sooner."""
+"""Rows that a disk reads in sequence in the time of one seek."""
 
 _SAMPLE = 64
-"""Rows that are looked at to tell what a table mostly holds."""
+"""Rows to look at, to tell what a table mostly holds."""
 
 
 class SQLStorage(Storage):
     """Documents in a table of an SQLite file.
 
-    A change is one transaction; those of several threads share one. Documents stay where they lie when they change.
+    A change is one transaction; changes of several threads share one. A document that changes keeps its row.
 
     Args:
         connections: Connections to the file.
         table: The table's SQL.
-        derive: What lists hold because of a document: asked once, of a table that others filled.
-        owned: Whether the connections are closed with the storage.
-        alive: Tells whether the caller's own mapping is still open.
+        derive: Returns the entries of lists that follow from a document: for a table that other programs filled.
+        owned: Whether to close the connections with the storage.
+        alive: Returns whether the caller's own mapping is still open.
 
     """
 
     padded = 9 * 1024
-    """SQLite then writes of its pages those alone that changed."""
+    """SQLite then writes only the pages of the file that changed."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class SQLStorage(Storage):
         if found.keys() <= asked:
             return found
         starts = tuple([key for key in keys if key[-1:] == "/"])
-        # In a damaged schema other keys may count as the same.
+        # A damaged schema may take other keys for the same.
         return {key: each for key, each in found.items() if key in asked or (starts and key.startswith(starts))}
 
     def _queries(self, keys: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
@@ -109,12 +109,12 @@ class SQLStorage(Storage):
         return self._apply(changes)
 
     def _apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Apply changes in one transaction, those of one place one after another: threads may bring them together."""
+        """Apply changes in one transaction; those of one place, which threads may bring together, in their order."""
         with self._writing() as connection:
             return [answer for part in _apart(changes) for answer in self._apply_to(connection, part)]
 
     def _apply_to(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[bool]:
-        """Apply changes of different places: first all documents that are compared, then all others, then lists."""
+        """Apply changes of different places: first the documents that they compare, then the others, then the lists."""
         answers: list[bool] = []
         applied: list[Change] = []
         puts: list[tuple[str, object]] = []
@@ -198,16 +198,16 @@ class SQLStorage(Storage):
         return None  # another tool made the table, WITHOUT ROWID
 
     def _is_dense(self, last: int, prefix: str) -> bool:
-        """Return whether a walk through all rows finds such documents sooner than to seek each: by a sample of rows."""
+        """Return whether to walk through all rows is faster than to seek each document, as a sample of rows tells."""
         with self._connections.reading() as connection:
             starts = [last * n // _SAMPLE for n in range(_SAMPLE)]
             rows = [row for at in starts for row in connection.execute(self._table.rows, (at, last, 1)).fetchall()]
         return sum(isinstance(key, str) and key.startswith(prefix) for _, key in rows) * _SPAN >= _SAMPLE
 
     def _keys_as_they_lie(self, last: int, prefix: str) -> Iterator[str]:
-        """Iterate over keys in the order of their rows up to *last*: a disk that reads them so need not seek.
+        """Iterate over keys in the order of their rows, up to *last*, which a disk reads without seeking.
 
-        Those that are made meanwhile are left out; what changes keeps its place, and a VACUUM keeps all places.
+        Rows that are added meanwhile are left out. Neither a change nor a VACUUM moves a row.
         """
         first, walk = -(2**63), Walk(self._connections.path)
         while first <= last:
@@ -235,10 +235,10 @@ class SQLStorage(Storage):
     # The file and its tables -------------------------------------------------------------------------------------
 
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
-        """Copy the file, as it is at one moment, to *path*, beside other writers.
+        """Copy the file to *path*, as it is at one moment, while others write.
 
         Raises:
-            UnsupportedOperationError: Its file alone is not all of it.
+            UnsupportedOperationError: The file is not all of the storage.
 
         """
         self._check_open()
@@ -280,7 +280,7 @@ class SQLStorage(Storage):
     def _make_lists(self) -> None:
         if self._ready:
             return
-        with self._connections.reading() as connection:  # to write would wait for other writers
+        with self._connections.reading() as connection:  # not to write, which would wait for other writers
             made = self._lists.is_made(connection)
         if not made:
             if self._connections.read_only:
@@ -291,10 +291,10 @@ class SQLStorage(Storage):
             with self._connections.writing() as connection:
                 if self._lists.make(connection):
                     self._list_documents(connection)
-        self._ready = self._connections.joined() is None  # else what it is a part of may be undone
+        self._ready = self._connections.joined() is None  # else the transaction around it may be undone
 
     def _list_documents(self, connection: Connection) -> None:
-        """List what was written before there were lists: by another tool."""
+        """List the documents that were there before the lists were made: another tool wrote them."""
         query, first, walk = self._table.first_keys, "", Walk(self._connections.path)
         while batch := [row[0] for row in connection.execute(query, (first, LAST)).fetchall()]:
             for key in batch:
@@ -306,7 +306,7 @@ class SQLStorage(Storage):
 
 
 def _apart(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """Return changes in their order, in parts that have none of the same place twice."""
+    """Return changes in their order, in parts that have no place twice."""
     if len(changes) == 1:
         yield changes
         return
@@ -322,7 +322,7 @@ def _apart(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
 
 @contextmanager
 def _one_moment(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    """Let several queries see the file as it is at one moment."""
+    """Let several queries read the file as it is at one moment."""
     if connection.in_transaction:
         yield
         return

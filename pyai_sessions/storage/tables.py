@@ -1,4 +1,4 @@
-"""The SQL of a table of documents, whatever its columns: how one is read, compared, written and found."""
+"""The SQL of a table of documents: how they are read, compared, written and found, whatever its columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAST = chr(0x10FFFF)
 
 
 class Null:
-    """Stands for NULL in the place of a document, which is not absent; reading it as a document fails."""
+    """Stands for NULL where a document should be. It is not absent, but to read it as a document fails."""
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self)
@@ -28,21 +28,21 @@ class Null:
 class Table:
     """The SQL by which a key and its document lie in a table: SqliteDict's columns are ``key`` and ``value``.
 
-    Documents are read as bytes: what is not UTF-8 is for the reader to name. They are written as text, which other
-    tools read as such, and compared as bytes: text functions of SQLite end at a NUL.
+    Documents are written as text, for other tools. They are read as bytes, so that the reader can name what is not
+    UTF-8, and compared as bytes, since SQLite's text functions end at a NUL.
 
     Args:
         name: The table's name.
-        unique: The columns that tell its rows apart.
-        fit: What holds of the rows that can be ours, followed by AND.
-        more: Columns after the value by which `value` finds a document that lies elsewhere.
+        unique: The columns that identify a row.
+        fit: The condition for rows that can be ours, followed by AND.
+        more: Columns to select after the value, from which `value` finds a document that lies elsewhere.
         insert: Columns of a new row beside ``key`` and ``value``, and the SQL of their values.
-        inline: What else is set where a document is written over a row.
+        inline: What else to set when a row gets a new document.
 
     """
 
     copied_by = ""
-    """How it is backed up, where its file alone is not all of it."""
+    """How to back it up, if its file is not all of it."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Table:
         self.insert = f"INSERT OR IGNORE {row}"
         compared = "? = substr(CAST(value AS BLOB), 1, ?)"
         self.update = f"UPDATE {table} SET value = CAST(? AS TEXT){inline} WHERE {fit}key = ? AND {compared}"
-        # Not REPLACE: the row would go to another place, and past triggers that count rows.
+        # Not REPLACE, which moves the row and does not run the triggers that count rows.
         self.replace = f"INSERT {row} ON CONFLICT ({unique}) DO UPDATE SET value = excluded.value{inline}"
         self.delete = f"DELETE FROM {table} WHERE {fit}key = ?"
         self.delete_compared = f"{self.delete} AND {compared}"
@@ -82,18 +82,18 @@ class Table:
         return Null() if value is None else value
 
     def put(self, connection: sqlite3.Connection, documents: Sequence[tuple[str, object]]) -> int:
-        """Write documents, whatever lies under their keys; return how many rows that were."""
+        """Write documents, over what lies under their keys; return how many rows were written."""
         rows = [(key, None if isinstance(each, Null) else each) for key, each in documents]
         return run(connection, self.replace, rows)
 
 
 def below(prefix: str) -> tuple[str, str]:
-    """Return between which keys those lie that begin with *prefix*, which ends with a slash."""
+    """Return the first key that begins with *prefix*, which ends with a slash, and the first key after all these."""
     return prefix, prefix[:-1] + "0"  # "0" follows "/"
 
 
 def check_tables(connection: sqlite3.Connection, path: str, names: Sequence[str]) -> None:
-    """Raise unless tables are tables: views and computed columns can yield rows and bytes without end."""
+    """Raise unless these are plain tables: views and computed columns can return rows and bytes without end."""
     marks = ", ".join(["lower(?)"] * len(names))
     query = (
         "SELECT name, type = 'table' AND rootpage > 0 FROM sqlite_master "

@@ -1,4 +1,4 @@
-"""A guard for walks through a storage: one that goes in a circle ends in an error."""
+"""A guard that ends a walk through a damaged storage when it goes in a circle."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pyai_sessions.errors import StorageCorruptError
 
 
 class Walk:
-    """A walk through a storage, page by page: each page begins after the place where the page before ended.
+    """A walk through a storage, page by page. Each page begins where the page before ended.
 
-    In a damaged storage whose order is none such a walk could go in a circle for ever. It is noticed after three rounds
-    or sooner: one place is remembered, after the 1st, 2nd, 4th, 8th page, and the walk must not come back to it.
+    In a damaged storage, whose order is broken, such a walk could go in a circle for ever. The guard notices that after
+    three rounds at most: it remembers the end of the 1st, 2nd, 4th, 8th page, which must not come again.
 
     >>> walk = Walk("chat.db")
     >>> walk.reach("b")
