@@ -143,10 +143,38 @@ def test_a_thread_that_would_rest_takes_what_came_meanwhile():
 
     async def use(loop):
         workers = _Workers(1)
+        (pool,) = workers._pools
         workers._free.clear()
         workers._jobs.append((*jobs_of(loop, 1), _Returns(loop, workers.begin)))
-        assert not workers._rests()
+        assert not workers._rests(pool)
         workers._jobs.clear()
-        assert workers._rests()
+        assert workers._rests(pool)
+
+    in_a_loop(use)
+
+
+def test_the_thread_that_was_at_work_last_goes_on():
+    """Tasks that call one after another use one thread; those that call together use all."""
+
+    async def use(loop):
+        workers = _Workers(4)
+        idents = [await workers.run(loop, _Job(threading.get_ident, loop.create_future())) for _ in range(20)]
+        assert len(set(idents)) == 1
+        together = threading.Barrier(4, timeout=LONG)
+        await asyncio.gather(*(workers.run(loop, _Job(together.wait, loop.create_future())) for _ in range(4)))
+        workers.close()
+
+    in_a_loop(use)
+
+
+def test_a_job_whose_thread_was_never_woken_is_found(monkeypatch):
+    """What was to wake it was cut off."""
+    monkeypatch.setattr(awaiting, "_LOOK", 0.01)
+
+    async def use(loop):
+        workers = _Workers(2)
+        workers._free.clear()  # each was taken, and none was woken
+        assert await workers.run(loop, _Job(lambda: "result", loop.create_future())) == "result"
+        workers.close()
 
     in_a_loop(use)

@@ -29,8 +29,13 @@ from tests.test_aio import run
 MANY = 1_000
 
 
+@pytest.fixture
 def our_threads():
-    return [each for each in threading.enumerate() if each.name.startswith("pyai_sessions")]
+    """A function that returns the threads that managers have started since."""
+    before = set(threading.enumerate())
+    return lambda: [
+        each for each in threading.enumerate() if each.name.startswith("pyai_sessions") and each not in before
+    ]
 
 
 def open_files():
@@ -47,7 +52,7 @@ def client(valkey_server):
 # Namespaces of a manager ----------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_namespaces_use_the_connections_of_one_store(tmp_path):
+def test_a_thousand_namespaces_use_the_connections_of_one_store(tmp_path, our_threads):
     """Of a file, with one thread: one."""
     with closing(SQLiteSessionStore(tmp_path / "chat.db", synchronous="OFF")) as store:
         manager = SessionManager(store)
@@ -63,7 +68,9 @@ def test_a_thousand_namespaces_use_the_connections_of_one_store(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["SQLite", "Valkey"])
-def test_a_thousand_awaited_namespaces_use_the_threads_and_connections_of_one_manager(kind, tmp_path, client):
+def test_a_thousand_awaited_namespaces_use_the_threads_and_connections_of_one_manager(
+    kind, tmp_path, client, our_threads
+):
     """However many call at the same time."""
     store = {
         "SQLite": lambda: SQLiteSessionStore(tmp_path / "chat.db", synchronous="OFF"),
@@ -204,7 +211,7 @@ def test_what_is_remembered_of_all_namespaces_is_bounded():
 
 
 @pytest.mark.parametrize("store", [lambda: KVSessionStore({}), SyncStore])
-def test_managers_of_one_store_share_their_threads_which_end_with_the_last(store):
+def test_managers_of_one_store_share_their_threads_which_end_with_the_last(store, our_threads):
     """A manager that is opened later has threads again."""
     made = store()
 
