@@ -77,7 +77,7 @@ from pyai_sessions.upkeep.erasure import Erasure
 from pyai_sessions.upkeep.imports import Imported
 from pyai_sessions.upkeep.redaction import Redaction
 from pyai_sessions.upkeep.repair import Problem, Verification
-from pyai_sessions.values.checks import ANYONE
+from pyai_sessions.values.checks import ANYONE, NOBODY
 from pyai_sessions.values.conversions import jsonable
 from pyai_sessions.values.messages import Message
 
@@ -89,6 +89,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANYONE",
+    "NOBODY",
     "AsyncSessionManager",
     "Branch",
     "Change",

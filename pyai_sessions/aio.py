@@ -25,6 +25,9 @@ T = TypeVar("T")
 _KINDS = {
     "import_sessions": LONG,
     "archive_inactive": LONG,
+    "delete_inactive": LONG,
+    "inactive": LONG,
+    "users": LONG,
     "delete_user": LONG,
     "export_user": LONG,
     "redact": LONG,
@@ -205,6 +208,7 @@ class AsyncSessionManager(OfOneProcess):
     get_sessions_for_user = _awaited(SessionManager.get_sessions_for_user)
     list_sessions = _awaited(SessionManager.list_sessions)
     count = _awaited(SessionManager.count)
+    users = _awaited(SessionManager.users)
     ping = _awaited(SessionManager.ping)
     user_state = _awaited(SessionManager.user_state)
     update_user_state = _awaited(SessionManager.update_user_state)
@@ -212,6 +216,7 @@ class AsyncSessionManager(OfOneProcess):
     update_app_state = _awaited(SessionManager.update_app_state)
     import_sessions = _awaited(SessionManager.import_sessions)
     archive_inactive = _awaited(SessionManager.archive_inactive)
+    delete_inactive = _awaited(SessionManager.delete_inactive)
     delete_user = _awaited(SessionManager.delete_user)
     redact = _awaited(SessionManager.redact)
     export_user = _awaited(SessionManager.export_user)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Literal, overload
 
 from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.listed import SessionSummary
 from pyai_sessions.model.session import Session
 from pyai_sessions.sessions.backend import Progress
 from pyai_sessions.stores.kv import KVSessionStore
@@ -51,19 +53,71 @@ class Maintenance(OfOneProcess):
         """
         return self._store.import_sessions(self._converted(sessions), progress)
 
-    def archive_inactive(self, days: float = 30, *, progress: Progress | None = None) -> int:
-        """Archive the sessions that did not change for so many days; return how many. Costs only those.
+    @overload
+    def archive_inactive(
+        self, days: float = 30, *, dry_run: Literal[False] = False, progress: Progress | None = None
+    ) -> int: ...
 
-        Beside other writers: a session that changes meanwhile stays active. 100 are archived in one transaction or
-        trip; *progress* is called with their number so far. One that was cut short goes on where it stopped.
+    @overload
+    def archive_inactive(
+        self, days: float = 30, *, dry_run: Literal[True], progress: Progress | None = None
+    ) -> list[SessionSummary]: ...
+
+    def archive_inactive(
+        self, days: float = 30, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> int | list[SessionSummary]:
+        """Archive the sessions that got no message for so many days; return how many. Costs only those.
+
+        *dry_run* archives nothing, and returns summaries of those that would be archived, idle longest first.
+
+        Beside other writers: a session that gets a message meanwhile stays active. 100 are archived in one transaction
+        or trip; *progress* is called with their number so far. One that was cut short goes on where it stopped.
         """
+        idle_since = self._idle_since(days)
+        if dry_run:
+            return self._store.inactive(idle_since, SessionStatus.ACTIVE, progress)
+        return self._store.archive_inactive(idle_since, progress)
+
+    @overload
+    def delete_inactive(
+        self, days: float, *, dry_run: Literal[False] = False, progress: Progress | None = None
+    ) -> int: ...
+
+    @overload
+    def delete_inactive(
+        self, days: float, *, dry_run: Literal[True], progress: Progress | None = None
+    ) -> list[SessionSummary]: ...
+
+    def delete_inactive(
+        self, days: float, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> int | list[SessionSummary]:
+        """Delete the sessions that got no message for so many days, archived ones too; return how many.
+
+        *dry_run* deletes nothing, and returns summaries of those that would be deleted, idle longest first.
+
+        Each is deleted as `SessionManager.delete` does: it stays deleted, and its forks stay whole. A session that gets
+        a message meanwhile stays. One that cannot be read stays, too: `verify` reports it. *progress* is called with
+        the number deleted so far. One that was cut short goes on where it stopped.
+
+        >>> from pyai_sessions import SessionManager
+        >>> manager = SessionManager()
+        >>> session = manager.create_session("ada")
+        >>> manager.delete_inactive(days=365, dry_run=True), manager.delete_inactive(days=365)
+        ([], 0)
+
+        """
+        idle_since = self._idle_since(days)
+        if dry_run:
+            return self._store.inactive(idle_since, None, progress)
+        return self._store.delete_inactive(idle_since, progress)
+
+    def _idle_since(self, days: object) -> datetime:
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < float("inf"):
             raise InvalidValueError("days", f"is {shown(days)}; it is a number of 0 or more")
         try:
-            idle_since = self._store.clock() - timedelta(days=days)
+            return self._store.clock() - timedelta(days=days)
         except OverflowError:  # before the year 1
-            idle_since = datetime.min.replace(tzinfo=timezone.utc)
-        return self._store.archive_inactive(idle_since, progress)
+            return datetime.min.replace(tzinfo=timezone.utc)
 
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
         """Erase all that is held of a user, and return what that was; its length is the number of sessions.

@@ -30,6 +30,7 @@ from pyai_sessions.values.checks import (
     ANYONE,
     Anyone,
     Clock,
+    Nobody,
     check_clock,
     check_id,
     check_user,
@@ -106,14 +107,17 @@ class SessionManager(SharesState, Maintenance):
         session_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        title: str | None = None,
     ) -> Session:
         """Create a session, store it at once, and return it.
+
+        Without a *title* lists show the first words of the user's first message. ``session.title`` sets one later.
 
         Raises:
             SessionExistsError: The given id is taken.
 
         """
-        session = self._new_session(user_id, session_id, metadata, state)
+        session = self._new_session(user_id, session_id, metadata, state, title)
         return self._store.create(session)
 
     def _new_session(
@@ -122,8 +126,9 @@ class SessionManager(SharesState, Maintenance):
         session_id: str | None,
         metadata: Mapping[str, Any] | None,
         state: Mapping[str, Any] | None,
+        title: str | None = None,
     ) -> Session:
-        given: dict[str, Any] = {"session_id": session_id, "metadata": metadata, "state": state}
+        given: dict[str, Any] = {"session_id": session_id, "metadata": metadata, "state": state, "title": title}
         given = {key: value for key, value in given.items() if value is not None}
         now = self._store.clock()
         with converting(self._default):
@@ -190,6 +195,7 @@ class SessionManager(SharesState, Maintenance):
         *,
         metadata: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        title: str | None = None,
     ) -> Session:
         """Return the session of this id; create it, with the other arguments, where there is none.
 
@@ -200,9 +206,8 @@ class SessionManager(SharesState, Maintenance):
 
         """
         owner = check_user(user_id)
-        return self._opened(
-            self._store.get_or_create(self._new_session(owner, check_id(session_id, "session_id"), metadata, state))
-        )
+        made = self._new_session(owner, check_id(session_id, "session_id"), metadata, state, title)
+        return self._opened(self._store.get_or_create(made))
 
     def load_history(self, session: Session) -> None:
         """Load the older messages of a session that was loaded with ``last=``."""
@@ -517,7 +522,7 @@ class SessionManager(SharesState, Maintenance):
 
     def list_sessions(
         self,
-        user_id: str | Anyone = ANYONE,
+        user_id: str | Anyone | Nobody = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
@@ -528,14 +533,19 @@ class SessionManager(SharesState, Maintenance):
     ) -> SummaryPage:
         """Return summaries of a user's sessions, or of all users', latest activity first.
 
-        Leave *user_id* out to list the sessions of all users; None raises. *where* keeps those whose metadata has these
-        values: ``{"channel": "web"}``. *status* None lists active and archived ones, *order* ``"oldest"`` begins with
-        those that were idle longest.
+        Leave *user_id* out to list the sessions of all users; `NOBODY` lists those of no user, and None raises. *where*
+        keeps those whose metadata has these values: ``{"channel": "web"}``. *status* None lists active and archived
+        ones.
+
+        Activity is messages: a new title, metadata or state moves no session. *order* ``"oldest"`` begins with those
+        that were idle longest. ``"created"`` sorts by creation, ``"title"`` by title, from A to Z, those without one
+        last; ``"-created"`` and ``"-title"`` the other way round. Sorting reads the heads of all the sessions that are
+        asked for, at each page; it holds their ids, and the summaries of one page.
 
         All are listed, unless *limit* says how many: the list is then a page, and its ``next_cursor``, given as
         *cursor*, leads to the next one, whatever was written meanwhile; it is None at the end. No message is read.
         Costs one index read and one trip for heads per 100 sessions; with *where* those that are passed over count,
-        too.
+        too, and with `NOBODY` the sessions of users.
 
         Beside writers no session comes twice in one call, and a whole list has each that was there all the time. From
         page to page a session that becomes active meanwhile moves to the newest end: with ``order="newest"`` a later
@@ -564,7 +574,7 @@ class SessionManager(SharesState, Maintenance):
 
     def count(
         self,
-        user_id: str | Anyone = ANYONE,
+        user_id: str | Anyone | Nobody = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
@@ -573,9 +583,28 @@ class SessionManager(SharesState, Maintenance):
 
         *status* None counts archived ones too.
 
-        One index read. With *where*, which counts those whose metadata has these values, it reads all their heads.
+        One index read. With *where*, which counts those whose metadata has these values, it reads all their heads, and
+        for `NOBODY` those of all sessions.
         """
         return self._store.count(user_id, where=self._filter(where), status=status)
+
+    def users(self, *, status: SessionStatus | None = SessionStatus.ACTIVE) -> dict[str | None, int]:
+        """Return how many sessions each user has, by user id; last, under None, how many have no user.
+
+        *status* None counts archived ones too. Reads the heads of all sessions, 100 in a trip, and holds the counts. A
+        session that becomes active meanwhile may be left out.
+
+        Raises:
+            InvalidDocumentError: A head cannot be read.
+
+        >>> manager = SessionManager()
+        >>> for user_id in ("bob", "ada", None, "bob"):
+        ...     _ = manager.create_session(user_id)
+        >>> manager.users()
+        {'ada': 1, 'bob': 2, None: 1}
+
+        """
+        return self._store.users(status)
 
     def namespace(self, namespace: str) -> Self:
         """Return a manager of a namespace: a part of the storage that knows nothing of the others, and they of it.

@@ -8,10 +8,14 @@ from contextlib import suppress
 from typing import Any
 
 from pyai_sessions.model.heads import Head
+from pyai_sessions.model.titles import first_words
 from pyai_sessions.values.json import is_array, is_mapping, read
 
 _LEAST = 8
 """Characters of a text of the message that is looked for inside longer texts; a shorter one as a whole value alone."""
+
+_CUT = 4
+"""Characters of what is to go by which it is known where the first words of a question end in the middle of it."""
 
 _NAMED = 1000
 """Ids of other messages that are named."""
@@ -107,7 +111,9 @@ class Blanker:
             return {**value, "content": self._value(value.get("content"))}
         if name == "left" and is_array(value):
             return [self.document(each) for each in value]
-        if name in ("messages", "state", "metadata") or name not in _HEAD:
+        if name == "question" and is_array(value):
+            return [self._begins(each) if isinstance(each, str) else each for each in value]
+        if name in ("messages", "state", "metadata", "title") or name not in _HEAD:
             return self._value(value)
         return value
 
@@ -187,6 +193,21 @@ class Blanker:
             if text == each or len(each) >= _LEAST:
                 text = text.replace(each, self._filler)
         return self.raw(text)
+
+    def _begins(self, words: str) -> str:
+        """Return the first words of a question: of what they say with the message's words in them, if not all is left.
+
+        They may end in the middle of what is to go.
+        """
+        lines = [" ".join(each.split()) for each in self.texts]
+        if words in map(first_words, lines) or (len(words) >= _LEAST and any(each.startswith(words) for each in lines)):
+            return first_words(self._filler)
+        made = self._text(words)
+        for each in () if made.endswith(self._filler) else (*self._words, *self.texts):
+            line = " ".join(each.split())
+            size = next((n for n in range(min(len(line) - 1, len(made)), _CUT - 1, -1) if made.endswith(line[:n])), 0)
+            made = made[: len(made) - size] + self._filler if size else made
+        return first_words(made)
 
     def raw(self, text: str, *, spelled: bool = False) -> str:
         """Return any text without the words; *spelled*: text of a damaged document, in which JSON escapes stand."""

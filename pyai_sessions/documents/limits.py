@@ -96,9 +96,12 @@ class Terms(NamedTuple):
     limits: Limits = Limits()
     paged: bool = True
 
-    def end(self, before: datetime | None, *, new: bool) -> datetime | None:
-        """Return when a session expires that is saved now, and expired at *before* till now."""
-        if self.ttl is None or not (new or self.sliding):
+    def end(self, before: datetime | None, *, new: bool, active: bool = True) -> datetime | None:
+        """Return when a session expires that is saved now, and expired at *before* till now.
+
+        Only who is *active* in it prolongs its life: a new title does not.
+        """
+        if self.ttl is None or not (new or (self.sliding and (active or before is None))):
             return before
         return check_time(self.clock(), "clock()") + self.ttl
 

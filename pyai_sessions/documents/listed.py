@@ -113,7 +113,7 @@ def _places(entry: Entry | None) -> dict[Place, int]:
 _SHOWN = re.compile(r'"user_id":(?:"([A-Za-z0-9_-]{24})"|null),"status":"(active|archived)","activity":(-?[0-9]{1,18})')
 """The part of an encrypted head's envelope from which its lists can be made, though the rest is damaged."""
 _USER = re.compile(r'"user_id": ?("(?:[^"\\]|\\.)*")')
-_UPDATED = re.compile(r'"updated_at": ?"([^"]*)"')
+_UPDATED = re.compile(r'"updated_at": ?"([^"]*)"(?:, ?"active_at": ?"([^"]*)")?')
 
 
 def listed(key: str, read: Callable[[], object]) -> Iterable[Listed]:
@@ -146,7 +146,7 @@ def _entry_of(value: object, session_id: str) -> Entry:
     user, updated = _USER.search(text), _UPDATED.search(text)
     try:
         user_id = check_id(json.loads(user.group(1)), "user_id") if user else None
-        activity = microseconds(check_time(updated.group(1), "updated_at")) if updated else 0
+        activity = microseconds(check_time(updated.group(2) or updated.group(1), "updated_at")) if updated else 0
     except ValueError:
         user_id, activity = None, 0
     return Entry(session_id, user_id, SessionStatus.ACTIVE, activity)

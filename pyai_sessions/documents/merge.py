@@ -89,6 +89,7 @@ def merge(mine: Session, theirs: Session) -> Session:
 
     values: dict[str, Any] = {
         "session_id": mine.session_id,
+        "title": theirs.title if base and mine.title == (base.head.title or None) else mine.title,
         "user_id": theirs.user_id if base and mine.user_id == base.head.user_id else mine.user_id,
         "metadata": _by_key(base.head.metadata if base else None, mine.metadata, theirs.metadata, "metadata"),
         "state": _by_key(base.head.state if base else None, mine.state, theirs.state, "state", my.added_to),
@@ -114,7 +115,8 @@ def merge(mine: Session, theirs: Session) -> Session:
         clock=my.clock,
         branches=_branches(base, my, their),
         leading=their.leading,
-        question=my.question if unloaded == my.unloaded else their.question if unloaded == their.unloaded else None,
+        question=their.question,
+        asked=my.asked if unloaded == my.unloaded else their.asked if unloaded == their.unloaded else None,
         instructions=(my.instructions or their.instructions) if unloaded else [],
         added_to=my.added_to,
     )

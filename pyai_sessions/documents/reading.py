@@ -24,11 +24,12 @@ from msgspec import UNSET
 from pyai_sessions.documents.keys import branch_key, head_key
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
 from pyai_sessions.model.conversation import leave
-from pyai_sessions.model.heads import FORMAT, Head, StoredHead, named_runs, stamp_of_head
+from pyai_sessions.model.heads import FORMAT, Count, Head, StoredHead, named_runs, stamp_of_head
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.listed import SessionSummary
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
+from pyai_sessions.model.titles import check_title
 from pyai_sessions.values.checks import Clock, check_id, check_time, kind_of
 from pyai_sessions.values.json import (
     convert,
@@ -127,6 +128,7 @@ def _check_head(head: Head) -> None:
         check_id(head.user_id, "user_id")
     check_time(head.created_at, "created_at")
     check_time(head.updated_at, "updated_at")
+    check_time(head.active_at or head.updated_at, "active_at")
     for each in head.branches or ():
         check_time(each.created_at, "branches")
     runs = named_runs(head)
@@ -337,6 +339,7 @@ def restore(
             clock=clock,
             branches=[Line(each) for each in head.branches or ()],
             leading=head.leading or 0,
+            question=head.question or None,
             instructions=list(instructions) if unloaded else [],
         ),
     )
@@ -372,9 +375,10 @@ def read_branch(value: object, key: str, session_id: str) -> tuple[History, dict
             "summary": None if summary is None else Summary.from_dict(summary),
         }
         leading, messages = convert(found["leading"], int), write(found["messages"])
+        question = convert([found.get("question")], list[tuple[Count, str] | None])[0]
     except (ValueError, TypeError, AttributeError, KeyError) as err:
         raise unreadable(key, session_id, value, err) from err
-    return History(log=read_messages(messages, key, session_id), leading=leading), values
+    return History(log=read_messages(messages, key, session_id), leading=leading, question=question), values
 
 
 def restore_branch(
@@ -400,7 +404,8 @@ def restore_branch(
         page_sizes=[],
         rewritten_from=0,
         leading=left[0].leading,
-        question=None,
+        question=left[0].question,
+        asked=None,
         branches=branches,
         line=line.stored.sealed,
     )
@@ -416,6 +421,7 @@ def _values(stored: StoredHead) -> dict[str, Any]:
         values: dict[str, Any] = {
             "session_id": head.session_id,
             "user_id": head.user_id,
+            "title": check_title(head.title or None),
             "metadata": _read_object(head.metadata),
             "state": _read_object(head.state),
             "status": head.status,
@@ -444,7 +450,7 @@ def summarize(stored: StoredHead) -> SessionSummary:
     """Return the summary of a head, without reading its messages."""
     head = stored.head
     try:
-        metadata = _read_object(head.metadata)
+        metadata, title = _read_object(head.metadata), check_title(stored.title)
     except ValueError as err:
         raise InvalidDocumentError(head_key(head.session_id), head.session_id, None, reason_of(err)) from err
     return SessionSummary(
@@ -458,4 +464,6 @@ def summarize(stored: StoredHead) -> SessionSummary:
         created_at=check_time(head.created_at, "created_at"),
         updated_at=check_time(head.updated_at, "updated_at"),
         expires_at=stored.expires_at,
+        title=title,
+        active_at=check_time(stored.active_at, "active_at"),
     )

@@ -24,6 +24,7 @@ def told_by_content(head: Head, unknown: Mapping[str, Any], *, new: bool) -> Hea
         edition,
         *[_value(getattr(head, name)) for name in ("metadata", "state", "checkpoints", "summary")],
         [head.session_id, head.user_id, head.status.value, head.created_at.isoformat(), head.updated_at.isoformat()],
+        [_time(head.active_at), head.title or None],
         [msgspec.to_builtins(each) for each in head.branches or ()],
         head.parent or None,
         dict(unknown),
@@ -32,6 +33,10 @@ def told_by_content(head: Head, unknown: Mapping[str, Any], *, new: bool) -> Hea
     return msgspec.structs.replace(
         head, revision=_digest(says), edition=edition, incarnation=incarnation, sealed=(), dropped=()
     )
+
+
+def _time(value: Any) -> str | None:
+    return value.isoformat() if value else None
 
 
 def edition_of(messages: bytes) -> str:

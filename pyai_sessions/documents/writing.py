@@ -36,6 +36,7 @@ from pyai_sessions.model.heads import (
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Summary
 from pyai_sessions.model.session import STORED, Session, history_of
+from pyai_sessions.model.titles import question_of
 from pyai_sessions.prompts.formats.parts import instructs
 from pyai_sessions.prompts.windows import begins
 from pyai_sessions.values.json import plain_object, read, write
@@ -137,7 +138,7 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
     # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
     stay = kept.runs if kept.opened else before.head.sealed if before else ()
     rewritten = before is not None and history.rewritten_from is not None
-    leading = _count_leading(history.leading, history.unloaded, history.log)
+    leading, active_at = _count_leading(history.leading, history.unloaded, history.log), session.active_at
     head = Head(
         FORMAT,
         session_id=session.session_id,
@@ -145,6 +146,8 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
         status=check_status(session.status),
         created_at=session.created_at,
         updated_at=session.updated_at,
+        active_at=UNSET if active_at == session.updated_at else active_at,
+        title=UNSET if session.title is None else session.title,
         message_count=history.count,
         incarnation=history.incarnation,
         edition=before.head.edition if before else history.incarnation,
@@ -152,6 +155,7 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
         dropped=dropped,
         branches=branches,
         leading=leading or UNSET,
+        question=_question(history) or UNSET,
         gaps=sealed.gaps or UNSET,
         summary=UNSET if session.summary is None else msgspec.Raw(write(session.summary.to_dict())),
         forked=forked or UNSET,
@@ -165,21 +169,36 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
     )
     now = StoredHead(head, "", session.unknown_fields, history.log[-1] if history.log else None)
     draft = _draft(
-        before, now, terms, pages, rewritten=rewritten, garbage=garbage, page_sizes=sealed.sizes, branches=lines
+        before,
+        now,
+        terms,
+        pages,
+        rewritten=rewritten,
+        active=history.is_active,
+        garbage=garbage,
+        page_sizes=sealed.sizes,
+        branches=lines,
     )
     _check_documents(draft, limits)
     return draft
 
 
 def amend(
-    stored: StoredHead, terms: Terms = KEPT, *, pages: Mapping[str, bytes] | None = None, **changes: Any
+    stored: StoredHead,
+    terms: Terms = KEPT,
+    *,
+    pages: Mapping[str, bytes] | None = None,
+    rewritten: bool = False,
+    active: bool = True,
+    **changes: Any,
 ) -> Draft:
     """Return the documents that store a session with other fields in its head, unseen the messages.
 
-    *changes* are fields of `Head`; *pages* are new ones that those name.
+    *changes* are fields of `Head`; *pages* are new ones that those name. *rewritten* begins a new edition.
+    Where it is not *active*, that does not prolong the session's life.
     """
-    head = msgspec.structs.replace(stored.head, dropped=(), **changes)
-    return _draft(stored, StoredHead(head, "", stored.unknown), terms, dict(pages or {}))
+    now = StoredHead(msgspec.structs.replace(stored.head, dropped=(), **changes), "", stored.unknown)
+    return _draft(stored, now, terms, dict(pages or {}), rewritten=rewritten, active=active)
 
 
 def _draft(
@@ -189,10 +208,11 @@ def _draft(
     pages: dict[str, bytes],
     *,
     rewritten: bool = False,
+    active: bool = True,
     **rest: Any,
 ) -> Draft:
     """Return the draft of a head, with its tokens and its end: the one writer of heads."""
-    expires_at = terms.end(before.expires_at if before else None, new=before is None)
+    expires_at = terms.end(before.expires_at if before else None, new=before is None, active=active)
     revision = new_token(12)
     edition = revision if rewritten else now.head.edition
     head = msgspec.structs.replace(now.head, revision=revision, edition=edition, expires_at=expires_at or UNSET)
@@ -218,7 +238,8 @@ def appended(
     if not terms.paged or b"\\u" in tail or not _can_be_joined(tail):
         return None  # written by another hand: ids may be spelled in other ways
     if not messages:
-        return amend(stored, terms, updated_at=later(terms.clock(), head.updated_at), **changes)
+        now = later(terms.clock(), head.updated_at)
+        return amend(stored, terms, active=False, updated_at=now, active_at=stored.active_at, **changes)
     for each in chosen:
         if not each.message_id.isascii() or write(each.message_id) in tail:
             return None
@@ -246,6 +267,8 @@ def appended(
         message_count=head.message_count + len(messages),
         leading=_count_leading(head.leading or 0, head.message_count, messages) or UNSET,
         updated_at=later(terms.clock(), head.updated_at),
+        active_at=UNSET,
+        question=head.question or question_of(messages, head.message_count) or UNSET,
         **changes,
     )
 
@@ -293,8 +316,8 @@ def _checked_values(session: Session, before: StoredHead | None, limits: Limits)
                 limits.check_size(len(text), name, "state_bytes")
                 limits.check_depth(values[name], name)
     if before and session.updated_at == before.head.updated_at:
-        changed = session.user_id != before.head.user_id
-        if changed or any(_differ(text, old[name]) for name, text in texts.items()):
+        same = session.user_id == before.head.user_id and session.title == (before.head.title or None)
+        if not same or any(_differ(text, old[name]) for name, text in texts.items()):
             session.touch()
     return texts["metadata"], texts["state"]
 
@@ -327,6 +350,16 @@ def _count_leading(known: int, before: int, messages: list[Message]) -> int:
         if not instructs(each.role):
             return before + n
     return before + len(messages)
+
+
+def _question(history: History) -> tuple[int, str] | None:
+    """Return the place and the first words of the first question; of what is stored already, the head tells it."""
+    before, known, start = history.origin, history.question, 0
+    if before and history.rewritten_from is None:
+        known, start = before.head.question or None, before.head.message_count - history.unloaded
+    if known and (start or known[0] < history.unloaded):
+        return known
+    return question_of(history.log[start:], history.unloaded + start)
 
 
 def _object_json(value: object, name: str) -> bytes:
@@ -435,6 +468,7 @@ def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
         {
             "format": FORMAT,
             "leading": _count_leading(left.leading, left.unloaded, left.log),
+            "question": _question(left),
             "state": line.values["state"],
             "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
             "summary": None if summary is None else summary.to_dict(),

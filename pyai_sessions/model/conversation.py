@@ -218,7 +218,7 @@ class Conversation(Document):
         if self.summary is not None:
             begin = max(begin, self.summary.message_count)
             first.append(Message("system", self.summary.content, timestamp=self.summary.created_at))
-        asked = [history.question.message] if history.question and history.question.place >= begin else []
+        asked = [history.asked.message] if history.asked and history.asked.place >= begin else []
         begin = max(0, begin - unloaded)
         start = max(history.hidden, begin)
         body = log[start:]

@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex, cast
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
+from pyai_sessions.model.titles import check_title
 from pyai_sessions.values.checks import check_choice, check_id, check_time, kind_of, shown
 from pyai_sessions.values.containers import JSONDict, guarded
 from pyai_sessions.values.json import Default, converting, plain_object
@@ -91,6 +92,7 @@ def _or_none(kind: type) -> Callable[[object, str], object]:
 CHECKS: dict[str, Callable[[object, str], object]] = {
     "session_id": check_id,
     "user_id": lambda value, name: None if value is None else check_id(value, name),
+    "title": check_title,
     "status": check_status,
     "created_at": check_time,
     "updated_at": check_time,

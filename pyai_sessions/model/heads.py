@@ -85,8 +85,10 @@ def kept_gaps(head: Head, pages: int) -> tuple[Gap, ...]:
 class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A session's head document. What has a default may be absent in a document that was written by hand.
 
-    *leading* is how many of the first messages instruct the model. *gaps* are where long turns lie: a load that begins
-    in one finds its question without reading the way back. Fields that are UNSET are not written.
+    *active_at* is when a message was last added or changed, where that is not *updated_at*. *leading* is how many of
+    the first messages instruct the model. *question* is the place of the first question, and its first words. *gaps*
+    are where long turns lie: a load that begins in one finds its question without reading the way back. Fields that are
+    UNSET are not written.
     """
 
     format: int
@@ -96,7 +98,9 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     status: SessionStatus = SessionStatus.ACTIVE
     created_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
     updated_at: Annotated[datetime, msgspec.Meta(tz=True)] = _EPOCH
+    active_at: Annotated[datetime, msgspec.Meta(tz=True)] | UnsetType = UNSET
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | UnsetType = UNSET
+    title: str | UnsetType | None = UNSET
     message_count: Annotated[int, msgspec.Meta(ge=-1)] = -1
     incarnation: str = ""
     edition: str = ""
@@ -104,6 +108,7 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     dropped: tuple[str, ...] = ()
     branches: tuple[StoredBranch, ...] | UnsetType = UNSET
     leading: Count | UnsetType = UNSET
+    question: tuple[Count, str] | UnsetType = UNSET
     gaps: tuple[Gap, ...] | UnsetType = UNSET
     summary: msgspec.Raw | UnsetType = UNSET
     forked: bool | UnsetType = UNSET
@@ -156,7 +161,7 @@ def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
 class Entry(NamedTuple):
     """What the indexes hold of a session.
 
-    *activity* is its ``updated_at`` in microseconds since 1970; *expires* its ``expires_at``, None if it has none.
+    *activity* is its ``active_at`` in microseconds since 1970; *expires* its ``expires_at``, None if it has none.
     """
 
     session_id: str
@@ -191,7 +196,7 @@ class StoredHead(msgspec.Struct, frozen=True):
         """What the indexes should hold of this session."""
         head = self.head
         expires = microseconds(head.expires_at) if head.expires_at else None
-        return Entry(head.session_id, head.user_id, head.status, microseconds(head.updated_at), expires)
+        return Entry(head.session_id, head.user_id, head.status, microseconds(self.active_at), expires)
 
     def rewritten(self, edition: str) -> StoredHead:
         """Return a head of which the messages count as rewritten, not as appended to."""
@@ -201,6 +206,17 @@ class StoredHead(msgspec.Struct, frozen=True):
     def expires_at(self) -> datetime | None:
         """When the session expires."""
         return self.head.expires_at or None
+
+    @property
+    def active_at(self) -> datetime:
+        """When a message was last added or changed."""
+        return self.head.active_at or self.head.updated_at
+
+    @property
+    def title(self) -> str | None:
+        """What lists call the session: its title, else the first words of its first question."""
+        head = self.head
+        return head.title or (head.question[1] if head.question else None)
 
     def is_over(self, clock: Clock) -> bool:
         """Return whether the session has expired: it is there for nobody, but may not have been removed yet."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 from weakref import ReferenceType, ref
 
@@ -101,11 +102,14 @@ class History(_Referable):
         clock: Tells the time of changes.
         branches: What rewinds have left, oldest first.
         leading: How many of the first messages instruct the model, as far as they are not among the loaded.
+        question: The place and the first words of the first question, as far as it is not among the loaded.
         instructions: These messages, where they were asked for.
-        question: Begins the turn of the first loaded message, where that is long: it was loaded from its own page.
+        asked: Begins the turn of the first loaded message, where that is long: it was loaded from its own page.
         line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
         revision: Of a session that is not loaded: what JSON says of it, or what a store of four methods calls it.
         home: Names the store object that the session was loaded from, or saved by.
+        active_at: Of a session that is not stored yet: when a message was last added or changed, where it is not
+            ``updated_at``.
         added_to: Keys of the state to which the session added, a number or items: a merge adds both sides' up.
         unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
         default: Converts what is given to the session and JSON cannot hold.
@@ -128,10 +132,12 @@ class History(_Referable):
     branches: list[Line] = field(default_factory=list[Line])
     leading: int = 0
     instructions: list[Message] = field(default_factory=list[Message])
-    question: Question | None = None
+    question: tuple[int, str] | None = None
+    asked: Question | None = None
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     home: str | None = None
+    active_at: datetime | None = None
     added_to: set[str] = field(default_factory=set[str])
     unsought: set[str] = field(default_factory=set[str])
     default: Default | None = None
@@ -168,6 +174,12 @@ class History(_Referable):
         stored = self.origin.head.message_count if self.origin else 0
         return stored if self.rewritten_from is None else min(stored, self.rewritten_from)
 
+    @property
+    def is_active(self) -> bool:
+        """Whether messages were added, changed or removed since the session was stored."""
+        before = self.origin
+        return before is None or self.rewritten_from is not None or self.count != before.head.message_count
+
     def find(self, message_id: str) -> int | None:
         """Return where in the log a message is."""
         return next((n for n, each in enumerate(self.log) if each.message_id == message_id), None)
@@ -176,6 +188,7 @@ class History(_Referable):
         """Add a message at the end and return it; where it is in the log already, return that one."""
         known = self.admit(message)
         if known is None:
+            self.active_at = None
             self.log.append(message)
             if len(self.messages) == len(self.log) - self.hidden - 1:
                 _append(self.messages, message)
@@ -291,6 +304,7 @@ class History(_Referable):
         if index < self.stored:
             self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
         self.rewrites += 1
+        self.active_at = None
         self.log[index:] = rest
         self.hide(min(self.hidden, len(self.log)))
         self._ids = None
@@ -308,7 +322,7 @@ class History(_Referable):
         self.unloaded = 0
         self.hide(0)
         self.instructions = []
-        self.question = None
+        self.asked = None
         self.unsought.clear()
         self._ids = None
 

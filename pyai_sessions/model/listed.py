@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from pyai_sessions.model.fields import check_status
 from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.titles import check_title
 from pyai_sessions.values.checks import check_id, counted
 from pyai_sessions.values.codec import JSON_VALUE, TIME, TIME_OR_NONE, Document, checked, list_of, unchangeable
 from pyai_sessions.values.json import frozen_object, is_array
@@ -26,12 +27,14 @@ class SessionSummary(Document):
     Attributes:
         session_id: The session's id.
         user_id: Whose it is; None for an anonymous session.
-        metadata: The session's metadata: put a title there.
+        metadata: The session's metadata.
         message_count: How many messages are stored.
         status: Active or archived.
         created_at: When the session was created, in UTC.
-        updated_at: When it last changed, in UTC: the order of lists.
+        updated_at: When it last changed, in UTC.
+        active_at: When a message was last added, changed or removed, in UTC: the order of lists.
         expires_at: When it expires, in UTC; None if its store has no ``ttl``.
+        title: Its title; where it has none, the first words of the user's first message, or None before that.
 
     """
 
@@ -42,7 +45,9 @@ class SessionSummary(Document):
     status: SessionStatus = field(metadata=checked(check_status, encoder=str))
     created_at: datetime = field(metadata=TIME)
     updated_at: datetime = field(metadata=TIME)
+    active_at: datetime = field(metadata=TIME)
     expires_at: datetime | None = field(default=None, metadata=TIME_OR_NONE)
+    title: str | None = field(default=None, metadata=checked(check_title))
 
     def __repr__(self) -> str:
         return f"<SessionSummary {self.session_id!r} {self.status} {counted(self.message_count, 'message')}>"

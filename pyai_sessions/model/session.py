@@ -18,10 +18,11 @@ from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.history import History, Messages
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
 from pyai_sessions.model.state import TEMP, Stateful
+from pyai_sessions.model.titles import check_title
 from pyai_sessions.model.transcripts import Transcript, transcript_of
 from pyai_sessions.model.unrepeated import unrepeated
-from pyai_sessions.values.checks import check_id, counted, kind_of, utc_now
-from pyai_sessions.values.codec import JSON_VALUE, TIME, checked, list_of, maybe
+from pyai_sessions.values.checks import check_id, check_time, counted, kind_of, utc_now
+from pyai_sessions.values.codec import JSON_VALUE, TIME, checked, list_of, maybe, time_text
 from pyai_sessions.values.json import Default, is_array, is_mapping, plain_object
 from pyai_sessions.values.messages import Message, check_message
 from pyai_sessions.values.tokens import new_id
@@ -35,6 +36,10 @@ def new_session_id() -> str:
     return f"sess_{new_id()}"
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 @dataclass(repr=False)
 class Session(Stateful):
     """A conversation: messages, metadata and state. One thread at a time may use one object.
@@ -42,7 +47,7 @@ class Session(Stateful):
     Attributes:
         session_id: Any text of 1 to 1,024 bytes; made at random if none is given.
         user_id: Whose it is, or None. It may change: the session then moves to the other user's list.
-        metadata: JSON of your own that lists show (a title, a channel).
+        metadata: JSON of your own that lists show: a channel, a language.
         state: JSON of your own that they do not.
         status: Active or archived.
         created_at: When it was created, in UTC.
@@ -51,6 +56,7 @@ class Session(Stateful):
         parent: Of a fork: which session it was forked from, and where. None for others.
         messages: The history, read as a list.
         summary: What `compact` put in the place of the first messages, for models.
+        title: What lists call it, 1 to 1,000 characters. None: they show the first words of the user's first message.
         message_count: How many messages the conversation has, those that were not loaded included.
 
     >>> session = Session(session_id="sess_abc123", user_id="user123", metadata={"channel": "web"})
@@ -73,6 +79,7 @@ class Session(Stateful):
     parent: Parent | None = field(default=None, metadata=maybe(Parent))
     messages: Sequence[Message] = field(default_factory=list[Message], metadata=list_of(Message))
     summary: Summary | None = field(default=None, metadata=maybe(Summary))
+    title: str | None = field(default=None, metadata=checked(check_title, exclude=_is_none))
     # The property, as a field: `asdict` of a part tells how many there are.
     message_count: int = field(init=False, compare=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -85,6 +92,8 @@ class Session(Stateful):
             "sealed",
             "dropped",
             "leading",
+            "question",
+            "active_at",
             "gaps",
             "branches",
             "left",
@@ -178,6 +187,17 @@ class Session(Stateful):
         self._history.revision = revision
 
     @property
+    def active_at(self) -> datetime:
+        """When a message was last added, changed or removed, in UTC: lists are in this order.
+
+        A new title, metadata, state, summary or checkpoint does not count.
+        """
+        history = self._history
+        if history.origin is None:
+            return history.active_at or self.updated_at
+        return self.updated_at if history.is_active else history.origin.active_at
+
+    @property
     def expires_at(self) -> datetime | None:
         """When the session expires, as it was loaded or last saved; None if its store has no ``ttl``."""
         return self._history.origin.expires_at if self._history.origin else None
@@ -238,6 +258,7 @@ class Session(Stateful):
             **made,
             **({"left": branches} if branches else {}),
             **({"revision": self.revision} if self.revision else {}),
+            **({} if self.active_at == self.updated_at else {"active_at": time_text(self.active_at)}),
             "message_count": self.message_count,
         }
 
@@ -267,6 +288,8 @@ class Session(Stateful):
         history = history_of(made)
         if is_mapping(kvs) and "left" in kvs:
             history.branches = lines_from_dicts(kvs["left"], history.log)
+        if is_mapping(kvs) and kvs.get("active_at") is not None:
+            history.active_at = check_time(kvs["active_at"], "active_at")
         if is_mapping(kvs) and isinstance(kvs.get("revision"), str):
             history.revision = kvs["revision"]
         return made

@@ -24,7 +24,7 @@ class SessionStore(ABC):
       sets the new one, and raises `SessionConflictError` where another is stored than the session has: None, if it is
       new. Writers of several processes then lose nothing. Without them a save reads what is stored, and then writes.
     - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, idle longest
-      first: by ``(updated_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
+      first: by ``(active_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
       of all users, `archive_inactive`, `clear_all` and `verify` need it, or an index.
     - ``close()`` is called where the manager was made with ``close_store=True``.
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import base64
+import heapq
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, get_args
 
-from pyai_sessions.values.checks import check_choice
+from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.model.heads import microseconds
+from pyai_sessions.model.listed import SessionSummary
+from pyai_sessions.values.checks import NOBODY, check_choice, check_user
 from pyai_sessions.values.json import is_array, is_mapping, plain_object
 
-Order = Literal["newest", "oldest"]
+Order = Literal["newest", "oldest", "created", "-created", "title", "-title"]
+"""By activity, by creation, by title. The first two are those of an index; the others sort what the index lists."""
+
+_KEYS: dict[str, Callable[[SessionSummary], list[Any]]] = {
+    "created": lambda each: [microseconds(each.created_at), each.session_id],
+    "title": lambda each: [each.title is None, (each.title or "").casefold(), each.title or "", each.session_id],
+}
+"""By what lists are sorted that no index has: JSON, which a cursor holds."""
 
 
 def check_where(where: object) -> dict[str, Any]:
@@ -18,8 +31,56 @@ def check_where(where: object) -> dict[str, Any]:
 
 def check_order(order: object) -> str:
     """Return the order of a list if it is one."""
-    check_choice(order, "order", "newest", "oldest")
+    check_choice(order, "order", *get_args(Order))
     return str(order)
+
+
+def check_owner(user_id: object) -> tuple[str | None, bool]:
+    """Return whose sessions a list asks for (None: anyone's), and whether it asks for those of no user."""
+    return (None, True) if user_id is NOBODY else (check_user(user_id), False)
+
+
+def is_indexed(order: str) -> bool:
+    """Return whether an index has the sessions in this order."""
+    return order.removeprefix("-") not in _KEYS
+
+
+def in_order(
+    summaries: Iterable[SessionSummary], order: str, cursor: str | None, limit: int | None
+) -> tuple[list[SessionSummary], str | None]:
+    """Return summaries in an order that no index has, the first so many after a cursor; and the cursor after these.
+
+    Holds no more than these.
+    """
+    key, down = _KEYS[order.removeprefix("-")], order.startswith("-")
+    after = sort_key(cursor, order)
+    left = (
+        summaries
+        if after is None
+        else (each for each in summaries if (key(each) < after if down else key(each) > after))
+    )
+    if limit is None:
+        return sorted(left, key=key, reverse=down), None
+    found = (heapq.nlargest if down else heapq.nsmallest)(limit + 1, left, key=key)
+    if len(found) <= limit:
+        return found, None
+    text = json.dumps([order, *key(found[limit - 1])])
+    return found[:limit], base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def sort_key(cursor: object, order: str) -> list[Any] | None:
+    """Return the sort key that a cursor of a list in this order holds; None for the beginning."""
+    if cursor is None:
+        return None
+    try:
+        name, *key = json.loads(base64.urlsafe_b64decode(cursor)) if isinstance(cursor, str) else [""]
+    except (ValueError, TypeError):
+        name, key = "", list[Any]()
+    kinds = [int, str] if order.endswith("created") else [bool, str, str, str]
+    if name != order or [type(each) for each in key] != kinds:
+        problem = f"is no next_cursor of list_sessions(order={order!r}); leave it out to begin anew"
+        raise InvalidValueError("cursor", problem)
+    return key
 
 
 def fits(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -63,7 +63,9 @@ def forked(
         "summary": None if session.summary and session.summary.message_count > count else session.summary,
     }
     unloaded = sum(run.messages for run in shared)
-    return session_of(values, History(log=log, unloaded=unloaded, line=shared, leading=history.leading, clock=clock))
+    leading, question = history.leading, history.question
+    made = History(log=log, unloaded=unloaded, line=shared, leading=leading, question=question, clock=clock)
+    return session_of(values, made)
 
 
 def _count(session: Session, pages: _Pages, at: At) -> tuple[int, Checkpoint | None]:

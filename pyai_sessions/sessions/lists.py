@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from pyai_sessions.documents.keys import encode_id, page_keys
@@ -15,11 +16,20 @@ from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.model.listed import SessionSummary, SummaryPage
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import indexes
-from pyai_sessions.sessions.filters import Order, check_order, check_where, fits
+from pyai_sessions.sessions.filters import (
+    Order,
+    check_order,
+    check_owner,
+    check_where,
+    fits,
+    in_order,
+    is_indexed,
+    sort_key,
+)
 from pyai_sessions.sessions.loading import Loader, load
 from pyai_sessions.sessions.trips import Trips
 from pyai_sessions.storage.protocol import Position
-from pyai_sessions.values.checks import Anyone, check_id, check_limit, check_time, check_user
+from pyai_sessions.values.checks import ANYONE, NOBODY, Anyone, Nobody, check_id, check_limit, check_time, check_user
 
 _TOGETHER = 20
 """Sessions whose pages are read together."""
@@ -62,7 +72,7 @@ class Lister:
         while together := list(islice(found, _TOGETHER if limit is None else min(_TOGETHER, limit - len(sessions)))):
             sessions += self._loaded([stored for _, stored in together], skip_invalid=skip_invalid)
         if limit is None:  # those that became active meanwhile came last
-            sessions.sort(key=lambda each: (each.updated_at, encode_id(each.session_id)), reverse=True)
+            sessions.sort(key=lambda each: (each.active_at, encode_id(each.session_id)), reverse=True)
         return sessions
 
     def _loaded(self, heads: list[StoredHead], *, skip_invalid: bool) -> Iterator[Session]:
@@ -86,7 +96,7 @@ class Lister:
 
     def summaries(
         self,
-        user_id: str | Anyone,
+        user_id: str | Anyone | Nobody,
         *,
         where: Mapping[str, Any] | None,
         status: SessionStatus | None,
@@ -97,13 +107,16 @@ class Lister:
     ) -> SummaryPage:
         """Return a page of summaries; see `SessionManager.list_sessions`."""
         check_limit(limit, "limit")
-        check_user(user_id)
+        check_owner(user_id)
         check_where(where)
         check_statuses(status)
-        indexes.position_of(cursor)
-        check_order(order)
+        indexed = is_indexed(check_order(order))
+        indexes.position_of(cursor) if indexed else sort_key(cursor, order)
         if limit == 0:
             return SummaryPage()
+        if not indexed:
+            walked = self._walk(user_id, where, status, skip_invalid=skip_invalid)
+            return SummaryPage(*in_order((each for _, each in walked if each is not None), order, cursor, limit))
         found = self._walk(user_id, where, status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid)
         page: list[SessionSummary] = []
         last = next_cursor = None
@@ -115,12 +128,27 @@ class Lister:
                 page.append(summary)
             last = position
         if limit is None:  # those that became active meanwhile came last
-            page.sort(key=lambda each: (each.updated_at, encode_id(each.session_id)), reverse=order == "newest")
+            page.sort(key=lambda each: (each.active_at, encode_id(each.session_id)), reverse=order == "newest")
         return SummaryPage(page, next_cursor)
 
-    def count(self, user_id: str | Anyone, *, where: Mapping[str, Any] | None, status: SessionStatus | None) -> int:
+    def users(self, *, status: SessionStatus | None) -> dict[str | None, int]:
+        """Return how many sessions each user has; see `SessionManager.users`."""
+        found = Counter[str | None]()
+        walk = indexes.walk(self._backend, None, check_statuses(status), None, clock=self._terms.clock)
+        found.update(stored.head.user_id for _, stored in walk)
+        return {each: found[each] for each in sorted(found, key=lambda user: (user is None, user or ""))}
+
+    def inactive(self, idle_since: datetime, *, status: SessionStatus | None) -> list[SessionSummary]:
+        """Return the sessions that were last active before *idle_since*, idle longest first."""
+        found = self._walk(ANYONE, None, status, order="oldest", once=False)
+        idle = takewhile(lambda each: each[0][0] < microseconds(idle_since), found)
+        return [each for _, each in idle if each is not None and each.active_at < idle_since]
+
+    def count(
+        self, user_id: str | Anyone | Nobody, *, where: Mapping[str, Any] | None, status: SessionStatus | None
+    ) -> int:
         """Return how many sessions there are; see `SessionManager.count`."""
-        if check_where(where):
+        if check_where(where) or user_id is NOBODY:
             return sum(summary is not None for _, summary in self._walk(user_id, where, status, once=False))
         owner = check_user(user_id)
         now = microseconds(self._terms.clock())
@@ -128,7 +156,7 @@ class Lister:
 
     def _walk(
         self,
-        user_id: str | Anyone,
+        user_id: str | Anyone | Nobody,
         where: Mapping[str, Any] | None,
         status: SessionStatus | None,
         *,
@@ -138,17 +166,18 @@ class Lister:
         skip_invalid: bool = True,
         once: bool = True,
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
-        """Walk an index: each position with its summary, None where its metadata is not as *where* says."""
-        owner, wanted = check_user(user_id), check_where(where)
+        """Walk an index: each position with its summary, None where it is not as *where* or NOBODY asks."""
+        (owner, of_nobody), wanted = check_owner(user_id), check_where(where)
+        is_filtered = bool(wanted) or of_nobody
         known = set[str]() if once else None
         # A session that is passed over need not be known, unless the end of a whole list would look at it again.
-        edge = indexes.edge(self._terms.clock) if wanted and limit is None else None
+        edge = indexes.edge(self._terms.clock) if is_filtered and limit is None else None
         found = indexes.walk(
             self._backend,
             owner,
             check_statuses(status),
             indexes.position_of(cursor),
-            limit=None if limit is None or wanted else limit + 1,
+            limit=None if limit is None or is_filtered else limit + 1,
             newest_first=check_order(order) == "newest",
             on_invalid=_ignore if skip_invalid else None,
             clock=self._terms.clock,
@@ -162,7 +191,7 @@ class Lister:
                 if not skip_invalid:
                     raise
                 continue
-            fit = fits(summary.metadata, wanted)
+            fit = fits(summary.metadata, wanted) and not (of_nobody and summary.user_id is not None)
             if not fit and known is not None and (edge is None or position <= edge):
                 known.discard(summary.session_id)
             yield position, summary if fit else None

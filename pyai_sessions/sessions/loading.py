@@ -162,7 +162,7 @@ def _reading_back(
             turns = [n for n, each in enumerate(page) if begins(each)]
             if turns:
                 place = gap.message - len(page) + turns[-1]
-                history_of(found).question = Question(place, gap.page - 1, page[turns[-1]])
+                history_of(found).asked = Question(place, gap.page - 1, page[turns[-1]])
                 return found, unread
         pages = (yield from reading(stored, page_keys(head.sealed, unread - step, unread), known)) + pages
         step *= 2
@@ -279,8 +279,8 @@ class Wants:
         *former, run = sealed
         runs = [*former, msgspec.structs.replace(run, pages=run.pages + 1)]
         keys = page_keys(runs, sum([each.pages for each in sealed]) - len(history.page_sizes))
-        if history.question:
-            keys = [*page_keys(runs, history.question.page, history.question.page + 1), *keys]
+        if history.asked:
+            keys = [*page_keys(runs, history.asked.page, history.asked.page + 1), *keys]
         if history.instructions:
             keys = [*page_keys(runs, 0, 1), *keys]
         if len(keys) > _LIKELY:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
 from typing import NamedTuple
+
+from msgspec import UNSET
 
 from pyai_sessions.documents.keys import decode_id
 from pyai_sessions.documents.limits import Terms
@@ -55,13 +57,14 @@ class Archiver(NamedTuple):
 
     def _changed(self, stored: StoredHead, status: SessionStatus, idle_since: datetime | None) -> Draft | None:
         head = stored.head
-        if head.status is status or (idle_since is not None and head.updated_at >= idle_since):
+        if head.status is status or (idle_since is not None and stored.active_at >= idle_since):
             return None
         if stored.is_over(self.terms.clock):
             return None
         restore(stored, [], self.terms.clock)  # raises where the session cannot be read
         if status is SessionStatus.ACTIVE:
-            return amend(stored, self.terms, status=status, updated_at=later(self.terms.clock(), head.updated_at))
+            now = later(self.terms.clock(), head.updated_at)
+            return amend(stored, self.terms, status=status, updated_at=now, active_at=UNSET)
         return amend(stored, self.terms, status=status)
 
     def archive_inactive(self, idle_since: datetime, progress: Callable[[int], object] | None) -> int:
@@ -90,6 +93,14 @@ class Archiver(NamedTuple):
             with suppress(SessionNotFoundError, InvalidDocumentError):
                 archived += done or self.set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
         return archived
+
+    def inactive(self, idle_since: datetime) -> Iterator[list[str]]:
+        """Iterate over the ids of the sessions that seem to be inactive since then, of both statuses, 100 at a time."""
+        for status in SessionStatus:
+            listed = indexes.positions(self.backend.storage, list_of(status, None))
+            due = takewhile(lambda each: each[0] < microseconds(idle_since), listed)
+            for batch in indexes.batches(due):
+                yield [each for each in (decode_id(name) for _, name in batch) if each]
 
     def renew(self, session_id: str, user_id: str | None) -> None:
         """Let a session live as long from now as after a save."""

@@ -262,7 +262,7 @@ class FourMethods(Storage):
             if len(page) < _PAGE or (newest_first and after is not None and _position(page[-1]) >= after):
                 return
             walk.reach(_position(page[-1]))
-            start = page[-1].updated_at, page[-1].session_id
+            start = page[-1].active_at, page[-1].session_id
 
     def count(self, name: str) -> int:  # noqa: D102
         return len(self.scan(name, None, sys.maxsize))
@@ -320,7 +320,8 @@ def _documents_of(session: Session, session_id: str) -> dict[str, object]:
     if given.unloaded:
         raise InvalidDocumentError(head_key(session_id), session_id, None, "the store gave it only in part")
     branches = [each for each in given.branches if each.left and not each.left.unloaded]
-    made = compose(session_of(values_of(session), History(log=given.log, branches=branches)), _TERMS)
+    history = History(log=given.log, branches=branches, active_at=session.active_at)
+    made = compose(session_of(values_of(session), history), _TERMS)
     return {head_key(session_id): made.head, **made.pages}
 
 
@@ -334,11 +335,12 @@ def _session_in(documents: Mapping[str, object], session_id: str) -> Session:
             raise InvalidDocumentError(key, session_id, None, MISSING)
         left, values = read_branch(documents[key], key, session_id)
         branches.append(each._replace(left=History(log=left.log), values=values))
-    return session_of(values_of(session), History(log=history_of(session).log, branches=branches))
+    history = History(log=history_of(session).log, branches=branches, active_at=session.active_at)
+    return session_of(values_of(session), history)
 
 
 def _entry(session: Session) -> Entry:
-    return Entry(session.session_id, session.user_id, session.status, microseconds(session.updated_at))
+    return Entry(session.session_id, session.user_id, session.status, microseconds(session.active_at))
 
 
 def _ids(session: Session) -> list[str]:
@@ -346,7 +348,7 @@ def _ids(session: Session) -> list[str]:
 
 
 def _position(session: Session) -> Position:
-    return microseconds(session.updated_at), encode_id(session.session_id)
+    return microseconds(session.active_at), encode_id(session.session_id)
 
 
 def _held(session: Session) -> Held:

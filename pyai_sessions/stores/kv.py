@@ -15,6 +15,7 @@ from pyai_sessions.documents.keys import head_key, namespace_prefix, session_of_
 from pyai_sessions.documents.limits import Limits, Terms, make_terms
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import (
+    InvalidDocumentError,
     InvalidValueError,
     SessionDeletedError,
     SessionExistsError,
@@ -24,7 +25,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.events import note
 from pyai_sessions.model.branches import check_branch
 from pyai_sessions.model.heads import SessionStatus
-from pyai_sessions.model.listed import MessagePage, SummaryPage
+from pyai_sessions.model.listed import MessagePage, SessionSummary, SummaryPage
 from pyai_sessions.model.points import Branch
 from pyai_sessions.model.session import Session, new_session_id
 from pyai_sessions.model.session_store import OnConflict, SessionStore, check_messages, check_on_conflict, check_session
@@ -56,6 +57,7 @@ from pyai_sessions.values.checks import (
     Anyone,
     AnyPath,
     Clock,
+    Nobody,
     check_clock,
     check_expected,
     check_id,
@@ -412,8 +414,17 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """Delete a session; return whether there was one, as `SessionManager.delete` does."""
         owner, sought = check_user(user_id), sought_id(session_id)
         check_expected(if_revision, "a session: session.revision")
-        if sought is None:
-            return False
+        return sought is not None and self._delete(sought, owner, if_revision=if_revision)
+
+    def _delete(
+        self,
+        sought: str,
+        owner: str | None,
+        *,
+        if_revision: str | None = None,
+        idle_since: datetime | None = None,
+    ) -> bool:
+        """Delete a session; not one that was active after *idle_since*."""
         attempts = Attempts(self._backend, sought)
         for _ in attempts:
             with attempts.exclusive():
@@ -421,6 +432,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
                 if value is None:  # a deletion that failed may have removed the head and left pages
                     value = self._recent.get(("deleting", sought))
                 if value is None or (owner is not None and owned_head(value, sought, owner) is None):
+                    return False
+                if idle_since is not None and read_head(value, sought).active_at >= idle_since:
                     return False
                 is_over = has_expired(value, sought, self.clock)
                 if if_revision is not None and not is_over:
@@ -485,7 +498,7 @@ class KVSessionStore(OfOneProcess, SessionStore):
     @mending
     def summaries(
         self,
-        user_id: str | Anyone = ANYONE,
+        user_id: str | Anyone | Nobody = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
@@ -502,13 +515,18 @@ class KVSessionStore(OfOneProcess, SessionStore):
     @mending
     def count(
         self,
-        user_id: str | Anyone = ANYONE,
+        user_id: str | Anyone | Nobody = ANYONE,
         *,
         where: Mapping[str, Any] | None = None,
         status: SessionStatus | None = SessionStatus.ACTIVE,
     ) -> int:
         """Return how many sessions a user has, or all users."""
         return self._lister.count(user_id, where=where, status=status)
+
+    @mending
+    def users(self, status: SessionStatus | None = SessionStatus.ACTIVE) -> dict[str | None, int]:
+        """Return how many sessions each user has."""
+        return self._lister.users(status=status)
 
     # All sessions ------------------------------------------------------------------------------------------------
 
@@ -526,6 +544,27 @@ class KVSessionStore(OfOneProcess, SessionStore):
         """Archive the sessions that were last active before *idle_since*; return how many."""
         check_progress(progress)
         return self._archiver.archive_inactive(check_time(idle_since, "idle_since"), progress)
+
+    @mending
+    def delete_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
+        """Delete the sessions that were last active before *idle_since*, archived ones too; return how many."""
+        check_progress(progress)
+        deleted = 0
+        for session_ids in self._archiver.inactive(check_time(idle_since, "idle_since")):
+            for each in session_ids:
+                with suppress(InvalidDocumentError):
+                    deleted += self._delete(each, None, idle_since=idle_since)
+            if progress:
+                progress(deleted)
+        return deleted
+
+    @mending
+    def inactive(
+        self, idle_since: datetime, status: SessionStatus | None, progress: Progress | None = None
+    ) -> list[SessionSummary]:
+        """Return summaries of the sessions that were last active before *idle_since*; *progress* is not called."""
+        check_progress(progress)
+        return self._lister.inactive(idle_since, status=status)
 
     @mending
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:

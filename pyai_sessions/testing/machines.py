@@ -98,7 +98,7 @@ class Row(NamedTuple):
 
     user_id: str
     status: SessionStatus
-    updated_at: datetime
+    active_at: datetime
     state: dict[str, Any]
     messages: list[Any]
     branches: Sequence[list[Any]] = ()
@@ -156,7 +156,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
                 self.manager.create_session(user_id, session_id=session_id)
             return
         made = self.manager.create_session(user_id, session_id=session_id)
-        self.model[session_id] = Row(user_id, SessionStatus.ACTIVE, made.updated_at, {}, [])
+        self.model[session_id] = Row(user_id, SessionStatus.ACTIVE, made.active_at, {}, [])
 
     @rule(session_id=IDS, content=CONTENT, count=st.sampled_from([1, 2, 33]))
     def append(self, session_id: str, content: Any, count: int) -> None:
@@ -243,7 +243,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
         at = None if keep is None else min(keep, len(row.messages))
         fork = manager.fork(session_id, at, new_id=new_id, user_id=user_id)
         owner = row.user_id if user_id is None else user_id
-        self.model[new_id] = Row(owner, SessionStatus.ACTIVE, fork.updated_at, row.state, row.messages[:at])
+        self.model[new_id] = Row(owner, SessionStatus.ACTIVE, fork.active_at, row.state, row.messages[:at])
 
     @rule(session_id=IDS)
     def delete(self, session_id: str) -> None:
@@ -280,12 +280,12 @@ class SessionStoreMachine(RuleBasedStateMachine):
                 assert session is None
                 continue
             assert session is not None
-            found = Row(session.user_id or "", session.status, session.updated_at, dict(session.state), [])
+            found = Row(session.user_id or "", session.status, session.active_at, dict(session.state), [])
             assert found == row._replace(messages=[], branches=())
             assert contents(session) == row.messages
             assert [each.message_count for each in session.branches] == [len(each) for each in row.branches]
         for user_id in USER_IDS:
-            rows = [(row.updated_at, name) for name, row in self.model.items() if row.user_id == user_id]
+            rows = [(row.active_at, name) for name, row in self.model.items() if row.user_id == user_id]
             expected = [name for _, name in sorted(rows, reverse=True)]
             assert ids(self.managers[1].get_sessions_for_user(user_id, include_archived=True)) == expected
             active = [each for each in expected if self.model[each].status is SessionStatus.ACTIVE]
@@ -295,8 +295,8 @@ class SessionStoreMachine(RuleBasedStateMachine):
         """Note what a session is by now; its time never goes back."""
         session = self.managers[self._turn % 2].get_session(session_id)
         assert session is not None
-        assert session.updated_at >= row.updated_at
-        self.model[session_id] = row._replace(updated_at=session.updated_at)
+        assert session.active_at >= row.active_at
+        self.model[session_id] = row._replace(active_at=session.active_at)
 
 
 def run_short(machine: type[RuleBasedStateMachine]) -> None:

@@ -193,10 +193,11 @@ def _new(given: Session | Mapping[str, Any], terms: Terms) -> New:
         raise InvalidValueError("messages", problem)
     branches = [each for each in history.branches if each.left and not each.left.unloaded]
     unloaded = frozenset(each.branch_id for each in history.branches if each not in branches)
-    log = list(history.log)
+    log, active_at = list(history.log), session.active_at
     if any(repeats(each.left.log) for each in branches if each.left) or repeats(log):  # as other tools may write it
-        made, renamed = unrepeated(session_of(values_of(session), History(log=log, branches=branches)).to_dict())
+        whole = session_of(values_of(session), History(log=log, branches=branches, active_at=active_at))
+        made, renamed = unrepeated(whole.to_dict())
         return _new(made, terms)._replace(unloaded=unloaded, renamed=renamed)
     left = [each._replace(left=History(log=each.left.log)) for each in branches if each.left]
-    new = session_of(values_of(session), History(log=log, clock=terms.clock, branches=left))
+    new = session_of(values_of(session), History(log=log, clock=terms.clock, branches=left, active_at=active_at))
     return New(new, compose(new, terms), unloaded, renamed, given if is_mapping(given) else None)

@@ -31,15 +31,14 @@ from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change
 from pyai_sessions.upkeep.holdings import raw
 from pyai_sessions.values.checks import Clock, check_id, kind_of, shown
-from pyai_sessions.values.json import decoded, plain, read, write
-from pyai_sessions.values.tokens import new_token
+from pyai_sessions.values.json import decoded, is_array, plain, read, write
 
 REMOVED = "[removed]"
 
 _ROUNDS = 20
 """How often all is looked through again, because others wrote meanwhile."""
 
-_FIELDS = ("metadata", "state", "checkpoints", "summary", "messages")
+_FIELDS = ("title", "question", "metadata", "state", "checkpoints", "summary", "messages")
 """The fields of a head that hold words."""
 
 
@@ -188,7 +187,7 @@ class Redactor:
         # The heads last: a new edition tells who loaded a session before that its history was rewritten.
         due = found.held if found.derived or found.copies else found.held - self._marked
         for session_id in sorted(due):
-            self._rewrite_head(session_id, edition=new_token(6))
+            self._rewrite_head(session_id, rewritten=True)
         self._copies += found.count
         self._marked |= due
         return bool(found.heads or found.derived or found.copies or due)
@@ -260,10 +259,11 @@ class Redactor:
         for name in _FIELDS:
             value = getattr(stored.head, name)
             if value is not UNSET:
-                old = read(bytes(value))
+                is_raw = isinstance(value, msgspec.Raw)
+                old = read(bytes(value) if is_raw else write(value))
                 made = self._blanker.field(name, old)
                 if made != old:
-                    changes[name] = msgspec.Raw(write(made))
+                    changes[name] = msgspec.Raw(write(made)) if is_raw else tuple(made) if is_array(made) else made
         return changes
 
     def _is_held(self, family: _Family, session_id: str) -> bool:

@@ -36,6 +36,17 @@ class Anyone(Enum):
         return self.name
 
 
+class Nobody(Enum):
+    """What lists and counts take for the sessions of no user."""
+
+    NOBODY = "nobody"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+NOBODY = Nobody.NOBODY
+"""Asks `list_sessions` and `count` for the sessions that have no user. None, which a failed login gives, raises."""
 ANYONE = Anyone.ANYONE
 """Asks for no user in particular, as leaving the argument out does. None, which a failed login gives, raises."""
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -130,6 +141,8 @@ def check_user(value: object, name: str = "user_id") -> str | None:
     if value is None:
         problem = f"is None; give the id of the user whose it must be, or leave {name} out to ask for no user"
         raise InvalidValueError(name, problem)
+    if value is NOBODY:
+        raise InvalidValueError(name, "is NOBODY, which list_sessions and count alone take; give the id of a user")
     return None if value is ANYONE else check_id(value, name)
 
 

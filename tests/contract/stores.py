@@ -110,8 +110,8 @@ class FullStore(SessionStore):
 
     def list_by_activity(self, after, limit):
         with self.lock:
-            found = sorted(self.all(), key=lambda each: (each.updated_at, each.session_id))
-        return [each for each in found if after is None or (each.updated_at, each.session_id) > after][:limit]
+            found = sorted(self.all(), key=lambda each: (each.active_at, each.session_id))
+        return [each for each in found if after is None or (each.active_at, each.session_id) > after][:limit]
 
 
 class AsyncFullStore(SessionStore):

@@ -855,7 +855,8 @@ def test_the_text_written_today_is_this(monkeypatch):
     assert mapping["session/a%2Fb"] == (
         '{"format":1,"revision":"revision2","session_id":"a/b","user_id":"ada","status":"active",'
         '"created_at":"2026-01-31T12:00:00Z","updated_at":"2026-01-31T12:00:00.000004Z","message_count":3,'
-        '"incarnation":"sixbytes","edition":"sixbytes","sealed":[],"dropped":[],"metadata":{"title":"Röm"},"state":{"k":1},'
+        '"incarnation":"sixbytes","edition":"sixbytes","sealed":[],"dropped":[],'
+        '"question":[0,"Hello! \U0001f600"],"metadata":{"title":"Röm"},"state":{"k":1},'
         '"checkpoints":[{"name":"c","message_count":3,"last_message_id":"m2","state":{"k":1},'
         '"created_at":"2026-01-31T12:00:00Z"}],"messages":['
         '{"role":"user","content":"Hello! \U0001f600","metadata":{},"timestamp":"2026-01-31T12:00:00Z",'
@@ -905,7 +906,7 @@ def check_frozen(manager):
     assert manager.verify()
 
     tools = manager.get_session("tools/\u00fc \U0001f600")
-    assert tools.user_id == "ada"
+    assert (tools.user_id, tools.title) == ("ada", "Wetter in K\u00f6ln")
     assert tools.metadata == {"title": "Wetter in K\u00f6ln", "tags": ["a", {"b": None}]}
     assert tools.state == {"cursor": {"page": 2}, "big": 2**70, "\u043a\u043b\u044e\u0447": [1.5, True, None]}
     assert tools.created_at == NOON
@@ -933,6 +934,9 @@ def check_frozen(manager):
     assert manager.get_session("long", last=50).messages == long.messages[30:]
 
     old, anonymous = manager.get_session("old"), manager.get_session("anonymous")
+    assert (old.active_at, old.updated_at) == (NOON - timedelta(minutes=90), NOON - timedelta(hours=1))
+    titles = [each.title for each in manager.list_sessions(status=None)]
+    assert titles == [None, "turn 0", "Wetter in K\u00f6ln", "Bye."]
     assert (old.status, old.user_id, old.messages[0].content) == (SessionStatus.ARCHIVED, "bob", "Bye.")
     assert (anonymous.user_id, anonymous.message_count, anonymous.metadata, anonymous.state) == (None, 0, {}, {})
 

@@ -351,6 +351,13 @@ def renew(manager):
     return lambda: sliding.get_session("s0", last=0, renew=True)
 
 
+@operation()
+def save_a_title_alone(manager):
+    session = manager.get_session("s0")
+    session.title = "To Vienna"
+    return lambda: manager.save(session)
+
+
 # Forks that go on -----------------------------------------------------------------------------------------------------
 
 
@@ -459,6 +466,11 @@ def delete_user(manager):
 @operation(store_a_fork)
 def delete_user_by_a_scan(manager):
     return lambda: manager.delete_user("ada", scan=True)
+
+
+@operation(store_a_fork)
+def delete_inactive(manager):
+    return lambda: manager.delete_inactive(days=90 / 24 / 60)
 
 
 @operation(store_mortals)

@@ -158,7 +158,7 @@ def check_turns(manager, ids, events):
 
 def check_indexes(manager, users, archived=()):
     """Assert that lists and counts hold the sessions of *users* (a user by session), latest activity first."""
-    by_activity = sorted(users, key=lambda each: (manager.get_session(each).updated_at, each), reverse=True)
+    by_activity = sorted(users, key=lambda each: (manager.get_session(each).active_at, each), reverse=True)
     active = [each for each in by_activity if each not in archived]
     assert [each.session_id for each in manager.list_sessions(limit=None)] == active
     assert [each.session_id for each in manager.list_sessions(status=None, limit=None)] == by_activity

@@ -502,7 +502,7 @@ def everything_secret():
 def test_a_repr_shows_no_conversation_text():
     """A repr ends up in logs: it has ids and sizes."""
     session = everything_secret()
-    summary = SessionSummary("s", "ada", session.metadata, 2, session.status, NOON, NOON)
+    summary = SessionSummary("s", "ada", session.metadata, 2, session.status, NOON, NOON, NOON, title="My words")
 
     shown = [repr(session), repr(session.messages), repr(session.checkpoints), repr(summary)]
     shown += [repr(each) for each in session.messages] + [f"{session}", str(list(session.messages))]

@@ -80,8 +80,8 @@ class ListedStore(SyncStore):
 
     def list_by_activity(self, after, limit):
         self.asked += 1
-        found = sorted(map(Session.from_json, self.rows.values()), key=lambda each: (each.updated_at, each.session_id))
-        return [each for each in found if after is None or (each.updated_at, each.session_id) > after][:limit]
+        found = sorted(map(Session.from_json, self.rows.values()), key=lambda each: (each.active_at, each.session_id))
+        return [each for each in found if after is None or (each.active_at, each.session_id) > after][:limit]
 
 
 class AsyncListedStore(AsyncStore):

@@ -18,7 +18,9 @@ from pyai_sessions.testing.store.refusals import Refusals
 from pyai_sessions.testing.store.returning import Returning
 from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.scrolling import Scrolling
+from pyai_sessions.testing.store.titles import Titles
 from pyai_sessions.testing.store.updating import Updating
+from pyai_sessions.testing.store.users import Users
 from pyai_sessions.testing.store.values import Values
 
 __all__ = ["SessionStoreContract"]
@@ -31,7 +33,9 @@ class SessionStoreContract(
     Redacting,
     Erasing,
     Imports,
+    Users,
     Filters,
+    Titles,
     Lists,
     Forking,
     Rewinding,

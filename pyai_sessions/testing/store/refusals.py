@@ -12,7 +12,9 @@ from pyai_sessions.testing.store.powers import has, report
 OPERATIONS: dict[str, Any] = {
     "list_sessions of all users": lambda m: m.list_sessions(),
     "count of all users": lambda m: m.count(),
+    "users": lambda m: m.users(),
     "archive_inactive": lambda m: m.archive_inactive(days=1),
+    "delete_inactive": lambda m: m.delete_inactive(days=1),
     "clear_all": lambda m: m.clear_all(),
     "delete_user(scan=True)": lambda m: m.delete_user("ada", scan=True),
     "export_user(scan=True)": lambda m: m.export_user("ada", io.StringIO(), scan=True),
