@@ -7,8 +7,10 @@ import pytest
 from pyai_sessions import SessionManager
 from pyai_sessions.testing import SessionStoreContract
 from pyai_sessions.testing.store.appending import Appending
+from pyai_sessions.testing.store.ending import Ending
 from pyai_sessions.testing.store.everyday import Everyday
 from pyai_sessions.testing.store.lists import Lists
+from pyai_sessions.testing.store.merging import Merging
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.refusals import Refusals
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore, Unrelated
@@ -73,7 +75,7 @@ class TestFullStore(SessionStoreContract):
         return FullStore()
 
 
-class TestAsyncFullStore(OfCalls):
+class TestAsyncFullStore(Ending, Merging, OfCalls):
     must_have = ALL_POWERS
 
     @pytest.fixture

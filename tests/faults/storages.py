@@ -10,7 +10,6 @@ from urllib.parse import quote, unquote
 
 from sqlitedict import SqliteDict
 
-from examples.postgres_storage import PostgresStorage
 from pyai_sessions import DiskCacheSessionStore, KVSessionStore, RedisSessionStore, SessionManager, SQLiteSessionStore
 
 IN_FILES = ["sqlite", "sqlitedict", "diskcache"]
@@ -78,6 +77,8 @@ class Storage:
         if self.kind == "dict":
             return KVSessionStore(self.at, **options)
         if self.kind == EXAMPLE:
+            from examples.postgres_storage import PostgresStorage  # its client takes long to import
+
             storage = PostgresStorage(self.at, timeout=options.pop("timeout"))
             return KVSessionStore(stack.enter_context(closing(storage)), **options)
         if self.kind in ON_SERVERS:

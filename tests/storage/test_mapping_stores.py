@@ -3,7 +3,6 @@
 import dbm.dumb
 import errno
 import shelve
-import threading
 import types
 import weakref
 from urllib.parse import quote, unquote
@@ -18,9 +17,6 @@ from pyai_sessions import (
     StorageClosedError,
     StorageError,
     StorageFullError,
-    StorageLockedError,
-    StorageReadOnlyError,
-    StorageUnreachableError,
     UnsuitableMappingError,
 )
 from tests.bombs import Bomb, check_that_it_would_explode, meet_bombs
@@ -254,43 +250,6 @@ def test_a_shelf_is_read_by_a_later_process(tmp_path):
     assert count == "1"
 
 
-def test_a_child_can_use_a_store_over_a_dict_after_a_fork():
-    """Though another thread of the parent held its lock at that moment."""
-    printed = run_python(
-        """
-        import os, threading
-        from pyai_sessions import KVSessionStore, Session
-
-        entered, leave = threading.Event(), threading.Event()
-
-        class Slow(dict):
-            def __setitem__(self, key, value):
-                if "slow" in key:
-                    entered.set()
-                    leave.wait(30)
-                super().__setitem__(key, value)
-
-        store = KVSessionStore(Slow(), timeout=30)
-        store.save(Session(session_id="before", user_id="ada"))
-        thread = threading.Thread(target=store.save, args=(Session(session_id="slow", user_id="ada"),))
-        thread.start()
-        entered.wait(30)
-        child = os.fork()
-        if not child:
-            assert store.get("before") is not None
-            store.save(Session(session_id="child's", user_id="ada"))
-            assert store.count("ada") == 2
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        leave.set()
-        thread.join()
-        print(status, store.count("ada"))
-        """
-    )
-
-    assert printed.split() == ["0", "2"]
-
-
 # What mappings are given ----------------------------------------------------------------------------------------------
 
 
@@ -339,20 +298,9 @@ class Failing(dict):
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), StorageFullError),
-        (PermissionError(errno.EACCES, "Permission denied"), StorageReadOnlyError),
-        (OSError(errno.EROFS, "Read-only file system"), StorageReadOnlyError),
-        (ConnectionResetError(), StorageUnreachableError),
-        (TimeoutError(), StorageUnreachableError),
-        (RuntimeError("something with hush in it"), StorageError),
-    ],
-    ids=["full", "permission", "read-only", "reset", "timeout", "other"],
-)
-def test_an_error_of_the_mapping_is_ours_and_the_session_is_as_it_was(error, expected, nth):
+def test_after_a_save_that_failed_at_any_write_the_session_is_as_it_was(nth):
     """Whichever write fails, of pages or the head: what was stored stays readable, and the save can be repeated."""
+    error = OSError(errno.ENOSPC, "No space left on device")
     mapping = Failing()
     store = KVSessionStore(mapping)
     session = talk(store, count=5)
@@ -360,23 +308,14 @@ def test_an_error_of_the_mapping_is_ours_and_the_session_is_as_it_was(error, exp
         session.add_message("user", f"later {n}")
     mapping.error, mapping.nth = error, nth
 
-    with pytest.raises(expected) as caught:
+    with pytest.raises(StorageFullError):
         store.save(session)
 
-    assert type(caught.value) is expected
-    assert caught.value.__cause__ is error
-    assert "hush" not in str(caught.value)
     assert store.get("s").message_count == 5
     mapping.error = None
     store.save(session)
     assert KVSessionStore(mapping).get("s").messages == session.messages
     assert store.list_for_user("ada") == [session]
-
-
-def test_an_interrupt_passes_through():
-    """Ctrl-C is not a failure of the storage."""
-    with pytest.raises(KeyboardInterrupt):
-        talk(KVSessionStore(Failing(KeyboardInterrupt())))
 
 
 def test_a_key_that_the_mapping_cannot_hold_is_an_error(tmp_path):
@@ -391,33 +330,6 @@ def test_a_key_that_the_mapping_cannot_hold_is_an_error(tmp_path):
     assert store.count("ada") == 1
 
 
-def test_a_thread_that_waits_too_long_for_another_raises():
-    """A mapping that does not return holds up its own caller, and others until their deadline."""
-    entered, leave = threading.Event(), threading.Event()
-
-    class Slow(dict):
-        def __setitem__(self, key, value):
-            if "slow" in key:
-                entered.set()
-                leave.wait(30)
-            super().__setitem__(key, value)
-
-    store = KVSessionStore(Slow(), timeout=0.1)
-    talk(store)
-    thread = threading.Thread(target=talk, args=(store, "slow"))
-    thread.start()
-    entered.wait(30)
-    try:
-        for act in (lambda: store.get("s"), lambda: talk(store, "other"), store.count):
-            with pytest.raises(StorageLockedError):
-                act()
-    finally:
-        leave.set()
-        thread.join()
-
-    assert store.count("ada") == 2
-
-
 def test_a_closed_store_says_so_and_leaves_the_mapping():
     """Every call after `close` raises; another store over the mapping goes on."""
     mapping = {}
@@ -429,17 +341,6 @@ def test_a_closed_store_says_so_and_leaves_the_mapping():
         with pytest.raises(StorageClosedError):
             act()
     assert other.get("s") == session
-
-
-def test_a_closed_shelf_says_so(tmp_path):
-    """Whatever its dbm raises then."""
-    with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
-        store = KVSessionStore(shelf)
-        talk(store)
-
-    for act in (lambda: store.get("s"), lambda: talk(store, "other")):
-        with pytest.raises(StorageClosedError):
-            act()
 
 
 def test_closing_a_manager_leaves_the_given_mapping_open(tmp_path):

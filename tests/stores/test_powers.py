@@ -11,9 +11,7 @@ from pyai_sessions import (
     AsyncSessionManager,
     InvalidValueError,
     Session,
-    SessionArchivedError,
     SessionConflictError,
-    SessionDeletedError,
     SessionExistsError,
     SessionManager,
     SQLiteMapping,
@@ -131,30 +129,6 @@ def revised(request):
     return request.param()
 
 
-def test_a_stale_copy_is_merged_with_what_others_saved(revised):
-    """Their messages, then mine; metadata and state key by key: as on our own stores."""
-    manager = SessionManager(revised)
-    session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"a": 1, "b": 1})
-    session.add_message("user", "before")
-    manager.save(session)
-    mine, theirs = manager.get_session("s"), manager.get_session("s")
-    theirs.add_message("user", "theirs")
-    theirs.state = {"a": 2, "b": 1}
-    theirs.metadata["title"] = "theirs"
-    manager.save(theirs)
-
-    mine.add_message("user", "mine")
-    mine.set_state("b", 2)
-    manager.save(mine)
-
-    stored = manager.get_session("s")
-    assert [each.content for each in stored.messages] == ["before", "theirs", "mine"]
-    assert stored.state == {"a": 2, "b": 2}
-    assert stored.metadata == {"a": 1, "title": "theirs"}
-    assert mine == stored
-    assert mine.revision == stored.revision
-
-
 def test_a_merged_copy_goes_on_as_any(revised):
     """What it was merged with is the base of the next merge."""
     manager = SessionManager(revised)
@@ -170,45 +144,6 @@ def test_a_merged_copy_goes_on_as_any(revised):
     ]
 
 
-def test_a_rewritten_history_merges_with_appended_messages(revised):
-    """And with another rewriting it does not: both sides stay as they are."""
-    manager = SessionManager(revised)
-    session = manager.create_session("ada", session_id="s")
-    for n in range(4):
-        session.add_message("user", str(n), message_id=f"m{n}")
-    manager.save(session)
-    mine, theirs, third = (manager.get_session("s") for _ in range(3))
-    theirs.add_message("user", "theirs")
-    manager.save(theirs)
-    mine.remove_message("m1")
-    manager.save(mine)
-
-    assert [each.content for each in manager.get_session("s").messages] == ["0", "2", "3", "theirs"]
-    third.replace_message("m0", content="zero")
-    with pytest.raises(SessionConflictError):
-        manager.save(third)
-    assert [each.content for each in third.messages] == ["zero", "1", "2", "3"]
-    assert [each.content for each in manager.get_session("s").messages] == ["0", "2", "3", "theirs"]
-
-
-def test_a_deleted_session_stays_deleted(revised):
-    """Also when another was created under its id."""
-    manager = SessionManager(revised, clock=(clock := StoppedClock()))
-    session = manager.create_session("ada", session_id="s")
-    manager.delete("s")
-    session.add_message("user", "late")
-
-    with pytest.raises(SessionDeletedError):
-        manager.save(session)
-    assert manager.get_session("s") is None
-
-    clock.pass_(seconds=1)
-    manager.create_session("bob", session_id="s")
-    with pytest.raises((SessionDeletedError, SessionConflictError)):
-        manager.save(session)
-    assert (manager.get_session("s").user_id, manager.get_session("s").message_count) == ("bob", 0)
-
-
 def test_a_new_session_does_not_replace_another(revised):
     """Its id is taken, and the store says so."""
     manager = SessionManager(revised)
@@ -218,35 +153,6 @@ def test_a_new_session_does_not_replace_another(revised):
         manager.save(Session(session_id="s", user_id="bob"))
 
     assert manager.get_session("s").user_id == "ada"
-
-
-def test_a_stale_copy_is_refused_or_replaces_when_asked(revised):
-    """`on_conflict`, as on our own stores."""
-    manager = SessionManager(revised)
-    manager.create_session("ada", session_id="s")
-    first, second = manager.get_session("s"), manager.get_session("s")
-    first.add_message("user", "first")
-    manager.save(first, on_conflict="error")
-    second.add_message("user", "second")
-
-    with pytest.raises(SessionConflictError):
-        manager.save(second, on_conflict="error")
-    assert [each.content for each in manager.get_session("s").messages] == ["first"]
-
-    manager.save(second, on_conflict="overwrite")
-    assert [each.content for each in manager.get_session("s").messages] == ["second"]
-
-
-def test_archiving_meets_a_save(revised):
-    """A copy that is older than the archiving is refused."""
-    manager = SessionManager(revised)
-    session = manager.create_session("ada", session_id="s")
-    manager.archive("s")
-    session.add_message("user", "late")
-
-    with pytest.raises(SessionArchivedError):
-        manager.save(session)
-    assert manager.get_session("s").message_count == 0
 
 
 def test_threads_that_save_and_append_lose_nothing(revised):
@@ -401,19 +307,6 @@ def test_all_users_sessions_are_counted(listed, clock):
     assert manager.count(where={"even": True}) == 4
 
 
-def test_inactive_sessions_are_archived(listed, clock):
-    """Those that were idle for so long, and no others; what is archived already is not counted."""
-    manager = SessionManager(listed, clock=clock)
-    fill(manager, clock)
-    seen = []
-
-    assert manager.archive_inactive(days=4, progress=seen.append) == 3
-
-    assert pages(manager, 50) == ["s6", "s5", "s4"]
-    assert seen == [3]
-    assert manager.archive_inactive(days=4) == 0
-
-
 def test_archiving_asks_for_no_more_than_it_archives(clock):
     """The list ends where the sessions are young enough, on the page after."""
     manager = SessionManager(store := ListedStore(), clock=clock)
@@ -422,15 +315,6 @@ def test_archiving_asks_for_no_more_than_it_archives(clock):
 
     assert manager.archive_inactive(days=249) == 1
     assert store.asked == 2
-
-
-def test_all_sessions_are_cleared(listed, clock):
-    """Archived ones too."""
-    manager = SessionManager(listed, clock=clock)
-    fill(manager, clock, 150)
-
-    assert manager.clear_all() == 150
-    assert listed.rows == {}
 
 
 def test_all_sessions_are_verified(listed, clock):
