@@ -270,6 +270,20 @@ def _check_exists(manager, needs):
     assert manager.get_session(needs[0].session_id) is not None, "lost: the session"
 
 
+def _of_a_user(manager):
+    named, texts = _named(manager)
+    manager.update_user_state(named.session_id, {"a": {"before": 1}})
+    return named, texts
+
+
+def _update_state(manager, needs):
+    manager.update_user_state(needs[0].session_id, {"a": {"b": 1}}, remove=["c"])
+
+
+def _check_state(manager, needs):
+    assert manager.user_state(needs[0].session_id) == {"a": {"before": 1, "b": 1}}, "lost: a change of a user's state"
+
+
 CALLS = {
     "create": Call(_named, _create, _check_exists),
     "save": Call(lambda m: _added(_stored(m), "a", "b"), lambda m, n: m.save(n[0]), _check_texts),
@@ -287,6 +301,7 @@ CALLS = {
         lambda m, n: m.update(n[0].session_id, Message("user", "a", message_id="a"), state={"key": {"a": 1}}),
         _check_updated,
     ),
+    "update the state of a user": Call(_of_a_user, _update_state, _check_state),
     "read": Call(lambda m: _added(_stored(m, pages=1)), _read, _check_texts),
     "list": Call(lambda m: _added(_stored(m)), _list, _list),
     "fork": Call(lambda m: _added(_stored(m, pages=1)), _fork, _check_fork),

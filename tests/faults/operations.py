@@ -544,6 +544,25 @@ def repair(manager):
     return act
 
 
+def store_states(manager):
+    """Store the state of two users, one of it damaged and set aside before."""
+    manager.update_user_state("ada", {"n": 1, "a": {"b": 1}})
+    manager.update_user_state("carol", {"n": 2})
+    manager.store.mapping["state/user:carol"] = '{"format":1}'
+    manager.verify(repair=True)
+    manager.update_user_state("carol", {"n": 3})
+
+
+@operation(store_states)
+def change_the_state_of_a_user(manager):
+    return lambda: manager.update_user_state("ada", {"a": {"c": 2}}, remove=["n"])
+
+
+@operation(store_states)
+def delete_a_user_with_a_state(manager):
+    return lambda: bool(manager.delete_user("carol", scan=True)) and None
+
+
 OLD = {"old": b"o" * 32}
 BOTH = {**OLD, "new": b"n" * 32}
 
@@ -578,6 +597,11 @@ def contents(manager, *, branches=True):
             left = [texts(line)[: each["after"]] + texts(each) for each in line.get("left", ())]
             found[line["session_id"]] += tuple(sorted(left))
     return found
+
+
+def states(manager):
+    """Return the state of each user."""
+    return {user: dict(manager.user_state(user)) for user in ("ada", "bob", "carol")}
 
 
 def exported(manager, user):

@@ -34,7 +34,7 @@ from pyai_sessions import (
 )
 from pyai_sessions.storage import connections
 from pyai_sessions.testing import FaultyMapping, StoppedClock
-from tests.faults.operations import IDS, NOW, OPERATIONS, contents, store_world
+from tests.faults.operations import IDS, NOW, OPERATIONS, contents, states, store_world
 from tests.faults.proxy import Proxy
 from tests.faults.workers import DEADLINE, check_indexes, in_a_process
 from tests.storage.mappings import Folder
@@ -269,6 +269,7 @@ class Expected(NamedTuple):
     before: dict[str, Any]
     after: dict[str, Any]
     returned: Any
+    states: tuple[dict[str, Any], dict[str, Any]]
 
 
 def told(result):
@@ -285,10 +286,12 @@ def prepare(place, operation):
     with trial.open(operation.rings[1]) as manager:
         act = operation.load(manager)
         with trial.open(operation.rings[1]) as other:
-            before = contents(other, branches=not operation.mends)
+            before, states_before = contents(other, branches=not operation.mends), states(other)
         returned = told(act())
-        check_end(trial, operation, after := contents(manager, branches=not operation.mends), manager)
-    return Expected(before, after, returned)
+        after, states_after = contents(manager, branches=not operation.mends), states(manager)
+        expected = Expected(before, after, returned, (states_before, states_after))
+        check_end(trial, operation, expected, manager)
+    return expected
 
 
 def check_lists(manager, found):
@@ -319,8 +322,9 @@ def check_between(place, operation, expected, *, mend):
     with place.open(operation.rings[1]) as other:
         found = contents(other, branches=not operation.mends)
         for each in IDS:
-            states = expected.before[each], expected.after[each]
-            assert found[each] in states or (operation.stepwise and is_between(found[each], *states))
+            ends = expected.before[each], expected.after[each]
+            assert found[each] in ends or (operation.stepwise and is_between(found[each], *ends))
+        assert states(other) in expected.states
         if not operation.mends:
             check_lists(other, found)
             assert {each.kind for each in other.verify().problems} <= LEFTOVERS
@@ -329,15 +333,18 @@ def check_between(place, operation, expected, *, mend):
             assert operation.mends or contents(other) == found
 
 
-def check_end(place, operation, after, manager):
+def check_end(place, operation, expected, manager):
     """The operation is done, whole and once: for the manager that did it, for others, and in what lies there."""
     with place.open(operation.rings[1]) as other:
         for each in (manager, other):
-            assert contents(each, branches=not operation.mends) == after
-            check_lists(each, after)
+            assert contents(each, branches=not operation.mends) == expected.after
+            check_lists(each, expected.after)
+            assert states(each) == expected.states[1]
         mend_all(other)
         for each in IDS:
             other.delete(each)
+        for each in expected.states[1]:
+            other.delete_user(each)
         other.purge_expired()
         assert not other.count(status=None)
         with ExitStack() as stack:
@@ -367,7 +374,7 @@ def attack(base, operation, expected, way, at, *, mend):
         assert caught is not None or returned == expected.returned
         if not failed:
             assert caught is None
-            check_end(place, operation, expected.after, manager)
+            check_end(place, operation, expected, manager)
             return False
         check_between(place, operation, expected, mend=mend)
         if isinstance(caught, Death):
@@ -377,7 +384,7 @@ def attack(base, operation, expected, way, at, *, mend):
                 check_lists(manager, contents(manager))
             returned = told(act())
             assert caught is None or not operation.returns or returned == expected.returned
-            check_end(place, operation, expected.after, manager)
+            check_end(place, operation, expected, manager)
     return True
 
 
@@ -385,7 +392,7 @@ def repeat(place, operation, expected):
     """Do it again in another process, by who does not know how far the dead one came."""
     with place.open(operation.rings[1]) as manager:
         operation.load(manager)()
-        check_end(place, operation, expected.after, manager)
+        check_end(place, operation, expected, manager)
 
 
 @pytest.mark.parametrize("place", ["dict", "sqlite", pytest.param("valkey", marks=pytest.mark.long)], indirect=True)

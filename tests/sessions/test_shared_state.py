@@ -2,8 +2,9 @@
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import partial, reduce
+from itertools import count
 
 import pytest
 import redis
@@ -20,11 +21,12 @@ from pyai_sessions import (
     SessionManager,
     SQLiteMapping,
     StateConflictError,
+    StorageError,
 )
 from pyai_sessions.documents.listed import listed
 from pyai_sessions.storage.families import storage_of
 from pyai_sessions.storage.wrappers import Wrapper
-from pyai_sessions.testing import StoppedClock
+from pyai_sessions.testing import FaultyMapping, StoppedClock
 
 KEYS = {"index": b"i" * 32, "old": b"o" * 32}
 NEWER = {**KEYS, "new": b"n" * 32}
@@ -347,3 +349,37 @@ def test_a_server_forgets_state_that_expires(redis_server):
         assert 3500 < left[f"{prefix}ada"] <= 3700
         manager.update_user_state("ada", {}, ttl=None)
         assert {client.ttl(key) for key in client.keys(f"{prefix}/other/user*") if client.type(key) == b"hash"} == {-1}
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("call", ["rotate", "update", "erase"])
+def test_a_move_that_is_cut_short_loses_nothing(call, applied):
+    """Whichever write fails while a plain state is encrypted: it is before or after, and repeated, all is done."""
+    before, after = {"n": 1}, {"rotate": {"n": 1}, "update": {"n": 1, "m": 2}, "erase": {}}[call]
+    for at in count(1):
+        items = {}
+        SessionManager(items).update_user_state("ada", before)
+        faulty = FaultyMapping(items)
+        manager = SessionManager(KVSessionStore(Encrypted(faulty, KEYS, migrate=True)))
+        other = SessionManager(KVSessionStore(Encrypted(items, KEYS, migrate=True)))
+        act = {
+            "rotate": manager.rotate_keys,
+            "update": partial(manager.update_user_state, "ada", {"m": 2}),
+            "erase": partial(manager.delete_user, "ada"),
+        }[call]
+        assert manager.user_state("ada") == before
+        faulty.fail(OSError("broken"), of=("write", "delete"), at=at, applied=applied)
+
+        with suppress(StorageError):
+            act()
+
+        faulty.mend()
+        assert other.user_state("ada") in (before, after)
+        act()
+        assert other.user_state("ada") == manager.user_state("ada") == after
+        other.rotate_keys()
+        assert other.user_state("ada") == after
+        assert "ada" not in str(items)
+        if not faulty.faults:
+            break
+    assert at > 1
