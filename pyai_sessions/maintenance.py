@@ -38,6 +38,8 @@ class Maintenance(OfOneProcess):
         two messages of a session have the same id, the second gets a new one. *progress* is called with the number of
         sessions done. Holds about 500 of them in memory; one whose id is taken costs reading what is stored.
 
+        The state of a user, as `export_user` writes it, is taken, too: `Imported.states` counts those.
+
         Raises:
             InvalidValueError: One of them cannot be stored, the error says which; up to 500 before it are not either.
 
@@ -47,8 +49,8 @@ class Maintenance(OfOneProcess):
         >>> new.import_sessions([session]).inserted
         1
         >>> session.set_state("n", 1)
-        >>> new.import_sessions([session])
-        Imported(inserted=0, identical=0, different=1, different_ids=['s'], renamed=0)
+        >>> new.import_sessions([session]).different_ids
+        ['s']
 
         """
         return self._store.import_sessions(self._converted(sessions), progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -117,6 +117,24 @@ class SharedStates:
                 result = _shown(made or stored)
                 break
         return result
+
+    def insert(self, user_id: str | None, state: dict[str, Any], expires_at: datetime | None) -> bool:
+        """Store a state of a user, or of the application (None), where there is none; return whether it is stored now.
+
+        It counts as stored, too, where it was before, and is the same.
+        """
+        made = StoredState(user_id, "", {}).followed_by(new_token(9), state, expires_at)
+        self._terms.limits.check_size(len(write(state)), "shared_state", "state_bytes")
+        keys, same = self.keys(user_id), False
+        for _ in Attempts(self._backend, "", "the state of a user or of the application"):
+            with self._backend.storage.exclusive():
+                found = self._backend.storage.read(keys)
+                stored = self._stored(found, user_id)
+                same = stored.expires_at == expires_at and is_same(stored.state, state)
+                done = bool(stored.revision) or self._write(keys, found, made)
+            if done:
+                return same or not stored.revision
+        return False
 
     def _stored(self, found: Mapping[str, object], user_id: str | None) -> StoredState:
         """Return what is stored, among what was *found*; without a state where there is none, or it has expired."""

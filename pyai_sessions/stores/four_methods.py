@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from pyai_sessions.concurrency.calls import PATIENCE, outcome
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.documents.envelopes import start_of
-from pyai_sessions.documents.keys import branch_key, decode_id, encode_id, head_key, session_of_key
+from pyai_sessions.documents.keys import branch_key, decode_id, encode_id, head_key, is_state, session_of_key
 from pyai_sessions.documents.limits import KEPT
 from pyai_sessions.documents.listed import STATUSES, USERS, lists_of
 from pyai_sessions.documents.reading import read_branch, read_head, restore, stamp_of_value
@@ -76,17 +76,16 @@ class CustomSessionStore(KVSessionStore):
 
     def shared_state(self, user_id: str | None) -> SharedState:  # noqa: ARG002
         """Raise UnsupportedOperationError: the store keeps sessions alone."""
-        raise self._keeps_no_state()
+        raise _keeps_no_state(type(self.store).__name__)
 
     def update_shared_state(self, user_id: str | None, changes: Any, **_: Any) -> SharedState:  # noqa: ARG002
         """Raise UnsupportedOperationError likewise."""
-        raise self._keeps_no_state()
+        raise _keeps_no_state(type(self.store).__name__)
 
-    def _keeps_no_state(self) -> UnsupportedOperationError:
-        what = f"{type(self.store).__name__} keeps sessions alone, not the state of a user or of the application"
-        return UnsupportedOperationError(
-            f'{what}; keep that in a store beside it: SessionManager("sqlite:///state.db")'
-        )
+
+def _keeps_no_state(name: str) -> UnsupportedOperationError:
+    what = f"{name} keeps sessions alone, not the state of a user or of the application"
+    return UnsupportedOperationError(f'{what}; keep that in a store beside it: SessionManager("sqlite:///state.db")')
 
 
 class _Seen(NamedTuple):
@@ -160,6 +159,8 @@ class FourMethods(Storage):
     def _apply(self, change: Change) -> bool:
         keys = [*(key for key, _ in change.expect), *(key for key, _ in change.put), *change.drop]
         session_id = next(filter(None, map(_session_of, keys)), None)
+        if any(is_state(key) for key, _ in change.put):
+            raise _keeps_no_state(self._name)
         if session_id is None or not all(_session_of(key) for key, _ in change.put):
             return False  # the store keeps sessions alone
         with _InTurn(self.turns, session_id):

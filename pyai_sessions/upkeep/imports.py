@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from pyai_sessions.model.unrepeated import repeats, unrepeated
 from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.forks import purge
 from pyai_sessions.sessions.loading import Attempts, load_whole
+from pyai_sessions.upkeep import shared_state
 from pyai_sessions.values.checks import kind_of
 from pyai_sessions.values.json import is_mapping
 
@@ -40,6 +41,9 @@ class Imported:
         different_ids: The ids of these, in order: the first 1,000.
         renamed: How many messages of the inserted sessions have a new id, because an earlier message of the session had
             theirs: ``"m1"`` became ``"m1~2"``.
+        states: How many states of users, or of the application, are stored as they were given.
+        different_states: The users (None: the application) of whom another state is stored, which stayed: the first
+            1,000.
 
     """
 
@@ -48,6 +52,8 @@ class Imported:
     different: int = 0
     different_ids: list[str] = field(default_factory=list[str])
     renamed: int = 0
+    states: int = 0
+    different_states: list[str | None] = field(default_factory=list[str | None])
 
     def add_inserted(self, new: New) -> None:
         """Count a session that was stored."""
@@ -111,7 +117,7 @@ class Importer(NamedTuple):
         report = Imported()
         done = size = 0
         batch: list[New] = []
-        for new in imported(sessions, self.terms):
+        for new in imported(sessions, self.terms, lambda line: self._take_state(line, report)):
             batch.append(new)
             size += len(new.draft.head) + sum(map(len, new.draft.pages.values()))
             if len(batch) == _TOGETHER or size > _TOGETHER_BYTES:
@@ -125,6 +131,13 @@ class Importer(NamedTuple):
             if progress:
                 progress(done + len(batch))
         return report
+
+    def _take_state(self, line: Mapping[str, Any], report: Imported) -> None:
+        """Store the state of a user, or of the application, that an export has for a line."""
+        user_id, stored = shared_state.store_line(self.backend, self.terms, line)
+        report.states += stored
+        if not stored and len(report.different_states) < _NAMED:
+            report.different_states.append(user_id)
 
     def _commit(self, batch: list[New], report: Imported) -> None:
         """Store a batch; look at what has the ids that are taken."""
@@ -158,7 +171,9 @@ class Importer(NamedTuple):
             value = backend.head(session_id)
 
 
-def imported(sessions: Iterable[Session | Mapping[str, Any]], terms: Terms) -> Iterator[New]:
+def imported(
+    sessions: Iterable[Session | Mapping[str, Any]], terms: Terms, take_state: Callable[[Mapping[str, Any]], object]
+) -> Iterator[New]:
     """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones.
 
     Raises:
@@ -170,6 +185,9 @@ def imported(sessions: Iterable[Session | Mapping[str, Any]], terms: Terms) -> I
             problem = f"is {kind_of(given)}; it is a Session, or a dict: json.loads(line)"
             raise InvalidValueError(f"sessions[{n}]", problem)
         try:
+            if shared_state.is_line(given):
+                take_state(given)
+                continue
             new = _new(given, terms)
         except InvalidValueError as err:
             raise err.within(f"sessions[{n}]") from err

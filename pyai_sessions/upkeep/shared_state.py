@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any, TypeGuard
 
 from pyai_sessions.documents.envelopes import start_of, text_of
 from pyai_sessions.documents.keys import APP_STATE, aside_key, is_state, user_state_key
+from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import stamp_of_value
 from pyai_sessions.documents.shared_state import OTHERS, read_state
-from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import batches
+from pyai_sessions.sessions.shared_state import SharedStates
 from pyai_sessions.storage.protocol import Change, Storage
 from pyai_sessions.upkeep.holdings import raw
-from pyai_sessions.values.checks import Clock
+from pyai_sessions.values.checks import Clock, check_id, check_time
 from pyai_sessions.values.codec import time_text
+from pyai_sessions.values.json import is_mapping, plain_object
 
 _KINDS = ("state/", "unreadable/")
 
@@ -26,6 +30,30 @@ def lines_of(backend: Backend, user_id: str, *, scan: bool) -> Iterator[str]:
     """Iterate over the lines of an export that have a user's state, and damaged documents of it."""
     for key, value in _of_user(backend, user_id, scan=scan).items():
         yield _line(key, value)
+
+
+def is_line(given: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether what is to be imported is the line of a state."""
+    return is_mapping(given) and "shared_state" in given and "session_id" not in given
+
+
+def store_line(backend: Backend, terms: Terms, line: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """Store the state of a line where there is none; return whose it is, and whether it is stored as it is given.
+
+    Raises:
+        InvalidValueError: A value of the line is not acceptable.
+
+    """
+    unknown = sorted(map(str, line.keys() - {"user_id", "shared_state", "expires_at"}))
+    if unknown:
+        raise InvalidValueError(unknown[0], "is no field of a state; they are user_id, shared_state, expires_at")
+    user_id, end = line.get("user_id"), line.get("expires_at")
+    if user_id is not None:
+        terms.limits.check_id(check_id(user_id, "user_id"), "user_id")
+    state = plain_object(line["shared_state"], "shared_state")
+    terms.limits.check_depth(state, "shared_state")
+    stored = SharedStates(backend, terms).insert(user_id, state, None if end is None else check_time(end, "expires_at"))
+    return user_id, stored
 
 
 def erase(backend: Backend, user_id: str, *, scan: bool) -> tuple[int, list[str]]:

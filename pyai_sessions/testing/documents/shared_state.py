@@ -341,3 +341,29 @@ class UpkeepOfState(DocumentFixtures):
 
         assert [each for each in raw if each.startswith(("state/", "unreadable/"))] == []
         assert (other.user_state("ada"), other.app_state()) == ({}, {})
+
+    def test_an_exported_state_is_imported(self, manager: Any, states: None, clock: Any) -> None:
+        """With its end; what is stored already stays, and is told where it differs."""
+        manager.create_session("ada", session_id="s")
+        manager.update_user_state("ada", {}, ttl=60)
+        lines = exported(manager, "ada")
+        new = SessionManager({}, clock=clock)
+
+        for _ in range(2):
+            done = new.import_sessions(lines)
+            assert (done.inserted + done.identical, done.states, done.different_states) == (1, 1, [])
+        assert new.user_state("ada") == {"n": 1}
+        assert new.user_state("ada").expires_at == NOON + timedelta(seconds=60)
+        new.update_user_state("ada", {"n": 2})
+        done = new.import_sessions(lines)
+        assert (done.states, done.different_states) == (0, ["ada"])
+        assert new.user_state("ada") == {"n": 2}
+        for line, path in (
+            ({"user_id": 7, "shared_state": {}}, "sessions[0].user_id"),
+            ({"user_id": "bob", "shared_state": []}, "sessions[0].shared_state"),
+            ({"user_id": "bob", "shared_state": {}, "expires_at": "soon"}, "sessions[0].expires_at"),
+            ({"user_id": "bob", "shared_state": {}, "more": 1}, "sessions[0].more"),
+        ):
+            with pytest.raises(InvalidValueError) as caught:
+                new.import_sessions([line])
+            assert caught.value.path == path

@@ -78,4 +78,6 @@ class Refusals(StoreFixtures):
             with pytest.raises(UnsupportedOperationError, match="keeps sessions alone"):
                 call()
 
+        with pytest.raises(UnsupportedOperationError, match="keeps sessions alone"):
+            manager.import_sessions([{"user_id": "ada", "shared_state": {"n": 1}}])
         assert manager.delete_user("ada").session_ids == []
