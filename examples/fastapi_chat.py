@@ -2,6 +2,9 @@
 
     python fastapi_chat.py        pip install fastapi uvicorn nltk
     curl -N localhost:8000/chat/ada --json '{"message": "I like trains."}'
+    curl -N localhost:8000/chat/ada --json '{"message": "Why?"}' -H 'Accept: text/event-stream'
+    curl localhost:8000/chats/ada                   a user's chats: the next page is ?cursor=<next_cursor>
+    curl localhost:8000/chats/ada/ada?limit=20      the newest messages of one: to scroll up, ?before=<message_id>
 
 SESSIONS names the store: sqlite:///chats.db where it is not set, or redis://localhost:6379. PORT is the port.
 A message is stored before it is answered, an answer when its stream has ended. Where the client goes away in the
@@ -9,6 +12,7 @@ middle, the model is stopped, and what it had said until then is stored.
 """
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -17,13 +21,15 @@ from typing import Annotated, Any
 
 try:
     import uvicorn
-    from fastapi import Body, FastAPI
+    from fastapi import Body, FastAPI, Header, HTTPException, Query
     from fastapi.responses import StreamingResponse
     from nltk.chat.eliza import eliza_chatbot
 except ModuleNotFoundError as err:
     sys.exit(f"{err}; this example needs: pip install fastapi uvicorn nltk")
 
-from pyai_sessions import AsyncSessionManager
+from pyai_sessions import AsyncSessionManager, MessagePage, SessionNotFoundError, SessionStateError, SummaryPage
+
+Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 @asynccontextmanager
@@ -55,6 +61,14 @@ async def answer(session_id: str, history: list[dict[str, Any]]) -> AsyncIterato
             await app.state.manager.append(session_id, {"role": "assistant", "content": said.strip()})
 
 
+async def events(parts: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Yield parts as Server-Sent Events, as a browser's EventSource reads them: JSON, then an event ``done``."""
+    async with aclosing(parts):
+        async for part in parts:
+            yield f"data: {json.dumps(part)}\n\n"
+        yield "event: done\ndata: null\n\n"
+
+
 class Answer(StreamingResponse):
     """A response that ends its stream also when the client has gone."""
 
@@ -65,14 +79,19 @@ class Answer(StreamingResponse):
 
 
 @app.post("/chat/{user_id}")
-async def chat(user_id: str, message: Annotated[str, Body(embed=True)]) -> Answer:
+async def chat(
+    user_id: str, message: Annotated[str, Body(embed=True)], accept: Annotated[str, Header()] = ""
+) -> Answer:
     """Answer a message in the user's session; who the user is, a real server takes from the login."""
     manager = app.state.manager
     session = await manager.get_session(user_id, last=50, user_id=user_id)
     session = session or await manager.get_or_create_session(user_id, user_id)
     session.add_message("user", message)
     await manager.save(session)
-    return Answer(answer(user_id, session.history(last=50)), media_type="text/plain; charset=utf-8")
+    parts = answer(user_id, session.history(last=50))
+    if "text/event-stream" in accept:
+        return Answer(events(parts), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    return Answer(parts, media_type="text/plain; charset=utf-8")
 
 
 @app.get("/chat/{user_id}")
@@ -80,6 +99,25 @@ async def history(user_id: str) -> list[dict[str, Any]]:
     """Return the user's messages so far."""
     session = await app.state.manager.get_session(user_id)
     return session.history() if session else []
+
+
+@app.get("/chats/{user_id}")
+async def chats(user_id: str, cursor: str | None = None, limit: Limit = 20) -> SummaryPage:
+    """Return a page of the user's chats, the latest first, without reading a message."""
+    page: SummaryPage = await app.state.manager.list_sessions(user_id, cursor=cursor, limit=limit)
+    return page
+
+
+@app.get("/chats/{user_id}/{session_id}")
+async def messages(user_id: str, session_id: str, before: str | None = None, limit: Limit = 20) -> MessagePage:
+    """Return the newest messages of a chat, or those that precede one: ``has_older`` tells whether to scroll on."""
+    try:
+        page: MessagePage = await app.state.manager.get_messages(
+            session_id, before=before, limit=limit, user_id=user_id
+        )
+    except (SessionNotFoundError, SessionStateError) as err:  # another user's chat is as one that does not exist
+        raise HTTPException(404, "There is no such chat, or no such message in it.") from err
+    return page
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,39 @@ def test_an_answer_comes_word_by_word(client):
 
     assert len(parts) > 1
     assert said(client) == [("user", "I like trains."), ("assistant", "".join(parts).strip())]
+
+
+def test_an_answer_comes_as_server_sent_events_where_they_are_asked_for(client):
+    """Each word is an event of JSON, and the last event says that it is done; what is stored is the same."""
+    with client.stream(
+        "POST", "/chat/ada", json={"message": "I like trains."}, headers={"Accept": "text/event-stream"}
+    ) as response:
+        kind = response.headers["content-type"]
+        events = "".join(response.iter_text()).split("\n\n")
+
+    assert kind.startswith("text/event-stream")
+    assert events[-2:] == ["event: done\ndata: null", ""]
+    words = [json.loads(each.removeprefix("data: ")) for each in events[:-2]]
+    assert len(words) > 1
+    assert said(client) == [("user", "I like trains."), ("assistant", "".join(words).strip())]
+
+
+def test_a_window_lists_chats_and_scrolls_up(client):
+    """Pages of summaries and of messages say how to go on; other users' chats are not found."""
+    for n in range(3):
+        ask(client, f"I have {n} cats.")
+
+    [chat] = client.get("/chats/ada").json()["sessions"]
+    newest = client.get(f"/chats/ada/{chat['session_id']}", params={"limit": 4}).json()
+    older = client.get("/chats/ada/ada", params={"limit": 4, "before": newest["messages"][0]["message_id"]}).json()
+
+    assert chat["message_count"] == 6
+    assert [each["role"] for each in older["messages"] + newest["messages"]] == ["user", "assistant"] * 3
+    assert older["messages"][0]["content"] == "I have 0 cats."
+    assert (newest["has_older"], older["has_older"], older["has_newer"]) == (True, False, True)
+    assert client.get("/chats/grace").json() == {"sessions": [], "next_cursor": None}
+    assert client.get("/chats/grace/ada").status_code == 404
+    assert client.get("/chats/ada/ada", params={"before": "unknown"}).status_code == 404
 
 
 def test_two_users_have_conversations_apart(client):
