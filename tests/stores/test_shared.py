@@ -198,6 +198,27 @@ def test_a_namespace_is_closed_with_its_manager_and_not_before(tmp_path):
     run(main)
 
 
+def test_what_is_remembered_of_one_namespace_is_used_for_no_other():
+    """Of sessions of the same id: neither what was appended last, nor where messages lie."""
+    manager = SessionManager()
+    one, two = manager.namespace("one"), manager.namespace("two")
+    for part in (manager, one, two):
+        part.create_session("ada", session_id="s")
+    for n in range(100):
+        one.append("s", {"role": "user", "content": f"one {n}", "message_id": f"m{n}"})
+    assert one.get_message("s", "m3").content == "one 3"
+
+    assert two.get_message("s", "m3") is None
+    for part, word in ((two, "two"), (manager, "none")):
+        part.append("s", {"role": "user", "content": word, "message_id": "m3"})
+        assert [each.content for each in part.get_session("s").messages] == [word]
+    stores = one.store, two.store, manager.store
+    stores[0]._recent.put("key", "value", 1)
+    assert [each._recent.get("key") for each in stores] == ["value", None, None]
+    assert stores[1]._recent.pop("key") is None
+    assert stores[0]._recent.pop("key") == "value"
+
+
 def test_what_is_remembered_of_all_namespaces_is_bounded():
     """By the bytes that a store remembers, not by their number."""
     store = KVSessionStore({})
