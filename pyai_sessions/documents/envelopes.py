@@ -4,6 +4,7 @@ What lists and comparisons need stands in the clear.
 
     a head     {"format":1,"revision":…,"user_id":…,"status":…,"activity":…,"index":…,"encrypted":"<name>:<base64>"}
                (with "expires":…, after the activity, where it does)
+    a state    {"format":1,"revision":…,"encrypted":"<name>:<base64>"}
     the rest   {"format":1,"encrypted":"<name>:<base64>"}
 
 The name is the key's id and a check of the key, the base64 is a nonce and the ciphertext. All that stands before the
