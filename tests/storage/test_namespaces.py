@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyai_sessions.documents.keys import namespace_prefix
 from pyai_sessions.storage.names import place_of, split_namespace
 from pyai_sessions.storage.protocol import Change, Listing, Storage
-from pyai_sessions.storage.wrappers import Namespaced, Wrapper
+from pyai_sessions.storage.wrappers import Counted, Namespaced, Wrapper
 from pyai_sessions.testing.storage import StorageContract
 from tests.storage.plain import Data, PlainStorage
 
@@ -122,6 +122,14 @@ class TestANamespace(StorageContract):
         return lambda: reopen(timeout=0.1)
 
 
+class TestOneThatCounts(TestANamespace):
+    """A storage that counts what calls ask of it is otherwise the one within."""
+
+    @pytest.fixture
+    def reopen(self, data):
+        return lambda **options: Counted(PlainStorage(data, **options))
+
+
 # What wrappers leave to the storage within ----------------------------------------------------------------------------
 
 SAID = [name for name, value in vars(Storage).items() if not name.startswith("_") and not callable(value)]
@@ -137,7 +145,7 @@ def test_a_wrapped_storage_is_what_the_one_within_says_of_itself(name):
     assert getattr(Namespaced(inner, ""), name) is said
 
 
-@pytest.mark.parametrize("kind", [Namespaced])
+@pytest.mark.parametrize("kind", [Namespaced, Counted])
 def test_a_wrapped_storage_does_all_by_the_one_within(kind):
     """No method is the protocol's own, which the storage within may do better."""
     assert [name for name in DONE if name not in {**vars(Wrapper), **vars(kind)}] == []
