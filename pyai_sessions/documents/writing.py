@@ -92,15 +92,14 @@ class Draft(msgspec.Struct, frozen=True):
         After the open run, or in one that the head before would open. A storage that cannot commit pages and head as
         one removes them, from each such page on, while there are any.
         """
-        head, found = self.stored.head, list[str]()
+        head, old = self.stored.head, self.before.head if self.before else None
         run = head.sealed[-1] if head.sealed else Run(head.session_id, head.incarnation or "0", 0, 0)
-        if run.owner == head.session_id:
-            found.append(f"{run.generation}/{run.pages}")
-        if self.before:
-            found = [*self.before.head.dropped, *found]
-            if self.before.head.revision not in ("", run.generation):
-                found.append(f"{self.before.head.revision}/0")
-        return found
+        found = [f"{run.generation}/{run.pages}"] if run.owner == head.session_id else []
+        if old is None:
+            return found
+        if old.revision not in ("", run.generation):
+            found.append(f"{old.revision}/0")
+        return [*old.dropped, *found]
 
 
 def compose(session: Session, terms: Terms = KEPT) -> Draft:
@@ -305,21 +304,20 @@ def _checked_values(session: Session, before: StoredHead | None, limits: Limits)
     """
     check_stored(session, STORED)
     values = vars(session)  # not the fields themselves, which would be made to check what is put in
-    texts = {name: _object_json(values[name], name) for name in ("metadata", "state")}
-    old = {} if before is None else {"metadata": before.head.metadata, "state": before.head.state}
-    if limits.are_narrow or max(map(len, texts.values())) > limits.state_bytes:
+    metadata, state = _object_json(values["metadata"], "metadata"), _object_json(values["state"], "state")
+    if limits.are_narrow or len(metadata) > limits.state_bytes or len(state) > limits.state_bytes:
         if before is None or session.user_id != before.head.user_id:
             limits.check_id(session.session_id, "session_id")
             limits.check_id(session.user_id or "", "user_id")
-        for name, text in texts.items():
-            if before is None or text != bytes(old[name]):
+        for name, text in (("metadata", metadata), ("state", state)):
+            if before is None or text != bytes(before.head.metadata if name == "metadata" else before.head.state):
                 limits.check_size(len(text), name, "state_bytes")
                 limits.check_depth(values[name], name)
     if before and session.updated_at == before.head.updated_at:
         same = session.user_id == before.head.user_id and session.title == (before.head.title or None)
-        if not same or any(_differ(text, old[name]) for name, text in texts.items()):
+        if not same or _differ(metadata, before.head.metadata) or _differ(state, before.head.state):
             session.touch()
-    return texts["metadata"], texts["state"]
+    return metadata, state
 
 
 def _check_documents(draft: Draft, limits: Limits) -> None:

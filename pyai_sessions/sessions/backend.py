@@ -143,20 +143,21 @@ class Backend:
         return self._settled(draft, self._change(draft), done)
 
     def _change(self, draft: Draft) -> Change:
-        key, drop = head_key(draft.session_id), draft.garbage
-        before, entry = draft.before, draft.stored.entry
+        before, stored, drop = draft.before, draft.stored, draft.garbage
+        session_id, entry = stored.head.session_id, stored.entry
+        key = head_key(session_id)
         expect: list[tuple[str, str | None]] = [(key, before.stamp if before else None)]
         if self.writers is not None:
-            turn, token = turn_key(draft.session_id), self.writers.token_of(draft.session_id)
+            turn, token = turn_key(session_id), self.writers.token_of(session_id)
             expect.append((turn, token or None))
             drop = [*drop, turn] if token else drop
         elif self._leaves_pages:
-            prefix = page_prefix(draft.session_id)
+            prefix = page_prefix(session_id)
             expect += [(prefix + each, None) for each in draft.leftovers]
-        head = draft.head.ljust(self.storage.padded) if draft.stored.head.sealed else draft.head
+        head = draft.head.ljust(self.storage.padded) if stored.head.sealed else draft.head
         return Change(
             expect,
-            draft.stamp,
+            stored.stamp,
             [*draft.pages.items(), (key, head)],
             drop,
             listings_of(before.entry if before else None, entry),
