@@ -1,6 +1,7 @@
 """Fixtures for all tests: real servers and clusters, and the long form of the fault tests."""
 
 import gc
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,8 @@ SLOW = (
     "test_docs.py",
     "test_testing.py",
     "test_wrong_calls.py",
+    "test_any_window.py",
+    "test_indexes.py",
     "test_lists.py",
     "test_imports.py",
 )
@@ -90,6 +93,16 @@ def has_long_form(item: pytest.Item) -> bool:
     return (
         "long_form" in fixtures_of(item) or item.get_closest_marker("long") is not None or "faults" in item.path.parts
     )
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Print a dot for 50 tests that passed, with -q: thousands of dots would push what failed off the screen."""
+    if config.get_verbosity() < 0 and report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
+        return "passed", "" if next(PASSED) % 50 else ".", "PASSED"
+    return None
+
+
+PASSED = itertools.count(1)
 
 
 def pytest_collection_finish() -> None:
