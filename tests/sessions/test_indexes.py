@@ -219,7 +219,7 @@ class ListsOnSQLite(Lists):
 
 
 TestLists = Lists.TestCase
-TestLists.settings = settings(max_examples=150, stateful_step_count=50)
+TestLists.settings = settings(max_examples=50, stateful_step_count=50)  # on SQLite there are more
 TestListsOnSQLite = pytest.mark.wide(ListsOnSQLite.TestCase)
 TestListsOnSQLite.settings = settings(max_examples=150, stateful_step_count=50)
 
