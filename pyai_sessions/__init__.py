@@ -89,7 +89,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANYONE",
-    "NOBODY",
     "AsyncSessionManager",
     "Branch",
     "Change",
@@ -110,6 +109,7 @@ __all__ = [
     "Message",
     "MessagePage",
     "MissingPackageError",
+    "NOBODY",
     "OversizedDocumentError",
     "Parent",
     "Problem",
