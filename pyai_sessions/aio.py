@@ -29,7 +29,8 @@ _KINDS = {
     "inactive": LONG,
     "users": LONG,
     "delete_user": LONG,
-    "export_user": LONG,
+    "export_sessions": LONG,
+    "copy_sessions": LONG,
     "redact": LONG,
     "purge_expired": LONG,
     "clear": LONG,
@@ -219,7 +220,8 @@ class AsyncSessionManager(OfOneProcess):
     delete_inactive = _awaited(SessionManager.delete_inactive)
     delete_user = _awaited(SessionManager.delete_user)
     redact = _awaited(SessionManager.redact)
-    export_user = _awaited(SessionManager.export_user)
+    export_sessions = _awaited(SessionManager.export_sessions)
+    copy_sessions = _awaited(SessionManager.copy_sessions)
     purge_expired = _awaited(SessionManager.purge_expired)
     clear_all = _awaited(SessionManager.clear_all)
     reindex = _awaited(SessionManager.reindex)

@@ -71,7 +71,7 @@ class Awaiting:
         Each *kind* has threads of its own: `SHORT` calls do not wait for a `LONG` one, nor a `PING` for either.
         """
         loop = _running_loop()
-        if self._awaits:
+        if self._awaits or kind == LONG:  # a long one may work with another store, whose methods are to be awaited
             function = partial(working_for, _run_on_trio if loop is None else partial(run_on, loop), function)
         if loop is None:
             return self._in_trio_thread(function, kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
@@ -14,10 +14,10 @@ from pyai_sessions.model.session import Session
 from pyai_sessions.sessions.backend import Progress
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.upkeep.erasure import Erasure
-from pyai_sessions.upkeep.imports import Imported
+from pyai_sessions.upkeep.imports import Imported, OnTaken
 from pyai_sessions.upkeep.redaction import REMOVED, Redaction
 from pyai_sessions.upkeep.repair import Verification
-from pyai_sessions.values.checks import ANYONE, Anyone, AnyPath, kind_of, shown
+from pyai_sessions.values.checks import ANYONE, Anyone, AnyPath, shown
 from pyai_sessions.values.json import Default, converting, is_mapping, plain
 
 
@@ -27,21 +27,42 @@ class Maintenance(OfOneProcess):
     _store: KVSessionStore
     _default: Default | None
 
+    def _store_of(self, target: object) -> tuple[KVSessionStore, bool]:
+        """Return the store that *target* means, and whether to close it afterwards."""
+        raise NotImplementedError
+
     def import_sessions(
-        self, sessions: Iterable[Session | Mapping[str, Any]], *, progress: Progress | None = None
+        self,
+        sessions: Iterable[Session | Mapping[str, Any] | str | bytes],
+        *,
+        on_conflict: OnTaken = "skip",
+        skip_invalid: bool = False,
+        progress: Progress | None = None,
     ) -> Imported:
-        """Store new sessions, many in one transaction or trip; return how many were new, stored already, or different.
+        """Store sessions as they are, and return how many were new, stored already, replaced, or different.
 
-        Each is a `Session`, of any store, or what `Session.to_dict` returned: users, times, status and messages stay as
-        they are. Nothing is overwritten: a session whose id is taken is compared with what is stored, and
-        `Imported.different_ids` names those that differ. So an import that was cut short is repeated as it was. Where
-        two messages of a session have the same id, the second gets a new one. *progress* is called with the number of
-        sessions done. Holds about 500 of them in memory; one whose id is taken costs reading what is stored.
+        *sessions* is an open file that `export_sessions` wrote, or any other iterable: of lines of JSON, of `Session`
+        objects of any store, of what `Session.to_dict` returned. Users, times, status, messages and branches stay as
+        they are. Where two messages of a session have the same id, the second gets a new one.
 
-        The state of a user, as `export_user` writes it, is taken, too: `Imported.states` counts those.
+        If other content is stored under the id of a session, *on_conflict* says what is done: ``"skip"`` leaves it as
+        it is, and `Imported.different_ids` names it; ``"error"`` raises; ``"overwrite"`` replaces it; ``"newer"``
+        replaces it unless it was changed later than the given session. A stored session that cannot be read is never
+        replaced. Repeat an import that was cut short: what is stored already is counted as identical.
+
+        Something that is no session raises an error, which names the line; all sessions before it are stored.
+        *skip_invalid* leaves it out instead, and `Imported.problems` has the line and the reason.
+
+        About 500 sessions are stored in one transaction or trip, and held in memory; *progress* is then called with the
+        number of sessions done. A session whose id is taken costs reading what is stored.
+
+        The state of a user, as `export_sessions` writes it, is taken, too: `Imported.states` counts those.
 
         Raises:
-            InvalidValueError: One of them cannot be stored, the error says which; up to 500 before it are not either.
+            InvalidValueError: Something that was given is no session, or cannot be stored.
+            SessionExistsError: ``on_conflict="error"``, and other content is stored; up to 500 sessions that follow may
+                be stored.
+            InvalidDocumentError: ``on_conflict="error"``, and what is stored cannot be read.
 
         >>> from pyai_sessions import SessionManager
         >>> old, new = SessionManager(), SessionManager()
@@ -51,9 +72,90 @@ class Maintenance(OfOneProcess):
         >>> session.set_state("n", 1)
         >>> new.import_sessions([session]).different_ids
         ['s']
+        >>> new.import_sessions([session], on_conflict="overwrite").overwritten
+        1
 
         """
-        return self._store.import_sessions(self._converted(sessions), progress)
+        given = sessions if self._default is None else converted(sessions, self._default)
+        return self._store.import_sessions(given, on_conflict=on_conflict, skip_invalid=skip_invalid, progress=progress)
+
+    def export_sessions(
+        self,
+        file: Any,
+        *,
+        session_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
+        scan: bool = False,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write sessions to an open text file, a line of JSON each; return how many lines.
+
+        All sessions are written, or the one of *session_id*, or those of *user_id*; with both, the session must be that
+        user's. A line is a session, active or archived, with its branches, as `Session.to_dict` returns it:
+        `import_sessions` takes the file. A fork is written as a whole session, with the messages that it shares; an
+        imported one shares no storage with its parent. Expired sessions are left out, but for those of a user. Holds
+        one session at a time. *progress* is called with the number of lines so far.
+
+        Of a damaged session each document is a line of its own, ``{"key": …, "document": …}``, with its text as far as
+        it can be decrypted (None: it is missing), and so is each document that ``verify(repair=True)`` set aside.
+        ``import_sessions(file, skip_invalid=True)`` leaves these lines out. The states of users and of the application
+        are lines, too: ``{"user_id": …, "shared_state": …}``; with *user_id* that user's, with *session_id* none.
+
+        Of a user, the indexes say which sessions these are. *scan* reads everything that is stored, as `delete_user`
+        does, for what no index lists. Where others write meanwhile, a session may come twice.
+
+        Raises:
+            InvalidValueError: *file* is not open for text. Or *scan* is given without a user.
+            SessionNotFoundError: There is no session of *session_id*.
+            UnsupportedOperationError: A custom store cannot list all sessions.
+
+        >>> from pyai_sessions import SessionManager
+        >>> import io
+        >>> manager, other, file = SessionManager(), SessionManager(), io.StringIO()
+        >>> _ = manager.create_session("ada"), manager.create_session("bob")
+        >>> manager.export_sessions(file, user_id="ada")
+        1
+        >>> _ = file.seek(0)
+        >>> other.import_sessions(file).inserted
+        1
+
+        """
+        return self._store.export_sessions(file, session_id=session_id, user_id=user_id, scan=scan, progress=progress)
+
+    def copy_sessions(self, target: Any, *, skip_invalid: bool = False, progress: Progress | None = None) -> Imported:
+        """Copy all sessions to another store, check each copy, and return how many were new, the same, or changed.
+
+        *target* is a manager, or anything that a manager takes: a store, a mapping, a url. Active and archived sessions
+        are copied, with their branches; forks as whole sessions, which then share no storage. Expired sessions are left
+        out, and so are the states of users and what ``verify(repair=True)`` set aside.
+
+        Repeat it where it was cut short, or to copy what has changed since: sessions that are the same in both stores
+        are read and compared, not written. A session that was changed later in the target stays there as it is:
+        `Imported.different_ids` names it, as it does a copy that is not what was written, because another writer has
+        changed it or the target did not keep it.
+
+        About 500 sessions are copied in one transaction or trip, and held in memory; *progress* is then called with the
+        number of sessions done.
+
+        Raises:
+            InvalidDocumentError: A session cannot be read; all before it are copied. *skip_invalid* leaves it out, and
+                `Imported.problems` names it.
+            InvalidValueError: *target* is None.
+            UnsupportedOperationError: A custom store cannot list all sessions.
+
+        >>> from pyai_sessions import SessionManager
+        >>> old, new = SessionManager(), SessionManager()
+        >>> _ = old.create_session("ada", session_id="s"), old.create_session("bob", session_id="t")
+        >>> old.copy_sessions(new).inserted
+        2
+        >>> old.append("s", {"role": "user", "content": "Hello!"})
+        >>> report = old.copy_sessions(new)
+        >>> report.inserted, report.identical, report.overwritten
+        (0, 1, 1)
+
+        """
+        made, closes = self._store_of(target)
+        return self._store.copy_sessions(made, skip_invalid=skip_invalid, progress=progress, close_target=closes)
 
     @overload
     def archive_inactive(
@@ -200,32 +302,6 @@ class Maintenance(OfOneProcess):
         """
         return self._store.redact(session_id, message_id, content=content, text=text, user_id=user_id, scan=scan)
 
-    def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
-        """Write all that is held of a user to an open text file, a line of JSON each; return how many lines.
-
-        A line is a session, archived or not, with its branches, as `Session.to_dict` returns it: what `import_sessions`
-        takes. Of a damaged session each document is a line of its own, ``{"key": …, "document": …}``, with its text as
-        far as it can be decrypted (None: it is missing), and so is what was set aside of the user's sessions.
-        The state of the user is a line ``{"user_id": …, "shared_state": …}``.
-        `import_sessions` refuses such lines: leave them out by ``"session_id" in line``. *scan* reads everything,
-        as `delete_user` does, for what no index lists. Holds one session at a time.
-
-        Raises:
-            InvalidValueError: *file* is not open for text.
-            UnsupportedOperationError: *scan*, of a custom store that cannot list all sessions.
-
-        >>> from pyai_sessions import SessionManager
-        >>> import io, json
-        >>> manager, other, file = SessionManager(), SessionManager(), io.StringIO()
-        >>> _ = manager.create_session("ada"), manager.create_session("bob")
-        >>> manager.export_user("ada", file)
-        1
-        >>> other.import_sessions(map(json.loads, file.getvalue().splitlines())).inserted
-        1
-
-        """
-        return self._store.export_user(user_id, file, scan=scan)
-
     def purge_expired(self, *, progress: Progress | None = None) -> int:
         """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.
 
@@ -297,17 +373,15 @@ class Maintenance(OfOneProcess):
         """
         return self._store.rotate_keys(progress)
 
-    def _converted(self, sessions: object) -> Any:
-        """Return sessions to import with what JSON cannot hold converted by ``default``."""
-        given: Any = sessions
-        if not isinstance(sessions, Iterable) or isinstance(sessions, (str, bytes, Mapping, Session)):
-            problem = f"is {kind_of(given)}; it is a list, or another iterable, of sessions or dicts"
-            raise InvalidValueError("sessions", problem)
-        return given if self._default is None else converted(given, self._default)
+
+def converted(sessions: Any, default: Default) -> Any:
+    """Return an iterable of sessions, the dicts among them as JSON; anything else is returned as it is."""
+    if not isinstance(sessions, Iterable) or isinstance(sessions, (str, bytes, Mapping, Session)):
+        return cast("Any", sessions)
+    return _converted(cast("Iterable[object]", sessions), default)
 
 
-def converted(sessions: Iterable[object], default: Default) -> Iterator[object]:
-    """Iterate over sessions, the dicts among them as JSON."""
+def _converted(sessions: Iterable[object], default: Default) -> Iterator[object]:
     for n, each in enumerate(sessions):
         with converting(default):
             made: object = plain(each, f"sessions[{n}]") if is_mapping(each) else each

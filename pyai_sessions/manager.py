@@ -642,6 +642,12 @@ class SessionManager(SharesState, Maintenance):
         """
         return self._store.ping()
 
+    def _store_of(self, target: object) -> tuple[KVSessionStore, bool]:
+        if target is None:
+            raise InvalidValueError("target", "is None; it is a manager, a store, a mapping or a url to copy to")
+        made = getattr(getattr(target, "_store", None), "made", None)  # of an AsyncSessionManager
+        return (made, False) if isinstance(made, KVSessionStore) else opened(target, None, None, close_store=False)
+
     def close(self) -> None:
         """Close a store that was made here, from a url or a mapping; a given one with ``close_store=True`` alone."""
         return self._store.close() if self._closes else None

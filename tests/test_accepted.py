@@ -297,7 +297,7 @@ def test_a_fork_begins_at_a_message():
         ({"session_id": "s", "summary": 5}, "summary", "is an int; it is a JSON object"),
         ({"session_id": "s", "left": [{}]}, "left[0].message_count", "is missing"),
         ({"session_id": "s", "left": 5}, "left", "is an int; it is a list"),
-        ('{"session_id": "s"}', "", "is a str; it is a Session, or a dict: json.loads(line)"),
+        (5, "", "is an int; it is a Session, its to_dict(), or a line of JSON"),
     ],
     ids=repr,
 )

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import io
 import threading
 import time
 from contextlib import closing, suppress
@@ -32,6 +33,7 @@ from pyai_sessions import (
     UnsupportedOperationError,
 )
 from pyai_sessions.testing import Recorder, StoppedClock, check_events, find_faults
+from tests.contract.stores import AsyncFullStore
 from tests.stores.test_custom import AsyncStore, MixedStore, SyncStore
 
 DEADLINE = 60
@@ -809,6 +811,40 @@ def test_leaving_the_block_leaves_open_what_was_given(tmp_path):
             assert list(mapping)
 
     run(main)
+
+
+def test_sessions_are_exported_imported_and_copied_awaited():
+    """To a file, and between stores whose methods are awaited on the caller's loop, whichever side they are."""
+
+    def of_this_loop():
+        store, loop = AsyncFullStore(), asyncio.get_running_loop()
+        save = store.save
+
+        async def checked(session):
+            assert asyncio.get_running_loop() is loop
+            return await save(session)
+
+        store.save = checked
+        return store
+
+    async def main():
+        file = io.StringIO()
+        async with (
+            AsyncSessionManager({}) as old,
+            AsyncSessionManager(of_this_loop()) as middle,
+            AsyncSessionManager(of_this_loop(), index={}) as new,
+        ):
+            await old.create_session("ada", session_id="s")
+            await old.create_session("bob", session_id="t")
+            assert await old.export_sessions(file, user_id="ada") == 1
+            file.seek(0)
+            assert (await middle.import_sessions(file)).inserted == 1
+            assert (await old.copy_sessions(middle)).identical == 1
+            assert (await middle.copy_sessions(new)).inserted == 2
+            assert (await new.copy_sessions(SessionManager({}))).inserted == 2
+            assert (await new.get_session("s")).user_id == "ada"
+
+    asyncio.run(main())
 
 
 def test_threads_end_with_the_manager():

@@ -200,6 +200,19 @@ def amend(
     return _draft(stored, now, terms, dict(pages or {}), rewritten=rewritten, active=active)
 
 
+def replacing(draft: Draft, before: StoredHead, terms: Terms) -> Draft:
+    """Return the draft of a new session as one that replaces the session with the head *before*, which has its id."""
+    # An open run without pages comes last: the next pages must not follow those of the replaced session.
+    sealed = draft.stored.head.sealed or (Run(draft.session_id, new_token(6), 0, 0),)
+    kept, garbage, dropped = before.head, list[str](), tuple[str, ...]()
+    head = msgspec.structs.replace(draft.stored.head, sealed=sealed, incarnation=kept.incarnation, forked=kept.forked)
+    if not before.is_forked:
+        garbage, dropped = _no_longer_named(before, named_runs(head))
+    head = msgspec.structs.replace(head, dropped=dropped)
+    now = StoredHead(head, "", draft.stored.unknown, draft.stored.last_message)
+    return _draft(before, now, terms, draft.pages, rewritten=True, garbage=garbage)
+
+
 def _draft(
     before: StoredHead | None,
     now: StoredHead,

@@ -48,7 +48,7 @@ from pyai_sessions.storage.protocol import Storage
 from pyai_sessions.upkeep import erasure, exports, shared_state
 from pyai_sessions.upkeep import repair as upkeep
 from pyai_sessions.upkeep.erasure import Erasure
-from pyai_sessions.upkeep.imports import Imported, Importer
+from pyai_sessions.upkeep.imports import Imported, Importer, OnTaken
 from pyai_sessions.upkeep.purging import purge_all
 from pyai_sessions.upkeep.redaction import REMOVED, Redaction, Redactor, order
 from pyai_sessions.upkeep.repair import Verification
@@ -58,6 +58,7 @@ from pyai_sessions.values.checks import (
     AnyPath,
     Clock,
     Nobody,
+    check_choice,
     check_clock,
     check_expected,
     check_id,
@@ -68,6 +69,7 @@ from pyai_sessions.values.checks import (
     check_timeout,
     check_user,
     existing_id,
+    kind_of,
     sought_id,
     utc_now,
 )
@@ -75,6 +77,11 @@ from pyai_sessions.values.messages import Message, id_of
 from pyai_sessions.values.patches import patch
 from pyai_sessions.values.recent import Part, Recent
 from pyai_sessions.values.tokens import new_token
+
+_TOLD = 100
+"""Lines of an export after which *progress* is called."""
+
+_MANY = "an open file, or a list, of sessions, dicts or lines of JSON"
 
 _RECENT = 32 * 1024 * 1024
 """Bytes of what is remembered of sessions that were appended to: their heads, and the ids of their pages."""
@@ -532,12 +539,50 @@ class KVSessionStore(OfOneProcess, SessionStore):
 
     @mending
     def import_sessions(
-        self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None
+        self,
+        sessions: Iterable[object],
+        *,
+        on_conflict: OnTaken = "skip",
+        skip_invalid: bool = False,
+        progress: Progress | None = None,
     ) -> Imported:
-        """Store new sessions, many in one transaction or trip."""
+        """Store sessions, many in one transaction or trip, as `SessionManager.import_sessions` does."""
         check_progress(progress)
-        check_items(sessions, "sessions", "sessions or dicts")
-        return Importer(self._backend, self._terms).store(sessions, progress)
+        check_choice(on_conflict, "on_conflict", "skip", "error", "overwrite", "newer")
+        if isinstance(sessions, (Mapping, Session)):
+            raise InvalidValueError("sessions", f"is {kind_of(cast('object', sessions))}; it is {_MANY}")
+        importer = Importer(self._backend, self._terms, on_conflict, skip_invalid=skip_invalid)
+        return importer.store(check_items(sessions, "sessions", _MANY), progress)
+
+    @mending
+    def copy_sessions(
+        self,
+        target: Any,
+        *,
+        skip_invalid: bool = False,
+        progress: Progress | None = None,
+        close_target: bool = False,
+    ) -> Imported:
+        """Copy all sessions to another store, as `SessionManager.copy_sessions` does."""
+        if not isinstance(target, KVSessionStore):
+            problem = f"is {kind_of(target)}; it is a KVSessionStore: SessionManager.copy_sessions takes more"
+            raise InvalidValueError("target", problem)
+        return target._copy_of(self, skip_invalid=skip_invalid, progress=progress, close=close_target)  # noqa: SLF001
+
+    @mending
+    def _copy_of(
+        self, source: KVSessionStore, *, skip_invalid: bool, progress: Progress | None, close: bool
+    ) -> Imported:
+        """Take over all sessions of another store."""
+        report = Imported()
+        importer = Importer(self._backend, self._terms, "newer", skip_invalid=skip_invalid, checked=True)
+        try:
+            check_progress(progress)
+            found = exports.sessions(source._backend, source.clock, report.add_invalid if skip_invalid else None)
+            return importer.store(found, progress, report)
+        finally:
+            if close:
+                self.close()
 
     @mending
     def archive_inactive(self, idle_since: datetime, progress: Progress | None = None) -> int:
@@ -593,13 +638,28 @@ class KVSessionStore(OfOneProcess, SessionStore):
         return done
 
     @mending
-    def export_user(self, user_id: str, file: Any, *, scan: bool = False) -> int:
-        """Write all that is held of a user to an open text file, a line of JSON each."""
-        user_id, written = check_id(user_id, "user_id"), 0
+    def export_sessions(
+        self,
+        file: Any,
+        *,
+        session_id: str | None = None,
+        user_id: str | Anyone = ANYONE,
+        scan: bool = False,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write sessions to an open text file, a line of JSON each, as `SessionManager.export_sessions` does."""
+        user, sought, written = check_user(user_id), None if session_id is None else existing_id(session_id), 0
         exports.check_file(file)
-        for line in exports.lines(self._backend, user_id, scan=scan, clock=self.clock):
+        check_progress(progress)
+        if scan and (user is None or sought is not None):
+            raise InvalidValueError("scan", "is for the export of a user; leave it out, or give user_id alone")
+        for line in exports.lines(self._backend, sought, user, scan=scan, clock=self.clock):
             file.write(line)
             written += 1
+            if progress and written % _TOLD == 0:
+                progress(written)
+        if progress and written % _TOLD:
+            progress(written)
         return written
 
     @mending

@@ -153,7 +153,7 @@ def without_revision(session: Session) -> dict[str, Any]:
 def exported(manager: Any, user_id: str, **options: Any) -> list[Any]:
     """Return the lines that are written of a user, read again, in the order of their sessions' ids."""
     file = io.StringIO()
-    count = manager.export_user(user_id, file, **options)
+    count = manager.export_sessions(file, user_id=user_id, **options)
     lines = [json.loads(each) for each in file.getvalue().splitlines()]
     assert len(lines) == count
     return sorted(lines, key=lambda each: str(each.get("session_id", "")))
@@ -203,7 +203,9 @@ NO_SESSIONS: dict[str, Any] = {
     "assigned messages": without_messages_of_its_own(),
     "none": None,
     "number": 7,
-    "text": '{"session_id":"bad"}',
+    "text": "no line of JSON",
+    "cut line": '{"session_id":"bad", "mess',
+    "damaged document": '{"key": "session/bad", "document": "{"}',
     "list": [("session_id", "bad")],
     "message": Message("user", "no session"),
     "no id": {"user_id": "ada", "messages": []},

@@ -1,20 +1,21 @@
-"""All that is held of one user, as lines of JSON."""
+"""Exporting: sessions, of one user or of all, as lines of JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from pyai_sessions.documents.envelopes import text_of
 from pyai_sessions.documents.keys import head_key
 from pyai_sessions.documents.reading import read_head
-from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError, SessionNotFoundError
 from pyai_sessions.model.heads import named_runs
 from pyai_sessions.model.session import Session
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.indexes import batches
+from pyai_sessions.sessions.expiry import has_expired
+from pyai_sessions.sessions.indexes import batches, session_ids
 from pyai_sessions.sessions.loading import load_whole
 from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.upkeep import shared_state
@@ -22,29 +23,89 @@ from pyai_sessions.upkeep.holdings import Owner, everything, is_aside, left_asid
 from pyai_sessions.values.checks import Clock, kind_of
 
 
-def lines(backend: Backend, user_id: str, *, scan: bool, clock: Clock) -> Iterator[str]:
-    """Iterate over lines of JSON: a user's sessions, and documents of his that cannot be read. Holds one at a time."""
+def lines(backend: Backend, session_id: str | None, user_id: str | None, *, scan: bool, clock: Clock) -> Iterator[str]:
+    """Iterate over the lines of an export: of one session, of the sessions of a user, or of all. Holds one session.
+
+    Raises:
+        SessionNotFoundError: There is no such session, or it is not the user's.
+
+    """
+    owner = None if user_id is None else Owner(backend, user_id)
+    if session_id is not None:
+        return _lines_of_session(backend, owner, session_id, clock)
+    if owner is not None:
+        return _lines_of_user(backend, owner, scan=scan, clock=clock)
+    return _lines_of_all(backend, clock)
+
+
+def sessions(
+    backend: Backend, clock: Clock, on_invalid: Callable[[InvalidDocumentError], object] | None = None
+) -> Iterator[Session]:
+    """Iterate over all sessions of a storage, whole, with their branches. Holds one session, and heads of 100.
+
+    Raises:
+        InvalidDocumentError: A session cannot be read. *on_invalid* is called with the error instead, and the next
+            session follows; but one that is encrypted with another key is raised nevertheless.
+
+    """
+    for batch in batches(session_ids(backend.storage)):
+        for session_id, value in backend.heads(dict.fromkeys(batch)).items():
+            if has_expired(value, session_id, clock):
+                continue
+            try:
+                session = load_whole(backend, session_id, clock, value)
+            except InvalidDocumentError as err:
+                if on_invalid is None or isinstance(err, EncryptionError):
+                    raise
+                on_invalid(err)
+            else:
+                if session is not None:
+                    yield session
+
+
+def _lines_of_session(backend: Backend, owner: Owner | None, session_id: str, clock: Clock) -> Iterator[str]:
+    whose: dict[str, bool | None] = {}
+    value = backend.head(session_id)
+    if not has_expired(value, session_id, clock):
+        yield from _session(backend, owner, session_id, value, whose, clock=clock)
+    if not whose:
+        raise SessionNotFoundError(session_id)
+    aside: Iterable[str] = [key for key in keys_beside(backend.storage, [session_id]) if is_aside(key)]
+    if owner is not None:
+        aside = left_aside(backend, owner, aside, whose)[0].get(session_id, ())
+    yield from _documents(backend, aside)
+
+
+def _lines_of_user(backend: Backend, owner: Owner, *, scan: bool, clock: Clock) -> Iterator[str]:
     if scan:
         backend.storage.keys("session/")  # raises where a storage cannot list them: before anything is written
-    owner = Owner(backend, user_id)
     whose: dict[str, bool | None] = {}
-    for batch in batches(listed(backend, user_id)):
+    for batch in batches(listed(backend, owner.user_id)):
         for session_id in batch:
-            yield from _session(backend, owner, session_id, whose, clock=clock)
+            yield from _session(backend, owner, session_id, backend.head(session_id), whose, clock=clock)
     aside: Iterable[str] = (key for key in keys_beside(backend.storage, list(whose)) if is_aside(key))
     if scan:
         found = everything(backend, owner)
         for session_id in found.heads.keys() - whose.keys():
-            yield from _session(backend, owner, session_id, whose, clock=clock)
+            yield from _session(backend, owner, session_id, backend.head(session_id), whose, clock=clock)
         aside, whose = found.aside, found.whose | whose
     theirs, _ = left_aside(backend, owner, aside, whose)
     for keys in theirs.values():
         yield from _documents(backend, keys)
-    yield from shared_state.lines_of(backend, user_id, scan=scan)
+    yield from shared_state.lines_of(backend, owner.user_id, scan=scan)
+
+
+def _lines_of_all(backend: Backend, clock: Clock) -> Iterator[str]:
+    for batch in batches(session_ids(backend.storage)):
+        for session_id, value in backend.heads(dict.fromkeys(batch)).items():
+            if not has_expired(value, session_id, clock):
+                yield from _session(backend, None, session_id, value, {}, clock=clock)
+    yield from _documents(backend, (key for key in backend.storage.keys("unreadable/") if is_aside(key)))
+    yield from shared_state.lines_of(backend, None, scan=True)
 
 
 def line_of(session: Session) -> str:
-    """Return a session as a line; without its revision, which says nothing outside of its store."""
+    """Return a session as a line. It has no revision, which only its store can read."""
     given = session.to_dict()
     given.pop("revision", None)
     return json.dumps(given) + "\n"
@@ -61,26 +122,35 @@ def check_file(file: Any) -> Any:
 
 
 def _session(
-    backend: Backend, owner: Owner, session_id: str, whose: dict[str, bool | None], *, clock: Clock
+    backend: Backend,
+    owner: Owner | None,
+    session_id: str,
+    value: object | None,
+    whose: dict[str, bool | None],
+    *,
+    clock: Clock,
 ) -> Iterator[str]:
-    """Return the line of a session; of a damaged one, those of its documents."""
-    value = backend.head(session_id)
-    if value is None or owner.has(value, session_id) is False:
+    """Return the line of the session with the head *value*; if it is damaged, a line for each of its documents.
+
+    Nothing is returned if it is not the owner's. Of those that are, *whose* has the ids.
+    """
+    if value is None or (owner is not None and owner.has(value, session_id) is False):
         return
-    whose[session_id] = True
     try:
-        session = load_whole(backend, session_id, clock)
+        session = load_whole(backend, session_id, clock, value)
     except InvalidDocumentError:
+        whose[session_id] = True
         keys = {key for key in keys_beside(backend.storage, [session_id]) if key.startswith("messages/")}
         with suppress(InvalidDocumentError):
             keys.update(pages_there(backend.storage, named_runs(read_head(value, session_id).head)))
         yield from _documents(backend, [head_key(session_id), *sorted(keys)])
         return
-    if session is not None and session.user_id == owner.user_id:
+    if session is not None and (owner is None or session.user_id == owner.user_id):
+        whose[session_id] = True
         yield line_of(session)
 
 
-def _documents(backend: Backend, keys: list[str]) -> Iterator[str]:
+def _documents(backend: Backend, keys: Iterable[str]) -> Iterator[str]:
     for key in keys:
         text = text_of(raw(backend.storage.read([key]).get(key)))
         document = None if text is None else text.decode("utf-8", "backslashreplace")

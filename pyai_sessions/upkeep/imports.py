@@ -1,73 +1,83 @@
-"""Importing: many sessions of any store as new ones, a batch in each transaction or trip."""
+"""Importing: many sessions of any store, a batch in each transaction or trip."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pyai_sessions.documents.limits import Terms
-from pyai_sessions.documents.writing import Draft, compose
-from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.documents.reading import read_head
+from pyai_sessions.documents.writing import Draft, compose, replacing
+from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError
 from pyai_sessions.model.fields import check_stored
+from pyai_sessions.model.heads import StoredHead
 from pyai_sessions.model.history import History
 from pyai_sessions.model.session import STORED, Session, history_of, session_of, values_of
 from pyai_sessions.model.unrepeated import repeats, unrepeated
 from pyai_sessions.sessions.backend import Backend, Progress
-from pyai_sessions.sessions.forks import purge
+from pyai_sessions.sessions.forks import free_shared, purge
 from pyai_sessions.sessions.loading import Attempts, load_whole
 from pyai_sessions.upkeep import shared_state
 from pyai_sessions.values.checks import kind_of
-from pyai_sessions.values.json import is_mapping
+from pyai_sessions.values.json import is_mapping, read
 
 _TOGETHER = 500
 _TOGETHER_BYTES = 4 * 1024 * 1024
 """Sessions, or bytes of their documents, that are committed together."""
 
 _NAMED = 1000
-"""Ids that a report names."""
+"""Ids, and problems, that a report names."""
+
+OnTaken = Literal["skip", "error", "overwrite", "newer"]
+"""What is done with a session whose id is taken by other content: it is left out; SessionExistsError is raised; it
+replaces what is stored; it does so unless what is stored was changed later."""
 
 
 @dataclass
 class Imported:
-    """What `import_sessions` did with the sessions that it was given. Nothing stored was overwritten.
+    """What `import_sessions` or `copy_sessions` did with each session that it was given.
 
     Attributes:
-        inserted: How many were new, and are stored now.
-        identical: How many were stored already, with the same content.
-        different: How many have an id under which other content is stored, or content that cannot be read. What is
-            stored stayed; the given session was not stored.
+        inserted: Sessions that were new, and are stored now.
+        identical: Sessions that were stored already, with the same content.
+        overwritten: Sessions that were stored with other content, and were replaced.
+        different: Sessions that are stored with other content, which stayed, or cannot be read. The given session was
+            not stored.
         different_ids: The ids of these, in order: the first 1,000.
-        renamed: How many messages of the inserted sessions have a new id, because an earlier message of the session had
-            theirs: ``"m1"`` became ``"m1~2"``.
-        states: How many states of users, or of the application, are stored as they were given.
+        renamed: Messages that have a new id, because an earlier message of their session had theirs: ``"m1"`` became
+            ``"m1~2"``.
+        states: States of users, or of the application, that are stored as they were given.
         different_states: The users (None: the application) of whom another state is stored, which stayed: the first
             1,000.
+        invalid: What was left out by ``skip_invalid=True``.
+        problems: What is wrong with each of these: its line, or its number in a list, and the reason. The first 1,000.
 
     """
 
     inserted: int = 0
     identical: int = 0
+    overwritten: int = 0
     different: int = 0
     different_ids: list[str] = field(default_factory=list[str])
     renamed: int = 0
     states: int = 0
     different_states: list[str | None] = field(default_factory=list[str | None])
+    invalid: int = 0
+    problems: list[str] = field(default_factory=list[str])
 
-    def add_inserted(self, new: New) -> None:
-        """Count a session that was stored."""
-        self.inserted += 1
-        self.renamed += new.renamed
-
-    def add_taken(self, new: New, stored: Session | None) -> None:
-        """Count a session whose id is taken by *stored*; None: by one that cannot be read."""
-        if stored is not None and new.is_same(stored):
-            self.identical += 1
-            return
+    def add_different(self, session_id: str) -> None:
+        """Count a session that is stored with other content, which stays."""
         self.different += 1
         if len(self.different_ids) < _NAMED:
-            self.different_ids.append(new.session.session_id)
+            self.different_ids.append(session_id)
+
+    def add_invalid(self, err: Exception) -> None:
+        """Count what cannot be taken."""
+        self.invalid += 1
+        if len(self.problems) < _NAMED:
+            self.problems.append(str(err))
 
 
 class New(NamedTuple):
@@ -107,91 +117,187 @@ class New(NamedTuple):
 
 
 class Importer(NamedTuple):
-    """Stores new sessions in a backend, on a store's terms."""
+    """Stores sessions in a backend, on a store's terms.
+
+    Attributes:
+        backend: Where they are stored.
+        terms: The store's.
+        on_conflict: What is done where other content is stored under a session's id.
+        skip_invalid: Whether what cannot be taken is left out.
+        checked: Whether each session is read back and compared.
+
+    """
 
     backend: Backend
     terms: Terms
+    on_conflict: OnTaken = "skip"
+    skip_invalid: bool = False
+    checked: bool = False
 
-    def store(self, sessions: Iterable[Session | Mapping[str, Any]], progress: Progress | None = None) -> Imported:
-        """Store new sessions, and say what became of each. Holds one batch."""
-        report = Imported()
-        done = size = 0
-        batch: list[New] = []
-        for new in imported(sessions, self.terms, lambda line: self._take_state(line, report)):
-            batch.append(new)
-            size += len(new.draft.head) + sum(map(len, new.draft.pages.values()))
-            if len(batch) == _TOGETHER or size > _TOGETHER_BYTES:
-                self._commit(batch, report)
-                done += len(batch)
-                batch, size = [], 0
-                if progress:
-                    progress(done)
-        if batch:
+    def store(
+        self, sessions: Iterable[object], progress: Progress | None = None, report: Imported | None = None
+    ) -> Imported:
+        """Store sessions, and return what became of each. Holds one batch.
+
+        If one of them cannot be taken, those before it are stored, and then the error is raised.
+        """
+        report = Imported() if report is None else report
+        done = 0
+        for batch in _batches(self._read(sessions, report)):
             self._commit(batch, report)
+            done += len(batch)
             if progress:
-                progress(done + len(batch))
+                progress(done)
         return report
 
-    def _take_state(self, line: Mapping[str, Any], report: Imported) -> None:
-        """Store the state of a user, or of the application, that an export has for a line."""
-        user_id, stored = shared_state.store_line(self.backend, self.terms, line)
+    def _read(self, sessions: Iterable[object], report: Imported) -> Iterator[New]:
+        """Iterate over the sessions among what is given. States are stored at once."""
+        for n, given in enumerate(sessions):
+            place = f"line {n + 1}" if isinstance(given, (str, bytes)) else f"sessions[{n}]"
+            if isinstance(given, (str, bytes)) and not given.strip():
+                continue
+            try:
+                found = _document(given, place) if isinstance(given, (str, bytes)) else given
+                new = self._take(found, place, report)
+            except InvalidValueError as err:
+                if not self.skip_invalid:
+                    raise
+                report.add_invalid(err)
+            else:
+                if new is not None:
+                    yield new
+
+    def _take(self, given: object, place: str, report: Imported) -> New | None:
+        """Return what is given as a new session; store it, and return None, if it is the state of a user."""
+        if not shared_state.is_line(given):
+            return _new_at(given, place, self.terms)
+        try:
+            user_id, stored = shared_state.store_line(self.backend, self.terms, given)
+        except InvalidValueError as err:
+            raise err.within(place) from err
         report.states += stored
         if not stored and len(report.different_states) < _NAMED:
             report.different_states.append(user_id)
+        return None
 
     def _commit(self, batch: list[New], report: Imported) -> None:
-        """Store a batch; look at what has the ids that are taken."""
-        refused: list[New] = []
-        for new, stored in zip(batch, self.backend.commit_many([each.draft for each in batch]), strict=True):
-            if stored:
-                report.add_inserted(new)
+        """Store a batch. Sessions whose ids are taken are compared with what is stored."""
+        done = self.backend.commit_many([each.draft for each in batch])
+        heads = self.backend.heads(
+            new.session.session_id for new, stored in zip(batch, done, strict=True) if not stored
+        )
+        for new, stored in zip(batch, done, strict=True):
+            count = "inserted" if stored else self._settle(new, heads.get(new.session.session_id))
+            if count in ("inserted", "overwritten"):
+                report.renamed += new.renamed
+                count = count if not self.checked or self._is_stored(new) else "different"
+            if count == "different":
+                report.add_different(new.session.session_id)
             else:
-                refused.append(new)
-        heads = self.backend.heads(each.session.session_id for each in refused)
-        for new in refused:
-            self._compare(new, heads.get(new.session.session_id), report)
+                setattr(report, count, getattr(report, count) + 1)
 
-    def _compare(self, new: New, value: object | None, report: Imported) -> None:
-        """Count a session whose id was taken by the session of a head; store it where that has gone, or expired."""
+    def _settle(self, new: New, value: object | None) -> str:
+        """Compare a session with the one whose head *value* has its id, and store it if it is to replace that one.
+
+        Return as what it counts. It is stored, too, where the other one is gone by now, or has expired.
+        """
         backend, session_id, clock = self.backend, new.session.session_id, self.terms.clock
         for _ in Attempts(backend, session_id):
             if value is None or purge(backend, session_id, value, clock):
                 if backend.commit(new.draft):
-                    report.add_inserted(new)
-                    return
+                    return "inserted"
             else:
                 try:
-                    stored = load_whole(backend, session_id, clock, value)
+                    head, stored = read_head(value, session_id), load_whole(backend, session_id, clock, value)
                 except InvalidDocumentError:
-                    report.add_taken(new, None)
-                    return
-                if stored is not None:
-                    report.add_taken(new, stored)
-                    return
+                    if self.on_conflict == "error":
+                        raise
+                    return "different"
+                if stored is not None and new.is_same(stored):
+                    return "identical"
+                if stored is not None and self._stays(new, stored):
+                    return "different"
+                if stored is not None and self._overwrite(new, head):
+                    return "overwritten"
             value = backend.head(session_id)
+        return "different"
+
+    def _stays(self, new: New, stored: Session) -> bool:
+        """Return whether what is stored with other content stays."""
+        if self.on_conflict == "error":
+            raise SessionExistsError(stored.session_id)
+        is_older = new.session.updated_at < stored.updated_at
+        return self.on_conflict == "skip" or (self.on_conflict == "newer" and is_older)
+
+    def _overwrite(self, new: New, before: StoredHead) -> bool:
+        """Store a session in place of the one with the head *before*; return False if that was changed meanwhile."""
+        draft = replacing(new.draft, before, self.terms)
+        done = self.backend.commit(draft)
+        if done:
+            free_shared(self.backend, before, draft)
+        return done
+
+    def _is_stored(self, new: New) -> bool:
+        """Return whether a session is stored as it was given."""
+        stored = load_whole(self.backend, new.session.session_id, self.terms.clock)
+        return stored is not None and new.is_same(stored)
 
 
-def imported(
-    sessions: Iterable[Session | Mapping[str, Any]], terms: Terms, take_state: Callable[[Mapping[str, Any]], object]
-) -> Iterator[New]:
-    """Iterate over sessions of any store, or what `Session.to_dict` returned, as new ones.
+def _batches(sessions: Iterator[New]) -> Iterator[list[New]]:
+    """Iterate over sessions that are stored in one transaction or trip, each id once.
+
+    If an error comes from *sessions*, it is raised after those before it were stored.
+    """
+    batch: dict[str, New] = {}
+    size = 0
+    try:
+        for new in sessions:
+            if new.session.session_id in batch:
+                yield [*batch.values()]
+                batch, size = {}, 0
+            batch[new.session.session_id] = new
+            size += len(new.draft.head) + sum(map(len, new.draft.pages.values()))
+            if len(batch) == _TOGETHER or size > _TOGETHER_BYTES:
+                yield [*batch.values()]
+                batch, size = {}, 0
+    except Exception:
+        if batch:
+            yield [*batch.values()]
+        raise
+    if batch:
+        yield [*batch.values()]
+
+
+def _document(line: str | bytes, place: str) -> object:
+    """Return the JSON of a line.
 
     Raises:
-        InvalidValueError: One of them cannot be stored, or is loaded only in part.
+        InvalidValueError: It is not JSON, or a document that `export_sessions` could not read as a session.
 
     """
-    for n, given in enumerate(sessions):
-        if not is_mapping(given) and not isinstance(given, Session):
-            problem = f"is {kind_of(given)}; it is a Session, or a dict: json.loads(line)"
-            raise InvalidValueError(f"sessions[{n}]", problem)
-        try:
-            if shared_state.is_line(given):
-                take_state(given)
-                continue
-            new = _new(given, terms)
-        except InvalidValueError as err:
-            raise err.within(f"sessions[{n}]") from err
-        yield new
+    try:
+        found = read(line)
+    except ValueError as err:
+        raise InvalidValueError(place, f"is not JSON, a line of export_sessions: {err}") from err
+    if is_mapping(found) and set(found) == {"key", "document"}:
+        problem = f"is a damaged document, {found['key']!r}, not a session; skip_invalid=True leaves such lines out"
+        raise InvalidValueError(place, problem)
+    return found
+
+
+def _new_at(given: object, place: str, terms: Terms) -> New:
+    """Return a session of any store, or what `Session.to_dict` returned, as a new one.
+
+    Raises:
+        InvalidValueError: It cannot be stored, or is loaded only in part. The error names its *place*.
+
+    """
+    if not is_mapping(given) and not isinstance(given, Session):
+        raise InvalidValueError(place, f"is {kind_of(given)}; it is a Session, its to_dict(), or a line of JSON")
+    try:
+        return _new(given, terms)
+    except InvalidValueError as err:
+        raise err.within(place) from err
 
 
 def _new(given: Session | Mapping[str, Any], terms: Terms) -> New:

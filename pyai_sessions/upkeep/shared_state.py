@@ -26,9 +26,10 @@ from pyai_sessions.values.json import is_mapping, plain_object
 _KINDS = ("state/", "unreadable/")
 
 
-def lines_of(backend: Backend, user_id: str, *, scan: bool) -> Iterator[str]:
-    """Iterate over the lines of an export that have a user's state, and damaged documents of it."""
-    for key, value in _of_user(backend, user_id, scan=scan).items():
+def lines_of(backend: Backend, user_id: str | None, *, scan: bool) -> Iterator[str]:
+    """Iterate over the lines of an export that have a user's state, or all states (None), and damaged documents."""
+    found = _all(backend, _KINDS) if user_id is None else _of_user(backend, user_id, scan=scan).items()
+    for key, value in found:
         yield _line(key, value)
 
 

@@ -300,7 +300,7 @@ STORES = """
             return replace(super().delete_user(user_id, scan=scan), shared=[])
 
     class ExportsWithoutBranches(Broken):
-        def export_user(self, user_id, file, *, scan=False):
+        def export_sessions(self, file, *, user_id, **_):
             found = self.list_for_user(user_id, include_archived=True)
             file.writelines(each.to_json() + chr(10) for each in found)
             return len(found)
@@ -339,28 +339,28 @@ STORES = """
             return page
 
     class ImportsAllAtOnce(Broken):
-        def import_sessions(self, sessions, progress=None):
-            return super().import_sessions(list(sessions), progress)
+        def import_sessions(self, sessions, **options):
+            return super().import_sessions(list(sessions), **options)
 
     class ImportsOverTheTaken(Broken):
-        def import_sessions(self, sessions, progress=None):
+        def import_sessions(self, sessions, **options):
             def each():
                 for given in sessions:
                     session = given if isinstance(given, Session) else Session.from_dict(given)
                     self.delete(session.session_id)
                     yield session
-            return super().import_sessions(each(), progress)
+            return super().import_sessions(each(), **options)
 
     class ImportsBySaving(Broken):
-        def import_sessions(self, sessions, progress=None):
+        def import_sessions(self, sessions, **options):
             done = 0
             for done, each in enumerate(sessions, 1):
                 self.save(each if isinstance(each, Session) else Session.from_dict(each))
             return Imported(done)
 
     class ImportsWithoutALook(Broken):
-        def import_sessions(self, sessions, progress=None):
-            report = super().import_sessions(sessions, progress)
+        def import_sessions(self, sessions, **options):
+            report = super().import_sessions(sessions, **options)
             return Imported(report.inserted, report.identical + report.different)
 
     class AppendsToWhatItRemembers(Broken):

@@ -341,7 +341,7 @@ def _check_imported(manager, needs):
 
 def _export(manager, needs):
     file = io.StringIO()
-    assert manager.export_user(needs[0].user_id, file) == 1, "lost: of the export"
+    assert manager.export_sessions(file, user_id=needs[0].user_id) == 1, "lost: of the export"
     assert [each.content for each in Session.from_json(file.getvalue()).messages] == needs[1]
 
 

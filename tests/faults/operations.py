@@ -146,6 +146,39 @@ def import_several(manager):
 
 
 @operation()
+def import_over_what_is_stored(manager):
+    given = manager.get_session("s0").to_dict()
+    given |= {"messages": given["messages"][:50], "state": {"mood": "other"}}
+    given.pop("message_count", None)
+    line = json.dumps(given)
+    return lambda: manager.import_sessions(
+        [line, json.dumps({"session_id": "n0", "user_id": "bob"})], on_conflict="overwrite"
+    )
+
+
+@operation(lambda manager: manager.fork("s0", 50, new_id="child", user_id="eve"))
+def import_over_a_parent(manager):
+    return import_over_what_is_stored(manager)
+
+
+@operation(lambda manager: manager.fork("s1", 40, new_id="s0", user_id="ada") if manager.delete("s0") else None)
+def import_over_a_fork(manager):
+    return import_over_what_is_stored(manager)
+
+
+@operation()
+def copy_from_another_store(manager):
+    source = SessionManager({}, clock=StoppedClock())
+    for session_id in ("n0", "s2"):
+        session = Session(session_id=session_id, user_id="bob", created_at=NOON, updated_at=NOW)
+        for m in range(40):
+            session.add_message("user", f"copied {m}", message_id=f"copied{m}", timestamp=NOON)
+        session.updated_at = NOW
+        source.import_sessions([session])
+    return lambda: source.copy_sessions(manager)
+
+
+@operation()
 def fork(manager, session_id="s0", at=40):
     def act():
         with suppress(SessionExistsError):
@@ -607,7 +640,7 @@ def states(manager):
 def exported(manager, user):
     """Return a user's sessions as an export has them."""
     file = io.StringIO()
-    manager.export_user(user, file)
+    manager.export_sessions(file, user_id=user)
     return [json.loads(line) for line in file.getvalue().splitlines()]
 
 

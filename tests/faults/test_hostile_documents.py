@@ -347,7 +347,10 @@ def test_what_is_done_costs_what_is_stored_and_not_what_is_claimed(claim):
     for n in range(40):
         items = Counted({**STORED, **CLAIMS[claim]})
         manager, file = SessionManager(KVSessionStore(items)), io.StringIO()
-        acts = [*all_acts(manager), *[partial(manager.export_user, "ada", file, scan=scan) for scan in (False, True)]]
+        acts = [
+            *all_acts(manager),
+            *[partial(manager.export_sessions, file, user_id="ada", scan=scan) for scan in (False, True)],
+        ]
         if n >= len(acts):
             break
         manager.count()

@@ -33,7 +33,7 @@ def test_what_is_temporary_stays_with_the_object():
         assert other.temp == {}
     assert "temp" not in session.to_json()
     file = io.StringIO()
-    manager.export_user("ada", file)
+    manager.export_sessions(file, user_id="ada")
     assert "client" not in file.getvalue()
     assert SessionManager().import_sessions([session]).inserted == 1
 

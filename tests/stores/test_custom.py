@@ -245,7 +245,7 @@ def test_an_error_of_the_store_comes_as_it_is(kind):
         lambda m: m.list_sessions(),
         lambda m: m.count(),
         lambda m: m.delete_user("ada", scan=True),
-        lambda m: m.export_user("ada", io.StringIO(), scan=True),
+        lambda m: m.export_sessions(io.StringIO(), user_id="ada", scan=True),
     ],
 )
 def test_what_four_methods_cannot_do_says_what_is_missing(call):

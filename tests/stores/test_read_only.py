@@ -48,7 +48,7 @@ def check(path):
         assert [each.session_id for each in manager.list_sessions()] == ["t", "s"]
         assert [each.session_id for each in manager.get_sessions_for_user("ada")] == ["s"]
         assert (manager.count(), manager.count("bob")) == (2, 1)
-        assert manager.export_user("ada", io.StringIO()) == 1
+        assert manager.export_sessions(io.StringIO(), user_id="ada") == 1
         assert manager.verify()
         assert manager.get_or_create_session("t", "bob").session_id == "t"
         manager.ping()

@@ -265,7 +265,7 @@ def test_the_indexes_no_longer_tell_the_user(tmp_path):
         raw["session/given%20away"] = json.dumps(json.loads(raw["session/given%20away"]) | {"user_id": "bob"})
         raw["session/given%20and%20torn"] = raw["session/given%20away"].replace("away", "and torn")[:-30]
 
-        assert manager.export_user("ada", io.StringIO()) == 1
+        assert manager.export_sessions(io.StringIO(), user_id="ada") == 1
         assert manager.delete_user("ada").session_ids == ["there"]
 
         with closing(sqlite3.connect(path)) as connection:
@@ -311,8 +311,8 @@ def test_a_custom_stores_list_of_all_users_is_scanned():
     store.delete("gone")
     manager.create_session("bob", session_id="bob's")
 
-    assert manager.export_user("ada", io.StringIO()) == 1
-    assert manager.export_user("ada", io.StringIO(), scan=True) == 2
+    assert manager.export_sessions(io.StringIO(), user_id="ada") == 1
+    assert manager.export_sessions(io.StringIO(), user_id="ada", scan=True) == 2
     erased = manager.delete_user("ada", scan=True)
 
     assert (erased.session_ids, erased.unlisted) == (["listed", "unlisted"], [])  # the index lists it
@@ -329,8 +329,8 @@ def test_what_a_users_list_lacks_is_found_in_the_list_of_all():
     for name in ("listed", "unlisted"):
         manager.create_session("ada", session_id=name)
 
-    assert manager.export_user("ada", io.StringIO()) == 1
-    assert manager.export_user("ada", io.StringIO(), scan=True) == 2
+    assert manager.export_sessions(io.StringIO(), user_id="ada") == 1
+    assert manager.export_sessions(io.StringIO(), user_id="ada", scan=True) == 2
     assert manager.delete_user("ada", scan=True).session_ids == ["listed", "unlisted"]
     assert manager.count() == 0
 

@@ -317,7 +317,7 @@ class Expiry(DocumentFixtures):
         clock.pass_(seconds=60)
         file = io.StringIO()
 
-        assert manager.export_user("ada", file) == 2
+        assert manager.export_sessions(file, user_id="ada") == 2
         assert manager.delete_user("ada").session_ids == ["s", "t"]
 
         assert "message 99" in file.getvalue()

@@ -11,6 +11,7 @@ from pyai_sessions.testing.store.imports import Imports
 from pyai_sessions.testing.store.isolation import Isolation
 from pyai_sessions.testing.store.lists import Lists
 from pyai_sessions.testing.store.merging import Merging
+from pyai_sessions.testing.store.moving import Moving
 from pyai_sessions.testing.store.once import Once
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.redacting import Redacting
@@ -32,6 +33,7 @@ class SessionStoreContract(
     Isolation,
     Redacting,
     Erasing,
+    Moving,
     Imports,
     Users,
     Filters,

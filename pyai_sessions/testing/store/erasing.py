@@ -89,14 +89,14 @@ class Erasing(StoreFixtures):
 
         for file in (io.BytesIO(), None, "export.jsonl"):
             with pytest.raises(InvalidValueError) as caught:
-                manager.export_user("ada", file)
+                manager.export_sessions(file, user_id="ada")
             assert caught.value.path == "file"
 
     def test_nobody_is_no_user_to_erase_or_export(self, manager: Any) -> None:
         """Sessions of no user stay: None is refused."""
         session = manager.create_session(session_id="nobody's")
 
-        for act in (lambda: manager.delete_user(None), lambda: manager.export_user(None, io.StringIO())):
+        for act in (lambda: manager.delete_user(None), lambda: manager.export_sessions(io.StringIO(), user_id=None)):
             with pytest.raises(InvalidValueError):
                 act()
 

@@ -40,7 +40,7 @@ LISTS: dict[str, Callable[[Any, Any], Any]] = {
     "count": lambda m, user: m.count(user),
     "count where": lambda m, user: m.count(user, where={"a": 1}),
     "delete_user": lambda m, user: m.delete_user(user),
-    "export_user": lambda m, user: m.export_user(user, io.StringIO()),
+    "export_sessions": lambda m, user: m.export_sessions(io.StringIO(), user_id=user),
 }
 """What else takes a user."""
 

@@ -17,7 +17,7 @@ OPERATIONS: dict[str, Any] = {
     "delete_inactive": lambda m: m.delete_inactive(days=1),
     "clear_all": lambda m: m.clear_all(),
     "delete_user(scan=True)": lambda m: m.delete_user("ada", scan=True),
-    "export_user(scan=True)": lambda m: m.export_user("ada", io.StringIO(), scan=True),
+    "export_sessions(scan=True)": lambda m: m.export_sessions(io.StringIO(), user_id="ada", scan=True),
     "verify": lambda m: m.verify(),
 }
 """What needs a list of the sessions of all users."""
