@@ -89,6 +89,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANYONE",
+    "NOBODY",
     "AsyncSessionManager",
     "Branch",
     "Change",
@@ -109,7 +110,6 @@ __all__ = [
     "Message",
     "MessagePage",
     "MissingPackageError",
-    "NOBODY",
     "OversizedDocumentError",
     "Parent",
     "Problem",
