@@ -64,7 +64,9 @@ def test_each_public_name_can_be_asked_for(python):
 @pytest.mark.parametrize("before", ["", "p.Encrypted, p.RedisMapping;", "from pyai_sessions import testing;"])
 def test_dir_shows_the_public_names_and_no_others(full_python, before):
     """Tab shows what users may use, the lazy names among it, and no internals; using a name changes nothing."""
-    code = f"import pyai_sessions as p; {before} print([each for each in dir(p) if each[0] != '_'] == sorted(p.__all__))"
+    code = (
+        f"import pyai_sessions as p; {before} print([each for each in dir(p) if each[0] != '_'] == sorted(p.__all__))"
+    )
 
     assert printed(full_python, code) == "True\n"
 
