@@ -34,6 +34,8 @@ T = TypeVar("T")
 Default = Callable[[Any], Any]
 """Returns what JSON can hold in the place of a value that it cannot, or raises TypeError, as of `json.dumps`."""
 
+_CONTAINERS = frozenset([dict, list])
+
 _DEFAULT: ContextVar[Default | None] = ContextVar("default", default=None)
 _SHOWN = 10**9
 """Keys that are smaller numbers are shown."""
@@ -209,6 +211,30 @@ def _converted(value: object, path: str) -> object:
             path, f"is {kind}, which JSON cannot hold, and default= returned it as it was; convert it first"
         )
     return made
+
+
+def check_read(value: object, path: str, levels: int = MAX_DEPTH) -> None:
+    """Raise where `frozen` would refuse a value that was read from JSON: a fifth of its cost."""
+    kind = type(value)
+    if kind is int or kind is float:
+        _scalar(cast("float", value), path)
+    if kind not in _CONTAINERS:
+        return
+    _check_depth(path, levels)
+    items: Any = value
+    for each in items.values() if kind is dict else items:
+        if type(each) is not str:
+            check_read(each, path, levels - 1)
+
+
+def frozen_read(value: Any) -> Any:
+    """Return what `frozen` does of a value that `check_read` has let pass."""
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return FrozenDict({key: frozen_read(each) for key, each in items})
+    if isinstance(value, list):
+        return FrozenList(map(frozen_read, cast("Sequence[Any]", value)))
+    return value
 
 
 def depth_of(value: object) -> int:

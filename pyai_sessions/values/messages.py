@@ -5,16 +5,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
+from dataclasses_json import DataClassJsonMixin
 from typing_extensions import Self
 
 from pyai_sessions.concurrency.processes import process_id
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.values.checks import EPOCH, MAX_ID_BYTES, check_id, check_text, check_time, kind_of, utc_now
 from pyai_sessions.values.codec import JSON_VALUE, TIME, Document, checked, time_text, unchangeable
-from pyai_sessions.values.json import FrozenDict, frozen, frozen_object, is_array, plain, plain_object
+from pyai_sessions.values.json import (
+    FrozenDict,
+    check_read,
+    frozen,
+    frozen_object,
+    frozen_read,
+    is_array,
+    plain,
+    plain_object,
+)
 from pyai_sessions.values.tokens import new_timed_id
 
 _NOTHING = FrozenDict()
@@ -25,9 +35,75 @@ _TO_DRAW = str(b"to be drawn", "ascii")
 """Stands for the id of a message that is given none; told by which object it is, so a text like it is an id."""
 
 
+class ReadMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A message as msgspec reads it from a store: the same fields, their types checked, unknown ones refused."""
+
+    role: str
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+    message_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
+    content: Any = ""
+    metadata: dict[str, Any] = {}
+    tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+_FROZEN = ("content", "metadata", "tool_calls")
+"""The fields that may be containers. Those of a message that was read are frozen when one of them is looked at."""
+
+
+class _Readable(Document):
+    """A message that was read from a store, with containers in it, has what was read in a slot until it freezes them.
+
+    The slot of any other message is never set.
+    """
+
+    __slots__ = ("_read",)
+    _read: ReadMessage | None
+
+    if not TYPE_CHECKING:  # else a type checker would take any name for a field
+
+        def __getattr__(self, name: str) -> Any:
+            """Let msgspec get each field by its name: of a class without this method, it takes those in `__dict__`."""
+            return object.__getattribute__(self, name)
+
+        @property
+        def __dict__(self) -> dict[str, Any]:
+            """The fields, for whoever looks at all of them by `vars`."""
+            _freeze(self, getattr(self, "_read", None))
+            return _dict_of(self)
+
+
+class _Field:
+    """A field of a message that is not in the message's `__dict__`, which comes first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, message: Any, kind: object = None) -> Any:
+        if message is None:
+            return self
+        _freeze(message, message._read)  # noqa: SLF001
+        return _dict_of(message)[self._name]
+
+
+_set_read: Callable[[_Readable, ReadMessage | None], None] = vars(_Readable)["_read"].__set__
+_dict_of: Callable[[_Readable], dict[str, Any]] = vars(DataClassJsonMixin)["__dict__"].__get__
+
+
+def _freeze(message: _Readable, read: ReadMessage | None) -> None:
+    """Give a message the containers that were read. Where two threads do so at once, both give it equal ones."""
+    if read is not None:
+        values = _dict_of(message)
+        values["content"] = frozen_read(read.content)
+        values["metadata"] = frozen_read(read.metadata) if read.metadata else _NOTHING
+        values["tool_calls"] = frozen_read(read.tool_calls)
+        _set_read(message, None)
+
+
 @unchangeable("use session.replace_message(message, ...)")
 @dataclass(frozen=True, repr=False)
-class Message(Document):
+class Message(_Readable):
     """One message of a conversation. It cannot change; a session has methods that replace or remove it.
 
     Attributes:
@@ -71,7 +147,8 @@ class Message(Document):
         if type(self.role) is not str or not self.role.isascii():
             put(self, "role", check_text(self.role, "role"))
         if self.message_id is _TO_DRAW:
-            vars(self).update(message_id=new_timed_id(), _drawn_by=process_id())
+            put(self, "message_id", new_timed_id())
+            put(self, "_drawn_by", process_id())
         elif check_id(self.message_id, "message_id") is not self.message_id:
             put(self, "message_id", check_id(self.message_id, "message_id"))
         if self.tool_call_id is not None:
@@ -131,7 +208,7 @@ def take_drawn(message: Message) -> bool:
     No stored message can have such an id. One that a caller chose may be stored already, and so may a message that was
     given before, copied, unpickled or inherited from a process that forked.
     """
-    return bool(vars(message).pop("_drawn_by", None) == process_id())
+    return bool(_dict_of(message).pop("_drawn_by", None) == process_id())
 
 
 def same_words(one: Message, other: Message) -> bool:
@@ -161,42 +238,36 @@ _TYPES: dict[object, tuple[type, ...]] = {
     "name": _TEXT_OR_NONE,
 }
 """The fields of a message in JSON, and their types."""
-
-
-class ReadMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A message as msgspec reads it from a store: the same fields, their types checked, unknown ones refused."""
-
-    role: str
-    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
-    message_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
-    content: Any = ""
-    metadata: dict[str, Any] = {}
-    tool_calls: list[Any] | None = None
-    tool_call_id: str | None = None
-    name: str | None = None
+for _name in _FROZEN:  # after the dataclass was made, which would take these for defaults
+    setattr(Message, _name, _Field(_name))
 
 
 def messages_of(read: list[ReadMessage]) -> list[Message]:
-    """Return the messages that were read from a store: a fifth of the cost of constructing each."""
+    """Return the messages that were read from a store, all of their fields checked: a fifth of a constructor's cost.
+
+    Raises:
+        InvalidValueError: JSON holds them, and a message cannot: it is nested too deeply, for example.
+
+    """
     made: list[Message] = []
     new: Callable[[type[Message]], Message] = Message.__new__
     utc = timezone.utc
     for each in read:
         message = new(Message)
-        values = vars(message)  # seldom so: the constructor's checks are done where they can fail
+        values = _dict_of(message)  # seldom so: the constructor's checks are done where they can fail
         values["role"] = each.role
-        if type(each.content) is str and not each.metadata and each.tool_calls is None and each.timestamp.tzinfo is utc:
+        values["timestamp"] = (
+            each.timestamp if each.timestamp.tzinfo is utc else check_time(each.timestamp, "timestamp")
+        )
+        values["message_id"] = each.message_id
+        if type(each.content) is str and not each.metadata and each.tool_calls is None:
             values["content"] = each.content
             values["metadata"] = _NOTHING
-            values["timestamp"] = each.timestamp
-            values["message_id"] = each.message_id
             values["tool_calls"] = None
         else:
-            values["content"] = frozen(each.content, "content")
-            values["metadata"] = frozen_object(each.metadata, "metadata")
-            values["timestamp"] = check_time(each.timestamp, "timestamp")
-            values["message_id"] = each.message_id
-            values["tool_calls"] = None if each.tool_calls is None else frozen(each.tool_calls, "tool_calls")
+            for name in _FROZEN:
+                check_read(getattr(each, name), name)
+            _set_read(message, each)
         values["tool_call_id"] = each.tool_call_id
         values["name"] = each.name
         made.append(message)

@@ -92,9 +92,9 @@ class Tracer:
             self.act()
 
 
-def interrupt(call, at, act, *, lines=False, only=None):
+def interrupt(call, at, act, *, lines=False, only=None, opcodes=False):
     """Make a call, and *act* at its point number *at*; return the tracer, and what the call raised or returned."""
-    tracer = Tracer(at, act, lines=lines, only=only)
+    tracer = Tracer(at, act, lines=lines, only=only, opcodes=opcodes)
     before, hook = sys.gettrace(), sys.unraisablehook
     # What is raised while a generator is being closed is dropped by Python itself: such a point is no interruption.
     sys.unraisablehook = lambda told: None if issubclass(told.exc_type, Stop) else hook(told)
