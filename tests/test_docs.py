@@ -86,7 +86,7 @@ def test_what_a_page_names_exists(page):
         assert hasattr(pyai_sessions, name) or name in KNOWN, name
 
 
-KNOWN = {"SqliteDict", "Cache", "Index", "RedisCluster", "Sentinel"}
+KNOWN = {"SqliteDict", "Cache", "Index", "RedisCluster", "Sentinel", "TypeAdapter"}
 
 
 def test_the_reference_lists_every_method():
