@@ -120,7 +120,7 @@ class AsyncSessionManager(OfOneProcess):
             custom store are awaited; what is sync, mappings among it, runs in threads, so that the event loop goes on.
         index: Of a custom store: a mapping for its index, as SessionManager's.
         clock: Returns the current time, aware; tests set it.
-        close_store: Whether `close` closes a store that was given, too.
+        close_store: Whether `close` closes a store, a mapping or a `Storage` that was given, too.
         on_event: A function that is told what happens, as SessionManager's; it is not awaited. The start and the end of
             a call it is told in the caller's task, what comes in between in the thread that works for it.
         default: Converts what JSON cannot hold, as SessionManager's: `jsonable`, or a function of your own.

@@ -54,7 +54,7 @@ class SessionManager(SharesState, Maintenance):
         index: Of a custom store: a mapping in which the manager lists its sessions by activity, for what the store
             itself cannot list.
         clock: Returns the current time, aware; tests set it.
-        close_store: Whether `close` closes a store that was given, too.
+        close_store: Whether `close` closes a store, a mapping or a `Storage` that was given, too.
         on_event: A function that is told what happens: an `Event` at the start and at the end of each call, and where
             one merges, waits or fails. What it raises is logged once, and fails no call. It is called in the thread
             that it happens in, and calls that it makes itself are not told.
@@ -677,6 +677,8 @@ def opened(store: Any, index: Any, clock: Clock | None, *, close_store: bool) ->
     else:
         named = isinstance(store, (str, os.PathLike))
         made = open_store(cast("str", store)) if named else KVSessionStore(store)
+        if close_store and not named:
+            made.take_over()
     if index is not None and not isinstance(made, CustomSessionStore):
         problem = f"was given beside {kind_of(made)}, which has indexes of its own; leave it out"
         raise InvalidValueError("index", problem)

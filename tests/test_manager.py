@@ -11,6 +11,7 @@ from sqlitedict import SqliteDict
 
 from pyai_sessions import (
     DiskCacheSessionStore,
+    Encrypted,
     InvalidValueError,
     KVSessionStore,
     MemorySessionStore,
@@ -28,6 +29,7 @@ from pyai_sessions import (
     UnsuitableMappingError,
 )
 from pyai_sessions.testing import NOON, StoppedClock
+from pyai_sessions.testing.storage.example import ExampleStorage
 
 
 @pytest.fixture
@@ -217,6 +219,30 @@ def test_a_store_made_by_the_manager_is_closed_by_it(url, tmp_path):
     for use in (manager.count, lambda: manager.get_session("s"), lambda: manager.save(session), manager.clear_all):
         with pytest.raises(StorageClosedError):
             use()
+
+
+@pytest.mark.parametrize("wrap", [lambda mapping: mapping, lambda mapping: Encrypted(mapping, {"a": bytes(32)})])
+def test_a_given_mapping_is_closed_by_a_manager_that_is_told_to(wrap):
+    """As a given store is, and a given storage; without `close_store` it stays open."""
+    mapping = SQLiteMapping(":memory:")
+    for close_store in (False, True):
+        assert dict(mapping) is not None
+        with SessionManager(wrap(mapping), close_store=close_store) as manager:
+            manager.create_session("ada")
+    with pytest.raises(StorageClosedError):
+        dict(mapping)
+
+
+def test_a_given_storage_is_closed_by_a_manager_that_is_told_to():
+    """Another one leaves it open."""
+    storage = ExampleStorage(":memory:")
+    for close_store in (False, True):
+        assert storage.count("active") is not None
+        with SessionManager(storage, close_store=close_store) as manager:
+            manager.create_session("ada")
+
+    with pytest.raises((StorageClosedError, sqlite3.ProgrammingError), match="closed"):
+        storage.count("active")
 
 
 @pytest.mark.parametrize(

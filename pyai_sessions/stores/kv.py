@@ -711,6 +711,12 @@ class KVSessionStore(OfOneProcess, SessionStore):
         check_progress(progress)
         return self._backend.rotate(progress)
 
+    def take_over(self) -> None:
+        """Let `close` close the mapping or the `Storage`, too, if it can be closed."""
+        close: object = getattr(getattr(self.mapping, "mapping", self.mapping), "close", None)
+        if callable(close):
+            self._close_mapping = close
+
     def close(self) -> None:
         """Free what the store opened. A mapping or a `Storage` that was given stays open.
 
