@@ -114,7 +114,7 @@ def test_missing_powers_are_reported_without_any_option(tmp_path):
 
 def test_a_power_that_a_store_must_have_is_missed(tmp_path):
     """Then the tests of it do not pass by."""
-    output = run_pytest(tmp_path, STORE + '        must_have = ("revisions",)\n', "-q", "-k", "threads")
+    output = run_pytest(tmp_path, STORE + '        must_have = ("revisions",)\n', "-q", "-k", "appends_of_threads")
 
     assert "Rows has no revisions" in output
     assert "1 error" in output

@@ -62,7 +62,7 @@ def _words_of(message: Message) -> str:
         return first_words(content)
     if is_array(content):
         for part in content:
-            text = part.get("text") if is_mapping(part) and part.get("type") in {"text", "input_text"} else part
+            text = part.get("text") if is_mapping(part) and part.get("type") in ("text", "input_text") else part
             if isinstance(text, str) and text.strip():
                 return first_words(text)
     return ""
