@@ -96,7 +96,7 @@ class Lists(RuleBasedStateMachine):
         session.user_id, session.metadata = user, metadata
         session.touch()
         self.managers[writer].save(session)
-        self.model[name] = (user, metadata, SessionStatus.ACTIVE, session.updated_at)
+        self.model[name] = (user, metadata, SessionStatus.ACTIVE, self.model[name][3])  # no message was added
         self.touch(name)
 
     @rule(name=NAMES, writer=WRITER)
