@@ -368,8 +368,12 @@ def _set_aside(storage: Storage, session_id: str, keys: list[str]) -> bool:
         return True
     token = _token_aside(storage, session_id, found)
     put = [(aside_key(key, token), value) for key, value in found.items()]
-    expect = [(key, start_of(value)) for key, value in found.items()]
-    return storage.write([Change(expect, put=put, drop=list(found))])[0]
+    expect: list[tuple[str, str | None]] = [(key, start_of(value)) for key, value in found.items()]
+    first, text = put[0]
+    if storage.read([first]):  # a copy that a repair left which was cut short
+        return storage.write([Change(expect, put=put, drop=list(found))])[0]
+    # Where the first copy lies there already, a client has sent the change a second time.
+    return storage.write([Change([(first, None), *expect], start_of(text), put, list(found))])[0]
 
 
 def _token_aside(storage: Storage, session_id: str, documents: Mapping[str, object]) -> str:
