@@ -47,7 +47,7 @@ class Strict(PlainStorage):
         return super().write(changes)
 
 
-@pytest.mark.wide
+@pytest.mark.long
 class TestStrictStorage(KVSessionStoreContract):
     @pytest.fixture
     def store(self):

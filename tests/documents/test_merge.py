@@ -602,6 +602,7 @@ class Content:
     state: dict = field(default_factory=dict)
     status: str = "active"
     revision: int = 0
+    active: object = None
 
     def copy(self):
         return copy.deepcopy(self)
@@ -705,7 +706,7 @@ class TwoWriters(RuleBasedStateMachine):
         )
         if taken:
             return multiple()
-        content = Content(user, self.clock.now, self.next(), self.next())
+        content = Content(user, self.clock.now, self.next(), self.next(), active=self.clock.now)
         self.commit(session_id, content)
         return self.in_hand(session, self.stored[session_id])
 
@@ -731,7 +732,7 @@ class TwoWriters(RuleBasedStateMachine):
         )
         if error is None:
             stored.messages += added
-            stored.now = self.clock.now
+            stored.now = stored.active = self.clock.now
             self.commit(session_id, stored)
 
     @rule(session_id=IDS, writer=WRITER, status=st.sampled_from(["active", "archived"]))
@@ -742,7 +743,7 @@ class TwoWriters(RuleBasedStateMachine):
         if stored is not None and stored.status != status:
             stored.status = status
             if status == "active":
-                stored.now = self.clock.now
+                stored.now = stored.active = self.clock.now
             self.commit(session_id, stored)
 
     @rule(session_id=IDS, writer=WRITER)
@@ -809,7 +810,9 @@ class TwoWriters(RuleBasedStateMachine):
             mine.now = hand.session.updated_at
             return
         merged.edition = self.next() if hand.rewritten else stored.edition
-        merged.now = hand.session.updated_at
+        merged.now, merged.active = hand.session.updated_at, hand.session.active_at
+        assert merged.active >= stored.active
+        assert merged.active == stored.active or mine.messages != base.messages  # a list is in the order of messages
         assert merged.now >= max(mine.now, stored.now)
         assert merged.now > base.now or (mine.state, mine.user) == (base.state, base.user)
         self.commit(session_id, merged)
@@ -884,7 +887,7 @@ class TwoWriters(RuleBasedStateMachine):
 
     @invariant()
     def lists_and_counts_are_those_of_the_model(self):
-        newest_first = sorted(self.stored, key=lambda each: (self.stored[each].now, each), reverse=True)
+        newest_first = sorted(self.stored, key=lambda each: (self.stored[each].active, each), reverse=True)
         active = [each for each in newest_first if self.stored[each].status == "active"]
         for manager in self.managers:
             assert [each.session_id for each in manager.list_sessions(limit=None)] == active
