@@ -604,6 +604,9 @@ class Content:
     revision: int = 0
     active: object = None
 
+    def __post_init__(self):
+        self.active = self.active or self.now
+
     def copy(self):
         return copy.deepcopy(self)
 
@@ -706,7 +709,7 @@ class TwoWriters(RuleBasedStateMachine):
         )
         if taken:
             return multiple()
-        content = Content(user, self.clock.now, self.next(), self.next(), active=self.clock.now)
+        content = Content(user, self.clock.now, self.next(), self.next())
         self.commit(session_id, content)
         return self.in_hand(session, self.stored[session_id])
 
