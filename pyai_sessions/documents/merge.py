@@ -67,22 +67,18 @@ def merge(mine: Session, theirs: Session) -> Session:
     if new.head.status == SessionStatus.ARCHIVED and mine.status != SessionStatus.ARCHIVED:
         raise SessionArchivedError(mine.session_id)
     changed_by_them = base is not None and new.head.edition != base.head.edition
-    if my.reordered and changed_by_them:
+    gone_back = has_gone_back(mine, theirs)
+    if my.reordered and (changed_by_them or gone_back):
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
     edits: dict[str, Message] = {}
     first = my.rewritten_from
-    if has_gone_back(mine, theirs):
-        _check_words(mine, my.log[base.head.message_count - my.unloaded :] if base else my.log, their.log, base, new)
-        ids = {each.message_id for each in their.log}
-        log = [*their.log, *(each for each in my.log if each.message_id not in ids)]
-        page_sizes, unloaded = their.page_sizes, their.unloaded
-    elif base is None or (first is None and not changed_by_them):
+    if base is None or (first is None and not changed_by_them and not gone_back):
         log, page_sizes, unloaded = _both_appended(mine, theirs, base, new)
     elif my.reordered:
         log, page_sizes, unloaded = _i_rewrote(mine, theirs, base, new), their.page_sizes, their.unloaded
     else:
-        edits, log = _changed_alone(mine, theirs, base, new)
+        edits, log = _changed_alone(mine, theirs, base, new, gone_back=gone_back)
         page_sizes, unloaded = their.page_sizes, their.unloaded
         first = next((n for n, each in enumerate(their.log) if each.message_id in edits), None)
         first = None if first is None else unloaded + first
@@ -143,9 +139,11 @@ def _both_appended(
 
 
 def _changed_alone(
-    mine: Session, theirs: Session, base: StoredHead, new: StoredHead
+    mine: Session, theirs: Session, base: StoredHead, new: StoredHead, *, gone_back: bool
 ) -> tuple[dict[str, Message], list[Message]]:
     """Return their messages with what I changed of single ones, and with what I appended; what I changed comes first.
+
+    Where the storage has *gone_back*, what it lost counts as appended.
 
     Raises:
         SessionConflictError: Both changed the same message, or one took back the message that the other wrote after.
@@ -155,6 +153,8 @@ def _changed_alone(
     added, current = my.log[my.stored :], {each.message_id: each for each in my.log[: my.stored]}
     there = {each.message_id: each for each in their.log}
     last = base.last_message.message_id if base.last_message else None
+    if gone_back:
+        last = None
     if added and last is not None and last not in there:
         raise _conflict(mine, base, new, "had the message taken back that yours were written after")
     if last in my.edits and last not in current and last in there and their.log[-1].message_id != last:
@@ -162,15 +162,15 @@ def _changed_alone(
     edits: dict[str, Message] = {}
     for message_id, old in my.edits.items():
         now, found = current.get(message_id), there.get(message_id)
-        if found == now:
+        if found == now or (gone_back and found is None):
             continue
         if found != old:
             raise _conflict(mine, base, new, f"had message {message_id!r} changed by two writers")
         edits[message_id] = old
     log = [current.get(each.message_id) if each.message_id in edits else each for each in their.log]
     _check_words(mine, added, their.log, base, new)
-    kept = [each for each in log if each is not None]
-    return edits, kept + [each for each in added if each.message_id not in there]
+    kept, lacking = [each for each in log if each is not None], my.log if gone_back else added
+    return edits, kept + [each for each in lacking if each.message_id not in there]
 
 
 def _i_rewrote(mine: Session, theirs: Session, base: StoredHead, new: StoredHead) -> list[Message]:

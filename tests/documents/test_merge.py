@@ -536,6 +536,30 @@ USERS = ["ada", "bob", None]
 WRITER = st.integers(0, 1)
 
 
+@pytest.mark.parametrize("change", ["edit", "remove", "rewrite"])
+def test_changes_of_messages_are_kept_where_the_storage_went_back(change):
+    """Single ones are made anew on what is left; where that cannot be told, nothing is written."""
+    two = Two(3)
+    before = dict(two.mapping)
+    add(two.mine, "lost")
+    two.my_manager.save(two.mine)
+    two.mapping.clear()
+    two.mapping.update(before)
+    two.their_manager.append("s", {"role": "user", "content": "theirs", "message_id": "t"})
+    if change == "rewrite":
+        two.mine.insert_message("b1", "user", "between")
+        with pytest.raises(SessionConflictError):
+            two.my_manager.save(two.mine)
+        return
+    (REWRITES["edit the first"] if change == "edit" else REWRITES["remove the first"])(two.mine)
+    two.mine.replace_message("lost", content="edited, too")
+
+    two.my_manager.save(two.mine)
+
+    first = ["edited"] if change == "edit" else []
+    assert [each.content for each in two.stored.messages] == [*first, "base 1", "base 2", "theirs", "edited, too"]
+
+
 @pytest.mark.parametrize("last", [None, 5])
 @pytest.mark.parametrize(
     ("kept", "lost", "new"), [(3, 1, 0), (3, 1, 1), (3, 1, 5), (30, 40, 0), (30, 40, 50), (100, 3, 3)]
