@@ -83,8 +83,8 @@ from pyai_sessions.values.messages import Message
 
 if TYPE_CHECKING:
     from pyai_sessions.aio import AsyncSessionManager
-    from pyai_sessions.storage.hashes import RedisMapping
-    from pyai_sessions.storage.sqlite import SQLiteMapping
+    from pyai_sessions.storage.redis.mapping import RedisMapping
+    from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
     from pyai_sessions.stores.encrypted import Encrypted
 
 __all__ = [
@@ -157,8 +157,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "AsyncSessionManager": "pyai_sessions.aio",
     "Encrypted": "pyai_sessions.stores.encrypted",
-    "RedisMapping": "pyai_sessions.storage.hashes",
-    "SQLiteMapping": "pyai_sessions.storage.sqlite",
+    "RedisMapping": "pyai_sessions.storage.redis.mapping",
+    "SQLiteMapping": "pyai_sessions.storage.sqlite.mapping",
 }
 """Names whose modules are imported when they are first used: who does not use them does not pay for them."""
 

@@ -48,16 +48,16 @@ def storage_of(  # noqa: PLR0911 (a table)
         if (family, name) in (("sqlitedict", "SqliteDict"), ("pyai_sessions", "SQLiteMapping")):
             if mapping.filename in (":memory:", "") and name == "SqliteDict":
                 continue
-            from pyai_sessions.storage import sqlite
+            from pyai_sessions.storage.sqlite.mapping import storage_of as of_sqlite_dict
 
-            return sqlite.storage_of(mapping, derive, timeout=timeout)
+            return of_sqlite_dict(mapping, derive, timeout=timeout)
         if family in ("diskcache", "diskcache_community") and name in ("Cache", "Index", "FanoutCache", "Deque"):
-            from pyai_sessions.storage import diskcache
+            from pyai_sessions.storage.sqlite.diskcache import storage_of as of_diskcache
 
-            return diskcache.storage_of(mapping, derive, timeout=timeout)
+            return of_diskcache(mapping, derive, timeout=timeout)
         if (family, name) == ("pyai_sessions", "RedisMapping"):
-            from pyai_sessions.storage.cluster import ClusterStorage
-            from pyai_sessions.storage.redis import RedisStorage
+            from pyai_sessions.storage.redis.cluster import ClusterStorage
+            from pyai_sessions.storage.redis.storage import RedisStorage
 
             if mapping.clustered:
                 return ClusterStorage(mapping, timeout=timeout, derive=derive)

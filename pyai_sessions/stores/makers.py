@@ -72,7 +72,7 @@ class SQLiteSessionStore(KVSessionStore):
         read_only: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        from pyai_sessions.storage.sqlite import SQLiteMapping
+        from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
 
         _check(ttl, options)  # what is wrong is told before a file is made
         mapping = SQLiteMapping(path, table_name, synchronous=synchronous, timeout=timeout, read_only=read_only)
@@ -99,7 +99,7 @@ class DiskCacheSessionStore(KVSessionStore):
         timeout: float = 10.0,
         **options: Unpack[Options],
     ) -> None:
-        from pyai_sessions.storage.diskcache import open_index
+        from pyai_sessions.storage.sqlite.diskcache import open_index
 
         check_timeout(timeout)
         _check(ttl, options)  # what is wrong is told before anything is made
@@ -137,8 +137,8 @@ class RedisSessionStore(KVSessionStore):
         allow_eviction: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        from pyai_sessions.storage.hashes import RedisMapping
-        from pyai_sessions.storage.urls import connect
+        from pyai_sessions.storage.redis.mapping import RedisMapping
+        from pyai_sessions.storage.redis.urls import connect
 
         if url is not None and client is not None:
             raise InvalidValueError("client", "was given beside a url; give one of them")

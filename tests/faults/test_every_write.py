@@ -32,7 +32,7 @@ from pyai_sessions import (
     StorageError,
     StorageLockedError,
 )
-from pyai_sessions.storage import connections
+from pyai_sessions.storage.sqlite import connections
 from pyai_sessions.testing import FaultyMapping, StoppedClock
 from tests.faults.operations import IDS, NOW, OPERATIONS, contents, states, store_world
 from tests.faults.proxy import Proxy

@@ -23,7 +23,7 @@ from pyai_sessions import (
     StorageError,
     StorageUnreachableError,
 )
-from pyai_sessions.storage import connections
+from pyai_sessions.storage.sqlite import connections
 
 SECRET = "not of this directory"
 

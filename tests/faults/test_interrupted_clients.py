@@ -11,7 +11,7 @@ import valkey
 import valkey.cluster
 
 from pyai_sessions import RedisSessionStore, SessionManager
-from pyai_sessions.storage.clients import Clients
+from pyai_sessions.storage.redis.clients import Clients
 from tests.clusters import Sentinel
 from tests.faults.interrupts import CALLS, Stop, attack, attacked, each_in_short, interrupt, stop
 

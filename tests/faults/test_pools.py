@@ -11,8 +11,8 @@ import redis
 import valkey
 import valkey.cluster
 
-from pyai_sessions.storage.clients import Clients
-from pyai_sessions.storage.pools import idle
+from pyai_sessions.storage.redis.clients import Clients
+from pyai_sessions.storage.redis.pools import idle
 from tests.clusters import Sentinel
 from tests.faults.interrupts import OURS, Stop, interrupt, stop
 from tests.servers import find_free_port

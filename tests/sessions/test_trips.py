@@ -11,8 +11,8 @@ from pyai_sessions import AsyncSessionManager, Encrypted, KVSessionStore, RedisM
 from pyai_sessions.errors import StorageClosedError, StorageError, StorageUnreachableError
 from pyai_sessions.sessions.trips import Read, Write, asked, sharing
 from pyai_sessions.sessions.trips import Trips as SharedTrips
-from pyai_sessions.storage import connections
-from pyai_sessions.storage.sqlite import SQLiteMapping
+from pyai_sessions.storage.sqlite import connections
+from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
 
 DEADLINE = 60.0
 

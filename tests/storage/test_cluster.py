@@ -6,8 +6,8 @@ import pytest
 import valkey.cluster
 
 from pyai_sessions import RedisMapping
-from pyai_sessions.storage import cluster
-from pyai_sessions.storage.cluster import ClusterStorage
+from pyai_sessions.storage.redis import cluster
+from pyai_sessions.storage.redis.cluster import ClusterStorage
 from pyai_sessions.testing.storage import StorageContract, change, derive
 from tests.storage.hashes import Counted, new_prefix
 

@@ -17,8 +17,8 @@ import pytest
 from pyai_sessions.concurrency import forks
 from pyai_sessions.concurrency.turns import Claim, current_frame
 from pyai_sessions.errors import StorageInUseError
-from pyai_sessions.storage import connections as module
-from pyai_sessions.storage.connections import Connections
+from pyai_sessions.storage.sqlite import connections as module
+from pyai_sessions.storage.sqlite.connections import Connections
 from tests.faults.interrupts import interrupt, stop
 
 DEADLINE = 60.0

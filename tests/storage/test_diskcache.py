@@ -1,4 +1,4 @@
-"""SQLStorage on diskcache's table: the contract, and what diskcache would evict, move out of its table, or unpickle."""
+"""SQLite storage on diskcache's table: the contract, and what diskcache would evict, put in a file, or unpickle."""
 
 import os
 import sqlite3
@@ -9,8 +9,8 @@ import diskcache_community
 import pytest
 
 from pyai_sessions.errors import UnsuitableMappingError, UnsupportedOperationError
-from pyai_sessions.storage.diskcache import storage_of
 from pyai_sessions.storage.protocol import Change
+from pyai_sessions.storage.sqlite.diskcache import storage_of
 from pyai_sessions.testing.storage import StorageContract, change, derive, document
 from tests.bombs import Bomb, check_that_it_would_explode
 

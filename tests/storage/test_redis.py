@@ -15,7 +15,7 @@ from pyai_sessions.errors import (
     UnsuitableMappingError,
 )
 from pyai_sessions.storage.protocol import Change, Listing
-from pyai_sessions.storage.redis import RedisStorage
+from pyai_sessions.storage.redis.storage import RedisStorage
 from pyai_sessions.testing.storage import StorageContract
 from tests.faults.hostile_server import HostileServer, array, bulk
 from tests.faults.proxy import Proxy

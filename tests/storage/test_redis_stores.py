@@ -37,8 +37,8 @@ from pyai_sessions import (
 )
 from pyai_sessions.documents.keys import encode_id, head_key, namespace_prefix
 from pyai_sessions.documents.listed import EXPIRY, listed
-from pyai_sessions.storage.cluster import ClusterStorage
-from pyai_sessions.storage.redis import RedisStorage
+from pyai_sessions.storage.redis.cluster import ClusterStorage
+from pyai_sessions.storage.redis.storage import RedisStorage
 from tests.bombs import Bomb, check_that_it_would_explode, meet_bombs
 
 

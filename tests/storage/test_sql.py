@@ -1,4 +1,4 @@
-"""SQLStorage beside its contract: what other tools wrote, how much a call reads, and what other processes do."""
+"""SQLiteStorage beside its contract: what other tools wrote, how much a call reads, and what other processes do."""
 
 # ruff: noqa: S608 (the names of tables are ours)
 
@@ -17,8 +17,8 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
 )
 from pyai_sessions.storage.protocol import Change, Listing
-from pyai_sessions.storage.sqlite import SQLiteMapping, storage_of
-from pyai_sessions.storage.tables import Null
+from pyai_sessions.storage.sqlite.mapping import SQLiteMapping, storage_of
+from pyai_sessions.storage.sqlite.tables import Null
 from pyai_sessions.testing.storage import change, derive, document
 from pyai_sessions.testing.storage.fixtures import start as start_of
 from tests.processes import LOCKED, python_until_told, run_python
@@ -385,7 +385,7 @@ def test_parent_and_child_both_write_after_a_fork(path):
         """
         import os, sys
         from sqlitedict import SqliteDict
-        from pyai_sessions.storage.sqlite import storage_of
+        from pyai_sessions.storage.sqlite.mapping import storage_of
         from pyai_sessions.testing.storage import change, derive
         storage = storage_of(SqliteDict(sys.argv[1]), derive)
         storage.write([change("before", "r1", listed={"active": 0})])

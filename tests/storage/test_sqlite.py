@@ -1,11 +1,11 @@
-"""SQLStorage on SqliteDict's table: the contract, and what files, other tools and other processes do."""
+"""SQLiteStorage on SqliteDict's table: the contract, and what files, other tools and other processes do."""
 
 from contextlib import ExitStack, closing
 
 import pytest
 from sqlitedict import SqliteDict
 
-from pyai_sessions.storage.sqlite import SQLiteMapping, storage_of
+from pyai_sessions.storage.sqlite.mapping import SQLiteMapping, storage_of
 from pyai_sessions.testing.storage import StorageContract, derive
 
 

@@ -11,12 +11,12 @@ from pyai_sessions.documents.envelopes import read_envelope, text_of
 from pyai_sessions.documents.keys import namespace_prefix
 from pyai_sessions.documents.listed import listed
 from pyai_sessions.encryption.rotation import rotate
-from pyai_sessions.storage import cluster as clusters
-from pyai_sessions.storage import diskcache as caches
-from pyai_sessions.storage import sqlite as files
 from pyai_sessions.storage.mapping import MappingStorage
 from pyai_sessions.storage.protocol import Change, Listing
-from pyai_sessions.storage.redis import RedisStorage
+from pyai_sessions.storage.redis import cluster as clusters
+from pyai_sessions.storage.redis.storage import RedisStorage
+from pyai_sessions.storage.sqlite import diskcache as caches
+from pyai_sessions.storage.sqlite import mapping as files
 from pyai_sessions.storage.wrappers import Namespaced
 from tests.storage.encrypted import BOTH, FIRST, LAST, encrypted, sealer
 from tests.storage.test_rotation import DOCUMENTS, listings, texts, write_some

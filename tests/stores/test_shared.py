@@ -40,7 +40,7 @@ def our_threads():
 
 
 def open_files(folder=Path("/")):
-    """How many files and sockets this process has open: those of a folder alone, as other tests' objects may end now."""
+    """How many files and sockets this process has open: those of a folder alone, as other tests may close some now."""
     return sum(Path(os.path.realpath(each)).is_relative_to(folder) for each in Path("/proc/self/fd").iterdir())
 
 

@@ -17,12 +17,12 @@ from binascii import crc_hqx
 from collections.abc import Sequence
 from functools import partial
 
-from pyai_sessions.storage import scripts
-from pyai_sessions.storage.hashes import RedisMapping, bytes_of, script
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Change, Derive, Listing, Position
-from pyai_sessions.storage.redis import RedisStorage, list_key, positions, range_of, start_of, text_of
-from pyai_sessions.storage.replies import Command
+from pyai_sessions.storage.redis import scripts
+from pyai_sessions.storage.redis.mapping import RedisMapping, bytes_of, script
+from pyai_sessions.storage.redis.replies import Command
+from pyai_sessions.storage.redis.storage import RedisStorage, list_key, positions, range_of, start_of, text_of
 
 BUCKETS = 256
 """Parts of a list that is split: who reads it asks each of them."""

@@ -27,11 +27,11 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
     UnsuitableMappingError,
 )
-from pyai_sessions.storage.connections import OPEN_FILE, Connections
-from pyai_sessions.storage.files import check_is_there, full_path, make_private, storage_error
 from pyai_sessions.storage.protocol import Derive
-from pyai_sessions.storage.sql import SQLStorage
-from pyai_sessions.storage.tables import Table
+from pyai_sessions.storage.sqlite.connections import OPEN_FILE, Connections
+from pyai_sessions.storage.sqlite.files import check_is_there, full_path, make_private, storage_error
+from pyai_sessions.storage.sqlite.storage import SQLiteStorage
+from pyai_sessions.storage.sqlite.tables import Table
 from pyai_sessions.values.checks import AnyPath, check_timeout, is_utf8, kind_of, shown
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
@@ -222,10 +222,10 @@ def _check_codec(mapping: SqliteDict) -> None:
         raise UnsuitableMappingError(msg)
 
 
-def storage_of(mapping: SqliteDict, derive: Derive, *, timeout: float = 10.0) -> SQLStorage:
+def storage_of(mapping: SqliteDict, derive: Derive, *, timeout: float = 10.0) -> SQLiteStorage:
     """Return the storage of a SqliteDict that has a file, or of a SQLiteMapping."""
     connections, owned = connections_of(mapping, timeout)
-    return SQLStorage(
+    return SQLiteStorage(
         connections, Table(table_of(mapping)), derive, owned=owned, alive=lambda: mapping.conn is not None
     )
 

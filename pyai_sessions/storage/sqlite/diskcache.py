@@ -1,4 +1,4 @@
-"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.storage.connections`.
+"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.storage.sqlite.connections`.
 
 diskcache itself unpickles what it reads (CVE-2025-69872), waits for ever in ``index[key] = value``, and moves values of
 32 KiB and more to files that a killed process loses. Rows written here are text inside the table, in diskcache's own
@@ -15,8 +15,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError, UnsuitableMappingError
-from pyai_sessions.storage.connections import LARGEST, OPEN_FILE, Connections
-from pyai_sessions.storage.files import (
+from pyai_sessions.storage.protocol import Derive
+from pyai_sessions.storage.sqlite.connections import LARGEST, OPEN_FILE, Connections
+from pyai_sessions.storage.sqlite.files import (
     FAILURES,
     check_folder,
     creating,
@@ -26,9 +27,8 @@ from pyai_sessions.storage.files import (
     refused,
     storage_error,
 )
-from pyai_sessions.storage.protocol import Derive
-from pyai_sessions.storage.sql import SQLStorage
-from pyai_sessions.storage.tables import Null, Table, run
+from pyai_sessions.storage.sqlite.storage import SQLiteStorage
+from pyai_sessions.storage.sqlite.tables import Null, Table, run
 from pyai_sessions.values.checks import AnyPath
 
 # diskcache.core: how a row's value is to be read.
@@ -106,10 +106,10 @@ def _read_file(path: str) -> bytes | None:
         return file.read() if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST else None
 
 
-def storage_of(mapping: Any, derive: Derive, *, timeout: float = 10.0) -> SQLStorage:
+def storage_of(mapping: Any, derive: Derive, *, timeout: float = 10.0) -> SQLiteStorage:
     """Return the storage of a diskcache Index or Cache, or of the community fork's; refuse what may lose items."""
     connections, directory = connections_of(mapping, timeout)
-    return SQLStorage(connections, CacheTable(directory), derive, owned=True)
+    return SQLiteStorage(connections, CacheTable(directory), derive, owned=True)
 
 
 def connections_of(mapping: Any, timeout: float) -> tuple[Connections, str]:

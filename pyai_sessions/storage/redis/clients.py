@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from pyai_sessions.storage.pools import idle, pools_of, take_back, unlock, unlock_logging
+from pyai_sessions.storage.redis.pools import idle, pools_of, take_back, unlock, unlock_logging
 
 T = TypeVar("T")
 

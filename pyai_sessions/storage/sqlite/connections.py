@@ -20,7 +20,7 @@ from pyai_sessions.errors import (
     StorageMovedError,
     StoragePermissionError,
 )
-from pyai_sessions.storage.files import FAILURES, storage_error
+from pyai_sessions.storage.sqlite.files import FAILURES, storage_error
 
 # A forked child inherits SQLite's table of the locks that the process holds, but not the threads that would release
 # them. After a fork in the middle of another thread's transaction, the child could never use the file.

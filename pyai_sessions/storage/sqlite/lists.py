@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from pyai_sessions.errors import StorageCorruptError
 from pyai_sessions.storage.protocol import Listed, Listing, Position
-from pyai_sessions.storage.tables import BATCH, LAST, quoted, run
+from pyai_sessions.storage.sqlite.tables import BATCH, LAST, quoted, run
 from pyai_sessions.storage.walks import Walk
 
 NOWHERE = -(2**62)

@@ -8,8 +8,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from pyai_sessions.errors import InvalidValueError, StorageFullError
-from pyai_sessions.storage.connections import Connections
-from pyai_sessions.storage.files import FAILURES, creating, full_path, make_private, refused, storage_error
+from pyai_sessions.storage.sqlite.connections import Connections
+from pyai_sessions.storage.sqlite.files import FAILURES, creating, full_path, make_private, refused, storage_error
 from pyai_sessions.values.checks import AnyPath
 from pyai_sessions.values.tokens import new_token
 

@@ -1,6 +1,6 @@
 """Redis and Valkey: a hash for each place and a sorted set for each list. A write is one script in one round trip.
 
-    <prefix><place>                     a hash of documents: see `pyai_sessions.storage.hashes`
+    <prefix><place>                     a hash of documents: see `pyai_sessions.storage.redis.mapping`
     <prefix>/<list>                     a sorted set of members by their scores
     <prefix>/namespace/<name>//<list>   likewise, of a namespace
 
@@ -15,12 +15,12 @@ from itertools import chain
 from typing import Any, cast
 
 from pyai_sessions.errors import StorageClosedError, UnsuitableMappingError, UnsupportedOperationError
-from pyai_sessions.storage import scripts
 from pyai_sessions.storage.grouping import Group
-from pyai_sessions.storage.hashes import RedisMapping, bytes_of, literal, pack, script
 from pyai_sessions.storage.names import NAMESPACES, split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
-from pyai_sessions.storage.replies import Command, as_text
+from pyai_sessions.storage.redis import scripts
+from pyai_sessions.storage.redis.mapping import RedisMapping, bytes_of, literal, pack, script
+from pyai_sessions.storage.redis.replies import Command, as_text
 from pyai_sessions.values.checks import AnyPath
 
 _TRIPS = 4

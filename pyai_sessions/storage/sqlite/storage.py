@@ -14,13 +14,13 @@ from pyai_sessions.errors import (
     StorageReadOnlyError,
     UnsupportedOperationError,
 )
-from pyai_sessions.storage.connections import Connection, Connections
-from pyai_sessions.storage.copies import copy_file
 from pyai_sessions.storage.grouping import Group
-from pyai_sessions.storage.lists import ListTable
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
-from pyai_sessions.storage.tables import BATCH, LAST, Table, below, check_tables, run
+from pyai_sessions.storage.sqlite.backup import copy_file
+from pyai_sessions.storage.sqlite.connections import Connection, Connections
+from pyai_sessions.storage.sqlite.lists import ListTable
+from pyai_sessions.storage.sqlite.tables import BATCH, LAST, Table, below, check_tables, run
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import AnyPath
 
@@ -34,7 +34,7 @@ _SAMPLE = 64
 """Rows to look at, to tell what a table mostly holds."""
 
 
-class SQLStorage(Storage):
+class SQLiteStorage(Storage):
     """Documents in a table of an SQLite file.
 
     A change is one transaction; changes of several threads share one. A document that changes keeps its row.

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pyai_sessions.storage import scripts
+from pyai_sessions.storage.redis import scripts
 from pyai_sessions.values.checks import kind_of
 from pyai_sessions.values.json import is_array, is_bytes, is_mapping
 

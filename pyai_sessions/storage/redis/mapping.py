@@ -3,7 +3,7 @@
     <prefix><place>                 a hash: ``kind/place/rest`` is its field ``kind/rest``
     <prefix>/, <prefix>/other/…     hashes of keys without a place, and of those whose place is no encoded id
     <prefix>/namespace/<name>/…     these hashes, of a namespace
-    <prefix>/<list>                 a sorted set: see `pyai_sessions.storage.redis`
+    <prefix>/<list>                 a sorted set: see `pyai_sessions.storage.redis.storage`
 
 Ids are percent-encoded, so no id contains the "/" that lists begin with, nor the last character of a prefix: see
 `_check_prefix`.
@@ -30,11 +30,11 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
-from pyai_sessions.storage import scripts
-from pyai_sessions.storage.clients import Clients
-from pyai_sessions.storage.failures import CHECK_ADDRESS, storage_error
 from pyai_sessions.storage.names import ID_CHARACTERS, NAMESPACES, decode_id, split_namespace
-from pyai_sessions.storage.replies import Command, UnfitReplyError, as_text, read_reply
+from pyai_sessions.storage.redis import scripts
+from pyai_sessions.storage.redis.clients import Clients
+from pyai_sessions.storage.redis.failures import CHECK_ADDRESS, storage_error
+from pyai_sessions.storage.redis.replies import Command, UnfitReplyError, as_text, read_reply
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import kind_of, shown
 from pyai_sessions.values.json import is_array
