@@ -27,65 +27,64 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pyai_sessions.documents.limits import Limits
-from pyai_sessions.errors import (
-    EncryptionError,
-    ImmutableError,
-    InvalidDocumentError,
-    InvalidValueError,
-    MissingPackageError,
-    OversizedDocumentError,
-    SessionArchivedError,
-    SessionConflictError,
-    SessionDeletedError,
-    SessionError,
-    SessionExistsError,
-    SessionNotFoundError,
-    SessionStateError,
-    StateConflictError,
-    StorageClosedError,
-    StorageCorruptError,
-    StorageError,
-    StorageFullError,
-    StorageInUseError,
-    StorageLockedError,
-    StorageMovedError,
-    StoragePermissionError,
-    StorageReadOnlyError,
-    StorageUnreachableError,
-    UnsuitableMappingError,
-    UnsupportedOperationError,
-)
-from pyai_sessions.events import Event
-from pyai_sessions.manager import SessionManager
-from pyai_sessions.model.heads import SessionStatus
-from pyai_sessions.model.listed import MessagePage, SessionSummary, SummaryPage
-from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
-from pyai_sessions.model.session import Session
-from pyai_sessions.model.session_store import SessionStore
-from pyai_sessions.model.shared_state import SharedState
-from pyai_sessions.storage.protocol import Change, Listing, Storage
-from pyai_sessions.stores.kv import KVSessionStore
-from pyai_sessions.stores.makers import (
-    DiskCacheSessionStore,
-    MemorySessionStore,
-    RedisSessionStore,
-    SQLiteSessionStore,
-    open_store,
-)
-from pyai_sessions.upkeep.erasure import Erasure
-from pyai_sessions.upkeep.imports import Imported
-from pyai_sessions.upkeep.redaction import Redaction
-from pyai_sessions.upkeep.repair import Problem, Verification
-from pyai_sessions.values.checks import ANYONE, NOBODY
-from pyai_sessions.values.conversions import jsonable
-from pyai_sessions.values.messages import Message
-
 if TYPE_CHECKING:
     from pyai_sessions.aio import AsyncSessionManager
+    from pyai_sessions.documents.limits import Limits
+    from pyai_sessions.errors import (
+        EncryptionError,
+        ImmutableError,
+        InvalidDocumentError,
+        InvalidValueError,
+        MissingPackageError,
+        OversizedDocumentError,
+        SessionArchivedError,
+        SessionConflictError,
+        SessionDeletedError,
+        SessionError,
+        SessionExistsError,
+        SessionNotFoundError,
+        SessionStateError,
+        StateConflictError,
+        StorageClosedError,
+        StorageCorruptError,
+        StorageError,
+        StorageFullError,
+        StorageInUseError,
+        StorageLockedError,
+        StorageMovedError,
+        StoragePermissionError,
+        StorageReadOnlyError,
+        StorageUnreachableError,
+        UnsuitableMappingError,
+        UnsupportedOperationError,
+    )
+    from pyai_sessions.events import Event
+    from pyai_sessions.manager import SessionManager
+    from pyai_sessions.model.heads import SessionStatus
+    from pyai_sessions.model.listed import MessagePage, SessionSummary, SummaryPage
+    from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
+    from pyai_sessions.model.session import Session
+    from pyai_sessions.model.session_store import SessionStore
+    from pyai_sessions.model.shared_state import SharedState
+    from pyai_sessions.storage.protocol import Change, Listing, Storage
     from pyai_sessions.storage.redis.mapping import RedisMapping
     from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
     from pyai_sessions.stores.encrypted import Encrypted
+    from pyai_sessions.stores.kv import KVSessionStore
+    from pyai_sessions.stores.makers import (
+        DiskCacheSessionStore,
+        MemorySessionStore,
+        RedisSessionStore,
+        SQLiteSessionStore,
+        open_store,
+    )
+    from pyai_sessions.upkeep.erasure import Erasure
+    from pyai_sessions.upkeep.imports import Imported
+    from pyai_sessions.upkeep.redaction import Redaction
+    from pyai_sessions.upkeep.repair import Problem, Verification
+    from pyai_sessions.values.checks import ANYONE, NOBODY
+    from pyai_sessions.values.conversions import jsonable
+    from pyai_sessions.values.messages import Message
 
 __all__ = [
     "ANYONE",
@@ -154,21 +153,77 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "AsyncSessionManager": "pyai_sessions.aio",
-    "Encrypted": "pyai_sessions.stores.encrypted",
-    "RedisMapping": "pyai_sessions.storage.redis.mapping",
-    "SQLiteMapping": "pyai_sessions.storage.sqlite.mapping",
+_MODULES = {
+    "aio": ["AsyncSessionManager"],
+    "documents.limits": ["Limits"],
+    "errors": [
+        "EncryptionError",
+        "ImmutableError",
+        "InvalidDocumentError",
+        "InvalidValueError",
+        "MissingPackageError",
+        "OversizedDocumentError",
+        "SessionArchivedError",
+        "SessionConflictError",
+        "SessionDeletedError",
+        "SessionError",
+        "SessionExistsError",
+        "SessionNotFoundError",
+        "SessionStateError",
+        "StateConflictError",
+        "StorageClosedError",
+        "StorageCorruptError",
+        "StorageError",
+        "StorageFullError",
+        "StorageInUseError",
+        "StorageLockedError",
+        "StorageMovedError",
+        "StoragePermissionError",
+        "StorageReadOnlyError",
+        "StorageUnreachableError",
+        "UnsuitableMappingError",
+        "UnsupportedOperationError",
+    ],
+    "events": ["Event"],
+    "manager": ["SessionManager"],
+    "model.heads": ["SessionStatus"],
+    "model.listed": ["MessagePage", "SessionSummary", "SummaryPage"],
+    "model.points": ["Branch", "Checkpoint", "Parent", "Summary"],
+    "model.session": ["Session"],
+    "model.session_store": ["SessionStore"],
+    "model.shared_state": ["SharedState"],
+    "storage.redis.mapping": ["RedisMapping"],
+    "storage.protocol": ["Change", "Listing", "Storage"],
+    "storage.sqlite.mapping": ["SQLiteMapping"],
+    "stores.encrypted": ["Encrypted"],
+    "stores.kv": ["KVSessionStore"],
+    "stores.makers": [
+        "DiskCacheSessionStore",
+        "MemorySessionStore",
+        "RedisSessionStore",
+        "SQLiteSessionStore",
+        "open_store",
+    ],
+    "upkeep.erasure": ["Erasure"],
+    "upkeep.imports": ["Imported"],
+    "upkeep.redaction": ["Redaction"],
+    "upkeep.repair": ["Problem", "Verification"],
+    "values.checks": ["ANYONE", "NOBODY"],
+    "values.conversions": ["jsonable"],
+    "values.messages": ["Message"],
 }
-"""Names whose modules are imported when they are first used: who does not use them does not pay for them."""
+"""In which module each public name is. A module is imported when one of its names is first used, so that a program that
+needs little of the package starts at once."""
+
+_HOMES = {name: f"pyai_sessions.{module}" for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Return a lazy name, imported now."""
-    if name in _LAZY:
+    """Return a public name, imported now."""
+    if name in _HOMES:
         from importlib import import_module
 
-        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return value
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg, name=name, obj=sys.modules[__name__])  # for Python's "Did you mean"

@@ -150,12 +150,35 @@ HEAVY = {
 
 def test_an_import_is_light():
     """`import pyai_sessions` imports no backend's client, framework or test kit: who does not use it does not pay."""
-    assert not imported_by("import pyai_sessions") & HEAVY
+    assert not imported_by("from pyai_sessions import SessionManager, Session, Message") & HEAVY
+
+
+def test_an_import_alone_imports_nothing():
+    """A module of the package is imported when a name of it is used, so `pyai-sessions --help` answers at once."""
+    imported = imported_by("import pyai_sessions")
+
+    assert {each for each in imported if each.startswith("pyai_sessions")} == {"pyai_sessions"}
+    assert not imported & {"msgspec", "dataclasses_json", "marshmallow"}
+
+
+def test_each_public_name_is_found_where_type_checkers_find_it():
+    """What a type checker reads of the package, and what a program is given, are the same."""
+    checked = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(source_of("pyai_sessions").read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("pyai_sessions.")
+        for alias in node.names
+    }
+
+    assert checked == pyai_sessions._HOMES
+    assert set(checked) == set(pyai_sessions.__all__)
 
 
 def test_an_import_needs_no_event_loop():
     """asyncio is for those who have an async store."""
-    assert "asyncio" not in imported_by("import pyai_sessions") - imported_by("import dataclasses_json, msgspec")
+    assert "asyncio" not in imported_by("from pyai_sessions import SessionManager") - imported_by(
+        "import dataclasses_json, msgspec"
+    )
 
 
 @pytest.mark.parametrize(
