@@ -193,7 +193,7 @@ def purge(manager, other):
 
 def repair(manager, other):
     manager.create_session("ada", session_id="s")
-    with closing(sqlite3.connect(manager.store.mapping.filename)) as file, file:
+    with closing(sqlite3.connect(manager.store.mapping.path)) as file, file:
         file.execute("UPDATE sessions SET value = 'damaged'")
     manager.verify(repair=True)
 

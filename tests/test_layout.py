@@ -185,7 +185,7 @@ def test_an_import_needs_no_event_loop():
     ("statement", "needed"),
     [
         ("import pyai_sessions; pyai_sessions.SessionManager({}).create_session('u')", set()),
-        ("import pyai_sessions; pyai_sessions.SQLiteSessionStore(':memory:').close()", {"sqlite3", "sqlitedict"}),
+        ("import pyai_sessions; pyai_sessions.SQLiteSessionStore(':memory:').close()", {"sqlite3"}),
         ("import pyai_sessions; pyai_sessions.RedisSessionStore().close()", {"redis"}),
         ("import pyai_sessions; pyai_sessions.Encrypted({}, {'a': bytes(32)})", {"cryptography"}),
     ],

@@ -45,16 +45,18 @@ def storage_of(  # noqa: PLR0911 (a table)
             use = _EVICTING[family, name]
             msg = f"a {family}.{name} drops items of its own accord, so sessions would vanish; use {use}"
             raise UnsuitableMappingError(msg)
-        if (family, name) in (("sqlitedict", "SqliteDict"), ("pyai_sessions", "SQLiteMapping")):
-            if mapping.filename in (":memory:", "") and name == "SqliteDict":
-                continue
-            from pyai_sessions.storage.sqlite.mapping import storage_of as of_sqlite_dict
+        if (family, name) == ("pyai_sessions", "SQLiteMapping"):
+            from pyai_sessions.storage.sqlite.storage import SQLiteStorage
 
-            return of_sqlite_dict(mapping, derive, timeout=timeout)
+            return SQLiteStorage(mapping.connections, mapping.table, derive, owned=False)
+        if (family, name) == ("sqlitedict", "SqliteDict") and mapping.filename not in (":memory:", ""):
+            from pyai_sessions.storage.sqlite import sqlitedict
+
+            return sqlitedict.storage_of(mapping, derive, timeout=timeout)
         if family in ("diskcache", "diskcache_community") and name in ("Cache", "Index", "FanoutCache", "Deque"):
-            from pyai_sessions.storage.sqlite.diskcache import storage_of as of_diskcache
+            from pyai_sessions.storage.sqlite import diskcache
 
-            return of_diskcache(mapping, derive, timeout=timeout)
+            return diskcache.storage_of(mapping, derive, timeout=timeout)
         if (family, name) == ("pyai_sessions", "RedisMapping"):
             from pyai_sessions.storage.redis.cluster import ClusterStorage
             from pyai_sessions.storage.redis.storage import RedisStorage

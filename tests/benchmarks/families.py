@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pyai_sessions import (
     DiskCacheSessionStore,
@@ -82,8 +82,10 @@ class SQLite:
         return SQLiteSessionStore(self._path(place, name), synchronous=self.synchronous, timeout=60)
 
     def durability(self, store: KVSessionStore) -> str:
-        found: Any = store.mapping.conn
-        (journal,), (synchronous,) = map(found.select_one, ("PRAGMA journal_mode", "PRAGMA synchronous"))
+        with store.mapping.connections.reading() as connection:
+            journal, synchronous = [
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+            ]
         return modes(journal, synchronous)
 
     def floor(self, place: Place, name: str) -> Floor:

@@ -9,10 +9,11 @@ from contextlib import ExitStack, closing, suppress
 import pytest
 
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError, StorageError
+from pyai_sessions.storage.families import storage_of
 from pyai_sessions.storage.protocol import Change, Listing
 from pyai_sessions.storage.sqlite import connections
 from pyai_sessions.storage.sqlite.lists import NOWHERE
-from pyai_sessions.storage.sqlite.mapping import SQLiteMapping, storage_of
+from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
 from pyai_sessions.testing.storage import change, derive
 from tests.storage.test_sql import ACTS, execute
 

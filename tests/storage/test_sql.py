@@ -16,8 +16,9 @@ from pyai_sessions.errors import (
     StorageMovedError,
     StorageReadOnlyError,
 )
+from pyai_sessions.storage.families import storage_of
 from pyai_sessions.storage.protocol import Change, Listing
-from pyai_sessions.storage.sqlite.mapping import SQLiteMapping, storage_of
+from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
 from pyai_sessions.storage.sqlite.tables import Null
 from pyai_sessions.testing.storage import change, derive, document
 from pyai_sessions.testing.storage.fixtures import start as start_of
@@ -385,7 +386,7 @@ def test_parent_and_child_both_write_after_a_fork(path):
         """
         import os, sys
         from sqlitedict import SqliteDict
-        from pyai_sessions.storage.sqlite.mapping import storage_of
+        from pyai_sessions.storage.families import storage_of
         from pyai_sessions.testing.storage import change, derive
         storage = storage_of(SqliteDict(sys.argv[1]), derive)
         storage.write([change("before", "r1", listed={"active": 0})])

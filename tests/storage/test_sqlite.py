@@ -5,7 +5,8 @@ from contextlib import ExitStack, closing
 import pytest
 from sqlitedict import SqliteDict
 
-from pyai_sessions.storage.sqlite.mapping import SQLiteMapping, storage_of
+from pyai_sessions.storage.families import storage_of
+from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
 from pyai_sessions.testing.storage import StorageContract, derive
 
 

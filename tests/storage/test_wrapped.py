@@ -11,12 +11,12 @@ from pyai_sessions.documents.envelopes import read_envelope, text_of
 from pyai_sessions.documents.keys import namespace_prefix
 from pyai_sessions.documents.listed import listed
 from pyai_sessions.encryption.rotation import rotate
+from pyai_sessions.storage import families
 from pyai_sessions.storage.mapping import MappingStorage
 from pyai_sessions.storage.protocol import Change, Listing
 from pyai_sessions.storage.redis import cluster as clusters
 from pyai_sessions.storage.redis.storage import RedisStorage
 from pyai_sessions.storage.sqlite import diskcache as caches
-from pyai_sessions.storage.sqlite import mapping as files
 from pyai_sessions.storage.wrappers import Namespaced
 from tests.storage.encrypted import BOTH, FIRST, LAST, encrypted, sealer
 from tests.storage.test_rotation import DOCUMENTS, listings, texts, write_some
@@ -32,7 +32,7 @@ def inner(request, tmp_path):
         yield MappingStorage({}, derive=listed)
     elif request.param == "SQLite":
         with closing(SQLiteMapping(tmp_path / "chat.db", synchronous="OFF")) as mapping:
-            yield files.storage_of(mapping, listed)
+            yield families.storage_of(mapping, listed)
     elif request.param == "diskcache":
         with closing(diskcache.Cache(str(tmp_path / "chat"), eviction_policy="none")) as cache:
             yield caches.storage_of(cache, listed)
