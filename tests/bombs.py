@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from pyai_sessions import InvalidDocumentError
+from pyai_sessions import InvalidDocumentError, SessionManager
 
 
 class Bomb:
@@ -32,12 +32,13 @@ def check_that_it_would_explode(bomb):
 
 def meet_bombs(store):
     """Do all that meets the bombs in the head of "s" and in a page of "paged"."""
+    manager = SessionManager(store)
     for session_id in ("s", "paged"):
         with pytest.raises(InvalidDocumentError) as caught:
             store.get(session_id)
         assert caught.value.session_id == session_id
     store.list_for_user("ada", skip_invalid=True)
-    store.reindex()
-    assert not store.verify()
-    store.verify(repair=True)
-    store.clear()
+    manager.reindex()
+    assert not manager.verify()
+    manager.verify(repair=True)
+    manager.clear_all()

@@ -136,8 +136,12 @@ MAPPINGS = '''
 '''
 
 STORES = """
+    from dataclasses import replace
     import pytest
-    from pyai_sessions import ANYONE, Imported, KVSessionStore, Session, SessionDeletedError, SessionExistsError
+    from pyai_sessions import (
+        ANYONE, Erasure, Imported, KVSessionStore, Message, Session, SessionArchivedError, SessionDeletedError,
+        SessionExistsError, SessionManager,
+    )
     from pyai_sessions.testing import KVSessionStoreContract
 
     class OnItems(dict):
@@ -192,11 +196,10 @@ STORES = """
         def __setitem__(self, key, value):
             super().__setitem__(key, "".join(c if c < chr(0x10000) else "?" for c in value))
 
-    class Broken(KVSessionStore):
-        def __init__(self, mapping=None):
-            super().__init__({} if mapping is None else mapping, timeout=0.5)
+    class Broken(SessionManager):
+        pass
 
-    class SoundStore(Broken):
+    class SoundManager(Broken):
         pass
 
     class LastWriterWins(Broken):
@@ -211,6 +214,10 @@ STORES = """
                 super().save(Session.from_dict(session.to_dict()))
 
     class ReplacesTheTaken(Broken):
+        def create_session(self, user_id=None, *, session_id=None, **options):
+            if session_id is not None:
+                self.delete(session_id)
+            return super().create_session(user_id, session_id=session_id, **options)
         def save(self, session, *, on_conflict="merge"):
             try:
                 super().save(session, on_conflict=on_conflict)
@@ -219,95 +226,93 @@ STORES = """
                 super().save(session)
 
     class HidesTheUnreadable(Broken):
-        def get(self, session_id, **options):
+        def get_session(self, session_id, **options):
             try:
-                return super().get(session_id, **options)
+                return super().get_session(session_id, **options)
             except ValueError:
                 raise
             except Exception:
                 return None
 
     class SkipsTheUnreadable(Broken):
-        def list_for_user(self, user_id, **options):
-            return super().list_for_user(user_id, **options | {"skip_invalid": True})
+        def get_sessions_for_user(self, user_id, **options):
+            return super().get_sessions_for_user(user_id, **options | {"skip_invalid": True})
 
     class OldestFirst(Broken):
-        def list_for_user(self, user_id, **options):
-            return super().list_for_user(user_id, **options)[::-1]
+        def get_sessions_for_user(self, user_id, **options):
+            return super().get_sessions_for_user(user_id, **options)[::-1]
 
     class ForgetsTheLimit(Broken):
-        def list_for_user(self, user_id, *, limit=None, **options):
-            return super().list_for_user(user_id, **options)
+        def get_sessions_for_user(self, user_id, *, limit=None, **options):
+            return super().get_sessions_for_user(user_id, **options)
 
     class ListsArchived(Broken):
-        def list_for_user(self, user_id, *, include_archived=False, **options):
-            return super().list_for_user(user_id, include_archived=True, **options)
+        def get_sessions_for_user(self, user_id, *, include_archived=False, **options):
+            return super().get_sessions_for_user(user_id, include_archived=True, **options)
 
     class CountsAll(Broken):
         def count(self, user_id=ANYONE, *, where=None, status=None):
             return super().count(user_id, where=where, status=None)
 
     class ArchivesAll(Broken):
-        def archive_inactive(self, idle_since, progress=None):
-            import datetime
-            return super().archive_inactive(idle_since + datetime.timedelta(days=10_000), progress)
+        def archive_inactive(self, days=30, **options):
+            return super().archive_inactive(0, **options)
 
     class ClearsForeignKeys(Broken):
-        def clear(self):
-            done = super().clear()
-            self.mapping.clear()
+        def clear_all(self):
+            done = super().clear_all()
+            self.store.mapping.clear()
             return done
 
     class AppendsTwice(Broken):
-        def append(self, session_id, messages, **options):
-            from pyai_sessions import Message
-            super().append(session_id, messages, **options)
-            super().append(session_id, [Message(each.role, each.content) for each in messages], **options)
+        def append(self, session_id, *messages, **options):
+            super().append(session_id, *messages, **options)
+            again = [each.to_dict() if isinstance(each, Message) else {**each} for each in messages]
+            for each in again:
+                each.pop("message_id", None)
+            super().append(session_id, *again, **options)
 
     class GivesToStrangers(Broken):
-        def get(self, session_id, *, last=None, user_id=ANYONE):
-            return super().get(session_id, last=last)
+        def get_session(self, session_id, *, user_id=ANYONE, **options):
+            return super().get_session(session_id, **options)
 
     class AppendsForStrangers(Broken):
-        def append(self, session_id, messages, *, user_id=ANYONE):
-            return super().append(session_id, messages)
+        def append(self, session_id, *messages, user_id=ANYONE):
+            return super().append(session_id, *messages)
 
     class DeletesForStrangers(Broken):
-        def delete(self, session_id, *, user_id=None):
-            return super().delete(session_id)
+        def delete(self, session_id, *, user_id=ANYONE, **options):
+            return super().delete(session_id, **options)
 
     class ForksForStrangers(Broken):
         def fork(self, *arguments, owned_by=None, **options):
             return super().fork(*arguments, **options)
 
     class ShowsStrangersWhatIsArchived(Broken):
-        def append(self, session_id, messages, *, user_id=ANYONE):
-            from pyai_sessions import SessionArchivedError
-            session = self.get(session_id)
+        def append(self, session_id, *messages, user_id=ANYONE):
+            session = self.get_session(session_id)
             if session and session.status == "archived":
                 raise SessionArchivedError(session_id)
-            return super().append(session_id, messages, user_id=user_id)
+            return super().append(session_id, *messages, user_id=user_id)
 
     class ErasesWhatIsListed(Broken):
         def delete_user(self, user_id, *, scan=False):
-            from pyai_sessions import Erasure
-            found = [each.session_id for each in self.list_for_user(user_id, include_archived=True, skip_invalid=True)]
-            return Erasure(sorted(each for each in found if self.delete(each)))
+            found = self.get_sessions_for_user(user_id, include_archived=True, skip_invalid=True)
+            return Erasure(sorted(each.session_id for each in found if self.delete(each.session_id)))
 
     class ErasesSilently(Broken):
         def delete_user(self, user_id, *, scan=False):
-            from dataclasses import replace
             return replace(super().delete_user(user_id, scan=scan), shared=[])
 
     class ExportsWithoutBranches(Broken):
         def export_sessions(self, file, *, user_id, **_):
-            found = self.list_for_user(user_id, include_archived=True)
+            found = self.get_sessions_for_user(user_id, include_archived=True)
             file.writelines(each.to_json() + chr(10) for each in found)
             return len(found)
 
     class LoadsTooMuch(Broken):
-        def get(self, session_id, *, last=None, user_id=ANYONE):
-            return super().get(session_id, user_id=user_id)
+        def get_session(self, session_id, *, last=None, **options):
+            return super().get_session(session_id, **options)
 
     class FindsNoProblem(Broken):
         def verify(self, *, repair=False, progress=None):
@@ -320,20 +325,20 @@ STORES = """
             return super().verify(progress=progress)
 
     class ReindexesNothing(Broken):
-        def reindex(self, progress=None):
+        def reindex(self, *, progress=None):
             return self.verify(progress=progress).sessions
 
     class ForgetsTheFilter(Broken):
-        def summaries(self, user_id=ANYONE, *, where=None, **options):
-            return super().summaries(user_id, **options)
+        def list_sessions(self, user_id=ANYONE, *, where=None, **options):
+            return super().list_sessions(user_id, **options)
 
     class CountsWithoutTheFilter(Broken):
         def count(self, user_id=ANYONE, *, where=None, **options):
             return super().count(user_id, **options)
 
     class StartsEachPageAnew(Broken):
-        def summaries(self, user_id=ANYONE, *, cursor=None, **options):
-            page = super().summaries(user_id, **options)
+        def list_sessions(self, user_id=ANYONE, *, cursor=None, **options):
+            page = super().list_sessions(user_id, **options)
             if cursor:
                 page.next_cursor = None
             return page
@@ -364,26 +369,26 @@ STORES = """
             return Imported(report.inserted, report.identical + report.different)
 
     class AppendsToWhatItRemembers(Broken):
-        def __init__(self, mapping=None):
-            super().__init__(mapping)
-            self.remembered = {}
-        def append(self, session_id, messages, **options):
-            session = self.remembered.get(session_id) or self.get(session_id)
+        def append(self, session_id, *messages, **options):
+            remembered = vars(self).setdefault("remembered", {})
+            session = remembered.get(session_id) or self.get_session(session_id)
             if session is None:
-                return super().append(session_id, messages, **options)
+                return super().append(session_id, *messages, **options)
             for each in messages:
-                session.add_message(each.role, each.content, message_id=each.message_id)
+                made = each if isinstance(each, Message) else Message(**each)
+                session.add_message(made.role, made.content, message_id=made.message_id)
             self.save(session, on_conflict="overwrite")
-            self.remembered[session_id] = session
+            remembered[session_id] = session
 
     def contract_of(kind):
         class Test(KVSessionStoreContract):
+            manager_class = kind if issubclass(kind, SessionManager) else SessionManager
             @pytest.fixture
             def store(self):
-                return kind() if issubclass(kind, Broken) else Broken(kind())
+                return KVSessionStore(kind() if issubclass(kind, OnItems) else {}, timeout=0.5)
             @pytest.fixture
             def reopen(self, store):
-                return lambda: type(store)(store.mapping)
+                return lambda: KVSessionStore(store.mapping, timeout=0.5)
         return Test
 
     for kind in OnItems.__subclasses__() + Broken.__subclasses__():
@@ -784,7 +789,7 @@ def run(folder, module, rules):
     ("kind", "module", "sound"),
     [
         ("mapping", MAPPINGS, ["Sound"]),
-        ("store", STORES, ["SoundMapping", "SoundStore"]),
+        ("store", STORES, ["SoundMapping", "SoundManager"]),
         ("custom", CUSTOM, ["Sound", "SoundAsync"]),
         ("powers", POWERS, ["Sound"]),
     ],

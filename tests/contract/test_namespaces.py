@@ -377,10 +377,10 @@ def test_a_ring_that_does_not_fit_is_refused_with_the_place(wrap):
     mapping = Encrypted(written if isinstance(written, dict) else inner, {"index": b"x" * 32, "new": b"n" * 32})
 
     with pytest.raises(EncryptionError) as caught:
-        KVSessionStore(mapping, namespace="a").summaries("ada")
+        SessionManager(KVSessionStore(mapping, namespace="a")).list_sessions("ada")
 
     assert (caught.value.key, caught.value.session_id) == ("namespace/a/session/s", "s")
-    assert KVSessionStore(mapping, namespace="b").summaries("ada") == []
+    assert SessionManager(KVSessionStore(mapping, namespace="b")).list_sessions("ada") == []
 
 
 def test_keys_are_rotated_in_all_namespaces(mapping):
@@ -392,7 +392,7 @@ def test_keys_are_rotated_in_all_namespaces(mapping):
         move_in(SessionManager(KVSessionStore(Encrypted(mapping, old), namespace=name)))
     newest = {name: key for name, key in KEYS.items() if name != "old"}
 
-    assert KVSessionStore(Encrypted(mapping, KEYS), namespace="a").rotate_keys() > 7
+    assert SessionManager(KVSessionStore(Encrypted(mapping, KEYS), namespace="a")).rotate_keys() > 7
     rotated = SessionManager(KVSessionStore(Encrypted(mapping, newest), namespace="a"))
     assert len(holdings(rotated)[0]) == 8
     with pytest.raises(EncryptionError):
@@ -420,8 +420,9 @@ def test_documents_of_a_namespace_are_found_without_an_index(tmp_path):
 
     for name in ("a", None):
         with closing(SQLiteSessionStore(path, namespace=name)) as store:
-            assert ids(store.summaries("ada")) == ids(store.summaries()) == [f"of {name}"]
-            assert store.count() == 1
+            manager = SessionManager(store)
+            assert ids(manager.list_sessions("ada")) == ids(manager.list_sessions()) == [f"of {name}"]
+            assert manager.count() == 1
 
 
 def test_a_key_of_a_namespace_is_readable(mapping):

@@ -312,7 +312,7 @@ def test_a_head_that_was_written_by_hand_can_be_saved():
 
     assert manager.get_session("s").state == {"by": "hand", "more": 1}
     assert contents(manager.get_session("s")) == ["one"]
-    assert ids(KVSessionStore(Encrypted(dict(mapping.mapping), FIRST)).summaries("ada")) == ["s"]
+    assert ids(SessionManager(KVSessionStore(Encrypted(dict(mapping.mapping), FIRST))).list_sessions("ada")) == ["s"]
     mapping["session/s"] = json.dumps(json.loads(mapping["session/s"]), indent=1)
     assert manager.delete("s")
 
@@ -558,18 +558,20 @@ def test_a_migration_that_was_cut_short_is_repeated(tmp_path):
     with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
         SessionManager(KVSessionStore(mapping)).create_session("ada", session_id="s")
         store = KVSessionStore(Encrypted(mapping, FIRST, migrate=True))
+        manager = SessionManager(store)
         inner = store._backend._whole
         write, inner.write = inner.write, lambda _: 1 / 0
         with pytest.raises(ZeroDivisionError):
-            store.rotate_keys()
-        assert ids(store.summaries("ada")) == ["s"]
+            manager.rotate_keys()
+        assert ids(manager.list_sessions("ada")) == ["s"]
         inner.write = write
 
-        assert store.rotate_keys() == 1
+        assert manager.rotate_keys() == 1
 
         store = KVSessionStore(Encrypted(mapping, FIRST))
-        assert ids(store.summaries("ada")) == ["s"]
-        assert store.verify().problems == []
+        manager = SessionManager(store)
+        assert ids(manager.list_sessions("ada")) == ["s"]
+        assert manager.verify().problems == []
 
 
 # Compression ----------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_a_repeated_append_of_many_stores_each_message_once(at, applied, added, 
     manager.append("s0", {"role": "user", "content": "last"})
 
     check_events(other, events)
-    assert fresh(mapping.items_).verify(repair=True)
+    assert SessionManager(fresh(mapping.items_)).verify(repair=True)
 
 
 def test_a_copy_of_a_session_that_a_crashed_delete_removed_is_refused():

@@ -160,7 +160,7 @@ def test_a_trigger_cannot_make_a_gigabyte(path):
         "INSERT INTO junk VALUES (randomblob(900000000)); END;",
     )
     with closing(open_file(path)) as store, pytest.raises(SessionError, match="too big"):
-        store.append("s", [Message("user", "more")])
+        SessionManager(store).append("s", Message("user", "more"))
 
 
 CHANGED = {
@@ -230,7 +230,7 @@ def test_wrong_entries_break_no_list_and_are_put_right(path, wrong):
 def test_a_walk_through_rows_that_are_not_in_order_ends(path, column, act):
     """By a schema that orders them in another way than they lie: what cannot go on says so, and what can goes on."""
     with closing(open_file(path)) as store:
-        store.import_sessions(Session(session_id=name, user_id="ada") for name in "ABCXYZabcxyz")
+        SessionManager(store).import_sessions(Session(session_id=name, user_id="ada") for name in "ABCXYZabcxyz")
     table, name = column.split(".")
     other = f"replace(sql, '{name} TEXT', '{name} TEXT COLLATE NOCASE')"
     if name == "score":

@@ -51,7 +51,7 @@ def work(manager, session):
     for act in [
         *all_acts(manager),
         lambda: manager.save(session),
-        manager.store.rotate_keys,
+        manager.rotate_keys,
         manager.purge_expired,
         lambda: manager.import_sessions([session]),
     ]:

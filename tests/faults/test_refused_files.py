@@ -14,6 +14,7 @@ from pyai_sessions import (
     DiskCacheSessionStore,
     Session,
     SessionError,
+    SessionManager,
     SQLiteSessionStore,
     StorageError,
     StoragePermissionError,
@@ -29,7 +30,7 @@ KINDS = {"sqlite": lambda at: SQLiteSessionStore(at / "chat.db"), "diskcache": D
 def use(store):
     with closing(store):
         store.save(Session(user_id="ada"))
-        return store.count()
+        return SessionManager(store).count()
 
 
 def refusal(open_it):

@@ -21,6 +21,7 @@ from pyai_sessions import (
     Message,
     RedisSessionStore,
     Session,
+    SessionManager,
     SQLiteSessionStore,
 )
 from pyai_sessions.testing import NOON
@@ -96,18 +97,19 @@ def opened(kind, place):
 
 def compare(store, corpus):
     """Hold what a store has against the corpus: every session, every list, every count."""
+    manager = SessionManager(store)
     for session in corpus:
         assert store.get(session.session_id) == session
     by_user = {session.user_id: [] for session in corpus}
     for session in reversed(corpus):
         by_user[session.user_id].append(session.session_id)
     for user_id, newest_first in by_user.items():
-        assert [each.session_id for each in store.summaries(user_id, limit=None)] == newest_first
+        assert [each.session_id for each in manager.list_sessions(user_id, limit=None)] == newest_first
     assert store.list_for_user("english") == [each for each in reversed(corpus) if each.user_id == "english"]
-    summaries = store.summaries(limit=None)
-    assert [each.session_id for each in summaries] == [each.session_id for each in reversed(corpus)]
-    assert [each.message_count for each in summaries] == [each.message_count for each in reversed(corpus)]
-    assert store.count() == len(corpus)
+    listed = manager.list_sessions(limit=None)
+    assert [each.session_id for each in listed] == [each.session_id for each in reversed(corpus)]
+    assert [each.message_count for each in listed] == [each.message_count for each in reversed(corpus)]
+    assert manager.count() == len(corpus)
 
 
 @pytest.fixture(scope="module")
@@ -151,16 +153,18 @@ def test_every_conversation_is_read_by_another_process(kind, tmp_path, request):
     printed = run_python(
         """
         import sys
+        from pyai_sessions import SessionManager
         from tests.prompts.test_corpus import compare, load_corpus, opened
         with opened(*sys.argv[1:]) as store:
             compare(store, load_corpus())
-            print(store.count())
+            print(SessionManager(store).count())
         """,
         kind,
         place,
     )
 
     with opened(kind, place) as store:
-        assert int(printed) == store.count()
-        assert store.verify()
-        assert store.clear() == int(printed)
+        manager = SessionManager(store)
+        assert int(printed) == manager.count()
+        assert manager.verify()
+        assert manager.clear_all() == int(printed)

@@ -14,6 +14,7 @@ from pyai_sessions import (
     InvalidDocumentError,
     KVSessionStore,
     Session,
+    SessionManager,
     StorageClosedError,
     StorageCorruptError,
     StorageLockedError,
@@ -165,7 +166,7 @@ def test_a_cache_of_policy_none_evicts_nothing(directory, library):
             talk(store, f"s{n}", text="x" * 1000)
         cache["mine"] = "x" * 1000  # this write is diskcache's own, and culls
 
-        assert store.count() == 50
+        assert SessionManager(store).count() == 50
         assert len(store.list_for_user("ada")) == 50
 
 
@@ -184,9 +185,9 @@ def test_another_process_reads_what_was_saved(store, directory):
     printed = run_python(
         """
         import sys
-        from pyai_sessions import DiskCacheSessionStore
+        from pyai_sessions import DiskCacheSessionStore, SessionManager
         store = DiskCacheSessionStore(sys.argv[1])
-        print(store.get("s").messages[0].content, store.count("ada"))
+        print(store.get("s").messages[0].content, SessionManager(store).count("ada"))
         store.close()
         """,
         directory,
@@ -200,7 +201,7 @@ def test_parent_and_child_both_save_after_a_fork(directory):
     printed = run_python(
         """
         import os, sys
-        from pyai_sessions import DiskCacheSessionStore, Session
+        from pyai_sessions import DiskCacheSessionStore, Session, SessionManager
         store = DiskCacheSessionStore(sys.argv[1])
         store.save(Session(session_id="before", user_id="ada"))
         child = os.fork()
@@ -209,7 +210,7 @@ def test_parent_and_child_both_save_after_a_fork(directory):
         if not child:
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        print(store.count("ada"))
+        print(SessionManager(store).count("ada"))
         store.close()
         """,
         directory,
@@ -243,7 +244,12 @@ def test_a_closed_store_says_so(directory):
     session = talk(store)
     store.close()
 
-    for act in (lambda: store.save(session), lambda: store.get("s"), store.count, lambda: store.list_for_user("ada")):
+    for act in (
+        lambda: store.save(session),
+        lambda: store.get("s"),
+        SessionManager(store).count,
+        lambda: store.list_for_user("ada"),
+    ):
         with pytest.raises(StorageClosedError):
             act()
 
@@ -304,5 +310,5 @@ def test_a_row_cannot_name_a_file_outside_its_directory(store, directory, name):
     assert (caught.value.session_id, caught.value.key) == ("s", "session/s")
     assert "secret" not in str(caught.value.document)
     assert store.list_for_user("ada", skip_invalid=True) == []
-    assert [each.kind for each in store.verify().problems] == ["unreadable head"]
+    assert [each.kind for each in SessionManager(store).verify().problems] == ["unreadable head"]
     assert store.delete("s")

@@ -159,7 +159,7 @@ def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(
 def test_stores_over_one_dict_share_its_index():
     """What one saves, archives or deletes, the other lists at once, though both keep their lists in memory."""
     mapping = {}
-    one, two = KVSessionStore(mapping), KVSessionStore(mapping)
+    one, two = (SessionManager(KVSessionStore(mapping)) for _ in range(2))
     assert (one.count(), two.count()) == (0, 0)
 
     talk(one, "a")
@@ -169,12 +169,12 @@ def test_stores_over_one_dict_share_its_index():
     two.archive("a")
     one.delete("b")
     assert (one.count("ada"), two.count("ada")) == (0, 0)
-    assert [each.session_id for each in one.summaries(status=None)] == ["a"]
+    assert [each.session_id for each in one.list_sessions(status=None)] == ["a"]
 
 
 def test_equal_mappings_are_not_one():
     """Two dicts with the same items hold two stores."""
-    one, two = KVSessionStore({}), KVSessionStore({})
+    one, two = SessionManager({}), SessionManager({})
     talk(one)
 
     assert (one.count(), two.count()) == (1, 0)
@@ -183,9 +183,9 @@ def test_equal_mappings_are_not_one():
 def test_an_index_does_not_outlive_its_mapping():
     """A dict that takes the place of another in memory starts with no index."""
     for _ in range(50):
-        store = KVSessionStore({})
-        assert store.count() == 0
-        talk(store)
+        manager = SessionManager({})
+        assert manager.count() == 0
+        talk(manager)
 
 
 def test_a_mapping_that_holds_sessions_is_indexed_when_it_is_first_asked():
@@ -194,38 +194,40 @@ def test_a_mapping_that_holds_sessions_is_indexed_when_it_is_first_asked():
     for n in range(5):
         talk(KVSessionStore(mapping), f"s{n}", count=40)
 
-    copied = KVSessionStore(dict(mapping))
+    copied = SessionManager(dict(mapping))
 
-    assert sorted(each.session_id for each in copied.list_for_user("ada")) == [f"s{n}" for n in range(5)]
+    assert sorted(each.session_id for each in copied.get_sessions_for_user("ada")) == [f"s{n}" for n in range(5)]
     assert copied.verify()
 
 
 def test_a_shared_mapping_lists_what_another_process_wrote(tmp_path):
     """`shared=True`: each list scans the mapping."""
     store = KVSessionStore(Folder(tmp_path / "chat"), shared=True)
+    manager = SessionManager(store)
     talk(store, "ours")
-    assert store.count("ada") == 1
+    assert manager.count("ada") == 1
 
     run_python(ANOTHER_PROCESS, tmp_path / "chat", "theirs")
 
     assert store.get("theirs") is not None
-    assert store.count("ada") == 2
+    assert manager.count("ada") == 2
     assert sorted(each.session_id for each in store.list_for_user("ada")) == ["ours", "theirs"]
     del store.mapping["session/theirs"]
-    assert [each.session_id for each in store.summaries()] == ["ours"]
+    assert [each.session_id for each in manager.list_sessions()] == ["ours"]
 
 
 def test_a_mapping_that_is_not_shared_lists_what_another_process_wrote_after_reindex(tmp_path):
     """Reading needs no index; lists know this process's sessions until then."""
     store = KVSessionStore(Folder(tmp_path / "chat"))
+    manager = SessionManager(store)
     talk(store, "ours")
-    assert store.count("ada") == 1
+    assert manager.count("ada") == 1
 
     run_python(ANOTHER_PROCESS, tmp_path / "chat", "theirs")
 
     assert store.get("theirs") is not None
-    assert store.reindex() == 2
-    assert store.count("ada") == 2
+    assert manager.reindex() == 2
+    assert manager.count("ada") == 2
 
 
 def test_a_shelf_is_read_by_a_later_process(tmp_path):
@@ -237,10 +239,10 @@ def test_a_shelf_is_read_by_a_later_process(tmp_path):
     printed = run_python(
         """
         import shelve, sys
-        from pyai_sessions import KVSessionStore
+        from pyai_sessions import KVSessionStore, SessionManager
         with shelve.open(sys.argv[1]) as shelf:
-            store = KVSessionStore(shelf, shared=True)
-            print(store.get("s").to_json(), store.count("ada"), sep="\\n")
+            manager = SessionManager(KVSessionStore(shelf, shared=True))
+            print(manager.get_session("s").to_json(), manager.count("ada"), sep="\\n")
         """,
         path,
     )
@@ -260,7 +262,7 @@ def test_a_mapping_of_bytes_gets_bytes(tmp_path):
         session = talk(store, count=40)
 
         assert store.get("s") == session
-        assert store.count("ada") == 1
+        assert SessionManager(store).count("ada") == 1
         assert sorted(key.partition(b"/")[0] for key in file.keys()) == [b"messages", b"session"]  # noqa: SIM118
 
 
@@ -327,17 +329,24 @@ def test_a_key_that_the_mapping_cannot_hold_is_an_error(tmp_path):
         talk(store, "k" * 1000)
 
     assert store.get("s") is not None
-    assert store.count("ada") == 1
+    assert SessionManager(store).count("ada") == 1
 
 
 def test_a_closed_store_says_so_and_leaves_the_mapping():
     """Every call after `close` raises; another store over the mapping goes on."""
     mapping = {}
     store, other = KVSessionStore(mapping), KVSessionStore(mapping)
+    manager = SessionManager(store)
     session = talk(store)
     store.close()
 
-    for act in (lambda: store.save(session), lambda: store.get("s"), store.count, store.verify, store.clear):
+    for act in (
+        lambda: store.save(session),
+        lambda: store.get("s"),
+        manager.count,
+        manager.verify,
+        manager.clear_all,
+    ):
         with pytest.raises(StorageClosedError):
             act()
     assert other.get("s") == session

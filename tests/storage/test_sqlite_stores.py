@@ -126,7 +126,7 @@ def test_a_save_is_one_transaction(store, path):
                 connection.execute("COMMIT")
                 seen.append((heads, pages, entries))
 
-    store.count()  # makes the index
+    SessionManager(store).count()  # makes the index
     thread = threading.Thread(target=watch)
     thread.start()
     for n in range(10):
@@ -150,7 +150,7 @@ def test_a_file_that_another_process_locked_raises_within_the_timeout(path):
             for act in (
                 lambda: store.save(session),
                 lambda: store.delete("s"),
-                lambda: store.append("s", session.messages[:1]),
+                lambda: SessionManager(store).append("s", session.messages[0]),
                 lambda: talk(store, "other"),
             ):
                 with pytest.raises(StorageLockedError) as caught:
@@ -210,14 +210,15 @@ def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, na
         plain_dict(tmp_path / name, flag="r", journal_mode="WAL") as mapping,
         closing(KVSessionStore(mapping)) as store,
     ):
+        manager = SessionManager(store)
         assert store.get("s") == session
         assert [each.session_id for each in store.list_for_user("ada")] == ["s"]
-        assert store.count() == 1
+        assert manager.count() == 1
         for act in (
             lambda: store.save(session),
             lambda: store.delete("s"),
             lambda: talk(store, "other"),
-            lambda: store.append("s", [Message("user", "x")]),
+            lambda: manager.append("s", Message("user", "x")),
         ):
             with pytest.raises(StorageReadOnlyError):
                 act()
@@ -233,14 +234,14 @@ def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
             """
             import gc, sys
             from sqlitedict import SqliteDict
-            from pyai_sessions import KVSessionStore
+            from pyai_sessions import KVSessionStore, SessionManager
             for flag in "rc":
                 # SqliteDict's own look at the tables, when it opens for reading, gets in the way of its own thread,
                 # and its connection lives until it is collected.
                 mode = {"r": "WAL", "c": "DELETE"}[flag]
                 mapping = SqliteDict(sys.argv[1], tablename="sessions", flag=flag, journal_mode=mode)
                 store = KVSessionStore(mapping)
-                print(store.get("s").message_count, store.count("ada"))
+                print(store.get("s").message_count, SessionManager(store).count("ada"))
                 store.close()
                 mapping.close()
                 gc.collect()
@@ -256,6 +257,7 @@ def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
 def test_a_closed_store_says_so(path, close):
     """Every call after `close` raises: none hangs, and none opens the file again."""
     store = SQLiteSessionStore(path)
+    manager = SessionManager(store)
     session = talk(store)
     (store if close == "the store" else store.mapping).close()
 
@@ -263,9 +265,9 @@ def test_a_closed_store_says_so(path, close):
         lambda: store.save(session),
         lambda: store.get("s"),
         lambda: store.list_for_user("ada"),
-        store.count,
+        manager.count,
         lambda: store.delete("s"),
-        store.verify,
+        manager.verify,
     ):
         with pytest.raises(StorageClosedError):
             act()
@@ -279,7 +281,7 @@ def test_a_sqlitedict_that_its_owner_closed_says_so(path):
     talk(store)
     mapping.close()
 
-    for act in (lambda: store.get("s"), lambda: talk(store, "other"), store.count):
+    for act in (lambda: store.get("s"), lambda: talk(store, "other"), SessionManager(store).count):
         with pytest.raises(StorageClosedError):
             act()
     store.close()
@@ -366,7 +368,7 @@ def test_a_relative_path_stays_the_file_that_it_was(tmp_path, monkeypatch):
 
     assert list((tmp_path / "elsewhere").iterdir()) == []
     with closing(SQLiteSessionStore(tmp_path / "chat.db")) as store:
-        assert store.count() == 1
+        assert SessionManager(store).count() == 1
 
 
 @pytest.mark.parametrize("kind", ["SQLiteSessionStore", "KVSessionStore(SqliteDict)"])
@@ -375,7 +377,7 @@ def test_parent_and_child_both_save_after_a_fork(path, kind):
     printed = run_python(
         """
         import os, sys
-        from pyai_sessions import KVSessionStore, SQLiteSessionStore, Session
+        from pyai_sessions import KVSessionStore, SQLiteSessionStore, Session, SessionManager
         if sys.argv[2] == "SQLiteSessionStore":
             store = SQLiteSessionStore(sys.argv[1])
         else:
@@ -389,7 +391,7 @@ def test_parent_and_child_both_save_after_a_fork(path, kind):
             assert store.get("before") is not None
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        print(store.count("ada"))
+        print(SessionManager(store).count("ada"))
         os._exit(0)
         """,
         path,
@@ -398,14 +400,14 @@ def test_parent_and_child_both_save_after_a_fork(path, kind):
 
     assert printed.split() == ["41"]
     with closing(SQLiteSessionStore(path)) as store:
-        assert store.verify()
+        assert SessionManager(store).verify()
 
 
 def test_processes_that_open_a_new_file_at_once_all_can(path):
     """Making the file, its journal and its index is no race."""
     code = """
         import sys
-        from pyai_sessions import SQLiteSessionStore, Session
+        from pyai_sessions import SQLiteSessionStore, Session, SessionManager
         print("ready", flush=True)
         sys.stdin.readline()
         store = SQLiteSessionStore(sys.argv[1], timeout=120)
@@ -415,7 +417,7 @@ def test_processes_that_open_a_new_file_at_once_all_can(path):
     run_at_once(code, *((path, f"s{n}") for n in range(4)))
 
     with closing(SQLiteSessionStore(path)) as store:
-        assert store.count("ada") == 4
+        assert SessionManager(store).count("ada") == 4
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -495,9 +497,9 @@ def test_a_pickle_in_the_file_is_never_opened(path, tmp_path):
                 manager.get_sessions_for_user("ada", skip_invalid=True)
                 manager.reindex()
                 assert not manager.verify()
-        with closing(SQLiteSessionStore(path)) as store:
-            store.verify(repair=True)
-            store.clear()
+        with SessionManager(path) as manager:
+            manager.verify(repair=True)
+            manager.clear_all()
 
     assert not (tmp_path / "exploded").exists()
     check_that_it_would_explode(bomb)
@@ -531,13 +533,14 @@ def test_what_other_namespaces_hold_costs_nothing(path):
     clock, yesterday = StoppedClock(), StoppedClock()
     yesterday.pass_(days=-1)
     with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
-        neighbour = KVSessionStore(mapping, namespace="b", ttl=60, clock=yesterday)
+        neighbour = SessionManager(KVSessionStore(mapping, namespace="b", ttl=60, clock=yesterday))
         stores = [KVSessionStore(mapping, namespace=name, ttl=60, clock=clock) for name in (None, "a")]
+        managers = [SessionManager(each) for each in stores]
         neighbour.import_sessions(Session(user_id="ada") for _ in range(100))
-        for store in stores:
-            store.import_sessions([Session(user_id="ada")])
-        names = (("count",), ("count", "ada"), ("summaries", "ada"), ("reindex",), ("purge_expired",))
-        calls = [partial(getattr(store, name), *arguments) for store in stores for name, *arguments in names]
+        for each in managers:
+            each.import_sessions([Session(user_id="ada")])
+        names = (("count",), ("count", "ada"), ("list_sessions", "ada"), ("reindex",), ("purge_expired",))
+        calls = [partial(getattr(each, name), *arguments) for each in managers for name, *arguments in names]
         before = [[steps(mapping, call) for call in calls] for _ in range(2)][1]
 
         neighbour.import_sessions(Session(user_id="ada") for _ in range(300))
@@ -551,44 +554,46 @@ def test_what_has_not_expired_costs_a_count_and_a_purge_nothing(path, namespace)
     """They look at what has, by the index of that, and at a sum."""
     clock = StoppedClock()
     with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
-        store = KVSessionStore(mapping, namespace=namespace, clock=clock)
-        mortal = KVSessionStore(mapping, namespace=namespace, ttl=60, clock=clock)
-        for each in (store, mortal):
+        manager = SessionManager(KVSessionStore(mapping, namespace=namespace, clock=clock))
+        mortal = SessionManager(KVSessionStore(mapping, namespace=namespace, ttl=60, clock=clock))
+        for each in (manager, mortal):
             each.import_sessions([Session(user_id="ada")])
-        before = [[steps(mapping, call) for call in (store.count, store.purge_expired)] for _ in range(2)][1]
+        before = [[steps(mapping, call) for call in (manager.count, manager.purge_expired)] for _ in range(2)][1]
 
-        for each in (store, mortal):
+        for each in (manager, mortal):
             each.import_sessions(Session(user_id="ada") for _ in range(300))
 
-        assert [steps(mapping, call) for call in (store.count, store.purge_expired)] == before
+        assert [steps(mapping, call) for call in (manager.count, manager.purge_expired)] == before
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("act", ["reindex", "repair"])
 def test_a_wrong_index_table_is_put_right(store, path, wrong, act):
     """Entries missing, wrong, or of no session, of more than a batch: no list shows what no document bears out."""
+    manager = SessionManager(store)
     names = {f"s{n}": ("ada", "carol")[n % 2] for n in range(250)}
     SessionManager(store).import_sessions(Session(session_id=name, user_id=user) for name, user in names.items())
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(WRONG[wrong].format(lists='"sessions/lists"'))
-        listed = [each.session_id for each in store.summaries("bob", limit=None)]
+        listed = [each.session_id for each in manager.list_sessions("bob", limit=None)]
         assert listed == []
-        assert not store.verify()
+        assert not manager.verify()
 
         if act == "reindex":
-            assert store.reindex() == 250
+            assert manager.reindex() == 250
         else:
-            assert store.verify(repair=True)
+            assert manager.verify(repair=True)
 
-        assert store.verify().problems == []
+        assert manager.verify().problems == []
         for user in ("ada", "carol"):
-            listed = {each.session_id for each in store.summaries(user, limit=None)}
+            listed = {each.session_id for each in manager.list_sessions(user, limit=None)}
             assert listed == {name for name, owner in names.items() if owner == user}
-        assert [store.count(each) for each in ("ada", "bob", "carol", ANYONE)] == [125, 0, 125, 250]
+        assert [manager.count(each) for each in ("ada", "bob", "carol", ANYONE)] == [125, 0, 125, 250]
 
 
 def test_upkeep_writes_nothing_where_all_is_right(store, path):
     """reindex, verify and a repair leave the file as it is; where one entry is wrong, that is written."""
+    manager = SessionManager(store)
     SessionManager(store).import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(250))
     talk(store, count=100)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -597,24 +602,25 @@ def test_upkeep_writes_nothing_where_all_is_right(store, path):
             return connection.execute("PRAGMA data_version").fetchone()
 
         before = version()
-        assert store.reindex() == 251
-        assert store.verify(repair=True)
-        assert store.verify()
+        assert manager.reindex() == 251
+        assert manager.verify(repair=True)
+        assert manager.verify()
         assert version() == before
 
-        store.archive("s7")
+        manager.archive("s7")
         assert version() != before
 
 
 def test_reindex_reads_each_head_once_as_they_lie(store):
     """On a file that the system does not hold in memory each seek costs as much as a hundred heads."""
+    manager = SessionManager(store)
     names = [f"s{n * 7919 % 1000}" for n in range(1000)]  # not in the order of their keys
-    store.import_sessions(Session(session_id=name, user_id="ada") for name in names)
+    manager.import_sessions(Session(session_id=name, user_id="ada") for name in names)
     asked = []
     with store.mapping.connections.reading() as connection:
         connection.set_trace_callback(asked.append)
 
-    assert store.reindex() == 1000
+    assert manager.reindex() == 1000
 
     assert [name for query in asked if "CAST" in query for name in re.findall("'session/(.*?)'", query)] == names
 
@@ -635,14 +641,14 @@ def test_reindex_misses_none_that_move_meanwhile(path, meanwhile):
             connection.execute("VACUUM")
 
     with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
-        store = KVSessionStore(Encrypted(mapping, ring))
-        rotated = KVSessionStore(Encrypted(mapping, ring | {"new": b"n" * 32}))
-        store.import_sessions(Session(session_id=f"gone {n}") for n in range(300 if meanwhile == "a VACUUM" else 0))
-        store.import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(1500))
+        manager = SessionManager(Encrypted(mapping, ring))
+        rotated = SessionManager(Encrypted(mapping, ring | {"new": b"n" * 32}))
+        manager.import_sessions(Session(session_id=f"gone {n}") for n in range(300 if meanwhile == "a VACUUM" else 0))
+        manager.import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(1500))
         with mapping.connections.writing() as connection:
             connection.execute("DELETE FROM \"sessions/lists\" WHERE member LIKE 's%'")
 
-        rotated.reindex(act)
+        rotated.reindex(progress=act)
 
         assert rotated.count("ada") == 1500
 
@@ -652,11 +658,12 @@ def test_a_table_without_rowid_is_reindexed(path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
     with closing(SQLiteSessionStore(path)) as store:
+        manager = SessionManager(store)
         for n in range(3):
             talk(store, f"s{n}")
 
-        assert store.reindex() == 3
-        assert store.clear() == 3
+        assert manager.reindex() == 3
+        assert manager.clear_all() == 3
 
 
 # What other tools read and write --------------------------------------------------------------------------------------
@@ -697,16 +704,17 @@ def test_a_plain_sqlitedict_reads_the_heads_and_pages_of_long_sessions(store, pa
 
 def test_a_head_is_filled_up_while_the_session_has_pages(store, path):
     """A short one is not; whatever is appended, archived or cleared, the text stays JSON, and of the newest save."""
+    manager = SessionManager(store)
     session = talk(store, count=3)
     with plain_dict(path, journal_mode="WAL") as mapping:
         assert mapping["session/s"] == mapping["session/s"].rstrip()
 
         for act in (
-            lambda: store.append("s", [Message("user", f"more {n}") for n in range(60)]),
-            lambda: store.append("s", [Message("user", "one more")]),
-            lambda: store.append("s", [Message("user", "x" * 20_000)]),
-            lambda: store.archive("s"),
-            lambda: store.restore("s"),
+            lambda: manager.append("s", *(Message("user", f"more {n}") for n in range(60))),
+            lambda: manager.append("s", Message("user", "one more")),
+            lambda: manager.append("s", Message("user", "x" * 20_000)),
+            lambda: manager.archive("s"),
+            lambda: manager.restore("s"),
         ):
             act()
             assert mapping["session/s"].endswith(" ") == (len(mapping["session/s"].rstrip()) < 9_000)
@@ -719,7 +727,7 @@ def test_a_head_is_filled_up_while_the_session_has_pages(store, path):
         head = json.loads(mapping["session/s"])
         assert [each["content"] for each in head["messages"]] == ["anew"]
         assert store.get("s") == session
-        assert store.verify()
+        assert manager.verify()
 
 
 def test_a_plain_sqlitedict_beside_an_open_store_keeps_the_journal(store, path):
@@ -731,7 +739,7 @@ def test_a_plain_sqlitedict_beside_an_open_store_keeps_the_journal(store, path):
         mapping["notes"] = "mine"
 
     assert store.mapping["notes"] == "mine"
-    assert store.clear() == 1
+    assert SessionManager(store).clear_all() == 1
 
 
 def test_sqlite3_reads_our_sessions_by_sql(store, path):
@@ -758,7 +766,7 @@ def test_sessions_saved_through_a_sqlitedict_are_read_by_our_store(path, options
     with closing(SQLiteSessionStore(path)) as store:
         assert store.get("s") == session
         assert store.list_for_user("ada") == [session]
-        assert store.verify()
+        assert SessionManager(store).verify()
 
 
 def test_a_table_that_was_filled_by_a_plain_sqlitedict_is_listed(store, path, tmp_path):
@@ -775,20 +783,22 @@ def test_a_table_that_was_filled_by_a_plain_sqlitedict_is_listed(store, path, tm
 
     with closing(SQLiteSessionStore(tmp_path / "copy.db")) as copied:
         assert sorted(copied.list_for_user("ada", skip_invalid=True), key=lambda each: each.session_id) == sessions
-        assert copied.count("bob") == 1
-        assert copied.clear() == 4
+        manager = SessionManager(copied)
+        assert manager.count("bob") == 1
+        assert manager.clear_all() == 4
         assert list(copied.mapping.items()) == [("notes", "mine")]
 
 
 def test_two_tables_of_a_file_hold_two_stores(path):
     """Neither sees or clears the other's."""
     with closing(SQLiteSessionStore(path, "one")) as one, closing(SQLiteSessionStore(path, "two")) as two:
+        managers = [SessionManager(each) for each in (one, two)]
         talk(one)
         talk(two, user_id="bob")
 
-        assert one.clear() == 1
+        assert managers[0].clear_all() == 1
 
-        assert (one.count(), two.count()) == (0, 1)
+        assert [each.count() for each in managers] == [0, 1]
         assert two.get("s").user_id == "bob"
 
 
@@ -800,7 +810,7 @@ def test_a_sqlitedict_in_memory_is_a_mapping_like_any_other():
                 session = talk(store, count=50)
 
                 assert store.get("s") == session
-                assert store.count("ada") == 1
+                assert SessionManager(store).count("ada") == 1
 
 
 def test_a_store_that_is_dropped_leaves_no_file_open(path):
@@ -829,13 +839,14 @@ def test_a_store_is_opened_and_read_while_another_process_writes(path, held):
         python_until_told(LOCKED.replace("BEGIN EXCLUSIVE", held), path),
         closing(SQLiteSessionStore(path, timeout=0.1)) as store,
     ):
+        manager = SessionManager(store)
         assert store.get("s").user_id == "ada"
-        assert [each.session_id for each in store.summaries("ada")] == ["s"]
-        assert store.count() == 1
+        assert [each.session_id for each in manager.list_sessions("ada")] == ["s"]
+        assert manager.count() == 1
         assert store.mapping["session/s"]
         with pytest.raises(StorageLockedError):
             store.save(Session(session_id="t"))
 
     with closing(SQLiteSessionStore(path)) as store:
         store.save(Session(session_id="t"))
-        assert store.count() == 2
+        assert SessionManager(store).count() == 2

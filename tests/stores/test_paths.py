@@ -42,7 +42,7 @@ def home(tmp_path, monkeypatch):
 def use(store):
     with closing(store):
         store.save(Session(user_id="ada"))
-        assert store.count("ada") > 0
+        assert SessionManager(store).count("ada") > 0
 
 
 def files_in(folder):

@@ -141,8 +141,9 @@ def test_a_namespace_is_backed_up_with_the_whole_file(tmp_path, path):
     with closing(SQLiteSessionStore(tmp_path / "chat.db", namespace="one")) as one:
         fill(SessionManager(one), 1)
     with closing(SQLiteSessionStore(tmp_path / "chat.db", "other table")) as other:
-        fill(SessionManager(other), 2)
-        other.backup(path)
+        manager = SessionManager(other)
+        fill(manager, 2)
+        manager.backup(path)
 
     assert len(contents(path, namespace="one")) == 1
     assert len(contents(path, table_name="other table")) == 2
@@ -168,7 +169,7 @@ def test_a_sqlite_dict_is_backed_up(tmp_path, path, journal_mode):
     mapping = SqliteDict(str(tmp_path / "chat.db"), "sessions", journal_mode=journal_mode)
     with mapping, closing(KVSessionStore(mapping)) as store:
         fill(SessionManager(store))
-        store.backup(path)
+        SessionManager(store).backup(path)
 
     assert len(contents(path)) == 100
 

@@ -66,6 +66,7 @@ class SessionStoreContract(
 
     - A fixture `reopen`: a function that gives a second store over the same storage. Without it the second manager of
       the tests uses the same store.
+    - `manager_class`: your own subclass of SessionManager, where that is what you try.
     - A fixture `damage`: a function that makes the stored row of a session id unreadable, past the store.
     - A fixture `index`: the mapping that managers take as ``index=``.
     - `longest_id`, in bytes, and ``takes_id(text)``, where the storage does not take every text as an id.

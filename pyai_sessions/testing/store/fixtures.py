@@ -19,6 +19,9 @@ class StoreFixtures(Contract):
     # The reports are shown also where warnings are errors.
     pytestmark = pytest.mark.filterwarnings("always::pyai_sessions.testing.MissingPowerWarning")
 
+    manager_class: type[SessionManager] = SessionManager
+    """What the tests call: a subclass of your own is tried by the same contract."""
+
     longest_id = MAX_ID_BYTES
     """In bytes; less where a storage's own keys have a limit, as file names have."""
 
@@ -48,7 +51,7 @@ class StoreFixtures(Contract):
     @pytest.fixture
     def manager(self, store: Any, clock: StoppedClock, index: Any) -> SessionManager:
         """Return a manager of the store under test."""
-        return _manager(store, clock, index)
+        return self._manager(store, clock, index)
 
     @pytest.fixture
     def reopen(self, manager: SessionManager, store: Any) -> Callable[[], Any]:
@@ -58,7 +61,7 @@ class StoreFixtures(Contract):
     @pytest.fixture
     def other(self, reopen: Callable[[], Any], clock: StoppedClock, index: Any) -> SessionManager:
         """Return a second manager over the same storage."""
-        return _manager(reopen(), clock, index)
+        return self._manager(reopen(), clock, index)
 
     @pytest.fixture
     def damage(self) -> Callable[[str], object] | None:
@@ -72,6 +75,10 @@ class StoreFixtures(Contract):
     @pytest.fixture
     def _with_revisions(self, manager: SessionManager) -> None:
         need(manager, "revisions", self.must_have)
+
+    def _manager(self, store: Any, clock: StoppedClock, index: Any) -> SessionManager:
+        options = {} if index is None else {"index": index}
+        return self.manager_class(store, clock=clock, **options)
 
     @property
     def hostile_ids(self) -> list[str]:
@@ -101,8 +108,3 @@ class StoreFixtures(Contract):
                 manager.create_session("bob", session_id="bob's")
                 manager.create_session(session_id="nobody's")
         return [f"s{n}" for n in range(9, -1, -1)]
-
-
-def _manager(store: Any, clock: StoppedClock, index: Any) -> SessionManager:
-    options = {} if index is None else {"index": index}
-    return SessionManager(store, clock=clock, **options)
