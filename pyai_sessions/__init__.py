@@ -78,10 +78,11 @@ if TYPE_CHECKING:
         SQLiteSessionStore,
         open_store,
     )
+    from pyai_sessions.upkeep.damage import Problem
     from pyai_sessions.upkeep.erasure import Erasure
     from pyai_sessions.upkeep.imports import Imported
     from pyai_sessions.upkeep.redaction import Redaction
-    from pyai_sessions.upkeep.repair import Problem, Verification
+    from pyai_sessions.upkeep.repair import Verification
     from pyai_sessions.values.checks import ANYONE, NOBODY
     from pyai_sessions.values.conversions import jsonable
     from pyai_sessions.values.messages import Message
@@ -204,10 +205,11 @@ _MODULES = {
         "SQLiteSessionStore",
         "open_store",
     ],
+    "upkeep.damage": ["Problem"],
     "upkeep.erasure": ["Erasure"],
     "upkeep.imports": ["Imported"],
     "upkeep.redaction": ["Redaction"],
-    "upkeep.repair": ["Problem", "Verification"],
+    "upkeep.repair": ["Verification"],
     "values.checks": ["ANYONE", "NOBODY"],
     "values.conversions": ["jsonable"],
     "values.messages": ["Message"],

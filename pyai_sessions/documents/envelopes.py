@@ -82,12 +82,17 @@ def text_of(value: object) -> bytes | None:
     return bytes(value) if is_bytes(value) else None
 
 
+def stored_text(value: object) -> bytes | None:
+    """Return the stored bytes of *value*, also if that is the error of a document that could not be decrypted."""
+    return text_of(value.document if isinstance(value, InvalidDocumentError) else value)
+
+
 def start_of(value: object) -> str:
     """Return the text of a document as it was read, up to what is no text; nothing where it is none at all.
 
     In the place of a document that could not be opened, it is what is stored.
     """
-    text = text_of(value.document if isinstance(value, InvalidDocumentError) else value) or b""
+    text = stored_text(value) or b""
     try:
         return text.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as err:

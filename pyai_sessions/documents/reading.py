@@ -122,6 +122,14 @@ def read_head(value: object, session_id: str) -> StoredHead:
     return StoredHead(head, stamp if ours and head.revision else stamp_of(document), unknown)
 
 
+def readable_head(value: object | None, session_id: str) -> StoredHead | None:
+    """Return the head that is stored as *value*; None if there is none, or if it cannot be read."""
+    try:
+        return None if value is None else read_head(value, session_id)
+    except InvalidDocumentError:
+        return None
+
+
 def _check_head(head: Head) -> None:
     """Raise ValueError where a head's fields cannot be what we wrote: what keys and comparisons are made of."""
     if head.user_id is not None:

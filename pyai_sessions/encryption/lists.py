@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from pyai_sessions.documents.envelopes import read_envelope
 from pyai_sessions.documents.listed import EXPIRY, HASHED, USERS, Names
-from pyai_sessions.documents.reading import read_head
+from pyai_sessions.documents.reading import readable_head
 from pyai_sessions.encryption.sealing import NOT_ENCRYPTED, OTHER_INDEX, Sealer
-from pyai_sessions.errors import EncryptionError, InvalidDocumentError
+from pyai_sessions.errors import EncryptionError
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.storage.names import decode_id, encode_id, split_namespace
 from pyai_sessions.storage.protocol import Listing, Storage
@@ -101,15 +101,7 @@ def check_fit(storage: Storage, sealer: Sealer, under: str) -> bool:
             found = read_envelope(value)
             if found and found.index_check not in ("", sealer.index):
                 raise EncryptionError(key, session_id, value, OTHER_INDEX, found.key_id)
-            if not sealer.migrate and found is None and is_readable_head(value, session_id):
+            if not sealer.migrate and found is None and readable_head(value, session_id):
                 raise EncryptionError(key, session_id, value, NOT_ENCRYPTED, None)
             fits = fits or value is not None
     return fits
-
-
-def is_readable_head(value: object, session_id: str) -> bool:
-    """Return whether a stored value is a head that can be read as it is."""
-    try:
-        return value is not None and bool(read_head(value, session_id))
-    except InvalidDocumentError:
-        return False

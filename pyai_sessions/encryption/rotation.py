@@ -9,8 +9,9 @@ from pyai_sessions.documents.envelopes import read_envelope, text_of
 from pyai_sessions.documents.keys import is_state, session_of_key, user_of_state, written_key
 from pyai_sessions.documents.limits import time_left
 from pyai_sessions.documents.listed import listed
+from pyai_sessions.documents.reading import readable_head
 from pyai_sessions.documents.shared_state import read_state
-from pyai_sessions.encryption.lists import HashedNames, check_fit, is_readable_head
+from pyai_sessions.encryption.lists import HashedNames, check_fit
 from pyai_sessions.encryption.sealing import Sealer
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, OversizedDocumentError, StorageLockedError
 from pyai_sessions.storage.names import encode_id, place_of, split_namespace
@@ -141,7 +142,7 @@ class _Rotation:
     def _relisted(self, key: str, value: object) -> list[Listing]:
         """Return how the user of a plain head, in lists by his id, comes to be in lists by its hash."""
         session_id = session_of_key(split_namespace(key)[1])
-        if session_id is None or read_envelope(value) or not is_readable_head(value, session_id):
+        if session_id is None or read_envelope(value) or readable_head(value, session_id) is None:
             return []
         found = [Listing(name, member, score, score) for name, member, score in listed(key, lambda: value)]
         named = [each for each in found if self._names.is_of_user(each)]

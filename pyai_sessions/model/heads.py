@@ -218,6 +218,12 @@ class StoredHead(msgspec.Struct, frozen=True):
         head = self.head
         return head.title or (head.question[1] if head.question else None)
 
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the session that this one was forked from, if it is a fork."""
+        found = (self.head.parent or {}).get("session_id")
+        return found if isinstance(found, str) else None
+
     def is_over(self, clock: Clock) -> bool:
         """Return whether the session has expired: it is there for nobody, but may not have been removed yet."""
         return self.head.expires_at is not UNSET and self.head.expires_at <= clock()

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from pyai_sessions.documents.keys import head_key
 from pyai_sessions.documents.listed import EXPIRY, USERS, Names, Place, list_of, session_listed
-from pyai_sessions.documents.reading import read_head, stamp_of_value
+from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, StorageError
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.storage.protocol import Change, Listing, Position, Storage
@@ -23,10 +23,8 @@ _OFTEN, _SWEPT = 64, 50
 
 def has_expired(value: object | None, session_id: str, clock: Clock) -> bool:
     """Return whether a stored head can be read, and is of a session that has expired."""
-    try:
-        return value is not None and read_head(value, session_id).is_over(clock)
-    except InvalidDocumentError:
-        return False
+    stored = readable_head(value, session_id)
+    return stored is not None and stored.is_over(clock)
 
 
 class Expiry:

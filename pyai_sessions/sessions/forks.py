@@ -35,7 +35,7 @@ from pyai_sessions.documents.keys import (
     reference_prefix,
 )
 from pyai_sessions.documents.listed import listings_of, lists_of, session_listed
-from pyai_sessions.documents.reading import read_head, stamp_of_value
+from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_value
 from pyai_sessions.documents.references import read_reference, write_reference
 from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
@@ -43,7 +43,7 @@ from pyai_sessions.model.heads import Head, Run, StoredHead, extent, extents, na
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import LONGER, Backend
 from pyai_sessions.sessions.expiry import has_expired
-from pyai_sessions.sessions.loading import MISSING, Attempts
+from pyai_sessions.sessions.loading import MISSING, until_done
 from pyai_sessions.sessions.pages import pages_there
 from pyai_sessions.sessions.writers import turn_key
 from pyai_sessions.storage.protocol import Change, Listing, Storage
@@ -92,11 +92,8 @@ def put_reference(storage: Storage, key: str, pages: Mapping[str, int], time_lef
 
 def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
     """Return whether the head *value* has the same history as the former *head*, and names all pages of *runs*."""
-    try:
-        now = None if value is None else read_head(value, head.session_id).head
-    except InvalidDocumentError:
-        return False
-    found = extents(named_runs(now)) if now is not None and now.edition == head.edition else {}
+    now = readable_head(value, head.session_id)
+    found = extents(named_runs(now.head)) if now is not None and now.head.edition == head.edition else {}
     return all(found.get(run.owner, {}).get(run.generation, 0) >= run.pages for run in runs)
 
 
@@ -200,14 +197,13 @@ def free_pages(backend: Backend, owner: str, *, reference: str | None = None, ke
         backend.storage.write([Change(drop=[reference])])
     if not pages:
         return
-    attempts = Attempts(backend, owner)
-    for _ in attempts:
-        with attempts.exclusive():
-            value = backend.head(owner)
-            unneeded = unreferenced(backend.storage, owner, value, pages)
-            done = not unneeded or drop(backend.storage, owner, value, unneeded)
-        if done:
-            return
+
+    def attempt() -> bool | None:
+        value = backend.head(owner)
+        unneeded = unreferenced(backend.storage, owner, value, pages)
+        return not unneeded or drop(backend.storage, owner, value, unneeded) or None
+
+    until_done(backend, owner, attempt)
 
 
 def drop(storage: Storage, session_id: str, value: object | None, keys: Sequence[str]) -> bool:
@@ -217,23 +213,23 @@ def drop(storage: Storage, session_id: str, value: object | None, keys: Sequence
 
 def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
     """Copy the pages of *owner* that a session shares, so that it no longer needs them. Its content stays the same."""
-    attempts = Attempts(backend, session_id)
-    for _ in attempts:
-        with attempts.exclusive():
-            value = backend.head(session_id)
-            head = None if value is None else read_head(value, session_id)
-            names = {} if head is None else extent(named_runs(head.head), owner)
-            if head is None or owner == session_id or not names:
-                return
-            draft = _left_parent(backend, head, owner, {each: new_token(6) for each in names}, names)
-            done = backend.commit(draft)
-            if done:
-                free_pages(backend, owner, reference=reference_key(owner, session_id, head.head.incarnation))
-        if done:
-            return
+
+    def attempt() -> bool | None:
+        value = backend.head(session_id)
+        stored = None if value is None else read_head(value, session_id)
+        shared = {} if stored is None else extent(named_runs(stored.head), owner)
+        if stored is None or owner == session_id or not shared:
+            return False
+        draft = _with_own_pages(backend, stored, owner, {each: new_token(6) for each in shared}, shared)
+        if not backend.commit(draft):
+            return None
+        free_pages(backend, owner, reference=reference_key(owner, session_id, stored.head.incarnation))
+        return True
+
+    until_done(backend, session_id, attempt)
 
 
-def _left_parent(
+def _with_own_pages(
     backend: Backend, stored: StoredHead, owner: str, names: Mapping[str, str], counts: Mapping[str, int]
 ) -> Draft:
     """Return a draft in which a session has copies of *owner*'s pages.

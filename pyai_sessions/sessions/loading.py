@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import accumulate
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -33,6 +33,8 @@ from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.trips import Asking, Read, Trips
 from pyai_sessions.values.checks import Clock, belongs
 from pyai_sessions.values.messages import Message
+
+T = TypeVar("T")
 
 _FREE_TRIES = 2
 """Tries before a writer takes turns with others."""
@@ -367,6 +369,25 @@ class Attempts:
     def _in_turn(self) -> Generator[None, None, None]:
         with self._backend.turn(self._session_id), self._backend.storage.exclusive():
             yield
+
+
+def until_done(backend: Backend, session_id: str, attempt: Callable[[], T | None]) -> T:
+    """Call *attempt*, which reads, compares and writes, until it returns a result; None means another writer was first.
+
+    Other writers are kept out of each attempt, where the storage can do that.
+
+    Raises:
+        StorageLockedError: Another writer was first until the timeout.
+
+    """
+    attempts = Attempts(backend, session_id)
+    tries = iter(attempts)
+    while True:
+        next(tries)
+        with attempts.exclusive():
+            result = attempt()
+        if result is not None:  # only now: leaving the block commits
+            return result
 
 
 def load_whole(backend: Backend, session_id: str, clock: Clock, value: object | None = None) -> Session | None:

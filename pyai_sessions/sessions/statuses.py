@@ -1,4 +1,4 @@
-"""Sessions that are archived and restored: one, or all that nobody was active in for long."""
+"""Archiving and restoring sessions: one of them, or all that are inactive; and renewing their expiry."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import Attempts, head_of
+from pyai_sessions.sessions.loading import head_of, until_done
 
 
 class Archiver(NamedTuple):
-    """Changes the status of sessions in a backend, on a store's terms."""
+    """Changes the status of sessions."""
 
     backend: Backend
     terms: Terms
@@ -37,23 +37,21 @@ class Archiver(NamedTuple):
         user_id: str | None = None,
         idle_since: datetime | None = None,
     ) -> bool:
-        """Let a session be archived or active; return whether it was not. *idle_since* passes over those active since.
+        """Archive or restore a session; return whether that changed it.
+
+        With *idle_since*, a session that was active at that time or later is not changed.
 
         Raises:
-            SessionNotFoundError: There is no such session, or it is not of this user.
+            SessionNotFoundError: There is no such session, or it belongs to another user.
 
         """
-        attempts = Attempts(self.backend, session_id)
-        for _ in attempts:
-            with attempts.exclusive():
-                stored = head_of(self.backend, session_id, self.terms.clock, user_id)
-                draft = self._changed(stored, status, idle_since)
-                done = draft is not None and self.backend.commit(draft)
-            if draft is None:
-                return False
-            if done:
-                return True
-        return False
+
+        def attempt() -> bool | None:
+            stored = head_of(self.backend, session_id, self.terms.clock, user_id)
+            draft = self._changed(stored, status, idle_since)
+            return False if draft is None else self.backend.commit(draft) or None
+
+        return until_done(self.backend, session_id, attempt)
 
     def _changed(self, stored: StoredHead, status: SessionStatus, idle_since: datetime | None) -> Draft | None:
         head = stored.head
@@ -61,7 +59,7 @@ class Archiver(NamedTuple):
             return None
         if stored.is_over(self.terms.clock):
             return None
-        restore(stored, [], self.terms.clock)  # raises where the session cannot be read
+        restore(stored, [], self.terms.clock)  # raises if the session cannot be read
         if status is SessionStatus.ACTIVE:
             now = later(self.terms.clock(), head.updated_at)
             return amend(stored, self.terms, status=status, updated_at=now, active_at=UNSET)
@@ -70,13 +68,11 @@ class Archiver(NamedTuple):
     def archive_inactive(self, idle_since: datetime, progress: Callable[[int], object] | None) -> int:
         """Archive the sessions that were last active before *idle_since*; return how many.
 
-        Costs only those: per 100 of them one index read, one trip for heads and one transaction or trip.
+        Costs one index read, one read of heads and one write per 100 of them; other sessions cost nothing.
         """
         archived = 0
-        active = indexes.positions(self.backend.storage, list_of(SessionStatus.ACTIVE, None))
-        due = takewhile(lambda each: each[0] < microseconds(idle_since), active)
-        for batch in indexes.batches(due):
-            archived += self._archive([each for each in (decode_id(name) for _, name in batch) if each], idle_since)
+        for session_ids in self._listed(SessionStatus.ACTIVE, idle_since):
+            archived += self._archive(session_ids, idle_since)
             if progress:
                 progress(archived)
         return archived
@@ -95,16 +91,21 @@ class Archiver(NamedTuple):
         return archived
 
     def inactive(self, idle_since: datetime) -> Iterator[list[str]]:
-        """Iterate over the ids of the sessions that seem to be inactive since then, of both statuses, 100 at a time."""
+        """Iterate over the ids of the sessions that the indexes list as inactive since then, 100 at a time."""
         for status in SessionStatus:
-            listed = indexes.positions(self.backend.storage, list_of(status, None))
-            due = takewhile(lambda each: each[0] < microseconds(idle_since), listed)
-            for batch in indexes.batches(due):
-                yield [each for each in (decode_id(name) for _, name in batch) if each]
+            yield from self._listed(status, idle_since)
+
+    def _listed(self, status: SessionStatus, idle_since: datetime) -> Iterator[list[str]]:
+        listed = indexes.positions(self.backend.storage, list_of(status, None))
+        due = takewhile(lambda each: each[0] < microseconds(idle_since), listed)
+        for batch in indexes.batches(due):
+            yield list(filter(None, (decode_id(name) for _, name in batch)))
 
     def renew(self, session_id: str, user_id: str | None) -> None:
-        """Let a session live as long from now as after a save."""
-        for _ in Attempts(self.backend, session_id):
+        """Let a session expire as late as if it were saved now."""
+
+        def attempt() -> bool | None:
             stored = head_of(self.backend, session_id, self.terms.clock, user_id)
-            if self.backend.commit(amend(stored, self.terms)):
-                return
+            return self.backend.commit(amend(stored, self.terms)) or None
+
+        until_done(self.backend, session_id, attempt)

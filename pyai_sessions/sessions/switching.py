@@ -1,4 +1,4 @@
-"""Sessions that go on from a branch, which a rewind left, or as a fork, under another id."""
+"""Switching a session to one of its branches, and forking it: a new session that begins with its first messages."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.forking import At, forked
-from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, load_draft, wanted_of
+from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, load_draft, until_done, wanted_of
 from pyai_sessions.values.json import plain_object
 from pyai_sessions.values.patches import Patch
 
 
 class Switcher(NamedTuple):
-    """Lets sessions go on from another point of a conversation.
+    """Switches sessions to branches, and forks sessions.
 
-    *switched* are the latest switches: the session, the branch, the stamp of what was to be stored. A call that raised
-    may have stored its switch: repeated, it would find no such branch.
+    *switched* holds the latest switches: the session, the branch, and the stamp of the head to store. If a call raised
+    after its switch was stored, the repeated call finds that here: the branch is gone by then.
     """
 
     loader: Loader
     switched: deque[tuple[str, str, str]]
 
     def switch(self, session_id: str, branch_id: str, user_id: str | None) -> None:
-        """Let a session go on from a branch; see `SessionManager.switch`.
+        """Continue a session from one of its branches; see `SessionManager.switch`.
 
-        Of a session that was forked it costs more with the number of forks: the references of all are read.
+        If the session was forked, the references of all its forks are read.
         """
         backend, terms = self.loader.backend, self.loader.terms
-        attempts = Attempts(backend, session_id)
-        for _ in attempts:
-            with attempts.exclusive():
-                stored = head_of(backend, session_id, terms.clock, user_id)
-                if stored.head.status is SessionStatus.ARCHIVED:
-                    raise SessionArchivedError(session_id)
-                if (session_id, branch_id, stored.stamp) in self.switched:
-                    return  # by a call that failed since: its reply was lost, or the session could not be loaded
-                switched = self._switched(stored, branch_id)
-                if switched is None:
-                    continue
-                draft = compose(switched, terms)
-                self.switched.append((session_id, branch_id, draft.stamp))
-                done = backend.commit(draft)
-                if done:
-                    forks.free_shared(backend, history_of(switched).origin, draft)
-            if done:
-                return
+
+        def attempt() -> bool | None:
+            stored = head_of(backend, session_id, terms.clock, user_id)
+            if stored.head.status is SessionStatus.ARCHIVED:
+                raise SessionArchivedError(session_id)
+            if (session_id, branch_id, stored.stamp) in self.switched:
+                return True  # an earlier call stored this and then failed: its reply was lost, or its load failed
+            switched = self._switched(stored, branch_id)
+            if switched is None:
+                return None
+            draft = compose(switched, terms)
+            self.switched.append((session_id, branch_id, draft.stamp))
+            if not backend.commit(draft):
+                return None
+            forks.free_shared(backend, history_of(switched).origin, draft)
+            return True
+
+        until_done(backend, session_id, attempt)
 
     def _switched(self, stored: StoredHead, branch_id: str) -> Session | None:
-        """Return a session as it goes on from a branch; None where it was rewritten meanwhile."""
+        """Return a session that continues from a branch; None if another writer changed the session meanwhile."""
         backend, clock, session_id = self.loader.backend, self.loader.terms.clock, stored.head.session_id
         line_of(history_of(restore(stored, [], clock)), branch_id, session_id)
         key = branch_key(session_id, branch_id)
@@ -83,10 +83,10 @@ class Switcher(NamedTuple):
         owned_by: str | None,
         last: int | None,
     ) -> Session:
-        """Store a session that goes on from a point of another, and return it; see `SessionManager.fork`.
+        """Store a new session that begins with the messages of another up to a point, and return it.
 
-        Costs five trips, or a read and a transaction, whatever the conversation's length; one trip more for each
-        session but the first whose pages it shares, and the way to the point.
+        See `SessionManager.fork`. Costs five round trips, or one read and one transaction, whatever the conversation's
+        length; one more for each further session whose pages it shares; and the reads that find the point.
         """
         backend, terms = self.loader.backend, self.loader.terms
         attempts = Attempts(backend, session_id)
@@ -101,7 +101,7 @@ class Switcher(NamedTuple):
                 fork = self._as_loaded(draft, last)
             except InvalidDocumentError:
                 if stamp_of_value(backend.head(session_id)) != stored.stamp:
-                    continue  # rewritten meanwhile: its pages are others
+                    continue  # another writer has replaced the pages
                 raise
             try:
                 with attempts.exclusive():
@@ -115,7 +115,7 @@ class Switcher(NamedTuple):
         raise SessionNotFoundError(session_id)
 
     def _as_loaded(self, draft: Draft, last: int | None) -> Session:
-        """Return a fork as it can be loaded once its draft is stored: one that cannot be is not stored at all."""
+        """Return a fork as it will be loaded. Raises if that is impossible, before the fork is stored."""
         wanted, terms = wanted_of(draft.stored, last), self.loader.terms
         fork = load_draft(self.loader.backend, draft, terms.clock, wanted=wanted, last=last, most=terms.limits.pages)
         if last is not None:

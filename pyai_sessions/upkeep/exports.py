@@ -1,15 +1,14 @@
-"""Exporting: sessions, of one user or of all, as lines of JSON."""
+"""Export: sessions and states as lines of JSON, of one session, of one user or of all."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
-from pyai_sessions.documents.envelopes import text_of
+from pyai_sessions.documents.envelopes import stored_text
 from pyai_sessions.documents.keys import head_key
-from pyai_sessions.documents.reading import read_head
+from pyai_sessions.documents.reading import readable_head
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError, SessionNotFoundError
 from pyai_sessions.model.heads import named_runs
 from pyai_sessions.model.session import Session
@@ -19,15 +18,16 @@ from pyai_sessions.sessions.indexes import batches, session_ids
 from pyai_sessions.sessions.loading import load_whole
 from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.upkeep import shared_state
-from pyai_sessions.upkeep.holdings import Owner, everything, is_aside, left_aside, listed, raw
+from pyai_sessions.upkeep.aside import is_aside, sort_by_session
+from pyai_sessions.upkeep.owners import Owner, everything, listed
 from pyai_sessions.values.checks import Clock, kind_of
 
 
 def lines(backend: Backend, session_id: str | None, user_id: str | None, *, scan: bool, clock: Clock) -> Iterator[str]:
-    """Iterate over the lines of an export: of one session, of the sessions of a user, or of all. Holds one session.
+    """Iterate over the lines of an export: of one session, of a user, or of all. Holds one session in memory.
 
     Raises:
-        SessionNotFoundError: There is no such session, or it is not the user's.
+        SessionNotFoundError: There is no such session, or it belongs to another user.
 
     """
     owner = None if user_id is None else Owner(backend, user_id)
@@ -41,11 +41,13 @@ def lines(backend: Backend, session_id: str | None, user_id: str | None, *, scan
 def sessions(
     backend: Backend, clock: Clock, on_invalid: Callable[[InvalidDocumentError], object] | None = None
 ) -> Iterator[Session]:
-    """Iterate over all sessions of a storage, whole, with their branches. Holds one session, and heads of 100.
+    """Iterate over all sessions of a storage, with all messages and branches.
+
+    Holds one session and 100 heads in memory.
 
     Raises:
-        InvalidDocumentError: A session cannot be read. *on_invalid* is called with the error instead, and the next
-            session follows; but one that is encrypted with another key is raised nevertheless.
+        InvalidDocumentError: A session cannot be read. With *on_invalid*, that is called with the error, and the next
+            session follows. An EncryptionError is raised all the same: with a wrong key no session could be read.
 
     """
     for batch in batches(session_ids(backend.storage)):
@@ -64,33 +66,33 @@ def sessions(
 
 
 def _lines_of_session(backend: Backend, owner: Owner | None, session_id: str, clock: Clock) -> Iterator[str]:
-    whose: dict[str, bool | None] = {}
+    exported: dict[str, bool | None] = {}
     value = backend.head(session_id)
     if not has_expired(value, session_id, clock):
-        yield from _session(backend, owner, session_id, value, whose, clock=clock)
-    if not whose:
+        yield from _session(backend, owner, session_id, value, exported, clock=clock)
+    if not exported:
         raise SessionNotFoundError(session_id)
     aside: Iterable[str] = [key for key in keys_beside(backend.storage, [session_id]) if is_aside(key)]
     if owner is not None:
-        aside = left_aside(backend, owner, aside, whose)[0].get(session_id, ())
+        aside = sort_by_session(backend.storage, owner, aside, exported)[0].get(session_id, ())
     yield from _documents(backend, aside)
 
 
 def _lines_of_user(backend: Backend, owner: Owner, *, scan: bool, clock: Clock) -> Iterator[str]:
     if scan:
-        backend.storage.keys("session/")  # raises where a storage cannot list them: before anything is written
-    whose: dict[str, bool | None] = {}
+        backend.storage.keys("session/")  # raises here, before a line is written, if the storage cannot list its keys
+    exported: dict[str, bool | None] = {}
     for batch in batches(listed(backend, owner.user_id)):
         for session_id in batch:
-            yield from _session(backend, owner, session_id, backend.head(session_id), whose, clock=clock)
-    aside: Iterable[str] = (key for key in keys_beside(backend.storage, list(whose)) if is_aside(key))
+            yield from _session(backend, owner, session_id, backend.head(session_id), exported, clock=clock)
+    aside: Iterable[str] = (key for key in keys_beside(backend.storage, list(exported)) if is_aside(key))
     if scan:
         found = everything(backend, owner)
-        for session_id in found.heads.keys() - whose.keys():
-            yield from _session(backend, owner, session_id, backend.head(session_id), whose, clock=clock)
-        aside, whose = found.aside, found.whose | whose
-    theirs, _ = left_aside(backend, owner, aside, whose)
-    for keys in theirs.values():
+        for session_id in found.heads.keys() - exported.keys():
+            yield from _session(backend, owner, session_id, backend.head(session_id), exported, clock=clock)
+        aside, exported = found.aside, found.is_owners | exported
+    of_user, _ = sort_by_session(backend.storage, owner, aside, exported)
+    for keys in of_user.values():
         yield from _documents(backend, keys)
     yield from shared_state.lines_of(backend, owner.user_id, scan=scan)
 
@@ -105,14 +107,14 @@ def _lines_of_all(backend: Backend, clock: Clock) -> Iterator[str]:
 
 
 def line_of(session: Session) -> str:
-    """Return a session as a line. It has no revision, which only its store can read."""
+    """Return a session as a line of JSON, without its revision, which means something to its own store only."""
     given = session.to_dict()
     given.pop("revision", None)
     return json.dumps(given) + "\n"
 
 
 def check_file(file: Any) -> Any:
-    """Return *file* if text can be written to it."""
+    """Return *file* if it is open for writing text."""
     try:
         file.write("")
     except (AttributeError, TypeError) as err:
@@ -126,32 +128,32 @@ def _session(
     owner: Owner | None,
     session_id: str,
     value: object | None,
-    whose: dict[str, bool | None],
+    exported: dict[str, bool | None],
     *,
     clock: Clock,
 ) -> Iterator[str]:
-    """Return the line of the session with the head *value*; if it is damaged, a line for each of its documents.
+    """Iterate over the line of a session, or, if it is damaged, a line for each of its documents.
 
-    Nothing is returned if it is not the owner's. Of those that are, *whose* has the ids.
+    *value* is its head. A session of another user has no line. The ids of the others are added to *exported*.
     """
     if value is None or (owner is not None and owner.has(value, session_id) is False):
         return
     try:
         session = load_whole(backend, session_id, clock, value)
     except InvalidDocumentError:
-        whose[session_id] = True
+        exported[session_id] = True
         keys = {key for key in keys_beside(backend.storage, [session_id]) if key.startswith("messages/")}
-        with suppress(InvalidDocumentError):
-            keys.update(pages_there(backend.storage, named_runs(read_head(value, session_id).head)))
+        stored = readable_head(value, session_id)
+        keys.update(pages_there(backend.storage, named_runs(stored.head)) if stored else ())
         yield from _documents(backend, [head_key(session_id), *sorted(keys)])
         return
     if session is not None and (owner is None or session.user_id == owner.user_id):
-        whose[session_id] = True
+        exported[session_id] = True
         yield line_of(session)
 
 
 def _documents(backend: Backend, keys: Iterable[str]) -> Iterator[str]:
     for key in keys:
-        text = text_of(raw(backend.storage.read([key]).get(key)))
+        text = stored_text(backend.storage.read([key]).get(key))
         document = None if text is None else text.decode("utf-8", "backslashreplace")
         yield json.dumps({"key": key, "document": document}) + "\n"

@@ -1,4 +1,4 @@
-"""Removing all sessions that have expired."""
+"""Purging: removing the sessions and states that have expired."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyai_sessions.values.checks import Clock
 
 
 def purge_all(backend: Backend, clock: Clock, progress: Progress | None = None) -> int:
-    """Remove all sessions that have expired, 100 in one transaction where there are such; return how many they were."""
+    """Remove all expired sessions, 100 at a time, and all expired states; return how many sessions were removed."""
     now = microseconds(clock())
     purged = backend.expiry.unlist_forgotten(now, progress)
     for members in backend.expiry.due(now, BATCH):

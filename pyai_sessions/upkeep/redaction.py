@@ -1,15 +1,14 @@
-"""Redaction: the words of one message taken out of all that a storage holds of a session and of its forks.
+"""Redaction: removing the words of one message from every document of a session and of its forks.
 
-Documents are rewritten where they lie, with as many messages as before, so each is right at any moment, and a redaction
-that was cut short is repeated. What other users' forks share is first copied for whoever is on the other side, so that
-their sessions stay as they are.
+Each document is rewritten in place and keeps its number of messages, so the storage is consistent at any moment, and an
+interrupted redaction can be repeated. Pages that are shared with another user's fork are copied first: the other user's
+session keeps its content.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -17,45 +16,45 @@ import msgspec
 from msgspec import UNSET
 
 from pyai_sessions.documents.blanking import Blanker
-from pyai_sessions.documents.envelopes import start_of, text_of
+from pyai_sessions.documents.envelopes import start_of, stored_text, text_of
 from pyai_sessions.documents.keys import head_key, parts_of_reference, session_beside
-from pyai_sessions.documents.reading import read_head
+from pyai_sessions.documents.reading import read_head, readable_head
 from pyai_sessions.documents.writing import amend
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionStateError, StorageLockedError
 from pyai_sessions.model.heads import StoredHead, extents, named_runs, owners_of
 from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import Attempts, head_of
+from pyai_sessions.sessions.loading import head_of, until_done
 from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change
-from pyai_sessions.upkeep.holdings import raw
 from pyai_sessions.values.checks import Clock, check_id, kind_of, shown
 from pyai_sessions.values.json import decoded, is_array, plain, read, write
 
 REMOVED = "[removed]"
 
 _ROUNDS = 20
-"""How often all is looked through again, because others wrote meanwhile."""
+"""How often the documents are read again because other writers changed them."""
 
 _FIELDS = ("title", "question", "metadata", "state", "checkpoints", "summary", "messages")
-"""The fields of a head that hold words."""
+"""The fields of a head that may contain words of a message."""
 
 
 @dataclass(frozen=True)
 class Redaction:
-    """What `redact` did, and where the message's words may still be.
+    """What `redact` did, and where words of the message may still be stored.
 
     Attributes:
-        session_ids: The sessions of the user that hold the message: this one, and those it was forked from or into.
-            Sorted.
-        documents: How many stored documents were rewritten; 0 where all was done before.
-        copies: How many copies of the message were in these: in the history, branches, pages that no session names.
-        shared: Sessions of *other* users that hold the message, sorted, as far as they are known: see `scan`. They
-            stayed as they are.
-        mentions: Ids of other messages of these sessions in which a text of the message stands. They stayed as they
-            are; give ``text=`` to take words out of them. The first 1,000, sorted.
-        unread: Keys of documents that cannot be read, so that nothing says what they hold. Look at them by hand.
+        session_ids: The user's sessions that contain the message, sorted: this one, and those it was forked from or
+            into.
+        documents: How many stored documents were rewritten; 0 if an earlier call has done it.
+        copies: How many copies of the message these contained: in the history, in branches, in pages that no session
+            names.
+        shared: Sessions of *other* users that contain the message, sorted. They were not changed. Without ``scan=True``
+            some may be missing.
+        mentions: Ids of other messages of these sessions that contain a text of the message: the first 1,000, sorted.
+            They were not changed; give ``text=`` to remove words from them.
+        unread: Keys of documents that cannot be read, and may contain the message. Look at them by hand.
 
     """
 
@@ -68,7 +67,7 @@ class Redaction:
 
 
 class Order(NamedTuple):
-    """What is to be redacted: a message of a session, and what takes its place."""
+    """Which message of which session is to be redacted, and its new content."""
 
     session_id: str
     message_id: str
@@ -81,15 +80,15 @@ class Order(NamedTuple):
 def order(
     session_id: object, message_id: object, content: object, text: object, user_id: str | None, *, scan: bool
 ) -> Order:
-    """Return what the arguments of `redact` mean."""
+    """Return the arguments of `redact`, checked."""
     words = (text,) if isinstance(text, str) else () if text is None else text
     if not isinstance(words, Iterable) or isinstance(words, (bytes, Mapping)):
-        raise InvalidValueError("text", f"is {kind_of(text)}; it is text, or texts, that are to go")
+        raise InvalidValueError("text", f"is {kind_of(text)}; it is a text to remove, or a list of texts")
     found = tuple(cast("Iterable[object]", words))
     for n, each in enumerate(found):
         if not isinstance(each, str) or not each:
             problem = f"is {kind_of(each)}" if each else "is empty"
-            raise InvalidValueError(f"text[{n}]", f"{problem}; it is text that is to go")
+            raise InvalidValueError(f"text[{n}]", f"{problem}; it is a text to remove")
     made = plain(content, "content")
     return Order(
         check_id(session_id, "session_id"),
@@ -102,7 +101,7 @@ def order(
 
 
 class Redactor:
-    """A redaction at work."""
+    """Carries out one redaction."""
 
     def __init__(self, backend: Backend, clock: Clock, wanted: Order) -> None:
         self._backend = backend
@@ -111,10 +110,10 @@ class Redactor:
         self._blanker = Blanker(wanted.message_id, wanted.content, wanted.words)
         self._documents = self._copies = 0
         self._marked: set[str] = set()
-        self._others: set[str] = set()  # those that were given their own pages are found by nothing else afterwards
+        self._others: set[str] = set()  # a session that got its own copies of pages is no longer found by their keys
 
     def run(self) -> Redaction:
-        """Redact until a look at everything finds nothing left to do; say what was done."""
+        """Read and rewrite the documents until nothing is left to rewrite; return what was done."""
         wanted = self._wanted
         for _ in range(_ROUNDS):
             first = head_of(self._backend, wanted.session_id, self._clock, wanted.user_id)
@@ -127,11 +126,11 @@ class Redactor:
                 unread = sorted({*found.unread, *family.unread})
                 mentions = sorted(self._blanker.mentions)
                 return Redaction(sorted(found.held), self._documents, self._copies, shared, mentions, unread)
-        problem = f"other writers changed it in each of {_ROUNDS} rounds"
+        problem = f"other writers changed it each of the {_ROUNDS} times that it was read"
         raise StorageLockedError(f"session {wanted.session_id!r}", problem)
 
     def _learn(self, family: _Family) -> None:
-        """Learn what the message says: of the session itself, and of the forks that have the same message."""
+        """Learn the words of the message from the session itself, and from the forks that contain it."""
         blanker, first = self._blanker, self._wanted.session_id
         pages = [(key, document) for key, value in self._beside(family) if (document := _json(value)) is not None]
         heads = {each: _json(self._backend.head(each)) for each in family.mine}
@@ -145,7 +144,7 @@ class Redactor:
             blanker.learn(document, times)
 
     def _look(self, family: _Family) -> _Found:
-        """Look through all documents of the user's sessions, and find what is to be changed."""
+        """Read all documents of the user's sessions, and return what is to be changed."""
         blanker, found = self._blanker, _Found()
         blanker.mentions.clear()
         for key, value in self._beside(family):
@@ -170,21 +169,21 @@ class Redactor:
         return found
 
     def _redact(self, found: _Found) -> bool:
-        """Change what was found; return whether there was anything.
+        """Change what was found; return whether there was anything to change.
 
-        What the message was taken over into goes first, the message itself last: whoever repeats a redaction that was
-        cut short finds from a copy what it says.
+        Documents that only mention the words are changed first, copies of the message last: a redaction that is
+        repeated after an interruption learns the words from a copy.
         """
         for session_id, owner in sorted(found.parting):
             forks.leave_parent(self._backend, session_id, owner)
         if found.parting:
-            return True  # the next round finds them apart
+            return True  # the next round finds the copies
         for session_id in found.heads:
             self._rewrite_head(session_id)
         for changes in (found.derived, found.copies):
             for batch in indexes.batches(changes):
                 self._documents += self._rewrite(batch)
-        # The heads last: a new edition tells who loaded a session before that its history was rewritten.
+        # The heads come last: a new edition tells a copy that was loaded before that the history was rewritten.
         due = found.held if found.derived or found.copies else found.held - self._marked
         for session_id in sorted(due):
             self._rewrite_head(session_id, rewritten=True)
@@ -193,9 +192,9 @@ class Redactor:
         return bool(found.heads or found.derived or found.copies or due)
 
     def _rewrite(self, documents: Sequence[tuple[str, object, bytes]]) -> int:
-        """Put other text under keys, those of a place together; return how many documents that were.
+        """Write documents, those of one place in one step; return how many were written.
 
-        Where one was changed since it was read, the next round finds those of its place again.
+        If another writer changed one of them meanwhile, none of its place is written, and the next round finds them.
         """
         places: dict[str, list[tuple[str, object, bytes]]] = {}
         for each in documents:
@@ -212,49 +211,45 @@ class Redactor:
         return sum(len(each.put) for each, done in written if done)
 
     def _rewrite_head(self, session_id: str, **changes: Any) -> None:
-        attempts = Attempts(self._backend, session_id)
-        for _ in attempts:
-            with attempts.exclusive():
-                value = self._backend.head(session_id)
-                stored = None if value is None else read_head(value, session_id)
-                fields = {} if stored is None else self._fields(stored)
-                if stored is None or not (fields or changes):
-                    return
-                unknown = self._blanker.document(dict(stored.unknown))
-                fewer = unknown != dict(stored.unknown)
-                done = self._backend.commit(
-                    amend(msgspec.structs.replace(stored, unknown=unknown), self._backend.kept, **fields, **changes)
-                )
-            if done:
-                self._documents += bool(fields or fewer)
-                return
+        def attempt() -> bool | None:
+            """Return whether words were removed."""
+            value = self._backend.head(session_id)
+            stored = None if value is None else read_head(value, session_id)
+            fields = {} if stored is None else self._fields(stored)
+            if stored is None or not (fields or changes):
+                return False
+            unknown = self._blanker.document(dict(stored.unknown))
+            draft = amend(msgspec.structs.replace(stored, unknown=unknown), self._backend.kept, **fields, **changes)
+            return bool(fields) or unknown != dict(stored.unknown) if self._backend.commit(draft) else None
+
+        self._documents += until_done(self._backend, session_id, attempt)
 
     # Documents ---------------------------------------------------------------------------------------------------
 
     def _beside(self, family: _Family) -> Iterator[tuple[str, object]]:
-        """Iterate over what lies beside the heads of the user's sessions, and pages of others that these name."""
+        """Iterate over the documents beside the heads of the user's sessions, and shared pages of other sessions."""
         for batch in indexes.batches(family.keys(self._backend)):
             yield from self._backend.storage.read(batch).items()
 
     def _blanked(self, key: str, value: object, found: _Found) -> bytes | None:
-        """Return what a document is to become; None if it stays as it is."""
+        """Return the new text of a document; None if it does not change."""
         blanker, document = self._blanker, _json(value)
         blanker.met = blanker.copies = 0
         if document is not None:
             made = blanker.document(document)
             return None if made == document else write(made)
-        text = text_of(raw(value))
+        text = stored_text(value)
         if isinstance(value, InvalidDocumentError) or text is None:
             found.unread.add(key)
             return None
         damaged = text.decode("utf-8", "surrogateescape")
         if re.search(r'"message_id":\s*' + re.escape(write(self._wanted.message_id).decode()), damaged):
-            found.unread.add(key)  # of what it says there some may be left
+            found.unread.add(key)  # some of its words may be spelled in a way that is not found
         made = blanker.raw(damaged, spelled=True)
         return None if made == damaged else made.encode("utf-8", "surrogateescape")
 
     def _fields(self, stored: StoredHead) -> dict[str, Any]:
-        """Return the fields of a head that change."""
+        """Return the fields of a head that change, with their new values."""
         changes: dict[str, Any] = {}
         for name in _FIELDS:
             value = getattr(stored.head, name)
@@ -267,7 +262,7 @@ class Redactor:
         return changes
 
     def _is_held(self, family: _Family, session_id: str) -> bool:
-        """Return whether a session of another user holds the message, with its words."""
+        """Return whether a session of another user contains the message with its words."""
         probe = self._blanker.probe()
         stored = family.heads[session_id]
         probe.field("messages", read(bytes(stored.head.messages)))
@@ -278,34 +273,34 @@ class Redactor:
 
 
 class _Found:
-    """What a look through all documents finds to be done."""
+    """What is to be changed, as one reading of all documents finds it."""
 
     def __init__(self) -> None:
         self.parting: set[tuple[str, str]] = set()
-        """Sessions, each with the owner of pages that it can no longer share."""
+        """Sessions that must stop sharing pages, each with the owner of the pages."""
         self.derived: list[tuple[str, object, bytes]] = []
-        """Documents that hold no copy of the message, but its words."""
+        """Documents that contain its words, but no copy of the message."""
         self.copies: list[tuple[str, object, bytes]] = []
-        """Documents that hold copies."""
+        """Documents that contain copies of the message."""
         self.heads: list[str] = []
-        """Sessions whose heads hold no copy, but words."""
+        """Sessions whose heads contain its words, but no copy."""
         self.held: set[str] = set()
-        """The user's sessions that hold the message, blank or not."""
+        """The user's sessions that contain the message, redacted or not."""
         self.unread: set[str] = set()
         self.count = 0
 
 
 class _Family:
-    """A session, and all that it was forked from or into: the user's own, and those of others.
+    """A session with its parents and forks, at any distance: those of the user, and those of others.
 
-    Found by what forks leave with the owners of pages, by what heads say of their parents, of the user's sessions or,
-    to *scan*, of all.
+    They are found by the references beside shared pages, and by the parents that heads name: the heads of the user's
+    sessions, or, with *scan*, of all sessions.
     """
 
     def __init__(self, backend: Backend, first: StoredHead, others: Iterable[str], *, scan: bool) -> None:
         self.heads: dict[str, StoredHead] = {}
         self.unread: set[str] = set()
-        self._gone: set[str] = set()
+        self._unusable: set[str] = set()
         links = _links(backend, first.head.user_id, scan=scan)
         due = {first.head.session_id, *others}
         while due:
@@ -316,22 +311,20 @@ class _Family:
             due = {each for session_id in found for each in self._related(session_id, links)}
             beside = keys_beside(backend.storage, found)
             due.update(parts_of_reference(key)[1] for key in beside if key.startswith("forks/"))
-            due -= self.heads.keys() | self._gone
+            due -= self.heads.keys() | self._unusable
         user_id = first.head.user_id
         self.mine = {each for each, stored in self.heads.items() if stored.head.user_id == user_id}
         self.others = self.heads.keys() - self.mine
         self._named = {each: extents(named_runs(stored.head)) for each, stored in self.heads.items()}
 
     def _add(self, session_id: str, value: object | None) -> None:
-        try:
-            stored = None if value is None else read_head(value, session_id)
-        except InvalidDocumentError:
-            self.unread.add(head_key(session_id))
-            stored = None
-        if stored is None:
-            self._gone.add(session_id)
-        else:
+        stored = readable_head(value, session_id)
+        if stored is not None:
             self.heads[session_id] = stored
+            return
+        self._unusable.add(session_id)
+        if value is not None:
+            self.unread.add(head_key(session_id))
 
     def _related(self, session_id: str, links: Mapping[str, set[str]]) -> Iterator[str]:
         yield from links.get(session_id, ())
@@ -339,7 +332,7 @@ class _Family:
             yield from _linked(self.heads[session_id])
 
     def keys(self, backend: Backend) -> Iterator[str]:
-        """Iterate over the keys of what lies beside the user's heads, and of pages of others that these name."""
+        """Iterate over the keys of the documents beside the user's heads, and of shared pages of other sessions."""
         seen = set[str]()
         for key in keys_beside(backend.storage, sorted(self.mine)):
             if not key.startswith("forks/"):
@@ -361,12 +354,12 @@ class _Family:
         return {each for each, named in self._named.items() if int(number) < named.get(owner, {}).get(generation, 0)}
 
     def is_of(self, key: str, session_id: str) -> bool:
-        """Return whether a document is a session's own, or a page that it names."""
+        """Return whether a document belongs to a session, or is a page that the session names."""
         return session_beside(key) == session_id or session_id in self.users(key)
 
 
 def _links(backend: Backend, user_id: str | None, *, scan: bool) -> dict[str, set[str]]:
-    """Return, of the user's sessions or of all, which were forked from which, by the sessions that these name."""
+    """Map sessions to those that name them as a parent or share their pages, among the user's sessions or all."""
     links: dict[str, set[str]] = {}
 
     def add(stored: StoredHead) -> None:
@@ -376,8 +369,9 @@ def _links(backend: Backend, user_id: str | None, *, scan: bool) -> dict[str, se
     if scan:
         for ids in indexes.batches(indexes.session_ids(backend.storage)):
             for session_id, value in backend.heads(ids).items():
-                with suppress(InvalidDocumentError):
-                    add(read_head(value, session_id))
+                stored = readable_head(value, session_id)
+                if stored is not None:
+                    add(stored)
     elif user_id is not None:
         for _, stored in indexes.walk(backend, user_id, indexes.ALL, None, on_invalid=lambda _: None):
             add(stored)
@@ -385,16 +379,12 @@ def _links(backend: Backend, user_id: str | None, *, scan: bool) -> dict[str, se
 
 
 def _linked(stored: StoredHead) -> set[str]:
-    """Return the sessions that a head names: its parent, and the owners of pages."""
-    parent = stored.head.parent
-    found = set(owners_of(named_runs(stored.head), stored.head.session_id))
-    if parent and isinstance(parent.get("session_id"), str):
-        found.add(parent["session_id"])
-    return found
+    """Return the sessions that a head names: its parent, and the owners of shared pages."""
+    return {*owners_of(named_runs(stored.head), stored.head.session_id), *filter(None, [stored.parent_id])}
 
 
 def _json(value: object) -> Any:
-    """Return what a stored document says; None where it cannot be read as JSON."""
+    """Return the JSON of a stored document; None if it cannot be read."""
     text = None if isinstance(value, InvalidDocumentError) else text_of(value)
     try:
         return None if text is None else read(decoded(text))

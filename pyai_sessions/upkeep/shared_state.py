@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeGuard
 
-from pyai_sessions.documents.envelopes import start_of, text_of
-from pyai_sessions.documents.keys import APP_STATE, aside_key, is_state, user_state_key
+from pyai_sessions.documents.envelopes import stored_text
+from pyai_sessions.documents.keys import APP_STATE, is_state, user_state_key
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import stamp_of_value
 from pyai_sessions.documents.shared_state import OTHERS, read_state
@@ -17,8 +16,7 @@ from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import batches
 from pyai_sessions.sessions.shared_state import SharedStates
-from pyai_sessions.storage.protocol import Change, Storage
-from pyai_sessions.upkeep.holdings import raw
+from pyai_sessions.storage.protocol import Change
 from pyai_sessions.values.checks import Clock, check_id, check_time
 from pyai_sessions.values.codec import time_text
 from pyai_sessions.values.json import is_mapping, plain_object
@@ -91,16 +89,6 @@ def problem_of(backend: Backend, key: str, value: object) -> InvalidDocumentErro
     return None if key in right else InvalidDocumentError(key, None, value, OTHERS)
 
 
-def set_aside(storage: Storage, key: str, value: object) -> bool:
-    """Move a state that cannot be read, as it is, to a key under ``unreadable/``; return whether that is done.
-
-    The new key tells the content, so that a document that is moved twice, since the first try was cut short, is one.
-    """
-    token = hashlib.sha256(text_of(raw(value)) or b"").hexdigest()[:16]
-    change = Change([(key, start_of(value))], put=[(aside_key(key, token), value)], drop=[key])
-    return storage.write([change])[0] or not storage.read([key])
-
-
 # Below: keys ------------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +126,7 @@ def _line(key: str, value: object) -> str:
     try:
         stored = read_state(value, key)
     except InvalidDocumentError:
-        text = (text_of(raw(value)) or b"").decode("utf-8", "backslashreplace")
+        text = (stored_text(value) or b"").decode("utf-8", "backslashreplace")
         return json.dumps({"key": key, "document": text}) + "\n"
     end = {} if stored.expires_at is None else {"expires_at": time_text(stored.expires_at)}
     return json.dumps({"user_id": stored.user_id, "shared_state": stored.state, **end}) + "\n"
