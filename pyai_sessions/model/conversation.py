@@ -15,19 +15,9 @@ from pyai_sessions.model.points import Branch, Checkpoint, Summary
 from pyai_sessions.prompts.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.prompts.formats.parts import instructs
 from pyai_sessions.prompts.formats.shapes import Told, joined, told
-from pyai_sessions.prompts.windows import (
-    Budget,
-    Choice,
-    CountTokens,
-    Orphan,
-    as_added,
-    counter,
-    is_users,
-    paired,
-    turn_at,
-    waiting,
-    window,
-)
+from pyai_sessions.prompts.pairs import Orphan, paired, waiting
+from pyai_sessions.prompts.tokens import CountTokens, counter
+from pyai_sessions.prompts.windows import Budget, Choice, as_added, is_users, turn_at, window
 from pyai_sessions.values.checks import check_id, check_limit, check_time, counted, shown
 from pyai_sessions.values.codec import Document
 from pyai_sessions.values.json import converting, plain_object
@@ -186,10 +176,11 @@ class Conversation(Document):
         choice = Choice.of(last=last, roles=roles, speakers=speakers, interrupted=interrupted)
         first = choice.told(instructions)
         budget = Budget(None, max_tokens, counter(count_tokens))
-        if not budget.take(first):
+        left = budget.after(first)
+        if left is None:
             problem = f"is {max_tokens}; the messages that instruct the model take more: {budget.size(first)}"
             raise InvalidValueError("max_tokens", f"{problem}. Raise it, or shorten them")
-        groups = window(body, older, choice, budget)
+        groups = window(body, older, choice, left)
         if groups is None:
             problem = (
                 "has no message that a model can be given among those: they are results of tools without their calls"

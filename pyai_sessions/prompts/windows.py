@@ -1,221 +1,70 @@
-"""Which messages of a conversation a model is given: what belongs together, and the longest window that fits.
+"""The window of a conversation that a model is given: the longest that fits, and that its API takes.
 
-The rules are those of the model APIs: a call for a tool is followed by its result, a result has its call, and what is
-cut begins with a user's message. A conversation that was cut short, interrupted or written by two can break them for
-good; a window of it never does. What a message says, whatever its shape, `formats.shapes` tells.
+How a window is made, in this order:
+
+1. `Choice` is what the caller of `history` asked for. `Choice.told` translates each stored message into what it says,
+   in one shape for all APIs (`formats.shapes`); what follows knows no API.
+2. `pairs.paired` puts each call of a tool and its results into one group: it stays whole or goes whole.
+3. `newest` takes groups from the end, turn by turn, until the `Budget` is used up. What is cut begins with a user's
+   message: the question of the oldest turn stays, with as many of its newest groups as fit.
+4. A format writes what is left (`formats`), or `as_added` gives it back as it was added.
+
+So the rule of one API is in its format's module, and a rule that all share is here or in `pairs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import Told, altered, interrupted, joined, told
+from pyai_sessions.prompts.formats.shapes import Told, joined, told
+from pyai_sessions.prompts.pairs import Group, paired
+from pyai_sessions.prompts.tokens import tokens_of
 from pyai_sessions.values.checks import check_choice, check_items, check_text, counted, kind_of, shown
-from pyai_sessions.values.json import is_array, is_mapping, thawed, write
+from pyai_sessions.values.json import is_mapping, thawed
 from pyai_sessions.values.messages import Message
-
-_CHARACTERS = 4
-_MESSAGE = 4
-_IMAGE = 1_000
-_MEDIA = frozenset({"image", "image_url", "input_image", "input_audio", "file", "document"})
 
 _ANSWERS = p.SYSTEM | {"assistant", "tool"}
 """The roles whose messages begin no turn."""
 
 _KNOWN = ("user", "assistant", "system", "developer", "tool")
 
-Group = list[Told]
-"""Messages that stay together or go together: one, or an assistant's calls with their results."""
 
-
-class Encoder(Protocol):
-    """A tokenizer as tiktoken's ``Encoding`` is one."""
-
-    def encode_ordinary(self, text: str, /) -> Sequence[int]:
-        """Return the tokens of a text."""
-        ...
-
-
-CountTokens = Callable[[str], int] | Encoder
-
-
-class Orphan(NamedTuple):
-    """A tool's call without a result (*kind* ``"call"``), or a result without its call (``"result"``).
+class Budget(NamedTuple):
+    """How many messages and tokens a window may still have.
 
     Attributes:
-        kind: Which of the two.
-        message_id: The message that holds it.
-        call_id: The call's id, where it has one.
+        messages: So many messages; None: any number.
+        tokens: So many tokens; None: any number.
+        count_tokens: Counts the tokens of a text.
+        seen: Ids of the stored messages that are counted already: a part of each was taken.
 
-    """
-
-    kind: Literal["call", "result"]
-    message_id: str
-    call_id: str | None
-
-
-# Calls and results ------------------------------------------------------------------------------------------------
-
-
-def paired(messages: Iterable[Told], *, tell: bool = False) -> tuple[list[Group], list[Orphan]]:
-    """Return messages in groups, without orphans, and the orphans. Costs one pass.
-
-    A result that comes later than right after its call, as another writer's message got in between, moves up to it. A
-    call that has no result is taken out of its message, and a message that has nothing else goes; with *tell* it stays,
-    and a result follows which says that it was interrupted.
-    """
-    groups: list[Group] = []
-    calls = _Waiting()
-    orphans: list[Orphan] = []
-    for each in messages:
-        message = each.message
-        if message.role == "tool":
-            found = calls.answer(message)
-            if found is None:
-                orphans.append(Orphan("result", message.message_id, message.tool_call_id))
-            else:
-                call_id, n = found
-                answer = (
-                    each
-                    if call_id == message.tool_call_id
-                    else replace(each, message=altered(message, tool_call_id=call_id))
-                )
-                groups[n].append(answer)
-            continue
-        if message.tool_calls and message.role == "assistant":
-            calls.add(each, len(groups))
-        groups.append([each])
-    whole: list[Group] = []
-    for group in groups:
-        if group[0].message.tool_calls:
-            whole += _answered(group, orphans, tell=tell)
-        else:
-            whole.append(group)
-    return whole, orphans
-
-
-class _Waiting:
-    """The calls that have no result yet, each with the number of its group."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, int] = {}
-        self._unnamed: dict[str, tuple[int, str]] = {}
-
-    def add(self, caller: Told, group: int) -> None:
-        """Take the calls of a message."""
-        for each in caller.message.tool_calls or ():
-            found = call_id(each)
-            if found in caller.unnamed:
-                self._unnamed[found] = group, function_name(each)
-            elif found:
-                self._by_id[found] = group
-
-    def answer(self, result: Message) -> tuple[str, int] | None:
-        """Return the id of the call that a result is for, and its group; None if none waits for it."""
-        found = result.tool_call_id
-        if found is not None:
-            group = self._by_id.pop(found, None)
-            return None if group is None else (found, group)
-        for key, (group, name) in self._unnamed.items():
-            if result.name is None or result.name == name:
-                del self._unnamed[key]
-                return key, group
-        return None
-
-
-def _answered(group: Group, orphans: list[Orphan], *, tell: bool) -> list[Group]:
-    """Return a group whose calls all have results: without those that have none, or with one that says so."""
-    caller, *results = group
-    left = {each.message.tool_call_id for each in results}
-    known: set[str | None] = {None}
-    kept: list[int] = []
-    for n, call in enumerate(caller.message.tool_calls or ()):
-        found = call_id(call)
-        if found in left:
-            left.discard(found)  # an id that is given twice was answered once
-            kept.append(n)
-        else:
-            orphans.append(Orphan("call", caller.message.message_id, None if found in caller.unnamed else found))
-            if tell and found not in known and caller.message.role == "assistant":
-                kept.append(n)
-                results.append(interrupted(caller, n))
-        known.add(found)
-    shown = caller.with_calls(kept)
-    return [] if shown is None else [[shown, *results]]
-
-
-def waiting(messages: Sequence[Message]) -> dict[str, str]:
-    """Return the names of the functions that the last calls are for, by the ids of those that wait for a result."""
-    answered: set[str | None] = set()
-    for message in reversed(messages):
-        for each in reversed(told(message)):
-            if each.message.tool_calls:
-                calls = {call_id(call): call for call in each.message.tool_calls}
-                return {key: function_name(call) for key, call in calls.items() if key and key not in answered}
-            answered.add(each.message.tool_call_id)
-    return {}
-
-
-def function_name(call: Any) -> str:
-    """Return the name of the function that a tool's call is for, empty where it has none."""
-    function = call.get("function") or call.get("custom")
-    name = function.get("name") if is_mapping(function) else None
-    return name if isinstance(name, str) else ""
-
-
-def call_id(call: object) -> str | None:
-    """Return the id of a tool's call, or None where it has none: it can then not be answered."""
-    found = call.get("id") if is_mapping(call) else None
-    return found if isinstance(found, str) and found else None
-
-
-# Windows ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Budget:
-    """How many messages and tokens a window may still have (None: any number).
-
-    *count* counts the tokens of a text; *seen* are the stored messages of which a part was taken.
     """
 
     messages: int | None
     tokens: int | None
-    count: Callable[[str], int]
-    seen: frozenset[str] = field(default_factory=frozenset[str])
+    count_tokens: Callable[[str], int]
+    seen: frozenset[str] = frozenset()
 
-    def take(self, group: Group) -> bool:
-        """Take a group in, if it fits."""
-        messages, tokens, seen = self.messages, self.tokens, self.seen
-        if messages is not None and len(group) == 1 and group[0].source and group[0].blocks is None:
-            messages -= 1
-            if messages < 0:
-                return False
-        elif messages is not None:
+    def after(self, group: Group) -> Budget | None:
+        """Return what is left once a group is taken in; None if it does not fit."""
+        messages, tokens, count_tokens, seen = self
+        if messages is tokens is None:
+            return self
+        if messages is not None:
             parts = {each.message.message_id for each in group if each.source and each.blocks is not None}
             messages -= sum(each.source is None or each.blocks is None for each in group) + len(parts - seen)
-            if messages < 0:
-                return False
-            seen = seen | parts if parts else seen
+            seen |= parts
         if tokens is not None:
             tokens -= self.size(group)
-            if tokens < 0:
-                return False
-        self.messages, self.tokens, self.seen = messages, tokens, seen
-        return True
-
-    def copy(self) -> Budget:
-        """Return another one that has as much left."""
-        return Budget(self.messages, self.tokens, self.count, self.seen)
+        return None if (messages or 0) < 0 or (tokens or 0) < 0 else Budget(messages, tokens, count_tokens, seen)
 
     def size(self, group: Group) -> int:
         """Return how many tokens a group takes."""
-        return sum(tokens_of(each.message, self.count) for each in group)
+        return sum(tokens_of(each.message, self.count_tokens) for each in group)
 
 
 def begins_turn(each: Told) -> bool:
@@ -270,20 +119,22 @@ def newest(
         has_head = aligned and begins_turn(turn[0][0])
         head = turn[:1] if has_head else [[question]] if question is not None else []
         steps = turn[1:] if has_head else turn
-        trial = budget.copy()
-        kept: list[Group] = []
-        if not all(map(trial.take, head)):
+        left = budget.after(list(chain.from_iterable(head)))
+        if left is None:
             break
+        kept: list[Group] = []
         for group in reversed(steps):
-            if not trial.take(group):
+            rest = left.after(group)
+            if rest is None:
                 break
+            left = rest
             kept.append(group)
         if kept or (head and not (steps and chosen)):  # a question alone says nothing beside newer turns
             chosen.append([*head, *reversed(kept)])
-            budget = trial
+            budget = left
         if len(kept) < len(steps):
             break
-    if not turns and question is not None and budget.take([question]):
+    if not turns and question is not None and budget.after([question]):
         chosen.append([[question]])
     return [group for turn in reversed(chosen) for group in turn] if chosen or not (turns or question) else None
 
@@ -316,10 +167,10 @@ class Choice(NamedTuple):
         for role, meant in (speakers or {}).items():
             check_text(role, "speakers")
             check_choice(meant, f"speakers[{shown(role)}]", *_KNOWN, "told")
-        given = [roles] if isinstance(roles, str) else roles
-        wanted = (
-            None if given is None else frozenset(check_text(e, "roles") for e in check_items(given, "roles", "roles"))
-        )
+        wanted = None
+        if roles is not None:
+            given = [roles] if isinstance(roles, str) else check_items(roles, "roles", "roles")
+            wanted = frozenset(check_text(each, "roles") for each in given)
         return cls(last, wanted, dict(speakers or {}), interrupted == "tell")
 
     def check_roles(self, says: Iterable[Told], api: str) -> None:
@@ -377,7 +228,7 @@ def window(
         says = [each for each in says if each.message.message_id in kept]
     if not says:
         return []
-    budget.messages = last
+    budget = budget._replace(messages=last)
     groups, _ = paired(says, tell=choice.tell and (choice.roles is None or "tool" in choice.meant))
     question = None
     if aligned and not begins_turn(says[0]):
@@ -420,69 +271,3 @@ def as_added(says: Sequence[Told]) -> Iterator[dict[str, Any]]:
         if given.tool_call_id is not None:
             made["tool_call_id"] = thawed(given.tool_call_id)
         yield made
-
-
-# Tokens -----------------------------------------------------------------------------------------------------------
-
-
-def counter(count_tokens: CountTokens | None) -> Callable[[str], int]:
-    """Return what counts the tokens of a text: the estimate by default, a callable, or an encoder as tiktoken's."""
-    if count_tokens is None:
-        return estimate
-    encode = getattr(count_tokens, "encode_ordinary", None)
-    if encode is not None:
-        return lambda text: len(encode(text))
-    if not callable(count_tokens):
-        problem = f"is {kind_of(count_tokens)}; it is a callable from text to a number, or a tiktoken encoding"
-        raise InvalidValueError("count_tokens", problem)
-    count: Callable[[str], int] = count_tokens
-
-    def checked(text: str) -> int:
-        tokens = count(text)
-        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
-            raise InvalidValueError("count_tokens", f"returned {tokens!r}; it returns a number of tokens, 0 or more")
-        return tokens
-
-    return checked
-
-
-def estimate(text: str) -> int:
-    """Return about how many tokens a text has: one for 4 ASCII characters, one for each other character.
-
-    Encoders of today's models take fewer for most languages: the estimate errs to the safe side.
-    """
-    ascii_ = len(text) if text.isascii() else sum(map(str.isascii, text))
-    return -(-ascii_ // _CHARACTERS) + len(text) - ascii_
-
-
-def tokens_of(message: Message, count: Callable[[str], int]) -> int:
-    """Return the tokens of a message: its texts and calls, 4 for its role, and 1,000 for an image or a file."""
-    tokens = _MESSAGE + sum(_tokens_of_part(part, count) for part in _parts(message.content))
-    if message.name is not None:
-        tokens += count(message.name)
-    if message.tool_calls:
-        tokens += count(_text(message.tool_calls))
-    return tokens
-
-
-def _parts(content: object) -> Iterator[object]:
-    if is_array(content):
-        yield from content
-    elif content is not None:
-        yield content
-
-
-def _tokens_of_part(part: object, count: Callable[[str], int]) -> int:
-    if isinstance(part, str):
-        return count(part)
-    if is_mapping(part):
-        if part.get("type") in _MEDIA:
-            return _IMAGE
-        text = part.get("text")
-        if part.get("type") == "text" and isinstance(text, str):
-            return count(text)
-    return count(_text(part))
-
-
-def _text(value: object) -> str:
-    return write(value).decode()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message, Session, SessionError, SessionManager, SessionStateError
-from pyai_sessions.prompts.windows import tokens_of
+from pyai_sessions.prompts.tokens import tokens_of
 from tests.prompts.test_formats import FORMATS, judge
 
 SHAPES = ["openai", "anthropic", "bedrock", "gemini", "responses", "langchain", "ollama", "vercel"]

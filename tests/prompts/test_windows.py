@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message, Session, SessionManager, SessionStateError
-from pyai_sessions.prompts.windows import Orphan, estimate, tokens_of
+from pyai_sessions.prompts.pairs import Orphan
+from pyai_sessions.prompts.tokens import estimate, tokens_of
 from pyai_sessions.testing import NOON, StoppedClock
 from tests.prompts.prompt_rules import check_anthropic, check_gemini, check_openai
 from tests.prompts.test_corpus import load_corpus

@@ -30,11 +30,12 @@ As it is stored, and back:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
+from pyai_sessions.prompts.formats import turns
 from pyai_sessions.values.checks import Clock, check_text, shown
 from pyai_sessions.values.json import is_array, thawed
 from pyai_sessions.values.messages import Message
@@ -52,10 +53,10 @@ Content = str | list[p.Part]
 
 def write(messages: Sequence[Message]) -> tuple[list[p.Part], Content | None]:
     """Return the messages of a call, and its system text."""
-    opening, rest = p.split_opening(messages)
+    opening, rest = turns.split_opening(messages)
     ids = p.CallIds(_MAX_ID, unique=True)
-    turns = [(role, content) for each in rest for role, content in [_turn(each, ids)] if content]
-    items = [{"role": role, "content": content} for role, content in p.from_a_user(_in_place(turns), rest, str)]
+    said = _in_place(_TURNS[p.speaker(each)](each, ids) for each in rest)
+    items = [{"role": role, "content": content} for role, content in turns.from_a_user(said, rest, str)]
     return thawed(items), thawed(_system(opening))
 
 
@@ -64,10 +65,6 @@ def _system(opening: Sequence[Message]) -> Content | None:
     if len(contents) == 1:
         return contents[0]
     return [block for each in contents for block in _blocks(each)] or None
-
-
-def _turn(message: Message, ids: p.CallIds) -> tuple[str, Content]:
-    return _TURNS[p.speaker(message)](message, ids)
 
 
 def _user(message: Message, ids: p.CallIds) -> tuple[str, Content]:
@@ -93,7 +90,7 @@ def _assistant(message: Message, ids: p.CallIds) -> tuple[str, Content]:
     if isinstance(message.content, str) and message.content.strip() and not calls:
         return "assistant", message.content
     blocks = _written(p.parts_of(message), _ASSISTANT)
-    return "assistant", p.woven(blocks, calls, p.native(message.metadata.get("anthropic")))
+    return "assistant", turns.woven(blocks, calls, message, "anthropic")
 
 
 def _tool(message: Message, ids: p.CallIds) -> tuple[str, Content]:
@@ -117,9 +114,9 @@ _TURNS: dict[str, Callable[[Message, p.CallIds], tuple[str, Content]]] = {
 }
 
 
-def _in_place(turns: Iterable[tuple[str, Content]]) -> list[tuple[str, Content]]:
+def _in_place(said: Iterable[tuple[str, Content]]) -> list[tuple[str, Content]]:
     """Merge neighbours of one role; tell a system message as a user's where the API would not take it."""
-    runs = p.merged(turns, _joined)
+    runs = turns.merged(said, _is_result, _blocks)
     roles = ["", *(role for role, _ in runs), "assistant"]
     told = (
         ("user", [p.text_part("[system]"), *_blocks(content)])
@@ -127,12 +124,11 @@ def _in_place(turns: Iterable[tuple[str, Content]]) -> list[tuple[str, Content]]
         else (role, content)
         for n, (role, content) in enumerate(runs)
     )
-    return p.merged(told, _joined)
+    return turns.merged(told, _is_result, _blocks)
 
 
-def _joined(first: Content, second: Content) -> Content:
-    """Join two contents, the results of tools before all else."""
-    return sorted([*_blocks(first), *_blocks(second)], key=lambda block: block["type"] != "tool_result")
+def _is_result(block: p.Part) -> bool:
+    return bool(block["type"] == "tool_result")
 
 
 def _blocks(content: Content) -> list[p.Part]:
@@ -146,11 +142,11 @@ def _text_content(message: Message) -> Content:
 
 
 def _written(given: Iterable[Mapping[str, Any]], taken: frozenset[str]) -> list[p.Part]:
-    return [block for each in given if (block := _block(each, taken)) is not None]
+    return p.written(given, lambda part: _block(part, taken), p.text_part)
 
 
 def _block(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
-    """Return a stored part as a block; None if there is nothing to say of it."""
+    """Return a stored part as a block, empty if it says nothing; None if the API takes none such here."""
     own = p.native(part.get("anthropic"))
     native = own if part["type"] == "anthropic" and p.is_part(own) else part
     kind = native["type"]
@@ -159,11 +155,8 @@ def _block(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
     if kind in p.NATIVE and kind in taken:
         return p.rest_of(native, *p.APIS)
     block = _MAKE[kind](part) if kind in _MAKE and kind in taken else None
-    if block is None:
-        told = p.left_out(part)
-        return None if told is None else p.text_part(told)
-    if kind == "text" and not block["text"].strip():
-        return None
+    if block is None or (kind == "text" and not block["text"].strip()):
+        return block and {}
     marks = {key: part[key] for key in ("cache_control", "citations") if key in part}
     return {**block, **marks, **own}
 
@@ -223,75 +216,55 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
     if system is not None:
         content = _stored_content(p.given_object({"system": system}, "prompt")["system"], "prompt.system")
         messages.append(p.new_message("prompt.system", clock, "system", content))
-    for path, item in items:
-        given = check_text(item.get("role"), f"{path}.role")
-        role = p.role_of(given) or given
-        if role not in _READERS:
-            known = f"it is one of {', '.join(map(repr, _READERS))}; Chat Completions are read without format="
-            raise InvalidValueError(f"{path}.role", f"is {shown(given)}; {known}")
-        told = _READERS[role](item.get("content"), f"{path}.content")
-        made = [p.new_message(path, clock, **fields) for fields in told]
-        made[-1].keep_unknown(p.unknown(item, "role", "content"))
-        messages += made
-    return messages
+    return [*messages, *turns.read(items, _fields, clock, "content")]
 
 
-def _read_user(content: Any, path: str) -> Iterator[p.Part]:
-    blocks = [] if isinstance(content, str) else _checked(content, path)
-    results = [(n, each) for n, each in enumerate(blocks) if each["type"] == "tool_result"]
-    yield from (_read_result(each, f"{path}[{n}]") for n, each in results)
-    if len(results) < len(blocks) or not blocks:
-        rest = [each for each in blocks if each["type"] != "tool_result"]
-        yield {"role": "user", "content": content if isinstance(content, str) else list(map(stored_part, rest))}
-
-
-def _read_result(block: p.Part, path: str) -> p.Part:
-    own = p.rest_of(block, "type", "tool_use_id", "content")
-    content = block.get("content")
-    return {
-        "role": "tool",
-        "tool_call_id": check_text(block.get("tool_use_id"), f"{path}.tool_use_id"),
-        "content": None if content is None else _stored_content(content, f"{path}.content"),
-        "metadata": {"anthropic": {"tool_result": own}} if own else None,
-    }
-
-
-def _read_assistant(content: Any, path: str) -> Iterator[p.Part]:
+def _fields(item: p.Part, path: str) -> Sequence[p.Part]:
+    """Return the fields of the messages that an item becomes."""
+    given = check_text(item.get("role"), f"{path}.role")
+    role, content, place = p.role_of(given) or given, item.get("content"), f"{path}.content"
+    if role not in ("user", "assistant", "system"):
+        known = "it is one of 'user', 'assistant', 'system'; Chat Completions are read without format="
+        raise InvalidValueError(f"{path}.role", f"is {shown(given)}; {known}")
+    if role == "system":
+        stored = _stored_content(content, place)
+        return [{"role": role, "content": stored, "metadata": {"anthropic": {"among_messages": True}}}]
     if isinstance(content, str):
-        yield {"role": "assistant", "content": content}
-        return
-    blocks = _checked(content, path)
-    kinds = [each["type"] == "tool_use" for each in blocks]
-    calls = [_read_call(each, f"{path}[{n}]") for n, each in enumerate(blocks) if kinds[n]]
-    places = p.call_places(kinds)
-    yield {
-        "role": "assistant",
-        "content": [stored_part(each) for each in blocks if each["type"] != "tool_use"] or None,
-        "tool_calls": calls,
-        "metadata": {"anthropic": places} if places else None,
-    }
+        return [{"role": role, "content": content}]
+    blocks = _checked(content, place)
+    if role == "assistant":
+        return [turns.of_model(blocks, place, "anthropic", _read_call, _stored_blocks)]
+    return turns.of_user(blocks, place, _read_result, _stored_blocks)
 
 
-def _read_call(block: p.Part, path: str) -> p.Part:
+def _read_result(block: p.Part, path: str) -> p.Result | None:
+    if not _is_result(block):
+        return None
+    check_text(block.get("tool_use_id"), f"{path}.tool_use_id")
+    content = block.get("content")
+    return result(block, None if content is None else _stored_content(content, f"{path}.content"))
+
+
+def result(block: Mapping[str, Any], content: Any) -> p.Result:
+    """Return what a ``tool_result`` says, with its content as it is stored."""
+    own = turns.own("anthropic", tool_result=p.rest_of(block, "type", "tool_use_id", "content"))
+    return p.Result(block.get("tool_use_id"), content, own)
+
+
+def _read_call(block: p.Part, path: str) -> p.Part | None:
+    if block["type"] != "tool_use":
+        return None
     call_id, name = (check_text(block.get(key), f"{path}.{key}") for key in ("id", "name"))
     arguments = p.check_object(block.get("input"), f"{path}.input")
     return p.call_of(call_id, name, arguments, "anthropic", p.rest_of(block, "type", "id", "name", "input"))
 
 
-def _read_system(content: Any, path: str) -> Iterator[p.Part]:
-    stored = _stored_content(content, path)
-    yield {"role": "system", "content": stored, "metadata": {"anthropic": {"among_messages": True}}}
-
-
-_READERS: dict[str, Callable[[Any, str], Iterator[p.Part]]] = {
-    "user": _read_user,
-    "assistant": _read_assistant,
-    "system": _read_system,
-}
-
-
 def _stored_content(content: Any, path: str) -> Any:
-    return content if isinstance(content, str) else [stored_part(each) for each in _checked(content, path)]
+    return content if isinstance(content, str) else _stored_blocks(_checked(content, path))
+
+
+def _stored_blocks(blocks: turns.Blocks) -> list[p.Part]:
+    return list(map(stored_part, blocks))
 
 
 def _checked(content: Any, path: str) -> list[p.Part]:

@@ -12,13 +12,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from importlib import import_module
+from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.json import is_array, is_mapping
 
 Block = Mapping[str, Any]
+
+
+def _api(name: str) -> Any:
+    """Return the module of a format: it is imported when a block of its API is first met."""
+    return import_module(f"pyai_sessions.prompts.formats.{name}")
+
 
 # Tool calls -------------------------------------------------------------------------------------------------------
 
@@ -59,18 +66,6 @@ def _first(block: Block, *keys: str) -> Any:
     return next((block[key] for key in keys if block.get(key) is not None), None)
 
 
-def _gemini_call(block: Block) -> dict[str, Any]:
-    from pyai_sessions.prompts.formats import gemini
-
-    part = gemini.snake(block)
-    call = p.native(part["function_call"])
-    inner = p.rest_of(call, "name", "args")
-    own = {**p.rest_of(part, "function_call"), **({"function_call": inner} if inner else {})}
-    call_id = _text(call.get("id"))
-    made = p.call_of(call_id or "", _text(call.get("name")) or "unknown", call.get("args") or {}, "gemini", own)
-    return made if call_id else p.rest_of(made, "id")
-
-
 _CALLS: dict[str | None, Callable[[Block], dict[str, Any]]] = {
     "tool_use": lambda block: _named_call(block, "anthropic"),
     "function_call": lambda block: _named_call(block, ""),
@@ -78,45 +73,38 @@ _CALLS: dict[str | None, Callable[[Block], dict[str, Any]]] = {
     "tool_call": lambda block: _named_call(block, ""),
     "tool-call": lambda block: _named_call(block, ""),
     "toolUse": lambda block: _named_call(p.native(block["toolUse"]), ""),
-    "functionCall": _gemini_call,
+    "functionCall": lambda block: _api("gemini").call(_api("gemini").snake(block)),
 }
 
 
 # Results ----------------------------------------------------------------------------------------------------------
 
 
-class _Result(NamedTuple):
-    call_id: str | None
-    content: Any
-    metadata: Mapping[str, Any] = {}
-    name: str | None = None
+def _anthropic_result(block: Block) -> p.Result:
+    made: p.Result = _api("anthropic").result(block, _parts_of(block.get("content")))
+    return made._replace(tool_call_id=_text(made.tool_call_id))
 
 
-def _anthropic_result(block: Block) -> _Result:
-    own = p.rest_of(block, "type", "tool_use_id", "content")
-    content = block.get("content")
-    parts = [block_part(each) for each in content] if is_array(content) and all(map(p.is_part, content)) else content
-    return _Result(_text(block.get("tool_use_id")), parts, {"anthropic": {"tool_result": own}} if own else {})
+def _parts_of(content: object) -> Any:
+    return [block_part(each) for each in content] if is_array(content) and all(map(p.is_part, content)) else content
 
 
-def _responses_result(block: Block) -> _Result:
-    output = block.get("output")
-    parts = [block_part(each) for each in output] if is_array(output) and all(map(p.is_part, output)) else output
-    return _Result(_text(block.get("call_id")), parts)
+def _responses_result(block: Block) -> p.Result:
+    return p.Result(_text(block.get("call_id")), _parts_of(block.get("output")))
 
 
-def _vercel_result(block: Block) -> _Result:
+def _vercel_result(block: Block) -> p.Result:
     output = _first(block, "output", "result")
     value = output["value"] if is_mapping(output) and "type" in output and "value" in output else output
-    return _Result(_text(block.get("toolCallId")), value, name=_text(block.get("toolName")))
+    return p.Result(_text(block.get("toolCallId")), value, name=_text(block.get("toolName")))
 
 
-def _bedrock_result(block: Block) -> _Result:
+def _bedrock_result(block: Block) -> p.Result:
     result = p.native(block["toolResult"])
     content = result.get("content")
     parts = [_bedrock_result_part(each) for each in content] if is_array(content) else content
     failed = {"anthropic": {"tool_result": {"is_error": True}}} if result.get("status") == "error" else {}
-    return _Result(_text(result.get("toolUseId")), parts, failed)
+    return p.Result(_text(result.get("toolUseId")), parts, failed)
 
 
 def _bedrock_result_part(value: object) -> Any:
@@ -125,28 +113,17 @@ def _bedrock_result_part(value: object) -> Any:
     return block_part(value) if is_mapping(value) else value
 
 
-def _gemini_result(block: Block) -> _Result:
-    from pyai_sessions.prompts.formats import gemini
-
-    part = gemini.snake(block)
-    given = p.native(part["function_response"])
-    inner, outer = p.rest_of(given, "name", "response"), p.rest_of(part, "function_response")
-    own = {**({"function_response": inner} if inner else {}), **({"part": outer} if outer else {})}
-    content = gemini.result(given.get("response"))
-    return _Result(_text(given.get("id")), content, {"gemini": own} if own else {}, _text(given.get("name")))
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-RESULTS: dict[str | None, Callable[[Block], _Result]] = {
+RESULTS: dict[str | None, Callable[[Block], p.Result]] = {
     "tool_result": _anthropic_result,
     "function_call_output": _responses_result,
     "custom_tool_call_output": _responses_result,
     "tool-result": _vercel_result,
     "toolResult": _bedrock_result,
-    "functionResponse": _gemini_result,
+    "functionResponse": lambda block: _api("gemini").result(_api("gemini").snake(block)),
 }
 
 
@@ -226,28 +203,16 @@ def _bedrock_part(block: Block) -> Any:
     return p.media_part(p.Media(f"{top}/{form}", data), given.get("name"))
 
 
-def _gemini_part(block: Block) -> Any:
-    from pyai_sessions.prompts.formats import gemini
-
-    return gemini.stored_part(gemini.snake(block))
-
-
-def _anthropic_part(block: Block) -> Any:
-    from pyai_sessions.prompts.formats import anthropic
-
-    return anthropic.stored_part(dict(block))
-
-
 _PARTS: dict[str | None, Callable[[Block], Any]] = {
     "input_text": _responses_text,
     "output_text": _responses_text,
     "summary_text": _responses_text,
     "input_image": _responses_image,
     "input_file": _responses_file,
-    "image": _anthropic_part,
-    "document": _anthropic_part,
-    "gemini": _gemini_part,
-    "untyped": _gemini_part,
+    "image": lambda block: _api("anthropic").stored_part(dict(block)),
+    "document": lambda block: _api("anthropic").stored_part(dict(block)),
+    "gemini": lambda block: _api("gemini").stored_part(_api("gemini").snake(block)),
+    "untyped": lambda block: _api("gemini").stored_part(_api("gemini").snake(block)),
     "bedrock": _bedrock_part,
 }
 

@@ -41,6 +41,7 @@ from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
+from pyai_sessions.prompts.formats import turns
 from pyai_sessions.values.checks import Clock, check_text, shown
 from pyai_sessions.values.json import is_array, is_mapping, thawed
 from pyai_sessions.values.messages import Message
@@ -70,11 +71,11 @@ _FREE = frozenset({"args", "response", "part_metadata"})
 
 def write(messages: Sequence[Message]) -> tuple[list[p.Part], p.Part | None]:
     """Return the contents of a call, and its system instruction."""
-    opening, rest = p.split_opening(messages)
-    turns = p.from_a_user(p.merged(_turns(rest), _joined), rest, lambda text: [{"text": text}])
+    opening, rest = turns.split_opening(messages)
+    said = turns.from_a_user(turns.merged(_turns(rest), _is_result), rest, lambda text: [{"text": text}])
     system = [part for each in opening for part in _written(p.parts_of(each), frozenset({"text"}))]
     return (
-        thawed([{"role": role, "parts": parts} for role, parts in turns]),
+        thawed([{"role": role, "parts": parts} for role, parts in said]),
         thawed({"parts": system}) if system else None,
     )
 
@@ -85,8 +86,8 @@ def _turns(messages: Sequence[Message]) -> Iterator[tuple[str, list[p.Part]]]:
         kind = p.speaker(message)
         if kind == "assistant":
             names.update((each.id, each.name) for each in p.calls_of(message))
-            if parts := _model_parts(message):
-                yield "model", parts
+            calls = [_function_call(each) for each in p.calls_of(message)]
+            yield "model", turns.woven(_written(p.parts_of(message), _TAKEN), calls, message, "gemini")
         elif kind == "tool":
             yield "user", [_function_response(message, names.get(message.tool_call_id or ""))]
         elif kind == "user":
@@ -123,12 +124,6 @@ def _sorted(run: Sequence[Message], calls: Sequence[p.Call]) -> Iterator[Message
     return (queues[place(each)].popleft() for each in run)
 
 
-def _model_parts(message: Message) -> list[p.Part]:
-    parts = _written(p.parts_of(message), _TAKEN)
-    calls = [_function_call(each) for each in p.calls_of(message)]
-    return p.woven(parts, calls, p.native(message.metadata.get("gemini")))
-
-
 def _function_call(call: p.Call) -> p.Part:
     own = p.native(call.stored.get("gemini"))
     inner = p.native(own.get("function_call"))
@@ -153,26 +148,24 @@ def _response(message: Message) -> Mapping[str, Any]:
     return {} if result is None else {"output": result}
 
 
-def _joined(first: list[p.Part], second: list[p.Part]) -> list[p.Part]:
-    """Join two contents, the results of tools before all else."""
-    return sorted([*first, *second], key=lambda part: "function_response" not in part)
+def _is_result(part: p.Part) -> bool:
+    return "function_response" in part
 
 
 def _written(given: Iterable[Mapping[str, Any]], taken: frozenset[str]) -> list[p.Part]:
-    return [made for each in given if (made := _written_part(each, taken)) is not None]
+    return p.written(given, lambda part: _part(part, taken), lambda text: {"text": text})
 
 
-def _written_part(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
-    """Return a stored part as Gemini's; None if there is nothing to say of it."""
+def _part(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
+    """Return a stored part as Gemini's, empty if it says nothing; None if Gemini takes none such here."""
     kind = part["type"]
     own = p.native(part.get("gemini"))
     if kind == "gemini" and kind in taken and own:
         return dict(own)
     made = _MAKE[kind](part) if kind in _MAKE and kind in taken else None
-    if made is None:
-        told = p.left_out(part)
-        return None if told is None else {"text": told}
-    return None if made == {"text": ""} and not own else {**made, **own}
+    if made is None or (made == {"text": ""} and not own):
+        return made and {}
+    return {**made, **own}
 
 
 def _text(part: Mapping[str, Any]) -> p.Part | None:
@@ -221,18 +214,27 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
         parts = _checked(snake(p.given_object(given, "prompt.system")), "prompt.system")
         messages.append(p.new_message("prompt.system", clock, "system", _content(parts)))
     waiting = _OpenCalls(calls)
-    for path, item in items:
-        content = snake(item)
+
+    def fields_of(content: p.Part, path: str) -> list[p.Part]:
         role = content.get("role", "user")
-        if role not in _READERS:
+        if role not in _ROLES:
             raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is 'user' or 'model'")
         if "content" in content and "parts" not in content:
             raise InvalidValueError(f"{path}.parts", "is missing; an item with content is read without format=")
-        told = _READERS[role](_checked(content, path), path, waiting)
-        made = [p.new_message(path, clock, **fields) for fields in told]
-        made[-1].keep_unknown(p.unknown(content, "role", "parts"))
-        messages += made
-    return messages
+        parts, place = _checked(content, path), f"{path}.parts"
+        if role == "model":
+            made = [turns.of_model(parts, place, "gemini", _read_call, _content)]
+            waiting.add(made[0]["tool_calls"])
+        else:
+            made = turns.of_user(parts, place, lambda part, at: _read_result(part, at, waiting), _content)
+            waiting.end_turn()
+        return made
+
+    return [*messages, *turns.read(((path, snake(item)) for path, item in items), fields_of, clock, "parts")]
+
+
+_ROLES = ("user", "model", "function")
+"""``function`` is what older clients say where results stand; ``user`` is written."""
 
 
 class _OpenCalls:
@@ -263,69 +265,47 @@ class _OpenCalls:
         return found[0] if found else None
 
 
-def _read_model(parts: Sequence[p.Part], path: str, calls: _OpenCalls) -> Iterator[p.Part]:
-    kinds = ["function_call" in each for each in parts]
-    asked = [_read_call(each, f"{path}.parts[{n}]") for n, each in enumerate(parts) if kinds[n]]
-    rest = [each for each in parts if "function_call" not in each]
-    places = p.call_places(kinds)
-    calls.add(asked)
-    yield {
-        "role": "assistant",
-        "content": None if asked and not rest else _content(rest),
-        "tool_calls": asked,
-        "metadata": {"gemini": places} if places else None,
-    }
+def _read_call(part: p.Part, path: str) -> p.Part | None:
+    if "function_call" not in part:
+        return None
+    given = p.check_object(part["function_call"], f"{path}.function_call")
+    check_text(given.get("name"), f"{path}.function_call.name")
+    p.check_object(given.get("args", {}), f"{path}.function_call.args")
+    if "id" in given:
+        check_text(given["id"], f"{path}.function_call.id")
+    return {"id": f"call_{new_id()}", **call(part)}
 
 
-def _read_call(part: p.Part, path: str) -> p.Part:
-    call = p.check_object(part["function_call"], f"{path}.function_call")
-    name = check_text(call.get("name"), f"{path}.function_call.name")
-    arguments = p.check_object(call.get("args", {}), f"{path}.function_call.args")
-    inner = p.rest_of(call, "name", "args")
+def call(part: p.Part) -> p.Part:
+    """Return the tool call that a ``function_call`` is, without an id where it has none."""
+    given = p.native(part["function_call"])
+    inner = p.rest_of(given, "name", "args")
     own = {**p.rest_of(part, "function_call"), **({"function_call": inner} if inner else {})}
-    call_id = check_text(call["id"], f"{path}.function_call.id") if "id" in call else f"call_{new_id()}"
-    return p.call_of(call_id, name, arguments, "gemini", own)
+    call_id, name = given.get("id"), given.get("name")
+    made = p.call_of("", name if isinstance(name, str) else "unknown", given.get("args") or {}, "gemini", own)
+    return {**made, "id": call_id} if isinstance(call_id, str) and call_id else p.rest_of(made, "id")
 
 
-def _read_user(parts: Sequence[p.Part], path: str, calls: _OpenCalls) -> Iterator[p.Part]:
-    results = [(n, each) for n, each in enumerate(parts) if "function_response" in each]
-    yield from (_read_result(each, f"{path}.parts[{n}]", calls) for n, each in results)
-    if len(results) < len(parts) or not parts:
-        yield {"role": "user", "content": _content([each for each in parts if "function_response" not in each])}
-    calls.end_turn()
-
-
-def _read_result(part: p.Part, path: str, calls: _OpenCalls) -> p.Part:
+def _read_result(part: p.Part, path: str, calls: _OpenCalls) -> p.Result | None:
+    if not _is_result(part):
+        return None
     given = p.check_object(part["function_response"], f"{path}.function_response")
     name = check_text(given.get("name"), f"{path}.function_response.name")
     call_id = check_text(given["id"], f"{path}.function_response.id") if "id" in given else None
+    if given.get("response") is not None:
+        p.check_object(given["response"], f"{path}.function_response.response")
+    return result(part)._replace(tool_call_id=calls.answer(call_id, name) or call_id or f"call_{new_id()}")
+
+
+def result(part: p.Part) -> p.Result:
+    """Return what a ``function_response`` says. The response ``{"output": text}`` is that text."""
+    given = p.native(part["function_response"])
+    said, outer = p.rest_of(given, "name", "response"), p.rest_of(part, "function_response")
     response = given.get("response")
-    if response is not None:
-        p.check_object(response, f"{path}.function_response.response")
-    answered = calls.answer(call_id, name)
-    inner, outer = p.rest_of(given, "name", "response"), p.rest_of(part, "function_response")
-    own = {**({"function_response": inner} if inner else {}), **({"part": outer} if outer else {})}
-    return {
-        "role": "tool",
-        "content": result(response),
-        "tool_call_id": answered or call_id or f"call_{new_id()}",
-        "name": name,
-        "metadata": {"gemini": own} if own else None,
-    }
-
-
-_READERS: dict[object, Callable[[Sequence[p.Part], str, _OpenCalls], Iterator[p.Part]]] = {
-    "model": _read_model,
-    "user": _read_user,
-    "function": _read_user,
-}
-"""``function`` is what older clients say where results stand; ``user`` is written."""
-
-
-def result(response: object) -> Any:
-    """Return what a function gave, as it is stored."""
-    is_text = is_mapping(response) and set(response) == {"output"} and isinstance(response["output"], str)
-    return response["output"] if is_mapping(response) and is_text else response
+    if is_mapping(response) and set(response) == {"output"} and isinstance(response["output"], str):
+        response = response["output"]
+    call_id, name = (each if isinstance(each, str) else None for each in (given.get("id"), given.get("name")))
+    return p.Result(call_id, response, turns.own("gemini", function_response=said, part=outer), name)
 
 
 def _content(parts: Sequence[p.Part]) -> Any:
@@ -338,7 +318,7 @@ def _content(parts: Sequence[p.Part]) -> Any:
 def stored_part(part: p.Part) -> p.Part:
     """Return a part as it is stored: as its canonical part, if that is written as the same part again."""
     candidate = _canonical(part)
-    if candidate is not None and _written_part(candidate, _TAKEN) == part:
+    if candidate is not None and _part(candidate, _TAKEN) == part:
         return candidate
     return {"type": "gemini", "gemini": part}
 

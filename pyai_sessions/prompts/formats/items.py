@@ -16,6 +16,7 @@ understood, too, and translated:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
@@ -125,9 +126,8 @@ def with_own(item: p.Part, path: str, read: Callable[[p.Part, str], list[Message
 
 
 def _changed(message: Message, path: str, fields: Mapping[str, Any]) -> Message:
-    values = {key: getattr(message, key) for key in _FIELDS}
     try:
-        made = Message(**{**values, **fields})
+        made = replace(message, **fields)
     except InvalidValueError as err:
         raise err.within(path) from err
     made.keep_unknown(message.unknown_fields)

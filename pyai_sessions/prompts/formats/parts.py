@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pyai_sessions.errors import InvalidValueError
@@ -94,12 +94,6 @@ def speaker(message: Message) -> str:
     return "other" if message.tool_call_id is None else "tool"
 
 
-def split_opening(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
-    """Return the system messages that open the conversation, and all others."""
-    count = next((n for n, each in enumerate(messages) if speaker(each) not in SYSTEM), len(messages))
-    return messages[:count], messages[count:]
-
-
 # What is stored ---------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +150,27 @@ def without_apis(part: Mapping[str, Any]) -> Part:
 
 
 # Parts that a format cannot hold ----------------------------------------------------------------------------------
+
+
+def written(
+    parts: Iterable[Mapping[str, Any]],
+    block_of: Callable[[Mapping[str, Any]], Part | None],
+    text: Callable[[str], Part],
+) -> list[Part]:
+    """Return stored parts as blocks of an API.
+
+    *block_of* returns the block of a part: an empty one says nothing and is left out. None: the API has no such block,
+    and a *text* tells what is missing.
+    """
+    made: list[Part] = []
+    for each in parts:
+        block = block_of(each)
+        if block is None:
+            told = left_out(each)
+            block = {} if told is None else text(told)
+        if block:
+            made.append(block)
+    return made
 
 
 def left_out(part: Mapping[str, Any]) -> str | None:
@@ -304,53 +319,18 @@ class CallIds:
         return self._current.get(call_id) or fit(call_id, self._limit) or "call"
 
 
+class Result(NamedTuple):
+    """What a tool gave, as the fields of its message."""
+
+    tool_call_id: str | None
+    content: Any
+    metadata: Mapping[str, Any] = {}
+    name: str | None = None
+
+
 def fit(name: str, limit: int) -> str:
     """Return a name with only the letters, digits, ``_`` and ``-`` that APIs take, of at most *limit*."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:limit]
-
-
-def call_places(kinds: Sequence[bool]) -> Part:
-    """Return where the calls stand among parts, as metadata: nothing if they are the last, as is usual."""
-    places = [n for n, is_call in enumerate(kinds) if is_call]
-    usual = len(kinds) - len(places)
-    return {"calls_at": places} if places and places[0] != usual else {}
-
-
-def woven(parts: Sequence[Part], calls: Sequence[Part], own: Mapping[str, Any]) -> list[Part]:
-    """Return parts and calls in one list, the calls where the metadata says, else last."""
-    made = list(parts)
-    places = own.get("calls_at")
-    at = [each for each in places if isinstance(each, int)] if is_array(places) else []
-    for n, call in enumerate(calls):
-        made.insert(at[n] if n < len(at) else len(made), call)
-    return made
-
-
-# Turns ------------------------------------------------------------------------------------------------------------
-
-
-def merged(turns: Iterable[tuple[str, Any]], join: Callable[[Any, Any], Any]) -> list[tuple[str, Any]]:
-    """Return (role, content) pairs in which each role differs from the one before."""
-    made: list[tuple[str, Any]] = []
-    for role, content in turns:
-        if made and made[-1][0] == role:
-            made[-1] = (role, join(made[-1][1], content))
-        else:
-            made.append((role, content))
-    return made
-
-
-def from_a_user(
-    turns: Sequence[tuple[str, Any]], said: Sequence[Message], content: Callable[[str], Any]
-) -> Sequence[tuple[str, Any]]:
-    """Return (role, content) pairs of which the first is a user's, if anything was *said*.
-
-    The assistant's own words before it stay the assistant's, with the tools that it called: to quote them as a user's
-    message would let the model take them for the user's. *content* makes a content of a text.
-    """
-    if turns and turns[0][0] == "user":
-        return turns
-    return [("user", content(OPENING if turns else EMPTY)), *turns] if said else turns
 
 
 # What is given ----------------------------------------------------------------------------------------------------

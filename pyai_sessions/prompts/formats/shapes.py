@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyai_sessions.prompts.formats import parts as p
+from pyai_sessions.prompts.formats import turns
 from pyai_sessions.prompts.formats.blocks import RESULTS, Block, block_kind, block_part, call, call_block, is_foreign
 from pyai_sessions.values.json import is_array, is_mapping
 from pyai_sessions.values.messages import Message
@@ -191,9 +192,8 @@ def _from_blocks(message: Message, content: Sequence[Any], role: str) -> Sequenc
 
 
 def _result(message: Message, block: Block, n: int) -> Told:
-    call_id, content, metadata, name = RESULTS[block_kind(block)](block)
-    fields = {"role": "tool", "content": content, "metadata": metadata, "tool_calls": None}
-    return Told(altered(message, tool_call_id=call_id, name=name, **fields), message, (n,))
+    result = RESULTS[block_kind(block)](block)
+    return Told(altered(message, role="tool", tool_calls=None, **result._asdict()), message, (n,))
 
 
 def _rest(message: Message, content: Sequence[Any], blocks: Sequence[int], role: str, *, last: bool = False) -> Told:
@@ -216,7 +216,7 @@ def _rest(message: Message, content: Sequence[Any], blocks: Sequence[int], role:
     metadata = dict(message.metadata)
     if calls:
         for api in ("anthropic", "gemini"):
-            places = p.call_places([n in call_blocks for n in blocks])
+            places = turns.call_places([n in call_blocks for n in blocks])
             if places and any(block_kind(content[n]) == _NATIVE_CALL[api] for n in call_blocks):
                 metadata[api] = {**p.native(metadata.get(api)), **places}
     elif last and message.tool_calls:

@@ -1,0 +1,145 @@
+"""Calls of tools with their results: which belong together, and which have lost the other.
+
+APIs ask that a call is followed by its result, and that a result has its call. A conversation that was cut short,
+interrupted or written by two programs can break that; `paired` mends it in what a model is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+from pyai_sessions.prompts.formats.shapes import Told, altered, interrupted, told
+from pyai_sessions.values.json import is_mapping
+from pyai_sessions.values.messages import Message
+
+Group = list[Told]
+"""Messages that stay together or go together: one, or an assistant's calls with their results."""
+
+
+class Orphan(NamedTuple):
+    """A tool's call without a result (*kind* ``"call"``), or a result without its call (``"result"``).
+
+    Attributes:
+        kind: Which of the two.
+        message_id: The message that holds it.
+        call_id: The call's id, where it has one.
+
+    """
+
+    kind: Literal["call", "result"]
+    message_id: str
+    call_id: str | None
+
+
+def paired(messages: Iterable[Told], *, tell: bool = False) -> tuple[list[Group], list[Orphan]]:
+    """Return messages in groups, without orphans, and the orphans. Costs one pass.
+
+    A result that comes later than right after its call, as another writer's message got in between, moves up to it. A
+    call that has no result is taken out of its message, and a message that has nothing else goes; with *tell* it stays,
+    and a result follows which says that it was interrupted.
+    """
+    groups: list[Group] = []
+    calls = _Waiting()
+    orphans: list[Orphan] = []
+    for each in messages:
+        message = each.message
+        if message.role == "tool":
+            found = calls.answer(message)
+            if found is None:
+                orphans.append(Orphan("result", message.message_id, message.tool_call_id))
+            else:
+                call_id, n = found
+                answer = (
+                    each
+                    if call_id == message.tool_call_id
+                    else replace(each, message=altered(message, tool_call_id=call_id))
+                )
+                groups[n].append(answer)
+            continue
+        if message.tool_calls and message.role == "assistant":
+            calls.add(each, len(groups))
+        groups.append([each])
+    whole: list[Group] = []
+    for group in groups:
+        if group[0].message.tool_calls:
+            whole += _answered(group, orphans, tell=tell)
+        else:
+            whole.append(group)
+    return whole, orphans
+
+
+class _Waiting:
+    """The calls that have no result yet, each with the number of its group."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, int] = {}
+        self._unnamed: dict[str, tuple[int, str]] = {}
+
+    def add(self, caller: Told, group: int) -> None:
+        """Take the calls of a message."""
+        for each in caller.message.tool_calls or ():
+            found = call_id(each)
+            if found in caller.unnamed:
+                self._unnamed[found] = group, function_name(each)
+            elif found:
+                self._by_id[found] = group
+
+    def answer(self, result: Message) -> tuple[str, int] | None:
+        """Return the id of the call that a result is for, and its group; None if none waits for it."""
+        found = result.tool_call_id
+        if found is not None:
+            group = self._by_id.pop(found, None)
+            return None if group is None else (found, group)
+        for key, (group, name) in self._unnamed.items():
+            if result.name is None or result.name == name:
+                del self._unnamed[key]
+                return key, group
+        return None
+
+
+def _answered(group: Group, orphans: list[Orphan], *, tell: bool) -> list[Group]:
+    """Return a group whose calls all have results: without those that have none, or with one that says so."""
+    caller, *results = group
+    left = {each.message.tool_call_id for each in results}
+    known: set[str | None] = {None}
+    kept: list[int] = []
+    for n, call in enumerate(caller.message.tool_calls or ()):
+        found = call_id(call)
+        if found in left:
+            left.discard(found)  # an id that is given twice was answered once
+            kept.append(n)
+        else:
+            orphans.append(Orphan("call", caller.message.message_id, None if found in caller.unnamed else found))
+            if tell and found not in known and caller.message.role == "assistant":
+                kept.append(n)
+                results.append(interrupted(caller, n))
+        known.add(found)
+    shown = caller.with_calls(kept)
+    return [] if shown is None else [[shown, *results]]
+
+
+def waiting(messages: Sequence[Message]) -> dict[str, str]:
+    """Return the names of the functions that the last calls are for, by the ids of those that wait for a result."""
+    answered: set[str | None] = set()
+    for message in reversed(messages):
+        for each in reversed(told(message)):
+            if each.message.tool_calls:
+                calls = {call_id(call): call for call in each.message.tool_calls}
+                return {key: function_name(call) for key, call in calls.items() if key and key not in answered}
+            answered.add(each.message.tool_call_id)
+    return {}
+
+
+def function_name(call: Any) -> str:
+    """Return the name of the function that a tool's call is for, empty where it has none."""
+    function = call.get("function") or call.get("custom")
+    name = function.get("name") if is_mapping(function) else None
+    return name if isinstance(name, str) else ""
+
+
+def call_id(call: object) -> str | None:
+    """Return the id of a tool's call, or None where it has none: it can then not be answered."""
+    found = call.get("id") if is_mapping(call) else None
+    return found if isinstance(found, str) and found else None
