@@ -38,6 +38,8 @@ WINGS = [
     "aio",
     "",
     "testing",
+    "cli",
+    "__main__",
 ]
 
 MODULES = sorted(["pyai_sessions", *(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "pyai_sessions."))])
@@ -78,6 +80,14 @@ def test_imports_go_in_one_direction(module):
 
     assert wing_of(module) in WINGS, "a new wing needs a place in the order"
     assert not ours - set(WINGS[: WINGS.index(wing_of(module)) + 1])
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if wing_of(each) == "cli"])
+def test_the_command_line_uses_what_users_use(module):
+    """It needs nothing of the library that another program could not use: the public names alone."""
+    ours = {each for each in imports_of(module) if each.split(".")[0] == "pyai_sessions"}
+
+    assert {each for each in ours if wing_of(each) != "cli"} <= {"pyai_sessions", "pyai_sessions.errors"}
 
 
 def test_no_two_modules_need_each_other():

@@ -1,0 +1,175 @@
+"""The program itself: its exit codes, its help, what it does to a store that is not there, and to a broken pipe."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pyai_sessions import SessionManager
+from pyai_sessions.cli.app import COMMANDS, app
+
+PROGRAM = [sys.executable, "-W", "error", "-m", "pyai_sessions"]
+NAMES = [name for commands in COMMANDS.values() for name in commands]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_command_has_help_with_examples_and_the_options_of_all(cli, name):
+    """`--help` says what a command does and shows how it is called; the list of commands says the same."""
+    ran = cli(name, "--help")
+    command = app.get_command(None, name)
+
+    assert ran.code == 0
+    assert "Examples:\n    pyai-sessions " in ran.out
+    for option in ("--store", "--json", "--keys"):
+        assert option in ran.out
+    assert command.help
+    assert command.name == name
+
+
+def test_the_help_names_every_command_and_every_exit_code(cli):
+    """One page tells what the program can do, and how a script knows how it went."""
+    ran = cli("--help")
+
+    assert ran.code == 0
+    for each in [*NAMES, "Exit codes", "130"]:
+        assert each in ran.out
+
+
+def test_help_imports_little():
+    """Help is printed at once: nothing of the library, of rich or of a storage is loaded for it."""
+    code = (
+        "import sys; from pyai_sessions.cli.app import run; run(['--help']);"
+        "print([each for each in ('msgspec', 'rich', 'dateparser', 'sqlite3', 'redis') if each in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_program_is_installed_and_a_module():
+    """`pyai-sessions` and `python -m pyai_sessions` are the same."""
+    installed = [str(Path(sys.executable).with_name("pyai-sessions")), "--version"]
+
+    assert subprocess.check_output(installed) == subprocess.check_output([*PROGRAM, "--version"])
+
+
+@pytest.mark.parametrize(
+    "url", ["nowhere.db", "sqlite:///nowhere.db", "diskcache://nowhere", "sqlite:///deep/nowhere.db?namespace=a"]
+)
+def test_looking_makes_no_store(cli, tmp_path, url):
+    """A slip of the pen makes no file and no folder; it is told."""
+    for command in ("ls", "show", "stats", "peek"):
+        ran = cli(command, "--store", url)
+
+        assert ran.code == 4
+        assert "nowhere" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_store_the_text_says_how_one_is_named(cli):
+    """And `sessions.db`, the file that `SQLiteSessionStore()` makes, is found by itself."""
+    assert cli("ls").code == 2
+    assert "PYAI_SESSIONS_STORE" in cli("ls").err
+
+    with SessionManager("sqlite:///sessions.db") as manager:
+        manager.create_session("ada", session_id="s")
+
+    assert cli("ls", "--json").json["sessions"][0]["session_id"] == "s"
+
+
+def test_a_password_in_a_url_is_never_shown(cli):
+    """Not in an error either."""
+    for url in ("redis://:hunter2@127.0.0.1:1/0", "redis://user:hunter2@127.0.0.1:1/x", "nothing://user:hunter2@host"):
+        ran = cli("ls", "--store", url)
+
+        assert ran.code in (2, 4)
+        assert "hunter2" not in ran.out + ran.err
+
+
+def test_an_error_is_json_where_json_is_asked_for(cli, store):
+    """A script reads what went wrong, on standard error."""
+    ran = cli("show", "nobody", "--json")
+
+    assert (ran.code, ran.out) == (3, "")
+    assert json.loads(ran.err)["error"] == {
+        "type": "NotFoundError",
+        "message": "there is no session 'nobody'; `pyai-sessions ls` lists them",
+        "exit_code": 3,
+    }
+    assert store
+
+
+@pytest.mark.parametrize("arguments", [["ls", "--since", "blurb"], ["fly"], ["show", "--last", "0"], ["ls", "--what"]])
+def test_wrong_usage_is_code_2(cli, arguments):
+    """What a person mistyped is named."""
+    ran = cli(*arguments)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err
+
+
+def test_a_redis_server_is_looked_at(cli, valkey_server):
+    """A url is all that another storage needs."""
+    url = f"{valkey_server.url}?prefix=cli:"
+    with SessionManager(url) as manager:
+        manager.create_session("ada", session_id="s", title="On a server")
+
+    assert "On a server" in cli("ls", "--store", url).out
+    assert cli("peek", "--store", url).out == "session/s\n"
+    assert cli("stats", "--store", url, "--json").json["stored_bytes"] is None
+
+
+def test_shells_complete_commands():
+    """The script of completion, and what it asks for."""
+    environment = os.environ | {
+        "_PYAI_SESSIONS_COMPLETE": "bash_complete",
+        "COMP_WORDS": "pyai-sessions s",
+        "COMP_CWORD": "1",
+    }
+    program = str(Path(sys.executable).with_name("pyai-sessions"))
+    done = subprocess.run([program], env=environment, capture_output=True, text=True, check=False)
+
+    assert {"plain,show", "plain,stats"} <= set(done.stdout.split())
+
+
+def test_a_broken_pipe_is_quiet(tmp_path):
+    """`pyai-sessions ls | head -1` complains of nothing."""
+    with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
+        manager.import_sessions({"session_id": f"s{n}", "metadata": {"x": "y" * 1000}} for n in range(500))
+    process = subprocess.Popen(
+        [*PROGRAM, "ls", "--json", "-n", "0", "--store", "chat.db"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.readline()
+    process.stdout.close()
+
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+    process.stderr.close()
+
+
+def test_follow_shows_messages_as_they_are_stored_until_ctrl_c(tmp_path):
+    """A session that goes on elsewhere is watched; Ctrl-C ends that with the code of an interruption."""
+    with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
+        manager.create_session("ada", session_id="s")
+        process = subprocess.Popen(
+            [*PROGRAM, "show", "s", "--follow", "--json", "--interval", "0.05", "--store", "chat.db"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        assert json.loads(process.stdout.readline())["session"]["session_id"] == "s"
+        for text in ("Hello!", "Are you there?"):
+            manager.append("s", {"role": "user", "content": text})
+            assert json.loads(process.stdout.readline())["message"]["content"] == text
+        process.send_signal(signal.SIGINT)
+
+        _, errors = process.communicate()
+        watchdog.cancel()
+    assert process.returncode == 130
+    assert errors.strip().startswith("Interrupted")
