@@ -14,7 +14,7 @@ from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Branch, Checkpoint, Summary
 from pyai_sessions.prompts.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.prompts.formats.parts import instructs
-from pyai_sessions.prompts.formats.shapes import Told, joined, told
+from pyai_sessions.prompts.formats.shapes import PromptMessage, prompt_messages, remaining
 from pyai_sessions.prompts.pairs import Orphan, paired, waiting
 from pyai_sessions.prompts.tokens import CountTokens, counter
 from pyai_sessions.prompts.windows import Budget, Choice, as_added, is_users, turn_at, window
@@ -174,7 +174,7 @@ class Conversation(Document):
             loaded = len(self.messages)
             last = loaded if last is None else min(last, loaded)  # as in a window of the whole session
         choice = Choice.of(last=last, roles=roles, speakers=speakers, interrupted=interrupted)
-        first = choice.told(instructions)
+        first = choice.prompt_messages(instructions)
         budget = Budget(None, max_tokens, counter(count_tokens))
         left = budget.after(first)
         if left is None:
@@ -241,13 +241,13 @@ class Conversation(Document):
         """
         history = self._history
         log = history.log
-        says = [each for message in log for each in told(message)]
-        groups, orphans = paired(says)
+        messages = [each for message in log for each in prompt_messages(message)]
+        groups, orphans = paired(messages)
         if history.unloaded:
             orphans = [each for each in orphans if each.kind == "call"]
         if write and orphans:
             bad = {each.message_id for each in orphans}
-            left: dict[str, list[Told]] = {each: [] for each in bad}
+            left: dict[str, list[PromptMessage]] = {each: [] for each in bad}
             for each in chain.from_iterable(groups):
                 if each.message.message_id in bad:
                     left[each.message.message_id].append(each)
@@ -461,11 +461,11 @@ def _leading(log: Sequence[Message]) -> list[Message]:
     return list(takewhile(lambda each: instructs(each.role), log))
 
 
-def _repaired(message: Message, left: Sequence[Told]) -> Message | None:
+def _repaired(message: Message, left: Sequence[PromptMessage]) -> Message | None:
     """Return a message with what is *left* of it; None where that is nothing."""
     if not left:
         return None
-    content, calls = joined(left)
+    content, calls = remaining(left)
     made = replace(message, content=content, tool_calls=calls)
     made.keep_unknown(message.unknown_fields)
     return made

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import Told
+from pyai_sessions.prompts.formats.shapes import PromptMessage
 from pyai_sessions.prompts.windows import Choice
 from pyai_sessions.values.checks import check_limit, counted, kind_of, shown
 from pyai_sessions.values.json import is_array, is_mapping, thawed
@@ -90,8 +90,8 @@ def transcript_of(
         raise InvalidValueError("width", f"is {shown(width)}; it is a number of {_NARROWEST} or more, or None")
     reader = _zone(zone)
     choice = Choice.of(last=None, roles=roles, speakers=None, interrupted="tell")
-    names = {call.id: call.name for each in messages for told in choice.told([each]) for call in _calls(told)}
-    chosen = [(each, said) for each in messages if (said := choice.told([each]))]
+    names = {call.id: call.name for each in choice.prompt_messages(messages) for call in _calls(each)}
+    chosen = [(each, said) for each in messages if (said := choice.prompt_messages([each]))]
     left = [] if last == 0 else chosen[-last:] if last is not None else chosen
     earlier = len(chosen) - len(left)
     omitted = [f"{counted(earlier, 'earlier message')} not shown"] if earlier else []
@@ -125,12 +125,12 @@ def _time(moment: datetime, zone: tzinfo | str | None) -> str:
     return moment.astimezone(None if isinstance(zone, str) else zone).strftime("%Y-%m-%d %H:%M:%S %z")
 
 
-def _calls(told: Told) -> Iterable[p.Call]:
-    return p.calls_of(told.message)
+def _calls(said: PromptMessage) -> Iterable[p.Call]:
+    return p.calls_of(said.message)
 
 
 def _entry(
-    message: Message, said: Sequence[Told], names: dict[str, str], zone: tzinfo | str | None, fold: int
+    message: Message, said: Sequence[PromptMessage], names: dict[str, str], zone: tzinfo | str | None, fold: int
 ) -> Entry:
     name = f" ({message.name})" if message.name and message.name != message.role else ""
     text = "\n".join(line for told in said for line in _said(told, names, fold))
@@ -138,7 +138,7 @@ def _entry(
     return Entry(heading or "(no role)", _time(message.timestamp, zone), _inert(text))
 
 
-def _said(told: Told, names: dict[str, str], fold: int) -> Iterator[str]:
+def _said(told: PromptMessage, names: dict[str, str], fold: int) -> Iterator[str]:
     """Return what a message says: its text, a line for each image or file, and a line for each call or result."""
     message = told.message
     if message.role == "tool":

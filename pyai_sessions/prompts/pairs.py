@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-from pyai_sessions.prompts.formats.shapes import Told, altered, interrupted, told
+from pyai_sessions.prompts.formats.shapes import PromptMessage, altered, interrupted_result, prompt_messages
 from pyai_sessions.values.json import is_mapping
 from pyai_sessions.values.messages import Message
 
-Group = list[Told]
+Group = list[PromptMessage]
 """Messages that stay together or go together: one, or an assistant's calls with their results."""
 
 
@@ -33,7 +33,7 @@ class Orphan(NamedTuple):
     call_id: str | None
 
 
-def paired(messages: Iterable[Told], *, tell: bool = False) -> tuple[list[Group], list[Orphan]]:
+def paired(messages: Iterable[PromptMessage], *, tell: bool = False) -> tuple[list[Group], list[Orphan]]:
     """Return messages in groups, without orphans, and the orphans. Costs one pass.
 
     A result that comes later than right after its call, as another writer's message got in between, moves up to it. A
@@ -77,7 +77,7 @@ class _Waiting:
         self._by_id: dict[str, int] = {}
         self._unnamed: dict[str, tuple[int, str]] = {}
 
-    def add(self, caller: Told, group: int) -> None:
+    def add(self, caller: PromptMessage, group: int) -> None:
         """Take the calls of a message."""
         for each in caller.message.tool_calls or ():
             found = call_id(each)
@@ -114,7 +114,7 @@ def _answered(group: Group, orphans: list[Orphan], *, tell: bool) -> list[Group]
             orphans.append(Orphan("call", caller.message.message_id, None if found in caller.unnamed else found))
             if tell and found not in known and caller.message.role == "assistant":
                 kept.append(n)
-                results.append(interrupted(caller, n))
+                results.append(interrupted_result(caller, n))
         known.add(found)
     shown = caller.with_calls(kept)
     return [] if shown is None else [[shown, *results]]
@@ -124,7 +124,7 @@ def waiting(messages: Sequence[Message]) -> dict[str, str]:
     """Return the names of the functions that the last calls are for, by the ids of those that wait for a result."""
     answered: set[str | None] = set()
     for message in reversed(messages):
-        for each in reversed(told(message)):
+        for each in reversed(prompt_messages(message)):
             if each.message.tool_calls:
                 calls = {call_id(call): call for call in each.message.tool_calls}
                 return {key: function_name(call) for key, call in calls.items() if key and key not in answered}

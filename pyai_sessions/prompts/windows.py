@@ -2,8 +2,8 @@
 
 How a window is made, in this order:
 
-1. `Choice` is what the caller of `history` asked for. `Choice.told` translates each stored message into what it says,
-   in one shape for all APIs (`formats.shapes`); what follows knows no API.
+1. `Choice` is what the caller of `history` asked for. `Choice.prompt_messages` translates stored messages into one
+   shape for all APIs (`formats.shapes`); what follows knows no API.
 2. `pairs.paired` puts each call of a tool and its results into one group: it stays whole or goes whole.
 3. `newest` takes groups from the end, turn by turn, until the `Budget` is used up. What is cut begins with a user's
    message: the question of the oldest turn stays, with as many of its newest groups as fit.
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import Told, joined, told
+from pyai_sessions.prompts.formats.shapes import PromptMessage, prompt_messages, remaining
 from pyai_sessions.prompts.pairs import Group, paired
 from pyai_sessions.prompts.tokens import tokens_of
 from pyai_sessions.values.checks import check_choice, check_items, check_text, counted, kind_of, shown
@@ -67,19 +67,19 @@ class Budget(NamedTuple):
         return sum(tokens_of(each.message, self.count_tokens) for each in group)
 
 
-def begins_turn(each: Told) -> bool:
+def begins_turn(each: PromptMessage) -> bool:
     """Return whether a turn begins with a message: a user's, or one that models are told as a user's."""
     return each.message.role not in _ANSWERS
 
 
 def begins(message: Message) -> bool:
     """Return whether a turn begins with a stored message, or with a part of it."""
-    return any(map(begins_turn, told(message)))
+    return any(map(begins_turn, prompt_messages(message)))
 
 
 def is_users(message: Message) -> bool:
     """Return whether a message is a user's, and not a tool's result alone."""
-    return any(each.message.role == "user" for each in told(message))
+    return any(each.message.role == "user" for each in prompt_messages(message))
 
 
 def turn_at(log: Sequence[Message], index: int) -> int:
@@ -92,7 +92,7 @@ def turn_at(log: Sequence[Message], index: int) -> int:
     if found is not None or any(map(begins, log)):
         return found or 0
     place = {each.message_id: n for n, each in enumerate(log)}
-    groups, _ = paired(each for message in log for each in told(message))
+    groups, _ = paired(each for message in log for each in prompt_messages(message))
     for caller, *results in reversed(groups):
         begin = place[caller.message.message_id]
         if begin < index <= max((place[each.message.message_id] for each in results), default=begin):
@@ -101,7 +101,7 @@ def turn_at(log: Sequence[Message], index: int) -> int:
 
 
 def newest(
-    groups: Sequence[Group], budget: Budget, *, aligned: bool = True, question: Told | None = None
+    groups: Sequence[Group], budget: Budget, *, aligned: bool = True, question: PromptMessage | None = None
 ) -> list[Group] | None:
     """Return the longest window that fits: the newest turns. None where not even what begins the newest fits.
 
@@ -173,9 +173,9 @@ class Choice(NamedTuple):
             wanted = frozenset(check_text(each, "roles") for each in given)
         return cls(last, wanted, dict(speakers or {}), interrupted == "tell")
 
-    def check_roles(self, says: Iterable[Told], api: str) -> None:
+    def check_roles(self, messages: Iterable[PromptMessage], api: str) -> None:
         """Raise if there is a message of a role that an API does not know."""
-        roles = dict.fromkeys(each.message.role for each in says if each.message.role not in _KNOWN)
+        roles = dict.fromkeys(each.message.role for each in messages if each.message.role not in _KNOWN)
         unknown = [each for each in roles if each not in self.speakers]
         if unknown:
             example = ", ".join(f"{each!r}: 'assistant'" for each in unknown)
@@ -183,10 +183,10 @@ class Choice(NamedTuple):
             problem = f"is {' and '.join(map(repr, unknown))} in some messages, which the API of {api!r} does not know"
             raise InvalidValueError("role", f"{problem}; say what it means: speakers={{{example}}}. It is {accepted}")
 
-    def told(self, messages: Iterable[Message]) -> list[Told]:
+    def prompt_messages(self, messages: Iterable[Message]) -> list[PromptMessage]:
         """Return what messages say, of the wanted roles."""
         speakers = self.speakers
-        every = [each for message in messages for each in told(message, speakers)]
+        every = [each for message in messages for each in prompt_messages(message, speakers)]
         if self.roles is None:
             return every
         meant, own = self.meant, {each for each in self.roles if p.role_of(each) is None}
@@ -220,22 +220,22 @@ def window(
         start = max(0, len(body) - last)
         older = older and chain(reversed(body[:start]), older)
         body = body[start:]
-    says = choice.told(body)
+    messages = choice.prompt_messages(body)
     if choice.roles is not None and last is not None:
-        ids = dict.fromkeys(each.message.message_id for each in reversed(says))
+        ids = dict.fromkeys(each.message.message_id for each in reversed(messages))
         kept = set(islice(ids, last))
         older = older and chain((each for each in reversed(body) if each.message_id not in kept), older)
-        says = [each for each in says if each.message.message_id in kept]
-    if not says:
+        messages = [each for each in messages if each.message.message_id in kept]
+    if not messages:
         return []
     budget = budget._replace(messages=last)
-    groups, _ = paired(says, tell=choice.tell and (choice.roles is None or "tool" in choice.meant))
+    groups, _ = paired(messages, tell=choice.tell and (choice.roles is None or "tool" in choice.meant))
     question = None
-    if aligned and not begins_turn(says[0]):
+    if aligned and not begins_turn(messages[0]):
         if older is None:
             groups = groups[next((n for n, each in enumerate(groups) if begins_turn(each[0])), 0) :]
         else:
-            every = (each for message in older for each in reversed(choice.told([message])))
+            every = (each for message in older for each in reversed(choice.prompt_messages([message])))
             question = next(filter(begins_turn, every), None)
     if not groups and question is None:
         return None
@@ -249,20 +249,20 @@ def window(
     return chosen
 
 
-def as_added(says: Sequence[Told]) -> Iterator[dict[str, Any]]:
+def as_added(messages: Sequence[PromptMessage]) -> Iterator[dict[str, Any]]:
     """Yield messages as they were added, without what was taken out of them."""
     n = 0
-    while n < len(says):
-        each = says[n]
+    while n < len(messages):
+        each = messages[n]
         n += 1
         given = each.source or each.given or each.message
         content, calls = given.content, given.tool_calls
         if each.source is not None and (each.blocks is not None or each.kept is not None):
             parts = [each]
-            while n < len(says) and says[n].source is each.source:
-                parts.append(says[n])
+            while n < len(messages) and messages[n].source is each.source:
+                parts.append(messages[n])
                 n += 1
-            content, calls = joined(parts)
+            content, calls = remaining(parts)
         made = {"role": thawed(given.role), "content": thawed(content)}
         if given.name is not None:
             made["name"] = thawed(given.name)

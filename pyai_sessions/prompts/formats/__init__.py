@@ -19,7 +19,7 @@ from pyai_sessions.values.messages import Message
 
 Items = Iterable[tuple[str, dict[str, Any]]]
 
-_ROOMS = {
+_MODULES = {
     "openai": "pyai_sessions.prompts.formats.openai",
     "anthropic": "pyai_sessions.prompts.formats.anthropic",
     "gemini": "pyai_sessions.prompts.formats.gemini",
@@ -55,7 +55,7 @@ def write_prompt(messages: Sequence[Message], format: str) -> Prompt:  # noqa: A
         InvalidValueError: There is no such *format*.
 
     """
-    written, system = _room(format).write(messages)
+    written, system = _module(format).write(messages)
     return Prompt(written, system=system)
 
 
@@ -87,20 +87,20 @@ def read_prompt(
     given = [(f"{place}[{n}]", item) for n, item in enumerate(check_items(items, place, "messages"), start)]
     if format == "openai" and given and all(is_mapping(each) and "parts" in each for _, each in given):
         format = "gemini"  # noqa: A001
-    room = _room(format)
+    module = _module(format)
 
     def read(some: Items, waiting: Mapping[str, str] | None = None) -> list[Message]:
-        made: list[Message] = room.read(some, None, clock, waiting or {})
+        made: list[Message] = module.read(some, None, clock, waiting or {})
         return made
 
     def read_gemini(some: Items, waiting: Mapping[str, str]) -> list[Message]:
-        made: list[Message] = _room("gemini").read(some, None, clock, waiting)
+        made: list[Message] = _module("gemini").read(some, None, clock, waiting)
         return made
 
     def read_one(item: dict[str, Any], path: str) -> list[Message]:
         return read([(path, item)])
 
-    messages: list[Message] = room.read((), items.system, clock, {}) if isinstance(items, Prompt) else []
+    messages: list[Message] = module.read((), items.system, clock, {}) if isinstance(items, Prompt) else []
     if format == "openai":
         return [*messages, *any_items.Reader(read, read_gemini, clock, calls or {}).messages(given)]
     run: list[tuple[str, dict[str, Any]]] = []
@@ -116,6 +116,6 @@ def read_prompt(
     return [*messages, *read(run, calls)]
 
 
-def _room(name: str) -> Any:
-    check_choice(name, "format", *_ROOMS)
-    return import_module(_ROOMS[name])
+def _module(name: str) -> Any:
+    check_choice(name, "format", *_MODULES)
+    return import_module(_MODULES[name])

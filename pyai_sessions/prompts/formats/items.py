@@ -209,7 +209,7 @@ class Reader:
         fields = ("role", "content", "name", "tool_calls", "tool_call_id", "metadata")
         raw = p.new_message(path, self._clock, **{key: item[key] for key in fields if key in item})
         made: list[Message] = []
-        for each in shapes.told(raw):
+        for each in shapes.prompt_messages(raw):
             values = {key: getattr(each.message, key) for key in fields}
             if values["role"] == "tool" and values["tool_call_id"] is None:
                 values = self._answering(values, path)

@@ -1,8 +1,8 @@
 """What a stored message says, whatever API's shape it has: the same in the shape that formats write.
 
 `add_message` stores what it is given. A content may hold the tool calls and results of an API as blocks, a role may be
-another API's name for it, a tool call may be a framework's. `told` translates all of that, and changes nothing stored:
-`pyai_sessions.prompts.formats.blocks` knows the blocks.
+another API's name for it, a tool call may be a framework's. `prompt_messages` translates all of that, and changes
+nothing stored: `pyai_sessions.prompts.formats.blocks` knows the blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pyai_sessions.values.messages import Message
 
 
 @dataclass(slots=True, eq=False)
-class Told:
+class PromptMessage:
     """What a stored message says, or a part of it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Told:
     kept: tuple[int, ...] | None = None
     given: Message | None = None
 
-    def with_calls(self, kept: Sequence[int]) -> Told | None:
+    def with_calls(self, kept: Sequence[int]) -> PromptMessage | None:
         """Return it with these of its tool calls alone; None where nothing is left of it."""
         calls = self.message.tool_calls or ()
         if len(kept) == len(calls):
@@ -57,16 +57,16 @@ class Told:
         return replace(self, message=message, blocks=blocks, kept=tuple(kept))
 
 
-def joined(told: Sequence[Told]) -> tuple[Any, Any]:
+def remaining(said: Sequence[PromptMessage]) -> tuple[Any, Any]:
     """Return the content and the tool calls of a stored message of which only this is left: as they were stored."""
-    source = told[0].source
+    source = said[0].source
     if source is None:
         return None, None
     content, calls = source.content, source.tool_calls
-    if all(each.blocks is not None for each in told):
-        left = sorted(n for each in told for n in each.blocks or ())
+    if all(each.blocks is not None for each in said):
+        left = sorted(n for each in said for n in each.blocks or ())
         content = [content[n] for n in left] if len(left) < len(content) else content
-    for each in told:
+    for each in said:
         if each.kept is not None and calls:
             named = {call.get("id") for call in each.message.tool_calls or ()}
             calls = (
@@ -80,7 +80,7 @@ def joined(told: Sequence[Told]) -> tuple[Any, Any]:
 INTERRUPTED = "[interrupted: this call has no result, and whether it took effect is not known]"
 
 
-def interrupted(caller: Told, n: int) -> Told:
+def interrupted_result(caller: PromptMessage, n: int) -> PromptMessage:
     """Return the result of a call, the one in place *n*, that was interrupted."""
     call = p.calls_of(caller.message)[n]
     own_id = p.native(p.native(call.stored.get("gemini")).get("function_call")).get("id")
@@ -93,10 +93,10 @@ def interrupted(caller: Told, n: int) -> Told:
     make = _INTERRUPTED.get(block_kind(block))
     if make is not None:
         content = [make(call.id, call.name)]
-        return Told(message, None, given=altered(message, role="user", tool_call_id=None, content=content))
+        return PromptMessage(message, None, given=altered(message, role="user", tool_call_id=None, content=content))
     if call.id in caller.unnamed:
-        return Told(message, None, given=altered(message, tool_call_id=None, name=call.name))
-    return Told(message, None)
+        return PromptMessage(message, None, given=altered(message, tool_call_id=None, name=call.name))
+    return PromptMessage(message, None)
 
 
 _INTERRUPTED: dict[str | None, Callable[[str, str], dict[str, Any]]] = {
@@ -116,17 +116,17 @@ _INTERRUPTED: dict[str | None, Callable[[str, str], dict[str, Any]]] = {
 _PLAIN = frozenset({"user", "assistant", "system", "developer"})
 
 
-def told(message: Message, speakers: Mapping[str, str] | None = None) -> Sequence[Told]:
+def prompt_messages(message: Message, speakers: Mapping[str, str] | None = None) -> Sequence[PromptMessage]:
     """Return what a message says: one, or, where its content holds results of tools, each of these and the rest.
 
     *speakers* says what roles mean, before the names that are known.
     """
     role, content, calls = message.role, message.content, message.tool_calls
     if type(content) is str and calls is None and not speakers and role in _PLAIN and message.tool_call_id is None:
-        return (Told(message, message),)  # nearly all are so
+        return (PromptMessage(message, message),)  # nearly all are so
     meant = _role(message, speakers)
     if calls is None and (type(content) is str or content is None):
-        return (Told(message if meant == role else altered(message, role=meant), message),)
+        return (PromptMessage(message if meant == role else altered(message, role=meant), message),)
     if meant != "tool" and is_mapping(content) and block_kind(content) is not None:
         content = [content]
     if is_array(content) and is_foreign(content, meant):
@@ -151,7 +151,7 @@ def _role(message: Message, speakers: Mapping[str, str] | None) -> str:
     return meant or ("assistant" if message.tool_calls else role)
 
 
-def _with_calls(message: Message, role: str) -> Told:
+def _with_calls(message: Message, role: str) -> PromptMessage:
     """Return a message whose tool calls are in whatever shape."""
     calls: list[Any] = []
     unnamed: list[str] = []
@@ -162,17 +162,17 @@ def _with_calls(message: Message, role: str) -> Told:
             unnamed.append(found["id"])
         calls.append(each if found is None else found)
     if role == message.role and all(made is each for made, each in zip(calls, message.tool_calls or (), strict=True)):
-        return Told(message, message)
+        return PromptMessage(message, message)
     fields = {"tool_calls": calls} if calls else {}
-    return Told(altered(message, role=role, **fields), message, unnamed=frozenset(unnamed))
+    return PromptMessage(altered(message, role=role, **fields), message, unnamed=frozenset(unnamed))
 
 
 # Contents ---------------------------------------------------------------------------------------------------------
 
 
-def _from_blocks(message: Message, content: Sequence[Any], role: str) -> Sequence[Told]:
+def _from_blocks(message: Message, content: Sequence[Any], role: str) -> Sequence[PromptMessage]:
     """Return what the blocks of a content say: results first in a user's message, as APIs ask; else in order."""
-    made: list[Told] = []
+    made: list[PromptMessage] = []
     rest: list[int] = []
     for n, block in enumerate(content):
         kind = block_kind(block)
@@ -187,16 +187,18 @@ def _from_blocks(message: Message, content: Sequence[Any], role: str) -> Sequenc
         made.append(_rest(message, content, rest, role, last=True))
     if len(made) == 1:
         only = made[0]
-        return (Told(only.message, message, None, only.call_blocks, only.unnamed),)
+        return (PromptMessage(only.message, message, None, only.call_blocks, only.unnamed),)
     return made
 
 
-def _result(message: Message, block: Block, n: int) -> Told:
+def _result(message: Message, block: Block, n: int) -> PromptMessage:
     result = RESULTS[block_kind(block)](block)
-    return Told(altered(message, role="tool", tool_calls=None, **result._asdict()), message, (n,))
+    return PromptMessage(altered(message, role="tool", tool_calls=None, **result._asdict()), message, (n,))
 
 
-def _rest(message: Message, content: Sequence[Any], blocks: Sequence[int], role: str, *, last: bool = False) -> Told:
+def _rest(
+    message: Message, content: Sequence[Any], blocks: Sequence[int], role: str, *, last: bool = False
+) -> PromptMessage:
     """Return what blocks that are no results say: parts, and calls; those beside the content are the last one's."""
     calls: list[Any] = []
     call_blocks: list[int] = []
@@ -221,11 +223,13 @@ def _rest(message: Message, content: Sequence[Any], blocks: Sequence[int], role:
                 metadata[api] = {**p.native(metadata.get(api)), **places}
     elif last and message.tool_calls:
         beside = _with_calls(message, role)
-        return Told(altered(beside.message, role=role, content=parts), message, tuple(blocks), unnamed=beside.unnamed)
+        return PromptMessage(
+            altered(beside.message, role=role, content=parts), message, tuple(blocks), unnamed=beside.unnamed
+        )
     if role not in ("user", "assistant", "system", "developer") and calls:
         role = "assistant"
     fields = {"role": role, "content": parts or None, "metadata": metadata, "tool_calls": calls or None}
-    return Told(
+    return PromptMessage(
         altered(message, tool_call_id=None, **fields), message, tuple(blocks), tuple(call_blocks), frozenset(unnamed)
     )
 
