@@ -30,6 +30,7 @@ WINGS = [
     "encryption",
     "sessions",
     "upkeep",
+    "search",
     "stores",
     "maintenance",
     "shared_state",

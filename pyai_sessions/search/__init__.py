@@ -1,0 +1,1 @@
+"""Search: messages found by what they say."""
