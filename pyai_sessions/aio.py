@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
-from types import TracebackType
+from collections.abc import Callable, Coroutine
+from types import MethodType, TracebackType
 from typing import Any, Concatenate, TypeVar, cast
 
 from typing_extensions import ParamSpec, Self
 
 from pyai_sessions.awaiting import LONG, PING, SHORT, Awaiting
-from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError, StorageClosedError
 from pyai_sessions.events import OnEvent, watch
-from pyai_sessions.manager import SessionManager, as_other, inherited, opened, with_default
+from pyai_sessions.manager import SessionManager, as_other
+from pyai_sessions.manager.face import Manages
 from pyai_sessions.stores.four_methods import CustomSessionStore
-from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.values.checks import Clock, shown
-from pyai_sessions.values.json import Default, check_default
+from pyai_sessions.values.json import Default
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_KINDS = {
-    "import_sessions": LONG,
-    "archive_inactive": LONG,
-    "delete_inactive": LONG,
-    "inactive": LONG,
-    "users": LONG,
-    "delete_user": LONG,
-    "export_sessions": LONG,
-    "copy_sessions": LONG,
-    "redact": LONG,
-    "purge_expired": LONG,
-    "clear": LONG,
-    "reindex": LONG,
-    "verify": LONG,
-    "rotate_keys": LONG,
-    "backup": LONG,
-    "ping": PING,
-}
-"""Methods of a store that have threads of their own."""
 
 
 class _Open:
@@ -48,71 +27,29 @@ class _Open:
 
     def __init__(self, above: _Open | None = None) -> None:
         self._above = above
-        self._closed = False
-
-    def close(self) -> None:
-        self._closed = True
+        self.closed = False
 
     def check(self) -> None:
         """Raise where it was closed."""
-        if self._closed:
+        if self.closed:
             raise StorageClosedError("AsyncSessionManager", "it was closed")
         if self._above is not None:
             self._above.check()
 
 
-class _InThreads:
-    """A store whose methods run in threads, while a manager is open."""
-
-    def __init__(self, store: KVSessionStore, calls: Awaiting, opened: _Open) -> None:
-        self.store = getattr(store, "store", store)
-        self.clock: Clock = store.clock
-        self.made = store
-        self._calls = calls
-        self._open = opened
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.made, name)
-
-        def call(*arguments: Any, **options: Any) -> Awaitable[Any]:
-            self._open.check()
-            return self._calls.in_thread(functools.partial(method, *arguments, **options), _KINDS.get(name, SHORT))
-
-        return call
-
-
-class _ToAwait(SessionManager):
-    """SessionManager over a store whose methods are to be awaited: so are its own, which end in a call of the store."""
-
-    def __init__(self, store: Any, default: Default | None, *, closes: bool) -> None:
-        self._store = store
-        self._default = default
-        self._closes = closes
-
-    def _opened(self, found: T) -> T:
-        default = self._default
-        if default is None:
-            return found
-
-        async def opened() -> Any:
-            return with_default(await cast("Awaitable[Any]", found), default)
-
-        return cast("T", opened())
-
-
 def _awaited(
-    method: Callable[Concatenate[SessionManager, P], T],
+    method: Callable[Concatenate[SessionManager, P], T], kind: str = SHORT
 ) -> Callable[Concatenate[AsyncSessionManager, P], Coroutine[Any, Any, T]]:
-    """Return the async form of a method of SessionManager."""
+    """Return the async form of a method of SessionManager: it makes the call in a thread of those for its *kind*."""
 
-    @functools.wraps(method)
+    @functools.wraps(method, updated=())
     async def call(self: AsyncSessionManager, /, *arguments: P.args, **options: P.kwargs) -> T:
-        return await cast("Awaitable[T]", method(self._manager, *arguments, **options))  # pyright: ignore[reportPrivateUsage]
+        return await self._in_thread(method, kind, *arguments, **options)  # pyright: ignore[reportPrivateUsage]
 
     return call
 
 
-class AsyncSessionManager(OfOneProcess):
+class AsyncSessionManager(Manages):
     """SessionManager for async code: the same methods, awaited, on asyncio and, where anyio is installed, on trio.
 
     Args:
@@ -157,29 +94,39 @@ class AsyncSessionManager(OfOneProcess):
     ) -> None:
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
             raise InvalidValueError("threads", f"is {shown(threads)}; it is a whole number of 1 or more")
-        made, closes = opened(store, index, clock, close_store=close_store)
-        default, on_event = inherited(store, check_default(default), on_event)
-        if watch(self, on_event):
-            made.count_trips()
-        threads = threads or made.threads
-        self._on_event = on_event
-        self._calls: Awaiting = made.shared.setdefault(
-            threads, Awaiting(threads, awaits=isinstance(made, CustomSessionStore))
+        manager = SessionManager(
+            store, index=index, clock=clock, close_store=close_store, default=default, on_event=on_event
         )
-        self._work_on(made, default, _Open(), closes=closes)
+        self._call(manager, _Open())
+        threads = threads or self._store.threads
+        awaiting = Awaiting(threads, awaits=isinstance(self._store, CustomSessionStore))
+        self._calls: Awaiting = self._store.shared.setdefault(threads, awaiting)
         self._calls.use(self._open)
+        watch(self, self._on_event)
 
-    def _work_on(self, store: KVSessionStore, default: Default | None, opened: _Open, *, closes: bool) -> None:
-        self._open = opened
-        self._store = _InThreads(store, self._calls, opened)
-        self._manager = _ToAwait(self._store, default, closes=closes)
+    def _call(self, manager: SessionManager, opened: _Open) -> None:
+        """Make the calls of a sync manager, while this one is open."""
+        self._manager, self._open = manager, opened
+        made: Manages = manager
+        self._store, self._closes = made._store, made._closes  # noqa: SLF001
+        self._default, self._on_event = made._default, made._on_event  # noqa: SLF001
+
+    def _in_thread(
+        self,
+        method: Callable[Concatenate[SessionManager, P], T],
+        kind: str,
+        /,
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> Coroutine[Any, Any, T]:
+        self._open.check()
+        bound = cast("Callable[P, T]", MethodType(method, self._manager))
+        return self._calls.in_thread(functools.partial(bound, *arguments, **options), kind)
 
     def namespace(self, namespace: str) -> Self:
         """Return a manager of a namespace, as `SessionManager.namespace` does, on the threads of this one."""
         made = as_other(self, AsyncSessionManager)
-        store = self._store.made.namespace(namespace)
-        default = self._manager._default  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        made._work_on(store, default, _Open(self._open), closes=False)  # noqa: SLF001 (its own class)
+        made._call(self._manager.namespace(namespace), _Open(self._open))  # noqa: SLF001 (its own class)
         watch(made, self._on_event)
         return made
 
@@ -209,32 +156,31 @@ class AsyncSessionManager(OfOneProcess):
     get_sessions_for_user = _awaited(SessionManager.get_sessions_for_user)
     list_sessions = _awaited(SessionManager.list_sessions)
     count = _awaited(SessionManager.count)
-    users = _awaited(SessionManager.users)
-    ping = _awaited(SessionManager.ping)
+    users = _awaited(SessionManager.users, LONG)
+    ping = _awaited(SessionManager.ping, PING)
     user_state = _awaited(SessionManager.user_state)
     update_user_state = _awaited(SessionManager.update_user_state)
     app_state = _awaited(SessionManager.app_state)
     update_app_state = _awaited(SessionManager.update_app_state)
-    import_sessions = _awaited(SessionManager.import_sessions)
-    archive_inactive = _awaited(SessionManager.archive_inactive)
-    delete_inactive = _awaited(SessionManager.delete_inactive)
-    delete_user = _awaited(SessionManager.delete_user)
-    redact = _awaited(SessionManager.redact)
-    export_sessions = _awaited(SessionManager.export_sessions)
-    copy_sessions = _awaited(SessionManager.copy_sessions)
-    purge_expired = _awaited(SessionManager.purge_expired)
-    clear_all = _awaited(SessionManager.clear_all)
-    reindex = _awaited(SessionManager.reindex)
-    verify = _awaited(SessionManager.verify)
-    backup = _awaited(SessionManager.backup)
-    rotate_keys = _awaited(SessionManager.rotate_keys)
+    import_sessions = _awaited(SessionManager.import_sessions, LONG)
+    archive_inactive = _awaited(SessionManager.archive_inactive, LONG)
+    delete_inactive = _awaited(SessionManager.delete_inactive, LONG)
+    delete_user = _awaited(SessionManager.delete_user, LONG)
+    redact = _awaited(SessionManager.redact, LONG)
+    export_sessions = _awaited(SessionManager.export_sessions, LONG)
+    copy_sessions = _awaited(SessionManager.copy_sessions, LONG)
+    purge_expired = _awaited(SessionManager.purge_expired, LONG)
+    clear_all = _awaited(SessionManager.clear_all, LONG)
+    reindex = _awaited(SessionManager.reindex, LONG)
+    verify = _awaited(SessionManager.verify, LONG)
+    backup = _awaited(SessionManager.backup, LONG)
+    rotate_keys = _awaited(SessionManager.rotate_keys, LONG)
 
     async def close(self) -> None:
         """Close what SessionManager.close would, and end the threads. Calls after this raise StorageClosedError."""
-        closing = cast("Awaitable[None] | None", self._manager.close())
-        if closing is not None:
-            await closing
-        self._open.close()
+        if self._closes and not self._open.closed:
+            await self._calls.in_thread(self._manager.close)
+        self._open.closed = True
         self._calls.leave(self._open)
 
     async def __aenter__(self) -> Self:

@@ -78,7 +78,7 @@ class Held(dict):
 def sharing(mapping, together=8):
     """Return a store whose calls share trips, as those to Redis do."""
     store = KVSessionStore(mapping)
-    store.trips.together = together
+    store._engine.trips.together = together
     return store
 
 
@@ -704,7 +704,7 @@ def test_each_hears_of_its_own_error_alone():
 def test_a_call_that_takes_long_holds_up_no_other(monkeypatch):
     """A save that looks at what is stored before goes on in a thread of its own."""
     store, reading, go = sharing({}), threading.Event(), threading.Event()
-    head = store._backend.head
+    head = store._engine.backend.head
 
     def slow(session_id):
         if session_id == "s":
@@ -717,7 +717,7 @@ def test_a_call_that_takes_long_holds_up_no_other(monkeypatch):
             await manager.create_session("ada", session_id="s")
             await manager.archive("s")
             archived = await manager.get_session("s")
-            monkeypatch.setattr(store._backend, "head", slow)
+            monkeypatch.setattr(store._engine.backend, "head", slow)
             saving = asyncio.create_task(manager.save(archived))
             await until(reading)
             other = await manager.create_session("ada")
@@ -765,7 +765,7 @@ def test_methods_of_a_class_of_the_users_own_are_called():
 
     async def main():
         store = Own({})
-        store.trips.together = 8
+        store._engine.trips.together = 8
         async with AsyncSessionManager(store) as manager:
             session = await manager.create_session("ada", session_id="s")
             session.add_message("user", "one")

@@ -242,7 +242,7 @@ def test_each_try_after_the_first_is_told_and_logged(valkey_server, tmp_path, ca
     with closing(RedisSessionStore(valkey_server.url, prefix=f"{tmp_path.name}:")) as store:
         manager, other = SessionManager(store, on_event=told.append), SessionManager(store)
         mine = manager.create_session("ada", session_id="s")
-        storage = store._backend.storage
+        storage = store._engine.backend.storage
         write = storage.write
 
         def meddled(changes):

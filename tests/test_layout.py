@@ -32,8 +32,6 @@ WINGS = [
     "upkeep",
     "search",
     "stores",
-    "maintenance",
-    "shared_state",
     "manager",
     "awaiting",
     "aio",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial, wraps
+from inspect import signature
 from typing import Any, Concatenate, Protocol, TypeVar, cast
 
 import msgspec
@@ -160,58 +161,84 @@ def count_trip(call: Call, ask: Ask, answer: object) -> None:
         call.written += len(ask.draft.head) + sum(map(size_of, ask.draft.pages.values()))
 
 
-class _HasTrips(Protocol):
+class _Engine(Protocol):
     @property
     def trips(self) -> Trips: ...
 
 
-S = TypeVar("S", bound=_HasTrips)
+class _HasEngine(Protocol):
+    @property
+    def _engine(self) -> _Engine: ...
+
+
+S = TypeVar("S", bound=_HasEngine)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def sharing(call: Callable[Concatenate[S, P], Asking[T]]) -> Callable[Concatenate[S, P], T]:
-    """Return the method that makes a call alone; `asked` finds the call again."""
+    """Return the method that makes a call alone: one of a store or a manager. `asked_of` finds the call again."""
 
     @wraps(call)
     def method(self: S, /, *arguments: P.args, **options: P.kwargs) -> T:
         try:
-            return self.trips.alone(call(self, *arguments, **options))
+            return self._engine.trips.alone(call(self, *arguments, **options))  # pyright: ignore[reportPrivateUsage]
         except BaseException:
-            self.trips.mend()
+            self._engine.trips.mend()  # pyright: ignore[reportPrivateUsage]
             raise
 
-    cast("Any", method).asking = call
+    shown: Any = method
+    shown.asking = call
+    returned = call.__annotations__["return"].removeprefix("Asking[").removesuffix("]")
+    shown.__annotations__ = {**call.__annotations__, "return": returned}
+    shown.__signature__ = signature(call).replace(return_annotation=returned)
     return method
 
 
-def mending(call: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+def mending(call: F) -> F:
     """Return a method that, when it is cut off, leaves nothing open that others wait for.
 
     The blocks in it end what they began. But an exception from outside can come while one of them does that.
     """
 
     @wraps(call)
-    def method(self: S, /, *arguments: P.args, **options: P.kwargs) -> T:
+    def method(self: _HasEngine, /, *arguments: Any, **options: Any) -> Any:
         try:
             return call(self, *arguments, **options)
         except BaseException as err:
-            self.trips.mend()
+            self._engine.trips.mend()  # pyright: ignore[reportPrivateUsage]
             note_error(err)
             raise
 
-    return method
+    return cast("F", method)
 
 
-def asked(function: Callable[[], T]) -> Asking[T] | None:
-    """Return the call that a `partial` of a method would make alone; None where the method is of another kind."""
-    found = asked_of(function)
-    return None if found is None else found[1]
+def making(method: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> Asking[T]:
+    """Return the call that a method would make alone, for another call to make.
+
+    A method of a class of the user's own shares no trips. It is called as it is, and keeps no other call waiting.
+    """
+    given: Any = method
+    if hasattr(given, "asking"):
+        call: Asking[T] = given.asking(given.__self__, *arguments, **options)
+        return call
+    return _called(method, *arguments, **options)
+
+
+def _called(method: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> Asking[T]:
+    yield None
+    return method(*arguments, **options)
 
 
 def asked_of(function: Callable[[], T], *, together: int = 1) -> tuple[Trips, Asking[T]] | None:
-    """Return that call, and the trips that it would make, if at least so many are worth joining."""
+    """Return the call that a `partial` of a method would make alone, and the trips that it would make.
+
+    None where the method is of another kind, or where fewer than *together* calls are worth joining.
+    """
     method: Any = function.func if isinstance(function, partial) else None
-    if method is None or not hasattr(method, "asking") or method.__self__.trips.together < together:
+    if method is None or not hasattr(method, "asking"):
+        return None
+    trips: Trips = method.__self__._engine.trips  # noqa: SLF001
+    if trips.together < together:
         return None
     bound = cast("partial[T]", function)
-    call: Asking[T] = method.asking(method.__self__, *bound.args, **bound.keywords)
-    return method.__self__.trips, call
+    return trips, making(method, *bound.args, **bound.keywords)

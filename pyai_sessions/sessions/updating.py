@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import restore
@@ -21,6 +22,7 @@ from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import Attempts, RewrittenError, owned_head
+from pyai_sessions.sessions.shared_state import Unchanged
 from pyai_sessions.sessions.sought import find_stored
 from pyai_sessions.sessions.trips import Asking, Trips, Write
 from pyai_sessions.values.checks import belongs
@@ -40,6 +42,7 @@ class Update(NamedTuple):
         state: What changes in the state.
         new: The session that is stored, messages included, where there is none; None: that is an error.
         if_revision: The revision that must be stored.
+        title: The new title; None: no title of its own.
 
     """
 
@@ -48,6 +51,7 @@ class Update(NamedTuple):
     state: Patch = UNCHANGED
     new: Session | None = None
     if_revision: str | None = None
+    title: str | Unchanged | None = Unchanged.UNCHANGED
 
 
 class Updater(NamedTuple):
@@ -160,11 +164,15 @@ def _unseen(latest: StoredHead, update: Update, chosen: list[Message], terms: Te
     changes = _changes(latest.head, update)
     if latest.head.status is SessionStatus.ARCHIVED or not (update.messages or changes):
         return None  # it has to be read
-    texts = {name: msgspec.Raw(write(value)) for name, value in changes.items()}
+    fields: dict[str, Any] = {}
     for name, value in changes.items():
-        terms.limits.check_size(len(memoryview(texts[name])), name, "state_bytes")
+        if name == "title":
+            fields[name] = UNSET if value is None else value
+            continue
+        fields[name] = msgspec.Raw(write(value))
+        terms.limits.check_size(len(memoryview(fields[name])), name, "state_bytes")
         terms.limits.check_depth(value, name)
-    draft = appended(latest, update.messages, chosen, terms, **texts)
+    draft = appended(latest, update.messages, chosen, terms, **fields)
     if draft is not None:
         return draft
     session = restore(latest, [], terms.clock)
@@ -174,15 +182,17 @@ def _unseen(latest: StoredHead, update: Update, chosen: list[Message], terms: Te
     return None
 
 
-def _changes(head: Head, update: Update) -> dict[str, dict[str, Any]]:
-    """Return the values of a head that an update changes, as they will be."""
-    changes: dict[str, dict[str, Any]] = {}
+def _changes(head: Head, update: Update) -> dict[str, Any]:
+    """Return the values of a session that an update changes, as they will be."""
+    changes: dict[str, Any] = {}
     for name, patch in (("metadata", update.metadata), ("state", update.state)):
         if not patch.is_empty:
             old = read(bytes(getattr(head, name)))
             new = patch.of(old)
             if not is_same(new, old):
                 changes[name] = new
+    if not isinstance(update.title, Unchanged) and update.title != (head.title or None):
+        changes["title"] = update.title
     return changes
 
 

@@ -24,8 +24,6 @@ from pyai_sessions.errors import InvalidDocumentError, SessionConflictError, Uns
 from pyai_sessions.model.heads import Entry, SessionStatus, from_microseconds, microseconds
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
-from pyai_sessions.model.shared_state import SharedState
-from pyai_sessions.sessions.backend import Progress
 from pyai_sessions.sessions.loading import MISSING
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change, Held, Listed, Position, Storage
@@ -67,20 +65,13 @@ class CustomSessionStore(KVSessionStore):
             name = type(self.store).__name__
             raise UnsupportedOperationError(f"close_store=True needs `close`, which {name} lacks")
 
-    def reindex(self, progress: Progress | None = None) -> int:
-        """Rebuild the index of what the store lists; return how many sessions there are."""
-        if not hasattr(self.store, "list_by_activity"):
-            name = type(self.store).__name__
+    def require(self, method: str) -> None:
+        """Raise UnsupportedOperationError where a manager's *method* needs more than the store has."""
+        name = type(self.store).__name__
+        if method == "reindex" and not hasattr(self.store, "list_by_activity"):
             raise UnsupportedOperationError(f"reindex needs `list_by_activity`, which {name} lacks")
-        return super().reindex(progress)
-
-    def shared_state(self, user_id: str | None) -> SharedState:  # noqa: ARG002
-        """Raise UnsupportedOperationError: the store keeps sessions alone."""
-        raise _keeps_no_state(type(self.store).__name__)
-
-    def update_shared_state(self, user_id: str | None, changes: Any, **_: Any) -> SharedState:  # noqa: ARG002
-        """Raise UnsupportedOperationError likewise."""
-        raise _keeps_no_state(type(self.store).__name__)
+        if method.endswith("_state"):
+            raise _keeps_no_state(name)
 
 
 def _keeps_no_state(name: str) -> UnsupportedOperationError:

@@ -559,7 +559,7 @@ def test_a_migration_that_was_cut_short_is_repeated(tmp_path):
         SessionManager(KVSessionStore(mapping)).create_session("ada", session_id="s")
         store = KVSessionStore(Encrypted(mapping, FIRST, migrate=True))
         manager = SessionManager(store)
-        inner = store._backend._whole
+        inner = store._engine.backend._whole
         write, inner.write = inner.write, lambda _: 1 / 0
         with pytest.raises(ZeroDivisionError):
             manager.rotate_keys()

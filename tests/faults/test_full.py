@@ -115,7 +115,7 @@ def test_a_file_that_may_not_grow_loses_nothing(storage):
     """SQLite's own limit of pages: the same, where no disk can be filled."""
     with storage.open() as manager:
         manager.count()
-        connections = manager.store._backend._whole._connections
+        connections = manager.store._engine.backend._whole._connections
 
         def limit(pages):
             with connections.writing() as connection:

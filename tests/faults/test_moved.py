@@ -122,7 +122,7 @@ def test_a_thread_that_opens_a_connection_says_so_too(storage):
 
     with storage.open() as manager:
         fill(manager)
-        with manager.store._backend._whole._connections.reading():  # the idle one
+        with manager.store._engine.backend._whole._connections.reading():  # the idle one
             delete(file_of(storage))
             thread = threading.Thread(target=act, args=[manager])
             thread.start()
@@ -192,9 +192,9 @@ def test_a_file_that_goes_while_a_save_waits_for_its_turn_is_missed(storage):
     with storage.open(timeout=60) as manager, storage.open() as other, ThreadPoolExecutor(1) as executor:
         session = fill(manager)
         manager.count()
-        with other.store._backend._whole._connections.writing():
+        with other.store._engine.backend._whole._connections.writing():
             saving = executor.submit(manager.save, session)
-            while manager.store._backend._whole._connections._used is None:  # it waits from then on
+            while manager.store._engine.backend._whole._connections._used is None:  # it waits from then on
                 pass
             rename(path)
         with pytest.raises(StorageMovedError):

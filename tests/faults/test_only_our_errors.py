@@ -84,7 +84,7 @@ def endure(kind, path):
                 each()
     if kind == "store":
         with suppress(SessionError), closing(open_it(path)) as opened:
-            opened.backup(path.with_name("copy.db"), overwrite=True)
+            SessionManager(opened).backup(path.with_name("copy.db"), overwrite=True)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def fill(manager):
 def documents_of(manager):
     """Return the keys of all documents by their kinds."""
     kinds = {}
-    for key in manager.store._backend.storage.keys(""):
+    for key in manager.store._engine.backend.storage.keys(""):
         kinds.setdefault("page" if key.endswith("/0") and "/s/" in key else key.partition("/")[0], key)
     branch = manager.get_session("s").branches[0].branch_id
     return {**kinds, "session": "session/s", "branch": f"messages/s/{branch}/0"}

@@ -132,7 +132,7 @@ def test_a_damaged_document_is_named_and_not_quoted(storage, caplog):
     caplog.set_level(logging.DEBUG)
     with storage.open(timeout=0.3) as manager:
         session = fill(manager)
-        page = next(key for key in manager.store._backend.storage.keys("") if key.startswith("messages/"))
+        page = next(key for key in manager.store._engine.backend.storage.keys("") if key.startswith("messages/"))
         texts = []
         for key in ("session/s", page):
             document = Raw(storage)[key]

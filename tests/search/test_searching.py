@@ -59,7 +59,7 @@ def manager(store, clock):
 
 def search(manager, query, **options):
     store = manager.store
-    return Searcher(store._backend, store._terms).search(make_wanted(query, **options))
+    return Searcher(store._engine.backend, store._engine.terms).search(make_wanted(query, **options))
 
 
 def all_pages(manager, query, **options):
@@ -374,7 +374,7 @@ def test_a_session_that_is_rewritten_while_it_is_read(clock, change):
         session.replace_message(session.messages[5], content="day")
         other.save(session)
 
-    with interfering(manager.store._backend.storage, act):
+    with interfering(manager.store._engine.backend.storage, act):
         found = [each.position for each in search(manager, "night", limit=None, user_id="ada")]
 
     assert found == [0, *([] if change == "delete" else [n for n in reversed(range(100)) if n != 5])]

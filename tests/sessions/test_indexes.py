@@ -250,7 +250,7 @@ class Counting(dict):
 
 def after_read(manager, session_id, act):
     """Act, as another writer may, once the head of a session was read with others."""
-    backend = manager.store._backend
+    backend = manager.store._engine.backend
     heads = backend.heads
 
     def read_then_act(session_ids):

@@ -4,12 +4,13 @@ import asyncio
 import threading
 from contextlib import closing
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from pyai_sessions import AsyncSessionManager, Encrypted, KVSessionStore, RedisMapping, SessionManager
 from pyai_sessions.errors import StorageClosedError, StorageError, StorageUnreachableError
-from pyai_sessions.sessions.trips import Read, Write, asked, sharing
+from pyai_sessions.sessions.trips import Asking, Read, Write, asked_of, sharing
 from pyai_sessions.sessions.trips import Trips as SharedTrips
 from pyai_sessions.storage.sqlite import connections
 from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
@@ -258,10 +259,10 @@ class Backend:
 
 class Caller:
     def __init__(self, backend):
-        self.trips = SharedTrips(backend)
+        self._engine = SimpleNamespace(trips=SharedTrips(backend))
 
     @sharing
-    def call(self, name, *, more=None):
+    def call(self, name, *, more=None) -> "Asking[str]":
         try:
             found = yield Read([name])
             yield None
@@ -322,10 +323,10 @@ def test_a_method_of_the_users_own_shares_nothing(backend):
         def call(self, name, *, more=None):
             return "own"
 
-    assert asked(partial(Caller(backend).call, "a")) is not None
-    assert asked(partial(Own(backend).call, "a")) is None
-    assert asked(Caller(backend).call) is None
-    assert asked(partial(len, "a")) is None
+    assert asked_of(partial(Caller(backend).call, "a")) is not None
+    assert asked_of(partial(Own(backend).call, "a")) is None
+    assert asked_of(Caller(backend).call) is None
+    assert asked_of(partial(len, "a")) is None
 
 
 class Waiting(Trips):

@@ -34,7 +34,7 @@ def changed(store, session_id, *, keep=None, more=1):
 
 def test_drafts_that_are_committed_together_do_not_depend_on_each_other(store):
     """Stale ones, taken ids, pages that go and an index that lacks one; to do it again changes nothing."""
-    manager, backend = SessionManager(store), store._backend
+    manager, backend = SessionManager(store), store._engine.backend
     for name in ("first", "second", "stale", "unlisted"):
         session = manager.create_session("ada", session_id=name)
         session.add_messages([{"role": "user", "content": f"{n}"} for n in range(100)])

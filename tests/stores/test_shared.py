@@ -140,7 +140,7 @@ def test_a_namespace_is_the_one_that_a_store_is_opened_with():
     manager.namespace("acme/1").create_session("ada", session_id="s")
 
     assert SessionManager(KVSessionStore(mapping, namespace="acme/1")).get_session("s").user_id == "ada"
-    assert manager.namespace("acme/1").store is manager.store.namespace("acme/1")
+    assert manager.namespace("acme/1")._engine is manager.store.namespace("acme/1")._engine
 
 
 def test_a_namespace_is_as_its_manager():
@@ -215,10 +215,10 @@ def test_what_is_remembered_of_one_namespace_is_used_for_no_other():
         part.append("s", {"role": "user", "content": word, "message_id": "m3"})
         assert [each.content for each in part.get_session("s").messages] == [word]
     stores = one.store, two.store, manager.store
-    stores[0]._recent.put("key", "value", 1)
-    assert [each._recent.get("key") for each in stores] == ["value", None, None]
-    assert stores[1]._recent.pop("key") is None
-    assert stores[0]._recent.pop("key") == "value"
+    stores[0]._engine._recent.put("key", "value", 1)
+    assert [each._engine._recent.get("key") for each in stores] == ["value", None, None]
+    assert stores[1]._engine._recent.pop("key") is None
+    assert stores[0]._engine._recent.pop("key") == "value"
 
 
 def test_what_is_remembered_of_all_namespaces_is_bounded():
@@ -227,7 +227,7 @@ def test_what_is_remembered_of_all_namespaces_is_bounded():
     for n in range(5_000):
         store.namespace(f"tenant {n}")
 
-    assert len(store._recent._young) + len(store._recent._old) < 4_000
+    assert len(store._engine._recent._young) + len(store._engine._recent._old) < 4_000
 
 
 # Managers of a store --------------------------------------------------------------------------------------------------

@@ -297,7 +297,7 @@ def test_a_writer_goes_on_while_a_backup_is_under_way(tmp_path, manager, path):
     manager.save(big)
     wrote = []
     with SessionManager(tmp_path / "chat.db") as other:
-        connections = manager.store._backend._whole._connections
+        connections = manager.store._engine.backend._whole._connections
         extend = connections.extend
 
         def between_two_steps(connection):

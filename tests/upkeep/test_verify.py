@@ -180,7 +180,7 @@ def test_what_changes_while_it_is_set_aside_is_set_aside_as_it_is_then(kind):
 
 def test_a_wrong_place_in_the_list_of_what_expires_is_found_and_mended(store):
     """Every list is compared with the documents: a session is not counted as expired that is not."""
-    manager, storage = SessionManager(store), store._backend.storage
+    manager, storage = SessionManager(store), store._engine.backend.storage
     manager.create_session("ada", session_id="s")
     right = storage.scan("expiry")
     wrong = Listing("expiry", "s/active/ada", None, 1)

@@ -55,7 +55,7 @@ def test_what_is_used_is_remembered_while_others_come_and_go():
 
 def held(store):
     """Return the keys of what a store remembers."""
-    return {*store._recent._young, *store._recent._old}
+    return {*store._engine._recent._young, *store._engine._recent._old}
 
 
 def test_nothing_is_remembered_of_a_deleted_session():

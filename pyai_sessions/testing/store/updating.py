@@ -53,6 +53,26 @@ class Updating(StoreFixtures):
         stored = other.get_session("s")
         assert (stored.metadata, stored.state) == ({}, {"deep": {"y": 2}, "n": {"k": 2}})
 
+    def test_an_update_gives_a_title_and_takes_it_away(self, manager: Any, other: Any, clock: Any) -> None:
+        """In the same commit as all else. Without messages the session is where it was in the lists."""
+        manager.update("s", HELLO, title="Greetings", create=True, user_id="ada")
+        assert other.get_session("s").title == "Greetings"
+        active_at = other.get_session("s").active_at
+        clock.pass_(minutes=1)
+
+        revision = manager.update("s", title="Hi", metadata={"a": 1})
+
+        assert manager.update("s", title="Hi") == revision
+        stored = other.get_session("s")
+        assert (stored.title, stored.metadata, stored.active_at) == ("Hi", {"a": 1}, active_at)
+        assert [each.title for each in other.list_sessions("ada")] == ["Hi"]
+        manager.update("s", title=None)
+        assert other.get_session("s").title is None
+        assert [each.title for each in other.list_sessions("ada")] == ["Hello!"]
+        with pytest.raises(InvalidValueError):
+            manager.update("s", title="  ")
+        assert self.sound(other)
+
     def test_updates_of_two_writers_both_stay(self, manager: Any, other: Any) -> None:
         """By turns, of different keys and messages: each counts, also of a store that wrote the session before."""
         manager.create_session("ada", session_id="s")

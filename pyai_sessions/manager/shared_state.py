@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pyai_sessions.manager.face import Face
 from pyai_sessions.model.shared_state import SharedState
-from pyai_sessions.sessions.shared_state import UNCHANGED, Unchanged
-from pyai_sessions.stores.kv import KVSessionStore
+from pyai_sessions.sessions.shared_state import UNCHANGED, Unchanged, update_of
+from pyai_sessions.sessions.trips import Asking, mending, sharing
 from pyai_sessions.values.checks import check_id
-from pyai_sessions.values.json import Default, converting, plain_object
 
 
-class SharesState:
+class SharesState(Face):
     """The part of `SessionManager` that concerns the state of a user and of the application."""
 
-    _store: KVSessionStore
-    _default: Default | None
-
-    def user_state(self, user_id: str) -> SharedState:
+    @sharing
+    def user_state(self, user_id: str) -> Asking[SharedState]:
         """Return the state of a user: JSON of your own that all the user's sessions share. ``{}`` where there is none.
 
         It lies beside the sessions, in the store's namespace, and in no list or count. Costs one read.
@@ -34,8 +32,11 @@ class SharesState:
         {'theme': {'dark': True}}
 
         """
-        return self._store.shared_state(check_id(user_id, "user_id"))
+        user_id = check_id(user_id, "user_id")
+        self._store.require("user_state")
+        return (yield from self._engine.states.read(user_id))
 
+    @mending
     def update_user_state(
         self,
         user_id: str,
@@ -78,15 +79,18 @@ class SharesState:
 
         """
         user_id = check_id(user_id, "user_id")
-        return self._update(user_id, changes, remove=remove, replace=replace, if_revision=if_revision, ttl=ttl)
+        return self._update_state(user_id, changes, remove=remove, replace=replace, if_revision=if_revision, ttl=ttl)
 
-    def app_state(self) -> SharedState:
+    @sharing
+    def app_state(self) -> Asking[SharedState]:
         """Return the state of the application, which all sessions of the store share: of its namespace, if it has one.
 
         In all else it is as that of a user: see `user_state`.
         """
-        return self._store.shared_state(None)
+        self._store.require("app_state")
+        return (yield from self._engine.states.read(None))
 
+    @mending
     def update_app_state(
         self,
         changes: Mapping[str, Any],
@@ -104,9 +108,9 @@ class SharesState:
         {'models': {'chat': 'small'}}
 
         """
-        return self._update(None, changes, remove=remove, replace=replace, if_revision=if_revision, ttl=ttl)
+        return self._update_state(None, changes, remove=remove, replace=replace, if_revision=if_revision, ttl=ttl)
 
-    def _update(self, user_id: str | None, changes: Mapping[str, Any], **options: Any) -> SharedState:
-        with converting(self._default):
-            plain = plain_object(changes, "changes")
-        return self._store.update_shared_state(user_id, plain, **options)
+    def _update_state(self, user_id: str | None, changes: Mapping[str, Any], **options: Any) -> SharedState:
+        self._store.require("update_state")
+        update = update_of(self._plain(changes, "changes"), **options)
+        return self._engine.states.update(user_id, update)

@@ -6,31 +6,48 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, cast, overload
 
-from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.errors import InvalidValueError
+from pyai_sessions.events import note
+from pyai_sessions.manager.face import Face
+from pyai_sessions.manager.opening import store_of
 from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.model.listed import SessionSummary
 from pyai_sessions.model.session import Session
 from pyai_sessions.sessions.backend import Progress
-from pyai_sessions.stores.kv import KVSessionStore
+from pyai_sessions.sessions.trips import mending
+from pyai_sessions.upkeep import erasure, exports
+from pyai_sessions.upkeep import repair as upkeep
+from pyai_sessions.upkeep.clearing import clear
 from pyai_sessions.upkeep.erasure import Erasure
-from pyai_sessions.upkeep.imports import Imported, OnTaken
-from pyai_sessions.upkeep.redaction import REMOVED, Redaction
+from pyai_sessions.upkeep.imports import Imported, Importer, OnTaken
+from pyai_sessions.upkeep.purging import purge_all
+from pyai_sessions.upkeep.redaction import REMOVED, Redaction, Redactor, order
 from pyai_sessions.upkeep.repair import Verification
-from pyai_sessions.values.checks import ANYONE, Anyone, AnyPath, shown
+from pyai_sessions.values.checks import (
+    ANYONE,
+    Anyone,
+    AnyPath,
+    check_choice,
+    check_id,
+    check_items,
+    check_progress,
+    check_user,
+    existing_id,
+    kind_of,
+    shown,
+)
 from pyai_sessions.values.json import Default, converting, is_mapping, plain
 
+_TOLD = 100
+"""Lines of an export after which *progress* is called."""
 
-class Maintenance(OfOneProcess):
+_MANY = "an open file, or a list, of sessions, dicts or lines of JSON"
+
+
+class Maintains(Face):
     """The part of `SessionManager` that concerns many sessions."""
 
-    _store: KVSessionStore
-    _default: Default | None
-
-    def _store_of(self, target: object) -> tuple[KVSessionStore, bool]:
-        """Return the store that *target* means, and whether to close it afterwards."""
-        raise NotImplementedError
-
+    @mending
     def import_sessions(
         self,
         sessions: Iterable[Session | Mapping[str, Any] | str | bytes],
@@ -76,9 +93,17 @@ class Maintenance(OfOneProcess):
         1
 
         """
-        given = sessions if self._default is None else converted(sessions, self._default)
-        return self._store.import_sessions(given, on_conflict=on_conflict, skip_invalid=skip_invalid, progress=progress)
+        check_progress(progress)
+        check_choice(on_conflict, "on_conflict", "skip", "error", "overwrite", "newer")
+        if isinstance(sessions, (str, bytes, Mapping, Session)):
+            raise InvalidValueError("sessions", f"is {kind_of(cast('object', sessions))}; it is {_MANY}")
+        given: Iterable[object] = check_items(sessions, "sessions", _MANY)
+        if self._default is not None:
+            given = _converted(given, self._default)
+        importer = Importer(self._engine.backend, self._engine.terms, on_conflict, skip_invalid=skip_invalid)
+        return importer.store(given, progress)
 
+    @mending
     def export_sessions(
         self,
         file: Any,
@@ -120,8 +145,21 @@ class Maintenance(OfOneProcess):
         1
 
         """
-        return self._store.export_sessions(file, session_id=session_id, user_id=user_id, scan=scan, progress=progress)
+        user, sought, written = check_user(user_id), None if session_id is None else existing_id(session_id), 0
+        exports.check_file(file)
+        check_progress(progress)
+        if scan and (user is None or sought is not None):
+            raise InvalidValueError("scan", "is for the export of a user; leave it out, or give user_id alone")
+        for line in exports.lines(self._engine.backend, sought, user, scan=scan, clock=self._store.clock):
+            file.write(line)
+            written += 1
+            if progress and written % _TOLD == 0:
+                progress(written)
+        if progress and written % _TOLD:
+            progress(written)
+        return written
 
+    @mending
     def copy_sessions(self, target: Any, *, skip_invalid: bool = False, progress: Progress | None = None) -> Imported:
         """Copy all sessions to another store, check each copy, and return how many were new, the same, or changed.
 
@@ -154,8 +192,21 @@ class Maintenance(OfOneProcess):
         (0, 1, 1)
 
         """
-        made, closes = self._store_of(target)
-        return self._store.copy_sessions(made, skip_invalid=skip_invalid, progress=progress, close_target=closes)
+        check_progress(progress)
+        target, closes = store_of(target)
+        to = target._engine  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        report = Imported()
+        importer = Importer(to.backend, to.terms, "newer", skip_invalid=skip_invalid, checked=True)
+        try:
+            add_invalid = report.add_invalid if skip_invalid else None
+            found = exports.sessions(self._engine.backend, self._store.clock, add_invalid)
+            return importer.store(found, progress, report)
+        except BaseException:
+            to.trips.mend()
+            raise
+        finally:
+            if closes:
+                target.close()
 
     @overload
     def archive_inactive(
@@ -167,6 +218,7 @@ class Maintenance(OfOneProcess):
         self, days: float = 30, *, dry_run: Literal[True], progress: Progress | None = None
     ) -> list[SessionSummary]: ...
 
+    @mending
     def archive_inactive(
         self, days: float = 30, *, dry_run: bool = False, progress: Progress | None = None
     ) -> int | list[SessionSummary]:
@@ -178,9 +230,10 @@ class Maintenance(OfOneProcess):
         or trip; *progress* is called with their number so far. One that was cut short goes on where it stopped.
         """
         idle_since = self._idle_since(days)
+        check_progress(progress)
         if dry_run:
-            return self._store.inactive(idle_since, SessionStatus.ACTIVE, progress)
-        return self._store.archive_inactive(idle_since, progress)
+            return self._engine.lister.inactive(idle_since, status=SessionStatus.ACTIVE)
+        return self._engine.archiver.archive_inactive(idle_since, progress)
 
     @overload
     def delete_inactive(
@@ -192,6 +245,7 @@ class Maintenance(OfOneProcess):
         self, days: float, *, dry_run: Literal[True], progress: Progress | None = None
     ) -> list[SessionSummary]: ...
 
+    @mending
     def delete_inactive(
         self, days: float, *, dry_run: bool = False, progress: Progress | None = None
     ) -> int | list[SessionSummary]:
@@ -211,9 +265,10 @@ class Maintenance(OfOneProcess):
 
         """
         idle_since = self._idle_since(days)
+        check_progress(progress)
         if dry_run:
-            return self._store.inactive(idle_since, None, progress)
-        return self._store.delete_inactive(idle_since, progress)
+            return self._engine.lister.inactive(idle_since, status=None)
+        return self._engine.deleter.delete_inactive(idle_since, progress)
 
     def _idle_since(self, days: object) -> datetime:
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < float("inf"):
@@ -223,6 +278,7 @@ class Maintenance(OfOneProcess):
         except OverflowError:  # before the year 1
             return datetime.min.replace(tzinfo=timezone.utc)
 
+    @mending
     def delete_user(self, user_id: str, *, scan: bool = False) -> Erasure:
         """Erase all that is held of a user, and return what that was; its length is the number of sessions.
 
@@ -252,8 +308,12 @@ class Maintenance(OfOneProcess):
         (['s'], [], 1)
 
         """
-        return self._store.delete_user(user_id, scan=scan)
+        erased = erasure.erase(self._engine.backend, check_id(user_id, "user_id"), scan=scan)
+        for each in erased.session_ids:
+            self._engine.deleter.forget(each)
+        return erased
 
+    @mending
     def redact(
         self,
         session_id: str,
@@ -300,8 +360,13 @@ class Maintenance(OfOneProcess):
         ['[removed]', 'You should not tell me [removed].']
 
         """
-        return self._store.redact(session_id, message_id, content=content, text=text, user_id=user_id, scan=scan)
+        wanted = order(session_id, message_id, content, text, check_user(user_id), scan=scan)
+        done = Redactor(self._engine.backend, self._store.clock, wanted).run()
+        for each in done.session_ids:
+            self._engine.deleter.forget(each)
+        return done
 
+    @mending
     def purge_expired(self, *, progress: Progress | None = None) -> int:
         """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.
 
@@ -310,29 +375,44 @@ class Maintenance(OfOneProcess):
         Costs only those, 100 in one transaction or a few trips; *progress* is called with their number so far. Beside
         other writers; one that was cut short goes on where it stopped. Redis forgets sessions by itself.
         """
-        return self._store.purge_expired(progress)
+        check_progress(progress)
+        purged = purge_all(self._engine.backend, self._store.clock, progress)
+        if purged:
+            note("purged", count=purged)
+        return purged
 
+    @mending
     def clear_all(self) -> int:
         """Delete all sessions, and the state of users and of the application; return how many sessions there were.
 
         Nothing else that lies in the mapping goes.
         """
-        return self._store.clear()
+        return clear(self._engine.backend, self._engine.deleter.delete)
 
+    @mending
     def reindex(self, *, progress: Progress | None = None) -> int:
         """Rebuild both indexes from the documents, while others write; return how many sessions there are.
 
         Reads all heads, and writes what is wrong. *progress* is called with the number of sessions so far.
         """
-        return self._store.reindex(progress)
+        check_progress(progress)
+        self._store.require("reindex")
+        return upkeep.reindex(self._engine.backend, progress)
 
+    @mending
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:
         """Read everything and report what is damaged; *repair* mends what can be, and throws nothing away.
 
         *progress* is called with the number of sessions so far.
         """
-        return self._store.verify(repair=repair, progress=progress)
+        check_progress(progress)
+        found = upkeep.verify(self._engine.backend, repair=repair, clock=self._store.clock, progress=progress)
+        repaired = sum(each.repaired for each in found.problems)
+        if repaired:
+            note("repaired", count=repaired)
+        return found
 
+    @mending
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
         """Copy the SQLite file in which the sessions lie to *path*, as it is at one moment, while others write.
 
@@ -358,8 +438,9 @@ class Maintenance(OfOneProcess):
         >>> manager.close(); folder.cleanup()
 
         """
-        return self._store.backup(path, overwrite=overwrite)
+        self._engine.backend.backup(path, overwrite=overwrite)
 
+    @mending
     def rotate_keys(self, *, progress: Progress | None = None) -> int:
         """Encrypt with the newest key what is not, while others write; return how many documents those were.
 
@@ -371,14 +452,7 @@ class Maintenance(OfOneProcess):
             OversizedDocumentError: Some document would expand too far; all others are done.
 
         """
-        return self._store.rotate_keys(progress)
-
-
-def converted(sessions: Any, default: Default) -> Any:
-    """Return an iterable of sessions, the dicts among them as JSON; anything else is returned as it is."""
-    if not isinstance(sessions, Iterable) or isinstance(sessions, (str, bytes, Mapping, Session)):
-        return cast("Any", sessions)
-    return _converted(cast("Iterable[object]", sessions), default)
+        return self._engine.backend.rotate(progress)
 
 
 def _converted(sessions: Iterable[object], default: Default) -> Iterator[object]:

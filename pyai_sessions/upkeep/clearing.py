@@ -1,0 +1,24 @@
+"""Removing all sessions of a store, and all that is left of former ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyai_sessions.documents.keys import head_key, session_of_key
+from pyai_sessions.sessions import forks, indexes
+from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.upkeep import shared_state
+
+
+def clear(backend: Backend, delete: Callable[[str], bool]) -> int:
+    """Remove all; return how many sessions *delete* has deleted. What is no document of a session stays."""
+    shared_state.clear(backend)
+    deleted = sum(delete(each) for each in indexes.session_ids(backend.storage))
+    for key in backend.storage.keys(""):
+        session_id = session_of_key(key)
+        if session_id is not None and key != head_key(session_id):
+            forks.drop(backend.storage, session_id, None, [key])
+    for wrong in indexes.wrong_listings(backend):
+        for session_id, places in wrong.items():
+            indexes.mend(backend, session_id, places)
+    return deleted
