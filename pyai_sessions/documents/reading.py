@@ -23,11 +23,11 @@ from msgspec import UNSET
 
 from pyai_sessions.documents.keys import branch_key, head_key
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
-from pyai_sessions.model.conversation import leave
 from pyai_sessions.model.heads import FORMAT, Count, Head, StoredHead, named_runs, stamp_of_head
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.listed import SessionSummary
 from pyai_sessions.model.points import Checkpoint, Parent, Summary
+from pyai_sessions.model.rewinding import leave
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
 from pyai_sessions.model.titles import check_title
 from pyai_sessions.values.checks import Clock, check_id, check_time, kind_of

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, NamedTuple, cast
 from weakref import ReferenceType, ref
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.model.heads import Run, StoredBranch, StoredHead
 from pyai_sessions.model.points import Branch
+from pyai_sessions.prompts.formats.parts import instructs
 from pyai_sessions.values.checks import Clock, counted, utc_now
 from pyai_sessions.values.json import Default, make_unchangeable
 from pyai_sessions.values.messages import Message, same_words, take_drawn, taken
@@ -180,8 +182,18 @@ class History(_Referable):
         before = self.origin
         return before is None or self.rewritten_from is not None or self.count != before.head.message_count
 
+    @property
+    def loaded_instructions(self) -> list[Message]:
+        """The messages at the beginning of the log that instruct the model."""
+        return list(takewhile(lambda each: instructs(each.role), self.log))
+
+    @property
+    def instruction_count(self) -> int:
+        """How many messages at the beginning of the conversation instruct the model."""
+        return self.leading if self.unloaded else len(self.loaded_instructions)
+
     def find(self, message_id: str) -> int | None:
-        """Return where in the log a message is."""
+        """Return the index of a message in the log; None if it is not loaded."""
         return next((n for n, each in enumerate(self.log) if each.message_id == message_id), None)
 
     def append(self, message: Message) -> Message:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.model.conversation import Conversation
+from pyai_sessions.model.rewinding import Rewinding
 from pyai_sessions.values.checks import check_text, kind_of
 from pyai_sessions.values.json import is_array, is_mapping
 
@@ -14,8 +14,8 @@ TEMP = "_temp"
 """The attribute that holds what a session does not store."""
 
 
-class Stateful(Conversation):
-    """A conversation with a state."""
+class Stateful(Rewinding):
+    """The part of `Session` that holds its state."""
 
     @property
     def temp(self) -> dict[str, Any]:
