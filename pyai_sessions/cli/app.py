@@ -23,6 +23,20 @@ COMMANDS = {
         "stats": ("statistics", "Count sessions, users and messages, and show the activity by day."),
         "peek": ("peeking", "Show a stored document as it is, or list the keys of all."),
     },
+    "Change": {
+        "title": ("changing", "Give a session a title."),
+        "archive": ("changing", "Take sessions out of the lists."),
+        "restore": ("changing", "Make archived sessions active again."),
+        "rm": ("changing", "Delete sessions for good."),
+        "rm-user": ("changing", "Erase all that is held of a user."),
+    },
+    "Keep up": {
+        "backup": ("mending", "Copy the SQLite file of the store while others write."),
+        "verify": ("mending", "Read everything, say what is damaged, and mend it."),
+        "reindex": ("mending", "Rebuild the lists from the documents."),
+        "purge": ("mending", "Remove expired sessions."),
+        "rotate-keys": ("mending", "Encrypt with the newest key what older keys wrote."),
+    },
 }
 """By theme: each command's module and first line of help. A module is imported when its command is asked for."""
 

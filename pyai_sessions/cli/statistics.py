@@ -16,7 +16,7 @@ import click
 from pyai_sessions.cli.listing import Damage, summaries
 from pyai_sessions.cli.output import Output, sized
 from pyai_sessions.cli.settings import Settings, command
-from pyai_sessions.cli.stores import url_of
+from pyai_sessions.cli.stores import file_of, url_of
 from pyai_sessions.cli.times import day_of, time
 
 if TYPE_CHECKING:
@@ -148,10 +148,10 @@ def _readable(manager: SessionManager, session_ids: Iterable[str]) -> Iterator[S
 
 def _size(settings: Settings) -> int | None:
     """Return the bytes of the file or the directory of the store; None of another kind."""
-    parts = urlsplit(url_of(settings.store))
-    if parts.scheme == "sqlite":
-        path = Path(unquote(parts.path.removeprefix("/"))).expanduser()
-        files = [path, Path(f"{path}-wal")]
+    url = url_of(settings.store)
+    parts, file = urlsplit(url), file_of(url)
+    if file is not None:
+        files = [file, Path(f"{file}-wal")]
     elif parts.scheme == "diskcache":
         files = [*Path(unquote(parts.netloc + parts.path)).expanduser().rglob("*")]
     else:

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
@@ -38,9 +38,11 @@ def open_manager(
 
     url = url_of(url)
     keys = keys or os.environ.get("PYAI_SESSIONS_KEYS")
-    if access != "create":
-        _check_is_there(url)
-    with closing(open_store(_read_only(url) if access == "read" else url)) as store:
+    with ExitStack() as stack:
+        if access != "create":
+            stack.enter_context(_leaving_no_log(file_of(url)))
+            _check_is_there(url)
+        store = stack.enter_context(closing(open_store(_read_only(url) if access == "read" else url)))
         yield SessionManager(store if keys is None else _encrypted(store, url, keys, migrate=migrate))
 
 
@@ -58,6 +60,36 @@ def url_of(given: str | None) -> str:
     if "://" in text:
         return text
     return f"sqlite:///{quote(os.fsencode(text), safe='/~')}"
+
+
+def file_of(url: str) -> Path | None:
+    """Return the SQLite file that a url names; None where it names another kind of store."""
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite" or parts.path == "/:memory:":
+        return None
+    return Path(os.fsdecode(unquote_to_bytes(parts.path.removeprefix("/")))).expanduser()
+
+
+@contextmanager
+def _leaving_no_log(file: Path | None) -> Generator[None, None, None]:
+    """Remove the empty log that SQLite makes beside a file to read it, if it was not there before.
+
+    A connection that may only read cannot remove it. SQLite does so when one that may write is the last to be closed.
+    """
+    if file is None or Path(f"{file}-wal").exists():
+        yield
+        return
+    try:
+        yield
+    finally:
+        if Path(f"{file}-wal").exists() and os.access(file, os.W_OK):
+            import sqlite3
+
+            with (
+                suppress(sqlite3.Error),
+                closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)) as last,
+            ):
+                last.execute("PRAGMA schema_version").fetchone()
 
 
 def _read_only(url: str) -> str:

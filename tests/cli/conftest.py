@@ -1,6 +1,7 @@
 """Fixtures for the tests of the command line: a store with a few conversations, and a way to run a command."""
 
 import json
+import shutil
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
@@ -79,15 +80,23 @@ def hostile() -> Session:
     return Session("hostile", "bob", created_at=when, updated_at=when, messages=[message])
 
 
-@pytest.fixture
-def store(monkeypatch):
-    """An SQLite file with conversations, which the environment names. Returns its url."""
-    url = "sqlite:///chat.db"
-    with SessionManager(url) as manager:
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory):
+    """An SQLite file with conversations, to be copied."""
+    path = tmp_path_factory.mktemp("made") / "chat.db"
+    with SessionManager(path) as manager:
         when = START + timedelta(days=4)
         empty = Session("empty", created_at=when, updated_at=when)
         old = Session("old", "ada", created_at=START - timedelta(days=30), updated_at=START - timedelta(days=30))
         manager.import_sessions([trip(), hostile(), empty, old])
         manager.archive("old")
+    return path
+
+
+@pytest.fixture
+def store(made_store, monkeypatch):
+    """An SQLite file with conversations, which the environment names. Returns its url."""
+    url = "sqlite:///chat.db"
+    shutil.copy(made_store, "chat.db")
     monkeypatch.setenv("PYAI_SESSIONS_STORE", url)
     return url

@@ -71,6 +71,16 @@ def test_looking_makes_no_store(cli, tmp_path, url):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_looking_leaves_a_folder_as_it_was(cli, store, tmp_path):
+    """SQLite makes a log beside a file to read it; it is gone when the command ends."""
+    before = {each.name: each.stat().st_mtime_ns for each in tmp_path.iterdir()}
+
+    for command in ("ls", "show", "stats", "peek", "verify"):
+        assert cli(command, "--store", store).code == 0
+
+    assert {each.name: each.stat().st_mtime_ns for each in tmp_path.iterdir()} == before
+
+
 def test_without_a_store_the_text_says_how_one_is_named(cli):
     """And `sessions.db`, the file that `SQLiteSessionStore()` makes, is found by itself."""
     assert cli("ls").code == 2
