@@ -389,8 +389,16 @@ class _Turns(dict[str, Turn]):
 _turns: WeakValueDictionary[int, _Turns] = WeakValueDictionary()
 
 
+_making = Turn()
+
+
 def _turns_of(store: object) -> _Turns:
-    return _turns.setdefault(id(store), _Turns(store))
+    claim = Claim(current_frame())
+    _making.take(claim, PATIENCE, "a store that another thread opens")
+    try:  # setdefault of a weak dictionary is more than one step
+        return _turns.setdefault(id(store), _Turns(store))
+    finally:
+        _making.give_back(claim)
 
 
 class _InTurn:
