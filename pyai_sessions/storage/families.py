@@ -61,7 +61,7 @@ def storage_of(  # noqa: PLR0911 (a table)
             from pyai_sessions.storage.redis.cluster import ClusterStorage
             from pyai_sessions.storage.redis.storage import RedisStorage
 
-            if mapping.clustered:
+            if mapping.server.clustered:
                 return ClusterStorage(mapping, timeout=timeout, derive=derive)
             return RedisStorage(mapping, timeout=timeout)
         if (family, name) == ("shelve", "Shelf"):

@@ -6,7 +6,7 @@ import pytest
 import valkey.cluster
 
 from pyai_sessions import RedisMapping
-from pyai_sessions.storage.redis import cluster
+from pyai_sessions.storage.redis import layout
 from pyai_sessions.storage.redis.cluster import ClusterStorage
 from pyai_sessions.testing.storage import StorageContract, change, derive
 from tests.storage.hashes import Counted, new_prefix
@@ -20,7 +20,7 @@ class OnACluster(StorageContract):
     @pytest.fixture(autouse=True)
     def fewer_buckets(self, monkeypatch):
         """Split lists in few buckets: each costs each list a command."""
-        monkeypatch.setattr(cluster, "BUCKETS", 3)
+        monkeypatch.setattr(layout, "BUCKETS", 3)
 
     @pytest.fixture
     def reopen(self, client):

@@ -36,9 +36,8 @@ from pyai_sessions import (
     UnsuitableMappingError,
 )
 from pyai_sessions.documents.keys import encode_id, head_key, namespace_prefix
-from pyai_sessions.documents.listed import EXPIRY, listed
-from pyai_sessions.storage.redis.cluster import ClusterStorage
-from pyai_sessions.storage.redis.storage import RedisStorage
+from pyai_sessions.documents.listed import EXPIRY
+from pyai_sessions.storage.redis.layout import Layout
 from tests.bombs import Bomb, check_that_it_would_explode, meet_bombs
 
 
@@ -136,19 +135,15 @@ def test_neighbouring_mappings_hold_their_own_items_alone(client, prefix):
         assert [len(each) for each in mappings] == [0] * n + [len(keys)] * (len(mappings) - n)
 
 
-def names_of(mapping, namespace, texts):
+def names_of(layout, namespace, texts):
     """Return the names of all keys that a storage can write for these ids and users."""
-    if mapping.clustered:
-        storage = ClusterStorage(mapping, timeout=1, derive=listed)
-    else:
-        storage = RedisStorage(mapping, timeout=1)
     under = namespace_prefix(namespace)
     keys = ["kind", *(f"kind/{each}" for each in (*texts, *NEIGHBOURS)), *map(head_key, texts)]
     lists = [EXPIRY]
     for status in SessionStatus:
         lists += [status.value, *(f"user/{encode_id(each)}/{status.value}" for each in texts)]
-    found = {mapping.at(under + each)[0] for each in keys}
-    return found | {key for each in lists for key in storage._keys_of(under + each)}
+    found = {layout.at(under + each)[0] for each in keys}
+    return found | {key for each in lists for key in layout.sets_of(under + each)}
 
 
 def accepted(prefix):
@@ -181,9 +176,7 @@ def test_two_stores_never_name_the_same_key(prefixes, namespaces, texts, kinds):
     ids = [*texts, *WORDS, *(f"{each}{more}" for each in WORDS for more in WORDS)]
     names = []
     for prefix, namespace, clustered in zip(prefixes, namespaces, kinds, strict=True):
-        mapping = RedisMapping(redis.Redis(), prefix)
-        mapping.clustered = clustered
-        names.append(names_of(mapping, namespace, ids))
+        names.append(names_of(Layout(prefix, split=clustered), namespace, ids))
 
     same = (prefixes[0], namespaces[0]) == (prefixes[1], namespaces[1])
     assert bool(names[0] & names[1]) == same
@@ -201,23 +194,10 @@ def test_a_prefix_that_others_could_be_taken_for_is_refused(bad, any_server):
         RedisMapping(redis.Redis(), good)
 
 
-def test_a_namespace_of_a_mapping_of_ones_own_class_is_of_that_class(client, prefix):
-    """What it overrides holds there, too; the mapping itself stays as it is."""
+def test_a_session_of_a_namespace_lives_as_long_as_the_mapping_says(client, prefix):
+    """So it is without a namespace."""
+    talk(KVSessionStore(RedisMapping(client, prefix, ttl=1000), namespace="a"))
 
-    class Counted(RedisMapping):
-        def __init__(self):
-            super().__init__(client, prefix, ttl=1000)
-            self.seen = []
-
-        def command(self, *arguments, **options):
-            self.seen.append(arguments[0])
-            return super().command(*arguments, **options)
-
-    mapping = Counted()
-    talk(KVSessionStore(mapping, namespace="a"))
-
-    assert mapping.seen == ["INFO", "EVALSHA"]
-    assert mapping.prefix == prefix
     assert 0 < client.ttl(f"{prefix}/namespace/a/s") <= 1000
 
 

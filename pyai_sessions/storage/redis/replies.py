@@ -1,7 +1,7 @@
-"""What commands of Redis answer: each reply as what its command gives, or an error that says what came instead.
+"""The replies to commands and scripts: each in the shape that its command gives, or an error that says what came.
 
-A server that is none, or means ill, may answer anything. It is found out here and nowhere else: who runs a command can
-take the shape of what comes back for granted.
+A server may be another program, or mean harm, and answer anything. Only this module looks for that: whoever runs a
+command can rely on the shape of its reply.
 """
 
 from __future__ import annotations
@@ -11,52 +11,43 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pyai_sessions.storage.redis import scripts
+from pyai_sessions.storage.redis.scripts import Command
 from pyai_sessions.values.checks import kind_of
 from pyai_sessions.values.json import is_array, is_bytes, is_mapping
-
-Command = Sequence[Any]
-"""The name of a command, and its arguments."""
 
 _Reader = Callable[[Any, Command], Any]
 
 _FARTHEST = 10**18 - 1
-"""An activity, in microseconds since 1970, beyond all that a calendar has: what an infinite score is read as."""
+"""The score, in microseconds since 1970, as which an infinite one is read: later than any calendar goes."""
 
 
 class UnfitReplyError(Exception):
-    """A reply is not what its command gives."""
+    """A reply is not what its command gives; the text says what it is."""
 
 
-def read_reply(command: Command, source: str | None, reply: Any) -> Any:
-    """Return the reply to a command, or to the script of this *source*.
+def read_reply(command: Command, reply: Any) -> Any:
+    """Return the reply to a command or a script, in the same shape for all clients and protocols.
 
-    Text is bytes; what has scores is a list of pairs, with whole numbers as scores; a cursor is a whole number.
+    Text is bytes. Members with scores are a list of pairs; scores are whole numbers. A step of a scan is a cursor, a
+    whole number, and a list.
 
     Raises:
         UnfitReplyError: It is not what the command gives.
 
     """
-    reader = _COMMANDS[command[0]] if source is None else _SCRIPTS[source]
+    reader = _SCRIPTS[command[1]] if command[0] == "EVALSHA" else _COMMANDS[command[0]]
     return reader(reply, command)
 
 
-def as_text(name: bytes) -> str:
-    """Return a name as text; of what cannot be ours, since it is not UTF-8, text that is not ours either."""
-    try:
-        return name.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return name.decode("utf-8", "backslashreplace")
-
-
-def _text(reply: Any, _: Command = ()) -> bytes | None:
-    if reply is None or is_bytes(reply):
-        return reply
+def _text(reply: Any, _: Command = ()) -> bytes:
+    if is_bytes(reply):
+        return bytes(reply)
     raise UnfitReplyError(kind_of(reply))
 
 
-def _name(reply: Any, _: Command = ()) -> bytes:
-    if is_bytes(reply):
-        return bytes(reply)
+def _text_or_none(reply: Any, _: Command = ()) -> bytes | None:
+    if reply is None or is_bytes(reply):
+        return reply
     raise UnfitReplyError(kind_of(reply))
 
 
@@ -67,12 +58,14 @@ def _number(reply: Any, _: Command = ()) -> int:
 
 
 def _answer(reply: Any, _: Command) -> int:
-    if isinstance(reply, int) and reply in (0, 1, 2):
-        return reply
-    raise UnfitReplyError("another number than 0, 1 or 2" if isinstance(reply, int) else kind_of(reply))
+    number = _number(reply)
+    if number not in (0, 1, 2):
+        msg = "another number than 0, 1 or 2"
+        raise UnfitReplyError(msg)
+    return number
 
 
-def _score(reply: Any, _: Command = ()) -> int | None:
+def _score(reply: Any) -> int | None:
     if reply is None:
         return None
     try:
@@ -84,14 +77,14 @@ def _score(reply: Any, _: Command = ()) -> int | None:
     return int(max(-_FARTHEST, min(score, _FARTHEST)))
 
 
-def _told(reply: Any, _: Command) -> dict[str, str]:
-    """Return what a server tells of itself, by name; clients have read it, or not."""
+def _info(reply: Any, _: Command) -> dict[str, str]:
+    """Return what a server tells about itself, by name. Some clients have parsed it already."""
     if is_bytes(reply) or isinstance(reply, str):
         text = reply if isinstance(reply, str) else bytes(reply).decode(errors="replace")
         pairs = [line.partition(":")[::2] for line in text.splitlines()]
     elif is_mapping(reply):
         pairs = list(reply.items())
-        if len(pairs) == 1 and is_mapping(pairs[0][1]):  # a cluster's client tells of which server
+        if len(pairs) == 1 and is_mapping(pairs[0][1]):  # a cluster's client puts the node before it
             pairs = list(pairs[0][1].items())
     else:
         raise UnfitReplyError(kind_of(reply))
@@ -104,15 +97,17 @@ def _items(reply: Any) -> Sequence[Any]:
     raise UnfitReplyError(kind_of(reply))
 
 
-def _names(reply: Any, _: Command = ()) -> list[bytes]:
-    return [_name(each) for each in _items(reply)]
+def _texts(reply: Any) -> list[bytes]:
+    return [_text(each) for each in _items(reply)]
 
 
-def _one_each(read: Callable[[Any], Any], asked: Callable[[Command], int]) -> _Reader:
+def _list_of(read: Callable[[Any], Any], length: Callable[[Command], int]) -> _Reader:
+    """Return a reader of lists that have one item for each that the command asks for."""
+
     def reader(reply: Any, command: Command) -> list[Any]:
         found = [read(each) for each in _items(reply)]
-        if len(found) != asked(command):
-            msg = f"{len(found)} where {asked(command)} were asked for"
+        if len(found) != length(command):
+            msg = f"{len(found)} where {length(command)} were asked for"
             raise UnfitReplyError(msg)
         return found
 
@@ -120,7 +115,7 @@ def _one_each(read: Callable[[Any], Any], asked: Callable[[Command], int]) -> _R
 
 
 def _pairs(reply: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the pairs of a reply: flat, or a dict or in pairs, by the client and by the newer protocol."""
+    """Return the pairs of a reply: a flat list, a list of pairs or a dict, by the protocol and the client."""
     if is_mapping(reply):
         return reply.items()
     items = _items(reply)
@@ -134,25 +129,27 @@ def _pairs(reply: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _fields(reply: Any, _: Command = ()) -> list[tuple[bytes, bytes]]:
-    return [(_name(name), _name(value)) for name, value in _pairs(reply)]
+    return [(_text(name), _text(value)) for name, value in _pairs(reply)]
 
 
 def _document_or_fields(reply: Any) -> bytes | list[tuple[bytes, bytes]] | None:
-    return _text(reply) if reply is None or is_bytes(reply) else _fields(reply)
+    return _fields(reply) if is_array(reply) or is_mapping(reply) else _text_or_none(reply)
 
 
 def _scored(reply: Any, _: Command = ()) -> list[tuple[bytes, int]]:
-    return [(_name(name), _score(score) or 0) for name, score in _pairs(reply)]
+    return [(_text(name), _score(score) or 0) for name, score in _pairs(reply)]
 
 
-def _some(read: Callable[[Any], Any]) -> _Reader:
+def _scan_of(read: Callable[[Any], Any]) -> _Reader:
+    """Return a reader of one step of a scan."""
+
     def reader(reply: Any, _: Command) -> tuple[int, Any]:
         parts = _items(reply)
         if len(parts) != 2:  # noqa: PLR2004
             msg = f"{len(parts)} items, not a cursor and a list"
             raise UnfitReplyError(msg)
         cursor = parts[0]
-        if is_mapping(cursor):  # a cluster's client tells of which server
+        if is_mapping(cursor):  # a cluster's client puts the node before it
             cursor = next(iter(cursor.values()), None)
         text = bytes(cursor).decode(errors="replace") if is_bytes(cursor) else str(cursor)
         if len(text) > len(str(2**64)) or not (text.isascii() and text.isdigit()):
@@ -166,22 +163,24 @@ def _some(read: Callable[[Any], Any]) -> _Reader:
 _COMMANDS: dict[str, _Reader] = {
     "HDEL": _number,
     "HEXISTS": _number,
-    "HGET": _text,
+    "HGET": _text_or_none,
     "HGETALL": _fields,
-    "HMGET": _one_each(_text, lambda command: len(command) - 2),
-    "INFO": _told,
-    "SCAN": _some(_names),
+    "HMGET": _list_of(_text_or_none, lambda command: len(command) - 2),
+    "INFO": _info,
+    "SCAN": _scan_of(_texts),
     "ZADD": _number,
     "ZCARD": _number,
-    "ZMSCORE": _one_each(_score, lambda command: len(command) - 2),
-    "ZSCAN": _some(_scored),
-    "ZRANGEBYSCORE": lambda reply, command: _scored(reply) if "WITHSCORES" in command else _names(reply),
+    "ZMSCORE": _list_of(_score, lambda command: len(command) - 2),
+    "ZSCAN": _scan_of(_scored),
+    "ZRANGEBYSCORE": _scored,
     "ZREVRANGEBYSCORE": _scored,
 }
+"""What each command gives."""
 
 _SCRIPTS: dict[str, _Reader] = {
-    scripts.WRITE: _answer,
-    scripts.MOVE: _answer,
-    scripts.READ: _one_each(_document_or_fields, lambda command: int(command[-1])),
-    scripts.NAMES: _one_each(_names, lambda command: command[2]),
+    scripts.WRITE.digest: _answer,
+    scripts.MOVE.digest: _answer,
+    scripts.READ.digest: _list_of(_document_or_fields, lambda command: int(command[-1])),
+    scripts.NAMES.digest: _list_of(_texts, lambda command: command[2]),
 }
+"""What each script gives, by its digest."""

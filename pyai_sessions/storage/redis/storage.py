@@ -1,8 +1,4 @@
-"""Redis and Valkey: a hash for each place and a sorted set for each list. A write is one script in one round trip.
-
-    <prefix><place>                     a hash of documents: see `pyai_sessions.storage.redis.mapping`
-    <prefix>/<list>                     a sorted set of members by their scores
-    <prefix>/namespace/<name>//<list>   likewise, of a namespace
+"""A Redis or Valkey server as a storage: a hash for each place, a sorted set for each list, a script for each write.
 
 Scores are floats on the server: whole numbers are exact up to 2**53.
 """
@@ -10,7 +6,6 @@ Scores are floats on the server: whole numbers are exact up to 2**53.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
@@ -19,21 +14,23 @@ from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.names import NAMESPACES, split_namespace
 from pyai_sessions.storage.protocol import Change, Listed, Listing, Position, Storage
 from pyai_sessions.storage.redis import scripts
-from pyai_sessions.storage.redis.mapping import RedisMapping, bytes_of, literal, pack, script
-from pyai_sessions.storage.redis.replies import Command, as_text
+from pyai_sessions.storage.redis.layout import as_text, bytes_of, text_of
+from pyai_sessions.storage.redis.mapping import RedisMapping
+from pyai_sessions.storage.redis.scripts import Command
+from pyai_sessions.storage.redis.server import Server
 from pyai_sessions.values.checks import AnyPath
 
 _TRIPS = 4
-"""Round trips at the same time, with which threads write. Fewer trips carry more changes each; with more of them, a
-change waits less. Measured, turns a second of 16 threads on a local server, against one thread: 1.5 with one trip, 1.3
-with 4, 0.95 with 8, 0.8 with one for each thread."""
+"""Round trips that threads make at the same time to write. Fewer trips carry more changes each; with more of them, a
+change waits less. Turns a second of 16 threads on a local server, against those of one thread (measured): 1.5 with one
+trip, 1.3 with 4, 0.95 with 8, 0.8 with one for each thread."""
 
 
 class RedisStorage(Storage):
     """Documents and lists on one server, or on the primary that Sentinel names.
 
     Args:
-        mapping: Tells where keys lie, and runs the commands.
+        mapping: The mapping whose items are the documents.
         timeout: Seconds that a thread waits for other threads that write.
 
     """
@@ -43,54 +40,42 @@ class RedisStorage(Storage):
 
     def __init__(self, mapping: RedisMapping, *, timeout: float) -> None:
         self._mapping = mapping
+        self._layout = mapping.layout
         self.settle = timeout
-        self._group: Group[Change] = Group(lambda: mapping.where, timeout, at_once=_TRIPS)
+        self._group: Group[Change] = Group(lambda: mapping.server.where, timeout, at_once=_TRIPS)
         self._closed = False
-        self._asked = mapping.allow_eviction
-        self._removes_mortals = False
+        self._checked = mapping.allow_eviction
+        self._evicts_expiring = False
 
     # Documents ---------------------------------------------------------------------------------------------------
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
-        mapping, wanted = self._open, dict[bytes, list[tuple[str, str]]]()
+        server, at, wanted = self._open, self._layout.at, dict[bytes, list[tuple[str, str]]]()
         for key in keys:
-            name, field = mapping.at(key)
+            name, field = at(key)
             wanted.setdefault(name, []).append((field, key))
+        fields = [[field for field, _ in each] for each in wanted.values()]
         if len(wanted) == 1:
-            [(name, asked)] = wanted.items()
-            return _found(zip(asked, self._read_place(name, [field for field, _ in asked]), strict=True))
-        fields = [[field for field, _ in asked] for asked in wanted.values()]
-        replies = mapping.ask(scripts.READ, list(wanted), fields)
-        return _found(zip(chain.from_iterable(wanted.values()), replies, strict=True))
-
-    def _read_place(self, name: bytes, fields: list[str]) -> list[Any]:
-        """Return the value of each field of a hash; for one that ends with a slash, the pairs of all fields below."""
-        below = [each[-1:] == "/" for each in fields]
-        if not any(below):
-            values: list[Any] = self._open.command("HMGET", name, *map(bytes_of, fields))
-            return values
-        if all(below):
-            return self._open.ask(scripts.READ, [name], [fields])
-        # A document and all below a key are most of the place. To read all of it takes the server a fifth of the time
-        # that a script takes to pick these.
-        pairs: list[tuple[bytes, bytes]] = self._open.command("HGETALL", name)
-        there = dict(pairs)
-        return [pairs if each[-1:] == "/" else there.get(bytes_of(each)) for each in fields]
+            replies = _read_hash(server, next(iter(wanted)), fields[0])
+        else:
+            replies = _read_hashes(server, list(wanted), fields)
+        return _documents(zip(chain.from_iterable(wanted.values()), replies, strict=True))
 
     def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
-        return self._open.find(prefix)
+        _ = self._open
+        return self._mapping.find(prefix)
 
     def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
         return [self._group.put(changes[0], self._write)] if len(changes) == 1 else self._write(changes)
 
     def _write(self, changes: Sequence[Change]) -> list[bool]:
         self._check_kept(changes)
-        requests = [self._change(each, each.lists) for each in changes]
-        return [bool(each) for each in self._open.commands(requests)]
+        replies = self._open.commands([self._applying(each, each.lists) for each in changes])
+        return [bool(each) for each in replies]
 
-    def _change(self, change: Change, lists: Sequence[Listing]) -> Command:
-        """Return the command that applies a change, and these changes of lists."""
-        at, name = self._mapping.at, b""
+    def _applying(self, change: Change, lists: Sequence[Listing]) -> Command:
+        """Return the command that applies a change, with these listings."""
+        at, name = self._layout.at, b""
         expect, starts, put, drop, listings = list[str](), list[object](), list[str](), list[str](), list[object]()
         for key, start in change.expect:
             name, field = at(key)
@@ -103,37 +88,39 @@ class RedisStorage(Storage):
             name, field = at(key)
             drop.append(field)
         for each in lists:
-            listings += self._key_of(each.list, each.member), each.member, False if each.new is None else each.new
+            key = self._layout.set_of(each.list, each.member)
+            listings += key, each.member, False if each.new is None else each.new
         done = False if change.done is None else change.done
-        packed = pack((done, expect, starts, put, drop, listings, -1 if change.lives is None else change.lives))
-        return script(scripts.WRITE, [name], packed, *[bytes_of(document) for _, document in change.put])
-
-    def _check_kept(self, changes: Sequence[Change]) -> None:
-        """Raise if a change gives a place a time to live, and the server removes such keys when its memory is full."""
-        _ = self._open  # asks the server
-        if self._removes_mortals and any(each.lives for each in changes):
-            raise self._evicts("volatile-*")
+        packed = scripts.pack((done, expect, starts, put, drop, listings, -1 if change.lives is None else change.lives))
+        return scripts.WRITE.on([name], packed, *[bytes_of(document) for _, document in change.put])
 
     # Lists -------------------------------------------------------------------------------------------------------
 
     def scan(  # noqa: D102
         self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
     ) -> list[Position]:
-        start, found, offset = start_of(after, newest_first=newest_first), list[Position](), 0
-        size = limit + 8  # those of the same score that do not come after *after* are passed over
-        walk = self._mapping.walk()
-        while len(found) < limit:
-            command = range_of(self._keys_of(name)[0], start, size, offset, newest_first=newest_first)
-            pairs: list[tuple[bytes, int]] = self._open.command(*command)
-            found += positions(pairs, after, newest_first=newest_first)
-            if len(pairs) < size:
-                break
-            walk.reach(pairs[0])
-            offset += size
-        return found[:limit]
+        if limit == 0:
+            return []
+        # Some of each sorted set. A set that gives as many as were asked for may hold more of the answer: it is asked
+        # again for four times as many.
+        sets, found = self._layout.sets_of(name), dict[bytes, list[Position]]()
+        wanted = dict.fromkeys(sets, 8 + min(limit, 4 * limit // len(sets)))
+        while True:
+            requests = [_range(key, after, count, newest_first=newest_first) for key, count in wanted.items()]
+            ends: dict[bytes, Position] = {}
+            for (key, count), pairs in zip(wanted.items(), self._open.commands(requests), strict=True):
+                found[key] = _positions(pairs, after, newest_first=newest_first)
+                if len(pairs) >= count:
+                    ends[key] = (pairs[-1][1], text_of(pairs[-1][0]) or "")
+            merged = sorted(chain.from_iterable(found.values()), reverse=newest_first)[:limit]
+            last = merged[-1] if len(merged) == limit else None
+            short = [k for k, end in ends.items() if last is None or (end > last if newest_first else end < last)]
+            if not short:
+                return merged
+            wanted = {key: 4 * wanted[key] for key in short}
 
     def count(self, name: str) -> int:  # noqa: D102
-        counts: list[int] = self._open.commands([("ZCARD", key) for key in self._keys_of(name)])
+        counts: list[int] = self._open.commands([("ZCARD", key) for key in self._layout.sets_of(name)])
         return sum(counts)
 
     def listings(  # noqa: D102
@@ -142,46 +129,31 @@ class RedisStorage(Storage):
         return self._listings(prefix) if of is None else iter(self._listings_of(of))
 
     def _listings(self, prefix: str) -> Iterator[Listed]:
-        start, rest = split_namespace(prefix)
-        if not start and (NAMESPACES.startswith(prefix) or prefix.startswith(NAMESPACES)):
-            rest = ""  # lists of namespaces may be among them; their second slash tells them from hashes
-        pattern = literal(bytes_of(list_key(self._mapping.prefix, f"{start}{rest}"))) + b"*"
-        for key in self._open.scan(pattern, "zset"):
-            name = self._list_under(text_of(key[len(bytes_of(self._mapping.prefix)) + 1 :]) or "")
+        server = self._open
+        namespace, rest = split_namespace(prefix)
+        if not namespace and (NAMESPACES.startswith(prefix) or prefix.startswith(NAMESPACES)):
+            rest = ""  # lists of several namespaces may be wanted
+        for key in server.scan(self._layout.sets(namespace + rest), "zset"):
+            name = self._layout.list_in(key)
             if name and name.startswith(prefix):
-                for member, score in self._open.steps(["ZSCAN", key], ["COUNT", "500"]):
+                for member, score in server.steps(["ZSCAN", key], ["COUNT", "500"]):
                     if (text := text_of(member)) is not None:
                         yield name, text, score
 
     def _listings_of(self, of: Sequence[tuple[str, str]]) -> list[Listed]:
-        places: dict[bytes, dict[tuple[str, str], None]] = {}
+        sets: dict[bytes, dict[tuple[str, str], None]] = {}
         for name, member in of:
-            places.setdefault(bytes_of(self._key_of(name, member)), {})[name, member] = None
-        requests = [("ZMSCORE", key, *(bytes_of(member) for _, member in those)) for key, those in places.items()]
-        found = zip(places.values(), self._open.commands(requests), strict=True)
+            sets.setdefault(bytes_of(self._layout.set_of(name, member)), {})[name, member] = None
+        requests = [("ZMSCORE", key, *(bytes_of(member) for _, member in pairs)) for key, pairs in sets.items()]
+        found = zip(sets.values(), self._open.commands(requests), strict=True)
         return [
-            (*each, score)
-            for those, scores in found
-            for each, score in zip(those, scores, strict=True)
+            (*pair, score)
+            for pairs, scores in found
+            for pair, score in zip(pairs, scores, strict=True)
             if score is not None
         ]
 
-    def _key_of(self, name: str, member: str) -> str:  # noqa: ARG002 (a cluster splits lists)
-        """Return the key of the sorted set in which a list has a member."""
-        return list_key(self._mapping.prefix, name)
-
-    def _keys_of(self, name: str) -> list[bytes]:
-        """Return the keys of all sorted sets that a list consists of."""
-        return [bytes_of(list_key(self._mapping.prefix, name))]
-
-    def _list_under(self, text: str) -> str:
-        """Return the name of the list under a key without its prefix and slash; empty if it is not a list of ours."""
-        start, rest = split_namespace(text)
-        if not start:
-            return text
-        return f"{start}{rest[1:]}" if rest.startswith("/") else ""
-
-    # Below: the server -------------------------------------------------------------------------------------------
+    # The server --------------------------------------------------------------------------------------------------
 
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:  # noqa: ARG002
         """Raise UnsupportedOperationError: only the server can copy what it holds."""
@@ -192,35 +164,61 @@ class RedisStorage(Storage):
         self._closed = True
 
     @property
-    def _open(self) -> RedisMapping:
-        mapping = self._mapping
+    def _open(self) -> Server:
+        """The server, unless the storage was closed. The first call asks the server whether it evicts."""
+        server = self._mapping.server
         if self._closed:
-            raise StorageClosedError(mapping.where, "the storage was closed")
-        if not self._asked:
-            policy = mapping.eviction() or ""
-            if policy.startswith("allkeys-") or (policy and mapping.ttl is not None):
+            raise StorageClosedError(server.where, "the storage was closed")
+        if not self._checked:
+            policy = server.eviction() or ""
+            if policy.startswith("allkeys-") or (policy and self._mapping.ttl is not None):
                 raise self._evicts(policy)
-            self._removes_mortals = bool(policy)
-            self._asked = True
-        return mapping
+            self._evicts_expiring = bool(policy)
+            self._checked = True
+        return server
+
+    def _check_kept(self, changes: Sequence[Change]) -> None:
+        """Raise if a change gives a place a time to live, and the server may remove such places when it is full."""
+        _ = self._open  # asks the server
+        if self._evicts_expiring and any(each.lives for each in changes):
+            raise self._evicts("volatile-*")
 
     def _evicts(self, policy: str) -> UnsuitableMappingError:
         msg = (
-            f"{self._mapping.where} removes what it stores when its memory is full (maxmemory-policy {policy}); set "
-            "its maxmemory-policy to noeviction, use another server, or accept the loss: allow_eviction=True"
+            f"{self._mapping.server.where} removes what it stores when its memory is full (maxmemory-policy {policy}); "
+            "set its maxmemory-policy to noeviction, use another server, or accept the loss: allow_eviction=True"
         )
         return UnsuitableMappingError(msg)
 
 
-@lru_cache(maxsize=4096)
-def list_key(prefix: str, name: str) -> str:
-    """Return the key of the sorted set of a list. In a namespace it has a second slash, which no hash has."""
-    start, rest = split_namespace(name)
-    return f"{prefix}/{start}/{rest}" if start else f"{prefix}/{rest}"
+def _read_hash(server: Server, name: bytes, fields: list[str]) -> list[Any]:
+    """Return the document of each field of one hash; for a field that ends with a slash, the pairs of all below."""
+    below = [each[-1:] == "/" for each in fields]
+    if not any(below):
+        values: list[Any] = server.command("HMGET", name, *map(bytes_of, fields))
+        return values
+    if all(below):
+        return _read_hashes(server, [name], [fields])
+    # A head, and all pages: nearly the whole hash. To read it whole takes the server a fifth of the time that a script
+    # takes to pick these fields.
+    pairs: list[tuple[bytes, bytes]] = server.command("HGETALL", name)
+    documents = dict(pairs)
+    return [pairs if each[-1:] == "/" else documents.get(bytes_of(each)) for each in fields]
 
 
-def _found(replies: Iterable[tuple[tuple[str, str], Any]]) -> dict[str, object]:
-    """Return documents by their keys. The reply to a field is a document, or pairs of all fields below it."""
+def _read_hashes(server: Server, names: list[bytes], fields: list[list[str]]) -> list[Any]:
+    """Return likewise the documents of fields of several hashes."""
+
+    def arguments(part: slice) -> tuple[bytes, str]:
+        wanted = fields[part]
+        alike = wanted[:1] if wanted.count(wanted[0]) == len(wanted) else wanted
+        return scripts.pack(alike), str(sum(map(len, wanted)))
+
+    return server.ask(scripts.READ, names, arguments)
+
+
+def _documents(replies: Iterable[tuple[tuple[str, str], Any]]) -> dict[str, object]:
+    """Return documents by their keys, from the reply for each field and key: a document, or pairs of all below it."""
     found: dict[str, object] = {}
     for (field, key), reply in replies:
         if isinstance(reply, list):
@@ -232,28 +230,16 @@ def _found(replies: Iterable[tuple[tuple[str, str], Any]]) -> dict[str, object]:
     return found
 
 
-def start_of(after: Position | None, *, newest_first: bool) -> str:
-    """Return the lowest score that a position after *after* can have; with *newest_first*, the highest."""
-    return ("+inf" if newest_first else "-inf") if after is None else str(after[0])
+def _range(key: bytes, after: Position | None, count: int, *, newest_first: bool) -> Command:
+    """Return the command that reads *count* members of a sorted set, from the score of a position on."""
+    name, first, end = ("ZREVRANGEBYSCORE", "+inf", "-inf") if newest_first else ("ZRANGEBYSCORE", "-inf", "+inf")
+    start = first if after is None else str(after[0])
+    return (name, key, start, end, "WITHSCORES", "LIMIT", "0", str(count))
 
 
-def range_of(key: bytes, start: str, count: int, offset: int, *, newest_first: bool) -> Command:
-    """Return the command that reads *count* members of a sorted set from a score on, without the first *offset*."""
-    name, end = ("ZREVRANGEBYSCORE", "-inf") if newest_first else ("ZRANGEBYSCORE", "+inf")
-    return (name, key, start, end, "WITHSCORES", "LIMIT", str(offset), str(count))
-
-
-def positions(pairs: Iterable[tuple[bytes, int]], after: Position | None, *, newest_first: bool) -> list[Position]:
+def _positions(pairs: Iterable[tuple[bytes, int]], after: Position | None, *, newest_first: bool) -> list[Position]:
     """Return the positions after *after*. A member that is not text is not ours, and is left out."""
     found = [(score, text) for member, score in pairs if (text := text_of(member)) is not None]
     if after is None:
         return found
     return [each for each in found if (each < after if newest_first else each > after)]
-
-
-def text_of(name: bytes) -> str | None:
-    """Return a name as text; None if it is not text, and so not ours."""
-    try:
-        return name.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return None
