@@ -1,10 +1,11 @@
-"""Clients of Redis and Valkey, used so that an interrupted call leaves no unread reply for the next one.
+"""Clients of Redis and Valkey whose calls may be interrupted: no later call reads a reply that is not its own.
 
-A client takes a connection from its pool, sends a command, reads the reply, and then gives the connection back whatever
-happened. An exception from outside (Ctrl-C, a time limit by a signal, `gevent.Timeout`) may come between command and
-reply. The next command on that connection, of whatever thread, would then read the reply to the command before it. So
-each call here has a copy of the client. The copy's pool lends connections of the client's own pool. It gives them back
-when the call has ended well, and closes them first when it has not.
+A client takes a connection from its pool, sends a command, reads the reply and gives the connection back. If Ctrl-C, a
+signal's time limit or `gevent.Timeout` interrupts it between command and reply, it gives the connection back all the
+same, and the next command on that connection reads the wrong reply.
+
+Here each call uses a copy of the client. The pool of a copy lends connections of the client's own pool. It gives them
+back when the call has ended, and closes them first if the call was interrupted.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from pyai_sessions.storage.redis.pools import idle, pools_of, take_back, unlock,
 T = TypeVar("T")
 
 _OWN_ERRORS = {"RedisError", "ValkeyError", "RedisClusterException", "ValkeyClusterException"}
-_OF_NODES = ("get_redis_connection", "get_valkey_connection")
-"""Methods of clusters' clients that return the client of a node."""
+_NODE_METHODS = ("get_redis_connection", "get_valkey_connection")
+"""Methods of a cluster's client that return the client of a node."""
 
 
 class Clients:
-    """Copies of a client, each for one call at a time."""
+    """Copies of one client. A call takes one, and no other call uses it meanwhile."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._idle: deque[_Copy] = deque()  # taking one, or giving it back, is one step of C: no lock is needed
+        self._idle: deque[_Copy] = deque()  # needs no lock: `pop` and `append` of a deque are atomic
 
     def call(self, act: Callable[[Any], T]) -> T:
-        """Return what *act* returns for a client that no other call has meanwhile."""
+        """Return what *act* returns for a copy of the client."""
         try:
             copy = self._idle.pop()
         except IndexError:
@@ -40,7 +41,7 @@ class Clients:
             result = act(copy.client)
             copy.give_back()
         except BaseException as err:
-            # The client itself closes a connection that failed, and has read a reply that is an error.
+            # After an error of its own, the client has closed the connection, or has read the whole reply.
             if _OWN_ERRORS.isdisjoint([each.__name__ for each in type(err).__mro__]):
                 copy.drop(err)
             else:
@@ -51,7 +52,7 @@ class Clients:
 
 
 class _Copy:
-    """A copy of a client that shares everything with it, but keeps the connections that it uses."""
+    """A copy of a client that shares everything with it, but keeps its connections until the call has ended."""
 
     def __init__(self, client: Any) -> None:
         self._own = client
@@ -63,7 +64,7 @@ class _Copy:
         elif "nodes_manager" in attributes:
             self.client = _copy(client, _copy_of_node=self._copy_of_node)
         else:
-            self.client = client  # of a class that we do not know: it is used as it is
+            self.client = client  # of an unknown class: it is used as it is
 
     def give_back(self) -> None:
         """Give the connections back to the client's own pools."""
@@ -82,10 +83,10 @@ class _Copy:
         while self._lent:
             pool, connection = self._lent.pop()
             connection.disconnect()
-            if not any(each is connection for each in idle(pool)):  # interrupted while it was given back
+            if not any(each is connection for each in idle(pool)):  # else `give_back` was interrupted after its release
                 pool.release(connection)
-        # A client may have a connection of its own. And it runs commands by itself, in order to connect, to find the
-        # primary, or to learn which node of a cluster has what: those connections are idle again.
+        # The client may have a connection of its own. It also runs commands of its own, to find a primary or the nodes
+        # of a cluster: their connections are idle in the pools, perhaps with a reply unread.
         connection = getattr(self._own, "connection", None)
         if connection is not None:
             connection.disconnect()
@@ -93,7 +94,7 @@ class _Copy:
             take_back(each, error, connection)
 
     def _copy_of_node(self, client: Any) -> Any:
-        """Return a copy of a client of a cluster's node."""
+        """Return a copy of the client of a cluster's node."""
         found = self._nodes.get(id(client))
         if found is None or found.connection_pool.own is not client.connection_pool:
             pool = _Pool(client.connection_pool, self._lent)
@@ -102,7 +103,7 @@ class _Copy:
 
 
 class _Pool:
-    """Lends connections of another pool, and says in a list which: they stay lent until a call has ended."""
+    """A pool that lends the connections of another pool, and notes them in a list until the call has ended."""
 
     def __init__(self, own: Any, lent: list[tuple[Any, Any]]) -> None:
         self.own = own
@@ -117,11 +118,11 @@ class _Pool:
         return self._lent[-1][1]
 
     def release(self, connection: Any) -> None:
-        """Keep the connection: nothing says yet whether its reply was read."""
+        """Keep the connection: it is not known yet whether its reply was read."""
 
 
 def _copy(client: Any, **attributes: Any) -> Any:
-    """Return a client that shares all attributes of another but these."""
+    """Return a client that shares all attributes of another one except these."""
     kind = cast("Any", type)(client)
     copy: Any = object.__new__(_class_of_copies(kind))
     copy.__dict__.update(client.__dict__, **attributes)
@@ -134,15 +135,15 @@ def _class_of_copies(kind: Any) -> Any:
 
     def pipeline(self: Any, *arguments: Any, **options: Any) -> Any:
         made = kind.pipeline(self, *arguments, **options)
-        for name in nodes:  # a cluster's pipeline asks by itself
+        for name in nodes:  # the pipeline of a cluster's client looks up its nodes itself
             setattr(made, name, getattr(self, name))
         return made
 
     def of_node(name: str) -> Callable[[Any, Any], Any]:
         return lambda self, node: self._copy_of_node(getattr(kind, name)(self, node))
 
-    nodes = {name: of_node(name) for name in _OF_NODES if hasattr(kind, name)}
-    # A client that is no longer needed closes its pool; a copy must not.
+    nodes = {name: of_node(name) for name in _NODE_METHODS if hasattr(kind, name)}
+    # A client closes its pool when it is garbage collected. A copy must not.
     return type(
         kind.__name__, (kind,), {"__module__": kind.__module__, "__del__": _keep, "pipeline": pipeline, **nodes}
     )

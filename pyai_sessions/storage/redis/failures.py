@@ -1,4 +1,4 @@
-"""What the errors of clients of Redis and Valkey mean: each an error of ours, which names the cause and the remedy."""
+"""Errors of Redis and Valkey clients as StorageErrors that name the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pyai_sessions.errors import (
 )
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
-"""What clients raise while they read replies that no server gives."""
+"""What clients raise when they read a reply that no server gives."""
 
 CHECK_ADDRESS = "check that a Redis or Valkey server listens at this address and port"
 
-# The classes of errors, how their texts begin (or what they contain, after a "…"), what they mean, and the remedy where
-# that of the class does not help. The texts themselves are never shown: they may quote the command.
+# A row: names of classes of a client's error; how its text begins, or what it contains, after a "…"; the class of our
+# error, what it says, and its remedy, or None for that of the class. A client's text is never shown: it may quote the
+# command, and with it a conversation.
 _MEANINGS: list[tuple[set[str], tuple[str, ...], type[StorageError], str, str | None]] = [
     (
         {"MaxConnectionsError"},
@@ -125,10 +126,13 @@ _OVER_TLS = (
 
 
 def storage_error(where: str, err: Exception, *, tls: bool = False) -> StorageError | None:
-    """Return the StorageError that says what a client's error means; None where it is none of a client's."""
+    """Return the StorageError that says what a client's error means; None if it is not a client's error.
+
+    *where* is the server's address. *tls* says whether the client speaks TLS.
+    """
     names, text = {each.__name__ for each in type(err).__mro__}, str(err)
     unreachable = StorageUnreachableError(where, type(err).__name__, _OVER_TLS if tls else None)
-    if names & {"RedisClusterException", "ValkeyClusterException"}:  # no RedisError
+    if names & {"RedisClusterException", "ValkeyClusterException"}:  # these are not RedisErrors
         if "luster mode is not enabled" in text or "cluster support disabled" in text:
             return StorageError(where, "the server is no node of a cluster", "use redis.Redis(...), or a url")
         return unreachable
@@ -140,5 +144,5 @@ def storage_error(where: str, err: Exception, *, tls: bool = False) -> StorageEr
             return kind(where, problem, remedy)
     if names & _GONE or isinstance(err, OSError):
         return unreachable
-    code = re.match("[A-Za-z]{1,20}(?![^ ])", text)  # what follows may quote the command
+    code = re.match("[A-Za-z]{1,20}(?![^ ])", text)  # the first word: what follows may quote the command
     return StorageError(where, f"{type(err).__name__}: {code.group()}" if code else type(err).__name__)

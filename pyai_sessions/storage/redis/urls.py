@@ -1,8 +1,8 @@
-"""Urls of Redis and Valkey servers: checked before anything connects, so that no part of one is passed over."""
+"""Clients for the urls of Redis and Valkey servers. Every part of a url is checked: none is ignored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,41 +12,33 @@ from pyai_sessions.values.checks import kind_of
 _FORM = "it is like redis://localhost:6379/0; what stands in a password is percent-encoded"
 
 
-def _seconds(text: str) -> bool:
-    return 0 < float(text) < float("inf")
+_TEXT = ("text", ".+")
+_SECONDS = ("a number of seconds above 0", r"(?=.*[1-9])[0-9]+([.][0-9]+)?")
+_WHOLE = ("a whole number", "[0-9]+")
+_TRUTH = ("true or false", "true|false")
 
-
-def _whole(text: str) -> bool:
-    return text.isascii() and text.isdigit()
-
-
-_TEXT = ("text", bool)
-_SECONDS = ("a number of seconds above 0", _seconds)
-_WHOLE = ("a whole number", _whole)
-_TRUTH = ("true or false", ("true", "false").__contains__)
-
-OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
+_OPTIONS: dict[str, tuple[str, str]] = {
     "db": _WHOLE,
     "username": _TEXT,
     "password": _TEXT,
     "client_name": _TEXT,
     "max_connections": _WHOLE,
     "health_check_interval": _WHOLE,
-    "protocol": ("2 or 3", ("2", "3").__contains__),
+    "protocol": ("2 or 3", "[23]"),
     "socket_timeout": _SECONDS,
     "socket_connect_timeout": _SECONDS,
     "socket_keepalive": _TRUTH,
     "retry_on_timeout": _TRUTH,
 }
-"""Options of a url that the client takes: what their values are, and whether a text is one."""
+"""The options of a url: what a value is, in words and as a pattern."""
 
-TLS_OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
+_TLS_OPTIONS: dict[str, tuple[str, str]] = {
     "ssl_ca_certs": _TEXT,
     "ssl_ca_path": _TEXT,
     "ssl_certfile": _TEXT,
     "ssl_keyfile": _TEXT,
     "ssl_password": _TEXT,
-    "ssl_cert_reqs": ("none, optional or required", ("none", "optional", "required").__contains__),
+    "ssl_cert_reqs": ("none, optional or required", "none|optional|required"),
     "ssl_check_hostname": _TRUTH,
 }
 """Further options of rediss://."""
@@ -55,10 +47,10 @@ _ARGUMENTS = {"prefix", "ttl", "timeout", "namespace", "sliding", "limits", "all
 
 
 def connect(url: str, timeout: float) -> Any:
-    """Return a client for a url; it connects at first use, and waits *timeout* seconds at most.
+    """Return a client for a url. It connects at its first use, and waits at most *timeout* seconds.
 
     Raises:
-        InvalidValueError: A part of the url is wrong, or an option is unknown. The error shows no password.
+        InvalidValueError: A part of the url is wrong, or an option is unknown. The error contains no password.
 
     """
     import redis
@@ -66,7 +58,7 @@ def connect(url: str, timeout: float) -> Any:
     _check(url)
     try:
         return cast("Any", redis.Redis).from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-    except ValueError:  # it may quote a part of a password that was cut in two at a slash
+    except ValueError:  # its text may quote part of a password that contains a slash
         raise InvalidValueError("url", f"is not one that redis.Redis.from_url takes; {_FORM}") from None
 
 
@@ -87,13 +79,13 @@ def _check(url: object) -> None:
     if parts.scheme == "unix":
         if parts.hostname or port or parts.path in ("", "/"):
             raise InvalidValueError("url", "names no socket by its whole path; it is like unix:///run/redis.sock?db=0")
-    elif parts.path not in ("", "/") and not _whole(parts.path[1:]):
+    elif parts.path not in ("", "/") and not re.fullmatch("[0-9]+", parts.path[1:]):
         raise InvalidValueError("url", f"has no number of a database after the address; {_FORM}")
     _check_options(parts.query, tls=parts.scheme == "rediss", database=parts.scheme != "unix" and parts.path[1:])
 
 
 def _check_options(query: str, *, tls: bool, database: str | bool) -> None:
-    known = OPTIONS | TLS_OPTIONS if tls else OPTIONS
+    known = _OPTIONS | _TLS_OPTIONS if tls else _OPTIONS
     seen = set[str]()
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
@@ -102,23 +94,16 @@ def _check_options(query: str, *, tls: bool, database: str | bool) -> None:
     for name, text in pairs:
         if name not in known:
             problem = f"has the unknown option {name!r}; the options of a url are: {', '.join(known)}"
-            if name in TLS_OPTIONS:
+            if name in _TLS_OPTIONS:
                 problem = f"has the option {name!r}, which needs TLS: begin it with rediss://"
             elif name in _ARGUMENTS:
                 problem = f"has the option {name!r}, which is an argument: RedisSessionStore(url, {name}=...)"
             raise InvalidValueError("url", problem)
-        wanted, fits = known[name]
+        wanted, pattern = known[name]
         if name in seen:
             raise InvalidValueError("url", f"has the option {name!r} twice")
-        if not _fits(fits, text):
+        if not re.fullmatch(pattern, text, re.DOTALL):
             raise InvalidValueError("url", f"has the option {name!r}, but its value is not {wanted}")
         seen.add(name)
         if name == "db" and database:
             raise InvalidValueError("url", "has the number of a database twice: after the address, and as db=")
-
-
-def _fits(fits: Callable[[str], object], text: str) -> bool:
-    try:
-        return bool(fits(text))
-    except ValueError:
-        return False
