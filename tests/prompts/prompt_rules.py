@@ -1,4 +1,4 @@
-"""The rules of three model APIs for the messages of a call: of order, roles, tool calls and their results.
+"""The rules of the model APIs for the messages of a call: of order, roles, tool calls and their results.
 
 Each check raises AssertionError with the rule that a prompt breaks. They know nothing of this library, and judge plain
 dicts; a prompt's ``system``, where it has one, is judged with it. Types and fields are for the clients' own types.
@@ -180,3 +180,61 @@ def _check_gemini_results(calls, results, place):
 
 def _answers(result, call):
     return result["name"] == call["name"] and result.get("id") == call.get("id")
+
+
+# Bedrock ----------------------------------------------------------------------------------------------------------
+
+_BEDROCK_KINDS = {
+    "system": {"text", "guardContent", "cachePoint"},
+    "user": {"text", "image", "document", "video", "audio", "guardContent", "cachePoint", "toolResult", "searchResult"},
+    "assistant": {"text", "toolUse", "cachePoint", "reasoningContent", "citationsContent"},
+    "result": {"text", "json", "image", "document", "video", "searchResult"},
+}
+
+
+def check_bedrock(prompt):
+    """Check the messages and the system text of a call of Converse.
+
+    https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
+    """
+    _rule(prompt, "there is a message", "prompt")
+    _rule(prompt[0]["role"] == "user", "the first message is a user's", 0)
+    if getattr(prompt, "system", None) is not None:
+        _check_bedrock_blocks(prompt.system, "system", "system")
+    used, open_calls, names = set(), [], []
+    for n, item in enumerate(prompt):
+        role, blocks = item["role"], item["content"]
+        _rule(role in ("user", "assistant"), "the API knows the role", n)
+        _rule(n == 0 or prompt[n - 1]["role"] != role, "user and assistant alternate", n)
+        _check_bedrock_blocks(blocks, role, n)
+        results = [block["toolResult"] for block in blocks if "toolResult" in block]
+        answered = sorted(each["toolUseId"] for each in results)
+        _rule(answered == sorted(open_calls), "each call is answered once, directly after it", n)
+        ranks = ["toolResult" not in block for block in blocks]
+        _rule(ranks == sorted(ranks), "results come first", n)
+        for each in results:
+            if each["content"]:
+                _check_bedrock_blocks(each["content"], "result", n)
+        calls = [block["toolUse"] for block in blocks if "toolUse" in block]
+        _check_names([(n, each[key]) for each in calls for key in ("name", "toolUseId")], 64)
+        open_calls = [each["toolUseId"] for each in calls]
+        _rule(len({*open_calls}) == len(open_calls) and not used & {*open_calls}, "each call has an id of its own", n)
+        used |= {*open_calls}
+        every = [*blocks, *(block for each in results for block in each["content"])]
+        names += [block["document"]["name"] for block in every if "document" in block]
+        for name in names:
+            _rule(re.fullmatch(r"(?!.*\s\s)[\w\s()\[\]-]{1,200}", name), "a document's name has few characters", n)
+        beside = any("text" in block for block in blocks) or not any("document" in block for block in blocks)
+        _rule(beside, "a document has a text beside it", n)
+    _rule(not open_calls, "each call is answered once, directly after it", "end")
+    _rule(len({*names}) == len(names), "each document has a name of its own", "prompt")
+
+
+def _check_bedrock_blocks(blocks, kind, place):
+    _rule(blocks, "a content has blocks", place)
+    for block in blocks:
+        _rule(len(block) == 1, "a block holds one thing", place)
+        _rule(
+            block.keys() <= _BEDROCK_KINDS[kind], f"a block of {kind} is one of {sorted(_BEDROCK_KINDS[kind])}", place
+        )
+        _rule(block.get("text", "x").strip(), "text is not blank", place)

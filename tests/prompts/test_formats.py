@@ -3,6 +3,7 @@
 The judges are the rules in `tests.prompts.prompt_rules`, and the types of the APIs' own clients.
 """
 
+import base64
 import copy
 import json
 import re
@@ -15,11 +16,11 @@ from hypothesis import strategies as st
 from pyai_sessions import InvalidValueError, Message
 from pyai_sessions.prompts.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.testing import NOON
-from tests.prompts.prompt_rules import check_anthropic, check_gemini, check_openai
+from tests.prompts.prompt_rules import check_anthropic, check_bedrock, check_gemini, check_openai
 from tests.test_layout import imported_by
 
-FORMATS = ["openai", "anthropic", "gemini"]
-RULES = {"openai": check_openai, "anthropic": check_anthropic, "gemini": check_gemini}
+FORMATS = ["openai", "anthropic", "gemini", "bedrock"]
+RULES = {"openai": check_openai, "anthropic": check_anthropic, "gemini": check_gemini, "bedrock": check_bedrock}
 SHORT = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 PNG = "iVBORw0KGgo="
 PDF = "JVBERi0xLjQK"
@@ -41,9 +42,29 @@ def client_type(format_):
         from anthropic.types import MessageParam
 
         return TypeAdapter(list[MessageParam])
+    if format_ == "bedrock":
+        return _Converse()
     from google.genai.types import Content
 
     return TypeAdapter(list[Content])
+
+
+class _Converse:
+    """Validates messages as boto3 does before it sends them."""
+
+    def __init__(self):
+        from botocore.loaders import Loader
+        from botocore.model import ServiceModel
+
+        model = ServiceModel(Loader().load_service_model("bedrock-runtime", "service-2"))
+        self._shape = model.operation_model("Converse").input_shape
+
+    def validate_python(self, prompt):
+        from botocore.validate import validate_parameters
+
+        system = getattr(prompt, "system", None)
+        given = {"modelId": "m", "messages": list(prompt), **({} if system is None else {"system": system})}
+        validate_parameters(given, self._shape)
 
 
 def exhausted(value):
@@ -246,6 +267,59 @@ def gemini_prompts(draw):
     return Prompt(items, system=draw(system))
 
 
+# -- bedrock
+
+B_TEXT = SAID.map(lambda text: {"text": text}) | fixed({"cachePoint": {"type": "default"}})
+B_DATA = base64.b64decode(PNG)
+B_IMAGE = fixed(
+    {"image": {"format": "png", "source": {"bytes": B_DATA}}},
+    {"image": {"format": "jpeg", "source": {"s3Location": {"uri": "s3://bucket/a.jpg"}}}},
+    {"video": {"format": "mp4", "source": {"bytes": B_DATA}}},
+)
+B_GIVEN = B_TEXT | B_IMAGE | fixed({"audio": {"format": "wav", "source": {"bytes": B_DATA}}})
+B_DOCUMENT = fixed(
+    {"format": "pdf", "source": {"bytes": base64.b64decode(PDF)}},
+    {"format": "txt", "source": {"text": "x"}, "context": "y"},
+    {"format": "md", "source": {"s3Location": {"uri": "s3://bucket/a.md"}}},
+)
+B_OWN = fixed(
+    {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "c2ln"}}},
+    {"reasoningContent": {"redactedContent": B_DATA}},
+)
+
+
+@st.composite
+def bedrock_prompts(draw):
+    """Return any messages that Converse takes, in the form that is written."""
+    ids = iter(f"tooluse_{n}" for n in range(100))
+    names = iter(f"Report ({n})" for n in range(100))
+
+    def use():
+        return {"toolUse": {"toolUseId": next(ids), "name": draw(NAMES), "input": draw(OBJECTS)}}
+
+    def result(block):
+        some_of = draw(some(SAID.map(lambda text: {"text": text}) | B_IMAGE | OBJECTS.map(lambda each: {"json": each})))
+        content = draw(st.sampled_from([[], some_of]))
+        mark = draw(fixed({}, {"status": "success"}, {"status": "error"}))
+        return {"toolResult": {"toolUseId": block["toolUse"]["toolUseId"], "content": content, **mark}}
+
+    def said():
+        documents = [{"document": {**each, "name": next(names)}} for each in draw(st.lists(B_DOCUMENT, max_size=2))]
+        return [*documents, *([{"text": draw(SAID)}] if documents else draw(some(B_GIVEN)))]
+
+    items = []
+    for _ in range(draw(st.integers(1, 2))):
+        items.append({"role": "user", "content": said()})
+        if draw(st.booleans()):
+            uses = [use() for _ in range(draw(st.integers(1, 3)))]
+            others = draw(st.lists(B_TEXT | B_OWN, max_size=2))
+            items.append({"role": "assistant", "content": draw(st.permutations([*uses, *others]))})
+            results = draw(st.permutations([result(each) for each in uses]))
+            items.append({"role": "user", "content": [*results, *draw(st.just([]) | st.builds(said))]})
+        items.append({"role": "assistant", "content": draw(some(B_TEXT | B_OWN))})
+    return Prompt(items, system=draw(st.none() | some(B_TEXT)))
+
+
 # -- openai
 
 O_TEXT = SAID.map(lambda text: {"type": "text", "text": text})
@@ -305,6 +379,7 @@ def openai_prompts(draw):
 
 
 PROMPTS = {"openai": openai_prompts(), "anthropic": anthropic_prompts(), "gemini": gemini_prompts()}
+PROMPTS["bedrock"] = bedrock_prompts()
 
 
 # -- what a session may hold
@@ -330,6 +405,10 @@ ODD_PARTS = fixed(
     {"type": "openai"},
     {"type": "anthropic", "anthropic": {"type": []}},
     {"type": "gemini", "gemini": 7},
+    {"type": "bedrock", "bedrock": {"image": {"format": "png", "source": {"bytes": "AAAA"}}}},
+    {"type": "bedrock", "bedrock": {"reasoningContent": {"redactedContent": "AAAA"}}},
+    {"type": "bedrock", "bedrock": 7},
+    {"type": "text", "text": "x", "bedrock": {"json": {"a": 1}}},
 )
 CONTENTS = (
     st.none()
@@ -411,7 +490,9 @@ def test_a_conversation_goes_on_with_another_api(format_, other, data):
 
     judge(written, other)
     if other != format_:
-        assert not [word for word in ("thinking", "signature", "cache_control", "Hm.") if word in json.dumps(written)]
+        assert not [
+            word for word in ("thinking", "signature", "cache_control", "cachePoint", "Hm.") if word in str(written)
+        ]
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -484,7 +565,27 @@ GEMINI = Prompt([
     {"role": "model", "parts": [{"text": "Rome.", "thought_signature": "c2ln"}]},
 ], system={"parts": [{"text": "Be brief."}]})  # fmt: skip
 
-REAL = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI}
+BEDROCK = Prompt([
+    {"role": "user", "content": [
+        {"image": {"format": "png", "source": {"bytes": base64.b64decode(PNG)}}},
+        {"text": "Is it warmer in Rome or here?"},
+        {"cachePoint": {"type": "default"}},
+    ]},
+    {"role": "assistant", "content": [
+        {"reasoningContent": {"reasoningText": {"text": "I need both.", "signature": "c2ln"}}},
+        {"text": "I look."},
+        {"toolUse": {"toolUseId": "toolu_1", "name": "get_weather", "input": {"city": "Rome"}}},
+        {"toolUse": {"toolUseId": "toolu_2", "name": "get_weather", "input": {}}},
+    ]},
+    {"role": "user", "content": [
+        {"toolResult": {"toolUseId": "toolu_1", "content": [{"json": {"celsius": 31}}], "status": "success"}},
+        {"toolResult": {"toolUseId": "toolu_2", "content": [{"text": "which city?"}], "status": "error"}},
+        {"text": "And quickly!"},
+    ]},
+    {"role": "assistant", "content": [{"text": "Rome."}]},
+], system=[{"text": "Be brief."}, {"cachePoint": {"type": "default"}}])  # fmt: skip
+
+REAL = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI, "bedrock": BEDROCK}
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -555,7 +656,7 @@ def test_results_for_gemini_stand_in_the_order_of_their_calls():
     assert [each["function_response"]["response"] for each in results] == [{"output": "a"}, {"output": "b"}]
 
 
-@pytest.mark.parametrize("format_", ["anthropic", "gemini"])
+@pytest.mark.parametrize("format_", ["anthropic", "gemini", "bedrock"])
 def test_a_later_system_message_and_unknown_roles_are_told_as_a_users(format_):
     """The API has one system text, at the start; the message stays where it was, and says whose it is."""
     messages = [
@@ -568,7 +669,7 @@ def test_a_later_system_message_and_unknown_roles_are_told_as_a_users(format_):
     said = [part["text"] for part in written[-1].get("content", written[-1].get("parts"))]
     assert written[-1]["role"] == "user"
     assert said == ["[system]", "Three.", "[critic]", "Four."]
-    assert [each["text"] for each in (written.system if format_ == "anthropic" else written.system["parts"])] == [
+    assert [each["text"] for each in (written.system["parts"] if format_ == "gemini" else written.system)] == [
         "One.",
         "Two.",
     ]
@@ -602,7 +703,7 @@ def test_a_system_message_read_among_anthropics_is_moved_where_it_would_be_refus
     assert [each["role"] for each in moved] == ["user", "assistant", "user"]
 
 
-@pytest.mark.parametrize(("format_", "key"), [("anthropic", "content"), ("gemini", "parts")])
+@pytest.mark.parametrize(("format_", "key"), [("anthropic", "content"), ("gemini", "parts"), ("bedrock", "content")])
 def test_neighbours_of_one_role_are_one_message(format_, key):
     """Results, and what users say after them, are one message, results first."""
     messages = [Message("user", "x"), called("a"), Message("tool", "1", tool_call_id="a")]
@@ -659,6 +760,42 @@ def test_a_result_that_is_no_text_is_told_as_json(format_):
 
     assert json.dumps('{"celsius":31}') in told
     assert json.dumps('[{"type":"dog","name":"Rex"}]') in told
+
+
+def test_documents_for_bedrock_have_names_of_their_own_and_a_text_beside_them():
+    """The API takes few characters in a name, each name once in a call, and no document alone."""
+    data = {"file_data": f"data:application/pdf;base64,{PDF}"}
+    files = [{"type": "file", "file": {**data, **each}} for each in ({"filename": "Q3_report.pdf"}, {}, {})]
+    messages = [Message("user", [each]) for each in files]
+
+    written = write_prompt([messages[0], Message("assistant", "y"), *messages[1:]], "bedrock")
+
+    judge(written, "bedrock")
+    documents = [block.get("document", block) for item in written for block in item["content"]]
+    assert [each.get("name", each.get("text")) for each in documents] == [
+        "Q3 report", "[a document]", "y", "document", "document 2", "[a document]",
+    ]  # fmt: skip
+
+
+def test_a_failed_call_is_failed_for_each_api():
+    """What Bedrock calls a status is what Anthropic calls an error."""
+    messages = read(BEDROCK, "bedrock")
+
+    results = [
+        block for item in write_prompt(messages, "anthropic") for block in item["content"] if "is_error" in block
+    ]
+
+    assert [each["tool_use_id"] for each in results] == ["toolu_2"]
+    assert write_prompt(read(ANTHROPIC, "anthropic"), "bedrock")[2]["content"][1]["toolResult"]["status"] == "error"
+
+
+def test_data_for_bedrock_is_bytes_and_base64_is_read():
+    """boto3 encodes bytes itself; JSON that was stored elsewhere has base64."""
+    image = {"format": "png", "source": {"bytes": PNG}}
+
+    written = round_trip([{"role": "user", "content": [{"image": image}]}], "bedrock")
+
+    assert written[0]["content"][0]["image"]["source"]["bytes"] == base64.b64decode(PNG)
 
 
 def test_ids_are_made_what_the_api_takes_and_stay_apart():
@@ -770,6 +907,7 @@ def test_a_block_that_is_newer_than_this_release_survives():
         "openai": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "u"}}]}],
         "anthropic": [{"role": "user", "content": [{"type": "hologram", "size": 3}]}],
         "gemini": [{"role": "user", "parts": [{"hologram": {"size": 3}}]}],
+        "bedrock": [{"role": "user", "content": [{"hologram": {"size": 3}}]}],
     }
 
     for format_, given_ in items.items():
@@ -798,7 +936,7 @@ def test_a_field_that_is_newer_than_this_release_is_kept_and_sent_nowhere(format
 
 def without_ids(prompt):
     """Return a prompt as text, without the ids that were drawn."""
-    return re.sub(r"call_[0-9a-zA-Z_-]{8,}", "drawn", json.dumps([prompt, prompt.system]))
+    return re.sub(r"call_[0-9a-zA-Z_-]{8,}", "drawn", str([prompt, prompt.system]))
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -870,6 +1008,22 @@ USER = {"role": "user", "content": "x"}
             {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": "x"}]},
             "items[1].content[0].input",
         ),
+        ("bedrock", {"role": "tool", "content": []}, "items[1].role"),
+        ("bedrock", {"role": "user", "content": "x"}, "items[1].content"),
+        ("bedrock", {"role": "user", "content": [{"type": "text", "text": "x"}]}, "items[1].content[0]"),
+        ("bedrock", {"role": "user", "content": [{"text": 7}]}, "items[1].content[0].text"),
+        ("bedrock", {"role": "user", "content": [{"toolResult": {}}]}, "items[1].content[0].toolResult.toolUseId"),
+        (
+            "bedrock",
+            {"role": "user", "content": [{"toolResult": {"toolUseId": "a", "content": "x"}}]},
+            "items[1].content[0].toolResult.content",
+        ),
+        ("bedrock", {"role": "assistant", "content": [{"toolUse": {}}]}, "items[1].content[0].toolUse.toolUseId"),
+        (
+            "bedrock",
+            {"role": "assistant", "content": [{"toolUse": {"toolUseId": "a", "name": "f", "input": "x"}}]},
+            "items[1].content[0].toolUse.input",
+        ),
         ("gemini", "x", "items[1]"),
         ("gemini", {"role": "assistant"}, "items[1].role"),
         ("gemini", {"role": "user", "parts": "x"}, "items[1].parts"),
@@ -885,7 +1039,8 @@ USER = {"role": "user", "content": "x"}
 )
 def test_what_is_not_of_the_format_is_refused_by_its_place(format_, item, place):
     """The error names the part, as the caller would write it."""
-    first = USER if format_ != "gemini" else {"role": "user", "parts": [{"text": "x"}]}
+    text = [{"text": "x"}]
+    first = {"gemini": {"role": "user", "parts": text}, "bedrock": {"role": "user", "content": text}}.get(format_, USER)
 
     with pytest.raises(InvalidValueError) as refused:
         read([first, item], format_)
@@ -905,9 +1060,9 @@ def test_what_is_nested_without_end_is_refused(format_):
 
 def test_an_unknown_format_is_refused():
     """The error names those that there are."""
-    with pytest.raises(InvalidValueError, match="'openai', 'anthropic' or 'gemini'"):
+    with pytest.raises(InvalidValueError, match="'openai', 'anthropic', 'gemini' or 'bedrock'"):
         write_prompt([], "mistral")
-    with pytest.raises(InvalidValueError, match="'openai', 'anthropic' or 'gemini'"):
+    with pytest.raises(InvalidValueError, match="'openai', 'anthropic', 'gemini' or 'bedrock'"):
         read_prompt([], "mistral", clock=lambda: NOON)
 
 

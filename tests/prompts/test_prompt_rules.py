@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.prompts.prompt_rules import check_anthropic, check_gemini, check_openai
+from tests.prompts.prompt_rules import check_anthropic, check_bedrock, check_gemini, check_openai
 
 
 class Prompt(list):
@@ -188,3 +188,63 @@ def test_what_breaks_geminis_rules_is_told(items, rule):
     """The error says which rule."""
     with pytest.raises(AssertionError, match=rule):
         check_gemini(items)
+
+
+# Bedrock ----------------------------------------------------------------------------------------------------------
+
+
+def tool_use(call_id, name="f"):
+    return {"toolUse": {"toolUseId": call_id, "name": name, "input": {}}}
+
+
+def tool_result(call_id, *content):
+    return {"toolResult": {"toolUseId": call_id, "content": list(content)}}
+
+
+def document(name):
+    return {"document": {"format": "pdf", "name": name, "source": {"bytes": b"x"}}}
+
+
+def test_what_bedrock_takes_passes():
+    """Results in any order, text after them, a document beside a text, a cache point in the system text."""
+    items = [
+        user([X, document("a (1)")]),
+        said([tool_use("a"), X, tool_use("b")]),
+        user([tool_result("b", {"json": {}}), tool_result("a"), X]),
+        said([{"reasoningContent": {}}, X]),
+    ]
+
+    check_bedrock(Prompt(items, [X, {"cachePoint": {"type": "default"}}]))
+
+
+@pytest.mark.parametrize(
+    ("items", "rule"),
+    [
+        ([], "there is a message"),
+        ([said([X])], "first message"),
+        (Prompt([user([X])], []), "has blocks"),
+        (Prompt([user([X])], [{"image": {}}]), "a block of system"),
+        ([user([X]), {"role": "system", "content": [X]}], "knows the role"),
+        ([user([X]), user([X])], "alternate"),
+        ([user([])], "has blocks"),
+        ([user([{"text": " "}])], "not blank"),
+        ([user([{"text": "x", "image": {}}])], "one thing"),
+        ([user([tool_use("a")])], "a block of user"),
+        ([user([X]), said([{"image": {}}])], "a block of assistant"),
+        ([user([X]), said([tool_use("a")])], "directly after"),
+        ([user([X]), said([tool_use("a")]), user([X])], "directly after"),
+        ([user([X]), said([X]), user([tool_result("a")])], "directly after"),
+        ([user([X]), said([tool_use("a")]), user([tool_result("a"), tool_result("a")])], "answered once"),
+        ([user([X]), said([tool_use("a")]), user([X, tool_result("a")])], "results come first"),
+        ([user([X]), said([tool_use("a")]), user([tool_result("a", tool_use("b"))])], "a block of result"),
+        ([user([X]), said([tool_use("a.b")]), user([tool_result("a.b")])], "letters, digits"),
+        ([user([X]), said([tool_use("a"), tool_use("a")]), user([tool_result("a"), tool_result("a")])], "of its own"),
+        ([user([document("a")])], "a text beside"),
+        ([user([X, document("a.pdf")])], "few characters"),
+        ([user([X, document("a"), document("a")])], "name of its own"),
+    ],
+)
+def test_what_breaks_bedrocks_rules_is_told(items, rule):
+    """The error says which rule."""
+    with pytest.raises(AssertionError, match=rule):
+        check_bedrock(items)

@@ -23,6 +23,7 @@ _MODULES = {
     "openai": "pyai_sessions.prompts.formats.openai",
     "anthropic": "pyai_sessions.prompts.formats.anthropic",
     "gemini": "pyai_sessions.prompts.formats.gemini",
+    "bedrock": "pyai_sessions.prompts.formats.bedrock",
 }
 """A format's module is imported when it is first used."""
 
@@ -31,8 +32,9 @@ class Prompt(list[dict[str, Any]]):
     """The messages of a model call, as its client takes them, and the system text that some formats keep apart.
 
     Attributes:
-        system: For anthropic text or a list of text blocks, what ``system=`` takes; for gemini a Content, what
-            ``system_instruction`` takes; None where there is none, and for openai, whose list has it.
+        system: For anthropic text or a list of text blocks, and for bedrock a list of blocks, what ``system=`` takes;
+            for gemini a Content, what ``system_instruction`` takes. None where there is none, and for openai, whose
+            list has it.
 
     >>> prompt = write_prompt([Message("system", "Be brief."), Message("user", "Hello!")], "anthropic")
     >>> prompt, prompt.system
@@ -46,7 +48,7 @@ class Prompt(list[dict[str, Any]]):
 
 
 def write_prompt(messages: Sequence[Message], format: str) -> Prompt:  # noqa: A002 (what its callers call it)
-    """Return *messages* as ``"openai"``, ``"anthropic"`` or ``"gemini"`` takes them, in copies that may be changed.
+    """Return *messages* as the API of a *format* takes them, in copies that may be changed.
 
     Nothing that a message holds makes this fail. The prompt keeps the API's rules if each call of a tool is followed by
     its results, and the first message after the system's is a user's.

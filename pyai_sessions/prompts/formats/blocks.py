@@ -51,12 +51,10 @@ def call_block(block: Block) -> dict[str, Any] | None:
 def _named_call(block: Block, api: str) -> dict[str, Any]:
     """Return the call of a block, whichever names its fields have."""
     keys = ("id", "name", *_ARGUMENTS)
-    call_id = _text(_first(block, "call_id", "toolUseId", "toolCallId", "tool_call_id", "id"))
-    name = _text(_first(block, "name", "toolName"))
+    call_id = _first(block, "call_id", "toolUseId", "toolCallId", "tool_call_id", "id")
     arguments = _first(block, *_ARGUMENTS)
     own = p.rest_of(block, "type", *keys) if api else {}
-    made = p.call_of(call_id or "", name or "unknown", {} if arguments is None else arguments, api, own)
-    return made if call_id else p.rest_of(made, "id")
+    return p.call_of(call_id, _first(block, "name", "toolName"), {} if arguments is None else arguments, api, own)
 
 
 _ARGUMENTS = ("args", "arguments", "input", "parameters")
@@ -72,7 +70,7 @@ _CALLS: dict[str | None, Callable[[Block], dict[str, Any]]] = {
     "custom_tool_call": lambda block: _named_call({**block, "input": {"input": block.get("input")}}, ""),
     "tool_call": lambda block: _named_call(block, ""),
     "tool-call": lambda block: _named_call(block, ""),
-    "toolUse": lambda block: _named_call(p.native(block["toolUse"]), ""),
+    "toolUse": lambda block: _api("bedrock").call(block),
     "functionCall": lambda block: _api("gemini").call(_api("gemini").snake(block)),
 }
 
@@ -99,20 +97,6 @@ def _vercel_result(block: Block) -> p.Result:
     return p.Result(_text(block.get("toolCallId")), value, name=_text(block.get("toolName")))
 
 
-def _bedrock_result(block: Block) -> p.Result:
-    result = p.native(block["toolResult"])
-    content = result.get("content")
-    parts = [_bedrock_result_part(each) for each in content] if is_array(content) else content
-    failed = {"anthropic": {"tool_result": {"is_error": True}}} if result.get("status") == "error" else {}
-    return p.Result(_text(result.get("toolUseId")), parts, failed)
-
-
-def _bedrock_result_part(value: object) -> Any:
-    if is_mapping(value) and "json" in value:
-        return p.text_part(p.text_of(value["json"]))
-    return block_part(value) if is_mapping(value) else value
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -122,7 +106,7 @@ RESULTS: dict[str | None, Callable[[Block], p.Result]] = {
     "function_call_output": _responses_result,
     "custom_tool_call_output": _responses_result,
     "tool-result": _vercel_result,
-    "toolResult": _bedrock_result,
+    "toolResult": lambda block: _api("bedrock").result(block),
     "functionResponse": lambda block: _api("gemini").result(_api("gemini").snake(block)),
 }
 
@@ -191,18 +175,6 @@ def _responses_text(block: Block) -> Any:
     return None if text is None else p.text_part(text)
 
 
-def _bedrock_part(block: Block) -> Any:
-    if "reasoningContent" in block:
-        return {"type": "reasoning", **block}
-    kind = next((each for each in _BEDROCK_MEDIA if each in block), None)
-    given = p.native(block.get(kind or ""))
-    form, data = given.get("format"), p.native(given.get("source")).get("bytes")
-    if kind is None or not isinstance(data, str) or not isinstance(form, str):
-        return {"type": next(iter(block)), **block}
-    top = {"image": "image", "video": "video"}.get(kind, "application" if form == "pdf" else "text")
-    return p.media_part(p.Media(f"{top}/{form}", data), given.get("name"))
-
-
 _PARTS: dict[str | None, Callable[[Block], Any]] = {
     "input_text": _responses_text,
     "output_text": _responses_text,
@@ -213,7 +185,7 @@ _PARTS: dict[str | None, Callable[[Block], Any]] = {
     "document": lambda block: _api("anthropic").stored_part(dict(block)),
     "gemini": lambda block: _api("gemini").stored_part(_api("gemini").snake(block)),
     "untyped": lambda block: _api("gemini").stored_part(_api("gemini").snake(block)),
-    "bedrock": _bedrock_part,
+    "bedrock": lambda block: _api("bedrock").stored_part(block),
 }
 
 

@@ -281,9 +281,7 @@ def call(part: p.Part) -> p.Part:
     given = p.native(part["function_call"])
     inner = p.rest_of(given, "name", "args")
     own = {**p.rest_of(part, "function_call"), **({"function_call": inner} if inner else {})}
-    call_id, name = given.get("id"), given.get("name")
-    made = p.call_of("", name if isinstance(name, str) else "unknown", given.get("args") or {}, "gemini", own)
-    return {**made, "id": call_id} if isinstance(call_id, str) and call_id else p.rest_of(made, "id")
+    return p.call_of(given.get("id"), given.get("name"), given.get("args") or {}, "gemini", own)
 
 
 def _read_result(part: p.Part, path: str, calls: _OpenCalls) -> p.Result | None:

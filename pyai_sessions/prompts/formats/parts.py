@@ -29,7 +29,7 @@ from pyai_sessions.values.messages import Message
 Part = dict[str, Any]
 """A part of a content, a block, a message of a prompt: an object of JSON."""
 
-APIS = frozenset({"openai", "anthropic", "gemini"})
+APIS = frozenset({"openai", "responses", "anthropic", "gemini", "bedrock"})
 """Whose names a part, a tool call or a message's metadata may hold."""
 
 CANONICAL = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
@@ -177,10 +177,14 @@ def left_out(part: Mapping[str, Any]) -> str | None:
     """Return the text that tells of a part which was left out, None if it is private and not to be told of."""
     kind = part["type"]
     own = native(part.get(kind)) if kind in APIS else part
-    if str(own.get("type")) in (*PRIVATE, "reasoning") or own.get("thought") is True:
+    if str(own.get("type")) in (*PRIVATE, "reasoning") or own.get("thought") is True or own.keys() & _UNTOLD:
         return None
     name = own.get("type") or next((key for key, value in own.items() if is_mapping(value)), kind)
     return f"[{_mime_type(part, own) or name} left out]"
+
+
+_UNTOLD = frozenset({"reasoningContent", "cachePoint"})
+"""What blocks of Bedrock's say that is private to a model, or nothing that a model reads."""
 
 
 def _mime_type(part: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
@@ -288,10 +292,11 @@ def _call(value: object, n: int) -> Call:
     )
 
 
-def call_of(call_id: str, name: str, arguments: Mapping[str, Any], api: str, own: Mapping[str, Any]) -> Part:
-    """Return a tool call as it is stored."""
-    function = {"name": name, "arguments": text_of(arguments)}
-    return with_native({"id": call_id, "type": "function", "function": function}, api, own)
+def call_of(call_id: object, name: object, arguments: Any, api: str, own: Mapping[str, Any]) -> Part:
+    """Return a tool call as it is stored; without an id, or with the name ``unknown``, where a block has none."""
+    function = {"name": name if isinstance(name, str) else "unknown", "arguments": text_of(arguments)}
+    named = {"id": call_id} if isinstance(call_id, str) and call_id else {}
+    return with_native({**named, "type": "function", "function": function}, api, own)
 
 
 class CallIds:

@@ -207,8 +207,7 @@ def _rest(
     for n in blocks:
         call = call_block(content[n])
         if call is None:
-            if "cachePoint" not in content[n]:
-                parts.append(block_part(content[n]))
+            parts.append(block_part(content[n]))
             continue
         if not call.get("id"):
             call = {**call, "id": f"{message.message_id}.{n}"}
@@ -217,9 +216,9 @@ def _rest(
         call_blocks.append(n)
     metadata = dict(message.metadata)
     if calls:
-        for api in ("anthropic", "gemini"):
-            places = turns.call_places([n in call_blocks for n in blocks])
-            if places and any(block_kind(content[n]) == _NATIVE_CALL[api] for n in call_blocks):
+        places = turns.call_places([n in call_blocks for n in blocks])
+        for api, kind in _NATIVE_CALL.items():
+            if places and any(block_kind(content[n]) == kind for n in call_blocks):
                 metadata[api] = {**p.native(metadata.get(api)), **places}
     elif last and message.tool_calls:
         beside = _with_calls(message, role)
@@ -234,4 +233,4 @@ def _rest(
     )
 
 
-_NATIVE_CALL = {"anthropic": "tool_use", "gemini": "functionCall"}
+_NATIVE_CALL = {"anthropic": "tool_use", "bedrock": "toolUse", "gemini": "functionCall"}
