@@ -105,7 +105,7 @@ def model():
     server.server_close()
 
 
-LONGEST = {"chat.py": 75, "demo.py": 80, "fastapi_chat.py": 130, "time_travel.py": 65} | {
+LONGEST = {"chat.py": 75, "demo.py": 80, "fastapi_chat.py": 130, "from_sql.py": 75, "time_travel.py": 65} | {
     "lmdb_storage.py": 250,
     "postgres_storage.py": 300,
 }
