@@ -11,7 +11,7 @@ def main() -> int:
 
     from pyai_sessions.errors import MissingPackageError
 
-    missing = [name for name in ("click", "rich", "dateparser") if find_spec(name) is None]
+    missing = [name for name in ("click", "dateparser", "markdown_it", "rich") if find_spec(name) is None]
     if missing:
         raise SystemExit(str(MissingPackageError("the command line", *missing)))
     from pyai_sessions.cli.app import run

@@ -30,6 +30,10 @@ COMMANDS = {
         "rm": ("changing", "Delete sessions for good."),
         "rm-user": ("changing", "Erase all that is held of a user."),
     },
+    "Move": {
+        "export": ("exporting", "Write conversations as JSON lines, Markdown, HTML, or for fine-tuning."),
+        "copy": ("copying", "Copy all sessions to another store, and check each copy."),
+    },
     "Keep up": {
         "backup": ("mending", "Copy the SQLite file of the store while others write."),
         "verify": ("mending", "Read everything, say what is damaged, and mend it."),

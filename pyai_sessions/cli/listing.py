@@ -82,21 +82,26 @@ class Damage:
         return self._found
 
 
-def filters(function: Any) -> Any:
-    """Give a command the options that choose sessions."""
-    for each in (
-        click.option("--until", type=time, help="Sessions last active before this time."),
-        click.option("--since", type=time, metavar="TIME", help='Sessions active since: 2026-11-28, "last week".'),
-        click.option("--title", metavar="TEXT", help="Sessions whose title has this text, in any case."),
-        click.option("--status", type=STATUSES, default="active", show_default=True, help="Of this status."),
+def filters(*, status: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options that choose sessions; by default those of a status."""
+    options = (
         click.option("--user", "-u", metavar="USER", help='Sessions of this user; "" for those of no user.'),
-    ):
-        function = each(function)
-    return function
+        click.option("--status", type=STATUSES, default=status, show_default=True, help="Sessions of this status."),
+        click.option("--title", metavar="TEXT", help="Sessions whose title has this text, in any case."),
+        click.option("--since", type=time, metavar="TIME", help='Sessions active since: 2026-11-28, "last week".'),
+        click.option("--until", type=time, metavar="TIME", help="Sessions last active before this time."),
+    )
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for each in reversed(options):
+            function = each(function)
+        return function
+
+    return decorate
 
 
 @command(examples='ls --user ada --since "last week"\nls --status archived --limit 0\nls --title train --json')
-@filters
+@filters(status="active")
 @click.option("--limit", "-n", type=click.IntRange(0), default=20, show_default=True, help="At most; 0 for all.")
 def ls(
     settings: Settings,

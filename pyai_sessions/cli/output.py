@@ -19,7 +19,7 @@ VERSION = 1
 _WIDE = 10_000
 """Columns where nothing is wrapped or cut: of a pipe, a file."""
 
-_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 """What moves a cursor, changes a terminal, turns a text around, or cannot be printed."""
 
 
@@ -30,7 +30,7 @@ def inert(text: object) -> str:
     'red: \\x1b[31m'
 
     """
-    return _ACTIVE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
+    return ACTIVE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
 
 
 def one_line(text: object) -> str:

@@ -93,7 +93,7 @@ def _first(usage: Mapping[str, Any], names: Iterable[str]) -> int | None:
 
 @command(examples="stats\nstats --user ada --since '30 days ago'\nstats --messages --json")
 @click.option("--user", "-u", metavar="USER", help='Of this user; "" for the sessions of no user.')
-@click.option("--since", type=time, help="Of sessions active since.")
+@click.option("--since", type=time, metavar="TIME", help="Of sessions active since.")
 @click.option("--messages", "by_message", is_flag=True, help="Read all messages: for activity by message, and tokens.")
 def stats(settings: Settings, *, user: str | None, since: datetime | None, by_message: bool) -> int:
     """Count sessions, users and messages, and show the activity by day.
