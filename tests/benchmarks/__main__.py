@@ -29,6 +29,7 @@ from tests.benchmarks import (
     shared,
     threads,
     turns,
+    verbs,
     versus,
 )
 from tests.benchmarks.families import Place
@@ -45,6 +46,7 @@ WORKS = (
     "turn",
     "load",
     "forks",
+    "verbs",
     "peers",
     "awaited",
     "threads",
@@ -74,6 +76,7 @@ def main() -> None:
             "turn": lambda: turns.measure(report, place, sizes, effort),
             "load": lambda: loads.measure(report, place, sizes, effort),
             "forks": lambda: forks.measure(report, place, sizes, effort),
+            "verbs": lambda: verbs.measure(report, place, effort, quick=options.quick),
             "peers": lambda: versus.measure(report, place, sizes, few, effort, awaited=False),
             "awaited": lambda: versus.measure(report, place, sizes, few, effort, awaited=True),
             "threads": lambda: threads.measure(report, place, effort),
