@@ -278,7 +278,7 @@ def file_name(session_id: str, suffix: str) -> str:
     """Return the name of a session's file: its id, made safe, and no two ids have the same.
 
     >>> file_name("trip", ".md"), file_name("../etc", ".md")
-    ('trip.md', '.._etc-6a2a1ba1.md')
+    ('trip.md', '.._etc-f7f9121f.md')
 
     """
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", session_id)[:100]

@@ -71,7 +71,7 @@ class Masks:
         if isinstance(value, Mapping):
             return {key: self._entry(str(key), each) for key, each in cast("Mapping[str, Any]", value).items()}
         if isinstance(value, Sequence):
-            return [*map(self.value, cast("Sequence[Any]", value))]
+            return [*map(self.value, cast("Sequence[object]", value))]
         return value
 
     def _entry(self, key: str, value: Any) -> Any:

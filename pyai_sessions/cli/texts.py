@@ -107,5 +107,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [*map(plain, cast("Sequence[Any]", value))]
+        return [*map(plain, cast("Sequence[object]", value))]
     return value
