@@ -1,10 +1,10 @@
 """The document of the state of a user or of the application: how it is read, changed and written.
 
     state/user:<user>, state/app:
-        {"format":1,"revision":…,"former":[…],"user_id":…,"expires_at":…,"state":{…}}
+        {"format":1,"revision":…,"former":[…],"user_id":…,"updated_at":…,"expires_at":…,"state":{…}}
 
-*former* are the revisions before, of the newest 8 writes: by them a writer whose reply was lost finds that its change
-was stored, though others have changed the state since.
+*former* holds the revisions of the 8 writes before. A writer whose reply was lost finds its own there. It then knows
+that its change was stored, even if others have changed the state since.
 """
 
 from __future__ import annotations
@@ -33,36 +33,41 @@ class _Document(msgspec.Struct, frozen=True):
     state: dict[str, Any]
     former: Sequence[str] = ()
     user_id: str | None = None
+    updated_at: Annotated[datetime, msgspec.Meta(tz=True)] | UnsetType = UNSET
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | UnsetType = UNSET
 
 
 class StoredState(msgspec.Struct, frozen=True):
-    """A document of state, as it is stored or is to be. Without one, the revision is empty."""
+    """The state of a user, or of the application (None), as it is stored. If nothing is stored, the revision is ""."""
 
     user_id: str | None
     revision: str
     state: dict[str, Any]
+    updated_at: datetime | None = None
     expires_at: datetime | None = None
     former: Sequence[str] = ()
     unknown: Mapping[str, Any] = {}
 
     def is_over(self, clock: Clock) -> bool:
-        """Return whether it has expired."""
+        """Return whether the state has expired."""
         return self.expires_at is not None and self.expires_at <= clock()
 
-    def followed_by(self, revision: str, state: dict[str, Any], expires_at: datetime | None) -> StoredState:
-        """Return what the next write stores."""
+    def followed_by(
+        self, revision: str, state: dict[str, Any], updated_at: datetime, expires_at: datetime | None
+    ) -> StoredState:
+        """Return the state that the next write stores."""
         former = [*self.former, self.revision][-_FORMER:] if self.revision else []
-        return StoredState(self.user_id, revision, state, expires_at, former, self.unknown)
+        return StoredState(self.user_id, revision, state, updated_at, expires_at, former, self.unknown)
 
     def written(self) -> bytes:
-        """Return the document's text. It begins with the `start_of_state` of its revision."""
+        """Return the text of the document, which begins with `start_of_state` of its revision."""
         return write(
             {
                 "format": FORMAT,
                 "revision": self.revision,
                 "former": list(self.former),
                 "user_id": self.user_id,
+                **({} if self.updated_at is None else {"updated_at": self.updated_at}),
                 **({} if self.expires_at is None else {"expires_at": self.expires_at}),
                 "state": self.state,
                 **self.unknown,
@@ -71,7 +76,7 @@ class StoredState(msgspec.Struct, frozen=True):
 
 
 def start_of_state(revision: str) -> str:
-    """Return how the document of a revision begins."""
+    """Return the beginning of the document of a revision."""
     return f'{{"format":{FORMAT},"revision":"{revision}"'
 
 
@@ -100,16 +105,17 @@ def _read_state(found: object) -> StoredState:
     names = _Document.__struct_fields__
     known = convert({name: found[name] for name in names if name in found}, _Document)
     user_id = None if known.user_id is None else check_id(known.user_id, "user_id")
+    updated_at = check_time(known.updated_at, "updated_at") if known.updated_at else None
     expires_at = check_time(known.expires_at, "expires_at") if known.expires_at else None
     unknown = {name: each for name, each in found.items() if name not in names}
-    return StoredState(user_id, known.revision, known.state, expires_at, known.former, unknown)
+    return StoredState(user_id, known.revision, known.state, updated_at, expires_at, known.former, unknown)
 
 
 def read_state_of(value: object, key: str, user_id: str | None) -> StoredState:
     """Return the state of a user, or of the application (None), as `read_state` does.
 
     Raises:
-        InvalidDocumentError: It cannot be read, or is another's.
+        InvalidDocumentError: It cannot be read, or belongs to another user.
 
     """
     stored = read_state(value, key)

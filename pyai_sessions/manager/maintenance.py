@@ -73,12 +73,13 @@ class Maintains(Face):
         About 500 sessions are stored in one transaction or trip, and held in memory; *progress* is then called with the
         number of sessions done. A session whose id is taken costs reading what is stored.
 
-        The state of a user, as `export_sessions` writes it, is taken, too: `Imported.states` counts those.
+        States of users and of the application, as `export_sessions` writes them, are stored too, by the same
+        *on_conflict*: `Imported.states` counts them, `Imported.different_states` names those that were left out.
 
         Raises:
             InvalidValueError: Something that was given is no session, or cannot be stored.
             SessionExistsError: ``on_conflict="error"``, and other content is stored; up to 500 sessions that follow may
-                be stored.
+                be stored. StateConflictError if that is a state.
             InvalidDocumentError: ``on_conflict="error"``, and what is stored cannot be read.
 
         >>> from pyai_sessions import SessionManager
@@ -161,25 +162,27 @@ class Maintains(Face):
 
     @mending
     def copy_sessions(self, target: Any, *, skip_invalid: bool = False, progress: Progress | None = None) -> Imported:
-        """Copy all sessions to another store, check each copy, and return how many were new, the same, or changed.
+        """Copy all sessions and states to another store, check each copy, and return what was new, the same or changed.
 
         *target* is a manager, or anything that a manager takes: a store, a mapping, a url. Active and archived sessions
-        are copied, with their branches; forks as whole sessions, which then share no storage. Expired sessions are left
-        out, and so are the states of users and what ``verify(repair=True)`` set aside.
+        are copied with their branches, forks as whole sessions, which then share no storage; then the states of users
+        and of the application. Expired sessions and states are not copied, nor documents that ``verify(repair=True)``
+        set aside.
 
-        Repeat it where it was cut short, or to copy what has changed since: sessions that are the same in both stores
-        are read and compared, not written. A session that was changed later in the target stays there as it is:
-        `Imported.different_ids` names it, as it does a copy that is not what was written, because another writer has
-        changed it or the target did not keep it.
+        Repeat it if it was interrupted, or to copy what has changed since: what is the same in both stores is compared
+        and not written. A session or a state that was changed later in the target is kept there:
+        `Imported.different_ids` and `Imported.different_states` name it. They also name a copy that is not as it was
+        written, because another writer changed it or the target did not keep it.
 
         About 500 sessions are copied in one transaction or trip, and held in memory; *progress* is then called with the
         number of sessions done.
 
         Raises:
-            InvalidDocumentError: A session cannot be read; all before it are copied. *skip_invalid* leaves it out, and
-                `Imported.problems` names it.
+            InvalidDocumentError: A session or a state cannot be read; all before it are copied. *skip_invalid* leaves
+                it out, and `Imported.problems` names it.
             InvalidValueError: *target* is None.
-            UnsupportedOperationError: A custom store cannot list all sessions.
+            UnsupportedOperationError: A custom store cannot list all sessions; or there are states, and the target is a
+                custom store, which keeps none: the sessions are copied. *skip_invalid* leaves the states out.
 
         >>> from pyai_sessions import SessionManager
         >>> old, new = SessionManager(), SessionManager()
@@ -199,7 +202,7 @@ class Maintains(Face):
         importer = Importer(to.backend, to.terms, "newer", skip_invalid=skip_invalid, checked=True)
         try:
             add_invalid = report.add_invalid if skip_invalid else None
-            found = exports.sessions(self._engine.backend, self._store.clock, add_invalid)
+            found = exports.contents(self._engine.backend, self._store.clock, add_invalid)
             return importer.store(found, progress, report)
         except BaseException:
             to.trips.mend()

@@ -1,4 +1,4 @@
-"""Branches that rewinds left: what two lines of a conversation share, and a branch as JSON."""
+"""Branches of a conversation, which rewinds leave: finding one, comparing two, and a branch as JSON."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pyai_sessions.values.json import is_array, is_mapping, plain_object
 from pyai_sessions.values.messages import Message
 
 MAX_BRANCHES = 32
-"""A session remembers so many of the branches that rewinds left, the newest: its head names them all."""
+"""Branches that a session keeps, the newest: its head names them all."""
 
 
 def check_branch(value: object) -> str:
-    """Return the id of a branch that is given by itself or by its id."""
+    """Return the id of a branch, which is given by itself or by its id."""
     return value.branch_id if isinstance(value, Branch) else check_id(value, "branch")
 
 
 def stored_of(branch: Branch) -> StoredBranch:
-    """Return what a head says of a branch before it is stored."""
+    """Return the entry of a head for a branch that is not stored yet."""
     return StoredBranch(branch.branch_id, branch.message_count, branch.last_message_id, branch.created_at)
 
 
 def common(one: Sequence[Message], other: Sequence[Message]) -> int:
-    """Return how many messages two lists begin with alike."""
+    """Return how many messages at the beginning of two lists are the same."""
     for n, (a, b) in enumerate(zip(one, other, strict=False)):
         if a is not b and a != b:
             return n
@@ -38,9 +38,9 @@ def common(one: Sequence[Message], other: Sequence[Message]) -> int:
 
 
 def line_to_dict(line: Line, log: list[Message]) -> dict[str, Any]:
-    """Return a branch as JSON values; the messages that the conversation's *log* begins with, too, are not repeated."""
-    left = line.left.log if line.left else []
-    shared = common(left, log)
+    """Return a branch as JSON values, without the messages that the conversation's *log* begins with too."""
+    messages = line.left.log if line.left else []
+    shared = common(messages, log)
     summary: Summary | None = line.values["summary"]
     return {
         **line.branch.to_dict(),
@@ -48,12 +48,12 @@ def line_to_dict(line: Line, log: list[Message]) -> dict[str, Any]:
         "checkpoints": [each.to_dict() for each in line.values["checkpoints"]],
         "summary": None if summary is None else summary.to_dict(),
         "after": shared,
-        "messages": [each.to_dict() for each in left[shared:]],
+        "messages": [each.to_dict() for each in messages[shared:]],
     }
 
 
 def lines_from_dicts(given: object, log: list[Message]) -> list[Line]:
-    """Return the branches that `line_to_dict` made dicts of, beside the same *log*; they stand as ``left``."""
+    """Return the branches of a session as JSON, where they are the value of ``left``; *log* are its other messages."""
     if not is_array(given):
         raise InvalidValueError("left", f"is {kind_of(given)}; it is a list")
     return [_line_from_dict(each, log, f"left[{n}]") for n, each in enumerate(given)]
@@ -80,15 +80,13 @@ def _line_from_dict(given: object, log: list[Message], place: str) -> Line:
 
 
 def line_of(history: History, branch_id: str, session_id: str) -> Line:
-    """Return a branch of the history of a session.
+    """Return a branch of a session by its id.
 
     Raises:
-        SessionStateError: It has no such branch.
+        SessionStateError: The session has no such branch.
 
     """
     for each in history.branches:
         if each.branch_id == branch_id:
             return each
-    raise SessionStateError(
-        session_id, f"has no branch {shown(branch_id)}; session.branches has those that rewinds left"
-    )
+    raise SessionStateError(session_id, f"has no branch {shown(branch_id)}; session.branches lists its branches")

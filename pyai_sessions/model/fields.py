@@ -1,4 +1,4 @@
-"""What a session's fields take: each value is checked when it is assigned."""
+"""The fields of a session: each value is checked when it is assigned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_status(value: object, name: str = "status") -> SessionStatus:
 
 
 def check_statuses(value: object) -> tuple[SessionStatus, ...]:
-    """Return the statuses that a list asks for: the one that *value* is or names, or both (None)."""
+    """Return the statuses that *value* selects: the one that it is or names, or both for None."""
     if type(value) is SessionStatus:
         return (value,)
     if value is None:
@@ -34,7 +34,7 @@ def check_statuses(value: object) -> tuple[SessionStatus, ...]:
 
 
 class Checkpoints(list[Checkpoint]):
-    """A session's checkpoints: a list that takes nothing else. A copy of it is a plain list."""
+    """A session's checkpoints: a list that accepts nothing else. A copy of it is a plain list."""
 
     def __new__(cls, items: Iterable[Any] = (), /) -> Any:  # noqa: D102 (`dataclasses.asdict` calls it)
         return list(items)
@@ -74,7 +74,7 @@ def _checkpoints(values: object) -> list[Checkpoint]:
 
 
 def check_checkpoints(value: object, _: str) -> Checkpoints:
-    """Return checkpoints as a list of a session's own."""
+    """Return a list of checkpoints, copied."""
     made: Checkpoints = list.__new__(Checkpoints)
     list[Checkpoint].extend(made, _checkpoints(value))
     return made
@@ -100,13 +100,13 @@ CHECKS: dict[str, Callable[[object, str], object]] = {
     "parent": _or_none(Parent),
     "summary": _or_none(Summary),
 }
-"""How a value that is assigned to a field is checked. Metadata and state are `JSONField`, messages are not assigned."""
+"""Functions that check a value assigned to a field. Metadata and state are `JSONField`; messages cannot be assigned."""
 
 
 class JSONField:
-    """A field of a session that holds a JSON object, as a dict that checks what is put in.
+    """A field of a session that holds a JSON object: a dict that checks the values put into it.
 
-    What a store gives is a plain dict until it is first asked for: who does not look at it does not pay.
+    A loaded session has a plain dict, which is wrapped when the field is first read: an unread field costs nothing.
     """
 
     def __init__(self, name: str) -> None:
@@ -126,7 +126,7 @@ class JSONField:
 
     def __set__(self, session: object, value: Any) -> None:
         default = default_of(session)
-        if default is None:  # of a session that is being made, the one in force
+        if default is None:  # while a session is being made, the manager's default is in force
             made = plain_object(value, self._name)
         else:
             with converting(default):
@@ -135,25 +135,27 @@ class JSONField:
 
 
 def default_of(session: object) -> Default | None:
-    """Return what converts the values that are given to a session."""
+    """Return the function that converts values given to a session that JSON cannot hold, if there is one."""
     history = vars(session).get("_history")
     return None if history is None else cast("Default | None", history.default)
 
 
 def check_attribute(session: object, name: str) -> None:
-    """Raise unless a session has an attribute of this name that can be assigned to: a slip of the pen is not stored."""
+    """Raise unless a session has an assignable attribute of this name. A misspelled one would not be stored."""
     kinds = type(session).__mro__
     found = next((vars(kind)[name] for kind in kinds if name in vars(kind)), check_attribute)
     if isinstance(found, property) and found.fset is None:
-        raise InvalidValueError(name, "cannot be assigned to; the session tells it")
+        raise InvalidValueError(name, "cannot be assigned to; the session computes it")
     if found is check_attribute and not any(name in vars(kind).get("__annotations__", ()) for kind in kinds):
         problem = "is no field of a session; keep it in session.metadata or session.state"
         raise InvalidValueError(f"session.{name}", problem)
 
 
 def check_stored(session: object, stored: frozenset[str]) -> None:
-    """Raise if a session has fields that no store keeps: those of a class of the user's own."""
+    """Raise if a session has fields that would not be stored, because a subclass added them."""
     for name in vars(session).keys() - stored:
         if not name.startswith("_"):
-            problem = f"is a field of {type(session).__name__} that no store keeps; put it into metadata or state"
+            problem = (
+                f"is a field that {type(session).__name__} adds, and would not be stored; put it into metadata or state"
+            )
             raise InvalidValueError(name, problem)

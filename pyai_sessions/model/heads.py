@@ -1,4 +1,4 @@
-"""Heads: what a stored session says of itself before its messages, and what is to be told from that."""
+"""Heads: the main document of each stored session, as structs, and what can be computed from one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyai_sessions.values.messages import Message
 FORMAT = 1
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
-"""A number of things, as a document may say it."""
+"""A number of things, as documents may contain it."""
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -24,7 +24,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class SessionStatus(str, Enum):
-    """Whether a session goes on. Equal to its text: ``session.status == "active"``."""
+    """Whether a session is active or archived. Equal to its text: ``session.status == "active"``."""
 
     ACTIVE = "active"
     ARCHIVED = "archived"
@@ -34,7 +34,7 @@ class SessionStatus(str, Enum):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Consecutive sealed pages: *pages* of them, holding *messages*, under one *owner* and *generation*."""
+    """Consecutive sealed pages of one *owner* and *generation*: how many *pages*, with how many *messages*."""
 
     owner: Annotated[str, msgspec.Meta(min_length=1)]
     generation: str
@@ -43,7 +43,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What a head says of a branch: its messages lie in the pages of *sealed*, and what follows in one of its own."""
+    """The entry of a branch in a head: its first messages are in the pages *sealed*, the rest in its own document."""
 
     branch_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
     message_count: Count
@@ -67,7 +67,7 @@ MAX_GAPS = 8
 
 
 def with_page(gaps: tuple[Gap, ...], page: int, message: int, *, has_turn: bool) -> tuple[Gap, ...]:
-    """Return the gaps once a page is sealed whose first message is number *message*; the newest 8."""
+    """Return the newest 8 gaps after a page was sealed whose first message is number *message*."""
     if has_turn:
         return gaps
     if gaps and gaps[-1].end == page:
@@ -83,12 +83,12 @@ def kept_gaps(head: Head, pages: int) -> tuple[Gap, ...]:
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A session's head document. What has a default may be absent in a document that was written by hand.
+    """A session's head document. Fields with a default may be absent in a document that was written by hand.
 
-    *active_at* is when a message was last added or changed, where that is not *updated_at*. *leading* is how many of
+    *active_at* is when a message was last added or changed, if that is not *updated_at*. *leading* is how many of
     the first messages instruct the model. *question* is the place of the first question, and its first words. *gaps*
-    are where long turns lie: a load that begins in one finds its question without reading the way back. Fields that are
-    UNSET are not written.
+    are the places of long turns: a load that begins in one finds its question without reading all pages before. Fields
+    that are UNSET are not written.
     """
 
     format: int
@@ -120,9 +120,9 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def named_runs(head: Head) -> tuple[Run, ...]:
-    """Return all pages that a head names, each once: what may not be removed while it stands.
+    """Return all pages that a head names, each once: they must not be removed while it is stored.
 
-    Those of its branches and their documents are among them. Where there are such, the runs' numbers of messages are 0.
+    Pages of branches and their documents are included. If there are branches, the runs count 0 messages.
     """
     if not head.branches:
         return head.sealed
@@ -133,12 +133,12 @@ def named_runs(head: Head) -> tuple[Run, ...]:
 
 
 def branch_runs(session_id: str, branch: StoredBranch) -> list[Run]:
-    """Return the pages of a branch, its document among them, which is no page of messages."""
+    """Return the pages of a branch, including its own document, which is not a page of messages."""
     return [*branch.sealed, Run(session_id, branch.branch_id, 1, 0)]
 
 
 def owners_of(runs: Iterable[Run], session_id: str) -> tuple[str, ...]:
-    """Return the sessions other than this one whose pages *runs* are."""
+    """Return the other sessions that own pages of *runs*."""
     others = [run.owner for run in runs if run.owner != session_id]
     return tuple(dict.fromkeys(others)) if others else ()
 
@@ -149,7 +149,7 @@ def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
 
 
 def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
-    """Return what `extent` does of each owner."""
+    """Return the result of `extent` for each owner."""
     found: dict[str, dict[str, int]] = {}
     for run in runs:
         if run.pages:
@@ -159,9 +159,9 @@ def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
 
 
 class Entry(NamedTuple):
-    """What the indexes hold of a session.
+    """The values of a session that the indexes need.
 
-    *activity* is its ``active_at`` in microseconds since 1970; *expires* its ``expires_at``, None if it has none.
+    *activity* is its ``active_at`` in microseconds since 1970, *expires* its ``expires_at``, or None.
     """
 
     session_id: str
@@ -171,18 +171,18 @@ class Entry(NamedTuple):
     expires: int | None = None
 
     def is_beside(self, other: Entry) -> bool:
-        """Return whether an index lists both under the same user and status."""
+        """Return whether both are in the same lists: those of their user and status."""
         return self.user_id == other.user_id and self.status == other.status
 
 
 class StoredHead(msgspec.Struct, frozen=True):
-    """A head as it is stored: its fields, and what a store knows beside them. It is the base of a merge.
+    """A head as it was read from a storage or written to one. It is the base of a merge.
 
     Attributes:
         head: The fields.
-        stamp: How it begins: what the next commit compares.
+        stamp: The beginning of the document, which the next commit compares.
         unknown: Fields of later releases.
-        last_message: The last message, where the head was read for a session in hand, or written for one.
+        last_message: The last message, if the head belongs to a session in memory.
 
     """
 
@@ -193,13 +193,13 @@ class StoredHead(msgspec.Struct, frozen=True):
 
     @property
     def entry(self) -> Entry:
-        """What the indexes should hold of this session."""
+        """The values of this session that the indexes need."""
         head = self.head
         expires = microseconds(head.expires_at) if head.expires_at else None
         return Entry(head.session_id, head.user_id, head.status, microseconds(self.active_at), expires)
 
     def rewritten(self, edition: str) -> StoredHead:
-        """Return a head of which the messages count as rewritten, not as appended to."""
+        """Return a copy with another edition: its messages count as rewritten, not as appended to."""
         return msgspec.structs.replace(self, head=msgspec.structs.replace(self.head, edition=edition))
 
     @property
@@ -214,7 +214,7 @@ class StoredHead(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str | None:
-        """What lists call the session: its title, else the first words of its first question."""
+        """The title that lists show: the session's own, or else the first words of its first question."""
         head = self.head
         return head.title or (head.question[1] if head.question else None)
 
@@ -225,22 +225,22 @@ class StoredHead(msgspec.Struct, frozen=True):
         return found if isinstance(found, str) else None
 
     def is_over(self, clock: Clock) -> bool:
-        """Return whether the session has expired: it is there for nobody, but may not have been removed yet."""
+        """Return whether the session has expired. No call returns it then, but it may not have been removed yet."""
         return self.head.expires_at is not UNSET and self.head.expires_at <= clock()
 
     @property
     def is_forked(self) -> bool:
-        """Whether other sessions may share pages of it."""
+        """Whether other sessions may share its pages."""
         return self.head.forked is True
 
     @property
     def sealed(self) -> int:
-        """How many messages lie in pages."""
+        """How many messages are in pages."""
         return sum([run.messages for run in self.head.sealed])
 
     @property
     def pages(self) -> int:
-        """How many pages these are."""
+        """How many pages there are."""
         return sum([run.pages for run in self.head.sealed])
 
 

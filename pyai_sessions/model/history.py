@@ -1,7 +1,7 @@
-"""The messages of a session in memory, and what its store knows of them.
+"""The messages of a session in memory, and what a save needs to know of them.
 
-A history may be loaded in part: the newest messages, with the number of older ones. It may have been changed since it
-was stored: messages appended, or rewritten from some point on. A save needs to know that; nothing here is stored.
+A history may be loaded in part: then it has the newest messages, and the number of older ones. It records which stored
+messages were changed since the load.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pyai_sessions.values.tokens import new_token
 
 
 class Attempt(NamedTuple):
-    """A save of which it is not known whether it was applied: the storage failed, or its reply was lost.
+    """A save that may or may not have been applied: the storage failed, or its reply was lost.
 
     Attributes:
-        draft: What it was to store: a `documents.writing.Draft`.
+        draft: The `documents.writing.Draft` that it tried to store.
         rewrites: `History.rewrites` at that time.
-        merged: The session that the draft is of, when that was merged with what others had stored; else None.
-        base: Then: what the copy in hand would have been as a stored session.
+        merged: The merged session, if the save merged this copy with what other writers had stored; else None.
+        base: If it was merged: the head that this copy alone would have had.
 
     """
 
@@ -41,9 +41,9 @@ class Attempt(NamedTuple):
 
 
 class Question(NamedTuple):
-    """The message that begins the turn of the first loaded message, where it is not loaded with the others.
+    """The message that begins the turn of the first loaded message, if a load read it from a page of its own.
 
-    *place* is how many messages precede it, *page* the number of its sealed page.
+    *place* is the number of messages before it, *page* the number of its sealed page.
     """
 
     place: int
@@ -52,12 +52,12 @@ class Question(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A branch with what it holds: in pages, or, not stored yet, in memory.
+    """A branch: stored in pages, or still in memory.
 
     Attributes:
-        stored: What a head says of it.
-        left: Until it is stored: the history as it was when it was left.
-        values: Then: the state, the checkpoints and the summary.
+        stored: Its entry in the head.
+        left: Its messages, until it is stored.
+        values: Its state, checkpoints and summary, until it is stored.
 
     """
 
@@ -72,12 +72,12 @@ class Line(NamedTuple):
 
     @property
     def branch(self) -> Branch:
-        """What users see of it."""
+        """The branch as users see it."""
         of = self.stored
         return Branch(of.message_count, of.last_message_id, of.created_at, of.branch_id)
 
 
-_append, _put = list[Message].append, list[Message].__setitem__  # which `Messages` does not let its users call
+_append, _put = list[Message].append, list[Message].__setitem__  # `Messages` raises when users call these
 
 
 class _Referable:
@@ -86,36 +86,36 @@ class _Referable:
 
 @dataclass(slots=True)
 class History(_Referable):
-    """A session's messages in memory, with the bookkeeping of its store.
+    """A session's messages in memory, with what a save needs to know of them.
 
     Attributes:
         log: The loaded messages, oldest first.
-        unloaded: How many stored messages precede them.
-        hidden: How many of the loaded are older than what was asked for: a page is loaded whole.
-        origin: The head that was stored when the session was loaded or last saved: the base of a merge. Of one whose
-            messages are long, without these.
-        page_sizes: How many messages each loaded sealed page holds, oldest first. Drafts share it: never change it.
-        rewritten_from: The first stored message that was changed or removed since.
-        edits: The stored messages that were changed or removed one by one since, by their ids: as they were stored.
-        reordered: Whether the stored messages were changed in other ways: a merge cannot do that anew.
+        unloaded: How many stored messages precede the log.
+        hidden: How many messages of the log are older than the caller asked for: pages are loaded whole.
+        origin: The head as it was when the session was loaded or last saved: the base of a merge. It lacks the messages
+            if they are long.
+        page_sizes: How many messages each loaded page holds, oldest first. Drafts share this list: never change it.
+        rewritten_from: The index of the first stored message that was changed or removed since the load.
+        edits: Stored messages that were changed or removed one by one since the load, by id, as they were stored.
+        reordered: Whether stored messages were changed in another way, which a merge cannot repeat.
         incarnation: The token of the session's creation, once a save was tried.
-        rewrites: How often it was rewritten.
-        attempts: The latest saves of which it is not known whether they were applied.
-        clock: Tells the time of changes.
-        branches: What rewinds have left, oldest first.
-        leading: How many of the first messages instruct the model, as far as they are not among the loaded.
-        question: The place and the first words of the first question, as far as it is not among the loaded.
-        instructions: These messages, where they were asked for.
-        asked: Begins the turn of the first loaded message, where that is long: it was loaded from its own page.
-        line: The sealed pages to go on from, where those are not the origin's: a branch, or a parent's.
-        revision: Of a session that is not loaded: what JSON says of it, or what a store of four methods calls it.
-        home: Names the store object that the session was loaded from, or saved by.
-        active_at: Of a session that is not stored yet: when a message was last added or changed, where it is not
+        rewrites: How often stored messages were changed or removed.
+        attempts: The latest saves that may or may not have been applied.
+        clock: Returns the time of changes.
+        branches: The branches that rewinds left, oldest first.
+        leading: How many messages before the log, at the beginning of the conversation, instruct the model.
+        question: The index and the first words of the first question, if it precedes the log.
+        instructions: The messages that *leading* counts, if the load read them.
+        asked: The question of the turn in which the log begins, if the load read it from a page of its own.
+        line: The sealed pages to continue from, if they are not the origin's: those of a branch, or of a parent.
+        revision: The revision in the JSON that the session was made from, or that a store of four methods gave it.
+        home: The name of the store object that loaded or saved the session.
+        active_at: When a message was last added or changed, if the session is not stored yet and that is not
             ``updated_at``.
-        added_to: Keys of the state to which the session added, a number or items: a merge adds both sides' up.
-        unsought: Ids that the caller chose for new messages, and that the messages which are not loaded may have.
-        default: Converts what is given to the session and JSON cannot hold.
-        messages: What users see of the log: always the same list, which follows it.
+        added_to: Keys of the state to which a number or items were added: a merge adds both sides' additions.
+        unsought: Ids that the caller chose for new messages, and that messages before the log may already have.
+        default: Converts values given to the session that JSON cannot hold.
+        messages: The list that users see. It is always the same object, and follows the log.
 
     """
 
@@ -147,12 +147,12 @@ class History(_Referable):
     _ids: set[str] | None = None
 
     def __post_init__(self) -> None:
-        """Make the list that users see of the log: always the same, which follows it."""
+        """Make the list of messages that users see."""
         self.messages = _shown(self)
         self._show()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle of any protocol holds: all but the list that users see, which is made anew."""
+        """Return the fields that are pickled: all but the list that users see, which is made again."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -162,17 +162,17 @@ class History(_Referable):
 
     @property
     def count(self) -> int:
-        """How many messages the conversation has, those that are not loaded included."""
+        """How many messages the conversation has, including those that are not loaded."""
         return self.unloaded + len(self.log)
 
     @property
     def sealed(self) -> int:
-        """How many messages lie in stored pages."""
+        """How many messages are in stored pages."""
         return self.origin.sealed if self.origin else 0
 
     @property
     def unchanged(self) -> int:
-        """How many of the first messages are stored as they are."""
+        """How many messages at the beginning are stored, and unchanged since."""
         stored = self.origin.head.message_count if self.origin else 0
         return stored if self.rewritten_from is None else min(stored, self.rewritten_from)
 
@@ -197,14 +197,14 @@ class History(_Referable):
         return next((n for n, each in enumerate(self.log) if each.message_id == message_id), None)
 
     def append(self, message: Message) -> Message:
-        """Add a message at the end and return it; where it is in the log already, return that one."""
+        """Add a message at the end and return it. If the log already contains it, return that one."""
         known = self.admit(message)
         if known is None:
             self.active_at = None
             self.log.append(message)
             if len(self.messages) == len(self.log) - self.hidden - 1:
                 _append(self.messages, message)
-            else:  # an exception from outside came in between once
+            else:  # an earlier call was interrupted between the two appends
                 self._show()
         return known or message
 
@@ -214,7 +214,7 @@ class History(_Referable):
         self._show()
 
     def hide(self, count: int) -> None:
-        """Let so many of the loaded messages be hidden."""
+        """Hide the first *count* loaded messages from users."""
         self.hidden = count
         self._show()
 
@@ -222,7 +222,7 @@ class History(_Referable):
         _put(self.messages, slice(None), self.log[self.hidden :] if self.hidden else self.log)
 
     def copied(self) -> History:
-        """Return a copy that shares nothing which changes, and whose session can be saved beside this one's."""
+        """Return a copy for another object of the same session: both can be changed and saved."""
         if self.incarnation is None:
             self.incarnation = new_token(6)  # else the copies would be two sessions of one id
         return replace(
@@ -238,7 +238,7 @@ class History(_Referable):
         )
 
     def extend(self, messages: Sequence[Message]) -> list[Message]:
-        """Do so with several messages: all, or none where the id of one is taken."""
+        """Add several messages at the end and return them; add none if the id of one is taken."""
         before, unsought = len(self.log), set(self.unsought)
         if len({each.message_id for each in messages}) < len(messages):
             raise InvalidValueError("message_id", "is the same of two of these messages; each needs its own")
@@ -251,12 +251,13 @@ class History(_Referable):
             raise
 
     def admit(self, message: Message) -> Message | None:
-        """Return the message of the log that has the same id and the same words, if there is one.
+        """Return the message of the log that has the same id and content, or None.
 
-        Otherwise the id counts as taken from now on. An id that was drawn for this message is not looked for.
+        If there is none, the id counts as taken from now on. A random id that was drawn for this message is not looked
+        for.
 
         Raises:
-            InvalidValueError: A message of the log has the same id and other words.
+            InvalidValueError: A message of the log has the same id and other content.
 
         """
         drawn = take_drawn(message)
@@ -275,10 +276,10 @@ class History(_Referable):
         return None
 
     def found(self, stored: Iterable[Message]) -> None:
-        """Take out of the log what turned out to be stored among the messages that are not loaded.
+        """Remove new messages from the log that turned out to be stored already, among those that are not loaded.
 
         Raises:
-            InvalidValueError: One of these has other words. The log is as it was.
+            InvalidValueError: A stored message has the id of a new one and other content. The log is unchanged.
 
         """
         known = {each.message_id: each for each in stored if each.message_id in self.unsought}
@@ -292,20 +293,20 @@ class History(_Referable):
         self.unsought.difference_update(known)
 
     def change(self, index: int, message: Message | None) -> None:
-        """Put a message in the place of one, or remove that."""
+        """Replace the message at an index, or remove it (None)."""
         old = self.log[index]
         if index < self.stored:
             self.edits.setdefault(old.message_id, old)
         self._rewrite(index, [*([] if message is None else [message]), *self.log[index + 1 :]])
 
     def rewrite(self, index: int, rest: list[Message]) -> None:
-        """Let the log go on with *rest* from *index*."""
+        """Replace all messages from *index* on by *rest*."""
         self.reordered = self.reordered or index < self.stored
         self._rewrite(index, rest)
 
     @property
     def stored(self) -> int:
-        """How many of the first messages of the log are stored, some of them perhaps with other words."""
+        """How many messages at the beginning of the log are stored, perhaps with other content."""
         if self.origin is None:
             return 0
         ids = {each.message_id for each in self.log} if self.edits else set[str]()
@@ -322,12 +323,12 @@ class History(_Referable):
         self._ids = None
 
     def is_saved(self) -> None:
-        """Note that all changes of stored messages are stored."""
+        """Forget the changes of stored messages: they were saved."""
         self.rewritten_from, self.reordered = None, False
         self.edits.clear()
 
     def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
-        """Add the messages that were not loaded, with the sizes of the pages that they fill."""
+        """Add the messages that were not loaded, and the sizes of their pages."""
         self.found(older)
         self.log[:0] = older
         self.page_sizes = [*page_sizes, *self.page_sizes]
@@ -340,11 +341,11 @@ class History(_Referable):
 
 
 class Messages(list[Message]):
-    """A session's messages: a list that the session's methods change, and nothing else. A copy is a plain list."""
+    """A session's messages: a list that only the session's methods can change. A copy is a plain list."""
 
     __slots__ = ("_history",)
     __hash__ = None
-    _history: ReferenceType[History]  # a history holds its messages: a circle would be left to the garbage collector
+    _history: ReferenceType[History]  # weak, since the history refers to this list: a cycle would need the collector
 
     def __new__(cls, items: Iterable[Any] = ()) -> Any:  # noqa: D102 (`asdict` calls it)
         return list(items)
@@ -364,7 +365,7 @@ class Messages(list[Message]):
 
     @property
     def history(self) -> History | None:
-        """The history whose messages these are, while its session is in use."""
+        """The history of these messages, as long as its session exists."""
         return self._history()
 
 
@@ -374,4 +375,4 @@ def _shown(history: History) -> Messages:
     return made
 
 
-make_unchangeable(Messages, "a history changes by session.add_message, pop, replace_message or remove_message")
+make_unchangeable(Messages, "change it by session.add_message, pop, replace_message or remove_message")

@@ -1,4 +1,4 @@
-"""What lists return: a SummaryPage, which holds a SessionSummary of each session, and a MessagePage."""
+"""Results of lists: `SummaryPage` with a `SessionSummary` for each session, and `MessagePage`."""
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
@@ -22,11 +22,11 @@ D = TypeVar("D", bound=Document)
 @unchangeable("load the session, change that, and save it")
 @dataclass(frozen=True, repr=False)
 class SessionSummary(Document):
-    """What a list of chats shows of a session. Reading one never reads its messages.
+    """The entry of a session in a list of chats. Reading it does not read the session's messages.
 
     Attributes:
         session_id: The session's id.
-        user_id: Whose it is; None for an anonymous session.
+        user_id: The user who owns it; None for an anonymous session.
         metadata: The session's metadata.
         message_count: How many messages are stored.
         status: Active or archived.
@@ -34,7 +34,7 @@ class SessionSummary(Document):
         updated_at: When it last changed, in UTC.
         active_at: When a message was last added, changed or removed, in UTC: the order of lists.
         expires_at: When it expires, in UTC; None if its store has no ``ttl``.
-        title: Its title; where it has none, the first words of the user's first message, or None before that.
+        title: Its title. If it has none: the first words of the user's first message, or None before that.
 
     """
 
@@ -54,7 +54,7 @@ class SessionSummary(Document):
 
 
 class Page(Document, Sequence[D]):
-    """A page of a list: a sequence that equals a list of the same, and an object of all its fields in JSON."""
+    """A page of a list: a sequence that equals a list of the same items, and an object with all fields as JSON."""
 
     @abstractmethod
     def _items(self) -> Sequence[D]: ...
@@ -77,16 +77,16 @@ class Page(Document, Sequence[D]):
     __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
-@unchangeable("it is what the list held; for the next page, give its next_cursor to list_sessions")
+@unchangeable("it is the result of a list; for the next page, give its next_cursor to list_sessions")
 @dataclass(frozen=True, repr=False, eq=False)
 class SummaryPage(Page[SessionSummary]):
-    """A page of a list of sessions: a sequence of summaries, and the cursor by which the list goes on.
+    """A page of a list of sessions: a sequence of summaries, and the cursor for the next page.
 
-    It equals a list of the same summaries. As JSON it is an object of both fields, so that the cursor is not lost.
+    It equals a list of the same summaries. As JSON it is an object with both fields, so that the cursor is kept.
 
     Attributes:
         sessions: The summaries.
-        next_cursor: Given to ``list_sessions`` as *cursor*, it leads to the next page; None at the end.
+        next_cursor: Give it to ``list_sessions`` as *cursor* for the next page; None on the last page.
 
     """
 
@@ -100,12 +100,12 @@ class SummaryPage(Page[SessionSummary]):
         return f"<SummaryPage of {counted(len(self), 'session')}{'' if self.next_cursor is None else ', more follow'}>"
 
 
-@unchangeable("it is what the session held")
+@unchangeable("it is a copy of what the session contained")
 @dataclass(frozen=True, repr=False, eq=False)
 class MessagePage(Page[Message]):
     """Consecutive messages of a session, oldest first, and whether it has older and newer ones.
 
-    It equals a list of the same messages. As JSON it is an object of all three fields.
+    It equals a list of the same messages. As JSON it is an object with all three fields.
 
     Attributes:
         messages: The messages.

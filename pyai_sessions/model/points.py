@@ -1,4 +1,4 @@
-"""Points of a conversation that are remembered: checkpoints, what a rewind left, a summary, where a fork began."""
+"""Points of a conversation: `Checkpoint`, `Branch`, `Summary`, and the `Parent` of a fork."""
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
@@ -21,8 +21,8 @@ class Checkpoint(Document):
     Attributes:
         name: Unique within the session.
         message_count: How many messages the conversation had.
-        last_message_id: The id of the last of them, or None where there was none.
-        state: The session's state then.
+        last_message_id: The id of the last of them, or None if there was none.
+        state: The session's state at that point.
         created_at: When it was made, in UTC.
 
     """
@@ -34,7 +34,7 @@ class Checkpoint(Document):
     created_at: datetime = field(default_factory=utc_now, metadata=TIME)
 
     def __post_init__(self) -> None:
-        """Check the fields, and freeze the state: a checkpoint does not change."""
+        """Check the fields and freeze the state."""
         check_text(self.name, "name")
         _check_place(self.message_count, self.last_message_id)
         object.__setattr__(self, "state", frozen_object(self.state, "state"))
@@ -44,16 +44,16 @@ class Checkpoint(Document):
         return f"<Checkpoint {self.name!r} at {counted(self.message_count, 'message')}>"
 
 
-@unchangeable("it tells what was left")
+@unchangeable("it describes a stored branch")
 @dataclass(frozen=True, repr=False)
 class Branch(Document):
-    """How a conversation went on before `Session.rewind` left it; ``manager.switch`` goes on from there.
+    """A continuation of a conversation that `Session.rewind` left; ``manager.switch`` continues it.
 
     Attributes:
-        branch_id: Random, unique.
-        message_count: How many messages it has, those before the rewind's target included.
+        branch_id: A random, unique id.
+        message_count: How many messages it has, including those before the point of the rewind.
         last_message_id: The id of the last of them.
-        created_at: When it was left, in UTC.
+        created_at: When the rewind left it, in UTC.
 
     """
 
@@ -75,11 +75,11 @@ class Branch(Document):
 @unchangeable("make another: session.compact(summary)")
 @dataclass(frozen=True, repr=False)
 class Summary(Document):
-    """A text that stands for the first messages of a conversation where a model is given its history.
+    """A text that replaces the first messages of a conversation when a model is given its history.
 
     Attributes:
         content: The text.
-        message_count: For how many messages it stands.
+        message_count: How many messages it replaces.
         last_message_id: The id of the last of them.
         created_at: When it was made, in UTC.
 
@@ -101,15 +101,15 @@ class Summary(Document):
         return f"<Summary of {counted(self.message_count, 'message')}>"
 
 
-@unchangeable("it tells where the fork began")
+@unchangeable("it records where the fork began")
 @dataclass(frozen=True, repr=False)
 class Parent(Document):
     """The session that another was forked from, and where.
 
     Attributes:
-        session_id: The id of the session, which may be gone by now.
+        session_id: The id of that session, which may have been deleted since.
         message_count: How many of its messages the fork began with.
-        message_id: The id of the last of them, or None where there was none.
+        message_id: The id of the last of them, or None if there was none.
 
     """
 
@@ -127,7 +127,7 @@ class Parent(Document):
 
 
 def _check_place(count: object, message_id: object, name: str = "last_message_id") -> None:
-    """Raise unless a point of a conversation is a number of messages, and the id of the last of them or None."""
+    """Raise unless *count* is a number of messages and *message_id* an id or None."""
     check_count(count, "message_count")
     if message_id is not None:
         check_text(message_id, name)

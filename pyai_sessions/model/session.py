@@ -1,11 +1,11 @@
-"""Session: what users hold in their hands. Its messages and its state have rooms of their own."""
+"""`Session`: a conversation with its metadata and state, as applications use it, and its JSON."""
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any, cast
 
 from typing_extensions import Self
@@ -27,9 +27,6 @@ from pyai_sessions.values.json import Default, is_array, is_mapping, plain_objec
 from pyai_sessions.values.messages import Message, check_message
 from pyai_sessions.values.tokens import new_id
 
-_TICK = timedelta(microseconds=1)
-_END = datetime.max.replace(tzinfo=timezone.utc)
-
 
 def new_session_id() -> str:
     """Return a new session id: ``sess_`` and 32 hex digits, 128 random bits."""
@@ -42,22 +39,22 @@ def _is_none(value: object) -> bool:
 
 @dataclass(repr=False)
 class Session(Stateful):
-    """A conversation: messages, metadata and state. One thread at a time may use one object.
+    """A conversation: messages, metadata and state. Only one thread at a time may use one object.
 
     Attributes:
-        session_id: Any text of 1 to 1,024 bytes; made at random if none is given.
-        user_id: Whose it is, or None. It may change: the session then moves to the other user's list.
-        metadata: JSON of your own that lists show: a channel, a language.
-        state: JSON of your own that they do not.
+        session_id: Any text of 1 to 1,024 bytes; random by default.
+        user_id: The user who owns it, or None. If it changes, the session moves to the other user's list.
+        metadata: JSON of your own that lists show, such as a channel or a language.
+        state: JSON of your own that lists do not show.
         status: Active or archived.
         created_at: When it was created, in UTC.
         updated_at: When it last changed, in UTC.
         checkpoints: The points that `rewind` can return to, oldest first.
-        parent: Of a fork: which session it was forked from, and where. None for others.
-        messages: The history, read as a list.
-        summary: What `compact` put in the place of the first messages, for models.
-        title: What lists call it, 1 to 1,000 characters. None: they show the first words of the user's first message.
-        message_count: How many messages the conversation has, those that were not loaded included.
+        parent: If it is a fork: the session that it was forked from, and where. Else None.
+        messages: The messages, a list to read.
+        summary: The text that `compact` made, which replaces the first messages for models.
+        title: Its name in lists, 1 to 1,000 characters. None: lists show the first words of the user's first message.
+        message_count: How many messages the conversation has, including those that are not loaded.
 
     >>> session = Session(session_id="sess_abc123", user_id="user123", metadata={"channel": "web"})
     >>> session.add_message("user", "Hello!").role
@@ -80,7 +77,7 @@ class Session(Stateful):
     messages: Sequence[Message] = field(default_factory=list[Message], metadata=list_of(Message))
     summary: Summary | None = field(default=None, metadata=maybe(Summary))
     title: str | None = field(default=None, metadata=checked(check_title, exclude=_is_none))
-    # The property, as a field: `asdict` of a part tells how many there are.
+    # The property, as a field, so that `asdict` contains the count, also if only a part is loaded.
     message_count: int = field(init=False, compare=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     _stored_fields = frozenset(
@@ -103,12 +100,12 @@ class Session(Stateful):
     )
 
     def __post_init__(self) -> None:
-        """Take the given messages; the other fields were checked as they were assigned."""
+        """Make the history of the given messages. The other fields were checked when they were assigned."""
         given: object = vars(self)["messages"]
         if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
             raise InvalidValueError("messages", f"is {kind_of(given)}; it is a list of Message")
         former = given.history if isinstance(given, Messages) else None
-        if former is not None:  # by `dataclasses.replace`
+        if former is not None:  # `dataclasses.replace` passes the list of the other session
             self._history = self._continued(former)
         else:
             messages = [check_message(each, f"messages[{n}]") for n, each in enumerate(cast("Iterable[object]", given))]
@@ -117,7 +114,7 @@ class Session(Stateful):
         vars(self)["messages"] = self._history.messages
 
     def _continued(self, history: History) -> History:
-        """Return the history of a session that was made of another's messages: a new one, where its id is another."""
+        """Return the history of a session that was made from another: a new history if its id is another."""
         if history.origin is not None and history.origin.head.session_id == self.session_id:
             self.keep_unknown(history.origin.unknown)
             return history.copied()
@@ -131,7 +128,10 @@ class Session(Stateful):
             value = check(value, name)
         elif name == "messages":
             if "_history" in vars(self):
-                raise InvalidValueError("messages", "was assigned to; a history changes by the session's own methods")
+                raise InvalidValueError(
+                    "messages",
+                    "was assigned to; change it by session.add_message, pop, replace_message or remove_message",
+                )
         elif name[0] != "_" and name not in _JSON_FIELDS:
             check_attribute(self, name)
         object.__setattr__(self, name, value)
@@ -142,7 +142,7 @@ class Session(Stateful):
         object.__delattr__(self, name)
 
     def __copy__(self) -> Self:
-        """Return a session that goes on by itself: it shares nothing that changes, and can be saved beside this one."""
+        """Return an independent copy: both objects can be changed and saved."""
         made = type(self).__new__(type(self))
         vars(made).update({name: value for name, value in vars(self).items() if name[0] == "_" and name != TEMP})
         values = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "messages"}
@@ -158,7 +158,7 @@ class Session(Stateful):
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle holds: all but the clock and the ``default`` of the manager, which are its process's."""
+        """Return what is pickled: everything but the manager's clock and ``default``, which stay in their process."""
         copied = vars(self.__copy__())
         history = replace(copied["_history"], clock=utc_now, default=None)
         return {**{name: value for name, value in copied.items() if name != "messages"}, "_history": history}
@@ -177,8 +177,7 @@ class Session(Stateful):
     def revision(self) -> str | None:
         """The opaque revision that was loaded or last saved; None before the first save.
 
-        A `SessionStore` of your own that counts revisions sets it on the sessions that it returns and saves; it then
-        raises `SessionConflictError` from ``save`` where it has stored another since.
+        A `SessionStore` of your own may set it on the sessions that it returns and saves; see there.
         """
         return self._history.origin.head.revision if self._history.origin else self._history.revision
 
@@ -188,9 +187,9 @@ class Session(Stateful):
 
     @property
     def active_at(self) -> datetime:
-        """When a message was last added, changed or removed, in UTC: lists are in this order.
+        """When a message was last added, changed or removed, in UTC. Lists are ordered by it.
 
-        A new title, metadata, state, summary or checkpoint does not count.
+        Changes of the title, metadata, state, summary or checkpoints do not count.
         """
         history = self._history
         if history.origin is None:
@@ -199,11 +198,11 @@ class Session(Stateful):
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the session expires, as it was loaded or last saved; None if its store has no ``ttl``."""
+        """When the session expires, as of the load or the last save; None if its store has no ``ttl``."""
         return self._history.origin.expires_at if self._history.origin else None
 
     def archive(self) -> None:
-        """Mark the session archived; saving it stores that, and is the last save until ``manager.restore``."""
+        """Set the status to archived. Save it; after that, it cannot be saved until ``manager.restore``."""
         self.status = SessionStatus.ARCHIVED
 
     def transcript(
@@ -214,16 +213,16 @@ class Session(Stateful):
         width: int | None = None,
         zone: str | tzinfo | None = None,
     ) -> Transcript:
-        """Return the conversation as a text for people: ``print`` it, or let a notebook show it.
+        """Return the conversation as text for people: ``print`` it, or let a notebook show it.
 
-        A call of a tool and its result are one line each, an image or a file is named. Nothing of it does anything:
-        control characters and HTML are escaped. Messages that are not loaded, or left out, are counted.
+        A tool call and its result are one line each; an image or a file is shown by its name. Control characters and
+        HTML are escaped. The first line counts the messages that are not loaded or not shown.
 
         Args:
-            last: The newest so many messages alone.
-            roles: Messages of these roles alone; they are chosen first.
-            width: Wrap lines at so many characters, 20 or more. By default they are as long as they were written.
-            zone: Show times in this zone: a name (``"Europe/Vienna"``), ``"local"``, or a tzinfo. By default none.
+            last: Only the newest *last* messages.
+            roles: Only messages of these roles; they are chosen before *last* counts.
+            width: Wrap lines at this many characters, 20 or more. By default lines are not wrapped.
+            zone: Show times in this zone: a name (``"Europe/Vienna"``), ``"local"``, or a tzinfo. By default no times.
 
         >>> session = Session(messages=[Message("user", "Hello!"), Message("assistant", "Hi there!")])
         >>> print(session.transcript())
@@ -239,7 +238,7 @@ class Session(Stateful):
     # JSON --------------------------------------------------------------------------------------------------------
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 (the mixin's signature)
-        """Return the whole session as JSON values, messages included: what `from_dict` takes.
+        """Return the whole session as JSON values, with all messages; `from_dict` makes a session of it again.
 
         Raises:
             SessionStateError: Only a part of the messages is loaded.
@@ -264,13 +263,13 @@ class Session(Stateful):
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:
-        """Return the session that `to_dict` made *kvs* of, or that a stored one-page document holds.
+        """Return the session of which `to_dict` made *kvs*, or of a stored document that contains all messages.
 
-        It can be changed and saved, as long as nobody has saved the session since the JSON was made. A message whose id
-        an earlier one has gets a new one: ``<id>~2``.
+        The session can be changed and saved if nobody else has saved it since the JSON was made. A message that repeats
+        the id of an earlier one gets a new id: ``<id>~2``.
 
         Raises:
-            InvalidValueError: It is of a newer format, or a part of its messages lies in other documents.
+            InvalidValueError: It has a newer format, or a part of its messages is in other documents.
 
         """
         if is_mapping(kvs):
@@ -305,38 +304,40 @@ for _name in _JSON_FIELDS:
     setattr(Session, _name, JSONField(_name))
 
 STORED = _FIELDS | {"unknown_fields"}
-"""What a store keeps of a session's attributes."""
+"""The attributes of a session that are stored."""
 
 
-# For stores: a session and its history are two parts of one thing ---------------------------------------------------
+# For stores: a session and its history -------------------------------------------------------------------------------
 
 
 def history_of(session: Session) -> History:
-    """Return the history behind a session's messages."""
-    for _ in range(2):  # a signal handler may save the session in between; then both are others
+    """Return the history of a session."""
+    for _ in range(2):  # a signal handler may save the session in between, and replace both
         history: History = session._history  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (the one way in)
         if session.messages is history.messages:
             return history
-    raise InvalidValueError("messages", "was assigned to; a history changes by the session's own methods")
+    raise InvalidValueError(
+        "messages", "was assigned to; change it by session.add_message, pop, replace_message or remove_message"
+    )
 
 
 def session_of(values: Mapping[str, Any], history: History) -> Session:
-    """Return a session with these field values, which were read from a store: they are neither checked nor copied."""
+    """Return a session with these field values. They come from a store, so they are neither checked nor copied."""
     session = Session.__new__(Session)
     assign(session, values, history)
     return session
 
 
 def assign(session: Session, values: Mapping[str, Any], history: History) -> None:
-    """Let a session have these field values and this history."""
+    """Set the field values and the history of a session."""
     if history.default is None:
         history.default = default_of(session)
-    # In one step: an exception from outside leaves all as it was, or finds all done.
+    # In one step: an exception that interrupts this leaves the session as before, or all is done.
     vars(session).update({**values, "_history": history, "messages": history.messages})
 
 
 def use_default(session: Session, default: Default | None) -> Session:
-    """Let *default* convert what is given to a session from now on, and return the session."""
+    """Set the function that converts values given to a session that JSON cannot hold, and return the session."""
     history = history_of(session)
     if history.default is not default:
         history.default = default
@@ -346,7 +347,7 @@ def use_default(session: Session, default: Default | None) -> Session:
 
 
 def values_of(session: Session) -> dict[str, Any]:
-    """Return a session's field values, without its messages: what `assign` takes."""
+    """Return a session's field values without its messages, as `assign` takes them."""
     values = {name: value for name, value in vars(session).items() if name in _FIELDS and name != "messages"}
     if session.unknown_fields:
         values["unknown_fields"] = session.unknown_fields

@@ -1,4 +1,4 @@
-"""What a store is to those who use one: SessionStore, which anyone may implement."""
+"""`SessionStore`: the base class for stores of your own, with four methods."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ OnConflict = Literal["merge", "error", "overwrite"]
 
 
 class SessionStore(ABC):
-    """Where sessions are kept. A store of your own has these four methods, each ``def`` or ``async def``.
+    """A place where sessions are stored. A store of your own has these four methods, each ``def`` or ``async def``.
 
-    `SessionManager` and `AsyncSessionManager` make the rest of them. What ``get`` returns is the session that was
-    saved, with all that `Session.to_dict` has. A store may have three things more:
+    `SessionManager` and `AsyncSessionManager` build all other features on them. ``get`` must return the session as it
+    was saved, with everything that `Session.to_dict` contains. Three additions are optional:
 
-    - Revisions: ``get`` and the lists set ``session.revision``, a text of your own that is never used twice; ``save``
-      sets the new one, and raises `SessionConflictError` where another is stored than the session has: None, if it is
-      new. Writers of several processes then lose nothing. Without them a save reads what is stored, and then writes.
-    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, idle longest
-      first: by ``(active_at, session_id)``, from the pair *after* on, or from the beginning (None). Lists and counts
-      of all users, `archive_inactive`, `clear_all` and `verify` need it, or an index.
-    - ``close()`` is called where the manager was made with ``close_store=True``.
+    - Revisions. ``get`` and the lists set ``session.revision`` to a text of your own that is never used twice. ``save``
+      sets a new one, and raises `SessionConflictError` if the stored revision is not the session's (None: the session
+      is new). Writers in several processes then lose nothing. Without revisions, a save reads what is stored and then
+      writes.
+    - ``list_by_activity(after, limit)`` returns up to *limit* sessions of all users, active and archived, ordered by
+      ``(active_at, session_id)``, those after the pair *after*, or the first ones (None). Lists and counts of all
+      users, `archive_inactive`, `clear_all` and `verify` need this method or an index.
+    - ``close()`` is called if the manager was made with ``close_store=True``.
 
-    A database of which you want more than that can have the eight methods of `Storage`.
+    If you want more from your database than that, implement the eight methods of `Storage`.
 
     >>> class DictStore(SessionStore):
     ...     def __init__(self):
@@ -56,7 +57,7 @@ class SessionStore(ABC):
 
     @abstractmethod
     def delete(self, session_id: str) -> object | Awaitable[object]:
-        """Delete a session; absent is fine."""
+        """Delete a session. It is no error if there is none."""
 
     @abstractmethod
     def list_for_user(self, user_id: str) -> Sequence[Session] | Awaitable[Sequence[Session]]:
@@ -64,7 +65,7 @@ class SessionStore(ABC):
 
 
 def check_on_conflict(on_conflict: object) -> None:
-    """Raise unless *on_conflict* is one of the ways to save a stale copy."""
+    """Raise unless *on_conflict* is "merge", "error" or "overwrite"."""
     check_choice(on_conflict, "on_conflict", "merge", "error", "overwrite")
 
 
@@ -75,10 +76,10 @@ def check_session(session: object) -> None:
 
 
 def check_messages(messages: Iterable[Message]) -> list[Message]:
-    """Return messages to append as a list, if they are messages, each with an id of its own."""
+    """Return messages to append as a list; raise unless all are messages with different ids."""
     added = list(check_items(messages, "messages", "Message"))
     for n, each in enumerate(added):
         check_message(each, f"messages[{n}]")
     if len({each.message_id for each in added}) < len(added):
-        raise InvalidValueError("messages", "hold one message id twice; each id is unique within its session")
+        raise InvalidValueError("messages", "contain one message id twice; each id is unique within its session")
     return added

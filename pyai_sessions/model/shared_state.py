@@ -1,4 +1,4 @@
-"""State that the sessions of a user, or of the application, share, as it was read."""
+"""`SharedState`: the state that all sessions of a user, or of the application, share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 
 class SharedState(dict[str, Any]):
-    """The state of a user or of the application, as it was read: a dict. To change it changes nothing that is stored.
+    """The state of a user or of the application, as it was read: a dict. Changing it does not change what is stored.
+
+    As JSON it is the state alone. To pass it through a web client, send its revision too.
 
     Attributes:
-        revision: The opaque revision that was read or written; empty where nothing is stored. Give it to an update as
-            ``if_revision``, to write only if nobody else has since.
+        revision: The opaque revision that was read or written; "" if nothing is stored. Give it to an update as
+            ``if_revision`` to write only if nobody else has since.
         expires_at: When the state expires, in UTC; None if it does not.
 
     >>> from pyai_sessions import SessionManager

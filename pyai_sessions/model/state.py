@@ -1,4 +1,4 @@
-"""The state of a session: JSON by keys, which several writers may change; and what is not stored of it."""
+"""The state of a session: JSON values by key, which several writers may change, and values that are not stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyai_sessions.values.checks import check_text, kind_of
 from pyai_sessions.values.json import is_array, is_mapping
 
 TEMP = "_temp"
-"""The attribute that holds what a session does not store."""
+"""The attribute that holds `Stateful.temp`."""
 
 
 class Stateful(Rewinding):
@@ -19,10 +19,10 @@ class Stateful(Rewinding):
 
     @property
     def temp(self) -> dict[str, Any]:
-        """State that is not stored: a plain dict of any values, which lives as long as this object of the session.
+        """Values that are not stored: a plain dict of any objects, which exists as long as this session object.
 
-        Saving leaves it as it is. It is in no store, export, copy or pickle, and does not count in comparisons: the
-        session that `get_session` returns has an empty one.
+        Saving does not change it. It is in no store, export, copy or pickle, and comparisons ignore it: a session that
+        `get_session` returns has an empty one.
 
         >>> from pyai_sessions import Session
         >>> session = Session()
@@ -41,11 +41,11 @@ class Stateful(Rewinding):
         vars(self)[TEMP] = value
 
     def set_state(self, key: str, value: Any) -> None:
-        """Set a value of the state: JSON, copied.
+        """Set a value of the state: a JSON value, which is copied.
 
-        Where two writers save the same session, dicts are merged by key, at every depth. Where both set the same key to
-        different values the later save's stays; ``save(session, on_conflict="error")`` raises instead. What several
-        writers count or collect is changed by `increment_state` and `extend_state`.
+        If two writers save the same session, dicts are merged by key, at every depth. If both set the same key to
+        different values, the value of the later save is kept; ``save(session, on_conflict="error")`` raises instead.
+        For values that several writers count or collect, use `increment_state` and `extend_state`.
 
         Raises:
             InvalidValueError: JSON cannot hold it; the error names the part.
@@ -57,13 +57,13 @@ class Stateful(Rewinding):
         self.touch()
 
     def increment_state(self, key: str, by: float = 1) -> Any:
-        """Add to a number of the state, 0 if absent, and return it. Where two writers do so, both additions count.
+        """Add to a number of the state, 0 if absent, and return it. If two writers do so, both additions count.
 
-        Also in a save that is repeated after a failure: it raises `SessionConflictError` where it cannot be told
-        whether the addition was stored already.
+        You may repeat a save that failed: the addition is stored once. If the store cannot know whether it was stored,
+        the repeated save raises `SessionConflictError`.
 
         Raises:
-            InvalidValueError: *by* is no number, or the value is not.
+            InvalidValueError: *by* or the value is not a number.
 
         >>> from pyai_sessions import Session
         >>> session = Session(state={"turns": 2})
@@ -81,12 +81,13 @@ class Stateful(Rewinding):
         return self.state[key]
 
     def extend_state(self, key: str, items: Iterable[Any]) -> list[Any]:
-        """Append items to a list of the state, empty if absent, and return it. Where two writers do so, both stay.
+        """Append items to a list of the state, empty if absent, and return it. If two writers do so, all are kept.
 
-        Theirs come first, as with messages; a repeated save is safe as `increment_state` says.
+        Items of the earlier save come first, as with messages. You may repeat a save that failed: see
+        `increment_state`.
 
         Raises:
-            InvalidValueError: *items* are no list, the value is not, or JSON cannot hold one of them.
+            InvalidValueError: *items* or the value is not a list, or JSON cannot hold one of the items.
 
         >>> from pyai_sessions import Session
         >>> Session(state={"cart": ["tea"]}).extend_state("cart", ["milk"])
@@ -109,7 +110,7 @@ class Stateful(Rewinding):
         return self.state.get(check_text(key, "key"), default)
 
     def delete_state(self, key: str) -> None:
-        """Remove a value of the state; absent is fine."""
+        """Remove a value of the state. It is no error if there is none."""
         if check_text(key, "key") in self.state:
             del self.state[key]
             self._history.added_to.discard(key)

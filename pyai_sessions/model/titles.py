@@ -1,4 +1,4 @@
-"""What lists call a session: its title, or else the first words of its first question."""
+"""Titles: the name of a session in lists, which is its own title or the first words of its first question."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LONGEST_TITLE = 1000
 """Characters."""
 
 _WORDS = 60
-"""Characters of a question that are shown at the most."""
+"""Characters of a question that a title shows at most."""
 
 _LOOKED_AT = 2000
-"""Characters of a question that are looked at for these."""
+"""Characters of a question that are read for its first words."""
 
 
 def check_title(value: object, name: str = "title") -> str | None:
-    """Return *value* if it can be a title: text of 1 to 1,000 characters that are not all spaces, or None."""
+    """Return *value* if it is a title: text of 1 to 1,000 characters, not all spaces, or None."""
     if value is None:
         return None
     text = check_text(value, name)
@@ -32,7 +32,7 @@ def check_title(value: object, name: str = "title") -> str | None:
 
 
 def first_words(text: str) -> str:
-    r"""Return how a text begins: one line of at most 60 characters, cut after a word.
+    r"""Return the beginning of a text: one line of at most 60 characters, cut after a word.
 
     >>> first_words("Is there a night train\nfrom Vienna to Lisbon, and which of them has a bed?")
     'Is there a night train from Vienna to Lisbon, and which of'
@@ -45,9 +45,9 @@ def first_words(text: str) -> str:
 
 
 def question_of(messages: Iterable[Message], place: int) -> tuple[int, str] | None:
-    """Return the place and the first words of the first of a user's messages that says something.
+    """Return the index and the first words of the first user's message that contains text; None if there is none.
 
-    None where there is none. The first message is number *place*.
+    *place* is the index of the first of the *messages*.
     """
     for n, each in enumerate(messages, place):
         words = _words_of(each) if each.role == "user" else ""

@@ -1,4 +1,4 @@
-"""A conversation as text for people: what a terminal prints and a notebook shows."""
+"""Transcripts: a conversation as text for people, in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from pyai_sessions.values.messages import Message
 _INDENT = "    "
 _NARROWEST = 20
 _LINE = 100
-"""The length of a line that stands for a call or a result, where no width is given."""
+"""The length of a line for a tool call or a result, if no width is given."""
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What moves a terminal's cursor, clears its screen or turns its text around."""
+"""Characters that move a terminal's cursor, clear its screen or reverse its text."""
 
 
 class Entry(NamedTuple):
-    """What a transcript has of a message: who speaks, the time as text where one is asked for, and what is said."""
+    """The entry of a message: who speaks, the time as text if it is shown, and what is said."""
 
     heading: str
     time: str
     text: str
 
 
-class Transcript(str):  # noqa: SLOT000 (a text that is made of one has no entries)
-    """A conversation as text: ``print`` it, or let a notebook show it as HTML. Its repr has no words of it.
+class Transcript(str):  # noqa: SLOT000 (slices of it have no entries)
+    """A conversation as text: ``print`` it, or let a notebook show it as HTML. Its repr contains no text.
 
-    A line that does not begin with a space begins a message: no content can look like another message. Control
-    characters are escaped, and so is HTML: what was said is shown and does nothing.
+    Each message begins with a line that has no indent, and all its text is indented, so that no content can look like
+    another message. Control characters and HTML are escaped.
     """
 
     _entries: tuple[Entry, ...] = ()
@@ -48,7 +48,7 @@ class Transcript(str):  # noqa: SLOT000 (a text that is made of one has no entri
 
     @classmethod
     def of(cls, entries: Sequence[Entry], omitted: str, width: int | None) -> Self:
-        """Return the transcript of *entries*, after a line that says what was *omitted*."""
+        """Return the transcript of *entries*, with a first line that says what was *omitted*."""
         lines = [omitted] if omitted else []
         for each in entries:
             lines += _lines(each, width)
@@ -66,7 +66,7 @@ class Transcript(str):  # noqa: SLOT000 (a text that is made of one has no entri
         return str, (str(self),)
 
     def _repr_html_(self) -> str:
-        """Return it as HTML: what a notebook shows. It loads nothing, and no markup of a message is taken as such."""
+        """Return the transcript as HTML for a notebook. It loads nothing, and markup in messages is escaped."""
         rows = [f"<p><i>{escape(self._omitted)}</i></p>"] if self._omitted else []
         for each in self._entries:
             time = f" <small>{escape(each.time)}</small>" if each.time else ""
@@ -139,7 +139,7 @@ def _entry(
 
 
 def _said(told: PromptMessage, names: dict[str, str], fold: int) -> Iterator[str]:
-    """Return what a message says: its text, a line for each image or file, and a line for each call or result."""
+    """Iterate over the lines of a message: its text, a line for each image or file, a line for each call or result."""
     message = told.message
     if message.role == "tool":
         name = message.name or names.get(message.tool_call_id or "", message.tool_call_id or "a tool")
@@ -172,13 +172,13 @@ def _part(part: p.Part) -> str:
 
 
 def _folded(text: str, length: int) -> str:
-    """Return a text as one line of at most so many characters."""
+    """Return a text as one line of at most *length* characters."""
     words = " ".join(text.split())
     return words if len(words) <= length else f"{words[: length - 1]}…"
 
 
 def _inert(text: str) -> str:
-    """Return a text that can be printed anywhere and moves no cursor."""
+    """Return a text with its control characters escaped."""
     made: str = thawed(text.replace("\r\n", "\n"))
     return _CONTROL.sub(_escaped, made)
 
@@ -188,7 +188,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _lines(entry: Entry, width: int | None) -> Iterator[str]:
-    """Return the lines of an entry: its first one has the speaker, those that follow are indented."""
+    """Iterate over the lines of an entry: first the speaker, then the text, indented."""
     yield f"{entry.heading}, {entry.time}:" if entry.time else f"{entry.heading}:"
     for line in entry.text.split("\n") if entry.text else ():
         wrapped = [line] if width is None else textwrap.wrap(line, width - len(_INDENT), replace_whitespace=False)

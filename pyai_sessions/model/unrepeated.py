@@ -1,4 +1,4 @@
-"""Sessions as JSON in which a message id stands twice, as other tools may write it: each message gets its own id."""
+"""Repeated message ids in sessions as JSON, as other tools may write them: each message gets an id of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyai_sessions.values.json import is_array, is_mapping
 from pyai_sessions.values.messages import Message
 
 _KEPT = 200
-"""Characters of an id that a new one begins with: no longer than an id may be, whatever they are in UTF-8."""
+"""Characters of an id that a new id begins with, so that it is not too long in UTF-8."""
 
 
 def repeats(messages: Sequence[Message]) -> bool:
@@ -18,10 +18,10 @@ def repeats(messages: Sequence[Message]) -> bool:
 
 
 def unrepeated(given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return a session as JSON, with a new id for each message whose id an earlier one has, and how many those are.
+    """Return a session as JSON with new ids for messages that repeat an earlier one's id, and how many these are.
 
-    The first message keeps its id, the next is ``<id>~2``: the same each time. Checkpoints, branches and the summary
-    name what they named. What is no session as JSON is returned as it is.
+    The first message keeps its id, the next gets ``<id>~2``, and so on, always the same. Checkpoints, branches and the
+    summary are changed to name the new ids. Anything that is not a session as JSON is returned unchanged.
     """
     found = dict(given)
     log, renamed = _with_own_ids(found.get("messages"), [])
@@ -47,7 +47,7 @@ def unrepeated(given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _with_own_ids(messages: object, shared: Iterable[object]) -> tuple[list[Any], int]:
-    """Return messages as JSON, each with an id of its own, also among those before them, and how many are new."""
+    """Return messages as JSON with ids that neither they nor the *shared* ones repeat, and how many ids are new."""
     made: list[Any] = [*messages] if is_array(messages) else []
     ids = [_id_of(each) for each in made]
     taken = {_id_of(each) for each in shared}
@@ -67,7 +67,7 @@ def _with_own_ids(messages: object, shared: Iterable[object]) -> tuple[list[Any]
 
 
 def _rename_points(holder: dict[str, Any], before: Sequence[Any], now: Sequence[Any]) -> None:
-    """Let the checkpoints and the summary of a session or a branch, and a branch itself, name the ids as they are."""
+    """Change the checkpoints and the summary of a session or a branch, and the branch itself, to name the new ids."""
 
     def renamed(point: Any) -> Any:
         count = point.get("message_count") if is_mapping(point) else None

@@ -361,7 +361,7 @@ class Attempts:
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep other writers of the session out meanwhile; leaving the block commits."""
-        if self._tries <= _FREE_TRIES:
+        if self._tries <= _FREE_TRIES or not self._session_id:
             return self._backend.storage.exclusive()
         return self._in_turn()
 
@@ -371,16 +371,17 @@ class Attempts:
             yield
 
 
-def until_done(backend: Backend, session_id: str, attempt: Callable[[], T | None]) -> T:
+def until_done(backend: Backend, session_id: str, attempt: Callable[[], T | None], what: str = "") -> T:
     """Call *attempt*, which reads, compares and writes, until it returns a result; None means another writer was first.
 
-    Other writers are kept out of each attempt, where the storage can do that.
+    Other writers are kept out of each attempt, where the storage can do that. An error names *what* is written; by
+    default the session.
 
     Raises:
         StorageLockedError: Another writer was first until the timeout.
 
     """
-    attempts = Attempts(backend, session_id)
+    attempts = Attempts(backend, session_id, what)
     tries = iter(attempts)
     while True:
         next(tries)

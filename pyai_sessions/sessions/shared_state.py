@@ -1,8 +1,8 @@
-"""Reading and writing the state of a user, or of the application, which sessions share."""
+"""Reading and writing the state of a user, or of the application, which all their sessions share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from pyai_sessions.documents.shared_state import (
 from pyai_sessions.errors import InvalidValueError, StateConflictError
 from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import Attempts
+from pyai_sessions.sessions.loading import until_done
 from pyai_sessions.sessions.trips import Asking, Read
 from pyai_sessions.storage.protocol import Change
 from pyai_sessions.values.checks import check_expected, check_time, shown
@@ -29,7 +29,7 @@ from pyai_sessions.values.tokens import new_token
 
 
 class Unchanged(Enum):
-    """The default of a ``ttl`` that is to stay as it is."""
+    """The type of `UNCHANGED`."""
 
     UNCHANGED = "unchanged"
 
@@ -38,11 +38,11 @@ class Unchanged(Enum):
 
 
 UNCHANGED = Unchanged.UNCHANGED
-"""Leaves the time at which a state expires as it is."""
+"""The default of *ttl*: the time at which a state expires does not change."""
 
 
 class Update(NamedTuple):
-    """A change of state: with *replace* all goes that is there, else what *patch* removes; then that is merged in."""
+    """A change of a state: *patch* is applied to the stored state, or, with *replace*, to an empty one."""
 
     patch: Patch
     replace: bool = False
@@ -50,14 +50,14 @@ class Update(NamedTuple):
     ttl: int | Unchanged | None = UNCHANGED
 
     def of(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return *state* as it is after the change."""
+        """Return *state* after the change."""
         return self.patch.of({} if self.replace else state)
 
 
 def update_of(
     changes: object, *, remove: object, replace: object, if_revision: str | None, ttl: int | Unchanged | None
 ) -> Update:
-    """Return the change that the arguments of a call mean.
+    """Return the arguments of an update as one change.
 
     Raises:
         InvalidValueError: One of them is not acceptable.
@@ -72,32 +72,32 @@ def update_of(
 
 
 class SharedStates:
-    """The states of users and of the application in a backend, on a store's terms."""
+    """Reads and writes the states of users, and of the application (the user None)."""
 
     def __init__(self, backend: Backend, terms: Terms) -> None:
         self._backend = backend
         self._terms = terms
 
     def keys(self, user_id: str | None) -> list[str]:
-        """Return the keys under which the state of a user may lie, or of the application (None); the usual one first.
+        """Return the keys under which a state may be stored, the usual one first.
 
-        A storage that is being encrypted may have it under a second one, by the user's plain name.
+        While a storage is being encrypted, there is a second one, which names the user in the clear.
         """
         return [APP_STATE] if user_id is None else [user_state_key(each) for each in self._backend.names.users(user_id)]
 
     def read(self, user_id: str | None) -> Asking[SharedState]:
-        """Return the state of a user, or of the application (None), in one trip; an empty one where there is none."""
+        """Return a state, in one round trip; an empty one if none is stored."""
         keys = self.keys(user_id)
         found = yield Read(keys)
         if len(keys) > 1 and not any(key in found for key in keys):
-            found = yield Read(keys[:1])  # it was moved there between the two looks
+            found = yield Read(keys[:1])  # it was moved to the first key while they were read
         return _shown(self._stored(found, user_id))
 
     def update(self, user_id: str | None, update: Update) -> SharedState:
-        """Change the state of a user, or of the application (None), in one commit; return it as it is then.
+        """Change a state in one commit, and return it as it is then.
 
         Raises:
-            StateConflictError: It is not at the revision that is expected.
+            StateConflictError: The state does not have the revision that the update expects.
 
         """
         limits = self._terms.limits
@@ -105,39 +105,45 @@ class SharedStates:
             limits.check_id(user_id, "user_id")
         limits.check_depth(update.patch.changes, "changes")
         backend, keys, revision = self._backend, self.keys(user_id), new_token(9)
-        whose = "the state of the application" if user_id is None else f"the state of user {user_id!r}"
-        result = SharedState()
-        for _ in Attempts(backend, "", whose):
-            with backend.storage.exclusive():
-                found = backend.storage.read(keys)
-                stored = self._stored(found, user_id)
-                made = None if _has(stored, revision) else self._made(stored, update, revision)
-                done = made is None or self._write(keys, found, made)
-            if done:  # only now: leaving the block commits
-                result = _shown(made or stored)
-                break
-        return result
 
-    def insert(self, user_id: str | None, state: dict[str, Any], expires_at: datetime | None) -> bool:
-        """Store a state of a user, or of the application (None), where there is none; return whether it is stored now.
+        def attempt() -> SharedState | None:
+            found = backend.storage.read(keys)
+            stored = self._stored(found, user_id)
+            made = None if _has(stored, revision) else self._made(stored, update, revision)
+            done = made is None or self._write(keys, found, made)
+            return _shown(made or stored) if done else None
 
-        It counts as stored, too, where it was before, and is the same.
+        return until_done(backend, "", attempt, _name(user_id))
+
+    def insert(self, given: StoredState, replaces: Callable[[StoredState], bool]) -> bool:
+        """Store a state if none is stored, or if *replaces* is true of the stored one; return whether it is stored.
+
+        *given* has no revision yet.
         """
-        made = StoredState(user_id, "", {}).followed_by(new_token(9), state, expires_at)
-        self._terms.limits.check_size(len(write(state)), "shared_state", "state_bytes")
-        keys, same = self.keys(user_id), False
-        for _ in Attempts(self._backend, "", "the state of a user or of the application"):
-            with self._backend.storage.exclusive():
-                found = self._backend.storage.read(keys)
-                stored = self._stored(found, user_id)
-                same = stored.expires_at == expires_at and is_same(stored.state, state)
-                done = bool(stored.revision) or self._write(keys, found, made)
-            if done:
-                return same or not stored.revision
-        return False
+        user_id, keys, revision = given.user_id, self.keys(given.user_id), new_token(9)
+        self._terms.limits.check_size(len(write(given.state)), "shared_state", "state_bytes")
+
+        def attempt() -> bool | None:
+            found = self._backend.storage.read(keys)
+            stored = self._stored(found, user_id)
+            if _has(stored, revision) or _is_same(stored, given):
+                return True
+            if stored.revision and not replaces(stored):
+                return False
+            made = stored.followed_by(revision, given.state, given.updated_at or self._now(), given.expires_at)
+            return self._write(keys, found, made) or None
+
+        return until_done(self._backend, "", attempt, _name(user_id))
+
+    def holds(self, given: StoredState) -> bool:
+        """Return whether the same state is stored."""
+        return _is_same(self._stored(self._backend.storage.read(self.keys(given.user_id)), given.user_id), given)
+
+    def _now(self) -> datetime:
+        return check_time(self._terms.clock(), "clock()")
 
     def _stored(self, found: Mapping[str, object], user_id: str | None) -> StoredState:
-        """Return what is stored, among what was *found*; without a state where there is none, or it has expired."""
+        """Return the state among the *found* documents; an empty one if there is none, or it has expired."""
         key = next((each for each in self.keys(user_id) if each in found), None)
         if key is None:
             return StoredState(user_id, "", {})
@@ -145,37 +151,44 @@ class SharedStates:
         return StoredState(user_id, "", {}, unknown=stored.unknown) if stored.is_over(self._terms.clock) else stored
 
     def _made(self, stored: StoredState, update: Update, revision: str) -> StoredState | None:
-        """Return what an update makes of what is stored; None where it changes nothing."""
+        """Return the stored state as an update changes it; None if it changes nothing."""
         if update.if_revision is not None and update.if_revision != stored.revision:
             raise StateConflictError(stored.user_id, update.if_revision, stored.revision)
-        state, end = update.of(stored.state), stored.expires_at
+        state, end, now = update.of(stored.state), stored.expires_at, self._now()
         if not isinstance(update.ttl, Unchanged):
-            now = check_time(self._terms.clock(), "clock()")
             end = None if update.ttl is None else now + timedelta(seconds=update.ttl)
         if is_same(state, stored.state) and end == stored.expires_at:
             return None
         size = len(write(state))
-        if size > len(write(stored.state)):  # what is stored already may shrink, whatever its size
+        if size > len(write(stored.state)):  # a state that is too large already may shrink
             self._terms.limits.check_size(size, "state", "state_bytes")
-        return stored.followed_by(revision, state, end)
+        return stored.followed_by(revision, state, now, end)
 
     def _write(self, keys: Sequence[str], found: Mapping[str, object], made: StoredState) -> bool:
-        """Store a state if what is stored is still what was *found*; return whether that is done."""
+        """Store a state if the stored documents are still the *found* ones; return whether it is stored."""
         key, *others = keys
         lives = time_left(made.expires_at, self._terms.clock)
         expect = [(key, stamp_of_value(found.get(key)))]
         change = Change(expect, start_of_state(made.revision), [(key, made.written())], lives=lives)
         if not self._backend.storage.write([change])[0]:
             return False
-        for other in others:  # what lay there by the user's plain name, while the storage is being encrypted
+        for other in others:  # the document that names the user in the clear, while the storage is being encrypted
             if other in found:
                 self._backend.storage.write([Change([(other, stamp_of_value(found[other]))], drop=[other])])
         return True
 
 
 def _has(stored: StoredState, revision: str) -> bool:
-    """Return whether a write was stored whose reply was lost, so that the client sent it again."""
+    """Return whether the write of this revision was stored: its reply was lost, and the client sent it again."""
     return revision == stored.revision or revision in stored.former
+
+
+def _is_same(stored: StoredState, given: StoredState) -> bool:
+    return bool(stored.revision) and stored.expires_at == given.expires_at and is_same(stored.state, given.state)
+
+
+def _name(user_id: str | None) -> str:
+    return "the state of the application" if user_id is None else f"the state of user {user_id!r}"
 
 
 def _shown(stored: StoredState) -> SharedState:

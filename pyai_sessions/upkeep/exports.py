@@ -38,6 +38,14 @@ def lines(backend: Backend, session_id: str | None, user_id: str | None, *, scan
     return _lines_of_all(backend, clock)
 
 
+def contents(
+    backend: Backend, clock: Clock, on_invalid: Callable[[InvalidDocumentError], object] | None = None
+) -> Iterator[Session | dict[str, Any]]:
+    """Iterate over all sessions, as `sessions` does, and then over all states of users and of the application."""
+    yield from sessions(backend, clock, on_invalid)
+    yield from shared_state.states(backend, clock, on_invalid)
+
+
 def sessions(
     backend: Backend, clock: Clock, on_invalid: Callable[[InvalidDocumentError], object] | None = None
 ) -> Iterator[Session]:

@@ -1,4 +1,4 @@
-"""Importing: many sessions of any store, a batch in each transaction or trip."""
+"""Import: sessions and states of any store, stored many at a time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import Any, Literal, NamedTuple
 
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import read_head
+from pyai_sessions.documents.shared_state import StoredState
 from pyai_sessions.documents.writing import Draft, compose, replacing
-from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionExistsError
+from pyai_sessions.errors import (
+    InvalidDocumentError,
+    InvalidValueError,
+    SessionExistsError,
+    StateConflictError,
+    UnsupportedOperationError,
+)
 from pyai_sessions.model.fields import check_stored
 from pyai_sessions.model.heads import StoredHead
 from pyai_sessions.model.history import History
@@ -19,40 +26,41 @@ from pyai_sessions.model.unrepeated import repeats, unrepeated
 from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.forks import free_shared, purge
 from pyai_sessions.sessions.loading import Attempts, load_whole
+from pyai_sessions.sessions.shared_state import SharedStates
 from pyai_sessions.upkeep import shared_state
 from pyai_sessions.values.checks import kind_of
 from pyai_sessions.values.json import is_mapping, read
 
 _TOGETHER = 500
 _TOGETHER_BYTES = 4 * 1024 * 1024
-"""Sessions, or bytes of their documents, that are committed together."""
+"""Sessions, and bytes of their documents, that are committed together at most."""
 
 _NAMED = 1000
-"""Ids, and problems, that a report names."""
+"""Ids and problems that a report names at most."""
 
 OnTaken = Literal["skip", "error", "overwrite", "newer"]
-"""What is done with a session whose id is taken by other content: it is left out; SessionExistsError is raised; it
-replaces what is stored; it does so unless what is stored was changed later."""
+"""What happens if other content is stored under a session's id: the session is left out, or SessionExistsError is
+raised, or the session replaces what is stored, or it does so unless that was changed later."""
 
 
 @dataclass
 class Imported:
-    """What `import_sessions` or `copy_sessions` did with each session that it was given.
+    """The report of `import_sessions` or `copy_sessions`: how many sessions were new, stored already, and so on.
 
     Attributes:
-        inserted: Sessions that were new, and are stored now.
-        identical: Sessions that were stored already, with the same content.
-        overwritten: Sessions that were stored with other content, and were replaced.
-        different: Sessions that are stored with other content, which stayed, or cannot be read. The given session was
-            not stored.
+        inserted: Sessions that were new and are stored now.
+        identical: Sessions that were stored already with the same content.
+        overwritten: Sessions that replaced a stored session with other content.
+        different: Sessions that were not stored, because a session with other content is stored and was kept, or the
+            stored one cannot be read.
         different_ids: The ids of these, in order: the first 1,000.
-        renamed: Messages that have a new id, because an earlier message of their session had theirs: ``"m1"`` became
+        renamed: Messages that got a new id, because an earlier message of their session has the same: ``"m1"`` became
             ``"m1~2"``.
-        states: States of users, or of the application, that are stored as they were given.
-        different_states: The users (None: the application) of whom another state is stored, which stayed: the first
-            1,000.
-        invalid: What was left out by ``skip_invalid=True``.
-        problems: What is wrong with each of these: its line, or its number in a list, and the reason. The first 1,000.
+        states: States of users or of the application that are stored as they were given.
+        different_states: The users (None: the application) whose state was not stored, because another state is stored
+            and was kept: the first 1,000.
+        invalid: How many were left out because of ``skip_invalid=True``.
+        problems: What is wrong with each of these, with its line or its number in the list: the first 1,000.
 
     """
 
@@ -68,13 +76,13 @@ class Imported:
     problems: list[str] = field(default_factory=list[str])
 
     def add_different(self, session_id: str) -> None:
-        """Count a session that is stored with other content, which stays."""
+        """Count a session that was not stored because the stored one was kept."""
         self.different += 1
         if len(self.different_ids) < _NAMED:
             self.different_ids.append(session_id)
 
     def add_invalid(self, err: Exception) -> None:
-        """Count what cannot be taken."""
+        """Count something that was left out."""
         self.invalid += 1
         if len(self.problems) < _NAMED:
             self.problems.append(str(err))
@@ -84,11 +92,11 @@ class New(NamedTuple):
     """A session to import.
 
     Attributes:
-        session: The session, of no store yet.
-        draft: The documents that store it.
-        unloaded: The ids of the branches that the given session names, but whose messages it does not have.
-        renamed: How many of its messages have a new id.
-        given: What was given for it, if that was a mapping.
+        session: The session, which belongs to no store yet.
+        draft: The documents to store.
+        unloaded: The ids of branches whose messages the given session did not contain.
+        renamed: How many of its messages got a new id.
+        given: The mapping that the session was made from, if it was.
 
     """
 
@@ -99,11 +107,11 @@ class New(NamedTuple):
     given: Mapping[str, Any] | None = None
 
     def is_same(self, stored: Session) -> bool:
-        """Return whether a stored session has the same content, branches included as far as both are loaded."""
+        """Return whether a stored session has the same content, and the same branches, as far as these are known."""
         return self._content(self.session) == self._content(stored)
 
     def _content(self, session: Session) -> str:
-        """Return a session's content as text; without ids and times that were not given, but made up."""
+        """Return a session's content as text, without ids and times that were not given but generated."""
         found, _ = unrepeated(session.to_dict())
         found.pop("revision", None)
         found["left"] = [each for each in found.get("left", ()) if each["branch_id"] not in self.unloaded]
@@ -117,14 +125,14 @@ class New(NamedTuple):
 
 
 class Importer(NamedTuple):
-    """Stores sessions in a backend, on a store's terms.
+    """Stores sessions and states.
 
     Attributes:
         backend: Where they are stored.
-        terms: The store's.
-        on_conflict: What is done where other content is stored under a session's id.
-        skip_invalid: Whether what cannot be taken is left out.
-        checked: Whether each session is read back and compared.
+        terms: The limits, the clock and the ttl of the store.
+        on_conflict: What happens if other content is stored already.
+        skip_invalid: Whether invalid sessions and states are left out, instead of raising.
+        checked: Whether everything is read back and compared.
 
     """
 
@@ -137,9 +145,9 @@ class Importer(NamedTuple):
     def store(
         self, sessions: Iterable[object], progress: Progress | None = None, report: Imported | None = None
     ) -> Imported:
-        """Store sessions, and return what became of each. Holds one batch.
+        """Store sessions and states, and return the report. Holds one batch in memory.
 
-        If one of them cannot be taken, those before it are stored, and then the error is raised.
+        If one is invalid, those before it are stored, and then the error is raised.
         """
         report = Imported() if report is None else report
         done = 0
@@ -151,7 +159,7 @@ class Importer(NamedTuple):
         return report
 
     def _read(self, sessions: Iterable[object], report: Imported) -> Iterator[New]:
-        """Iterate over the sessions among what is given. States are stored at once."""
+        """Iterate over the given sessions; store the given states at once."""
         for n, given in enumerate(sessions):
             place = f"line {n + 1}" if isinstance(given, (str, bytes)) else f"sessions[{n}]"
             if isinstance(given, (str, bytes)) and not given.strip():
@@ -159,7 +167,7 @@ class Importer(NamedTuple):
             try:
                 found = _document(given, place) if isinstance(given, (str, bytes)) else given
                 new = self._take(found, place, report)
-            except InvalidValueError as err:
+            except (InvalidValueError, UnsupportedOperationError) as err:  # some stores keep no states
                 if not self.skip_invalid:
                     raise
                 report.add_invalid(err)
@@ -168,20 +176,41 @@ class Importer(NamedTuple):
                     yield new
 
     def _take(self, given: object, place: str, report: Imported) -> New | None:
-        """Return what is given as a new session; store it, and return None, if it is the state of a user."""
-        if not shared_state.is_line(given):
+        """Return a given session as a new one; or store a given state, and return None."""
+        if not shared_state.is_state_line(given):
             return _new_at(given, place, self.terms)
         try:
-            user_id, stored = shared_state.store_line(self.backend, self.terms, given)
+            state = shared_state.read_line(given, self.terms)
+            stored = self._store_state(state)
         except InvalidValueError as err:
             raise err.within(place) from err
         report.states += stored
         if not stored and len(report.different_states) < _NAMED:
-            report.different_states.append(user_id)
+            report.different_states.append(state.user_id)
         return None
 
+    def _store_state(self, state: StoredState) -> bool:
+        """Store a state, unless another one is stored and is kept; return whether it is stored."""
+        states = SharedStates(self.backend, self.terms)
+        try:
+            stored = states.insert(state, lambda other: self._replaces(state, other))
+            return stored and (not self.checked or states.holds(state))
+        except InvalidDocumentError:  # the stored one
+            if self.on_conflict == "error":
+                raise
+            return False
+
+    def _replaces(self, given: StoredState, stored: StoredState) -> bool:
+        """Return whether a given state replaces another one that is stored."""
+        if self.on_conflict == "error":
+            raise StateConflictError(given.user_id, "", stored.revision)
+        is_older = (
+            given.updated_at is not None and stored.updated_at is not None and given.updated_at < stored.updated_at
+        )
+        return self.on_conflict == "overwrite" or (self.on_conflict == "newer" and not is_older)
+
     def _commit(self, batch: list[New], report: Imported) -> None:
-        """Store a batch. Sessions whose ids are taken are compared with what is stored."""
+        """Store a batch. Sessions whose ids are taken are compared with the stored ones."""
         done = self.backend.commit_many([each.draft for each in batch])
         heads = self.backend.heads(
             new.session.session_id for new, stored in zip(batch, done, strict=True) if not stored
@@ -197,9 +226,9 @@ class Importer(NamedTuple):
                 setattr(report, count, getattr(report, count) + 1)
 
     def _settle(self, new: New, value: object | None) -> str:
-        """Compare a session with the one whose head *value* has its id, and store it if it is to replace that one.
+        """Store a session whose id is taken, if it replaces the stored one, whose head is *value*, or that is gone.
 
-        Return as what it counts. It is stored, too, where the other one is gone by now, or has expired.
+        Return the field of the report that counts it.
         """
         backend, session_id, clock = self.backend, new.session.session_id, self.terms.clock
         for _ in Attempts(backend, session_id):
@@ -223,14 +252,14 @@ class Importer(NamedTuple):
         return "different"
 
     def _stays(self, new: New, stored: Session) -> bool:
-        """Return whether what is stored with other content stays."""
+        """Return whether a stored session with other content is kept."""
         if self.on_conflict == "error":
             raise SessionExistsError(stored.session_id)
         is_older = new.session.updated_at < stored.updated_at
         return self.on_conflict == "skip" or (self.on_conflict == "newer" and is_older)
 
     def _overwrite(self, new: New, before: StoredHead) -> bool:
-        """Store a session in place of the one with the head *before*; return False if that was changed meanwhile."""
+        """Replace the session with the head *before*; return False if another writer changed it meanwhile."""
         draft = replacing(new.draft, before, self.terms)
         done = self.backend.commit(draft)
         if done:
@@ -244,9 +273,9 @@ class Importer(NamedTuple):
 
 
 def _batches(sessions: Iterator[New]) -> Iterator[list[New]]:
-    """Iterate over sessions that are stored in one transaction or trip, each id once.
+    """Iterate over batches of sessions to store together, in which each id is different.
 
-    If an error comes from *sessions*, it is raised after those before it were stored.
+    If *sessions* raises an error, it is raised again after the batch before it.
     """
     batch: dict[str, New] = {}
     size = 0
@@ -272,7 +301,7 @@ def _document(line: str | bytes, place: str) -> object:
     """Return the JSON of a line.
 
     Raises:
-        InvalidValueError: It is not JSON, or a document that `export_sessions` could not read as a session.
+        InvalidValueError: It is not JSON, or it is a damaged document that `export_sessions` wrote as it was.
 
     """
     try:
@@ -286,7 +315,7 @@ def _document(line: str | bytes, place: str) -> object:
 
 
 def _new_at(given: object, place: str, terms: Terms) -> New:
-    """Return a session of any store, or what `Session.to_dict` returned, as a new one.
+    """Return a session, or the result of `Session.to_dict`, as a session to import.
 
     Raises:
         InvalidValueError: It cannot be stored, or is loaded only in part. The error names its *place*.

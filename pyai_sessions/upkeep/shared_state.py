@@ -1,9 +1,9 @@
-"""The state of users and of the application, where much is done at a time: export, erase, purge, verify, clear."""
+"""The states of users and of the application, many at a time: exported, imported, erased, purged, checked, cleared."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeGuard
 
@@ -11,52 +11,89 @@ from pyai_sessions.documents.envelopes import stored_text
 from pyai_sessions.documents.keys import APP_STATE, is_state, user_state_key
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import stamp_of_value
-from pyai_sessions.documents.shared_state import OTHERS, read_state
-from pyai_sessions.errors import InvalidDocumentError, InvalidValueError
+from pyai_sessions.documents.shared_state import OTHERS, StoredState, read_state
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import batches
-from pyai_sessions.sessions.shared_state import SharedStates
 from pyai_sessions.storage.protocol import Change
 from pyai_sessions.values.checks import Clock, check_id, check_time
 from pyai_sessions.values.codec import time_text
 from pyai_sessions.values.json import is_mapping, plain_object
 
 _KINDS = ("state/", "unreadable/")
+_FIELDS = ("user_id", "shared_state", "updated_at", "expires_at")
 
 
 def lines_of(backend: Backend, user_id: str | None, *, scan: bool) -> Iterator[str]:
-    """Iterate over the lines of an export that have a user's state, or all states (None), and damaged documents."""
+    """Iterate over the lines of an export for the state of a user, or for all states (None), damaged ones included."""
     found = _all(backend, _KINDS) if user_id is None else _of_user(backend, user_id, scan=scan).items()
     for key, value in found:
-        yield _line(key, value)
+        yield json.dumps(_line(key, value)) + "\n"
 
 
-def is_line(given: object) -> TypeGuard[Mapping[str, Any]]:
-    """Return whether what is to be imported is the line of a state."""
+def _line(key: str, value: object) -> dict[str, Any]:
+    try:
+        return _as_json(read_state(value, key))
+    except InvalidDocumentError:
+        return {"key": key, "document": (stored_text(value) or b"").decode("utf-8", "backslashreplace")}
+
+
+def states(
+    backend: Backend, clock: Clock, on_invalid: Callable[[InvalidDocumentError], object] | None
+) -> Iterator[dict[str, Any]]:
+    """Iterate over all states that have not expired, each as the JSON object that `import_sessions` takes.
+
+    Raises:
+        InvalidDocumentError: A state cannot be read; see `exports.sessions`.
+
+    """
+    for key, value in _all(backend, ("state/",)):
+        err = problem_of(backend, key, value)
+        if err is None:
+            stored = read_state(value, key)
+            if not stored.is_over(clock):
+                yield _as_json(stored)
+        elif on_invalid is None or isinstance(err, EncryptionError):
+            raise err
+        else:
+            on_invalid(err)
+
+
+def _as_json(stored: StoredState) -> dict[str, Any]:
+    times = {"updated_at": stored.updated_at, "expires_at": stored.expires_at}
+    given = {name: time_text(time) for name, time in times.items() if time is not None}
+    return {"user_id": stored.user_id, "shared_state": stored.state, **given, **stored.unknown}
+
+
+def is_state_line(given: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether something that is imported is a state, not a session."""
     return is_mapping(given) and "shared_state" in given and "session_id" not in given
 
 
-def store_line(backend: Backend, terms: Terms, line: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """Store the state of a line where there is none; return whose it is, and whether it is stored as it is given.
+def read_line(line: Mapping[str, Any], terms: Terms) -> StoredState:
+    """Return the state that an imported JSON object contains.
 
     Raises:
-        InvalidValueError: A value of the line is not acceptable.
+        InvalidValueError: A value of it is not acceptable.
 
     """
-    unknown = sorted(map(str, line.keys() - {"user_id", "shared_state", "expires_at"}))
+    unknown = sorted(map(str, line.keys() - _FIELDS))
     if unknown:
-        raise InvalidValueError(unknown[0], "is no field of a state; they are user_id, shared_state, expires_at")
-    user_id, end = line.get("user_id"), line.get("expires_at")
+        raise InvalidValueError(unknown[0], f"is no field of a state; they are {', '.join(_FIELDS)}")
+    user_id = line.get("user_id")
     if user_id is not None:
         terms.limits.check_id(check_id(user_id, "user_id"), "user_id")
     state = plain_object(line["shared_state"], "shared_state")
     terms.limits.check_depth(state, "shared_state")
-    stored = SharedStates(backend, terms).insert(user_id, state, None if end is None else check_time(end, "expires_at"))
-    return user_id, stored
+    updated_at, expires_at = (None if line.get(each) is None else check_time(line[each], each) for each in _FIELDS[2:])
+    return StoredState(user_id, "", state, updated_at, expires_at)
 
 
 def erase(backend: Backend, user_id: str, *, scan: bool) -> tuple[int, list[str]]:
-    """Erase a user's state, and what was set aside of it; return how many documents, and the keys the *scan* found."""
+    """Erase a user's state, and damaged documents of it that were set aside.
+
+    Return how many documents were erased, and the keys that only the *scan* found.
+    """
     found = _of_user(backend, user_id, scan=scan)
     for key in found:
         backend.storage.write([Change(drop=[key])])
@@ -65,7 +102,7 @@ def erase(backend: Backend, user_id: str, *, scan: bool) -> tuple[int, list[str]
 
 
 def purge(backend: Backend, clock: Clock) -> None:
-    """Remove the states that have expired. A server keeps those that had no end when they were first written."""
+    """Remove expired states. A server that removes them by itself keeps those that were first stored without a ttl."""
     for key, value in _all(backend, ("state/",)):
         with suppress(InvalidDocumentError):
             if read_state(value, key).is_over(clock):
@@ -73,14 +110,14 @@ def purge(backend: Backend, clock: Clock) -> None:
 
 
 def clear(backend: Backend) -> None:
-    """Remove all states, and what was set aside of them."""
+    """Remove all states, and damaged documents of states that were set aside."""
     for batch in batches(_keys(backend, _KINDS)):
         for key in batch:
             backend.storage.write([Change(drop=[key])])
 
 
 def problem_of(backend: Backend, key: str, value: object) -> InvalidDocumentError | None:
-    """Return what is wrong with the state that is stored as *value* under *key*; None where it can be read."""
+    """Return the error of the state that is stored as *value* under *key*; None if it can be read."""
     try:
         user_id = read_state(value, key).user_id
     except InvalidDocumentError as err:
@@ -89,7 +126,7 @@ def problem_of(backend: Backend, key: str, value: object) -> InvalidDocumentErro
     return None if key in right else InvalidDocumentError(key, None, value, OTHERS)
 
 
-# Below: keys ------------------------------------------------------------------------------------------------------
+# Keys -------------------------------------------------------------------------------------------------------------
 
 
 def _own_keys(backend: Backend, user_id: str) -> list[str]:
@@ -101,7 +138,7 @@ def _place(key: str) -> str:
 
 
 def _of_user(backend: Backend, user_id: str, *, scan: bool) -> dict[str, object]:
-    """Return the documents of a user's state by their keys: those under his keys, and, to *scan*, all that name him."""
+    """Return the documents under the keys of a user's state, and, with *scan*, all states that name the user."""
     storage = backend.storage
     own = _own_keys(backend, user_id)
     keys = [*own, *(key for each in own for key in storage.keys(f"unreadable/{_place(each)}") if is_state(key))]
@@ -120,13 +157,3 @@ def _all(backend: Backend, kinds: Iterable[str]) -> Iterator[tuple[str, object]]
 
 def _keys(backend: Backend, kinds: Iterable[str]) -> Iterator[str]:
     return (key for kind in kinds for key in backend.storage.keys(kind) if is_state(key))
-
-
-def _line(key: str, value: object) -> str:
-    try:
-        stored = read_state(value, key)
-    except InvalidDocumentError:
-        text = (stored_text(value) or b"").decode("utf-8", "backslashreplace")
-        return json.dumps({"key": key, "document": text}) + "\n"
-    end = {} if stored.expires_at is None else {"expires_at": time_text(stored.expires_at)}
-    return json.dumps({"user_id": stored.user_id, "shared_state": stored.state, **end}) + "\n"

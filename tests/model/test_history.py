@@ -86,7 +86,7 @@ def test_the_history_follows_the_session(session):
 @pytest.mark.parametrize("name", ["append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"])
 def test_a_list_method_that_changes_is_refused_with_the_remedy(session, name):
     """A caller who takes it for a list of their own learns which methods of the session to use."""
-    with pytest.raises(ImmutableError, match=r"a history changes by session\.add_message, pop"):
+    with pytest.raises(ImmutableError, match=r"change it by session\.add_message, pop"):
         getattr(session.messages, name)()
 
 

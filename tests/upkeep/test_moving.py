@@ -19,10 +19,11 @@ from pyai_sessions import (
     SessionStateError,
     SQLiteMapping,
     SQLiteSessionStore,
+    UnsupportedOperationError,
 )
 from pyai_sessions.testing import StoppedClock
 from pyai_sessions.testing.samples import RICH
-from tests.contract.stores import FullStore
+from tests.contract.stores import FullStore, SyncStore
 
 pytestmark = pytest.mark.wide
 
@@ -159,3 +160,20 @@ def test_what_was_exported_is_imported_anywhere_and_is_the_same_there(source, ta
         assert new.import_sessions(lines) == old.import_sessions(lines) == Imported(identical=len(lines))
         if isinstance(new.store, KVSessionStore):
             assert new.verify().problems == []
+
+
+@pytest.mark.parametrize("store", [FullStore, SyncStore])
+def test_a_store_that_keeps_no_state_says_so(store):
+    """The sessions are copied, then the error names what the target does not keep; `skip_invalid` tells it instead."""
+    old, new = SessionManager(), SessionManager(store())
+    old.create_session("ada", session_id="s")
+    old.update_user_state("ada", {"n": 1})
+    old.update_app_state({"n": 2})
+
+    with pytest.raises(UnsupportedOperationError, match="keeps sessions alone"):
+        old.copy_sessions(new)
+
+    assert new.get_session("s") is not None
+    report = old.copy_sessions(new, skip_invalid=True)
+    assert (report.identical, report.states, report.invalid) == (1, 0, 2)
+    assert "keeps sessions alone" in report.problems[0]

@@ -280,7 +280,11 @@ def test_any_changes_are_refused_or_saved(state, steps):
         ("checkpoints", None, "checkpoints is None; it is a list of Checkpoint"),
         ("parent", "s", "parent is a str; it is a Parent, or None"),
         ("summary", "text", "summary is a str; it is a Summary, or None"),
-        ("messages", [], "messages was assigned to; a history changes by the session's own methods"),
+        (
+            "messages",
+            [],
+            "messages was assigned to; change it by session.add_message, pop, replace_message or remove_message",
+        ),
         ("message_count", 5, "message_count cannot be assigned to"),
         ("expires_at", NOON, "expires_at cannot be assigned to"),
         ("userid", "ada", "session.userid is no field of a session; keep it in session.metadata or session.state"),
@@ -350,7 +354,9 @@ def test_a_field_of_a_subclass_is_not_lost_in_silence():
     chat.agent = "support"
 
     for act in (lambda: manager.save(chat), lambda: manager.import_sessions([chat])):
-        with pytest.raises(InvalidValueError, match=r"agent is a field of .*Chat that no store keeps; put it"):
+        with pytest.raises(
+            InvalidValueError, match=r"agent is a field that .*Chat adds, and would not be stored; put it"
+        ):
             act()
 
 

@@ -538,7 +538,7 @@ def test_a_summary_is_no_session(manager):
         (lambda s: setattr(s.messages[0], "new", "x"), "use session.replace_message(message, ...)"),
         (lambda s: s.messages[0].metadata.update(a=1), "use session.replace_message"),
         (lambda s: s.messages[1].content.append(1), "use session.replace_message"),
-        (lambda s: s.messages.append(Message("user", "x")), "changes by session.add_message"),
+        (lambda s: s.messages.append(Message("user", "x")), "change it by session.add_message"),
         (lambda s: setattr(s.checkpoints[0], "name", "x"), "make another of that name: session.checkpoint(name)"),
         (lambda s: s.checkpoints[0].state.update(a=1), "use session."),
     ],

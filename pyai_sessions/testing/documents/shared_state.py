@@ -354,10 +354,17 @@ class UpkeepOfState(DocumentFixtures):
             assert (done.inserted + done.identical, done.states, done.different_states) == (1, 1, [])
         assert new.user_state("ada") == {"n": 1}
         assert new.user_state("ada").expires_at == NOON + timedelta(seconds=60)
+        clock.pass_(seconds=1)
         new.update_user_state("ada", {"n": 2})
-        done = new.import_sessions(lines)
-        assert (done.states, done.different_states) == (0, ["ada"])
-        assert new.user_state("ada") == {"n": 2}
+        for on_conflict in ("skip", "newer"):
+            done = new.import_sessions(lines, on_conflict=on_conflict)
+            assert (done.states, done.different_states) == (0, ["ada"])
+            assert new.user_state("ada") == {"n": 2}
+        with pytest.raises(StateConflictError):
+            new.import_sessions(lines, on_conflict="error")
+        done = new.import_sessions(lines, on_conflict="overwrite")
+        assert (done.states, done.different_states) == (1, [])
+        assert new.user_state("ada") == {"n": 1}
         for line, path in (
             ({"user_id": 7, "shared_state": {}}, "sessions[0].user_id"),
             ({"user_id": "bob", "shared_state": []}, "sessions[0].shared_state"),
@@ -367,3 +374,37 @@ class UpkeepOfState(DocumentFixtures):
             with pytest.raises(InvalidValueError) as caught:
                 new.import_sessions([line])
             assert caught.value.path == path
+
+    def test_states_are_copied_with_the_sessions(self, manager: Any, states: None, clock: Any) -> None:
+        """Repeated, the copy carries over what has changed since; what was changed later in the target stays."""
+        manager.create_session("ada", session_id="s")
+        manager.update_user_state("carol", {"n": 4}, ttl=60)
+        new = SessionManager({}, clock=clock)
+
+        for _ in range(2):
+            report = manager.copy_sessions(new)
+            assert (report.inserted + report.identical, report.states, report.different_states) == (1, 4, [])
+        assert (new.user_state("ada"), new.user_state("bob"), new.app_state()) == ({"n": 1}, {"n": 2}, {"n": 3})
+        assert new.user_state("carol").expires_at == NOON + timedelta(seconds=60)
+
+        clock.pass_(seconds=60)
+        manager.update_user_state("ada", {"n": 5})
+        new.update_user_state("bob", {"n": 6})
+        report = manager.copy_sessions(new)
+        assert (report.states, report.different_states) == (2, ["bob"])
+        assert (new.user_state("ada"), new.user_state("bob")) == ({"n": 5}, {"n": 6})
+        assert (new.user_state("carol"), manager.user_state("bob")) == ({}, {"n": 2})
+
+    def test_an_unreadable_state_is_not_copied(self, manager: Any, raw: Any, states: None, clock: Any) -> None:
+        """The error names it, after all sessions are copied; `skip_invalid` leaves it out, and reports it."""
+        manager.create_session("ada", session_id="s")
+        key = self.torn(manager, raw, "carol")
+        new = SessionManager({}, clock=clock)
+
+        with pytest.raises(InvalidDocumentError) as caught:
+            manager.copy_sessions(new)
+        assert caught.value.key == key
+        assert new.count() == 1
+        report = manager.copy_sessions(new, skip_invalid=True)
+        assert (report.states, report.invalid) == (3, 1)
+        assert key in report.problems[0]
