@@ -49,6 +49,10 @@ class Query(ABC):
         so that a score says the same in every store.
         """
 
+    def expression(self) -> str | None:
+        """Return an expression of FTS5 that all documents match which hold what is looked for; None for no such one."""
+        return None
+
     @abstractmethod
     def spans(self, text: str) -> list[Span]:
         """Return where in a text what is looked for stands, in order, without overlaps."""
@@ -103,6 +107,11 @@ class Term(NamedTuple):
     def joined(self) -> str:
         """How the term stands in the joined words of a text."""
         return f" {'  '.join(self.words)}{'' if self.prefix else ' '}"
+
+    @property
+    def expression(self) -> str:
+        """How FTS5 writes the term."""
+        return f'"{" ".join(self.words)}"{" *" if self.prefix else ""}'
 
 
 def joined(texts: Sequence[str]) -> str:
@@ -177,6 +186,9 @@ class WordQuery(Query):
 
     def may_be_in(self, document: str) -> bool:  # noqa: D102 (`Query` documents it)
         return all(any(all(word in document for word in term.words) for term in group) for group in self.groups)
+
+    def expression(self) -> str:  # noqa: D102
+        return " AND ".join(f"({' OR '.join(term.expression for term in group)})" for group in self.groups)
 
     def score(self, texts: Sequence[str]) -> float | None:  # noqa: D102
         if not self.may_be_in(fold("\n".join(texts))):

@@ -15,11 +15,13 @@ import msgspec
 
 from pyai_sessions.documents.keys import decode_id, encode_id, head_key, page_keys
 from pyai_sessions.documents.limits import Terms
+from pyai_sessions.documents.listed import exact
 from pyai_sessions.documents.reading import read_messages, stamp_of_value, summarize
 from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError, SessionStateError
 from pyai_sessions.model.fields import check_statuses
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.search.hits import Hit, HitPage, snippet_of
+from pyai_sessions.search.index import Candidates, SearchIndex, index_of
 from pyai_sessions.search.queries import Mode, Query, make_query, may_match
 from pyai_sessions.search.texts import texts_of
 from pyai_sessions.sessions import indexes
@@ -52,6 +54,9 @@ _TOGETHER = 20
 
 _FEW = 200
 """Pages that are read in one trip: 2 MB of text, as a rule."""
+
+_FEW_SESSIONS = 500
+"""Sessions whose heads are read at once, so that no list need be read."""
 
 _LONGEST_CONTEXT = 100
 
@@ -155,65 +160,88 @@ def make_wanted(
 
 
 class Searcher(NamedTuple):
-    """Searches the messages of a backend's sessions, on a store's terms."""
+    """Searches the messages of a backend's sessions, on a store's terms, with the help of an index where there is one.
+
+    *beside* is an index that lies elsewhere; one in the file of the storage is found there.
+    """
 
     backend: Backend
     terms: Terms
+    beside: SearchIndex | None = None
 
     def search(self, wanted: Wanted) -> HitPage:
         """Return a page of hits; see `SessionManager.search`."""
         if wanted.limit == 0 or wanted.session_id == "":
             return HitPage([])
-        found = self._newest(wanted) if wanted.order == "newest" else self._best(wanted)
+        found = _Search(self.backend, self.terms, wanted, self._candidates(wanted)).found()
         more = wanted.limit is not None and len(found) > wanted.limit
         found = found[: wanted.limit]
-        hits = [each for each in map(_Shown(self, wanted).hit, found) if each is not None]
+        shown = _Shown(self.backend, self.terms, wanted)
+        hits = [each for each in map(shown.hit, found) if each is not None]
         return HitPage(hits, _cursor_of(found[-1].key, wanted.order) if more else None)
 
-    def _newest(self, wanted: Wanted) -> list[_Found]:
-        found: list[_Found] = []
-        for each in self._sessions(wanted):
-            room = None if wanted.limit is None else wanted.limit + 1 - len(found)
-            found += self._hits(wanted, *each, room)
-            if wanted.limit is not None and len(found) > wanted.limit:
+    def _candidates(self, wanted: Wanted) -> Candidates | None:
+        """Return the documents that may match, as an index says; None where all are to be looked at."""
+        if wanted.session_id is not None:
+            return None
+        index = index_of(self.backend)
+        if index is None and wanted.owner is None:  # all heads would be read, more than the user has
+            index = self.beside
+        return None if index is None else index.candidates(wanted.query)
+
+
+class _Search(NamedTuple):
+    """One search at work. *among* are the documents that may match; None for all."""
+
+    backend: Backend
+    terms: Terms
+    wanted: Wanted
+    among: Candidates | None
+
+    def found(self) -> list[_Found]:
+        """Return what was found, one more than was asked for, if there is more."""
+        limit, found = self.wanted.limit, list[_Found]()
+        if self.wanted.order == "best":
+            room = None if limit is None else limit + 1
+            return _first(room, (hit for each in self._sessions() for hit in self._hits(*each, room)))
+        for each in self._sessions():
+            found += self._hits(*each, None if limit is None else limit + 1 - len(found))
+            if limit is not None and len(found) > limit:
                 break
         return found
 
-    def _best(self, wanted: Wanted) -> list[_Found]:
-        room = None if wanted.limit is None else wanted.limit + 1
-        hits = (hit for each in self._sessions(wanted) for hit in self._hits(wanted, *each, room))
-        return sorted(hits, key=_key, reverse=True) if room is None else heapq.nlargest(room, hits, key=_key)
-
     # Sessions ----------------------------------------------------------------------------------------------------
 
-    def _sessions(self, wanted: Wanted) -> Iterator[tuple[Position, StoredHead, Mapping[str, object]]]:
-        """Iterate over the sessions that a search looks through, each with its place in the list, and pages of it."""
-        found = self._listed(wanted)
-        size = 1
+    def _sessions(self) -> Iterator[tuple[Position, StoredHead, Mapping[str, object]]]:
+        """Iterate over the sessions to look through, each with its place in the list, and pages of it."""
+        found, size = self._listed(), 1
         while together := list(islice(found, size)):
             size = min(2 * size, _TOGETHER)  # the first may be enough
             few = [stored for _, stored in together if stored.pages <= _FEW // len(together)]
             keys = [key for stored in few for key in page_keys(stored.head.sealed)]
+            if self.among is not None:
+                keys = [key for key in keys if key in self.among.keys]
             pages = self.backend.storage.read(keys) if keys else {}
             for position, stored in together:
                 yield position, stored, pages
 
-    def _listed(self, wanted: Wanted) -> Iterator[tuple[Position, StoredHead]]:
+    def _listed(self) -> Iterator[tuple[Position, StoredHead]]:
+        wanted, among = self.wanted, self.among
         if wanted.session_id is not None:
-            stored = self._live(wanted, wanted.session_id)
+            stored = self._live(wanted.session_id)
             if stored is not None:
                 yield (0, encode_id(wanted.session_id)), stored
             return
-        after: Position | None = None
-        first: str | None = None
+        after, first = None, ""
         if wanted.order == "newest" and wanted.after is not None:
             after = wanted.after.activity, wanted.after.member
-            first = decode_id(wanted.after.member)
-        if first is not None:  # it may have moved in the list since the page before, and goes on where it was
-            stored = self._live(wanted, first)
-            if stored is not None and after is not None:
+            first = decode_id(wanted.after.member) or ""
+            stored = self._live(first)  # it may have moved in the list since the page before; it goes on where it was
+            if stored is not None:
                 yield after, stored
-        known = set[str]() if first is None else {first}
+        if among is not None and len(among.sessions) <= _FEW_SESSIONS:
+            yield from self._few(among.sessions - {first}, after)
+            return
         walk = indexes.walk(
             self.backend,
             wanted.owner,
@@ -221,27 +249,37 @@ class Searcher(NamedTuple):
             after,
             on_invalid=_ignore if wanted.skip_invalid else None,
             clock=self.terms.clock,
-            known=known,
+            known={first},
             whole=wanted.limit is None or wanted.order == "best",
+            among=None if among is None else among.sessions,
         )
         for position, stored in walk:
-            if self._is_wanted(wanted, stored):
+            if self._is_wanted(stored):
                 yield position, stored
 
-    def _live(self, wanted: Wanted, session_id: str) -> StoredHead | None:
-        """Return the head of a session that the search looks through; None where there is none now."""
-        value = self.backend.head(session_id)
+    def _few(self, session_ids: set[str], after: Position | None) -> list[tuple[Position, StoredHead]]:
+        """Return the sessions of these ids in the order of a list, without reading the list."""
+        heads = self.backend.heads(session_ids)
+        live = [stored for each in heads if (stored := self._live(each, heads[each])) is not None]
+        placed = [((exact(stored.entry.activity), encode_id(stored.head.session_id)), stored) for stored in live]
+        found = [each for each in placed if after is None or each[0] < after]
+        return sorted(found, key=lambda each: each[0], reverse=True)
+
+    def _live(self, session_id: str, value: object | None = None) -> StoredHead | None:
+        """Return the head of a session that is to be looked through; None where there is none now."""
+        value = self.backend.head(session_id) if value is None else value
         try:
-            stored = live_head(value, session_id, wanted.owner, self.terms.clock)
-            fit = stored is not None and stored.head.status in wanted.statuses and self._is_wanted(wanted, stored)
+            stored = live_head(value, session_id, self.wanted.owner, self.terms.clock)
+            fit = stored is not None and stored.head.status in self.wanted.statuses and self._is_wanted(stored)
         except InvalidDocumentError as err:
-            if not wanted.skip_invalid:
+            if not self.wanted.skip_invalid:
                 raise
             _ignore(err)
             return None
         return stored if fit else None
 
-    def _is_wanted(self, wanted: Wanted, stored: StoredHead) -> bool:
+    def _is_wanted(self, stored: StoredHead) -> bool:
+        wanted = self.wanted
         if wanted.of_nobody and stored.head.user_id is not None:
             return False
         if not wanted.where:
@@ -255,28 +293,20 @@ class Searcher(NamedTuple):
 
     # Messages ----------------------------------------------------------------------------------------------------
 
-    def _hits(
-        self,
-        wanted: Wanted,
-        place: Position,
-        stored: StoredHead,
-        pages: Mapping[str, object],
-        room: int | None,
-    ) -> list[_Found]:
+    def _hits(self, place: Position, stored: StoredHead, pages: Mapping[str, object], room: int | None) -> list[_Found]:
         """Return the hits in a session that come first, so many as there is room for."""
+        wanted, session_id = self.wanted, stored.head.session_id
         current: StoredHead | None = stored
-        for _ in Attempts(self.backend, stored.head.session_id):
+        for _ in Attempts(self.backend, session_id):
             try:
-                found = self._found(wanted, place, current, pages)
+                found = self._found(place, current, pages)
                 if wanted.one:
                     best = max(found, key=lambda each: (each.score, each.key.position), default=None)
                     return [] if best is None or not _follows(best.key, wanted) else [best]
                 found = (each for each in found if _follows(each.key, wanted))
-                if wanted.order == "newest":
-                    return list(islice(found, room))
-                return sorted(found, key=_key) if room is None else heapq.nlargest(room, found, key=_key)
+                return _first(room, found) if wanted.order == "best" else list(islice(found, room))
             except _RewrittenError:  # noqa: PERF203 (another writer may come at each try)
-                current, pages = self._live(wanted, stored.head.session_id), {}
+                current, pages = self._live(session_id), {}
                 if current is None:
                     return []
             except InvalidDocumentError as err:
@@ -286,35 +316,41 @@ class Searcher(NamedTuple):
                 return []
         return []
 
-    def _found(
-        self, wanted: Wanted, place: Position, stored: StoredHead | None, pages: Mapping[str, object]
-    ) -> Iterator[_Found]:
+    def _found(self, place: Position, stored: StoredHead | None, pages: Mapping[str, object]) -> Iterator[_Found]:
         """Iterate over the messages of a session that match, the latest first."""
         if stored is None:
             return
-        by_score = wanted.order == "best"
-        for position, message in self._candidates(wanted.query, stored, pages):
-            if not _is_among(message, wanted):
-                continue
-            score = wanted.query.score(texts_of(message, tools=wanted.tools))
-            if score is not None:
-                score = round(score, 6)
-                yield _Found(_Key(score if by_score else 0.0, *place, position), score, message, stored)
+        by_score = self.wanted.order == "best"
+        for position, message in self._messages(stored, pages):
+            if _is_among(message, self.wanted):
+                score = self.wanted.query.score(texts_of(message, tools=self.wanted.tools))
+                if score is not None:
+                    score = round(score, 6)
+                    yield _Found(_Key(score if by_score else 0.0, *place, position), score, message, stored)
 
-    def _candidates(
-        self, query: Query, stored: StoredHead, pages: Mapping[str, object]
-    ) -> Iterator[tuple[int, Message]]:
+    def _messages(self, stored: StoredHead, pages: Mapping[str, object]) -> Iterator[tuple[int, Message]]:
         """Iterate over the messages in the documents of a session that may match, the latest first, by number."""
-        head, end = stored.head, stored.sealed
+        query, head, end = self.wanted.query, stored.head, stored.sealed
         tail = bytes(head.messages)
-        if may_match(query, tail):
+        if (self.among is None or self.among.has_tail(stored)) and may_match(query, tail):
             messages = read_messages(tail, head_key(head.session_id), head.session_id)
             yield from reversed(list(enumerate(messages, end)))
-        for stop in range(stored.pages, 0, -_FEW):
-            keys = page_keys(head.sealed, max(0, stop - _FEW), stop)
-            missing = [key for key in keys if key not in pages]
+        keys = page_keys(head.sealed)
+        sizes = dict[str, int]()
+        first = 0
+        if self.among is not None:
+            may = self.among.pages(stored, keys)
+            first = next((n for n, key in enumerate(keys) if key in may), len(keys))
+            counts = self.among.counts(keys[first:]) if may else {}
+            sizes = {key: count for key, count in counts.items() if key not in may}
+        for stop in range(len(keys), first, -_FEW):
+            some = keys[max(first, stop - _FEW) : stop]
+            missing = [key for key in some if key not in pages and key not in sizes]
             read = self.backend.storage.read(missing) if missing else {}
-            for key in reversed(keys):
+            for key in reversed(some):
+                if key in sizes:
+                    end -= sizes[key]
+                    continue
                 value = pages.get(key, read.get(key))
                 if value is None:
                     self._refuse(stored, key)
@@ -340,10 +376,10 @@ class _RewrittenError(Exception):
 class _Shown:
     """Makes hits of what was found."""
 
-    def __init__(self, searcher: Searcher, wanted: Wanted) -> None:
+    def __init__(self, backend: Backend, terms: Terms, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._trips = Trips(searcher.backend)
-        self._scroller = Scroller(searcher.backend, searcher.terms, Recent[object](1_000_000))
+        self._trips = Trips(backend)
+        self._scroller = Scroller(backend, terms, Recent[object](1_000_000))
 
     def hit(self, found: _Found) -> Hit | None:
         """Return a hit; None where its message was removed since it was found."""
@@ -385,8 +421,13 @@ def _is_among(message: Message, wanted: Wanted) -> bool:
     )
 
 
-def _key(found: _Found) -> _Key:
-    return found.key
+def _first(room: int | None, found: Iterable[_Found]) -> list[_Found]:
+    """Return what comes first by its key, so much as there is room for, in order."""
+
+    def key(each: _Found) -> _Key:
+        return each.key
+
+    return sorted(found, key=key, reverse=True) if room is None else heapq.nlargest(room, found, key=key)
 
 
 def _follows(key: _Key, wanted: Wanted) -> bool:

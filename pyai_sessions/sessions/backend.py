@@ -103,6 +103,11 @@ class Backend:
             self._whole, under=self.under, timeout=self.timeout, ttl=self.ttl, sealer=self._sealer, counts=True
         )
 
+    @property
+    def plain(self) -> Storage | None:
+        """The storage, with all namespaces, if documents lie in it as they are; None if they are encrypted."""
+        return self._whole if self._sealer is None else None
+
     # Heads -------------------------------------------------------------------------------------------------------
 
     def head(self, session_id: str) -> object | None:

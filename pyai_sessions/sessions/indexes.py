@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -58,6 +58,7 @@ def walk(
     clock: Clock | None = None,
     known: set[str] | None = None,
     whole: bool = False,
+    among: Container[str] | None = None,
 ) -> Iterator[tuple[Position, StoredHead]]:
     """Iterate over a list of sessions: the position of each in the list, and its head.
 
@@ -76,6 +77,7 @@ def walk(
         known: The ids that were returned. Each session is returned once, and its id is added here.
         whole: Whether the caller reads to the end. Sessions that become active meanwhile move to the newest end, where
             the walk may have been already. They are looked for at the end, and come last, out of order.
+        among: The ids of the sessions that the caller wants. The heads of others are not read. None: all.
 
     Raises:
         InvalidDocumentError: A head cannot be read, and *on_invalid* is None.
@@ -85,7 +87,7 @@ def walk(
     lists = [list_of(each, user_id) for each in statuses]
     streams = [positions(backend.storage, each, after, batch, newest_first=newest_first) for each in lists]
     merged = heapq.merge(*streams, reverse=newest_first)
-    read = _Reader(backend, user_id, statuses, on_invalid, clock, known)
+    read = _Reader(backend, user_id, statuses, on_invalid, clock, known, among)
     apart = edge(clock) if whole else _START
     rounds = 0
     seen: dict[str, Position] = {}  # the batch before: a session that is archived between two reads is in both lists
@@ -123,10 +125,13 @@ class _Reader(NamedTuple):
     on_invalid: OnInvalid | None
     clock: Clock | None
     known: set[str] | None
+    among: Container[str] | None
 
     def heads(self, wanted: Mapping[str, Position]) -> Iterator[tuple[Position, StoredHead]]:
         """Iterate over the heads of the *wanted* sessions that belong to the list and were not returned before."""
         ids = list(wanted) if self.known is None else [each for each in wanted if each not in self.known]
+        if self.among is not None:
+            ids = [each for each in ids if each in self.among]
         held = {each: position.read() for each in ids if isinstance(position := wanted[each], Held)}
         missing = self.backend.heads([each for each in ids if each not in held]) if len(held) < len(ids) else {}
         for session_id in ids:

@@ -22,6 +22,7 @@ from pyai_sessions import (
     SQLiteSessionStore,
 )
 from pyai_sessions.search.hits import HitPage
+from pyai_sessions.search.index import index_beside, index_of
 from pyai_sessions.search.searching import Searcher, make_wanted
 from pyai_sessions.testing.clock import NOON, StoppedClock
 from tests.search import oracle
@@ -33,18 +34,35 @@ STORES = {
     "dict": lambda path, url: KVSessionStore({}),
     "storage": lambda path, url: KVSessionStore(PlainStorage()),
     "sqlite": lambda path, url: SQLiteSessionStore(path / "chat.db", synchronous="OFF"),
-    "namespace": lambda path, url: KVSessionStore({}, namespace="acme"),
+    "namespace": lambda path, url: SQLiteSessionStore(path / "chat.db", synchronous="OFF", namespace="acme"),
     "encrypted": lambda path, url: KVSessionStore(Encrypted({}, KEYS)),
     "diskcache": lambda path, url: KVSessionStore(diskcache.Index(str(path / "chat"))),
     "valkey": lambda path, url: RedisSessionStore(url, prefix=f"search:{secrets.token_hex(8)}:"),
 }
+INDEXES = {
+    "sqlite, index": lambda backend, path: index_of(backend),
+    "namespace, index": lambda backend, path: index_of(backend),
+    "diskcache, index": lambda backend, path: index_of(backend),
+    "dict, index in memory": lambda backend, path: index_beside(backend),
+    "encrypted, index in memory": lambda backend, path: index_beside(backend),
+    "storage, index in a file": lambda backend, path: index_beside(backend, path / "search.db"),
+    "valkey, index in a file": lambda backend, path: index_beside(backend, path / "search.db"),
+}
 
 
-@pytest.fixture(params=list(STORES))
+@pytest.fixture(params=[*STORES, *INDEXES])
 def store(request, tmp_path):
-    url = request.getfixturevalue("valkey_server").url if request.param == "valkey" else None
-    with closing(STORES[request.param](tmp_path, url)) as store:
+    """Return a store, of which the messages are indexed, if its name says so, from the beginning."""
+    name, _, index = request.param.partition(", ")
+    url = request.getfixturevalue("valkey_server").url if name == "valkey" else None
+    with closing(STORES[name](tmp_path, url)) as store:
+        if index:
+            store.search_index = INDEXES[request.param](store._engine.backend, tmp_path)
+            store.search_index.build()
         yield store
+        if index:
+            assert store.search_index.is_made()
+            store.search_index.close()
 
 
 @pytest.fixture
@@ -59,7 +77,8 @@ def manager(store, clock):
 
 def search(manager, query, **options):
     store = manager.store
-    return Searcher(store._engine.backend, store._engine.terms).search(make_wanted(query, **options))
+    searcher = Searcher(store._engine.backend, store._engine.terms, getattr(store, "search_index", None))
+    return searcher.search(make_wanted(query, **options))
 
 
 def all_pages(manager, query, **options):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import chain
 
@@ -20,7 +20,7 @@ from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Sto
 from pyai_sessions.storage.sqlite.backup import copy_file
 from pyai_sessions.storage.sqlite.connections import Connection, Connections
 from pyai_sessions.storage.sqlite.lists import ListTable
-from pyai_sessions.storage.sqlite.tables import BATCH, LAST, Table, below, check_tables, run
+from pyai_sessions.storage.sqlite.tables import BATCH, LAST, Table, below, check_tables, one_moment, run
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import AnyPath
 
@@ -80,7 +80,7 @@ class SQLiteStorage(Storage):
             if len(queries) == 1:
                 rows = connection.execute(*queries[0]).fetchall()
             else:
-                with _one_moment(connection):
+                with one_moment(connection):
                     rows = [row for each in queries for row in connection.execute(*each).fetchall()]
             found = {row[0]: self._table.value(row) for row in rows}
         asked = set(keys)
@@ -246,6 +246,11 @@ class SQLiteStorage(Storage):
             raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {self._table.copied_by}")
         copy_file(self._connections, path, overwrite=overwrite)
 
+    def beside(self) -> tuple[Connections, str]:
+        """Return the connections to the file, and the name of the table, for what else is derived from it there."""
+        self._check_open()
+        return self._connections, self._table.name
+
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._writing()
 
@@ -318,17 +323,3 @@ def _apart(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
             part = {}
         part[place] = each
     yield list(part.values())
-
-
-@contextmanager
-def _one_moment(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    """Let several queries read the file as it is at one moment."""
-    if connection.in_transaction:
-        yield
-        return
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError
@@ -118,3 +119,17 @@ def run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[obj
 def quoted(name: str) -> str:
     """Return the name of a table as it stands in a statement."""
     return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def one_moment(connection: sqlite3.Connection) -> Generator[None, None, None]:
+    """Let several queries read the file as it is at one moment."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")

@@ -1,0 +1,417 @@
+"""The search index: derived from the documents beside any writers, and never believed."""
+
+import sqlite3
+import zlib
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlitedict import SqliteDict
+
+from pyai_sessions import (
+    Encrypted,
+    InvalidDocumentError,
+    KVSessionStore,
+    Message,
+    SessionManager,
+    SQLiteSessionStore,
+    StorageReadOnlyError,
+    UnsupportedOperationError,
+)
+from pyai_sessions.search.index import SearchIndex, index_beside, index_of
+from pyai_sessions.search.searching import Searcher, make_wanted
+from pyai_sessions.testing.clock import StoppedClock
+from tests.search import oracle
+from tests.search.test_searching import fill, places
+
+KEYS = {"1": b"k" * 32}
+
+
+class Stored:
+    """A manager of a store with a search index, and a second one over the same storage, which knows of no index."""
+
+    def __init__(self, kind, path):
+        self.clock = StoppedClock()
+        self.mapping = Encrypted({}, KEYS) if kind == "encrypted" else {}
+        self.path = path / "chat.db"
+        self.in_file = kind == "sqlite"
+        self.store, other = self.open(), self.open()
+        self.manager = SessionManager(self.store, clock=self.clock)
+        self.other = SessionManager(other, clock=self.clock)
+        self.index = index_of(self.store._engine.backend) if self.in_file else index_beside(self.store._engine.backend)
+        self.index.build()
+
+    def open(self):
+        if self.in_file:
+            return SQLiteSessionStore(self.path, synchronous="OFF", ttl=1000)
+        return KVSessionStore(self.mapping, ttl=1000)
+
+    def close(self):
+        self.index.close()
+        self.manager.close()
+        self.other.close()
+
+    def search(self, query, **options):
+        return Searcher(self.store._engine.backend, self.store._engine.terms, self.index).search(
+            make_wanted(query, **options)
+        )
+
+
+@pytest.fixture(params=["sqlite", "dict", "encrypted"])
+def stored(request, tmp_path):
+    with closing(Stored(request.param, tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    with closing(Stored("sqlite", tmp_path)) as made:
+        yield made
+
+
+class Reads:
+    """The keys that a storage was asked for meanwhile."""
+
+    def __init__(self, backend):
+        self.storage = backend.storage
+        self.keys = []
+
+    def __enter__(self):
+        read = self.storage.read
+
+        def noted(keys):
+            self.keys += keys
+            return read(keys)
+
+        self.storage.read = noted
+        return self.keys
+
+    def __exit__(self, *_):
+        del self.storage.read
+
+
+# What it saves --------------------------------------------------------------------------------------------------------
+
+
+def test_only_documents_that_may_match_are_read(in_file):
+    """Of many sessions and pages, those that the index names."""
+    for n in range(30):
+        fill(in_file.manager, in_file.clock, [f"text {n} {m} of the night" for m in range(70)], "ada", f"s{n}")
+    in_file.index.build()
+
+    with Reads(in_file.store._engine.backend) as keys:
+        (hit,) = in_file.search('"text 17 5"')
+
+    assert (hit.session_id, hit.position) == ("s17", 5)
+    assert len(keys) == 2
+
+
+def test_what_changed_is_indexed_by_later_searches(in_file):
+    """Some of it by each; until then it is looked at."""
+    for n in range(60):
+        fill(in_file.manager, in_file.clock, [f"text {n}"], "ada", f"s{n}")
+
+    before = in_file.index._index.due(limit=1000)
+    found = in_file.search('"text 5"')
+
+    assert {f"session/s{n}" for n in range(60)} <= {*before}
+    assert in_file.index._index.due() == []
+    assert [each.session_id for each in found] == ["s5"]
+    assert in_file.search('"text 5"') == found
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "dict"])
+def test_a_common_word_is_found_in_the_order_of_the_lists(tmp_path, kind):
+    """Where more sessions may match than are read at once, the list tells which come first."""
+    with closing(Stored(kind, tmp_path)) as stored:
+        for n in range(520):
+            stored.clock.pass_(seconds=1)
+            stored.manager.create_session("ada", session_id=f"s{n}").add_message("user", "night")
+            stored.manager.import_sessions(
+                [{"session_id": f"t{n}", "messages": [{"role": "user", "content": "night"}]}]
+            )
+        stored.index.build()
+
+        found = stored.search("night", limit=600)
+
+        assert len(found) == 520
+        assert {each.session_id for each in found} == {f"t{n}" for n in range(520)}
+        page = stored.search("night", limit=3)
+        assert list(page) == found[:3]
+        assert list(stored.search("night", limit=5, cursor=page.next_cursor)) == found[3:8]
+
+
+# Beside writers -------------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(["night", "train", "vienna", "night train", "東京"])
+NAMES = st.sampled_from(["a", "b", "c"])
+ACTIONS = st.one_of(
+    st.tuples(st.just("append"), NAMES, st.lists(WORDS, min_size=1, max_size=40)),
+    st.tuples(st.just("edit"), NAMES, WORDS),
+    st.tuples(st.just("remove"), NAMES, st.integers(0, 50)),
+    st.tuples(st.just("delete"), NAMES, st.none()),
+    st.tuples(st.just("archive"), NAMES, st.none()),
+    st.tuples(st.just("fork"), NAMES, NAMES),
+    st.tuples(st.just("redact"), NAMES, WORDS),
+    st.tuples(st.just("give"), NAMES, NAMES),
+    st.tuples(st.just("rewind"), NAMES, st.integers(0, 50)),
+    st.tuples(st.just("expire"), NAMES, st.none()),
+    st.tuples(st.just("erase"), NAMES, st.none()),
+    st.tuples(st.just("search"), NAMES, WORDS),
+    st.tuples(st.just("index"), NAMES, st.none()),
+    st.tuples(st.just("clear"), NAMES, st.none()),
+)
+
+
+def edited(session, what, value):
+    """Change a session in hand in one way."""
+    message = session.messages[len(session.messages) // 3] if session.messages else None
+    if what == "give":
+        session.user_id = f"user {value}"
+    elif what == "rewind":
+        session.rewind(min(value, sum(each.role == "user" for each in session.messages)))
+    elif message and what == "edit":
+        session.replace_message(message, content=value)
+    elif message:
+        session.remove_message(message)
+    return session
+
+
+def change(stored, manager, session, what, value):
+    """Change a stored session that is active."""
+    name = session.session_id
+    if what in ("edit", "remove", "rewind", "give"):
+        manager.save(edited(session, what, value))
+    elif what == "append":
+        manager.append(name, *[Message("user", each) for each in value])
+    elif what == "delete":
+        manager.delete(name)
+    elif what == "archive":
+        manager.archive(name)
+    elif what == "redact" and session.messages:
+        manager.redact(name, session.messages[len(session.messages) // 2].message_id, content=value)
+    elif what == "fork" and manager.get_session(value) is None:
+        manager.delete(value)
+        manager.fork(name, min(40, len(session.messages)), new_id=value, user_id=f"user {value}")
+
+
+def keep_up(stored, manager, what, name, value):
+    """Do something that concerns many sessions; return whether it is such a thing."""
+    if what == "index":
+        stored.index.build()
+    elif what == "search":
+        stored.search(value)
+    elif what == "erase":
+        manager.delete_user(f"user {name}")
+        stored.index.erase()
+    elif what == "expire":
+        stored.clock.pass_(seconds=900)
+    elif what == "clear":
+        manager.purge_expired()
+    else:
+        return False
+    return True
+
+
+def act(stored, what, name, value):
+    """Do one thing, through one of the two managers; not where the session's state forbids it."""
+    manager = stored.manager if name == "a" else stored.other
+    stored.clock.pass_(seconds=1)
+    if keep_up(stored, manager, what, name, value):
+        return
+    session = manager.get_session(name)
+    if session is None and what == "append":
+        manager.delete(name)
+        fill(manager, stored.clock, value, f"user {name}", name)
+    elif session is not None and session.status == "active":
+        change(stored, manager, session, what, value)
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(["sqlite", "dict", "encrypted"]), st.lists(ACTIONS, max_size=15), WORDS, st.booleans())
+def test_an_index_finds_what_a_plain_search_finds(tmp_path_factory, kind, actions, word, of_user):
+    """After appends, edits, deletions, forks, redactions, erasures by two managers, indexed now and then."""
+    with closing(Stored(kind, tmp_path_factory.mktemp("index"))) as stored:
+        for each in actions:
+            act(stored, *each)
+        user = {"user_id": "user a"} if of_user else {}
+        sessions = [stored.manager.get_session(each.session_id) for each in stored.manager.list_sessions(**user)]
+
+        found = stored.search(f'"{word}"', limit=None, **user)
+
+        assert places(found) == oracle.hits(sessions, [[word]])
+
+
+class Interrupting(SearchIndex):
+    """An index beside which others write right after it was asked."""
+
+    def __init__(self, index, action):
+        vars(self).update(vars(index))
+        self.action = action
+
+    def candidates(self, query):
+        found = super().candidates(query)
+        self.action()
+        return found
+
+
+@pytest.mark.parametrize("indexes", [True, False])
+def test_messages_that_move_while_an_index_is_asked_are_found(stored, monkeypatch, indexes):
+    """Into pages that it did not know, also where another search indexes these at once."""
+    fill(stored.manager, stored.clock, [f"night {n}" for n in range(20)], "ada", "a")
+    stored.index.build()
+    before = stored.search("night", limit=None)
+
+    def turn():
+        stored.clock.pass_(seconds=1)
+        stored.other.append("a", *[Message("user", "day") for _ in range(40)])
+        if indexes:
+            stored.index.build()
+
+    index = Interrupting(stored.index, turn)
+    monkeypatch.setattr("pyai_sessions.search.searching.index_of", lambda _: index)
+
+    assert [each.message_id for each in stored.search("night", limit=None)] == [each.message_id for each in before]
+
+
+def test_messages_that_move_out_of_a_page_while_an_index_is_asked_are_found(stored, monkeypatch):
+    """Into the head, which did not hold what is looked for."""
+    fill(stored.manager, stored.clock, [*["night"] * 32, *["day"] * 5], "ada", "a")
+    stored.index.build()
+
+    def shorten():
+        session = stored.other.get_session("a")
+        for each in session.messages[:30]:
+            session.remove_message(each)
+        stored.other.save(session)
+
+    index = Interrupting(stored.index, shorten)
+    monkeypatch.setattr("pyai_sessions.search.searching.index_of", lambda _: index)
+
+    assert [each.position for each in stored.search("night", limit=None)] == [1, 0]
+
+
+# Whoever writes -------------------------------------------------------------------------------------------------------
+
+
+def test_what_other_programs_write_into_the_file_is_found(in_file):
+    """The triggers of the file note it, whoever writes."""
+    with closing(SqliteDict(str(in_file.path), "sessions", encode=str, decode=str, journal_mode="WAL")) as plain:
+        plain["session/x"] = (
+            '{"format":1,"session_id":"x","messages":[{"role":"user","message_id":"m","timestamp":'
+            '"2026-01-31T12:00:00Z","content":"a night"}]}'
+        )
+        plain.commit()
+    in_file.manager.reindex()
+    assert [each.session_id for each in in_file.search("night")] == ["x"]
+    in_file.index.build()
+
+    with closing(sqlite3.connect(in_file.path)) as connection:
+        connection.execute("UPDATE sessions SET value = replace(value, 'night', 'day')")
+        connection.commit()
+
+    assert list(in_file.search("night")) == []
+    assert len(in_file.search("day")) == 1
+
+
+def test_a_file_that_is_open_for_reading_alone_is_searched(in_file):
+    """What is not indexed yet is looked at."""
+    for n in range(70):
+        fill(in_file.manager, in_file.clock, [f"night {n}"], "ada", f"s{n}")
+
+    with closing(SQLiteSessionStore(in_file.path, read_only=True, clock=in_file.clock)) as store:
+        found = Searcher(store._engine.backend, store._engine.terms).search(make_wanted("night", limit=None))
+        with pytest.raises(StorageReadOnlyError):
+            index_of(store._engine.backend).rebuild()
+
+    assert len(found) == 70
+
+
+def test_an_index_is_removed_and_made_anew(in_file):
+    """A search finds the same with it and without."""
+    fill(in_file.manager, in_file.clock, ["night"] * 70, "ada", "a")
+    in_file.index.build()
+    found = in_file.search("night", limit=None)
+
+    in_file.index.drop()
+    assert in_file.search("night", limit=None) == found
+    with closing(sqlite3.connect(in_file.path)) as connection:
+        left = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%/search%'").fetchall()
+    assert left == []
+
+    assert in_file.index.rebuild() == 3
+    assert in_file.search("night", limit=None) == found
+
+
+def test_a_document_that_cannot_be_read_is_told_of(in_file):
+    """As it is without an index, whatever is looked for."""
+    fill(in_file.manager, in_file.clock, ["night"] * 40, "ada", "a")
+    with closing(sqlite3.connect(in_file.path)) as connection:
+        connection.execute("UPDATE sessions SET value = substr(value, 1, 99) WHERE key LIKE 'messages/%'")
+        connection.commit()
+    in_file.index.build()
+
+    with pytest.raises(InvalidDocumentError):
+        in_file.search("day")
+    assert list(in_file.search("day", skip_invalid=True)) == []
+
+
+# What it may not hold -------------------------------------------------------------------------------------------------
+
+
+def words_in(path):
+    """Return all that the tables of the index hold."""
+    with closing(sqlite3.connect(path)) as connection:
+        blocks = [row[0] for row in connection.execute('SELECT block FROM "sessions/search_data"')]
+        packed = connection.execute('SELECT words FROM "sessions/search/documents" WHERE words NOTNULL').fetchall()
+        due = connection.execute('SELECT key FROM "sessions/search/due"').fetchall()
+    return b" ".join(blocks) + b" ".join(zlib.decompress(each) for (each,) in packed) + repr(due).encode()
+
+
+@pytest.mark.parametrize("how", ["delete_user", "redact"])
+def test_an_erasure_leaves_no_word_in_the_index(in_file, how):
+    """Nor in what FTS5 keeps of rows that are gone."""
+    every = fill(in_file.manager, in_file.clock, ["a secret", *["night"] * 50], "ada", "a").messages
+    fill(in_file.manager, in_file.clock, ["night"], "bob", "b")
+    in_file.index.build()
+    assert b"secret" in words_in(in_file.path)
+
+    if how == "redact":
+        in_file.manager.redact("a", every[0].message_id)
+    else:
+        in_file.manager.delete_user("ada")
+    in_file.index.erase()
+
+    assert b"ecret" not in words_in(in_file.path)
+    assert len(in_file.search("night", limit=None)) == (51 if how == "redact" else 1)
+
+
+def test_an_encrypted_store_has_no_index_on_disk(tmp_path):
+    """It would show the words."""
+    with closing(Stored("encrypted", tmp_path)) as stored:
+        assert index_of(stored.store._engine.backend) is None
+        with pytest.raises(UnsupportedOperationError, match="would show their words; leave path out"):
+            index_beside(stored.store._engine.backend, tmp_path / "search.db")
+    assert not (tmp_path / "search.db").exists()
+
+
+def test_keys_are_rotated_beside_an_index(tmp_path):
+    """What is encrypted anew says the same."""
+    mapping = {}
+    store = KVSessionStore(Encrypted(mapping, KEYS))
+    clock = StoppedClock()
+    fill(SessionManager(store, clock=clock), clock, ["night"] * 40, "ada", "a")
+    index = index_beside(store._engine.backend)
+    assert index.build() == 2
+    newer = KVSessionStore(Encrypted(mapping, {**KEYS, "2": b"l" * 32}), clock=clock)
+    SessionManager(newer).rotate_keys()
+
+    beside = index_beside(newer._engine.backend)
+    beside.build()
+
+    assert (
+        len(Searcher(newer._engine.backend, newer._engine.terms, beside).search(make_wanted("night", limit=None))) == 40
+    )
+    index.close()
+    beside.close()
