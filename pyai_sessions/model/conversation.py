@@ -80,9 +80,9 @@ class Conversation(Document):
         """Append what a model's client was given or returned, and return it as messages. Appends all of it, or nothing.
 
         *items* are messages as dicts, or objects of the client's package, in *format* ``"openai"`` (Chat Completions),
-        ``"anthropic"`` (Messages), ``"gemini"`` (contents) or ``"bedrock"`` (Converse). You may pass what `history`
-        returned. If you give no *format*, other shapes are recognised and translated: OpenAI's Responses, LangChain's
-        messages as dicts, blocks of Anthropic and Bedrock, Gemini's contents, Ollama's messages.
+        ``"responses"`` (OpenAI's), ``"anthropic"`` (Messages), ``"gemini"`` (contents) or ``"bedrock"`` (Converse). You
+        may pass what `history` returned. If you give no *format*, other shapes are recognised and translated: OpenAI's
+        Responses, LangChain's messages as dicts, blocks of Anthropic and Bedrock, Gemini's contents, Ollama's messages.
 
         A `Message`, or the result of `Message.to_dict`, keeps all its fields. Any other item may also have a
         ``timestamp``, ``metadata`` and a ``message_id``. Unknown keys are kept, and sent to no API.

@@ -51,10 +51,11 @@ class Prompting(Conversation):
                 image or a file.
             roles: Only messages of these roles; they are chosen before anything else is.
             since: Only messages made at that time or later, or those from this message (or its id) on.
-            format: ``"openai"``, ``"anthropic"``, ``"gemini"`` or ``"bedrock"``: exactly what that API takes. The
-                list's attribute ``system`` is the system text, for APIs that take it apart from the messages. If the
-                assistant speaks first and the API wants a user first, a user's message ``[the assistant speaks first]``
-                is put before it. By default, roles, content and tool calls are as they were added.
+            format: ``"openai"``, ``"responses"`` (OpenAI's), ``"anthropic"``, ``"gemini"`` or ``"bedrock"``: exactly
+                what that API takes. The list's attribute ``system`` is the system text, for APIs that take it apart
+                from the messages. If the assistant speaks first and the API wants a user first, a user's message
+                ``[the assistant speaks first]`` is put before it. By default, roles, content and tool calls are as they
+                were added.
             interrupted: A tool call without a result, as a crash leaves it, is followed by a result that says so
                 (``"tell"``), or is left out (``"leave out"``): then the model does not know that it made the call.
             speakers: The meaning of roles that no API knows: ``{"doctor": "assistant", "patient": "user"}``. ``"told"``

@@ -238,3 +238,49 @@ def _check_bedrock_blocks(blocks, kind, place):
             block.keys() <= _BEDROCK_KINDS[kind], f"a block of {kind} is one of {sorted(_BEDROCK_KINDS[kind])}", place
         )
         _rule(block.get("text", "x").strip(), "text is not blank", place)
+
+
+# OpenAI's Responses -----------------------------------------------------------------------------------------------
+
+_INPUT_PARTS = {"input_text", "input_image", "input_file"}
+
+
+def check_responses(prompt):
+    """Check the input of a call of Responses: https://platform.openai.com/docs/api-reference/responses/create."""
+    _rule(prompt, "there is an item", "prompt")
+    called, answered = {}, set()
+    for n, item in enumerate(prompt):
+        kind = item.get("type", "message")
+        if kind in ("function_call", "custom_tool_call"):
+            _rule(1 <= len(item["call_id"]) <= 64, "the id of a call is 1 to 64 characters", n)
+            _check_names([(n, item["name"])], 64)
+            _rule(item["call_id"] not in called, "each call has an id of its own", n)
+            called[item["call_id"]] = f"{kind}_output"
+        elif kind in ("function_call_output", "custom_tool_call_output"):
+            _rule(called.get(item["call_id"]) == kind, "an output follows a call of its kind", n)
+            _rule(item["call_id"] not in answered, "a call has one output", n)
+            answered.add(item["call_id"])
+            _check_responses_content(item["output"], _INPUT_PARTS, n)
+        elif kind == "message":
+            _check_responses_message(item, n)
+        elif kind == "reasoning":
+            follows = prompt[n + 1] if n + 1 < len(prompt) else {}
+            models = follows.get("role") == "assistant" or not follows.get("type", "_output").endswith("_output")
+            _rule(models, "reasoning is followed by what it led to", n)
+    _rule(answered == {*called}, "each call has an output", "end")
+
+
+def _check_responses_message(item, place):
+    role, content = item["role"], item["content"]
+    _rule(role in ("system", "developer", "user", "assistant"), "the API knows the role", place)
+    if role == "assistant":
+        _rule("id" in item or isinstance(content, str), "an assistant's message without an id is text", place)
+    kinds = {"user": _INPUT_PARTS, "assistant": {"output_text", "refusal"}}.get(role, {"input_text"})
+    _check_responses_content(content, kinds, place)
+    _rule(role != "user" or content, "a user's message says something", place)
+
+
+def _check_responses_content(content, kinds, place):
+    _rule(content != [], "a list of parts has some", place)
+    for part in content if isinstance(content, list) else ():
+        _rule(part["type"] in kinds, f"a part is one of {sorted(kinds)}", place)

@@ -16,11 +16,17 @@ from hypothesis import strategies as st
 from pyai_sessions import InvalidValueError, Message
 from pyai_sessions.prompts.formats import Prompt, read_prompt, write_prompt
 from pyai_sessions.testing import NOON
-from tests.prompts.prompt_rules import check_anthropic, check_bedrock, check_gemini, check_openai
+from tests.prompts.prompt_rules import check_anthropic, check_bedrock, check_gemini, check_openai, check_responses
 from tests.test_layout import imported_by
 
-FORMATS = ["openai", "anthropic", "gemini", "bedrock"]
-RULES = {"openai": check_openai, "anthropic": check_anthropic, "gemini": check_gemini, "bedrock": check_bedrock}
+FORMATS = ["openai", "responses", "anthropic", "gemini", "bedrock"]
+RULES = {
+    "openai": check_openai,
+    "responses": check_responses,
+    "anthropic": check_anthropic,
+    "gemini": check_gemini,
+    "bedrock": check_bedrock,
+}
 SHORT = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 PNG = "iVBORw0KGgo="
 PDF = "JVBERi0xLjQK"
@@ -38,6 +44,10 @@ def client_type(format_):
         from openai.types.chat import ChatCompletionMessageParam
 
         return TypeAdapter(list[ChatCompletionMessageParam])
+    if format_ == "responses":
+        from openai.types.responses import ResponseInputItemParam
+
+        return TypeAdapter(list[ResponseInputItemParam])
     if format_ == "anthropic":
         from anthropic.types import MessageParam
 
@@ -378,8 +388,83 @@ def openai_prompts(draw):
     return Prompt(items)
 
 
+# -- responses
+
+R_TEXT = both(
+    SAID.map(lambda text: {"type": "input_text", "text": text}),
+    fixed({}, {"prompt_cache_breakpoint": {"mode": "explicit"}}),
+)
+R_GIVEN = R_TEXT | fixed(
+    {"type": "input_image", "image_url": "https://example.com/a.png", "detail": "auto"},
+    {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "low"},
+    {"type": "input_image", "file_id": "file_1", "detail": "auto"},
+    {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"},
+    {"type": "input_file", "file_id": "file_1"},
+    {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+)
+R_CITED = {"type": "url_citation", "url": "https://e", "title": "t", "start_index": 0, "end_index": 1}
+R_SAID = fixed({"type": "refusal", "refusal": "No."}) | st.builds(
+    lambda text, annotations: {"type": "output_text", "text": text, "annotations": annotations},
+    SAID,
+    st.sampled_from([[], [R_CITED]]),
+)
+
+
+@st.composite
+def responses_prompts(draw):  # noqa: C901 (a kind of item each)
+    """Return any input that Responses take, in the form that is written."""
+    ids = iter(range(1000))
+
+    def reasoning():
+        summary = draw(st.sampled_from([[], [{"type": "summary_text", "text": "Hm."}]]))
+        more = draw(fixed({}, {"encrypted_content": "c2ln"}))
+        return {"type": "reasoning", "id": f"rs_{next(ids)}", "summary": summary, **more}
+
+    def output_message():
+        phase = draw(fixed({}, {"phase": "commentary"}))
+        given = {"id": f"msg_{next(ids)}", "status": "completed", **phase}
+        return {"type": "message", "role": "assistant", **given, "content": draw(some(R_SAID))}
+
+    def search():
+        action = {"type": "search", "query": "x", "queries": ["x"]}
+        return {"type": "web_search_call", "id": f"ws_{next(ids)}", "status": "completed", "action": action}
+
+    def call():
+        own = draw(fixed({}, {"id": "fc_1", "status": "completed"}))
+        if draw(st.integers(0, 5)) == 0:
+            given = {"type": "custom_tool_call", "input": draw(SAID)}
+            own.pop("status", None)
+        else:
+            given = {"type": "function_call", "arguments": draw(O_ARGUMENTS)}
+        return {**given, "call_id": f"call_{next(ids)}", "name": draw(NAMES), **own}
+
+    def output(item):
+        own = draw(fixed({}, {"id": "fco_1"}))
+        given = draw(st.just("") | SAID | some(R_GIVEN))
+        return {"type": f"{item['type']}_output", "call_id": item["call_id"], "output": given, **own}
+
+    def system():
+        role = draw(st.sampled_from(["system", "developer"]))
+        return {"role": role, "content": draw(SAID | some(R_TEXT))}
+
+    items = [system() for _ in range(draw(st.integers(0, 2)))]
+    for _ in range(draw(st.integers(1, 2))):
+        items.append({"role": "user", "content": draw(SAID | some(R_GIVEN))})
+        if draw(st.booleans()):
+            calls = [call() for _ in range(draw(st.integers(1, 3)))]
+            made = draw(st.lists(st.sampled_from([reasoning, output_message, search]), max_size=3))
+            items += [*(make() for make in made), *draw(st.permutations([*calls, output_message()]))]
+            items += draw(st.permutations([output(each) for each in calls]))
+        if draw(st.booleans()):
+            items.append(system())
+        if draw(st.booleans()):
+            items.append(reasoning())
+        items.append(output_message() if draw(st.booleans()) else {"role": "assistant", "content": draw(SAID)})
+    return Prompt(items)
+
+
 PROMPTS = {"openai": openai_prompts(), "anthropic": anthropic_prompts(), "gemini": gemini_prompts()}
-PROMPTS["bedrock"] = bedrock_prompts()
+PROMPTS |= {"bedrock": bedrock_prompts(), "responses": responses_prompts()}
 
 
 # -- what a session may hold
@@ -408,6 +493,11 @@ ODD_PARTS = fixed(
     {"type": "bedrock", "bedrock": {"image": {"format": "png", "source": {"bytes": "AAAA"}}}},
     {"type": "bedrock", "bedrock": {"reasoningContent": {"redactedContent": "AAAA"}}},
     {"type": "bedrock", "bedrock": 7},
+    {"type": "responses", "responses": {"item": {"type": "reasoning", "id": "rs_1", "summary": []}}},
+    {"type": "responses", "responses": {"item": 7}},
+    {"type": "responses", "responses": {"type": "input_file", "file_id": "f", "message": {"id": "m"}}},
+    {"type": "responses", "responses": 7},
+    {"type": "reasoning", "text": "Hm."},
     {"type": "text", "text": "x", "bedrock": {"json": {"a": 1}}},
 )
 CONTENTS = (
@@ -585,7 +675,25 @@ BEDROCK = Prompt([
     {"role": "assistant", "content": [{"text": "Rome."}]},
 ], system=[{"text": "Be brief."}, {"cachePoint": {"type": "default"}}])  # fmt: skip
 
-REAL = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI, "bedrock": BEDROCK}
+RESPONSES = [
+    {"role": "developer", "content": "Be brief."},
+    {"role": "user", "content": [
+        {"type": "input_text", "text": "Is it warmer in Rome or here?"},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "low"},
+    ]},
+    {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "c2ln"},
+    {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "phase": "commentary", "content": [
+        {"type": "output_text", "text": "I look.", "annotations": []},
+    ]},
+    {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": '{"city": "Rome"}',
+     "id": "fc_1", "status": "completed"},
+    {"type": "function_call", "call_id": "call_2", "name": "get_weather", "arguments": '{"city":'},
+    {"type": "function_call_output", "call_id": "call_1", "output": '{"celsius": 31}'},
+    {"type": "function_call_output", "call_id": "call_2", "output": [{"type": "input_text", "text": "which city?"}]},
+    {"role": "assistant", "content": "Rome."},
+]  # fmt: skip
+
+REAL = {"responses": RESPONSES, "openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI, "bedrock": BEDROCK}
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -762,6 +870,48 @@ def test_a_result_that_is_no_text_is_told_as_json(format_):
     assert json.dumps('[{"type":"dog","name":"Rex"}]') in told
 
 
+def test_reasoning_goes_with_what_it_led_to():
+    """Responses refuse reasoning alone: it is written before a call or words of the same message, and not without."""
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
+    answer = {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "content": []}
+    answer["content"] = [{"type": "output_text", "text": "Hi", "annotations": []}]
+    alone, together = (read(items, "responses") for items in ([reasoning], [reasoning, answer]))
+
+    assert write_prompt([Message("user", "x"), *alone], "responses") == [{"role": "user", "content": "x"}]
+    assert write_prompt(together, "responses") == [reasoning, answer]
+
+
+def test_a_reply_of_responses_is_read_as_it_came():
+    """The objects of response.output, together with what answers them, without a format and with it."""
+    from openai.types.responses import ResponseFunctionToolCall, ResponseReasoningItem
+
+    given_ = [
+        {"role": "user", "content": "What colour?"},
+        ResponseReasoningItem(id="rs_1", summary=[], type="reasoning", encrypted_content="c2ln"),
+        ResponseFunctionToolCall(arguments="{}", call_id="c1", name="look", type="function_call", id="fc_1"),
+        {"type": "function_call_output", "call_id": "c1", "output": "blue"},
+    ]
+
+    for format_ in ("openai", "responses"):
+        messages = read(given_, format_)
+        assert [each.role for each in messages] == ["user", "assistant", "tool"]
+        written = write_prompt(messages, "responses")
+        judge(written, "responses")
+        assert [each.get("id") for each in written] == [None, "rs_1", "fc_1", None]
+
+
+def test_what_an_application_gives_a_tool_of_openais_is_kept():
+    """It is an input of its own, is written again where it stood, and told of to other APIs."""
+    shot = {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot", "file_id": "f"}}
+    call = {"type": "computer_call", "id": "cu_1", "call_id": "c", "status": "completed", "pending_safety_checks": []}
+    items = [{"role": "user", "content": "Look."}, call, shot, {"role": "assistant", "content": "Done."}]
+
+    assert round_trip(items, "responses") == items
+    told = str(write_prompt(read(items, "responses"), "openai"))
+    assert "[computer_call left out]" in told
+    assert "[computer_call_output left out]" in told
+
+
 def test_documents_for_bedrock_have_names_of_their_own_and_a_text_beside_them():
     """The API takes few characters in a name, each name once in a call, and no document alone."""
     data = {"file_data": f"data:application/pdf;base64,{PDF}"}
@@ -822,8 +972,9 @@ def test_what_is_written_may_be_changed():
     for format_ in FORMATS:
         written = write_prompt(messages, format_)
         for item in written:
-            if not isinstance(item.get("content", item.get("parts")), str):
-                (item.get("content") or item["parts"]).append({})
+            content = item.get("content", item.get("parts"))
+            if isinstance(content, list):
+                content.append({})
         assert write_prompt(messages, "anthropic") == ANTHROPIC
 
 
@@ -908,6 +1059,11 @@ def test_a_block_that_is_newer_than_this_release_survives():
         "anthropic": [{"role": "user", "content": [{"type": "hologram", "size": 3}]}],
         "gemini": [{"role": "user", "parts": [{"hologram": {"size": 3}}]}],
         "bedrock": [{"role": "user", "content": [{"hologram": {"size": 3}}]}],
+        "responses": [
+            {"role": "user", "content": [{"type": "hologram", "size": 3}]},
+            {"type": "hologram_call", "id": "h", "size": 3},
+            {"type": "hologram_call_output", "call_id": "h", "size": 3},
+        ],
     }
 
     for format_, given_ in items.items():
@@ -1008,6 +1164,12 @@ USER = {"role": "user", "content": "x"}
             {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": "x"}]},
             "items[1].content[0].input",
         ),
+        ("responses", {"role": "tool", "content": "x"}, "items[1].role"),
+        ("responses", {"type": 7}, "items[1].type"),
+        ("responses", {"role": "user", "content": 7}, "items[1].content"),
+        ("responses", {"role": "user", "content": [{"type": "input_text"}]}, "items[1].content[0].text"),
+        ("responses", {"type": "function_call", "call_id": "c"}, "items[1].name"),
+        ("responses", {"type": "function_call_output", "output": "x"}, "items[1].call_id"),
         ("bedrock", {"role": "tool", "content": []}, "items[1].role"),
         ("bedrock", {"role": "user", "content": "x"}, "items[1].content"),
         ("bedrock", {"role": "user", "content": [{"type": "text", "text": "x"}]}, "items[1].content[0]"),
@@ -1060,9 +1222,9 @@ def test_what_is_nested_without_end_is_refused(format_):
 
 def test_an_unknown_format_is_refused():
     """The error names those that there are."""
-    with pytest.raises(InvalidValueError, match="'openai', 'anthropic', 'gemini' or 'bedrock'"):
+    with pytest.raises(InvalidValueError, match="'openai', 'responses', 'anthropic', 'gemini' or 'bedrock'"):
         write_prompt([], "mistral")
-    with pytest.raises(InvalidValueError, match="'openai', 'anthropic', 'gemini' or 'bedrock'"):
+    with pytest.raises(InvalidValueError, match="'openai', 'responses', 'anthropic', 'gemini' or 'bedrock'"):
         read_prompt([], "mistral", clock=lambda: NOON)
 
 

@@ -126,7 +126,10 @@ def test_what_a_model_made_is_one_message():
         {"type": "function_call", "call_id": "c2", "name": "look", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "blue"}]},
         {"type": "function_call_output", "call_id": "c2", "output": "grey"},
-        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {
+            "type": "web_search_call", "id": "ws_1", "status": "completed",
+            "action": {"type": "search", "query": "sky", "queries": ["sky"]},
+        },
         {"type": "message", "role": "user", "content": "And now?"},
     ]  # fmt: skip
     session = Session(messages=[Message("user", "What colour?")])
@@ -140,7 +143,11 @@ def test_what_a_model_made_is_one_message():
     assert window[4]["content"] == [{"type": "text", "text": "[web_search_call left out]"}]
     for format_ in FORMATS:
         judge(session.history(format=format_), format_)
-        assert "encrypted" not in str(session.history(format=format_))
+        assert ("encrypted" in str(session.history(format=format_))) == (format_ == "responses")
+    assert [each.get("type", "message") for each in session.history(format="responses")] == [
+        "message",
+        *(each["type"] for each in items),
+    ]
 
 
 def test_clients_objects_are_taken():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.prompts.prompt_rules import check_anthropic, check_bedrock, check_gemini, check_openai
+from tests.prompts.prompt_rules import check_anthropic, check_bedrock, check_gemini, check_openai, check_responses
 
 
 class Prompt(list):
@@ -248,3 +248,52 @@ def test_what_breaks_bedrocks_rules_is_told(items, rule):
     """The error says which rule."""
     with pytest.raises(AssertionError, match=rule):
         check_bedrock(items)
+
+
+# OpenAI's Responses -----------------------------------------------------------------------------------------------
+
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
+
+
+def called(call_id, name="f", kind="function_call"):
+    return {"type": kind, "call_id": call_id, "name": name}
+
+
+def output(call_id, kind="function_call_output", **changes):
+    return {"type": kind, "call_id": call_id, "output": "1", **changes}
+
+
+def test_what_responses_take_passes():
+    """Reasoning before a call or words, outputs in any order, the assistant first."""
+    output_message = {"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text"}]}
+    items = [REASONING, output_message, called("a"), called("b"), output("b"), output("a"), REASONING, said(), user()]
+
+    check_responses(items)
+
+
+@pytest.mark.parametrize(
+    ("items", "rule"),
+    [
+        ([], "there is an item"),
+        ([{"role": "critic", "content": "x"}], "knows the role"),
+        ([called("a")], "has an output"),
+        ([output("a")], "follows a call"),
+        ([called("a"), output("a", "custom_tool_call_output")], "of its kind"),
+        ([called("a"), output("a"), output("a")], "one output"),
+        ([called("a"), output("a"), called("a"), output("a")], "id of its own"),
+        ([called("a" * 65)], "64 characters"),
+        ([called("a", "f.g"), output("a")], "letters, digits"),
+        ([user(), REASONING], "what it led to"),
+        ([REASONING, user()], "what it led to"),
+        ([REASONING, output("a")], "what it led to"),
+        ([user([])], "has some"),
+        ([user("")], "says something"),
+        ([user([{"type": "text", "text": "x"}])], "a part is one of"),
+        ([said([{"type": "output_text"}])], "without an id is text"),
+        ([called("a"), output("a", output=[{"type": "text"}])], "a part is one of"),
+    ],
+)
+def test_what_breaks_the_rules_of_responses_is_told(items, rule):
+    """The error says which rule."""
+    with pytest.raises(AssertionError, match=rule):
+        check_responses(items)

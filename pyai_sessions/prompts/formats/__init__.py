@@ -21,6 +21,7 @@ Items = Iterable[tuple[str, dict[str, Any]]]
 
 _MODULES = {
     "openai": "pyai_sessions.prompts.formats.openai",
+    "responses": "pyai_sessions.prompts.formats.responses",
     "anthropic": "pyai_sessions.prompts.formats.anthropic",
     "gemini": "pyai_sessions.prompts.formats.gemini",
     "bedrock": "pyai_sessions.prompts.formats.bedrock",
@@ -33,8 +34,8 @@ class Prompt(list[dict[str, Any]]):
 
     Attributes:
         system: For anthropic text or a list of text blocks, and for bedrock a list of blocks, what ``system=`` takes;
-            for gemini a Content, what ``system_instruction`` takes. None where there is none, and for openai, whose
-            list has it.
+            for gemini a Content, what ``system_instruction`` takes. None where there is none, and for openai and
+            responses, whose list has it.
 
     >>> prompt = write_prompt([Message("system", "Be brief."), Message("user", "Hello!")], "anthropic")
     >>> prompt, prompt.system

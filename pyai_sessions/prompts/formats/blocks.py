@@ -66,8 +66,8 @@ def _first(block: Block, *keys: str) -> Any:
 
 _CALLS: dict[str | None, Callable[[Block], dict[str, Any]]] = {
     "tool_use": lambda block: _named_call(block, "anthropic"),
-    "function_call": lambda block: _named_call(block, ""),
-    "custom_tool_call": lambda block: _named_call({**block, "input": {"input": block.get("input")}}, ""),
+    "function_call": lambda block: _api("responses").call(block),
+    "custom_tool_call": lambda block: _api("responses").call(block),
     "tool_call": lambda block: _named_call(block, ""),
     "tool-call": lambda block: _named_call(block, ""),
     "toolUse": lambda block: _api("bedrock").call(block),
@@ -87,10 +87,6 @@ def _parts_of(content: object) -> Any:
     return [block_part(each) for each in content] if is_array(content) and all(map(p.is_part, content)) else content
 
 
-def _responses_result(block: Block) -> p.Result:
-    return p.Result(_text(block.get("call_id")), _parts_of(block.get("output")))
-
-
 def _vercel_result(block: Block) -> p.Result:
     output = _first(block, "output", "result")
     value = output["value"] if is_mapping(output) and "type" in output and "value" in output else output
@@ -103,8 +99,8 @@ def _text(value: object) -> str | None:
 
 RESULTS: dict[str | None, Callable[[Block], p.Result]] = {
     "tool_result": _anthropic_result,
-    "function_call_output": _responses_result,
-    "custom_tool_call_output": _responses_result,
+    "function_call_output": lambda block: _api("responses").result(block),
+    "custom_tool_call_output": lambda block: _api("responses").result(block),
     "tool-result": _vercel_result,
     "toolResult": lambda block: _api("bedrock").result(block),
     "functionResponse": lambda block: _api("gemini").result(_api("gemini").snake(block)),
@@ -157,30 +153,16 @@ def block_kind(block: Block) -> str | None:
     return None
 
 
-def _responses_image(block: Block) -> Any:
-    url = _text(block.get("image_url"))
-    if url is None:
-        return None
-    detail = {"detail": block["detail"]} if isinstance(block.get("detail"), str) else {}
-    return {"type": "image_url", "image_url": {"url": url, **detail}}
-
-
-def _responses_file(block: Block) -> Any:
-    file = {key: block[key] for key in ("file_id", "file_data", "filename") if block.get(key) is not None}
-    return {"type": "file", "file": file}
-
-
-def _responses_text(block: Block) -> Any:
-    text = _text(block.get("text"))
-    return None if text is None else p.text_part(text)
+def _responses_part(block: Block) -> Any:
+    return _api("responses").stored_part(block)
 
 
 _PARTS: dict[str | None, Callable[[Block], Any]] = {
-    "input_text": _responses_text,
-    "output_text": _responses_text,
-    "summary_text": _responses_text,
-    "input_image": _responses_image,
-    "input_file": _responses_file,
+    "input_text": _responses_part,
+    "output_text": _responses_part,
+    "summary_text": lambda block: p.text_part(block["text"]),
+    "input_image": _responses_part,
+    "input_file": _responses_part,
     "image": lambda block: _api("anthropic").stored_part(dict(block)),
     "document": lambda block: _api("anthropic").stored_part(dict(block)),
     "gemini": lambda block: _api("gemini").stored_part(_api("gemini").snake(block)),
@@ -199,11 +181,6 @@ def block_part(block: Block) -> Any:
     except (InvalidValueError, KeyError, TypeError, ValueError):  # it only looks like such a block
         made = None
     return block if made is None else made
-
-
-def is_call(block: Block) -> bool:
-    """Return whether a block of a content is a call of a tool."""
-    return block_kind(block) in _CALLS
 
 
 def holds_results(content: object) -> bool:

@@ -20,10 +20,10 @@ from dataclasses import replace
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.prompts.formats import blocks, shapes
+from pyai_sessions.prompts.formats import blocks, responses, shapes
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.checks import Clock, check_text, check_time, shown
-from pyai_sessions.values.json import is_mapping
+from pyai_sessions.values.json import is_array, is_mapping
 from pyai_sessions.values.messages import Message
 from pyai_sessions.values.tokens import new_id
 
@@ -37,11 +37,11 @@ _STORED = frozenset({"role", "message_id", "timestamp"})
 _FIELDS = frozenset(Message.__dataclass_fields__)
 
 _RESPONSES = frozenset({
-    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
+    "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call",
     "mcp_list_tools", "mcp_approval_request",
 })  # fmt: skip
-_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+_PARTS = frozenset({"text", "input_text", "input_image", "input_file", "output_text", "refusal"})
 
 _ACCEPTED = (
     "it is a Message, a message of Chat Completions with role and content, an item of OpenAI's Responses, a message of "
@@ -149,42 +149,28 @@ class Reader:
         self._read_gemini = read_gemini
         self._clock = clock
         self._calls = dict(calls)
-        self._made: list[p.Part] = []  # what the model made since the last input, as items of Responses say it
-        self._beside: p.Part = {}
-        self._place = ""
 
     def messages(self, items: Iterable[tuple[str, object]]) -> Iterator[Message]:
         """Yield the messages that items are, each given with its place."""
+        run: list[tuple[str, p.Part]] = []  # items of Responses: what the model made between two inputs is one message
         for path, item in items:
             found = own(item, path)
             given = {} if found else p.given_object(item, path)
             if found is None and _is_response(given) and not says_more(given):
-                check_response(given, path)
-                if _is_models(given):
-                    if given["type"] == "message" and any(map(blocks.is_call, self._made)):
-                        yield from self._take_made()
-                    self._place = self._place if self._made else path
-                    self._made += _blocks(given, path)
-                    self._beside |= p.unknown(given, "type", "role", "content") if given["type"] == "message" else {}
-                    continue
-            yield from self._take_made()
+                run.append((path, given))
+                continue
+            yield from self._noted(self._responses(run))
+            run = []
             yield from self._noted([found] if found else with_own(given, path, self._one))
-        yield from self._take_made()
+        yield from self._noted(self._responses(run))
 
-    def _take_made(self) -> list[Message]:
-        if not self._made:
-            return []
-        item = {"role": "assistant", "content": self._made, **self._beside}
-        self._made, self._beside = [], {}
-        return self._noted(self._told(item, self._place))
+    def _responses(self, items: Iterable[tuple[str, p.Part]]) -> list[Message]:
+        return responses.read(items, None, self._clock, {})
 
     def _one(self, given: p.Part, path: str) -> list[Message]:
         item = {key: value for key, value in given.items() if value is not None}
         if _is_response(item):
-            check_response(item, path)
-            role = item["role"] if item["type"] == "message" else "assistant" if _is_models(item) else "user"
-            beside = p.unknown(item, "type", "role", "content") if item["type"] == "message" else {}
-            return self._told({**beside, "role": role, "content": _blocks(item, path)}, path)
+            return self._responses([(path, item)])
         if "parts" in item and "content" not in item:
             return self._read_gemini([(path, item)], self._calls)
         for key, problem in _WHOLE.items():
@@ -198,6 +184,8 @@ class Reader:
             known = "'user', 'assistant', 'system', 'developer', 'tool', or another name of these, as 'human' and 'ai'"
             raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is {known}")
         item = _former({**given, "role": meant}, path)
+        if item.get("type") == "message":
+            del item["type"]
         if meant == "tool" and item.get("tool_call_id") is None and not blocks.holds_results(item.get("content")):
             item = self._answering(item, path)
         if item.get("tool_calls"):
@@ -236,39 +224,12 @@ class Reader:
         return {**p.rest_of(item, "tool_name"), "tool_call_id": found}
 
 
-_NEEDED = {
-    "function_call": ("call_id", "name", "arguments"),
-    "function_call_output": ("call_id",),
-    "message": ("role",),
-}
-
-
-def check_response(item: p.Part, path: str) -> None:
-    """Raise if an item of OpenAI's Responses lacks what it is about."""
-    for key in _NEEDED.get(item["type"], ()):
-        check_text(item.get(key), f"{path}.{key}")
-
-
 def _is_response(item: p.Part) -> bool:
-    return item.get("type") in _RESPONSES and "data" not in item
-
-
-def _is_models(item: p.Part) -> bool:
-    """Return whether the model made an item of OpenAI's Responses."""
-    if item["type"] == "message":
-        return p.role_of(item["role"]) == "assistant"
-    return item["type"] not in _OUTPUTS
-
-
-def _blocks(item: p.Part, path: str) -> list[p.Part]:
-    """Return an item of OpenAI's Responses as blocks of a content."""
-    if item["type"] != "message":
-        return [item]
-    content = item.get("content")
-    if isinstance(content, str):
-        return [p.text_part(content)]
-    given = p.check_list(content, f"{path}.content", "text, or a list of parts")
-    return [p.check_part(each, f"{path}.content[{n}]") for n, each in enumerate(given)]
+    """Return whether an item is of OpenAI's Responses; a message of Anthropic's has the type ``message``, too."""
+    if item.get("type") != "message":
+        return item.get("type") in _RESPONSES and "data" not in item
+    content: Any = item.get("content")
+    return not is_array(content) or all(not p.is_part(each) or each["type"] in _PARTS for each in content)
 
 
 def _former(item: p.Part, path: str) -> p.Part:

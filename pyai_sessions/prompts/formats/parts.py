@@ -177,6 +177,7 @@ def left_out(part: Mapping[str, Any]) -> str | None:
     """Return the text that tells of a part which was left out, None if it is private and not to be told of."""
     kind = part["type"]
     own = native(part.get(kind)) if kind in APIS else part
+    own = native(own.get("item")) or own
     if str(own.get("type")) in (*PRIVATE, "reasoning") or own.get("thought") is True or own.keys() & _UNTOLD:
         return None
     name = own.get("type") or next((key for key, value in own.items() if is_mapping(value)), kind)
