@@ -15,6 +15,8 @@ UV := $(BIN)/uv
 WORKERS := -n 3
 
 export UV_HTTP_TIMEOUT ?= 180
+# Containers often forbid bytecode; each worker and each process of a test would then compile all modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 # A wrapper's news of newer releases; pyright is pinned.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # The tests look for their servers here first.
@@ -22,9 +24,11 @@ export PATH := $(CURDIR)/.servers:$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
+endif
 .SECONDARY:
-.PHONY: help demo quick test wide announce lint types bench bench-peers faults check interpreters build try-wheel clean servers xfs
+.PHONY: help demo quick test wide all announce lint types mypy pyright side-by-side bench bench-peers faults check interpreters build try-wheel clean servers xfs
 
 help: ## Show the goals
 	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,13 +63,25 @@ lint: $(VENV)/.group-lint ## Check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(VENV)/.package $(VENV)/.group-types ## Check types, with mypy and pyright, on the oldest and the newest Python
+types: mypy pyright ## Check types, with mypy and pyright, on the oldest and the newest Python
+
+mypy: $(VENV)/.package $(VENV)/.group-types
 	$(BIN)/mypy --python-version $(OLDEST)
 	$(BIN)/mypy --python-version $(NEWEST)
+
+pyright: $(VENV)/.package $(VENV)/.group-types
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(OLDEST)
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(NEWEST)
 
-check: interpreters lint types try-wheel test wide test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
+check: interpreters lint side-by-side all test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
+
+# Each of these uses one core. What they need is made before, as two must not make the same.
+side-by-side: build $(VENV)/.package $(VENV)/.group-types servers
+	@$(MAKE) -s --output-sync=target -j 2 SIDE_BY_SIDE=1 try-wheel mypy pyright
+
+# `test` and `wide` in one: the tests are collected once, and no worker waits for the end of the first half.
+all: $(VENV)/.package $(VENV)/.group-test servers
+	$(BIN)/python -m pytest -q $(WORKERS) $(ARGS)
 
 build: $(VENV)/.made ## Build the wheel
 	@rm -rf dist

@@ -55,12 +55,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if slow else None
 
 
-def pytest_pycollect_makeitem(collector: pytest.Module, name: str) -> list[pytest.Item] | None:
-    """Let the quick form try the contract of stores on two of them."""
-    others = (
-        collector.path.parts[-2] == "contract" and name.startswith("Test") and name not in ("TestDict", "TestSQLite")
-    )
-    return [] if others and collector.config.getoption("--quick") else None
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> list[pytest.Item] | None:
+    """Leave out classes of which no test will run: each worker would take seconds to make all their tests."""
+    if not (isinstance(obj, type) and name.startswith("Test")):
+        return None
+    option = collector.config.getoption
+    if option("--quick") and collector.path.parts[-2] == "contract" and name not in ("TestDict", "TestSQLite"):
+        return []  # of the contract of stores it tries two
+    marked = getattr(obj, "pytestmark", [])
+    marks = {each.name for each in (*(marked if isinstance(marked, list) else [marked]), *collector.iter_markers())}
+    unwanted = {"wide"} if option("markexpr") == "not wide" else set()
+    if not option("--long"):
+        unwanted.add("long")
+    return None if marks.isdisjoint(unwanted) else []
 
 
 def is_quick(item: pytest.Item) -> bool:
