@@ -145,18 +145,19 @@ def _is_older(text: str, newest: str, *, migrate: bool) -> bool:
 
 
 @command(examples="backup chat-backup.db\nbackup /mnt/backup/chat.db --overwrite")
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @dry_run
 def backup(settings: Settings, *, path: Path, overwrite: bool, dry_run: bool) -> None:
-    """Copy the SQLite file of the store to PATH, whole, while others write. Of another storage: use `copy`."""
+    """Copy the SQLite file or diskcache directory of the store to PATH, while others write. Of others: use `copy`."""
     out = settings.output
     with settings.reading() as manager:
         number = manager.count(status=None)
         if not dry_run:
             manager.backup(path, overwrite=overwrite)
             number = _count(path, settings)
-    size = path.stat().st_size if path.exists() else None
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    size = sum(each.stat().st_size for each in files if each.is_file()) if path.exists() else None
     if out.as_json:
         out.json(dry_run=dry_run, path=str(path), sessions=number, bytes=size, is_there=path.exists())
     elif dry_run:
@@ -170,6 +171,7 @@ def backup(settings: Settings, *, path: Path, overwrite: bool, dry_run: bool) ->
 def _count(path: Path, settings: Settings) -> int:
     """Return how many sessions a backup has, counted in it."""
     query = urlsplit(url_of(settings.store)).query
-    url = f"sqlite:///{quote(os.fsencode(path.absolute()))}{'?' if query else ''}{query}"
+    scheme = "diskcache://" if path.is_dir() else "sqlite:///"
+    url = f"{scheme}{quote(os.fsencode(path.absolute()))}{'?' if query else ''}{query}"
     with open_manager(url, settings.keys, access="read") as copied:
         return copied.count(status=None)

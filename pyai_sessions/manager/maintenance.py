@@ -417,17 +417,17 @@ class Maintains(Face):
 
     @mending
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
-        """Copy the SQLite file in which the sessions lie to *path*, as it is at one moment, while others write.
+        """Copy the SQLite file, or the diskcache directory, of the store to *path*, while others write.
 
-        A plain copy of a file that is open, by ``shutil.copy`` or ``cp``, may lack all that was stored last. This copy
-        is whole, and opened as any: ``SQLiteSessionStore(path)``. It is made under another name and then renamed. A
-        file at *path* is replaced only with *overwrite*. It holds the whole file, with all its tables and namespaces,
-        and is encrypted as the store is. A file that is not in WAL mode, as a SqliteDict makes it, makes writers wait
-        meanwhile.
+        A plain copy of an open file, by ``shutil.copy`` or ``cp``, may lack all that was stored last. This copy is
+        whole, as of one moment, and opens like any other: ``SQLiteSessionStore(path)``, or
+        ``DiskCacheSessionStore(path)``. It is made under another name and then renamed. What lies at *path* is replaced
+        only with *overwrite*. The copy holds all tables and namespaces, and is encrypted as the store is. Writers need
+        not wait, unless the file is not in WAL mode: a SqliteDict makes such files.
 
         Raises:
             InvalidValueError: *path* is there already, or cannot be that of a copy.
-            UnsupportedOperationError: The sessions lie in no SQLite file; the error says how they are backed up.
+            UnsupportedOperationError: The store has neither; the error says how it is backed up.
 
         >>> from pyai_sessions import SessionManager
         >>> import tempfile

@@ -224,7 +224,7 @@ class Backend:
         backup: Callable[..., None] | None = getattr(self._whole, "backup", None)
         if backup is None:
             remedy = "copy its sessions into another store: other.import_sessions(sessions)"
-            raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {remedy}")
+            raise UnsupportedOperationError(f"backup copies SQLite files and diskcache directories; here, {remedy}")
         backup(path, overwrite=overwrite)
 
 

@@ -294,7 +294,7 @@ class FourMethods(Storage):
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:  # noqa: ARG002
         """Raise UnsupportedOperationError: only the store knows where its sessions lie."""
         instead = f"back up the database of {self._name} by its own tools"
-        raise UnsupportedOperationError(f"backup copies SQLite files of our own stores alone; {instead}")
+        raise UnsupportedOperationError(f"backup copies SQLite files and diskcache directories; {instead}")
 
     def close(self) -> None:  # noqa: D102
         if self._index:

@@ -103,7 +103,7 @@ class DiskCacheSessionStore(KVSessionStore):
 
         check_timeout(timeout)
         _check(ttl, options)  # what is wrong is told before anything is made
-        index = open_index(directory)
+        index = open_index(directory, timeout)
         super().__init__(index, ttl=ttl, timeout=timeout, **options)
         self._close_mapping = index.cache.close
 

@@ -8,7 +8,7 @@ import diskcache
 import diskcache_community
 import pytest
 
-from pyai_sessions.errors import UnsuitableMappingError, UnsupportedOperationError
+from pyai_sessions.errors import UnsuitableMappingError
 from pyai_sessions.storage.protocol import Change
 from pyai_sessions.storage.sqlite.diskcache import storage_of
 from pyai_sessions.testing.storage import StorageContract, change, derive, document
@@ -216,9 +216,3 @@ def test_what_may_lose_documents_is_refused(directory, library, make):
             storage_of(mapping, derive)
 
     assert f"{library.__name__}.Index(directory)" in str(caught.value)
-
-
-def test_a_backup_of_the_file_alone_is_refused(storage, tmp_path):
-    """Values of others lie in files beside it; the error says what copies them."""
-    with pytest.raises(UnsupportedOperationError, match="copy the directory"):
-        storage.backup(tmp_path / "copy.db")

@@ -3,7 +3,9 @@
 import json
 import sqlite3
 import stat
+import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import diskcache
 import diskcache_community
@@ -236,6 +238,24 @@ def test_a_directory_that_another_process_locked_raises_within_the_timeout(direc
 
         store.save(session)
         assert store.get("s").message_count == 2
+
+
+def test_a_directory_that_another_process_locked_is_not_waited_for_longer_than_the_timeout(directory, monkeypatch):
+    """Nor is it opened: diskcache itself would try for a minute, a millisecond after the other."""
+    DiskCacheSessionStore(directory).close()
+
+    def sleep(_):
+        pytest.fail("diskcache waits")
+
+    with python_until_told(LOCKED, directory / "cache.db"):
+        monkeypatch.setattr(diskcache.core, "time", SimpleNamespace(sleep=sleep, time=time.time))
+        with pytest.raises(StorageLockedError) as caught:
+            DiskCacheSessionStore(directory, timeout=0.2)
+        monkeypatch.undo()
+        assert str(directory) in caught.value.where
+
+    with closing(DiskCacheSessionStore(directory, timeout=30)) as store:
+        talk(store)
 
 
 def test_a_closed_store_says_so(directory):

@@ -4,10 +4,13 @@ import asyncio
 import os
 import queue
 import shutil
+import sqlite3
 import stat
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
+import diskcache
 import pytest
 from sqlitedict import SqliteDict
 
@@ -26,6 +29,7 @@ from pyai_sessions import (
     StorageError,
     UnsupportedOperationError,
 )
+from pyai_sessions.storage.sqlite.diskcache import CacheTable
 from tests.processes import python_until_told
 
 WORDS = "what nobody else may read"
@@ -213,7 +217,6 @@ class FourMethods:
         (lambda at: MemorySessionStore(), "import_sessions"),
         (lambda at: Encrypted({}, {"k": bytes(32)}), "import_sessions"),
         (lambda at: RedisSessionStore(), "redis-cli --rdb"),
-        (lambda at: DiskCacheSessionStore(at / "cache"), "sqlite3 DIRECTORY/cache.db"),
         (lambda at: FourMethods(), "by its own tools"),
     ],
 )
@@ -228,12 +231,123 @@ def test_other_storages_say_how_they_are_backed_up(tmp_path, path, make, way):
     assert not path.exists()
 
 
+# A directory of diskcache ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cached(directory):
+    with SessionManager(DiskCacheSessionStore(directory, timeout=30), close_store=True) as manager:
+        fill(manager)
+        yield manager
+
+
+@pytest.fixture
+def copied(tmp_path):
+    return tmp_path / "backups" / "cache"
+
+
+def said(path, session_id="s"):
+    with SessionManager(DiskCacheSessionStore(path), close_store=True) as manager:
+        return [each.content for each in manager.get_session(session_id).messages]
+
+
+def test_a_directory_of_diskcache_is_backed_up_whole(cached, copied):
+    """It opens as any; values of other programs, which lie in files, come with it, and it is for this user alone."""
+    cached.store.mapping["theirs"] = "x" * 100_000
+
+    cached.backup(copied)
+
+    assert stat.S_IMODE(copied.stat().st_mode) == stat.S_IMODE(copied.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(each.stat().st_mode) for each in copied.rglob("*") if each.is_file()} == {0o600}
+    assert os.listdir(copied.parent) == ["cache"]  # noqa: PTH208
+    with closing(diskcache.Cache(str(copied), eviction_policy="none")) as copy:
+        assert copy.check() == []
+        assert copy["theirs"] == "x" * 100_000
+    with SessionManager(DiskCacheSessionStore(copied), close_store=True) as copy:
+        assert copy.verify()
+        assert copy.count("ada") == 1
+        assert copy.get_session("s").message_count == 100
+
+
+def test_a_directory_is_replaced_only_when_told_and_only_by_its_like(cached, copied):
+    """What is no directory of diskcache is never removed; the store's own directory is never the backup."""
+    copied.mkdir(parents=True)
+    with pytest.raises(InvalidValueError, match="overwrite=True"):
+        cached.backup(copied)
+    (copied / "diary").write_text("mine")
+    with pytest.raises(InvalidValueError, match="no diskcache directory"):
+        cached.backup(copied, overwrite=True)
+    assert (copied / "diary").read_text() == "mine"
+    (copied / "diary").unlink()
+
+    cached.backup(copied, overwrite=True)
+    cached.append("s", Message("user", "more"))
+    cached.backup(copied, overwrite=True)
+
+    assert len(said(copied)) == 101
+    assert os.listdir(copied.parent) == ["cache"]  # noqa: PTH208
+    with pytest.raises(InvalidValueError, match="the file of this store"):
+        cached.backup(cached.store.mapping.directory, overwrite=True)
+
+
+def test_a_value_that_is_deleted_during_a_backup_is_not_half_there(cached, copied, monkeypatch):
+    """Its row is of an earlier moment than its deletion: the copy is begun anew, and has neither."""
+    index = cached.store.mapping
+    index["theirs"] = "x" * 100_000
+    index["lost before"] = "y" * 100_000
+    lost = next(each for each in Path(index.directory).rglob("*.val") if each.read_text().startswith("y"))
+    lost.unlink()
+    opened = CacheTable._open
+
+    def open_late(table, name):
+        with suppress(KeyError):
+            del index["theirs"]
+        return opened(table, name)
+
+    monkeypatch.setattr(CacheTable, "_open", open_late)
+
+    cached.backup(copied)
+
+    with closing(diskcache.Cache(str(copied), eviction_policy="none")) as copy:
+        assert "theirs" not in copy
+        assert "lost before" in copy
+    assert len(said(copied)) == 100
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../secret", "{tmp}/secret", "pipe", "link", "cache.db", "../cache/inner", "\0", "x" * 5000, "pipe/x", "loop"],
+)
+def test_no_file_that_diskcache_did_not_write_is_copied(tmp_path, cached, copied, name):
+    """A row may name any: those outside of the directory, pipes and the table itself stay where they are."""
+    folder = Path(cached.store.mapping.directory)
+    (tmp_path / "secret").write_text("secret")
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "loop").symlink_to("loop")
+    (folder / "inner").write_text("theirs")
+    cached.store.mapping["theirs"] = "x" * 100_000
+    with closing(sqlite3.connect(folder / "cache.db")) as connection, connection:
+        connection.execute("UPDATE Cache SET filename = ? WHERE filename IS NOT NULL", (name.format(tmp=tmp_path),))
+
+    cached.backup(copied)
+
+    assert sorted(each.name for each in copied.rglob("*") if each.is_file()) == ["cache.db"]
+    assert os.listdir(copied.parent) == ["cache"]  # noqa: PTH208
+    assert len(said(copied)) == 100
+
+
 # Beside writers -------------------------------------------------------------------------------------------------------
 
 WRITES = """
     import sys
     from pyai_sessions import Message, SessionManager
-    with SessionManager(f"sqlite:///{sys.argv[1]}") as manager:
+    with SessionManager(sys.argv[1]) as manager:
         manager.create_session("bob", session_id="of the process")
         print("begun", flush=True)
         for n in range(300):
@@ -246,8 +360,11 @@ def is_a_beginning(found):
     return found == [str(n) for n in range(len(found))]
 
 
-def test_each_of_many_backups_beside_writers_is_of_one_moment(tmp_path, manager):
+@pytest.mark.parametrize("kind", ["sqlite", "diskcache"])
+def test_each_of_many_backups_beside_writers_is_of_one_moment(tmp_path, request, kind):
     """Threads and a process write; every backup is sound, holds what was stored before, and ends soon enough."""
+    manager = request.getfixturevalue("manager" if kind == "sqlite" else "cached")
+    url, name = (f"sqlite:///{tmp_path}", "chat.db") if kind == "sqlite" else (f"diskcache://{tmp_path}", "cache")
     done = threading.Event()
     stored = dict.fromkeys(range(2), 0)
     wrote, failures = queue.Queue(), []
@@ -263,7 +380,7 @@ def test_each_of_many_backups_beside_writers_is_of_one_moment(tmp_path, manager)
             failures.append(err)
 
     threads = [threading.Thread(target=write, args=[n]) for n in stored]
-    with python_until_told(WRITES, tmp_path / "chat.db"):
+    with python_until_told(WRITES, f"{url}/{name}"):
         for each in threads:
             each.start()
         try:
@@ -272,7 +389,7 @@ def test_each_of_many_backups_beside_writers_is_of_one_moment(tmp_path, manager)
             for n in range(10):
                 before = dict(stored)
                 manager.backup(tmp_path / f"backup{n}.db")
-                with SessionManager(tmp_path / f"backup{n}.db") as copy:
+                with SessionManager(f"{url}/backup{n}.db") as copy:
                     assert copy.verify()
                     for each, count in before.items():
                         if count:

@@ -158,7 +158,7 @@ class RedisStorage(Storage):
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:  # noqa: ARG002
         """Raise UnsupportedOperationError: only the server can copy what it holds."""
         instead = "the server saves all that it holds: BGSAVE, or redis-cli --rdb FILE"
-        raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {instead}")
+        raise UnsupportedOperationError(f"backup copies SQLite files and diskcache directories; here, {instead}")
 
     def close(self) -> None:  # noqa: D102
         self._closed = True

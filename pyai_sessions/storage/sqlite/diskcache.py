@@ -1,22 +1,24 @@
-"""diskcache: its directory and table, on the synchronous connections of `pyai_sessions.storage.sqlite.connections`.
+"""Directories of diskcache: the table in their file ``cache.db``, on connections of our own.
 
-diskcache itself unpickles what it reads (CVE-2025-69872), waits for ever in ``index[key] = value``, and moves values of
-32 KiB and more to files that a killed process loses. Rows written here are text inside the table, in diskcache's own
-form: ``index["session/<id>"]`` reads them.
+diskcache itself unpickles what it reads (CVE-2025-69872), waits forever in ``index[key] = value``, and moves values of
+32 KiB and more to files that a killed process loses. Documents written here are text inside the table, in diskcache's
+own form: ``index["session/<id>"]`` reads them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
-from pyai_sessions.errors import InvalidValueError, StorageCorruptError, UnsuitableMappingError
+from pyai_sessions.errors import InvalidValueError, StorageCorruptError, StorageError, UnsuitableMappingError
 from pyai_sessions.storage.protocol import Derive
-from pyai_sessions.storage.sqlite.connections import LARGEST, OPEN_FILE, Connections
+from pyai_sessions.storage.sqlite.backup import copy_directory
+from pyai_sessions.storage.sqlite.connections import LARGEST, OPEN_FILE, Connections, until_unlocked
 from pyai_sessions.storage.sqlite.files import (
     FAILURES,
     check_folder,
@@ -31,14 +33,14 @@ from pyai_sessions.storage.sqlite.storage import SQLiteStorage
 from pyai_sessions.storage.sqlite.tables import Null, Table, run
 from pyai_sessions.values.checks import AnyPath
 
-# diskcache.core: how a row's value is to be read.
 _MODE_RAW, _MODE_BINARY, _MODE_TEXT = 1, 2, 3
+"""How the value of a row is read; so numbered in diskcache.core."""
 
 
 class Kept(NamedTuple):
-    """Stands for what is not read, a pickle or a value whose file is gone; reading it as a document fails.
+    """Stands for a value that is not read: a pickle, or one whose file is missing. It cannot be read as a document.
 
-    It is the row's value, mode, file and size: put under another key, it is there what it was.
+    It holds the value, mode, file and size of the row, so that it can be written unchanged under another key.
     """
 
     value: object
@@ -51,9 +53,7 @@ class Kept(NamedTuple):
 
 
 class CacheTable(Table):
-    """diskcache's table ``Cache``: text keys are ``raw`` ones, text values have mode 1, or 3 in a file."""
-
-    copied_by = "copy the directory, also while it is used, by: sqlite3 DIRECTORY/cache.db '.backup NEW/cache.db'"
+    """diskcache's table ``Cache``. Keys of text are ``raw``; values of text have mode 1, and 3 if they lie in files."""
 
     def __init__(self, directory: str) -> None:
         now = "CAST(strftime('%s', 'now') AS REAL)"
@@ -63,7 +63,7 @@ class CacheTable(Table):
             fit="raw = 1 AND ",
             more=", mode, filename, size",
             insert=(", raw, store_time, access_time, access_count, size, mode", f", 1, {now}, {now}, 0, 0, 1"),
-            # A row that another tool gave a time to live loses it: diskcache would remove the document with it.
+            # If another tool gave the row a time to live, diskcache would remove the document with it.
             inline=f", mode = 1, size = 0, filename = NULL, expire_time = NULL, store_time = {now}",
         )
         self.lists = "pyai_sessions/lists"
@@ -75,45 +75,74 @@ class CacheTable(Table):
         )
 
     def value(self, row: Sequence[Any]) -> object:
-        """Return the document of a row, from the file where diskcache put it; a pickle stays closed."""
-        return value_of(self._directory, row)
+        """Return the document of a row: text as bytes, from the row or from diskcache's file; a pickle as `Kept`."""
+        _, value, mode, name, size = row
+        if mode == _MODE_RAW:
+            return Null() if value is None else value
+        if mode in (_MODE_BINARY, _MODE_TEXT) and isinstance(name, str):
+            with suppress(OSError, ValueError):
+                file = self._open(name)
+                if file is not None:
+                    with file:
+                        return file.read()
+        return Kept(value, mode, name, size)
 
     def put(self, connection: sqlite3.Connection, documents: Sequence[tuple[str, object]]) -> int:
-        """Write documents, those too that were read as what they are not."""
+        """Write documents, and values that were not read."""
         kept = [(key, *each) for key, each in documents if isinstance(each, Kept)]
         plain = [(key, each) for key, each in documents if not isinstance(each, Kept)] if kept else documents
         return run(connection, self._keep, kept) + super().put(connection, plain)
 
+    def backup(self, connections: Connections, path: AnyPath, *, overwrite: bool) -> None:
+        """Copy the directory: the table, and the values that diskcache put into files."""
+        copy_directory(connections, path, self._values, overwrite=overwrite)
 
-def value_of(directory: str, row: Sequence[Any]) -> object:
-    """Return the value of a selected row: text as bytes, wherever it lies; never what would be unpickled."""
-    _, value, mode, filename = row[:4]
-    if mode == _MODE_RAW:
-        return Null() if value is None else value
-    if mode in (_MODE_BINARY, _MODE_TEXT) and isinstance(filename, str):
-        with suppress(OSError, ValueError):
-            directory = os.path.realpath(directory)
-            path = os.path.realpath(os.path.join(directory, filename))
-            if os.path.commonpath([path, directory]) == directory and (text := _read_file(path)) is not None:
-                return text
-    return Kept(value, mode, filename, row[4] if len(row) > 4 else 0)  # noqa: PLR2004
+    def _values(self, connection: sqlite3.Connection) -> Iterator[tuple[str, BinaryIO | None]]:
+        query = "SELECT DISTINCT filename FROM Cache WHERE filename IS NOT NULL"
+        names = [name for (name,) in connection.execute(query).fetchall() if isinstance(name, str)]
+        for name in sorted(set(map(os.path.normpath, names))):
+            try:
+                file = self._open(name)
+            except FileNotFoundError:  # noqa: PERF203 (a file takes longer)
+                yield name, None
+            except OSError as err:
+                raise refused(os.path.join(self._directory, name), err, "opened") from err
+            else:
+                if file is not None:
+                    with file:
+                        yield name, file
 
+    def _open(self, name: str) -> BinaryIO | None:
+        """Open the file of a value. Return None if diskcache cannot have written it: the name may be planted.
 
-def _read_file(path: str) -> bytes | None:
-    """Return what a file holds; never wait, as for a pipe, and never hold more than a value may have."""
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        found = os.fstat(file.fileno())
-        return file.read() if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST else None
+        Such are names that lead out of the directory or to ``cache.db``, pipes, folders, and files larger than a value.
+        """
+        top = os.path.normpath(name).partition(os.sep)[0]
+        if "\0" in name or os.path.isabs(name) or top == ".." or top.startswith("cache.db"):
+            return None
+        path, directory = os.path.realpath(os.path.join(self._directory, name)), os.path.realpath(self._directory)
+        if os.path.commonpath([path, directory]) != directory:
+            return None
+        try:
+            opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        except OSError as err:
+            if err.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+                return None
+            raise
+        found = os.fstat(opened)
+        if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST:
+            return open(opened, "rb")
+        os.close(opened)
+        return None
 
 
 def storage_of(mapping: Any, derive: Derive, *, timeout: float = 10.0) -> SQLiteStorage:
-    """Return the storage of a diskcache Index or Cache, or of the community fork's; refuse what may lose items."""
-    connections, directory = connections_of(mapping, timeout)
-    return SQLiteStorage(connections, CacheTable(directory), derive, owned=True)
+    """Return the storage of a diskcache Index or Cache, or of the community fork's.
 
+    Raises:
+        UnsuitableMappingError: It may lose items.
 
-def connections_of(mapping: Any, timeout: float) -> tuple[Connections, str]:
-    """Return connections to the file of a diskcache Index or Cache, and the directory; refuse what may lose items."""
+    """
     cache = getattr(mapping, "cache", mapping)
     opened = f"{type(mapping).__module__.partition('.')[0]}.Index(directory)"
     kinds = {kind.__name__ for kind in type(mapping).__mro__}
@@ -132,13 +161,13 @@ def connections_of(mapping: Any, timeout: float) -> tuple[Connections, str]:
     synchronous = {"0": "OFF", "1": "NORMAL", "3": "EXTRA"}.get(str(cache.sqlite_synchronous), "FULL")
     directory = _directory_of(cache)
     connections = Connections(os.path.join(directory, "cache.db"), timeout=timeout, synchronous=synchronous)
-    return connections, directory
+    return SQLiteStorage(connections, CacheTable(directory), derive, owned=True)
 
 
 def _directory_of(cache: Any) -> str:
-    """Return the directory that a cache has open: the current folder may be another than when it was opened.
+    """Return the directory of a cache, even if its path is relative and the current folder has changed.
 
-    diskcache has a connection for each thread. In a thread without one, a relative path means what it does there.
+    A cache has a connection for each thread. In a thread without one, a relative path means what it means now.
     """
     directory: str = os.path.abspath(cache.directory)
     if not os.path.isabs(cache.directory):
@@ -153,8 +182,13 @@ def _directory_of(cache: Any) -> str:
     return directory
 
 
-def open_index(directory: AnyPath) -> Any:
-    """Return a diskcache.Index on a directory, made for this user alone if absent."""
+def open_index(directory: AnyPath, timeout: float) -> Any:
+    """Return a diskcache.Index of a directory, which is made for this user alone if absent.
+
+    Raises:
+        StorageLockedError: Another process held the lock of the file for *timeout* seconds.
+
+    """
     import diskcache
 
     path = full_path(directory, "directory", "'sessions', or '~/sessions'", folder=True)
@@ -170,10 +204,33 @@ def open_index(directory: AnyPath) -> Any:
     file = os.path.join(path, "cache.db")
     make_private(file)
     try:
-        return diskcache.Index(path)
+        cache = _patient(diskcache.Cache, file, timeout)(path, timeout, eviction_policy="none")
+        index: Any = cast("Any", diskcache.Index).fromcache(cache)
+    except StorageError:
+        raise
     except FAILURES as err:
         raise storage_error(file, err) from err
     except OSError as err:
         raise refused(path, err, "opened") from err
     except (TypeError, ValueError, LookupError, AttributeError) as err:
         raise StorageCorruptError(path, f"its settings are none of diskcache's ({type(err).__name__})") from err
+    return index
+
+
+def _patient(kind: Any, path: str, timeout: float) -> Any:
+    """Return a class of caches that wait *timeout* seconds for the lock while they open; diskcache waits 60 seconds."""
+
+    def sql_retry(self: Any) -> Any:
+        run = self._sql
+
+        def execute(statement: str, *arguments: Any, **options: Any) -> Any:
+            try:
+                return until_unlocked(lambda: run(statement, *arguments, **options), timeout)
+            except sqlite3.OperationalError as err:
+                if "locked" in str(err):
+                    raise storage_error(path, err) from err  # diskcache would catch sqlite3's error and try again
+                raise
+
+        return execute
+
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "_sql_retry": property(sql_retry)})

@@ -12,12 +12,10 @@ from pyai_sessions.errors import (
     StorageClosedError,
     StorageError,
     StorageReadOnlyError,
-    UnsupportedOperationError,
 )
 from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
-from pyai_sessions.storage.sqlite.backup import copy_file
 from pyai_sessions.storage.sqlite.connections import Connection, Connections
 from pyai_sessions.storage.sqlite.lists import ListTable
 from pyai_sessions.storage.sqlite.tables import BATCH, LAST, Table, below, check_tables, one_moment, run
@@ -235,16 +233,9 @@ class SQLiteStorage(Storage):
     # The file and its tables -------------------------------------------------------------------------------------
 
     def backup(self, path: AnyPath, *, overwrite: bool = False) -> None:
-        """Copy the file to *path*, as it is at one moment, while others write.
-
-        Raises:
-            UnsupportedOperationError: The file is not all of the storage.
-
-        """
+        """Copy all that the storage holds to *path*, as it is at one moment, while others write."""
         self._check_open()
-        if self._table.copied_by:
-            raise UnsupportedOperationError(f"backup copies SQLite files alone; here, {self._table.copied_by}")
-        copy_file(self._connections, path, overwrite=overwrite)
+        self._table.backup(self._connections, path, overwrite=overwrite)
 
     def beside(self) -> tuple[Connections, str]:
         """Return the connections to the file, and the name of the table, for what else is derived from it there."""

@@ -8,6 +8,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError
+from pyai_sessions.storage.sqlite.backup import copy_file
+from pyai_sessions.storage.sqlite.connections import Connections
+from pyai_sessions.values.checks import AnyPath
 
 BATCH = 500
 """Rows that one query returns."""
@@ -41,9 +44,6 @@ class Table:
         inline: What else to set when a row gets a new document.
 
     """
-
-    copied_by = ""
-    """How to back it up, if its file is not all of it."""
 
     def __init__(
         self,
@@ -86,6 +86,10 @@ class Table:
         """Write documents, over what lies under their keys; return how many rows were written."""
         rows = [(key, None if isinstance(each, Null) else each) for key, each in documents]
         return run(connection, self.replace, rows)
+
+    def backup(self, connections: Connections, path: AnyPath, *, overwrite: bool) -> None:
+        """Copy the file that the table lies in, and with it all that belongs to the table."""
+        copy_file(connections, path, overwrite=overwrite)
 
 
 def below(prefix: str) -> tuple[str, str]:
