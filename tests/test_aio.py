@@ -842,6 +842,7 @@ def test_sessions_are_exported_imported_and_copied_awaited():
             assert (await old.copy_sessions(middle)).identical == 1
             assert (await middle.copy_sessions(new)).inserted == 2
             assert (await new.copy_sessions(SessionManager({}))).inserted == 2
+            assert SessionManager({}).copy_sessions(old).inserted == 0
             assert (await new.get_session("s")).user_id == "ada"
 
     asyncio.run(main())

@@ -21,11 +21,6 @@ class Awaited:
         self._manager = manager
         self._loop = loop
 
-    @property
-    def __class__(self):
-        """It is taken for the manager that it is, where another one copies to it."""
-        return AsyncSessionManager
-
     def __getattr__(self, name):
         value = getattr(self._manager, name)
         if not inspect.iscoroutinefunction(value):

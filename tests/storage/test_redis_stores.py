@@ -473,7 +473,7 @@ def test_a_session_in_the_place_of_one_whose_pages_forks_share_lives_as_it_shoul
         closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=ttl)) as store,
     ):
         talk(before, count=100)
-        before.fork("s", new_id="fork")
+        SessionManager(before).fork("s", new_id="fork")
         before.delete("s")
 
         session = talk(store, count=3)

@@ -105,7 +105,7 @@ def test_a_store_is_fully_durable_unless_told_otherwise(store, path):
     with (
         plain_dict(f"{path}2") as mapping,
         closing(KVSessionStore(mapping)) as over,
-        over._backend._whole._connections.reading() as connection,
+        over._engine.backend._whole._connections.reading() as connection,
     ):
         assert connection.execute("PRAGMA synchronous").fetchone() == (3,)
 

@@ -138,7 +138,7 @@ class Moving(StoreFixtures):
         """The report counts new, same and changed ones; what was changed later in the target stays, and is named."""
         told: list[int] = []
 
-        assert old.copy_sessions(manager, progress=told.append).inserted == 4
+        assert old.copy_sessions(manager.store, progress=told.append).inserted == 4
         assert lines_of(other) == lines_of(old)
         assert told == [4]
 
