@@ -40,7 +40,7 @@ def page_prefix(session_id: str) -> str:
 
 def next_page_key(run: Run) -> str:
     """Return the key of the page that would come after those of a run."""
-    return f"{page_prefix(run.owner)}{run.generation}/{run.pages}"
+    return f"{page_prefix(run.owner)}{run.generation}/{run.end}"
 
 
 def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> list[str]:
@@ -50,7 +50,7 @@ def page_keys(runs: Iterable[Run], start: int = 0, stop: int | None = None) -> l
         numbers = range(max(0, start), run.pages if stop is None else min(run.pages, stop))
         if numbers:
             prefix = f"{page_prefix(run.owner)}{run.generation}/"
-            keys += [f"{prefix}{n}" for n in numbers]
+            keys += [f"{prefix}{run.start + n}" for n in numbers]
         start -= run.pages
         stop = None if stop is None else stop - run.pages
     return keys

@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw
 
 from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
 from pyai_sessions.model.heads import SessionStatus, StoredHead
-from pyai_sessions.model.history import History, Line
+from pyai_sessions.model.history import Edit, History, Line
 from pyai_sessions.model.points import Checkpoint, Summary
 from pyai_sessions.model.session import Session, history_of, session_of
 from pyai_sessions.values.joined import ABSENT, add, join
@@ -27,7 +27,7 @@ from pyai_sessions.values.messages import Message, same_words
 def needed(mine: Session, sealed: int, edition: str) -> int:
     """Return how many of the first stored messages a merge can do without; *sealed* and *edition* are theirs."""
     history = history_of(mine)
-    if history.origin is None or history.rewritten_from is not None or history.origin.head.edition != edition:
+    if history.origin is None or history.is_changed or history.origin.head.edition != edition:
         return 0
     return min(history.origin.sealed, sealed)
 
@@ -71,17 +71,14 @@ def merge(mine: Session, theirs: Session) -> Session:
     if my.reordered and (changed_by_them or gone_back):
         raise _conflict(mine, base, new, "had its history rewritten by two writers")
 
-    edits: dict[str, Message] = {}
-    first = my.rewritten_from
-    if base is None or (first is None and not changed_by_them and not gone_back):
+    edits: dict[str, Edit] = {}
+    if base is None or not (my.is_changed or changed_by_them or gone_back):
         log, page_sizes, unloaded = _both_appended(mine, theirs, base, new)
     elif my.reordered:
         log, page_sizes, unloaded = _i_rewrote(mine, theirs, base, new), their.page_sizes, their.unloaded
     else:
         edits, log = _changed_alone(mine, theirs, base, new, gone_back=gone_back)
         page_sizes, unloaded = their.page_sizes, their.unloaded
-        first = next((n for n, each in enumerate(their.log) if each.message_id in edits), None)
-        first = None if first is None else unloaded + first
 
     values: dict[str, Any] = {
         "session_id": mine.session_id,
@@ -104,7 +101,7 @@ def merge(mine: Session, theirs: Session) -> Session:
         hidden=min(my.hidden, len(log)) if unloaded == my.unloaded else 0,
         origin=new,
         page_sizes=list(page_sizes),
-        rewritten_from=first,
+        rewritten_from=my.first_change if my.reordered else None,
         edits=edits,
         reordered=my.reordered,
         incarnation=new.head.incarnation,
@@ -140,7 +137,7 @@ def _both_appended(
 
 def _changed_alone(
     mine: Session, theirs: Session, base: StoredHead, new: StoredHead, *, gone_back: bool
-) -> tuple[dict[str, Message], list[Message]]:
+) -> tuple[dict[str, Edit], list[Message]]:
     """Return their messages with what I changed of single ones, and with what I appended; what I changed comes first.
 
     Where the storage has *gone_back*, what it lost counts as appended.
@@ -150,24 +147,27 @@ def _changed_alone(
 
     """
     my, their = history_of(mine), history_of(theirs)
-    added, current = my.log[my.stored :], {each.message_id: each for each in my.log[: my.stored]}
+    added, changes = my.log[my.stored :], my.changes()
     there = {each.message_id: each for each in their.log}
     last = base.last_message.message_id if base.last_message else None
     if gone_back:
         last = None
     if added and last is not None and last not in there:
         raise _conflict(mine, base, new, "had the message taken back that yours were written after")
-    if last in my.edits and last not in current and last in there and their.log[-1].message_id != last:
+    is_taken_back = last in changes and changes[last][1] is None
+    if is_taken_back and last in there and their.log[-1].message_id != last:
         raise _conflict(mine, base, new, "got messages after one that you took back")
-    edits: dict[str, Message] = {}
-    for message_id, old in my.edits.items():
-        now, found = current.get(message_id), there.get(message_id)
+    edits: dict[str, Edit] = {}
+    log: list[Message | None] = list(their.log)
+    places = {each.message_id: n for n, each in enumerate(their.log)} if changes else {}
+    for message_id, (edit, now) in changes.items():
+        found = there.get(message_id)
         if found == now or (gone_back and found is None):
             continue
-        if found != old:
+        if found is None or found != edit.old:
             raise _conflict(mine, base, new, f"had message {message_id!r} changed by two writers")
-        edits[message_id] = old
-    log = [current.get(each.message_id) if each.message_id in edits else each for each in their.log]
+        place = places[message_id]
+        edits[message_id], log[place] = Edit(found, their.unloaded + place), now
     _check_words(mine, added, their.log, base, new)
     kept, lacking = [each for each in log if each is not None], my.log if gone_back else added
     return edits, kept + [each for each in lacking if each.message_id not in there]

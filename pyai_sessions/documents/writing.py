@@ -5,15 +5,24 @@ Nothing here reads or writes a storage: a draft says what a commit compares, wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from pyai_sessions.documents.keys import branch_key, next_page_key, page_keys
+from pyai_sessions.documents.keys import branch_key, next_page_key
 from pyai_sessions.documents.limits import KEPT, Limits, Terms
+from pyai_sessions.documents.pages import (
+    PAGE_BYTES,
+    PAGE_MESSAGES,
+    Pages,
+    kept_pages,
+    no_longer_named,
+    open_runs,
+    with_changed_pages,
+    with_full_tail,
+)
 from pyai_sessions.documents.reading import MAX_PAGES, read_messages, write_messages
 from pyai_sessions.documents.unpaged import told_by_content
 from pyai_sessions.errors import InvalidValueError
@@ -21,17 +30,15 @@ from pyai_sessions.model.conversation import later
 from pyai_sessions.model.fields import check_status, check_stored
 from pyai_sessions.model.heads import (
     FORMAT,
-    Gap,
     Head,
     Run,
     StoredHead,
     branch_runs,
-    extent,
-    kept_gaps,
     named_runs,
     owners_of,
     stamp_of_head,
     with_page,
+    with_page_of,
 )
 from pyai_sessions.model.history import History, Line
 from pyai_sessions.model.points import Summary
@@ -42,13 +49,6 @@ from pyai_sessions.prompts.windows import begins
 from pyai_sessions.values.json import plain_object, read, write
 from pyai_sessions.values.messages import Message
 from pyai_sessions.values.tokens import new_token
-
-PAGE_MESSAGES = 32
-PAGE_BYTES = 8 * 1024
-"""A tail of more messages or bytes of JSON than this is sealed into pages of at most so much.
-
-Measured on SQLite: with 16 KiB a turn costs a sixth more, with 4 KiB no less, and loading costs the same with each.
-"""
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -94,11 +94,12 @@ class Draft(msgspec.Struct, frozen=True):
         """
         head, old = self.stored.head, self.before.head if self.before else None
         run = head.sealed[-1] if head.sealed else Run(head.session_id, head.incarnation or "0", 0, 0)
-        found = [f"{run.generation}/{run.pages}"] if run.owner == head.session_id else []
+        found = [f"{run.generation}/{run.end}"] if run.owner == head.session_id else []
         if old is None:
             return found
         if old.revision not in ("", run.generation):
-            found.append(f"{old.revision}/0")
+            new = [run.end for run in head.sealed if (run.owner, run.generation) == (head.session_id, old.revision)]
+            found.append(f"{old.revision}/{max(new, default=0)}")
         return [*old.dropped, *found]
 
 
@@ -117,13 +118,18 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
     if history.incarnation is None:
         history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
 
-    kept = sealed = _kept_pages(session.session_id, history)
-    tail = history.log[kept.messages - history.unloaded :]
+    alone = history.edits and history.rewritten_from is None
+    kept = kept_pages(session.session_id, history, None if alone else history.first_change)
+    if alone:
+        kept = with_changed_pages(history, kept, pages)
+        check_messages([now for _, now in history.changes().values() if now is not None], limits)
+    sealed, tail = kept, history.log[kept.messages - history.unloaded :]
     tail_json = _tail_json(history, kept, tail)
     if limits.are_narrow or len(tail_json) > limits.message_bytes:
-        _check_messages(tail[max(0, history.unchanged - kept.messages) :], limits)
+        unchanged = history.unloaded + history.stored if history.rewritten_from is None else history.first_change or 0
+        check_messages(tail[max(0, unchanged - kept.messages) :], limits)
     if terms.paged and len(tail) > 1 and (len(tail) > PAGE_MESSAGES or len(tail_json) > PAGE_BYTES):
-        sealed, tail_json = _with_full_tail(kept, tail, pages)
+        sealed, tail_json = with_full_tail(kept, tail, pages)
 
     lines = [_stored_line(session.session_id, each, pages) for each in history.branches] if history.branches else []
     branches = tuple([each.stored for each in lines]) if lines else UNSET
@@ -132,11 +138,11 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
     garbage, dropped = list[str](), tuple[str, ...]()
     if before and not forked and (kept.opened or branches != before.head.branches):
         left = [run for each in branches or () for run in branch_runs(session.session_id, each)]
-        garbage, dropped = _no_longer_named(before, [*sealed.runs, *left])
+        garbage, dropped = no_longer_named(before, [*sealed.runs, *left])
 
     # An open run without pages is worth a word after a rewriting alone: pages must not continue the former run.
     stay = kept.runs if kept.opened else before.head.sealed if before else ()
-    rewritten = before is not None and history.rewritten_from is not None
+    rewritten = before is not None and history.is_changed
     leading, active_at = _count_leading(history.leading, history.unloaded, history.log), session.active_at
     head = Head(
         FORMAT,
@@ -189,15 +195,16 @@ def amend(
     pages: Mapping[str, bytes] | None = None,
     rewritten: bool = False,
     active: bool = True,
+    garbage: Iterable[str] = (),
     **changes: Any,
 ) -> Draft:
     """Return the documents that store a session with other fields in its head, unseen the messages.
 
-    *changes* are fields of `Head`; *pages* are new ones that those name. *rewritten* begins a new edition.
-    Where it is not *active*, that does not prolong the session's life.
+    *changes* are fields of `Head`; *pages* are new ones that those name, *garbage* those that they name no more.
+    *rewritten* begins a new edition. Where it is not *active*, that does not prolong the session's life.
     """
-    now = StoredHead(msgspec.structs.replace(stored.head, dropped=(), **changes), "", stored.unknown)
-    return _draft(stored, now, terms, dict(pages or {}), rewritten=rewritten, active=active)
+    now = StoredHead(msgspec.structs.replace(stored.head, **{"dropped": (), **changes}), "", stored.unknown)
+    return _draft(stored, now, terms, dict(pages or {}), rewritten=rewritten, active=active, garbage=list(garbage))
 
 
 def replacing(draft: Draft, before: StoredHead, terms: Terms) -> Draft:
@@ -207,7 +214,7 @@ def replacing(draft: Draft, before: StoredHead, terms: Terms) -> Draft:
     kept, garbage, dropped = before.head, list[str](), tuple[str, ...]()
     head = msgspec.structs.replace(draft.stored.head, sealed=sealed, incarnation=kept.incarnation, forked=kept.forked)
     if not before.is_forked:
-        garbage, dropped = _no_longer_named(before, named_runs(head))
+        garbage, dropped = no_longer_named(before, named_runs(head))
     head = msgspec.structs.replace(head, dropped=dropped)
     now = StoredHead(head, "", draft.stored.unknown, draft.stored.last_message)
     return _draft(before, now, terms, draft.pages, rewritten=True, garbage=garbage)
@@ -256,19 +263,19 @@ def appended(
         if not each.message_id.isascii() or write(each.message_id) in tail:
             return None
     if len(added) > terms.limits.message_bytes or terms.limits.are_narrow:
-        _check_messages(messages, terms.limits)
+        check_messages(messages, terms.limits)
     pages, sealed, gaps = {}, head.sealed, head.gaps
     if not count or (count + len(messages) <= PAGE_MESSAGES and len(tail) + len(added) <= PAGE_BYTES):
         added = _joined(tail, added)
     elif terms.limits.are_narrow or sum([run.pages for run in named_runs(head)]) >= MAX_PAGES:
         return None
     else:
-        *former, run = _runs(head)
+        *former, run = open_runs(head)
         pages = {next_page_key(run): tail}
         key = next(iter(pages))
         has_turn = _ASKS in tail or any(map(begins, read_messages(tail, key, head.session_id)))
         gaps = with_page(head.gaps or (), stored.pages, stored.sealed, has_turn=has_turn) or UNSET
-        sealed = (*former, Run(run.owner, run.generation, run.pages + 1, run.messages + count))
+        sealed = (*former, with_page_of(run, count))
     return amend(
         stored,
         terms,
@@ -289,10 +296,10 @@ _ASKS = b'"role":"user","content":"'
 """In the JSON of messages: a user's text. Where it is none of a message, but deeper within, nothing is lost by that."""
 
 
-def _tail_json(history: History, kept: _Pages, tail: list[Message]) -> bytes:
+def _tail_json(history: History, kept: Pages, tail: list[Message]) -> bytes:
     """Return the JSON of the messages after the pages; what the stored head has of them is not written anew."""
     before = history.origin
-    if before is None or kept.opened or history.rewritten_from is not None:
+    if before is None or kept.opened or history.is_changed:
         return write_messages(tail)
     stored, new = bytes(before.head.messages), tail[before.head.message_count - kept.messages :]
     if not _can_be_joined(stored):
@@ -343,7 +350,7 @@ def _check_documents(draft: Draft, limits: Limits) -> None:
         raise InvalidValueError("messages", problem)
 
 
-def _check_messages(messages: Sequence[Message], limits: Limits) -> None:
+def check_messages(messages: Iterable[Message], limits: Limits) -> None:
     """Raise if a message is larger than is kept."""
     for each in messages:
         name = f"message {each.message_id!r}"
@@ -366,7 +373,7 @@ def _count_leading(known: int, before: int, messages: list[Message]) -> int:
 def _question(history: History) -> tuple[int, str] | None:
     """Return the place and the first words of the first question; of what is stored already, the head tells it."""
     before, known, start = history.origin, history.question, 0
-    if before and history.rewritten_from is None:
+    if before and not history.is_changed:
         known, start = before.head.question or None, before.head.message_count - history.unloaded
     if known and (start or known[0] < history.unloaded):
         return known
@@ -381,99 +388,11 @@ def _differ(written: bytes, stored: msgspec.Raw) -> bool:
     return written != bytes(stored) and bool(read(written) != read(bytes(stored)))
 
 
-class _Pages(NamedTuple):
-    """The pages of a session as they will be; the last of *runs* is open: new pages continue it."""
-
-    runs: list[Run]
-    messages: int
-    """How many messages lie in them."""
-    sizes: list[int]
-    """The sizes of those that are loaded."""
-    gaps: tuple[Gap, ...] = ()
-    opened: bool = False
-    """Whether the open run is new, as pages of the former go."""
-
-
-def _kept_pages(session_id: str, history: History) -> _Pages:
-    """Return the stored pages that stay."""
-    before, at, sizes = history.origin, history.rewritten_from, history.page_sizes
-    # Generations are named by what they follow, so that a save that is tried again overwrites its own pages. A page is
-    # never written again with other messages, as a reader may hold the former head.
-    fresh = Run(session_id, (before.head.revision or new_token(6)) if before else history.incarnation or "0", 0, 0)
-    if history.line is not None or before is None:
-        line = history.line or ()
-        return _Pages([*line, fresh], sum([run.messages for run in line]), sizes, opened=bool(before or line))
-    runs, messages = list(before.head.sealed), before.sealed
-    if at is None or at >= messages:
-        return _Pages(_runs(before.head), messages, sizes, before.head.gaps or ())
-    ends = list(accumulate(sizes, initial=history.unloaded))
-    kept_loaded = max(n for n, end in enumerate(ends) if end <= at)
-    base = ends[kept_loaded]
-    keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
-    gaps = kept_gaps(before.head, keep)
-    kept: list[Run] = []
-    count = 0
-    for run in runs:
-        pages = min(run.pages, keep)
-        keep -= pages
-        if pages:
-            messages = run.messages if pages == run.pages else base - count
-            kept.append(Run(run.owner, run.generation, pages, messages))
-            count += messages
-    return _Pages([*kept, fresh], base, sizes[:kept_loaded], gaps, opened=True)
-
-
-def _with_full_tail(kept: _Pages, tail: list[Message], pages: dict[str, bytes]) -> tuple[_Pages, bytes]:
-    """Return the pages with those that a full tail fills, and the JSON of what is left of it; *pages* gets the texts.
-
-    Pages are cut from the oldest message on; what is left is less than a page, or one message.
-    """
-    *former, run = kept.runs
-    number, count, gaps = sum([each.pages for each in kept.runs]), kept.messages, kept.gaps
-    texts, sizes = [write_messages([each])[1:-1] for each in tail], list[int]()
-    start = size = 0
-    for n, text in enumerate(texts):
-        if n > start and (n - start == PAGE_MESSAGES or size + len(text) > PAGE_BYTES - 2):
-            pages[next_page_key(run)] = b"[%b]" % b",".join(texts[start:n])
-            gaps = with_page(gaps, number, count, has_turn=any(map(begins, tail[start:n])))
-            run = Run(run.owner, run.generation, run.pages + 1, run.messages + n - start)
-            number, count, start, size = number + 1, count + n - start, n, 0
-            sizes.append(n - sum(sizes))
-        size += len(text) + 2
-    left = b"[%b]" % b",".join(texts[start:])
-    return _Pages([*former, run], count, [*kept.sizes, *sizes], gaps, kept.opened), left
-
-
-def _runs(head: Head) -> list[Run]:
-    """Return the sealed pages that a head names, and last an open run: one of the session's own, which goes on."""
-    runs = list(head.sealed)
-    if not runs or runs[-1].owner != head.session_id:
-        runs.append(Run(head.session_id, (head.revision if runs else "") or head.incarnation or "0", 0, 0))
-    return runs
-
-
-def _no_longer_named(before: StoredHead, runs: Iterable[Run]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the pages that the stored head names and *runs* do not, last first, and where they begin.
-
-    That is ``generation/number``; such pages end with the generation.
-    """
-    session_id = before.head.session_id
-    after = extent(runs, session_id)
-    garbage: list[str] = []
-    dropped: list[str] = []
-    for generation, pages in extent(named_runs(before.head), session_id).items():
-        kept = after.get(generation, 0)
-        if kept < pages:
-            garbage += page_keys([Run(session_id, generation, pages, 0)], kept)
-            dropped.append(f"{generation}/{kept}")
-    return garbage[::-1], tuple(dropped)
-
-
 def _stored_line(session_id: str, line: Line, pages: dict[str, bytes]) -> Line:
     """Return a branch as it will be stored; its document joins *pages* if it is new."""
     if line.left is None:
         return line
-    left, kept = line.left, _kept_pages(session_id, line.left)
+    left, kept = line.left, kept_pages(session_id, line.left, line.left.first_change)
     summary: Summary | None = line.values["summary"]
     pages[branch_key(session_id, line.branch_id)] = write(
         {

@@ -17,7 +17,7 @@ from pyai_sessions.prompts.pairs import Orphan, paired, waiting
 from pyai_sessions.values.checks import check_time, shown
 from pyai_sessions.values.codec import Document
 from pyai_sessions.values.json import converting
-from pyai_sessions.values.messages import Message, id_of
+from pyai_sessions.values.messages import Message, id_of, replaced
 
 _TICK = timedelta(microseconds=1)
 _END = datetime.max.replace(tzinfo=timezone.utc)
@@ -140,8 +140,7 @@ class Conversation(Document):
         index = self._index(message_id)
         old = self._history.log[index]
         with converting(self._history.default):
-            message = replace(old, **changes)
-        message.keep_unknown(old.unknown_fields)
+            message = replaced(old, changes)
         self._change(index, message)
         return message
 
@@ -166,10 +165,9 @@ class Conversation(Document):
         return message
 
     def clear_messages(self) -> None:
-        """Remove all messages; metadata and state stay."""
-        if self._history.unloaded:
-            raise SessionStateError(self.session_id, PARTIAL)
-        self._rewrite(0, [])
+        """Remove all messages, those that are not loaded included; metadata and state stay."""
+        self._history.clear()
+        self._changed_from(0)
 
     def _index(self, message: str | Message, name: str = "message_id") -> int:
         message_id = id_of(message, name)

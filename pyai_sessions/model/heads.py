@@ -33,13 +33,41 @@ class SessionStatus(str, Enum):
         return self.value
 
 
-class Run(msgspec.Struct, frozen=True):
-    """Consecutive sealed pages of one *owner* and *generation*: how many *pages*, with how many *messages*."""
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Consecutive sealed pages: *pages* of them, from number *start* on, under one *owner* and *generation*.
+
+    They hold *messages*. If that is 0, their messages are counted with those of the run that follows.
+    """
 
     owner: Annotated[str, msgspec.Meta(min_length=1)]
     generation: str
     pages: Count
     messages: Count
+    start: Count = 0
+
+    @property
+    def end(self) -> int:
+        """The number of the page that would follow."""
+        return self.start + self.pages
+
+
+def with_page_of(run: Run, messages: int) -> Run:
+    """Return a run with one more page, which holds so many messages."""
+    return msgspec.structs.replace(run, pages=run.pages + 1, messages=run.messages + messages)
+
+
+def first_pages(runs: Iterable[Run], pages: int, messages: int) -> list[Run]:
+    """Return the runs of the first *pages* pages, which hold so many *messages*."""
+    kept: list[Run] = []
+    for run in runs:
+        count = min(run.pages, pages)
+        if count:
+            kept.append(msgspec.structs.replace(run, pages=count))
+        pages -= count
+    if kept:
+        rest = messages - sum([run.messages for run in kept[:-1]])
+        kept[-1] = msgspec.structs.replace(kept[-1], messages=rest)
+    return kept
 
 
 class StoredBranch(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -126,10 +154,20 @@ def named_runs(head: Head) -> tuple[Run, ...]:
     """
     if not head.branches:
         return head.sealed
-    runs = [*head.sealed, *(run for each in head.branches for run in branch_runs(head.session_id, each))]
-    return tuple(
-        [Run(owner, generation, pages, 0) for owner, of in extents(runs).items() for generation, pages in of.items()]
-    )
+    return united([*head.sealed, *(run for each in head.branches for run in branch_runs(head.session_id, each))])
+
+
+def united(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """Return the pages of *runs*, each once. The numbers of messages are 0."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda each: each.start):
+        if run.pages:
+            of = found.setdefault((run.owner, run.generation), [])
+            if of and run.start <= of[-1].end:
+                of[-1] = msgspec.structs.replace(of[-1], pages=max(of[-1].end, run.end) - of[-1].start)
+            else:
+                of.append(msgspec.structs.replace(run, messages=0))
+    return tuple([run for of in found.values() for run in of])
 
 
 def branch_runs(session_id: str, branch: StoredBranch) -> list[Run]:
@@ -143,18 +181,22 @@ def owners_of(runs: Iterable[Run], session_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(others)) if others else ()
 
 
-def extent(runs: Iterable[Run], owner: str) -> dict[str, int]:
-    """Return how many pages of each generation of *owner* the *runs* name: always the first ones."""
-    return extents(run for run in runs if run.owner == owner).get(owner, {})
+def page_numbers(runs: Iterable[Run]) -> dict[tuple[str, str], list[range]]:
+    """Return, of each owner and generation, the numbers of the pages that *runs* name."""
+    found: dict[tuple[str, str], list[range]] = {}
+    for run in runs:
+        if run.pages:
+            found.setdefault((run.owner, run.generation), []).append(range(run.start, run.end))
+    return found
 
 
 def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
-    """Return the result of `extent` for each owner."""
+    """Return, of each owner and generation, the number after that of the last page that *runs* name."""
     found: dict[str, dict[str, int]] = {}
     for run in runs:
         if run.pages:
             of = found.setdefault(run.owner, {})
-            of[run.generation] = max(run.pages, of.get(run.generation, 0))
+            of[run.generation] = max(run.end, of.get(run.generation, 0))
     return found
 
 

@@ -19,7 +19,7 @@ from pyai_sessions.model.points import Branch
 from pyai_sessions.prompts.formats.parts import instructs
 from pyai_sessions.values.checks import Clock, counted, utc_now
 from pyai_sessions.values.json import Default, make_unchangeable
-from pyai_sessions.values.messages import Message, same_words, take_drawn, taken
+from pyai_sessions.values.messages import Message, is_rated, same_words, take_drawn, taken
 from pyai_sessions.values.tokens import new_token
 
 
@@ -29,6 +29,7 @@ class Attempt(NamedTuple):
     Attributes:
         draft: The `documents.writing.Draft` that it tried to store.
         rewrites: `History.rewrites` at that time.
+        edits: `History.changes()` at that time.
         merged: The merged session, if the save merged this copy with what other writers had stored; else None.
         base: If it was merged: the head that this copy alone would have had.
 
@@ -36,8 +37,16 @@ class Attempt(NamedTuple):
 
     draft: Any
     rewrites: int
+    edits: Mapping[str, tuple[Edit, Message | None]]
     merged: Any = None
     base: StoredHead | None = None
+
+
+class Edit(NamedTuple):
+    """A stored message that was changed or removed since: as it was stored, and how many preceded it then."""
+
+    old: Message
+    place: int
 
 
 class Question(NamedTuple):
@@ -95,8 +104,8 @@ class History(_Referable):
         origin: The head as it was when the session was loaded or last saved: the base of a merge. It lacks the messages
             if they are long.
         page_sizes: How many messages each loaded page holds, oldest first. Drafts share this list: never change it.
-        rewritten_from: The index of the first stored message that was changed or removed since the load.
-        edits: Stored messages that were changed or removed one by one since the load, by id, as they were stored.
+        rewritten_from: The index from which on stored messages were rewritten since the load, not one by one.
+        edits: Stored messages that were changed or removed one by one since the load, by id.
         reordered: Whether stored messages were changed in another way, which a merge cannot repeat.
         incarnation: The token of the session's creation, once a save was tried.
         rewrites: How often stored messages were changed or removed.
@@ -125,7 +134,7 @@ class History(_Referable):
     origin: StoredHead | None = None
     page_sizes: list[int] = field(default_factory=list[int])
     rewritten_from: int | None = None
-    edits: dict[str, Message] = field(default_factory=dict[str, Message])
+    edits: dict[str, Edit] = field(default_factory=dict[str, Edit])
     reordered: bool = False
     incarnation: str | None = None
     rewrites: int = 0
@@ -171,16 +180,35 @@ class History(_Referable):
         return self.origin.sealed if self.origin else 0
 
     @property
-    def unchanged(self) -> int:
-        """How many messages at the beginning are stored, and unchanged since."""
-        stored = self.origin.head.message_count if self.origin else 0
-        return stored if self.rewritten_from is None else min(stored, self.rewritten_from)
+    def first_change(self) -> int | None:
+        """The first stored message that was changed or removed since; None where none was."""
+        places = [each.place for each in self.edits.values()]
+        return min([*places, *(() if self.rewritten_from is None else [self.rewritten_from])], default=None)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether stored messages were changed or removed since."""
+        return self.rewritten_from is not None or bool(self.edits)
 
     @property
     def is_active(self) -> bool:
-        """Whether messages were added, changed or removed since the session was stored."""
+        """Whether messages were added or removed since the session was stored, or changed in more than metadata."""
         before = self.origin
-        return before is None or self.rewritten_from is not None or self.count != before.head.message_count
+        if before is None or self.rewritten_from is not None or self.count != before.head.message_count:
+            return True
+        return bool(self.edits) and any(
+            now is None or not is_rated(edit.old, now) for edit, now in self.changes().values()
+        )
+
+    def changes(self) -> dict[str, tuple[Edit, Message | None]]:
+        """Return the stored messages that were changed one by one, each with what took its place (None: nothing)."""
+        there = {each.message_id: each for each in self.log} if self.edits else {}
+        return {key: (each, there.get(key)) for key, each in self.edits.items()}
+
+    @property
+    def gone(self) -> list[int]:
+        """The places of the stored messages that were removed one by one, in order."""
+        return sorted([edit.place for edit, now in self.changes().values() if now is None])
 
     @property
     def loaded_instructions(self) -> list[Message]:
@@ -201,6 +229,8 @@ class History(_Referable):
         known = self.admit(message)
         if known is None:
             self.active_at = None
+            if message.message_id in self.edits:  # it was removed, and comes back at the end
+                self.rewritten_from, self.reordered = self.first_change, True
             self.log.append(message)
             if len(self.messages) == len(self.log) - self.hidden - 1:
                 _append(self.messages, message)
@@ -296,25 +326,41 @@ class History(_Referable):
         """Replace the message at an index, or remove it (None)."""
         old = self.log[index]
         if index < self.stored:
-            self.edits.setdefault(old.message_id, old)
-        self._rewrite(index, [*([] if message is None else [message]), *self.log[index + 1 :]])
+            self.edits.setdefault(old.message_id, Edit(old, self._place(index)))
+        self._rewrite(index, [*([] if message is None else [message]), *self.log[index + 1 :]], alone=True)
 
     def rewrite(self, index: int, rest: list[Message]) -> None:
         """Replace all messages from *index* on by *rest*."""
         self.reordered = self.reordered or index < self.stored
         self._rewrite(index, rest)
 
+    def clear(self) -> None:
+        """Remove all messages, those that are not loaded included."""
+        self.rewrite(0, [])
+        self.unloaded, self.page_sizes, self.leading = 0, [], 0
+        self.question = self.asked = None
+        self.instructions = []
+        self.unsought.clear()
+        if self.origin is not None:
+            self.rewritten_from, self.reordered = 0, True
+
     @property
     def stored(self) -> int:
         """How many messages at the beginning of the log are stored, perhaps with other content."""
         if self.origin is None:
             return 0
-        ids = {each.message_id for each in self.log} if self.edits else set[str]()
-        return self.origin.head.message_count - self.unloaded - sum(each not in ids for each in self.edits)
+        return self.origin.head.message_count - self.unloaded - len(self.gone)
 
-    def _rewrite(self, index: int, rest: list[Message]) -> None:
-        at = self.unloaded + index
-        if index < self.stored:
+    def _place(self, index: int) -> int:
+        """Return how many messages preceded one in the stored history."""
+        place = self.unloaded + index
+        for each in self.gone:
+            place += each <= place
+        return place
+
+    def _rewrite(self, index: int, rest: list[Message], *, alone: bool = False) -> None:
+        if index < self.stored and not alone:
+            at = self.unloaded + index
             self.rewritten_from = at if self.rewritten_from is None else min(at, self.rewritten_from)
         self.rewrites += 1
         self.active_at = None
@@ -326,6 +372,16 @@ class History(_Referable):
         """Forget the changes of stored messages: they were saved."""
         self.rewritten_from, self.reordered = None, False
         self.edits.clear()
+
+    def was_saved(self, then: Mapping[str, tuple[Edit, Message | None]]) -> None:
+        """Note that those changes of stored messages are stored that `changes` told *then*; others followed."""
+        gone = [edit.place for edit, now in then.values() if now is None]
+        left: dict[str, Edit] = {}
+        for key, (edit, now) in self.changes().items():
+            before = then.get(key, (edit, edit.old))[1]
+            if before is not None and before is not now:
+                left[key] = Edit(before, edit.place - sum([each < edit.place for each in gone]))
+        self.edits = left
 
     def prepend(self, older: list[Message], page_sizes: list[int]) -> None:
         """Add the messages that were not loaded, and the sizes of their pages."""

@@ -133,6 +133,6 @@ def leave(session: Rewinding, history: History) -> Branch:
         "checkpoints": list(session.checkpoints),
         "summary": session.summary,
     }
-    left = replace(history, log=list(history.log), branches=[])
+    left = replace(history, log=list(history.log), edits=dict(history.edits), branches=[])
     history.branches = [*history.branches, Line(stored_of(branch), left=left, values=values)][-MAX_BRANCHES:]
     return branch

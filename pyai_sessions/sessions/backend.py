@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from itertools import count, takewhile
@@ -13,7 +13,9 @@ from pyai_sessions.documents.limits import KEPT
 from pyai_sessions.documents.listed import Names, listed, listings_of
 from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import UnsupportedOperationError
+from pyai_sessions.model.heads import named_runs
 from pyai_sessions.sessions.expiry import Expiry
+from pyai_sessions.sessions.pages import pages_there
 from pyai_sessions.sessions.writers import Writers, turn_key
 from pyai_sessions.storage.families import is_of, storage_of
 from pyai_sessions.storage.protocol import Change, Storage
@@ -183,14 +185,18 @@ class Backend:
         """Store a draft that was refused, perhaps for pages alone that a save left that was cut short: they go."""
         prefix = page_prefix(draft.session_id)
         there = self.storage.read([prefix + each for each in draft.leftovers])
-        left = [each for first in there for each in self._pages_from(first)]
+        named = set[str]()
+        if there and draft.before is not None:
+            named.update(pages_there(self.storage, named_runs(draft.before.head)))
+        left = [each for first in there for each in self._pages_from(first, named)]
         change = change._replace(expect=change.expect[:1], drop=[*change.drop, *left])
         return bool(left) and self.storage.write([change])[0]
 
-    def _pages_from(self, first: str) -> Iterator[str]:
+    def _pages_from(self, first: str, named: Collection[str]) -> Iterator[str]:
+        """Iterate over the stored pages from *first* on, up to one that is *named* by the head."""
         start, _, number = first.rpartition("/")
         pages = (f"{start}/{n}" for n in count(int(number)))
-        return takewhile(lambda page: self.storage.read([page]), pages)
+        return takewhile(lambda page: page not in named and self.storage.read([page]), pages)
 
     def _keep_up(self, draft: Draft, left: int) -> None:
         """Let shared pages live as long as those that share them, and clear away now and then what was forgotten."""

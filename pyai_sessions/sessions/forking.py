@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pyai_sessions.documents.keys import head_key, page_keys
 from pyai_sessions.documents.reading import UNFIT, read_messages, restore
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionStateError
-from pyai_sessions.model.heads import Run, SessionStatus, StoredHead
+from pyai_sessions.model.heads import Run, SessionStatus, StoredHead, first_pages
 from pyai_sessions.model.history import History
 from pyai_sessions.model.points import Checkpoint, Parent
 from pyai_sessions.model.session import Session, history_of, session_of, values_of
@@ -123,24 +123,18 @@ class _Pages:
         last = messages[-1].message_id
         if len(messages) == len(self._read[page]):
             page, start, messages = page + 1, count, []
-        shared: list[Run] = []
-        for run in self.runs:
-            if page and run.pages:
-                kept = min(page, run.pages)
-                shared.append(Run(run.owner, run.generation, kept, run.messages if kept == run.pages else start))
-            page, start = page - min(page, run.pages), start - run.messages
-        return tuple(shared), messages, last
+        return tuple(first_pages(self.runs, page, start)), messages, last
 
     def _place(self, count: int) -> tuple[int, int]:
         """Return the number of the page that has message number *count*, and how many messages come before that page.
 
         Only of whole runs of pages is the number of messages known. So pages are counted from the nearer end of a run.
         """
-        page = start = 0
+        page = start = first = 0
         for run in self.runs:
-            end = start + run.messages
+            end, page = start + run.messages, page + run.pages
             if start < count <= end:
-                pages = range(page, page + run.pages)
+                pages = range(first, page)
                 if count - start <= end - count:
                     for n in self._walk(pages):
                         if count <= start + len(self._read[n]):
@@ -151,7 +145,7 @@ class _Pages:
                         end -= len(self._read[n])
                         if end < count:
                             return n, end
-            page, start = page + run.pages, end
+            start, first = end, page if run.messages else first
         raise InvalidDocumentError(head_key(self._session_id), self._session_id, None, UNFIT)
 
     def _walk(self, pages: Sequence[int]) -> Iterator[int]:

@@ -39,7 +39,7 @@ from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_v
 from pyai_sessions.documents.references import read_reference, write_reference
 from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
-from pyai_sessions.model.heads import Head, Run, StoredHead, extent, extents, named_runs, owners_of
+from pyai_sessions.model.heads import Head, Run, StoredHead, extents, named_runs, owners_of, page_numbers
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.backend import LONGER, Backend
 from pyai_sessions.sessions.expiry import has_expired
@@ -94,7 +94,7 @@ def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
     """Return whether the head *value* has the same history as the former *head*, and names all pages of *runs*."""
     now = readable_head(value, head.session_id)
     found = extents(named_runs(now.head)) if now is not None and now.head.edition == head.edition else {}
-    return all(found.get(run.owner, {}).get(run.generation, 0) >= run.pages for run in runs)
+    return all(found.get(run.owner, {}).get(run.generation, 0) >= run.end for run in runs)
 
 
 # Removing -----------------------------------------------------------------------------------------------------------
@@ -217,11 +217,11 @@ def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
     def attempt() -> bool | None:
         value = backend.head(session_id)
         stored = None if value is None else read_head(value, session_id)
-        shared = {} if stored is None else extent(named_runs(stored.head), owner)
+        named = () if stored is None else named_runs(stored.head)
+        shared = [run for run in named if run.owner == owner and run.pages]
         if stored is None or owner == session_id or not shared:
             return False
-        draft = _with_own_pages(backend, stored, owner, {each: new_token(6) for each in shared}, shared)
-        if not backend.commit(draft):
+        if not backend.commit(_with_own_pages(backend, stored, owner, shared)):
             return None
         free_pages(backend, owner, reference=reference_key(owner, session_id, stored.head.incarnation))
         return True
@@ -229,17 +229,13 @@ def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
     until_done(backend, session_id, attempt)
 
 
-def _with_own_pages(
-    backend: Backend, stored: StoredHead, owner: str, names: Mapping[str, str], counts: Mapping[str, int]
-) -> Draft:
-    """Return a draft in which a session has copies of *owner*'s pages.
-
-    *names* maps each generation of these pages to that of its copy, *counts* to the number of its pages.
-    """
+def _with_own_pages(backend: Backend, stored: StoredHead, owner: str, shared: Sequence[Run]) -> Draft:
+    """Return a draft in which a session has copies of the pages *shared* of *owner*."""
     head, pages = stored.head, dict[str, bytes]()
-    for generation, count in counts.items():
-        keys = page_keys([Run(owner, generation, count, 0)])
-        made = page_keys([Run(head.session_id, names[generation], count, 0)])
+    names = {each: new_token(6) for each in dict.fromkeys(run.generation for run in shared)}
+    for run in shared:
+        keys = page_keys([run])
+        made = page_keys([msgspec.structs.replace(run, owner=head.session_id, generation=names[run.generation])])
         found = backend.storage.read(keys)
         for key, copy in zip(keys, made, strict=True):
             text = text_of(found.get(key))
@@ -248,10 +244,11 @@ def _with_own_pages(
             pages[copy] = text
 
     def own(runs: Sequence[Run]) -> tuple[Run, ...]:
-        shared = [run.owner == owner and run.generation in names for run in runs]
         return tuple(
-            Run(head.session_id, names[run.generation], run.pages, run.messages) if each else run
-            for run, each in zip(runs, shared, strict=True)
+            msgspec.structs.replace(run, owner=head.session_id, generation=names[run.generation])
+            if run.owner == owner and run.generation in names
+            else run
+            for run in runs
         )
 
     sealed = own(head.sealed)
@@ -278,10 +275,12 @@ def unreferenced(storage: Storage, owner: str, value: object | None, keys: Itera
     and only if there are pages that the head does not name.
     """
     try:
-        named = {} if value is None else extent(named_runs(read_head(value, owner).head), owner)
-        left = _beyond(named, keys)
+        named = {} if value is None else page_numbers(named_runs(read_head(value, owner).head))
+        left = _not_among(named, owner, keys)
         for key, text in _references(storage, owner).items() if left else ():
-            left = _beyond(read_reference(text, key), left) if is_reference(key, owner) else left
+            if is_reference(key, owner):
+                named = {(owner, each): [range(n)] for each, n in read_reference(text, key).items()}
+                left = _not_among(named, owner, left)
     except InvalidDocumentError:
         return []
     return sorted(left)
@@ -296,10 +295,10 @@ def _references(storage: Storage, owner: str) -> dict[str, object]:
         return storage.read(list(storage.keys(prefix)))
 
 
-def _beyond(named: Mapping[str, int], keys: Iterable[str]) -> list[str]:
-    """Return the keys of pages whose number is not below that which *named* has for their generation."""
+def _not_among(named: Mapping[tuple[str, str], Sequence[range]], owner: str, keys: Iterable[str]) -> list[str]:
+    """Return the keys of pages of *owner* whose number is none of those that *named* has for their generation."""
     parts = ((key, *key.rsplit("/", 2)[1:]) for key in keys)
-    return [key for key, generation, number in parts if int(number) >= named.get(generation, 0)]
+    return [key for key, of, number in parts if not any(int(number) in each for each in named.get((owner, of), ()))]
 
 
 # Upkeep -------------------------------------------------------------------------------------------------------------

@@ -84,6 +84,15 @@ def load(
     return Trips(backend).alone(loading(stored, clock, wanted=wanted, known=known, most=most))
 
 
+def load_from(backend: Backend, stored: StoredHead, page: int, clock: Clock) -> Session | None:
+    """Return a session with its messages from page number *page* on; None where it was rewritten meanwhile."""
+    try:
+        pages = Trips(backend).alone(reading(stored, page_keys(stored.head.sealed, page, stored.pages), {}))
+    except RewrittenError:
+        return None
+    return restore(stored, pages, clock)
+
+
 def loading(
     stored: StoredHead,
     clock: Clock,

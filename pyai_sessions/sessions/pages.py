@@ -51,5 +51,5 @@ def pages_there(storage: Storage, runs: Sequence[Run]) -> list[str]:
         for run in runs
         for prefix in [f"{page_prefix(run.owner)}{run.generation}/"]
         for number in sorted(there.get((encode_id(run.owner), run.generation), ()))
-        if number < run.pages
+        if run.start <= number < run.end
     ]

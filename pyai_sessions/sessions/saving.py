@@ -24,7 +24,7 @@ from pyai_sessions.events import note
 from pyai_sessions.model.branches import common
 from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead
-from pyai_sessions.model.history import Attempt
+from pyai_sessions.model.history import Attempt, History
 from pyai_sessions.model.session import Session, assign, history_of, session_of, values_of
 from pyai_sessions.model.session_store import OnConflict
 from pyai_sessions.sessions import forks
@@ -215,12 +215,11 @@ class Saver(NamedTuple):
     def _adopt_attempt(self, session: Session, applied: Attempt) -> None:
         """Let a copy know that an attempt to save it was applied."""
         if applied.merged is None:
-            mark_saved(session, applied.draft, applied.rewrites)
+            mark_saved(session, applied.draft, applied)
             return
         history = history_of(session)
         mark_saved(applied.merged, applied.draft)
-        if history.rewrites == applied.rewrites:
-            history.is_saved()
+        _mark_changes(history, applied)
         history.origin = applied.base
         history.attempts.clear()
 
@@ -263,12 +262,12 @@ class Saver(NamedTuple):
         """
         history, draft = history_of(session), compose(session, self.terms)
         if copy is None:
-            attempts, attempt = history.attempts, Attempt(draft, history.rewrites)
+            attempts, attempt = history.attempts, Attempt(draft, history.rewrites, history.changes())
         else:
             # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
             base = compose(copy, self.backend.kept).stored.rewritten(new_token(6))
-            attempts = history_of(copy).attempts
-            attempt = Attempt(draft, history_of(copy).rewrites, session, base)
+            attempts, changes = history_of(copy).attempts, history_of(copy).changes()
+            attempt = Attempt(draft, history_of(copy).rewrites, changes, session, base)
         attempts.append(attempt)
         del attempts[:-_ATTEMPTS]
         return attempt
@@ -324,8 +323,16 @@ def check_same_id(session: Session, origin: StoredHead) -> None:
         raise InvalidValueError("session_id", problem)
 
 
-def mark_saved(session: Session, draft: Draft, rewrites: int | None = None) -> None:
-    """Let a session know that a draft of it is stored; *rewrites* is how often it had been rewritten then."""
+def _mark_changes(history: History, applied: Attempt | None) -> None:
+    """Let a history know that its changes of stored messages are stored: all, or those of an earlier attempt."""
+    if applied is None or applied.rewrites == history.rewrites:
+        history.is_saved()
+    else:
+        history.was_saved(applied.edits)
+
+
+def mark_saved(session: Session, draft: Draft, applied: Attempt | None = None) -> None:
+    """Let a session know that a draft of it is stored; *applied* is the attempt to, where that was an earlier one."""
     history = history_of(session)
     branches = history.branches
     if branches:
@@ -337,8 +344,7 @@ def mark_saved(session: Session, draft: Draft, rewrites: int | None = None) -> N
     history.unsought = set[str]()
     history.branches = branches
     history.line = None
-    if rewrites in (None, history.rewrites):
-        history.is_saved()
+    _mark_changes(history, applied)
     history.incarnation = draft.stored.head.incarnation
     history.origin = origin_of(draft.stored)
     history.attempts = []

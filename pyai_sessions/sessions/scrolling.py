@@ -40,7 +40,7 @@ class Scroller(NamedTuple):
         """Return the newest messages that precede one, or the oldest that follow one; those of the end without."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, after or before, limit or 0, back=after is None)
-            pages = _Pages(stored, known, self.recent)
+            pages = Pages(stored, known, self.recent)
             try:
                 start = yield from pages.place(after)
                 stop = yield from pages.place(before)
@@ -53,7 +53,7 @@ class Scroller(NamedTuple):
         """Return one message; None where the session has none of that id."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, message_id, 1, back=True)
-            pages = _Pages(stored, known, self.recent)
+            pages = Pages(stored, known, self.recent)
             try:
                 found = yield from pages.find(message_id)
                 return found and pages.read[found.page][found.offset]
@@ -85,7 +85,7 @@ class _Place(NamedTuple):
     offset: int
 
 
-class _Pages:
+class Pages:
     """The pages of a stored head, read as they are needed: *read* has those that were, by number."""
 
     def __init__(self, stored: StoredHead, known: Mapping[str, object], recent: Recent[object]) -> None:
@@ -140,7 +140,7 @@ class _Pages:
     def _remember(self, message_id: str, number: int) -> None:
         for run in self._stored.head.sealed:
             if number < run.pages:
-                where = Run(run.owner, run.generation, number, self._size)
+                where = Run(run.owner, run.generation, run.start + number, self._size)
                 self._recent.put(("page", self._stored.head.session_id, message_id), where, len(run.generation))
                 return
             number -= run.pages
@@ -161,6 +161,14 @@ class _Pages:
                 f"has no message {shown(message_id)}; get_messages(...) without it begins at the end",
             )
         return found
+
+    def last(self) -> Asking[_Place | None]:
+        """Return where the last message lies; None where there is none."""
+        number = self._count
+        while number and not self.read[number]:
+            number -= 1
+            yield from self._load([number])
+        return _Place(number, len(self.read[number]) - 1) if self.read[number] else None
 
     def find(self, message_id: str) -> Asking[_Place | None]:
         """Return where a message lies: in the head, in a page that is known, or is likely by its time, or in any."""
@@ -188,8 +196,8 @@ class _Pages:
         if not isinstance(where, Run):
             return []
         for run in self._stored.head.sealed:
-            if (run.owner, run.generation) == (where.owner, where.generation) and where.pages < run.pages:
-                return [before + where.pages]
+            if (run.owner, run.generation) == (where.owner, where.generation) and run.start <= where.pages < run.end:
+                return [before + where.pages - run.start]
             before += run.pages
         return []
 

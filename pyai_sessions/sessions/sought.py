@@ -9,7 +9,7 @@ import msgspec
 
 from pyai_sessions.documents.keys import page_keys
 from pyai_sessions.documents.reading import read_messages
-from pyai_sessions.model.heads import StoredHead
+from pyai_sessions.model.heads import Run, StoredHead, united
 from pyai_sessions.sessions.loading import absent
 from pyai_sessions.sessions.trips import Asking, Read
 from pyai_sessions.values.messages import Message
@@ -31,16 +31,25 @@ _IDS = msgspec.json.Decoder(list[_Id])
 
 @dataclass(slots=True)
 class _Pages:
-    """The ids of the first pages of some generations: pages never change, so what was read stays true.
+    """The ids of the pages of some generations: pages never change, so what was read stays true.
 
     Attributes:
-        read: How many pages were read of each owner and generation.
+        read: The pages that were read.
         hashes: The hashes of the ids that these hold. An id whose hash is not among them is in none of them.
 
     """
 
-    read: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    read: tuple[Run, ...] = ()
     hashes: set[int] = field(default_factory=set[int])
+
+    def unread(self, run: Run) -> list[Run]:
+        """Return the pages of a run that were not read."""
+        found, start = list[Run](), run.start
+        for known in self.read:
+            if (known.owner, known.generation) == (run.owner, run.generation):
+                found.append(_part(run, start, min(known.start, run.end)))
+                start = max(start, min(known.end, run.end))
+        return [each for each in (*found, _part(run, start, run.end)) if each.pages > 0]
 
 
 def find_stored(
@@ -73,25 +82,26 @@ def _seek(
     sought = {hash(each): each for each in message_ids}
     known = recent.get(("ids", session_id))
     pages = known if isinstance(known, _Pages) else _Pages()
-    unread: list[str] = []
-    left, new = stored.pages if stop is None else stop, dict(pages.read)
+    left, new = stored.pages if stop is None else stop, list[Run]()
     for run in stored.head.sealed:
         count = min(run.pages, left)
         left -= count
-        first = pages.read.get((run.owner, run.generation), 0)
-        if first < count:
-            unread += page_keys([run], first, count)
-            new[run.owner, run.generation] = count
+        new += pages.unread(_part(run, run.start, run.start + count))
+    unread = page_keys(new)
     for start in range(0, len(unread), _TOGETHER):
         keys = unread[start : start + _TOGETHER]
         found = yield Read(keys)
         for key in keys:
             pages.hashes.update(map(hash, (yield from _ids(stored, key, found.get(key)))))
     if unread:
-        pages.read = new
+        pages.read = united([*pages.read, *new])
         recent.put(("ids", session_id), pages, _ID * (len(pages.hashes) + len(pages.read)))
     wanted = {each for key, each in sought.items() if key in pages.hashes}
     return (yield from _found(stored, wanted, stop)) if wanted else []
+
+
+def _part(run: Run, start: int, end: int) -> Run:
+    return msgspec.structs.replace(run, start=start, pages=end - start)
 
 
 def _ids(stored: StoredHead, key: str, value: object) -> Asking[list[str]]:

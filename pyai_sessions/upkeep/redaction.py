@@ -21,7 +21,7 @@ from pyai_sessions.documents.keys import head_key, parts_of_reference, session_b
 from pyai_sessions.documents.reading import read_head, readable_head
 from pyai_sessions.documents.writing import amend
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionStateError, StorageLockedError
-from pyai_sessions.model.heads import StoredHead, extents, named_runs, owners_of
+from pyai_sessions.model.heads import StoredHead, named_runs, owners_of, page_numbers
 from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import head_of, until_done
@@ -315,7 +315,7 @@ class _Family:
         user_id = first.head.user_id
         self.mine = {each for each, stored in self.heads.items() if stored.head.user_id == user_id}
         self.others = self.heads.keys() - self.mine
-        self._named = {each: extents(named_runs(stored.head)) for each, stored in self.heads.items()}
+        self._named = {each: page_numbers(named_runs(stored.head)) for each, stored in self.heads.items()}
 
     def _add(self, session_id: str, value: object | None) -> None:
         stored = readable_head(value, session_id)
@@ -351,7 +351,11 @@ class _Family:
         if kind != "messages" or owner is None:
             return set()
         generation, number = rest.split("/")[1:]
-        return {each for each, named in self._named.items() if int(number) < named.get(owner, {}).get(generation, 0)}
+        return {
+            each
+            for each, named in self._named.items()
+            if any(int(number) in pages for pages in named.get((owner, generation), ()))
+        }
 
     def is_of(self, key: str, session_id: str) -> bool:
         """Return whether a document belongs to a session, or is a page that the session names."""

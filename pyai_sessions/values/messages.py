@@ -3,7 +3,7 @@
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -202,6 +202,18 @@ class Message(_Readable):
         return f"<Message {self.message_id!r} role={self.role!r} content: {type(self.content).__name__}>"
 
 
+def replaced(message: Message, changes: Mapping[str, Any]) -> Message:
+    """Return a message with other fields."""
+    made = replace(message, **changes)
+    made.keep_unknown(message.unknown_fields)
+    return made
+
+
+def fields_of(message: Message) -> dict[str, Any]:
+    """Return the fields of a message but its id: what puts it in the place of another."""
+    return {name: getattr(message, name) for name in Message.__dataclass_fields__ if name != "message_id"}
+
+
 def take_drawn(message: Message) -> bool:
     """Return whether a message's id was drawn for it and has been given to no session yet; it has from now on.
 
@@ -214,6 +226,11 @@ def take_drawn(message: Message) -> bool:
 def same_words(one: Message, other: Message) -> bool:
     """Return whether two messages are the same in all but their times: what is delivered again comes later."""
     return one is other or one.to_dict() | {"timestamp": ""} == other.to_dict() | {"timestamp": ""}
+
+
+def is_rated(one: Message, other: Message) -> bool:
+    """Return whether two messages differ in their metadata alone."""
+    return one is other or one.to_dict() | {"metadata": {}} == other.to_dict() | {"metadata": {}}
 
 
 def taken(message_id: str) -> InvalidValueError:

@@ -473,8 +473,8 @@ def test_a_part_of_the_history_is_the_last_of_it(last):
 
 
 @pytest.mark.parametrize("at", [0, 1, 31, 32, 33, 63, 64, 70, 99])
-def test_a_rewritten_history_leaves_only_its_own_pages(at):
-    """Editing a sealed message writes new pages and removes the old ones; earlier pages stay."""
+def test_a_changed_message_leaves_all_other_pages_as_they_are(at):
+    """The page that holds it is written anew, and the former one removed; no other is touched."""
     mapping = saved(100)
     before = pages_of(mapping)
     manager = SessionManager(mapping)
@@ -485,7 +485,9 @@ def test_a_rewritten_history_leaves_only_its_own_pages(at):
 
     after = pages_of(mapping)
     head = json.loads(mapping["session/s"])
-    assert set(after) == {f"messages/s/{run['generation']}/{n}" for run in head["sealed"] for n in range(run["pages"])}
+    starts = [(run["generation"], run.get("start", 0), run["pages"]) for run in head["sealed"]]
+    assert set(after) == {f"messages/s/{name}/{start + n}" for name, start, pages in starts for n in range(pages)}
+    assert len(before.keys() - after.keys()) == len(after.keys() - before.keys()) == (at < 96)
     assert all(before.get(key, page) == page for key, page in after.items())
     assert manager.get_session("s") == session
     assert [each.content for each in session.messages].index("edited") == at

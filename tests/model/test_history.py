@@ -278,11 +278,23 @@ def test_what_needs_the_whole_history_is_refused_on_a_part(session):
         session.add_message("user", f"more {n}")
     part = stored_part(session, last=2)
 
-    for refused in (part.to_dict, part.to_json, part.clear_messages):
+    for refused in (part.to_dict, part.to_json):
         with pytest.raises(SessionStateError, match="is loaded only in part; load all of it with"):
             refused()
     with pytest.raises(SessionStateError, match="has no message 'm0' among those loaded"):
         part.remove_message("m0")
+
+
+def test_all_messages_of_a_part_are_removed(session):
+    """Those that were not loaded, too; what another writer appends meanwhile stays."""
+    for n in range(200):
+        session.add_message("user", f"more {n}")
+    part = stored_part(session, last=2)
+    part.clear_messages()
+    part.add_message("user", "a new beginning")
+
+    assert [each.content for each in part.messages] == ["a new beginning"]
+    assert part.message_count == 1
 
 
 def test_a_part_forgets_no_message_by_pop(session):

@@ -1,0 +1,390 @@
+"""Messages of a session that is not in hand: what is written, and that nothing else is lost by it."""
+
+import json
+from collections import UserDict
+from random import Random
+
+import pytest
+
+from pyai_sessions import (
+    KVSessionStore,
+    Message,
+    SessionArchivedError,
+    SessionConflictError,
+    SessionManager,
+    SessionNotFoundError,
+    SessionStateError,
+)
+from pyai_sessions.documents.limits import Terms
+from pyai_sessions.sessions.backend import backend_of
+from pyai_sessions.sessions.changing import Changer
+from pyai_sessions.testing import StoppedClock
+from pyai_sessions.values.messages import replaced
+from pyai_sessions.values.recent import Recent
+
+
+def changer(mapping, clock=None):
+    return Changer(backend_of(mapping), Terms(clock or StoppedClock()), Recent(10**6))
+
+
+def rated(rating):
+    return lambda message: replaced(message, {"metadata": {"rating": rating}})
+
+
+def said(content):
+    return lambda message: replaced(message, {"content": content})
+
+
+def gone(_):
+    return None
+
+
+def stored(mapping, count=100, **options):
+    manager = SessionManager(mapping)
+    session = manager.create_session("ada", session_id="s", **options)
+    for n in range(count):
+        session.add_message("user" if n % 2 == 0 else "assistant", f"message {n}", message_id=f"m{n}")
+    manager.save(session)
+    return session
+
+
+def told(session):
+    return [(each.message_id, each.content, dict(each.metadata)) for each in session.messages]
+
+
+def named(mapping):
+    """Return the keys of the pages that the head names."""
+    return {
+        f"messages/s/{run['generation']}/{run.get('start', 0) + n}"
+        for run in json.loads(mapping["session/s"])["sealed"]
+        for n in range(run["pages"])
+    }
+
+
+def pages(mapping):
+    return {key: mapping[key] for key in mapping if key.startswith("messages/s/")}
+
+
+@pytest.mark.parametrize("change", [rated(5), said("another"), gone])
+@pytest.mark.parametrize("at", [2, 31, 32, 50, 95, 96, 99])
+def test_one_page_is_written_and_no_other(at, change):
+    """However far back the message lies; what followed it stays where it lay, and the former page is gone."""
+    mapping = {}
+    stored(mapping)
+    before = pages(mapping)
+
+    changer(mapping).change("s", f"m{at}", change)
+
+    after = pages(mapping)
+    assert len(after.keys() - before.keys()) == len(before.keys() - after.keys()) == (at < 96)
+    assert all(before.get(key, page) == page for key, page in after.items())
+    assert set(after) == named(mapping)
+    session = SessionManager(mapping).get_session("s")
+    expected = [f"message {n}" for n in range(100)]
+    expected[at : at + 1] = [each.content for each in [change(Message("user", expected[at]))] if each]
+    assert [each.content for each in session.messages] == expected
+    assert SessionManager(mapping).verify().problems == []
+
+
+def test_a_page_without_messages_is_named_no_more():
+    """Its number is not given again: a reader may hold the former head."""
+    mapping = {}
+    stored(mapping, 40)
+    works = changer(mapping)
+    for n in range(40):
+        works.change("s", f"m{n}", gone)
+        assert [each.message_id for each in SessionManager(mapping).get_session("s").messages] == [
+            f"m{each}" for each in range(n + 1, 40)
+        ]
+        assert set(pages(mapping)) == named(mapping)
+
+    SessionManager(mapping).append("s", *[{"role": "user", "content": f"new {n}"} for n in range(70)])
+    assert len(SessionManager(mapping).get_session("s").messages) == 70
+    assert SessionManager(mapping).verify().problems == []
+
+
+def test_messages_that_grow_are_cut_into_several_pages():
+    """As the messages of a full tail are."""
+    mapping = {}
+    stored(mapping)
+    works = changer(mapping)
+    for n in range(32, 64):
+        works.change("s", f"m{n}", said("x" * 3000))
+
+    head = json.loads(mapping["session/s"])
+    assert sum(run["pages"] for run in head["sealed"]) > 10
+    assert max(map(len, pages(mapping).values())) < 20_000
+    assert [len(each.content) for each in SessionManager(mapping).get_session("s").messages[32:64]] == [3000] * 32
+    assert SessionManager(mapping).verify().problems == []
+
+
+def test_a_change_that_changes_nothing_is_not_written():
+    """The revision stays."""
+    mapping = {}
+    stored(mapping)
+    changer(mapping).change("s", "m3", rated(5))
+    before = dict(mapping)
+
+    assert changer(mapping).change("s", "m3", rated(5))[1].metadata == {"rating": 5}
+
+    assert mapping == before
+
+
+def test_a_rating_is_no_activity():
+    """The session keeps its place in lists, and its life is not prolonged; another content, or a removal, counts."""
+    mapping, clock = {}, StoppedClock()
+    manager = SessionManager(KVSessionStore(mapping, ttl=3600), clock=clock)
+    session = manager.create_session("ada", session_id="s")
+    session.add_messages([{"role": "user", "content": f"{n}"} for n in range(70)])
+    manager.save(session)
+    works = Changer(backend_of(mapping), manager.store._engine.terms, Recent(10**6))
+    then, end = session.active_at, session.expires_at
+    for at, change, is_active in [(0, rated(1), False), (69, rated(1), False), (40, said("x"), True), (5, gone, True)]:
+        clock.pass_(minutes=1)
+        works.change("s", session.messages[at].message_id, change)
+
+        now = manager.get_session("s")
+        assert (now.active_at > then, now.expires_at > end) == (is_active, is_active)
+        assert now.updated_at >= clock.now
+        then, end = now.active_at, now.expires_at
+
+
+def test_the_title_the_instructions_and_the_question_follow_their_messages():
+    """What a head says of the first messages is right after a change of these."""
+    mapping = {}
+    manager = SessionManager(mapping)
+    session = manager.create_session("ada", session_id="s")
+    for n, role in enumerate(["system", "assistant", "system", "user", "user"] + ["assistant", "user"] * 50):
+        session.add_message(role, f"{role} {n}", message_id=f"m{n}")
+    manager.save(session)
+    works = changer(mapping)
+
+    works.change("s", "m3", said("which trains?"))
+    assert manager.list_sessions("ada")[0].title == "which trains?"
+    works.change("s", "m3", gone)
+    assert manager.list_sessions("ada")[0].title == "user 4"
+    works.change("s", "m0", said("be kind"))
+    works.change("s", "m1", gone)
+    part = manager.get_session("s", last=3)
+    assert [each["content"] for each in part.history()][:2] == ["be kind", "system 2"]
+    works.change("s", "m2", lambda old: replaced(old, {"role": "user"}))
+    assert manager.list_sessions("ada")[0].title == "system 2"
+    assert manager.get_session("s", last=3).history()[0]["content"] == "be kind"
+    assert manager.verify().problems == []
+
+
+def test_a_summary_counts_the_messages_that_are_left():
+    """A message that it sums up is removed, and it stands for one less."""
+    mapping = {}
+    session = stored(mapping)
+    session.compact("so far", keep_last=20)
+    SessionManager(mapping).save(session)
+    count = session.summary.message_count
+
+    changer(mapping).change("s", "m5", gone)
+    changer(mapping).change("s", "m6", rated(1))
+    changer(mapping).change("s", "m99", gone)
+
+    assert SessionManager(mapping).get_session("s").summary.message_count == count - 1
+
+
+def test_the_last_message_is_taken_back_one_by_one():
+    """Also where it lies in a page; an empty session has none."""
+    mapping = {}
+    stored(mapping, 40)
+    works = changer(mapping)
+
+    assert [works.change("s", None, gone)[0].message_id for _ in range(40)] == [f"m{n}" for n in range(40)][::-1]
+    with pytest.raises(SessionStateError, match="has no message"):
+        works.change("s", None, gone)
+
+
+def test_what_is_not_there_cannot_be_changed():
+    """A session, another user's, one of its messages, an archived one: each error says so."""
+    mapping = {}
+    stored(mapping, 40)
+    works = changer(mapping)
+    with pytest.raises(SessionNotFoundError):
+        works.change("t", "m1", gone)
+    with pytest.raises(SessionNotFoundError):
+        works.change("s", "m1", gone, "bob")
+    with pytest.raises(SessionStateError, match="has no message 'm40'"):
+        works.change("s", "m40", gone)
+    SessionManager(mapping).archive("s")
+    with pytest.raises(SessionArchivedError):
+        works.change("s", "m1", gone)
+
+
+def test_a_change_and_a_copy_in_hand_merge():
+    """Of different messages; of the same one, the copy is refused and nothing is written."""
+    mapping = {}
+    stored(mapping)
+    manager = SessionManager(mapping)
+    whole, part = manager.get_session("s"), manager.get_session("s", last=10)
+    changer(mapping).change("s", "m3", rated(5))
+    changer(mapping).change("s", "m95", gone)
+    whole.replace_message("m50", content="mine")
+    whole.add_message("user", "more")
+    manager.save(whole)
+    part.remove_message("m97")
+    part.add_message("user", "and more")
+    manager.save(part)
+
+    expected = [f"message {n}" for n in range(100) if n not in (95, 97)]
+    expected[50] = "mine"
+    session = manager.get_session("s")
+    assert [each.content for each in session.messages] == [*expected, "more", "and more"]
+    assert session.messages[3].metadata == {"rating": 5}
+    changer(mapping).change("s", "m3", rated(4))
+    before = dict(mapping)
+    session.replace_message("m3", content="mine")
+    with pytest.raises(SessionConflictError, match="'m3' changed by two writers"):
+        manager.save(session)
+    assert mapping == before
+
+
+def test_all_messages_are_removed_without_reading_a_page():
+    """Metadata and state stay; the conversation begins anew."""
+    mapping = {}
+    stored(mapping, metadata={"a": 1}, state={"b": 2})
+
+    changer(mapping).clear("s")
+
+    manager = SessionManager(mapping)
+    session = manager.get_session("s")
+    assert (session.messages, session.metadata, session.state) == ([], {"a": 1}, {"b": 2})
+    assert pages(mapping) == {}
+    manager.append("s", {"role": "user", "content": "a new beginning"})
+    assert manager.list_sessions("ada")[0].title == "a new beginning"
+    assert manager.verify().problems == []
+
+
+@pytest.mark.parametrize("to", ["m99", "m98", "m70", "m40", "m0", "mark", 1, 3, 40, 0])
+def test_a_session_is_taken_back_as_one_in_hand_is(to):
+    """To a message, by turns, or to a checkpoint; what is left is a branch."""
+    mapping, other = {}, {}
+    for each in (mapping, other):
+        session = stored(each, 60, state={"n": 1})
+        session.checkpoint("mark")
+        session.set_state("n", 2)
+        for n in range(60, 100):
+            session.add_message("user" if n % 2 == 0 else "assistant", f"message {n}", message_id=f"m{n}")
+        SessionManager(each).save(session)
+    expected = session.rewind(to)
+    SessionManager(other).save(session)
+
+    left = changer(mapping).rewind("s", to)
+
+    manager = SessionManager(mapping)
+    assert told(manager.get_session("s")) == told(SessionManager(other).get_session("s"))
+    assert manager.get_session("s").state == SessionManager(other).get_session("s").state
+    assert (left and left.message_count) == (expected and expected.message_count)
+    assert manager.verify().problems == []
+    if left is not None:
+        assert told(manager.switch("s", left))[-1][0] == "m99"
+
+
+class Histories:
+    """A session that two writers change at random in all ways, beside a list that says what it should hold."""
+
+    def __init__(self, mapping, seed):
+        self.random, self.mapping, self.step = Random(seed), mapping, 0
+        self.managers = [SessionManager(mapping), SessionManager(mapping)]
+        self.changers = [changer(mapping), changer(mapping)]
+        session = self.manager.create_session("ada", session_id="s")
+        for n in range(300):
+            session.add_message("user" if n % 2 == 0 else "assistant", f"m{n} " * self.random.randint(1, 40))
+        self.manager.save(session)
+        self.model, self.forks = told(session), {}
+
+    @property
+    def manager(self):
+        return self.random.choice(self.managers)
+
+    @property
+    def changer(self):
+        return self.random.choice(self.changers)
+
+    def rate(self, at):
+        self.changer.change("s", self.model[at][0], rated(self.step))
+        self.model[at] = (*self.model[at][:2], {"rating": self.step})
+
+    def reword(self, at):
+        content = f"new {self.step} " * self.random.choice([1, 1000])
+        self.changer.change("s", self.model[at][0], said(content))
+        self.model[at] = (self.model[at][0], content, self.model[at][2])
+
+    def remove(self, at):
+        self.changer.change("s", self.model.pop(at)[0], gone)
+
+    def pop(self, _):
+        assert self.changer.change("s", None, gone)[0].message_id == self.model.pop()[0]
+
+    def append(self, _):
+        for n in range(self.random.choice([1, 40])):
+            message_id, content = f"a{self.step}-{n}", f"add {self.step}"
+            self.manager.append("s", {"role": "user", "content": content, "message_id": message_id})
+            self.model.append((message_id, content, {}))
+
+    def fork(self, at):
+        made = told(self.manager.fork("s", at=self.random.choice([None, at]), new_id=f"f{self.step}", last=None))
+        assert made == self.model[: len(made)]
+        self.forks[f"f{self.step}"] = made
+
+    def save(self, _):
+        manager = self.manager
+        session = manager.get_session("s", last=self.random.choice([None, 60, 5]))
+        session.add_message("user", f"hand {self.step}", message_id=f"h{self.step}")
+        self.model.append((f"h{self.step}", f"hand {self.step}", {}))
+        for _ in range(self.random.randrange(min(4, len(session.messages)))):
+            each = self.random.choice(session.messages)
+            at = [each[0] for each in self.model].index(each.message_id)
+            if self.random.random() < 0.5:
+                session.remove_message(each)
+                del self.model[at]
+            else:
+                session.replace_message(each, metadata={"hand": self.step})
+                self.model[at] = (*self.model[at][:2], {"hand": self.step})
+        manager.save(session)
+
+    def rewind(self, at):
+        if self.random.random() < 0.5:
+            self.changer.rewind("s", self.model[at][0])
+            del self.model[at + 1 :]
+        else:
+            manager = self.manager
+            session = manager.get_session("s")
+            session.rewind(min(2, sum(each.role == "user" for each in session.messages)))
+            manager.save(session)
+            self.model = told(session)
+
+    def check(self):
+        reader, middle = SessionManager(self.mapping), len(self.model) // 2
+        assert told(reader.get_session("s")) == self.model
+        assert told(reader.get_session("s", last=5)) == self.model[-5:]
+        assert reader.get_session("s", last=5).message_count == len(self.model)
+        assert reader.verify().problems == []
+        if self.model:
+            page = self.managers[0].get_messages("s", before=self.model[middle][0], limit=40)
+            assert [each.message_id for each in page] == [each[0] for each in self.model[max(0, middle - 40) : middle]]
+
+    kinds = (rate, reword, remove, pop, append, fork, save, rewind)
+    weights = (40, 10, 15, 5, 10, 4, 9, 7)
+
+
+@pytest.mark.parametrize("make", [dict, UserDict])
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_of_changes_is_what_a_list_says(make, seed):
+    """By two writers, beside appends, copies in hand, forks and rewinds: nothing is lost, and no page is left over."""
+    mapping = make()
+    tried = Histories(mapping, seed)
+    for tried.step in range(100):
+        [kind] = tried.random.choices(tried.kinds, tried.weights) if tried.model else [Histories.append]
+        kind(tried, tried.random.randrange(len(tried.model)) if tried.model else 0)
+        tried.check()
+    manager = tried.manager
+    for session_id in ["s", *tried.forks]:
+        manager.delete(session_id)
+        left = {each: told(manager.get_session(each)) for each in tried.forks if manager.get_session(each)}
+        assert all(tried.forks[each] == messages for each, messages in left.items())
+    assert list(mapping) == []
