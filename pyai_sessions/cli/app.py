@@ -32,6 +32,7 @@ COMMANDS = {
     },
     "Move": {
         "export": ("exporting", "Write conversations as JSON lines, Markdown, HTML, or for fine-tuning."),
+        "import": ("importing", "Import sessions: our own exports, and those of other programs."),
         "copy": ("copying", "Copy all sessions to another store, and check each copy."),
     },
     "Keep up": {
@@ -67,7 +68,9 @@ class App(click.Group):
         for commands in COMMANDS.values():
             if cmd_name in commands:
                 module, summary = commands[cmd_name]
-                found: click.Command = getattr(import_module(f"pyai_sessions.cli.{module}"), cmd_name.replace("-", "_"))
+                imported = import_module(f"pyai_sessions.cli.{module}")
+                name = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
+                found: click.Command = getattr(imported, name)
                 found.name, found.short_help = cmd_name, summary
                 return found
         return None

@@ -57,7 +57,7 @@ def print_report(out: Output, report: Imported) -> int:
         return int(bool(report.different or report.invalid))
     out.line(
         f"{counted(report.inserted, 'session')} new, {report.overwritten:,} changed, {report.identical:,} the same, "
-        f"{report.different:,} kept as they are in the target, {report.invalid:,} left out"
+        f"{report.different:,} kept as they are there, {report.invalid:,} left out"
     )
     if report.states:
         out.line(f"{counted(report.states, 'state')} of users or of the application")

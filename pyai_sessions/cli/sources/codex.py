@@ -1,0 +1,96 @@
+"""Codex's transcripts: a file of lines for each session, below `~/.codex/sessions`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from pyai_sessions.cli.sources.reading import (
+    Broken,
+    Found,
+    UnreadableError,
+    given,
+    lines,
+    listed,
+    mapping,
+    moment,
+    session_of,
+    text_of,
+)
+
+_CALLS = ("function_call", "custom_tool_call", "local_shell_call")
+_RESULTS = ("function_call_output", "custom_tool_call_output")
+
+
+def sessions(file: IO[str]) -> Iterator[Found | Broken]:
+    """Give the session of a file: messages, thoughts as far as they were written down, calls of tools and results."""
+    reading = _Reading()
+    for item in lines(file):
+        if isinstance(item, Broken):
+            yield item
+            continue
+        try:
+            reading.take(mapping(item.value, "the line"), item.place)
+        except UnreadableError as err:
+            yield Broken(item.place, str(err))
+    name = reading.session_id or Path(getattr(file, "name", "") or "session").stem
+    if reading.messages:
+        fields = {"created_at": reading.started, "metadata": reading.about}
+        yield Found("line 1", session_of(f"codex-{name}", "codex", reading.messages, **fields))
+
+
+class _Reading:
+    """What was read of a transcript so far."""
+
+    def __init__(self) -> None:
+        self.session_id: str | None = None
+        self.started: str | None = None
+        self.messages: list[dict[str, Any]] = []
+        self.about: dict[str, Any] = {}
+        self._model: object = None
+
+    def take(self, line: Mapping[str, Any], place: str) -> None:
+        """Take a line: older releases have no envelope around what newer ones call its payload."""
+        kind = line.get("type")
+        payload = mapping(line["payload"], "payload") if "payload" in line else line
+        if kind == "session_meta" or (kind is None and "id" in line):
+            self.session_id = text_of(payload.get("id"), "id")
+            self.started = moment(payload.get("timestamp") or line.get("timestamp"))
+            self.about |= given(cwd=payload.get("cwd"), version=payload.get("cli_version"))
+        elif kind == "turn_context":
+            self._model = payload.get("model")
+        elif kind == "response_item" or "payload" not in line:
+            made = _message(payload)
+            if made is not None:
+                made |= given(timestamp=moment(line.get("timestamp")))
+                made["message_id"] = re.sub(r"\D", "", place)
+                if made["role"] == "assistant" and isinstance(self._model, str):
+                    made["metadata"] = {"model": self._model}
+                self.messages.append(made)
+
+
+def _message(item: Mapping[str, Any]) -> dict[str, Any] | None:
+    kind = item.get("type")
+    if kind == "message":
+        parts = [mapping(each, "a part of content") for each in listed(item.get("content"), "content")]
+        texts = [each["text"] for each in parts if isinstance(each.get("text"), str)]
+        content: Any = "\n".join(texts) if len(texts) == len(parts) else [dict(each) for each in parts]
+        return {"role": text_of(item.get("role"), "role"), "content": content}
+    if kind == "reasoning":
+        summary = listed(item.get("summary"), "summary")
+        return {"role": "assistant", "content": [{"type": "reasoning", "summary": summary}]} if summary else None
+    if kind in _CALLS:
+        arguments = item.get("arguments", item.get("input", item.get("action")))
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        function = {"name": str(item.get("name") or kind), "arguments": text}
+        call = given(id=item.get("call_id") or item.get("id"), type="function", function=function)
+        return {"role": "assistant", "content": "", "tool_calls": [call]}
+    if kind in _RESULTS:
+        output: object = item.get("output")
+        if isinstance(output, dict):  # of older releases
+            output = mapping(item["output"], "output").get("content")
+        return {"role": "tool", "content": output, "tool_call_id": text_of(item.get("call_id"), "call_id")}
+    return None
