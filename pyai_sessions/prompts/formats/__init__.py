@@ -8,25 +8,14 @@ out, or tell in a short text what is missing. Each format's module says what it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
+from functools import partial
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.prompts.formats.parts import given_object
+from pyai_sessions.prompts.formats.parts import FORMATS, given_object, module_of
 from pyai_sessions.values.checks import Clock, check_choice, check_items, kind_of
 from pyai_sessions.values.json import is_mapping
 from pyai_sessions.values.messages import Message
-
-Items = Iterable[tuple[str, dict[str, Any]]]
-
-_MODULES = {
-    "openai": "pyai_sessions.prompts.formats.openai",
-    "responses": "pyai_sessions.prompts.formats.responses",
-    "anthropic": "pyai_sessions.prompts.formats.anthropic",
-    "gemini": "pyai_sessions.prompts.formats.gemini",
-    "bedrock": "pyai_sessions.prompts.formats.bedrock",
-}
-"""A format's module is imported when it is first used."""
 
 
 class Prompt(list[dict[str, Any]]):
@@ -91,21 +80,9 @@ def read_prompt(
     if format == "openai" and given and all(is_mapping(each) and "parts" in each for _, each in given):
         format = "gemini"  # noqa: A001
     module = _module(format)
-
-    def read(some: Items, waiting: Mapping[str, str] | None = None) -> list[Message]:
-        made: list[Message] = module.read(some, None, clock, waiting or {})
-        return made
-
-    def read_gemini(some: Items, waiting: Mapping[str, str]) -> list[Message]:
-        made: list[Message] = _module("gemini").read(some, None, clock, waiting)
-        return made
-
-    def read_one(item: dict[str, Any], path: str) -> list[Message]:
-        return read([(path, item)])
-
     messages: list[Message] = module.read((), items.system, clock, {}) if isinstance(items, Prompt) else []
     if format == "openai":
-        return [*messages, *any_items.Reader(read, read_gemini, clock, calls or {}).messages(given)]
+        return [*messages, *any_items.Reader(clock, calls or {}).messages(given)]
     run: list[tuple[str, dict[str, Any]]] = []
     for path, item in given:
         found = any_items.own(item, path)
@@ -113,12 +90,18 @@ def read_prompt(
         if found is None and not any_items.says_more(object_):
             run.append((path, object_))
             continue
-        messages += read(run, calls)
+        messages += module.read(run, None, clock, calls or {})
+        read_one = partial(_read_one, module, clock)
         messages += [found] if found else any_items.with_own(object_, path, read_one)
         run, calls = [], None
-    return [*messages, *read(run, calls)]
+    return [*messages, *module.read(run, None, clock, calls or {})]
+
+
+def _read_one(module: Any, clock: Clock, item: dict[str, Any], path: str) -> list[Message]:
+    messages: list[Message] = module.read([(path, item)], None, clock, {})
+    return messages
 
 
 def _module(name: str) -> Any:
-    check_choice(name, "format", *_MODULES)
-    return import_module(_MODULES[name])
+    check_choice(name, "format", *FORMATS)
+    return module_of(name)

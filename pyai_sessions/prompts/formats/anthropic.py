@@ -55,7 +55,7 @@ def write(messages: Sequence[Message]) -> tuple[list[p.Part], Content | None]:
     """Return the messages of a call, and its system text."""
     opening, rest = turns.split_opening(messages)
     ids = p.CallIds(_MAX_ID, unique=True)
-    said = _in_place(_TURNS[p.speaker(each)](each, ids) for each in rest)
+    said = _in_place(_turn(each, ids) for each in rest)
     items = [{"role": role, "content": content} for role, content in turns.from_a_user(said, rest, str)]
     return thawed(items), thawed(_system(opening))
 
@@ -67,51 +67,31 @@ def _system(opening: Sequence[Message]) -> Content | None:
     return [block for each in contents for block in _blocks(each)] or None
 
 
-def _user(message: Message, ids: p.CallIds) -> tuple[str, Content]:
-    del ids
-    if isinstance(message.content, str) and message.content.strip():
-        return "user", message.content
-    return "user", _written(p.parts_of(message), _USER) or [p.text_part(p.EMPTY)]
-
-
-def _other(message: Message, ids: p.CallIds) -> tuple[str, Content]:
-    del ids
-    return "user", _written(p.told_parts(message), _USER)
-
-
-def _late_system(message: Message, ids: p.CallIds) -> tuple[str, Content]:
-    if p.native(message.metadata.get("anthropic")).get("among_messages") is True:
+def _turn(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    """Return who says a message there, and what."""
+    kind = p.speaker(message)
+    if kind == "tool":
+        return "user", [_tool_result(message, ids)]
+    if kind in p.SYSTEM and p.native(message.metadata.get("anthropic")).get("among_messages") is True:
         return "system", _text_content(message)
-    return _other(message, ids)
-
-
-def _assistant(message: Message, ids: p.CallIds) -> tuple[str, Content]:
+    if kind not in ("user", "assistant"):
+        return "user", _written(p.told_parts(message), _USER)
     calls = [_tool_use(each, ids) for each in p.calls_of(message)]
     if isinstance(message.content, str) and message.content.strip() and not calls:
-        return "assistant", message.content
-    blocks = _written(p.parts_of(message), _ASSISTANT)
-    return "assistant", turns.woven(blocks, calls, message, "anthropic")
+        return kind, message.content
+    if kind == "user":
+        return kind, _written(p.parts_of(message), _USER) or [p.text_part(p.EMPTY)]
+    return kind, turns.woven(_written(p.parts_of(message), _ASSISTANT), calls, message, "anthropic")
 
 
-def _tool(message: Message, ids: p.CallIds) -> tuple[str, Content]:
-    own = p.native(p.native(message.metadata.get("anthropic")).get("tool_result"))
+def _tool_result(message: Message, ids: p.CallIds) -> p.Part:
     block: p.Part = {"type": "tool_result", "tool_use_id": ids.of_result(message.tool_call_id or "")}
     result = p.result_of(message)
     if is_array(result):
         block["content"] = _written(result, _RESULT)
     elif result is not None:
         block["content"] = p.text_of(result)
-    return "user", [{**block, **own}]
-
-
-_TURNS: dict[str, Callable[[Message, p.CallIds], tuple[str, Content]]] = {
-    "user": _user,
-    "other": _other,
-    "assistant": _assistant,
-    "tool": _tool,
-    "system": _late_system,
-    "developer": _late_system,
-}
+    return {**block, **p.own_of(message, "anthropic", "tool_result")}
 
 
 def _in_place(said: Iterable[tuple[str, Content]]) -> list[tuple[str, Content]]:

@@ -113,8 +113,8 @@ def _tool_result(message: Message, ids: p.CallIds) -> p.Part:
     else:
         content = _written(result if is_array(result) else p.parts_of(message), _RESULT)
     given = {"toolUseId": ids.of_result(message.tool_call_id or ""), "content": content}
-    failed = p.native(p.native(message.metadata.get("anthropic")).get("tool_result")).get("is_error") is True
-    own = p.native(p.native(message.metadata.get("bedrock")).get("tool_result"))
+    failed = p.own_of(message, "anthropic", "tool_result").get("is_error") is True
+    own = p.own_of(message, "bedrock", "tool_result")
     return {"toolResult": {**given, **({"status": "error"} if failed else {}), **own}}
 
 
@@ -282,9 +282,7 @@ def result(block: Mapping[str, Any]) -> p.Result:
 
 def _content(blocks: Sequence[Mapping[str, Any]]) -> Any:
     """Return blocks as they are stored; a single text as text."""
-    stored = [stored_part(each) for each in blocks]
-    single = len(stored) == 1 and set(stored[0]) == {"type", "text"}
-    return stored[0]["text"] if single else stored
+    return turns.content_of([stored_part(each) for each in blocks])
 
 
 def stored_part(block: Mapping[str, Any]) -> p.Part:

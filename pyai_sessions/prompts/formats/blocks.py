@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
@@ -22,9 +21,8 @@ from pyai_sessions.values.json import is_array, is_mapping
 Block = Mapping[str, Any]
 
 
-def _api(name: str) -> Any:
-    """Return the module of a format: it is imported when a block of its API is first met."""
-    return import_module(f"pyai_sessions.prompts.formats.{name}")
+def _snake(block: Block) -> Any:
+    return p.module_of("gemini").snake(block)
 
 
 # Tool calls -------------------------------------------------------------------------------------------------------
@@ -66,12 +64,12 @@ def _first(block: Block, *keys: str) -> Any:
 
 _CALLS: dict[str | None, Callable[[Block], dict[str, Any]]] = {
     "tool_use": lambda block: _named_call(block, "anthropic"),
-    "function_call": lambda block: _api("responses").call(block),
-    "custom_tool_call": lambda block: _api("responses").call(block),
+    "function_call": lambda block: p.module_of("responses").call(block),
+    "custom_tool_call": lambda block: p.module_of("responses").call(block),
     "tool_call": lambda block: _named_call(block, ""),
     "tool-call": lambda block: _named_call(block, ""),
-    "toolUse": lambda block: _api("bedrock").call(block),
-    "functionCall": lambda block: _api("gemini").call(_api("gemini").snake(block)),
+    "toolUse": lambda block: p.module_of("bedrock").call(block),
+    "functionCall": lambda block: p.module_of("gemini").call(_snake(block)),
 }
 
 
@@ -79,7 +77,7 @@ _CALLS: dict[str | None, Callable[[Block], dict[str, Any]]] = {
 
 
 def _anthropic_result(block: Block) -> p.Result:
-    made: p.Result = _api("anthropic").result(block, _parts_of(block.get("content")))
+    made: p.Result = p.module_of("anthropic").result(block, _parts_of(block.get("content")))
     return made._replace(tool_call_id=_text(made.tool_call_id))
 
 
@@ -99,11 +97,11 @@ def _text(value: object) -> str | None:
 
 RESULTS: dict[str | None, Callable[[Block], p.Result]] = {
     "tool_result": _anthropic_result,
-    "function_call_output": lambda block: _api("responses").result(block),
-    "custom_tool_call_output": lambda block: _api("responses").result(block),
+    "function_call_output": lambda block: p.module_of("responses").result(block),
+    "custom_tool_call_output": lambda block: p.module_of("responses").result(block),
     "tool-result": _vercel_result,
-    "toolResult": lambda block: _api("bedrock").result(block),
-    "functionResponse": lambda block: _api("gemini").result(_api("gemini").snake(block)),
+    "toolResult": lambda block: p.module_of("bedrock").result(block),
+    "functionResponse": lambda block: p.module_of("gemini").result(_snake(block)),
 }
 
 
@@ -154,7 +152,7 @@ def block_kind(block: Block) -> str | None:
 
 
 def _responses_part(block: Block) -> Any:
-    return _api("responses").stored_part(block)
+    return p.module_of("responses").stored_part(block)
 
 
 _PARTS: dict[str | None, Callable[[Block], Any]] = {
@@ -163,11 +161,11 @@ _PARTS: dict[str | None, Callable[[Block], Any]] = {
     "summary_text": lambda block: p.text_part(block["text"]),
     "input_image": _responses_part,
     "input_file": _responses_part,
-    "image": lambda block: _api("anthropic").stored_part(dict(block)),
-    "document": lambda block: _api("anthropic").stored_part(dict(block)),
-    "gemini": lambda block: _api("gemini").stored_part(_api("gemini").snake(block)),
-    "untyped": lambda block: _api("gemini").stored_part(_api("gemini").snake(block)),
-    "bedrock": lambda block: _api("bedrock").stored_part(block),
+    "image": lambda block: p.module_of("anthropic").stored_part(dict(block)),
+    "document": lambda block: p.module_of("anthropic").stored_part(dict(block)),
+    "gemini": lambda block: p.module_of("gemini").stored_part(_snake(block)),
+    "untyped": lambda block: p.module_of("gemini").stored_part(_snake(block)),
+    "bedrock": lambda block: p.module_of("bedrock").stored_part(block),
 }
 
 

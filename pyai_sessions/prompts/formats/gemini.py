@@ -131,12 +131,12 @@ def _function_call(call: p.Call) -> p.Part:
 
 
 def _own_response(message: Message) -> Mapping[str, Any]:
-    return p.native(p.native(message.metadata.get("gemini")).get("function_response"))
+    return p.own_of(message, "gemini", "function_response")
 
 
 def _function_response(message: Message, name: str | None) -> p.Part:
     response = {"name": name or message.name or "unknown", "response": _response(message), **_own_response(message)}
-    return {"function_response": response, **p.native(p.native(message.metadata.get("gemini")).get("part"))}
+    return {"function_response": response, **p.own_of(message, "gemini", "part")}
 
 
 def _response(message: Message) -> Mapping[str, Any]:
@@ -308,9 +308,7 @@ def result(part: p.Part) -> p.Result:
 
 def _content(parts: Sequence[p.Part]) -> Any:
     """Return parts as they are stored; a single text as text."""
-    stored = [stored_part(each) for each in parts]
-    single = len(stored) == 1 and stored[0].keys() == {"type", "text"}
-    return stored[0]["text"] if single else stored
+    return turns.content_of([stored_part(each) for each in parts])
 
 
 def stored_part(part: p.Part) -> p.Part:

@@ -15,22 +15,17 @@ understood, too, and translated:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.prompts.formats import blocks, responses, shapes
+from pyai_sessions.prompts.formats import blocks, shapes
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.checks import Clock, check_text, check_time, shown
 from pyai_sessions.values.json import is_array, is_mapping
 from pyai_sessions.values.messages import Message
 from pyai_sessions.values.tokens import new_id
-
-Read = Callable[[Iterable[tuple[str, p.Part]]], list[Message]]
-"""Reads items of a format, each with its place."""
-
-ReadGemini = Callable[[Iterable[tuple[str, p.Part]], Mapping[str, str]], list[Message]]
 
 _OWN = ("timestamp", "metadata", "message_id")
 _STORED = frozenset({"role", "message_id", "timestamp"})
@@ -138,15 +133,9 @@ def _changed(message: Message, path: str, fields: Mapping[str, Any]) -> Message:
 
 
 class Reader:
-    """Reads items of any shape, one after another.
+    """Reads items of any shape, one after another. *calls* wait for results when the items begin."""
 
-    *read* reads those of Chat Completions, *read_gemini* Gemini's, which may answer the calls that it is given. *calls*
-    wait for results when the items begin.
-    """
-
-    def __init__(self, read: Read, read_gemini: ReadGemini, clock: Clock, calls: Mapping[str, str]) -> None:
-        self._read = read
-        self._read_gemini = read_gemini
+    def __init__(self, clock: Clock, calls: Mapping[str, str]) -> None:
         self._clock = clock
         self._calls = dict(calls)
 
@@ -159,20 +148,20 @@ class Reader:
             if found is None and _is_response(given) and not says_more(given):
                 run.append((path, given))
                 continue
-            yield from self._noted(self._responses(run))
+            yield from self._noted(self._read("responses", run))
             run = []
             yield from self._noted([found] if found else with_own(given, path, self._one))
-        yield from self._noted(self._responses(run))
+        yield from self._noted(self._read("responses", run))
 
-    def _responses(self, items: Iterable[tuple[str, p.Part]]) -> list[Message]:
-        return responses.read(items, None, self._clock, {})
+    def _read(self, api: str, items: Sequence[tuple[str, p.Part]]) -> list[Message]:
+        return p.module_of(api).read(items, None, self._clock, self._calls) if items else []
 
     def _one(self, given: p.Part, path: str) -> list[Message]:
         item = {key: value for key, value in given.items() if value is not None}
         if _is_response(item):
-            return self._responses([(path, item)])
+            return self._read("responses", [(path, item)])
         if "parts" in item and "content" not in item:
-            return self._read_gemini([(path, item)], self._calls)
+            return self._read("gemini", [(path, item)])
         for key, problem in _WHOLE.items():
             if key in item and "role" not in item:
                 raise InvalidValueError(path, f"is {problem}")
@@ -190,7 +179,8 @@ class Reader:
             item = self._answering(item, path)
         if item.get("tool_calls"):
             item["tool_calls"] = _calls(item["tool_calls"], f"{path}.tool_calls")
-        return self._told(item, path) if blocks.is_foreign(item.get("content"), meant) else self._read([(path, item)])
+        is_foreign = blocks.is_foreign(item.get("content"), meant)
+        return self._told(item, path) if is_foreign else self._read("openai", [(path, item)])
 
     def _told(self, item: p.Part, path: str) -> list[Message]:
         """Return what the blocks of a content say."""

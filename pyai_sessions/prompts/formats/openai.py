@@ -62,7 +62,7 @@ def _item(message: Message, ids: p.CallIds) -> p.Part | None:
     if role in ("user", "other"):
         return {"role": "user", "content": p.EMPTY if content is None else content, **_name(message)}
     calls = [_call(each, ids) for each in p.calls_of(message)]
-    given = p.native(p.native(message.metadata.get("openai")).get("message"))
+    given = p.own_of(message, "openai", "message")
     own = {key: given[key] for key in _SENT if key in given}
     if content is None and not (calls or own):
         return None
@@ -84,22 +84,20 @@ def _result(message: Message) -> Any:
 
 
 def _parts(given: Iterable[p.Part], taken: frozenset[str]) -> list[p.Part]:
-    return [part for each in given if (part := _part(each, taken)) is not None]
+    return p.written(given, lambda part: _part(part, taken), p.text_part)
 
 
-def _part(part: p.Part, taken: frozenset[str]) -> p.Part | None:
+def _part(part: Mapping[str, Any], taken: frozenset[str]) -> p.Part | None:
+    """Return a stored part as the API has it; None if it takes none such here."""
     kind = part["type"]
     if kind == "openai" and p.is_part(part.get(kind)):
         return dict(part[kind])
     if kind == "refusal" and kind not in taken:
         return p.text_part(p.text_of(part.get("refusal")))
-    if kind in taken and _SOUND[kind](part):
-        return _FINISH.get(kind, p.without_apis)(part)
-    told = p.left_out(part)
-    return None if told is None else p.text_part(told)
+    return _FINISH.get(kind, p.without_apis)(part) if kind in taken and _SOUND[kind](part) else None
 
 
-_SOUND: dict[str, Callable[[p.Part], bool]] = {
+_SOUND: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "text": lambda part: isinstance(part.get("text"), str),
     "refusal": lambda part: isinstance(part.get("refusal"), str),
     "image_url": lambda part: p.url_of(part) is not None,
@@ -108,11 +106,11 @@ _SOUND: dict[str, Callable[[p.Part], bool]] = {
 }
 
 
-def _image(part: p.Part) -> p.Part:
+def _image(part: Mapping[str, Any]) -> p.Part:
     return p.without_apis(part) if is_mapping(part["image_url"]) else p.image_part(part["image_url"])
 
 
-def _file(part: p.Part) -> p.Part:
+def _file(part: Mapping[str, Any]) -> p.Part:
     """Give data a name: the API asks for one."""
     made = p.without_apis(part)
     named = {"filename": "file", **made["file"]} if "file_data" in made["file"] else made["file"]

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from pyai_sessions.errors import InvalidValueError
@@ -29,7 +30,10 @@ from pyai_sessions.values.messages import Message
 Part = dict[str, Any]
 """A part of a content, a block, a message of a prompt: an object of JSON."""
 
-APIS = frozenset({"openai", "responses", "anthropic", "gemini", "bedrock"})
+FORMATS = ("openai", "responses", "anthropic", "gemini", "bedrock")
+"""The formats that there are: each has a module of its name."""
+
+APIS = frozenset(FORMATS)
 """Whose names a part, a tool call or a message's metadata may hold."""
 
 CANONICAL = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
@@ -67,6 +71,11 @@ EMPTY = "[empty message]"
 
 OPENING = "[the assistant speaks first]"
 """Said as a user's first message, where the API wants one and the assistant speaks first."""
+
+
+def module_of(api: str) -> Any:
+    """Return the module of a format. It is imported when it is first used."""
+    return import_module(f"pyai_sessions.prompts.formats.{api}")
 
 
 # Who speaks -------------------------------------------------------------------------------------------------------
@@ -137,6 +146,11 @@ def text_part(text: str) -> Part:
 def text_of(value: object) -> str:
     """Return a text as it is, and any other JSON as its text."""
     return value if isinstance(value, str) else write(value).decode()
+
+
+def own_of(message: Message, api: str, key: str) -> Mapping[str, Any]:
+    """Return what an API said of a message besides, as its metadata has it under the API's name and a key."""
+    return native(native(message.metadata.get(api)).get(key))
 
 
 def native(value: object) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ def _items(message: Message, ids: p.CallIds, custom: set[str]) -> list[p.Part]:
         return _made_by_model(message, ids, custom)
     if role == "tool":
         call_id = ids.of_result(message.tool_call_id or "")
-        own = p.native(p.native(message.metadata.get("responses")).get("output"))
+        own = p.own_of(message, "responses", "output")
         kind = "custom_tool_call_output" if call_id in custom else "function_call_output"
         return [{"type": kind, "call_id": call_id, "output": _output(message), **_known(own, _OF_OUTPUT)}]
     if isinstance(message.content, str) and message.content and role != "other":
@@ -304,9 +304,8 @@ def _model_message(items: Sequence[tuple[str, p.Part]], clock: Clock) -> list[Me
             said.append({"type": "responses", "responses": {"item": p.rest_of(item, *_reasoning_unknown(item))}})
             unknown |= _reasoning_unknown(item)
         kinds += [kind in CALLS] * (len(said) + len(calls) - len(kinds))
-    single = len(said) == 1 and set(said[0]) == {"type", "text"}
     metadata = turns.own("responses", **turns.call_places(kinds))
-    content = said[0]["text"] if single else said or None
+    content = turns.content_of(said) or None
     made = p.new_message(items[0][0], clock, "assistant", content, tool_calls=calls, metadata=metadata)
     made.keep_unknown(unknown)
     return [made]

@@ -126,6 +126,12 @@ def of_user(
     return made if made and not rest else [*made, {"role": "user", "content": stored(rest)}]
 
 
+def content_of(parts: Sequence[p.Part]) -> Any:
+    """Return stored parts as the content of a message: a single text as text."""
+    single = len(parts) == 1 and set(parts[0]) == {"type", "text"}
+    return parts[0]["text"] if single else parts
+
+
 def own(api: str, **said: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return metadata with what an API says besides, without what is empty."""
     kept = {key: each for key, each in said.items() if each}
