@@ -300,7 +300,7 @@ def test_our_own_export_comes_back_equal_through_any_other_storage(cli, store, v
 
 BROKEN = {
     "own.jsonl": ('{"session_id": "a"}\nnot json\n{"session_id": "b"}\n{"session_id": 5}\n', 2, ["line 2", "line 4"]),
-    "array.json": ('[{"mapping": {}, "id": "a"},\n{"mapping": 5, "id": "b"},{"mapping": {}, "id": "c"}]', 2, ["line 2"]),
+    "array.json": ('[{"mapping": {}, "id": "a"},\n{"mapping":5, "id":"b"},{"mapping": {}, "id": "c"}]', 2, ["line 2"]),
     "cut.json": ('[\n{"mapping": {}, "conversation_id": "a"},\n{"mapping": {"x', 1, ["line 3"]),
     "syntax.json": ('[\n{"mapping": {}, "conversation_id": "a"},\n{"mapping": }, {"y": 1}]' + " " * 99, 1, ["line 3"]),
     "claude.json": ('[{"chat_messages": [], "uuid": "a"}, {"chat_messages": [5], "uuid": "b"}]', 1, ["line 1"]),

@@ -44,8 +44,8 @@ def sessions(file: IO[str]) -> Iterator[Found | Broken]:
             yield Broken(item.place, str(err))
 
 
-def _session(value: object) -> dict[str, Any]:
-    found = mapping({"messages": value} if type(value) is list else value, "the conversation")
+def _session(value: Any) -> dict[str, Any]:
+    found = mapping({"messages": value} if isinstance(value, list) else value, "the conversation")
     spoken = found.get("conversations") or found.get("messages") or found.get("conversation")
     messages = [_message(each) for each in listed(spoken, "conversations")]
     if not messages:
