@@ -1,4 +1,4 @@
-"""The exceptions of this library: one family, each carrying its data as attributes.
+"""The exceptions of this library. All derive from `SessionError` and carry their data as attributes.
 
 Messages name ids, paths and remedies. They never contain the text of a conversation or a credential.
 """
@@ -15,19 +15,19 @@ _SHOWN = 200
 
 
 class SessionError(Exception):
-    """The root of every exception that this library raises on purpose.
+    """The base class of every exception that this library raises on purpose.
 
-    All of them can be pickled and copied, so they come out of a worker process with their attributes.
+    Exceptions can be pickled and copied, so a worker process can pass them on with their attributes.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python would call the class with `args`, which hold the finished message in the place of its parts.
+        # Python would call the class with `args`, which hold the finished message instead of its parts.
         kind, arguments, *attributes = cast("tuple[Any, ...]", super().__reduce__())
         return _rebuild, (kind, arguments), *attributes
 
 
 def _rebuild(kind: type[SessionError], arguments: tuple[object, ...]) -> SessionError:
-    """Return an error as it was raised; pickle and copy then set its attributes."""
+    """Return an error as it was raised. Pickle and copy then set its attributes."""
     error = kind.__new__(kind, *arguments)
     super(SessionError, error).__init__(*arguments)  # that of the built-in class
     return error
@@ -37,10 +37,10 @@ def _rebuild(kind: type[SessionError], arguments: tuple[object, ...]) -> Session
 
 
 class InvalidValueError(SessionError, ValueError):
-    """A given value is not acceptable; nothing was written.
+    """A given value is not accepted. Nothing was written.
 
-    *path* names the value as the caller would write it: ``state["cursor"]``, ``session_id``, ``limit``. *problem* says
-    what it is, and what is accepted.
+    *path* names the value as the caller writes it: ``state["cursor"]``, ``session_id``, ``limit``. *problem* says what
+    the value is, and what is accepted.
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -49,26 +49,26 @@ class InvalidValueError(SessionError, ValueError):
         self.problem = problem
 
     def within(self, place: str) -> InvalidValueError:
-        """Return the error of a value that stands in another one, at *place*: ``sessions[1].messages[0]``."""
+        """Return the error for a value inside another one, at *place*: ``sessions[1].messages[0]``."""
         return InvalidValueError(f"{place}.{self.path}", self.problem)
 
 
 class ImmutableError(SessionError, FrozenInstanceError, TypeError):
-    """A message, a checkpoint or the list of messages was to be changed in place; the text says what to do instead."""
+    """A message, a checkpoint or the list of messages cannot be changed in place; the text says what to do instead."""
 
 
 class UnsuitableMappingError(SessionError, TypeError):
-    """The given mapping cannot keep sessions safely; the message says how to open one that can."""
+    """The given mapping cannot keep sessions safely; the message says which mapping can."""
 
 
 class UnsupportedOperationError(SessionError, NotImplementedError):
-    """The object cannot do this: a custom store lacks the optional method for it, or its kind of storage has no way."""
+    """The store cannot do this: a custom store lacks an optional method, or its kind of storage has no way to do it."""
 
 
 class MissingPackageError(SessionError, ImportError):
     """A feature needs a package that is not installed; the message says how to install it.
 
-    *packages* names what to install. *name* is the module that could not be imported, as in any ImportError.
+    *packages* are the packages to install. *name* is the module that could not be imported, as in any ImportError.
     """
 
     def __init__(self, feature: str, *packages: str, name: str | None = None) -> None:
@@ -83,7 +83,7 @@ def _short(name: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-# What the session's life forbids ----------------------------------------------------------------------------------
+# What the state of the session forbids ----------------------------------------------------------------------------
 
 
 class SessionStateError(SessionError):
@@ -95,14 +95,14 @@ class SessionStateError(SessionError):
 
 
 class SessionNotFoundError(SessionStateError, LookupError):
-    """No session has this id, which may be one that none can have: None, or text that is empty or too long."""
+    """No session has this id. It may be an id that no session can have: None, or text that is empty or too long."""
 
     def __init__(self, session_id: Any) -> None:
         super().__init__(session_id, "does not exist; create it with create_session(session_id=...)")
 
 
 class SessionExistsError(SessionStateError):
-    """A new session was saved under an id that is taken."""
+    """A new session was saved under an id that another session has."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
@@ -113,9 +113,9 @@ class SessionExistsError(SessionStateError):
 
 
 class SessionDeletedError(SessionStateError):
-    """The session of the saved copy is not there any more: it was deleted, or expired, or is in another store.
+    """The session of a saved copy does not exist any more: it was deleted, has expired, or is in another store.
 
-    The message says which, as far as the store can know.
+    The message says which, as far as the store knows.
     """
 
     def __init__(
@@ -132,9 +132,9 @@ class SessionArchivedError(SessionStateError):
 
 
 class SessionConflictError(SessionStateError):
-    """Another writer changed the session, and both changes cannot be kept.
+    """Another writer changed the session, and both changes cannot be kept. Nothing was written.
 
-    Nothing was written. *base_revision* is what the copy was loaded at, *stored_revision* is what is stored now.
+    *base_revision* is the revision at which the copy was loaded, *stored_revision* the one that is stored now.
     """
 
     noted = False
@@ -158,7 +158,7 @@ class SessionConflictError(SessionStateError):
 class StateConflictError(SessionError):
     """Another writer changed the state of *user_id* (None: of the application) since it was read. Nothing was written.
 
-    *base_revision* is what was given as ``if_revision``, *stored_revision* what is stored now ("": nothing is).
+    *base_revision* is the given ``if_revision``, *stored_revision* the one that is stored now ("" if none is).
     """
 
     def __init__(self, user_id: str | None, base_revision: str, stored_revision: str) -> None:
@@ -176,11 +176,11 @@ class StateConflictError(SessionError):
 
 
 class InvalidDocumentError(SessionError):
-    """A stored document cannot be read: damaged, written by a newer release, or not ours. It was left as it is.
+    """A stored document cannot be read: it is damaged, or of a newer release, or not ours. It was not changed.
 
-    *key* is the document's key in the mapping (in a namespace it may lack ``namespace/<name>/``), *session_id* whose it
-    is, *document* the stored value for a rescue by hand (it may contain conversation text, so it is not part of the
-    message), *reason* what is wrong with it.
+    *key* is its key in the mapping (in a namespace, ``namespace/<name>/`` may be missing), *session_id* the session
+    that it belongs to, *reason* what is wrong with it. *document* is the stored value, so that you can rescue it by
+    hand; it may contain text of the conversation, so the message does not show it.
     """
 
     remedy = "verify(repair=True) sets unreadable documents aside"
@@ -194,10 +194,10 @@ class InvalidDocumentError(SessionError):
 
 
 class EncryptionError(InvalidDocumentError):
-    """A document does not fit the keys that the store is opened with: one is missing or another, or there are none.
+    """A document cannot be decrypted with the keys of the store, or is not encrypted although the store is.
 
-    Or it is not encrypted where all should be. Nothing says that it is damaged, so `verify` reports it and leaves it
-    where it is. *key_id* names the key that it was encrypted with; None where it is not encrypted.
+    It need not be damaged, so `verify` reports it and does not move it. *key_id* is the id of the key that encrypted
+    it; None if it is not encrypted.
     """
 
     remedy = "it can be read when the store is opened as the reason says"
@@ -208,10 +208,10 @@ class EncryptionError(InvalidDocumentError):
 
 
 class OversizedDocumentError(InvalidDocumentError):
-    """What was asked for is larger than the set bound: no more of it was read than tells so.
+    """A document or a session is larger than a bound that you can set, and was not read.
 
-    A compressed document that says that it expands to *size* bytes; `verify` reports it and leaves it where it is. Or a
-    session of *size* pages.
+    *size* is the number of bytes to which a compressed document would expand (`verify` reports it and does not move
+    it), or the number of pages of a session.
     """
 
     remedy = "Encrypted(..., max_size=..., max_ratio=...) and Limits(pages=...) set what is accepted"
@@ -227,8 +227,8 @@ class OversizedDocumentError(InvalidDocumentError):
 class StorageError(SessionError):
     """The storage failed.
 
-    Where it failed after the write (a reply was lost, a mapping's ``sync`` raised), the write may have been applied;
-    else nothing was written. Repeating the call is right in both cases: it stores nothing twice.
+    If it failed after the write (a reply was lost, a mapping's ``sync`` raised), the write may have been applied;
+    otherwise nothing was written. You may repeat the call in both cases: it stores nothing twice.
 
     *where* names the file, directory or server, without credentials. *problem* says what happened, *remedy* what to do.
     """
@@ -254,10 +254,10 @@ class StorageLockedError(StorageError, TimeoutError):
 class StorageInUseError(StorageLockedError):
     """A signal handler, a finaliser or a callback called the storage in the middle of a call of the same thread.
 
-    That call goes on only when the handler has returned, so to wait for it would never end. Nothing was written.
+    That call continues only when the handler has returned, so waiting for it would never end. Nothing was written.
     """
 
-    remedy = "let the handler set a flag, or hand the work to another thread, and return: then the call can end"
+    remedy = "let the handler set a flag or hand the work to another thread, and return; then the call can end"
 
     def __init__(self, where: str) -> None:
         super().__init__(where, "it is in use by the call of this thread that was interrupted")
@@ -282,7 +282,7 @@ class StoragePermissionError(StorageError, PermissionError):
 
 
 class StorageUnreachableError(StorageError, ConnectionError):
-    """The storage did not answer: a write may have been applied, or not."""
+    """The storage did not answer. A write may have been applied or not."""
 
     noted = False
 
@@ -290,7 +290,7 @@ class StorageUnreachableError(StorageError, ConnectionError):
 
 
 class StorageCorruptError(StorageError):
-    """The file is not what it should be: damaged, or of another kind."""
+    """The file is damaged, or is not a file of this kind."""
 
     remedy = "restore it from a backup"
 

@@ -1,7 +1,7 @@
-"""Events: what happens in the calls of a manager, told to a function of the user's and to `logging`.
+"""Events: what happens in the calls of a manager, reported to a function of yours and to `logging`.
 
-A manager with ``on_event=`` has its methods replaced by ones that tell when they start and end. One without it has none
-of this. What happens inside, `note` logs, and tells the hook of the call that it happens in.
+A manager with ``on_event=`` has wrapped methods, which report when they start and end; other managers pay nothing. What
+happens inside a call is reported by `note`: to the log, and to the function of the manager.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOGGER = logging.getLogger("pyai_sessions")
 _LOGGER.addHandler(logging.NullHandler())
 
 WAITED = 1.0
-"""Seconds of waiting for other writers that are told."""
+"""Seconds of waiting for other writers after which a wait is reported."""
 
 _LOGGED = {
     "merged": (logging.INFO, "merged a stale copy of session %(session_id)r with what other writers stored"),
@@ -42,28 +42,29 @@ _LOGGED = {
 """The level and the text of each event that is logged, by its name."""
 
 _UNTOLD = {"namespace"}
-"""Methods of a manager that ask a storage for nothing."""
+"""Methods of a manager that do not use the storage."""
 
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """What happened in a call of a manager, as its ``on_event=`` is told. It holds no word of a conversation.
+    """What happened in a call of a manager: the argument of its ``on_event=``. It contains no text of a conversation.
 
     Attributes:
-        name: ``"started"`` and ``"ended"`` stand around each call. In between may come ``"merged"``, ``"conflict"``,
-            ``"retried"``, ``"waited"``, ``"unreachable"``, ``"purged"``, ``"repaired"``, which are logged as well.
+        name: ``"started"`` and ``"ended"`` surround each call. Between them there may be ``"merged"``, ``"conflict"``,
+            ``"retried"``, ``"waited"``, ``"unreachable"``, ``"purged"``, ``"repaired"``, which are logged too.
         method: The manager's method: ``"save"``.
-        call: A number that all events of one call share, and no other call of this process.
-        session_id: The session's id. None where the call is about no session, or about many.
-        outcome: Of ``"ended"``: ``"ok"``, or the name of the exception's class.
-        seconds: Of ``"ended"``: how long the call took. Of ``"waited"``: how long it waited.
-        trips: How often the call has asked the storage until now. Calls that share a trip count it once each.
-        bytes_read: How much of documents it has read until now.
-        bytes_written: How much of documents it has written until now.
-        count: Of ``"purged"`` and ``"repaired"``: how many sessions, or problems. Of ``"retried"``: which try comes.
-        where: Of ``"waited"`` and ``"unreachable"``: the file or the server, without credentials.
+        call: The number of the call, different for each call of this process.
+        session_id: The session's id. None if the call concerns no session, or many.
+        outcome: For ``"ended"``: ``"ok"``, or the name of the exception's class.
+        seconds: For ``"ended"``: how long the call took. For ``"waited"``: how long it waited.
+        trips: How many round trips to the storage the call has made so far. A shared trip counts for each of its calls.
+        bytes_read: How many bytes of documents it has read so far.
+        bytes_written: How many bytes of documents it has written so far.
+        count: For ``"purged"`` and ``"repaired"``: how many sessions, or problems. For ``"retried"``: the number of the
+            next try.
+        where: For ``"waited"`` and ``"unreachable"``: the file or the server, without credentials.
 
     """
 
@@ -81,11 +82,11 @@ class Event:
 
 
 OnEvent = Callable[[Event], object]
-"""Is told what happens in the calls of a manager."""
+"""A function that is called with each event."""
 
 
 class Hook:
-    """A function of the user's that is told of events. That it raises fails no call; the first time is logged."""
+    """The user's function for events. If it raises, the call continues; the first exception is logged."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
@@ -98,7 +99,9 @@ class Hook:
         except Exception:
             if not self._has_failed:
                 self._has_failed = True
-                _LOGGER.exception("on_event= raised at %r of %r; it is called on, unlogged", event.name, event.method)
+                _LOGGER.exception(
+                    "on_event= raised at %r of %r; further exceptions of it are not logged", event.name, event.method
+                )
 
 
 class Call:
@@ -128,13 +131,13 @@ class Call:
         self.trips = self.read = self.written = 0
 
     def start(self) -> None:
-        """Tell that it starts; what happens in this thread or task is then of this call."""
+        """Report the start. Until the end, what happens in this thread or task belongs to this call."""
         self._before = _current.get()
         _current.set(self)
         self.tell("started")
 
     def end(self, outcome: str) -> None:
-        """Tell that it has ended."""
+        """Report the end."""
         seconds = time.perf_counter() - self._began
         try:
             self.tell("ended", outcome=outcome, seconds=seconds)
@@ -142,7 +145,7 @@ class Call:
             _current.set(self._before)
 
     def tell(self, name: str, session_id: str | None = None, **fields: Any) -> None:
-        """Tell the hook of an event."""
+        """Call the hook with an event of this call."""
         self._teller = sys._getframe()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         event = Event(
             name=name,
@@ -157,12 +160,12 @@ class Call:
         self._hook.tell(event)
 
     def is_telling(self) -> bool:
-        """Return whether the hook is at work: what it calls is not told to it, which would never end."""
+        """Return whether the hook is running. Its own calls are not reported to it, since that would never end."""
         frame = self._teller
         if frame is None:
             return False
         try:
-            frame.clear()  # refused while it runs; a flag might stay set when an exception cuts off the hook
+            frame.clear()  # refused while it runs; a flag could stay set if an exception interrupts the hook
         except RuntimeError:
             return True
         self._teller = None
@@ -170,13 +173,13 @@ class Call:
 
 
 _current: ContextVar[Call | None] = ContextVar("pyai_sessions call", default=None)
-"""The call of a manager with a hook that this thread or task is in."""
+"""The call that this thread or task is in, if its manager has a hook."""
 
 current_call = _current.get
 
 
 def watched_in(context: Context) -> Call | None:
-    """Return the call, of a manager with a hook, that a context is of."""
+    """Return the call that a context belongs to, if its manager has a hook."""
     return context.get(_current)
 
 
@@ -188,7 +191,7 @@ def note(
     seconds: float | None = None,
     count: int | None = None,
 ) -> None:
-    """Log what happened, and tell the hook of the call that it happened in."""
+    """Log an event, and call the hook of the call in which it happened."""
     level, text = _LOGGED[name]
     fields = {"session_id": session_id, "where": where, "seconds": seconds, "count": count}
     if _LOGGER.isEnabledFor(level):
@@ -199,14 +202,14 @@ def note(
 
 
 def note_wait(where: str, began: float) -> None:
-    """Note that a call has waited for other writers since *began*, by `time.monotonic`, if that was long."""
+    """Report that a call has waited for other writers since *began*, by `time.monotonic`, if that was long."""
     seconds = time.monotonic() - began
     if seconds > WAITED:
         note("waited", where=where, seconds=seconds)
 
 
 def note_error(error: BaseException) -> None:
-    """Note an error that calls end with, if it is one of those that are told. It may come by more than once."""
+    """Report a conflict or an unreachable storage, once, though the error may pass here several times."""
     if not isinstance(error, (SessionConflictError, StorageUnreachableError)) or error.noted:
         return
     error.noted = True
@@ -217,15 +220,15 @@ def note_error(error: BaseException) -> None:
 
 
 def watch(manager: object, on_event: OnEvent | None) -> bool:
-    """Let the methods of a manager tell a hook when they start and end, if there is one; return whether there is.
+    """Wrap the methods of a manager so that they report their start and end, if there is a hook; return whether.
 
-    They are replaced in this object alone: a manager without a hook does not even ask whether it has one.
+    Only the methods of this object are wrapped: a manager without a hook has no check at all.
     """
     if on_event is None:
         return False
     if not callable(on_event) or inspect.iscoroutinefunction(on_event):
         kind = "an async function" if callable(on_event) else f"a {type(on_event).__name__}"
-        raise InvalidValueError("on_event", f"is {kind}; it is a function that takes an Event, and is not awaited")
+        raise InvalidValueError("on_event", f"is {kind}; it is a plain function that takes an Event")
     hook = Hook(on_event)
     for name in dir(type(manager)):
         method = getattr(type(manager), name)
@@ -235,7 +238,7 @@ def watch(manager: object, on_event: OnEvent | None) -> bool:
 
 
 def _watched(name: str, method: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
-    """Return a method of a manager that tells a hook when it starts and ends."""
+    """Return a method of a manager that reports its start and end to a hook."""
     first = next(iter(inspect.signature(method).parameters), None)
 
     def begun(arguments: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
@@ -285,7 +288,7 @@ def _watched(name: str, method: Callable[..., Any], hook: Hook) -> Callable[...,
 
 
 def _told_of(call: Call, result: Any) -> Any:
-    """Return what a call returned, which may tell the id of the session that it made."""
+    """Return the result of a call, and learn the session's id from it, if the arguments did not have it."""
     if call.session_id is None:
         found = getattr(result, "session_id", None)
         call.session_id = found if isinstance(found, str) else None

@@ -1,1 +1,1 @@
-"""Processes, threads and calls: locks that survive an interruption, and logic that runs sync and async."""
+"""Threads, processes and event loops: locks that survive interruptions, and awaiting from sync code."""

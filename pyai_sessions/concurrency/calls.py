@@ -1,6 +1,6 @@
-"""Calls from sync code of methods that may be sync or async.
+"""Calling methods that may be sync or async from sync code.
 
-An awaitable runs on the event loop of the task that the thread works for; if there is none, on a loop of our own.
+An awaitable runs on the event loop of the task that the thread works for, or else on an event loop of our own.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pyai_sessions.errors import StorageClosedError
 T = TypeVar("T")
 
 Run = Callable[[Awaitable[Any]], Any]
-"""Awaits something on an event loop, and returns the result."""
+"""Awaits an awaitable on an event loop, and returns the result."""
 
 PATIENCE = 60.0
-"""Seconds that a call waits while others of this process start the loop, or write the same session."""
+"""Seconds that a call waits while others in this process start the loop, or write the same session."""
 
 _SLICE, _GRACE = 0.2, 10.0
-"""Seconds between two looks at whether the loop still runs, and seconds to wait for a loop that has stopped."""
+"""Seconds between two checks that the loop still runs, and seconds to wait for a loop that has stopped."""
 
 
 class _Thread(threading.local):
-    """How this thread awaits: on the loop of the task that it works for."""
+    """How this thread awaits: by `run`, if it works for a task."""
 
     run: Run | None = None
 
@@ -35,7 +35,7 @@ _thread = _Thread()
 
 
 def working_for(run: Run, function: Callable[[], T]) -> T:
-    """Call a function; what it awaits is awaited by *run*, on the loop of another thread."""
+    """Call a function in this thread; *run* awaits for it, on the loop of another thread."""
     before, _thread.run = _thread.run, run
     try:
         return function()
@@ -44,7 +44,7 @@ def working_for(run: Run, function: Callable[[], T]) -> T:
 
 
 def outcome(value: Any) -> Any:
-    """Return what a method returned, or the result of that if it is awaitable."""
+    """Return a value, or its result if it is awaitable."""
     if not isinstance(value, Awaitable):
         return value
     run: Run = _thread.run or _loop.run
@@ -54,7 +54,7 @@ def outcome(value: Any) -> Any:
 class _Loop:
     """An event loop in a thread of its own, for async stores that are called from sync code.
 
-    A call from inside a running loop cannot deadlock, since this is another loop. If a coroutine of the store itself
+    A call from inside a running event loop cannot deadlock, since this is another loop. If a coroutine on this loop
     makes such a call, the *next* loop runs it.
     """
 
@@ -65,7 +65,7 @@ class _Loop:
         renew_in_children(self)
 
     def renew(self) -> None:
-        """Start anew in a forked child, where the thread of the loop is missing."""
+        """Start again in a forked child, where the thread of the loop is missing."""
         self._running = self._next = None
 
     def run(self, awaitable: Awaitable[T]) -> T:
@@ -76,7 +76,7 @@ class _Loop:
         return run_on(running[1], awaitable)
 
     def _start(self) -> tuple[threading.Thread, Any]:
-        import asyncio  # a fifth of this package's import, for those who have an async store
+        import asyncio  # slow to import, and only needed for async stores
 
         claim = Claim(current_frame())
         self._starting.take(claim, PATIENCE, "the event loop of async stores")
@@ -92,7 +92,7 @@ class _Loop:
 
 
 def run_on(loop: Any, awaitable: Awaitable[T]) -> T:
-    """Await on the loop of another thread. If this call is interrupted, cancel that, and wait until it has ended."""
+    """Await on the loop of another thread. If this call is interrupted, cancel the task, and wait for its end."""
     tasks: list[Any] = []
     ended = threading.Lock()
     ended.acquire()
@@ -120,7 +120,7 @@ def run_on(loop: Any, awaitable: Awaitable[T]) -> T:
 
 
 def _wait_for(ended: threading.Lock, loop: Any) -> None:
-    """Wait until a loop has done something; raise if it is closed, or has stopped."""
+    """Wait until a task on a loop has ended; raise if the loop is closed or has stopped."""
     stopped = 0.0
     while not ended.acquire(timeout=_SLICE):
         stopped = 0.0 if loop.is_running() else stopped + _SLICE

@@ -1,4 +1,4 @@
-"""A gate at which a fork waits for calls that a child must not inherit half done."""
+"""`ForkGate`: lets a fork of the process wait for calls that the child must not inherit half done."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pyai_sessions.concurrency.processes import renew_in_children
 from pyai_sessions.concurrency.turns import Claim
 
 _PATIENCE = 10.0
-"""Seconds that a fork waits for the calls of other threads, and that calls wait for a fork."""
+"""Seconds that a fork waits for calls of other threads, and that calls wait for a fork."""
 
 _PAUSE = 0.0005
-"""Seconds between two looks. Both sides poll: forks are rare, and a lock would line up all threads at every call."""
+"""Seconds between two checks. Both sides poll: forks are rare, and a lock would slow down every call."""
 
 
 class ForkGate:
-    """Makes a fork wait until no other thread is inside, and threads that come later wait for the fork."""
+    """Lets a fork wait until no other thread is inside, and threads that come later wait for the fork."""
 
     def __init__(self) -> None:
         self.inside: dict[Claim, None] = {}
-        self._forks: dict[int, float] = {}  # the threads that fork, and until when the others wait for each
+        self._forks: dict[int, float] = {}  # the threads that fork, and the time until which others wait for each
         renew_in_children(self)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self.close, after_in_parent=self.open)
 
     def enter(self, claim: Claim) -> None:
-        """Come in, after a fork that another thread is making."""
+        """Enter, after any fork that another thread is making."""
         while True:
             self.inside[claim] = None
             if not self._forks or self._may_pass(claim.thread):
@@ -39,14 +39,14 @@ class ForkGate:
         now = time.monotonic()
         if all(each == thread or until < now for each, until in list(self._forks.items())):
             return True
-        return sum(each.thread == thread for each in list(self.inside)) > 1  # the fork waits for this very thread
+        return sum(each.thread == thread for each in list(self.inside)) > 1  # the fork waits for this thread
 
     def leave(self, claim: Claim) -> None:
-        """Go out."""
+        """Leave."""
         self.inside.pop(claim, None)
 
     def forget_ended(self) -> None:
-        """Let those go out whose call has ended: an exception cut it off."""
+        """Remove calls that have ended without leaving, because an exception interrupted them."""
         for each in list(self.inside):
             if each.is_over():
                 self.leave(each)

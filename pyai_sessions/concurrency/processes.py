@@ -1,4 +1,4 @@
-"""Which process this is, what belongs to one process alone, and what a forked child makes anew."""
+"""Processes: the id of this one, objects that belong to one process, and what a forked child renews."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _renewed: WeakSet[_Renewed] = WeakSet()
 
 
 def process_id() -> int:
-    """Return the number of this process, without the system call, which takes a hundredth of a save."""
+    """Return the id of this process, without the system call, which takes a hundredth of a save."""
     return _Process.number
 
 

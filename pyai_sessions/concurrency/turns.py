@@ -1,6 +1,6 @@
-"""Turns: locks that know which call holds them, so that an interrupted call locks nobody out.
+"""Turns: locks that know which call holds them, so that an interrupted call leaves nothing locked.
 
-Ctrl-C, a signal handler that raises or a time limit can stop a call between any two steps, even while it releases a
+Ctrl-C, a signal handler that raises, or a time limit can stop a call between any two steps, even while it releases a
 lock. So no release is needed: a claim names the frame of its call, and is over when that frame has ended.
 """
 
@@ -19,19 +19,19 @@ from pyai_sessions.errors import StorageInUseError, StorageLockedError
 from pyai_sessions.events import WAITED, note, note_wait
 
 _SLICE = 0.05
-"""Seconds after which a sleeping thread looks again: the call that should have woken it may have been interrupted."""
+"""Seconds after which a sleeping thread checks again: the call that should wake it may have been interrupted."""
 
 current_frame: Callable[..., FrameType] = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 """Returns the frame of the running function, or of one of its callers. (The underscore is in its documented name.)"""
 
 _PATIENCE = 1.0
-"""Seconds of waiting after which a thread goes first. Otherwise busy threads could keep it out for ever."""
+"""Seconds of waiting after which a thread goes first. Otherwise busy threads could keep it waiting for ever."""
 
 _OURS = frozenset([__name__.partition(".")[0], "contextlib"])
 
 
 class Claim:
-    """One call's hold on a turn, or its wish for it. It is used once."""
+    """A call that has a turn, or waits for one. It is used once."""
 
     __slots__ = ("__weakref__", "frame", "number", "thread", "wait")
 
@@ -44,13 +44,13 @@ class Claim:
         self.wait: tuple[str, float] | None = None
 
     def waited(self, where: str, began: float) -> None:
-        """Remember that the call has waited for others since *began*, if that was long: it is told at the end."""
+        """Remember that the call has waited for others since *began*, if that was long, to report it at the end."""
         seconds = time.monotonic() - began
         if seconds > WAITED:
             self.wait = where, seconds
 
     def is_over(self) -> bool:
-        """Return whether the call gave its turn back, or ended without doing so."""
+        """Return whether the call gave its turn back, or has ended without doing so."""
         frame = self.frame
         if frame is None:
             return True
@@ -63,7 +63,7 @@ class Claim:
 def has_ended(frame: FrameType) -> bool:
     """Return whether the function of a frame has ended, in any thread; if it has, drop its variables."""
     try:
-        frame.clear()  # refused while it runs: the one thing that Python tells of the frames of all threads
+        frame.clear()  # refused while it runs: Python's only way to ask that for the frames of all threads
     except RuntimeError:
         return False
     return True
@@ -83,10 +83,9 @@ def is_part_of(frame: FrameType) -> bool:
 
 
 class Turn:
-    """What one call at a time can have.
+    """A lock that one call at a time can hold.
 
-    Claims are numbered. A claim follows one that is over by a single step that no other thread can divide:
-    `dict.setdefault` of the next number.
+    Claims are numbered. A claim follows one that is over by a single atomic step: `dict.setdefault` of the next number.
     """
 
     __slots__ = ("__weakref__", "_claims", "_first", "_sleeping", "latest")
@@ -99,7 +98,7 @@ class Turn:
         renew_in_children(self)
 
     def is_held_by_caller(self, where: str) -> bool:
-        """Return whether the caller is a part of the call that has the turn; raise where it interrupted that call."""
+        """Return whether the caller is part of the call that has the turn; raise if it interrupted that call."""
         latest = self.latest
         frame = latest.frame
         if frame is None or latest.thread != threading.get_ident():
@@ -116,7 +115,7 @@ class Turn:
         while last.is_over():
             mine.number = last.number + 1
             next_one = claims.setdefault(mine.number, mine)
-            if next_one is not mine:  # another thread was faster, or was interrupted in the next line
+            if next_one is not mine:  # another thread was faster, or was interrupted after this line
                 last = next_one
                 continue
             if self.latest.number < mine.number:
@@ -145,7 +144,7 @@ class Turn:
         return self.claim(mine)
 
     def _go_first(self, began: float | None, mine: Claim, bell: threading.Lock) -> None:
-        """Let a claim go first, unless one that waits for longer does. If *began* is None, let it go first no more."""
+        """Let a claim go first, unless another has waited longer. If *began* is None, stop letting it go first."""
         first = self._first
         if began is None:
             if first is not None and first[1] is mine:
@@ -154,9 +153,9 @@ class Turn:
             self._first = (began, mine, bell)
 
     def take(self, mine: Claim, timeout: float, where: str, *, spins: int = 0) -> None:
-        """Take the turn when it is free. Raise if that takes too long, or if this very thread has the turn.
+        """Take the turn when it is free. Raise if that takes too long, or if this thread already has the turn.
 
-        *spins* is how often this thread lets others run before it sleeps.
+        *spins* is how often this thread lets other threads run before it sleeps.
         """
         found = self.claim(mine) if self._first is None else self._claim_after_first(mine)
         if found is None:
@@ -167,11 +166,11 @@ class Turn:
         deadline, patient = began + timeout, began + min(_PATIENCE, timeout / 2)
         for _ in range(spins):
             time.sleep(0)
-            if self.latest.frame is None and self._claim_after_first(mine) is None:  # to look is cheaper than to try
+            if self.latest.frame is None and self._claim_after_first(mine) is None:  # checking first is cheaper
                 return
         bell = threading.Lock()
         bell.acquire()
-        self._sleeping.append(bell)  # before it tries once more: the turn may have been given back meanwhile
+        self._sleeping.append(bell)  # before the next try, since the turn may be given back in between
         try:
             while self._claim_after_first(mine) is not None:
                 now = time.monotonic()
@@ -182,7 +181,7 @@ class Turn:
                     note_wait(where, began)
                     raise StorageLockedError(where, f"other threads used it for {timeout} s")
                 if bell.acquire(timeout=min(left, _SLICE)):
-                    self._sleeping.appendleft(bell)  # it stays the first of those that wait
+                    self._sleeping.appendleft(bell)  # it stays the first in the queue
         finally:
             with suppress(ValueError):  # it was woken meanwhile
                 self._sleeping.remove(bell)
@@ -198,13 +197,13 @@ class Turn:
             with suppress(RuntimeError):  # it was woken already
                 first[2].release()
         elif self._sleeping:
-            with suppress(IndexError, RuntimeError):  # none waits any more
+            with suppress(IndexError, RuntimeError):  # no thread waits any more
                 self._sleeping.popleft().release()
-        if waited is not None:  # only now: nobody else is to wait for a hook
+        if waited is not None:  # after the release, so that nobody waits for a hook
             note("waited", where=waited[0], seconds=waited[1])
 
     def renew(self) -> None:
-        """In a forked child, keep the claims of the thread that forked: the other threads are not there."""
+        """In a forked child, keep only the claims of the thread that forked: no other thread exists."""
         frames = set[FrameType]()
         each: FrameType | None = current_frame()
         while each is not None:

@@ -1,1 +1,1 @@
-"""Encryption: a storage around a storage, and how its keys are changed."""
+"""Encryption: a storage that encrypts what another one stores, and the rotation of its keys."""

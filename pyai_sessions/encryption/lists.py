@@ -1,4 +1,4 @@
-"""Lists of encrypted storages: users in them are hashed, and the ring must be the one by which they were."""
+"""Lists of an encrypted storage: they name users by hashes, which need the same key each time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pyai_sessions.storage.names import decode_id, encode_id, split_namespace
 from pyai_sessions.storage.protocol import Listing, Storage
 
 _LIST = re.compile(f"({USERS})([^/]+)(.*)", re.DOTALL)
-"""The name of a list of one user, in its namespace: what comes before the user, the user, and what comes after."""
+"""The name of a user's list without its namespace, in three parts: before the user, the user, after the user."""
 
 _MEMBER = re.compile("([^/]+/[^/]+/)([^/]+)()")
-"""Likewise a member of the list of what expires."""
+"""A member of the list of sessions that expire, in the same parts."""
 
 
 class HashedNames(Names):
-    """How lists, and members of them, are called in an encrypted storage.
+    """Translates lists and members to the names that an encrypted storage uses.
 
-    `names` and `members` return the hashed form, and, while a storage is migrated, the plain one after it. What names
-    no user, or a hashed one, has one form.
+    `names` and `members` return the form with the hashed user and, while a storage is migrated, the plain form after
+    it. A name without a user, or with a hashed one, has only one form.
     """
 
     def __init__(self, sealer: Sealer) -> None:
@@ -52,14 +52,15 @@ class HashedNames(Names):
         return [f"{under}{found[1]}{user}{found[3]}" for user in self.users(user_id)]
 
     def is_of_user(self, listing: Listing) -> bool:
-        """Return whether a list or a member of it names a user by his id."""
+        """Return whether a list or its member names a user in the clear."""
         names = self.names(listing.list), self.members(listing.list, listing.member)
         return names != ([listing.list], [listing.member])
 
     def listings(self, listings: Iterable[Listing], *, plain: bool = False) -> list[Listing]:
-        """Return how listings are stored: hashed, and those by plain names go; *plain*: they are by these alone.
+        """Return the changes of lists as they are stored: entries are hashed, and plain ones are removed.
 
-        A member may be taken out by one of its names and put in by another: it is in.
+        *plain*: the listings are stored in their plain form only. If one name of a member is removed and the other is
+        added, the member is listed.
         """
         found: dict[tuple[str, str], Listing] = {}
         for each in listings:
@@ -78,19 +79,19 @@ class HashedNames(Names):
 
 
 def _joined(one: Listing, other: Listing) -> Listing:
-    """Return two changes of one member of a list as one."""
+    """Return two changes of one list entry as one."""
     old = other.old if one.old is None else one.old
     return Listing(one.list, one.member, old, one.new if other.new is None else other.new)
 
 
 def check_fit(storage: Storage, sealer: Sealer, under: str) -> bool:
-    """Raise unless a ring fits what a storage holds of a namespace: with another, lists of users would be empty.
+    """Raise unless the ring of keys fits the stored documents of a namespace. With another ring, lists would be empty.
 
-    Looks at the sessions that are idle longest: these are none that were written with the wrong ring a moment ago.
-    Returns whether there are any.
+    Checks the sessions that are idle longest, since newer ones may have been written with the wrong ring. Returns
+    whether there are any.
 
     Raises:
-        EncryptionError: Users are hashed with another key than the ring's, or documents are not encrypted.
+        EncryptionError: Users are hashed with another key, or documents are not encrypted.
 
     """
     fits = False

@@ -1,4 +1,4 @@
-"""Rotation: what is stored, encrypted anew with the newest key, beside all other writers."""
+"""Rotation: encrypting stored documents with the newest key, while others write."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from pyai_sessions.storage.protocol import Change, Listing, Storage
 from pyai_sessions.values.checks import utc_now
 
 TOGETHER = 100
-"""Documents that are encrypted anew in one transaction or trip."""
+"""Documents that are rewritten in one transaction or round trip."""
 
 TRIES = 100
-"""How often a document that changes is read again, to be encrypted anew."""
+"""How often a document is read again because it has changed."""
 
 
 def rotate(storage: Storage, sealer: Sealer, under: str = "", progress: Callable[[int], object] | None = None) -> int:
-    """Encrypt with the newest key what is not; return how many documents that were.
+    """Encrypt all documents with the newest key; return how many were not.
 
-    Beside other writers: a document that changed since it was read is read again. Its text and its revision stay, and
-    so does the time that its place has left. What is done already is passed over: a rotation that was cut short is
-    repeated at the cost of reading. Damaged documents are left.
+    Others may write meanwhile: a document that changed since it was read is read again. Text, revision and expiry of a
+    document do not change. An interrupted rotation can be repeated: documents that are done are only read. Damaged
+    documents are not changed.
 
     Args:
-        storage: What lies within an `EncryptedStorage`.
-        sealer: The ring.
-        under: What the keys begin with: the prefix of a namespace. Without one it is all that the storage holds; while
-            it is migrated, plain documents in namespaces are left.
-        progress: Is called now and then with the number of documents that are done.
+        storage: The storage inside an `EncryptedStorage`.
+        sealer: The ring of keys.
+        under: The prefix of a namespace, to rotate only its documents. By default all documents are rotated; but plain
+            documents in namespaces are not, while the storage is migrated.
+        progress: Called with the number of documents done so far.
 
     Raises:
-        EncryptionError: The ring lacks the key of some document, or does not fit; all others are done.
-        OversizedDocumentError: Some document would expand too far; all others are done.
+        EncryptionError: The ring lacks the key of a document, or does not fit; all others are done.
+        OversizedDocumentError: A document would expand too far; all others are done.
         StorageLockedError: Other writers changed a document at every try.
 
     """
@@ -68,20 +68,20 @@ class _Rotation:
         self.refused: list[InvalidDocumentError] = []
 
     def rewrite(self, keys: Iterable[str]) -> int:
-        """Encrypt the documents under keys anew, those of a place in one change; return how many."""
+        """Encrypt documents with the newest key, those of one place in one step; return how many were not."""
         keys = list(keys)
         moved = sum(map(self._move_state, keys))
         changes = self._changes(keys)
         written = self._storage.write(changes) if changes else []
         rewritten = sum(len(each.put) for each, same in zip(changes, written, strict=True) if same)
-        # Of a place of which one document changed meanwhile none is written: they are written one by one.
+        # If one document of a place has changed, none of the place was written: write them one by one.
         changed = [key for each, same in zip(changes, written, strict=True) if not same for key, _ in each.put]
         return moved + rewritten + sum(map(self._rewrite_one, changed))
 
     def _move_state(self, key: str) -> bool:
-        """Move the plain state of a user to the key that names the user by the hash; return whether one was moved.
+        """Move the plain state of a user to the key with the hashed user; return whether it was moved.
 
-        It is written there before it is removed here: one who reads meanwhile finds it here or there.
+        It is written there before it is removed here, so a reader finds it at one of the keys.
         """
         under, rest = split_namespace(key)
         user_id = user_of_state(rest)
@@ -95,7 +95,7 @@ class _Rotation:
                 return False
             text = text_of(value) or b""
             put = Change([(new, None)], put=[(new, self._sealer.seal(new, text))], lives=_lives(text, rest))
-            self._storage.write([put])  # or a writer was first: what it stored is newer
+            self._storage.write([put])  # if it is refused, another writer has stored a newer state
             if self._storage.write([Change([(key, _start_of(value))], drop=[key])])[0]:
                 return True
         raise StorageLockedError(key, f"other writers changed it at {TRIES} tries")
@@ -110,7 +110,7 @@ class _Rotation:
         raise StorageLockedError(key, f"other writers changed it at {TRIES} tries")
 
     def _changes(self, keys: Iterable[str]) -> list[Change]:
-        """Return what is to be rewritten, a change a place. What the ring or the bounds forbid joins *refused*."""
+        """Return the changes that rewrite documents, one for each place. Errors of keys or bounds go to `refused`."""
         places: dict[str, list[tuple[str, object, str, bytes]]] = {}
         for key, value in self._storage.read(list(dict.fromkeys(keys))).items():
             try:
@@ -120,7 +120,7 @@ class _Rotation:
             except (EncryptionError, OversizedDocumentError) as err:  # noqa: PERF203 (the others are done)
                 self.refused.append(err)
             except (InvalidDocumentError, UnicodeError):
-                continue  # damaged: no key opens it
+                continue  # it is damaged
         return [
             Change(
                 expect=[(key, start) for key, _, start, _ in documents],
@@ -132,7 +132,7 @@ class _Rotation:
         ]
 
     def _is_due(self, key: str, value: object) -> bool:
-        """Return whether a value is a document of ours that is not encrypted with the newest key."""
+        """Return whether a value is one of our documents and not encrypted with the newest key."""
         if read_envelope(value):
             return not self._sealer.is_current(value)
         under, rest = split_namespace(key)
@@ -140,7 +140,7 @@ class _Rotation:
         return under == self._under and is_ours
 
     def _relisted(self, key: str, value: object) -> list[Listing]:
-        """Return how the user of a plain head, in lists by his id, comes to be in lists by its hash."""
+        """Return the changes of lists that replace the user of a plain head by its hash."""
         session_id = session_of_key(split_namespace(key)[1])
         if session_id is None or read_envelope(value) or readable_head(value, session_id) is None:
             return []
@@ -150,7 +150,7 @@ class _Rotation:
 
 
 def _lives(text: bytes, key: str) -> int | None:
-    """Return the milliseconds that a plain state has left; None for ever."""
+    """Return the milliseconds until a plain state expires; None if it does not."""
     try:
         return time_left(read_state(text, key).expires_at, utc_now)
     except InvalidDocumentError:
@@ -158,6 +158,6 @@ def _lives(text: bytes, key: str) -> int | None:
 
 
 def _start_of(value: object) -> str:
-    """Return how a stored document begins, as no other one does. One that is not encrypted is compared whole."""
+    """Return a beginning of a stored document that identifies it: all of it, if it is not encrypted."""
     found = read_envelope(value)
     return (text_of(value) or b"").decode() if found is None else found.start()

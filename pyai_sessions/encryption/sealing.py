@@ -1,8 +1,8 @@
-"""Sealing: a document's text, compressed and encrypted, and back.
+"""Sealing: compressing and encrypting the text of a document, and the reverse.
 
-AES-256-GCM with random nonces of 96 bits. From each key of a ring three are derived (HKDF-Expand of RFC 5869, the keys
-being random as they are): one that encrypts, one that hashes user ids, and a check by which a wrong key is told from
-a damaged document.
+AES-256-GCM with random nonces of 96 bits. Three keys are derived from each key of the ring, by HKDF-Expand (RFC 5869;
+the keys are random, so they need no extraction): one encrypts, one hashes user ids, and one is a check that tells a
+wrong key from a damaged document.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 INDEX = "index"
-"""The id of the key that hashes user ids; where a ring has none, its first key does."""
+"""The id of the key that hashes user ids. If the ring has none, its first key hashes them."""
 
 OTHER_INDEX = (
-    "its user id is hashed with another key than this ring's: for that the store's first key stays in the ring, under "
-    f"the id {INDEX!r} where it is to encrypt no more"
+    "its user id is hashed with another key than this ring's; keep the store's first key in the ring, under the id "
+    f"{INDEX!r} if it should no longer encrypt"
 )
-NOT_ENCRYPTED = "it is not encrypted, as all of this store should be; Encrypted(..., migrate=True) takes such"
+NOT_ENCRYPTED = "it is not encrypted, as all documents here must be; Encrypted(..., migrate=True) reads such documents"
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _ZSTD = b"\x28\xb5\x2f\xfd"
-"""How zstandard's frames begin, and no text in UTF-8 does."""
+"""The beginning of zstandard's frames, which is not valid UTF-8."""
 
 
 class _Key(NamedTuple):
@@ -56,7 +56,7 @@ class _Key(NamedTuple):
 
 
 class _Zstd(threading.local):
-    """A thread's compressor and decompressor, which are no two threads' at a time."""
+    """A compressor and a decompressor for each thread: they are not thread-safe."""
 
     def __init__(self) -> None:
         try:
@@ -92,7 +92,7 @@ class Sealer:
         self._newest = next(reversed(self._keys.values()))
         # A save names its user several times.
         self.user = lru_cache(maxsize=1024)(partial(_hashed, _derived(index, b"user ids")))
-        """Returns a user id as it stands in lists: 144 bits of its HMAC-SHA256."""
+        """Returns the hash of a user id: 144 bits of its HMAC-SHA256."""
         self.index = _check_of(index)
 
     @property
@@ -101,13 +101,13 @@ class Sealer:
         return list(self._keys)
 
     def entry(self, entry: Entry) -> Entry:
-        """Return an entry as it stands in indexes."""
+        """Return an index entry with its user hashed."""
         return entry if entry.user_id is None else entry._replace(user_id=self.user(entry.user_id))
 
     # Sealing -----------------------------------------------------------------------------------------------------
 
     def seal(self, key: str, text: bytes) -> bytes:
-        """Return the text of any document as it is to be stored under *key*."""
+        """Return the encrypted form of any document, to be stored under *key*."""
         written, session_id = _written(key), _session_of(key)
         if not shows_stamp(key):
             return self._sealed(written, b'{"format":%d,' % FORMAT, text)
@@ -121,17 +121,17 @@ class Sealer:
         return self.seal_head(written, stamp if is_stamp(stamp) else _new_stamp(), entry, text)
 
     def seal_head(self, key: str, stamp: str, entry: Entry | None, text: bytes) -> bytes:
-        """Return the text of a head as it is to be stored; it begins with its stamp as before."""
+        """Return the encrypted form of a head, which begins with the same stamp."""
         return self._sealed(key, clear_of(stamp, entry and self.entry(entry), self.index), text)
 
     def _sealed(self, key: str, clear: bytes, text: bytes) -> bytes:
         authenticated = b'%b"encrypted":"%b.%b:' % (clear, self._newest.key_id.encode(), self._newest.check.encode())
-        nonce = os.urandom(_NONCE_BYTES)  # drawn alone: one that came twice, as after a fork, would give the key away
+        nonce = os.urandom(_NONCE_BYTES)  # not from our stock of tokens: a nonce used twice would reveal the key
         packed = self._packed(text) if self._compresses else text
         return envelope(authenticated, nonce + self._newest.cipher.encrypt(nonce, packed, _bound(key, authenticated)))
 
     def _packed(self, text: bytes) -> bytes:
-        """Return a text compressed, if that is shorter, and `_unpacked` would take it."""
+        """Return a text compressed, if that is shorter and within the bounds of `_unpacked`."""
         packed: bytes = self._compressor.compress(text)
         fits = len(text) <= min(self.max_size, self.max_ratio * len(packed))
         return packed if fits and len(packed) < len(text) else text
@@ -150,7 +150,7 @@ class Sealer:
         return found is not None and (found.key_id, found.key_check) == self._newest[:2]
 
     def open(self, key: str, value: object) -> object:
-        """Return the text of what is stored under *key*; where it cannot be opened, the error in its place."""
+        """Return the text of the document stored under *key*, or the error that says why it cannot be decrypted."""
         found = read_envelope(value)
         if found is None:
             text = text_of(value)
@@ -161,10 +161,10 @@ class Sealer:
             return err
 
     def resealed(self, key: str, value: object) -> bytes:
-        """Return what is stored under *key*, encrypted with the newest key.
+        """Return the document stored under *key*, encrypted with the newest key.
 
         Raises:
-            InvalidDocumentError: It cannot be opened.
+            InvalidDocumentError: It cannot be decrypted.
 
         """
         found = read_envelope(value)
@@ -193,7 +193,7 @@ class Sealer:
         return self._unpacked(key, value, packed) if packed.startswith(_ZSTD) else packed
 
     def _unpacked(self, key: str, value: object, packed: bytes) -> bytes:
-        """Return what a frame of zstandard holds: no more than it is let, and than it says."""
+        """Return the text in a frame of zstandard, if its size is within the bounds."""
         zstd = self._compressor
         try:
             size = int(zstd.size(packed))
@@ -205,9 +205,9 @@ class Sealer:
                 raise OversizedDocumentError(key, _session_of(key), value, reason, size)
             text: bytes = zstd.decompress(packed) if size >= 0 else b""
         except zstd.error as err:
-            raise InvalidDocumentError(key, _session_of(key), value, "what it holds is not whole") from err
-        if size < 0:  # frames of unknown size: none of ours
-            raise InvalidDocumentError(key, _session_of(key), value, "what it holds does not say how large it is")
+            raise InvalidDocumentError(key, _session_of(key), value, "its compressed text is damaged") from err
+        if size < 0:  # a frame of unknown size, which we never write
+            raise InvalidDocumentError(key, _session_of(key), value, "its compressed text does not say how large it is")
         return text
 
 
@@ -220,7 +220,7 @@ def _not_encrypted(key: str, value: object, text: bytes) -> InvalidDocumentError
 
 
 def shows_stamp(key: str) -> bool:
-    """Return whether a document, set aside or not, begins with its stamp when it is encrypted: a head, or a state."""
+    """Return whether a document shows its stamp when it is encrypted: a head or a state, set aside or not."""
     written = written_key(split_namespace(key)[1])
     session_id = session_of_key(written)
     return is_state(written) or (session_id is not None and written == head_key(session_id))
@@ -231,13 +231,13 @@ def _session_of(key: str) -> str | None:
 
 
 def _written(key: str) -> str:
-    """Return the key that a document was written under, in its namespace."""
+    """Return the key under which a document was written, with its namespace."""
     start, rest = split_namespace(key)
     return start + written_key(rest)
 
 
 def _bound(key: str, authenticated: bytes) -> bytes:
-    """Return what a ciphertext is bound to: the document's key, and what stands in the clear."""
+    """Return the data that a ciphertext authenticates: the document's key, and the part of it in the clear."""
     return key.encode("utf-8", "surrogatepass") + b"\0" + authenticated
 
 
@@ -263,12 +263,14 @@ def _new_stamp() -> str:
 
 def _check_keys(keys: Any) -> dict[str, bytes]:
     if not is_mapping(keys) or not set(keys) - {INDEX}:
-        problem = 'is no ring of keys; it is a mapping such as {"2026-01": os.urandom(32)}, the newest key last'
+        problem = 'is not a ring of keys; it is a mapping such as {"2026-01": os.urandom(32)}, the newest key last'
         raise InvalidValueError("keys", problem)
     for key_id, key in keys.items():
-        # Not shown, and too short for a key: ids stand in errors and in the clear, and one may be taken for the other.
+        # The id is not shown, since it may be a key by mistake; and it is too short to be one.
         if not isinstance(key_id, str) or not re.fullmatch("[A-Za-z0-9_-]{1,32}", key_id):
-            raise InvalidValueError("keys", "has an id that is none; it is 1 to 32 of A-Z, a-z, 0-9, '-' and '_'")
+            raise InvalidValueError(
+                "keys", "has an invalid id; an id has 1 to 32 characters of A-Z, a-z, 0-9, '-' and '_'"
+            )
         if not isinstance(key, bytes) or len(key) != _KEY_BYTES:
             found = f"{len(key)} bytes" if isinstance(key, bytes) else kind_of(key)
             problem = f"is {found}; a key is {_KEY_BYTES} random bytes: os.urandom({_KEY_BYTES})"

@@ -1,7 +1,7 @@
-"""`EncryptedStorage`: any storage, its documents encrypted.
+"""`EncryptedStorage`: encrypts the documents of any other storage.
 
-What is compared, listed and forgotten within stays so: an encrypted head begins with its revision, and shows what its
-lists hold (see `pyai_sessions.documents.listed`).
+The inner storage compares, lists and expires documents as usual: an encrypted head begins with its revision, and shows
+its index entries (see `pyai_sessions.documents.listed`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pyai_sessions.storage.wrappers import Wrapper
 
 
 class EncryptedStorage(Wrapper):
-    """A storage that encrypts documents before another one stores them, and hashes the users that its lists name.
+    """A storage that encrypts documents before another one stores them, and hashes the users in list names.
 
-    A document is bound to its whole key, so *inner* is a whole storage: a `Namespaced` lies around this, not within.
-    Hashed names, as `scan` and `listings` return them, are taken as they are.
+    A document is bound to its whole key, so *inner* must be a whole storage: a `Namespaced` goes around this one. Names
+    that are hashed already, as `scan` and `listings` return them, are accepted.
 
-    In the place of a document that cannot be opened `read` returns the InvalidDocumentError that says why. Where that
-    is put under a key, what lies in its place is put there.
+    In place of a document that cannot be decrypted, `read` returns the InvalidDocumentError that says why. If that
+    error is put under a key, the encrypted document is stored there unchanged.
     """
 
     def __init__(self, inner: Storage, sealer: Sealer) -> None:
@@ -43,7 +43,7 @@ class EncryptedStorage(Wrapper):
         found = self._inner.read(keys)
         for key in keys:
             if key not in found and is_state(split_namespace(key)[1]):
-                self._check_fit(key)  # by another ring it would lie under another key
+                self._check_fit(key)  # with another ring, the state would be under another key
         return {key: self._sealer.open(key, value) for key, value in found.items()}
 
     def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
@@ -60,7 +60,7 @@ class EncryptedStorage(Wrapper):
         return self._inner.write([self._encrypted(each) for each in changes])
 
     def _expecting(self, change: Change, stored: Mapping[str, object]) -> Change:
-        """Return a change that expects what is *stored* where the documents in it begin as expected."""
+        """Return a change that expects the *stored* encrypted documents, if their texts begin as expected."""
         expect: list[tuple[str, str | None]] = []
         for key, start in change.expect:
             begins = self._stored_start(key, start, stored)
@@ -70,13 +70,13 @@ class EncryptedStorage(Wrapper):
         return change._replace(expect=expect, done=done)
 
     def _stored_start(self, key: str, start: str | None, stored: Mapping[str, object]) -> str | None:
-        """Return how what is stored begins if the document in it begins with *start*; None if it does not."""
+        """Return the beginning of the stored document if its text begins with *start*; None if it does not."""
         if not start or _shows(key, start):
             return start
         value = stored.get(key)
         found, opened = read_envelope(value), self._sealer.open(key, value)
         if found is None or isinstance(opened, InvalidDocumentError):
-            return start  # what is stored is what is compared: it is not encrypted, or nobody can open it
+            return start  # it is not encrypted, or cannot be decrypted: compare it as it is stored
         text = text_of(opened)
         same = text is not None and text.startswith(start.encode("utf-8", "surrogatepass"))
         return found.start() if same else None
@@ -108,7 +108,7 @@ class EncryptedStorage(Wrapper):
         return sum(map(self._inner.count, self._names(name)))
 
     def listings(self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = "") -> Iterator[Listed]:
-        """Iterate over what lists hold, by hashed users; *of* lists and members by the names that are given."""
+        """Iterate over list entries with hashed users; with *of*, over those entries, by the names in *of*."""
         if of is None:
             names = self._names(prefix) if prefix.endswith("/") else [prefix]
             return (each for name in names for each in self._inner.listings(prefix=name))
@@ -126,14 +126,14 @@ class EncryptedStorage(Wrapper):
         return names
 
     def _check_fit(self, name: str) -> None:
-        """Raise unless the ring fits what is stored of the namespace that *name* is of. Looks once."""
+        """Raise unless the ring fits the namespace of *name*. Checks each namespace once."""
         under = split_namespace(name)[0]
         if under not in self._fitting and check_fit(self._inner, self._sealer, under):
             self._fitting.add(under)
 
 
 def _any_name(change: Change) -> str:
-    """Return a key or a name of those that a change touches: all are of one namespace."""
+    """Return a key or list name of a change: all have the same namespace."""
     for each in (change.expect, change.put, change.lists):
         if each:
             return each[0][0]
@@ -141,10 +141,10 @@ def _any_name(change: Change) -> str:
 
 
 def _starts(change: Change) -> list[tuple[str, str | None]]:
-    """Return all that documents are compared with: keys, and how they begin."""
+    """Return the keys whose documents a change compares, with the beginnings that it expects."""
     return [*change.expect, *[(key, change.done) for key, _ in change.expect[:1]]]
 
 
 def _shows(key: str, start: str) -> bool:
-    """Return whether an encrypted document begins so where its text does."""
+    """Return whether an encrypted document begins with *start* exactly if its text does."""
     return is_stamp(start) and shows_stamp(key)

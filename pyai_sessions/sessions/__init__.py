@@ -1,1 +1,1 @@
-"""One session in a storage: loaded, saved, appended to, forked, listed and expired."""
+"""Sessions in a storage: loading, saving, appending, forking, listing, archiving, expiring, deleting."""

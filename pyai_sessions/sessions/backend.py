@@ -1,4 +1,4 @@
-"""What a store knows of its storage: where it lies, how sessions are written to it, how long other writers may take."""
+"""`Backend`: the storage of a store, and the commits that write sessions to it."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ if TYPE_CHECKING:
     from pyai_sessions.encryption.sealing import Sealer
 
 LONGER = 60_000
-"""Milliseconds by which shared pages outlive those that share them: two keys do not expire at the same moment."""
+"""Milliseconds by which shared pages outlive the sessions that share them, since two keys do not expire together."""
 
 Progress = Callable[[int], object]
-"""Is called now and then with the number of sessions that are done."""
+"""A function that bulk methods call with the number of sessions done so far."""
 
 
 class Backend:
-    """The storage of a store's sessions, or of a namespace. All methods may be called from any thread.
+    """The storage of a store's sessions, or of one namespace. All methods may be called from any thread.
 
     Args:
         whole: The storage.
-        under: What the keys of the namespace begin with.
+        under: The prefix of the namespace's keys.
         timeout: Seconds that a writer waits for others.
-        ttl: Seconds that a session lives after its last save, where its store does not say so.
-        sealer: The ring that encrypts the documents.
-        counts: Whether what calls ask of the storage is counted, for the events of a manager.
+        ttl: Seconds after its last save for which a session is kept, if its store sets none.
+        sealer: Encrypts the documents, if it is given.
+        counts: Whether round trips and bytes are counted, for the events of a manager.
 
     Attributes:
-        inner: The storage, with all namespaces.
-        under: What the keys of the namespace begin with.
-        storage: The storage, or its part: documents and lists. In the place of a document that cannot be decrypted it
-            returns the InvalidDocumentError that says why.
-        names: How its lists name users.
+        inner: The storage with all namespaces.
+        under: The prefix of the namespace's keys.
+        storage: The storage of the namespace. In place of a document that cannot be decrypted it returns the
+            InvalidDocumentError that says why.
+        names: Translates users to their names in lists.
         expiry: The list of the sessions that expire.
-        kept: The terms on which it keeps what is stored already.
-        writers: Whose turn it is to write, where the storage cannot keep other writers out.
+        kept: The terms for documents that are rewritten without a change by the user: they have no limits.
+        writers: The turns that writers take, if the storage cannot keep other writers out.
         timeout: Seconds that a writer waits for others.
-        settle: Seconds after which pages and list members that no head bears out are of no save that is still at work.
-        settle_forks: Likewise of references: a fork leaves them before it writes its head.
+        settle: Minimum age, in seconds, before an unreferenced page or index entry counts as garbage. Younger ones may
+            belong to a save in progress.
+        settle_forks: The same for references: a fork writes them before its head.
 
     """
 
@@ -100,7 +101,7 @@ class Backend:
         return made
 
     def counting(self) -> Backend:
-        """Return a backend of the same part of the storage that counts what calls ask of it."""
+        """Return a backend of the same namespace that counts round trips and bytes."""
         return Backend(
             self._whole, under=self.under, timeout=self.timeout, ttl=self.ttl, sealer=self._sealer, counts=True
         )
@@ -113,40 +114,40 @@ class Backend:
     # Heads -------------------------------------------------------------------------------------------------------
 
     def head(self, session_id: str) -> object | None:
-        """Return the head of a session as it is stored, or None."""
+        """Return the stored head of a session, or None."""
         key = head_key(session_id)
         return self.storage.read([key]).get(key)
 
     def heads(self, session_ids: Iterable[str]) -> dict[str, object]:
-        """Return the heads of those of the sessions that are there, in that order, in one trip."""
+        """Return the stored heads of sessions, in the given order, in one round trip; missing ones are left out."""
         keys = {each: head_key(each) for each in session_ids}
         found = self.storage.read(list(keys.values())) if keys else {}
         return {each: found[key] for each, key in keys.items() if key in found}
 
     def commit(self, draft: Draft) -> bool:
-        """Store a draft if what is stored is still what it was made for; else return False.
+        """Store a draft if the stored session is still the one that it was made for; else return False.
 
-        All or nothing: pages first, the head last, then the lists. A draft that is stored already counts as stored, so
-        a commit may be repeated.
+        All or nothing: pages first, the head last, then the lists. A commit may be repeated: a draft that is stored
+        already counts as stored.
         """
         change = self._change(draft)
         return self._settled(draft, change, self.storage.write([change])[0])
 
     def commit_many(self, drafts: Sequence[Draft]) -> list[bool]:
-        """Store drafts of different sessions, each as `commit` does, in as few trips or transactions as can be.
+        """Store drafts of different sessions as `commit` does, in as few round trips or transactions as possible.
 
-        An error may leave any of them stored.
+        After an error, any of them may be stored.
         """
         changes = [self._change(each) for each in drafts]
         return [self._settled(*each) for each in zip(drafts, changes, self.storage.write(changes), strict=True)]
 
     def change_of(self, draft: Draft) -> Change:
-        """Return the change of `inner` that stores a draft; `settled` is then told what came of it."""
+        """Return the change of `inner` that stores a draft; pass its result to `settled`."""
         change = self._change(draft)
         return self.storage.moved(change) if isinstance(self.storage, Namespaced) else change
 
     def settled(self, draft: Draft, *, done: bool) -> bool:
-        """Return whether a draft is stored whose change was applied, or was refused."""
+        """Finish the commit of a draft, whose change was applied or refused; return whether the draft is stored."""
         return self._settled(draft, self._change(draft), done)
 
     def _change(self, draft: Draft) -> Change:
@@ -171,8 +172,8 @@ class Backend:
             None if entry.expires is None else draft.time_left or 0,
         )
 
-    def _settled(self, draft: Draft, change: Change, done: bool) -> bool:  # noqa: FBT001 (an answer)
-        """Do what is left to do of a commit that was written, or was refused; return whether the draft is stored."""
+    def _settled(self, draft: Draft, change: Change, done: bool) -> bool:  # noqa: FBT001 (a result)
+        """Finish a commit whose change was applied or refused; return whether the draft is stored."""
         if not done and self._leaves_pages:
             done = self._write_over(draft, change)
         if done and self.writers is not None and self.writers.token_of(draft.session_id):
@@ -182,7 +183,7 @@ class Backend:
         return done
 
     def _write_over(self, draft: Draft, change: Change) -> bool:
-        """Store a draft that was refused, perhaps for pages alone that a save left that was cut short: they go."""
+        """Remove pages that an interrupted save left under a draft's keys, and store it; return whether it did."""
         prefix = page_prefix(draft.session_id)
         there = self.storage.read([prefix + each for each in draft.leftovers])
         named = set[str]()
@@ -199,8 +200,8 @@ class Backend:
         return takewhile(lambda page: page not in named and self.storage.read([page]), pages)
 
     def _keep_up(self, draft: Draft, left: int) -> None:
-        """Let shared pages live as long as those that share them, and clear away now and then what was forgotten."""
-        for owner in draft.owners:  # one by one: some may be of one place
+        """Extend the life of shared pages to that of the session, and now and then clean up after expired sessions."""
+        for owner in draft.owners:  # one change each: two owners may share a place
             key = reference_key(owner, draft.session_id, draft.stored.head.incarnation)
             self.storage.write([Change(expect=[(key, "")], lives=left + LONGER)])
         expires = draft.stored.entry.expires
@@ -208,28 +209,28 @@ class Backend:
             self.expiry.sweep_sometimes(expires - 1000 * left)
 
     def turn(self, session_id: str) -> AbstractContextManager[object]:
-        """Let no other writer of a session commit meanwhile, where `Storage.exclusive` cannot keep it out.
+        """Keep other writers of a session from committing, if `Storage.exclusive` cannot do that.
 
-        A commit of this thread inside ends the turn.
+        A commit of this thread ends the turn.
         """
         return nullcontext() if self.writers is None else self.writers.turn(session_id)
 
     # The whole storage -------------------------------------------------------------------------------------------
 
     def rotate(self, progress: Progress | None = None) -> int:
-        """Encrypt anew what is not encrypted with the newest key; return how many documents that were."""
+        """Encrypt all documents with the newest key; return how many were not."""
         if self._sealer is None:
-            msg = "only what is encrypted has keys to rotate: KVSessionStore(Encrypted(mapping, keys))"
+            msg = "this store is not encrypted, so it has no keys to rotate: KVSessionStore(Encrypted(mapping, keys))"
             raise UnsupportedOperationError(msg)
         from pyai_sessions.encryption.rotation import rotate
 
         return rotate(self._asked, self._sealer, self.under, progress)
 
     def backup(self, path: AnyPath, *, overwrite: bool) -> None:
-        """Copy all that the storage holds, of one moment, to a new file at *path*, beside other writers."""
+        """Copy everything in the storage, as of one moment, to a new file at *path*, while others write."""
         backup: Callable[..., None] | None = getattr(self._whole, "backup", None)
         if backup is None:
-            remedy = "copy its sessions into another store: other.import_sessions(sessions)"
+            remedy = "copy the sessions to another store: manager.copy_sessions(target)"
             raise UnsupportedOperationError(f"backup copies SQLite files and diskcache directories; here, {remedy}")
         backup(path, overwrite=overwrite)
 
@@ -238,7 +239,7 @@ def backend_of(mapping: Any, *, shared: bool = False, timeout: float = 10.0, nam
     """Return the backend of a mapping, or of a namespace in it.
 
     Raises:
-        UnsuitableMappingError: It cannot keep sessions safely; the error says what can.
+        UnsuitableMappingError: The mapping cannot keep sessions safely; the error says which can.
 
     """
     sealer = None

@@ -1,4 +1,4 @@
-"""The engine: all that reads and writes the sessions of one store, or of one namespace of it, on the store's terms."""
+"""`Engine`: the objects that read and write the sessions of a store, or of one namespace of it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from pyai_sessions.values.recent import Part, Recent
 from pyai_sessions.values.tokens import new_token
 
 _RECENT = 32 * 1024 * 1024
-"""Bytes of what is remembered of sessions that were appended to: their heads, and the ids of their pages."""
+"""Bytes of remembered heads, and ids of pages, of sessions that were appended to."""
 
 _ENGINE = 10_000
 """Bytes that the engine of a namespace takes."""
 
 
 class Engine:
-    """The rooms of a store: each reads or writes sessions in one way.
+    """The objects that read and write sessions, each in one way: `loader`, `saver`, `lister` and so on.
 
     Args:
-        backend: Where the sessions lie.
-        terms: The store's terms.
+        backend: Where the sessions are.
+        terms: The limits, the clock and the ttl of the store.
 
     Attributes:
-        trips: Makes the calls that can share their trips.
-        home: Stands for the store, and its namespace, in the sessions that are loaded from it.
+        trips: Runs the calls that can share round trips.
+        home: Names the store and its namespace in the sessions that are loaded from it.
 
     """
 
@@ -54,7 +54,7 @@ class Engine:
         self.use(terms)
 
     def use(self, terms: Terms) -> None:
-        """Work on these terms from now on."""
+        """Use other limits, another clock or another ttl from now on."""
         backend = self.backend
         self.terms = terms = terms._replace(paged=backend.storage.paged)
         self.loader = Loader(backend, terms, self._wants, self.home)
@@ -68,11 +68,11 @@ class Engine:
         self.states = SharedStates(backend, terms)
 
     def count_trips(self) -> None:
-        """Count from now on what calls ask of the storage, for a manager's ``on_event=``."""
+        """Count round trips and bytes from now on, for a manager's ``on_event=``."""
         self._work_in(self.backend.counting(), self.terms)
 
     def part(self, namespace: str, under: str) -> Engine:
-        """Return the engine of a namespace, whose keys lie *under* a prefix. The latest ones are made once."""
+        """Return the engine of a namespace, whose keys begin with *under*. The latest ones are remembered."""
         of = (self.backend, self.terms)
         made = cast("tuple[object, Engine] | None", self._recent.get(("engine", namespace)))
         if made is None or made[0] != of:

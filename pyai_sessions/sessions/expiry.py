@@ -1,4 +1,4 @@
-"""The list of the sessions that expire: which are due, and which of them the storage itself has forgotten."""
+"""The list of sessions that expire: which are due, and which the storage itself has removed already."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import Clock
 
 _TOGETHER = 500
-"""Members of the list that are looked at at a time."""
+"""Members of the list that are read at a time."""
 
 _OFTEN, _SWEPT = 64, 50
-"""Saves of sessions that expire after which some that the storage forgot are taken out of lists, and how many."""
+"""Saves of expiring sessions between two sweeps, and how many removed sessions a sweep takes out of the lists."""
 
 
 def has_expired(value: object | None, session_id: str, clock: Clock) -> bool:
-    """Return whether a stored head can be read, and is of a session that has expired."""
+    """Return whether the session of a stored head has expired; False if the head cannot be read."""
     stored = readable_head(value, session_id)
     return stored is not None and stored.is_over(clock)
 
 
 class Expiry:
-    """The list of what expires in a storage; *names* says how its lists name users.
+    """The list of sessions that expire. *names* translates users to their names in lists.
 
-    A storage that forgets sessions by itself leaves them in lists, from which they are taken here.
+    A storage that removes expired sessions by itself (it `forgets`) leaves their list entries, which are removed here.
     """
 
     def __init__(self, storage: Storage, names: Names) -> None:
@@ -40,14 +40,14 @@ class Expiry:
         self._swept: Position | None = None
 
     def due(self, until: int, together: int = _TOGETHER) -> Iterator[dict[str, str]]:
-        """Iterate over the members that expire by *until*, in microseconds since 1970, each with its session.
+        """Iterate over the members that expire by *until*, in microseconds since 1970, each with its session id.
 
-        First those come that expire first, so many together.
+        They come in the order of expiry, in batches of up to *together*.
         """
         after: Position | None = None
         walk = Walk(EXPIRY)
         found = self._storage.scan(EXPIRY, None, 1)
-        while found and found[0][0] <= until:  # as a rule none is
+        while found and found[0][0] <= until:  # usually none is due
             found = self._storage.scan(EXPIRY, after, together)
             yield _sessions(found, until)
             if len(found) < together or found[-1][0] > until:
@@ -56,7 +56,7 @@ class Expiry:
             walk.reach(after)
 
     def count(self, status: SessionStatus, user_id: str | None, now: int) -> int:
-        """Return how many sessions a list has that do not expire by *now*; *user_id* None means all users."""
+        """Return how many sessions of a status do not expire by *now*, of one user or of all (None)."""
         name, gone = list_of(status, user_id), set[Place]()
         if self._storage.forgets and not self._sweep(now):
             return self._storage.count(name)
@@ -69,7 +69,7 @@ class Expiry:
         return total - len(gone)
 
     def unlist_forgotten(self, now: int, progress: Callable[[int], object] | None = None) -> int:
-        """Take the sessions out of lists that the storage forgot by *now*; return how many these were."""
+        """Remove the list entries of sessions that the storage has removed by *now*; return how many sessions."""
         total = 0
         for members in self.due(now) if self._storage.forgets else ():
             total += self._unlist(members)
@@ -78,17 +78,17 @@ class Expiry:
         return total
 
     def sweep_sometimes(self, now: int) -> None:
-        """Note a save of a session that expires. After many, take some out of lists that were forgotten by *now*."""
+        """Count a save of an expiring session. After every 64, remove some list entries of sessions that are gone."""
         self._saves += 1
         if self._saves >= _OFTEN:
             self._saves = 0
-            with suppress(StorageError):  # what was to be saved is
+            with suppress(StorageError):  # the session itself is saved
                 self._sweep(now)
 
     def _sweep(self, now: int) -> bool:
-        """Take some sessions out of lists that the storage forgot; return whether any are due.
+        """Remove list entries of some sessions that are due; return whether any are due.
 
-        Not always the first of those: parents of forks stay due, and would hide all others.
+        Each sweep continues after the one before: parents of forks stay due, and would hide all others.
         """
         for start in dict.fromkeys((self._swept, None)):
             due = [each for each in self._storage.scan(EXPIRY, start, _SWEPT) if each[0] <= now]
@@ -99,9 +99,9 @@ class Expiry:
         return False
 
     def _unlist(self, due: Mapping[str, str]) -> int:
-        """Take sessions out of the lists that members of the list name; return how many these were.
+        """Remove the list entries of due sessions that are gone; return how many sessions.
 
-        Those that are there stay in the lists that their documents tell.
+        A session that is still stored keeps the entries that its head asks for.
         """
         heads = self._storage.read([head_key(each) for each in due.values()])
         total = 0
@@ -122,6 +122,6 @@ class Expiry:
 
 
 def _sessions(positions: Iterable[Position], until: int) -> dict[str, str]:
-    """Return the members that expire by *until*, each with its session."""
+    """Return the members that expire by *until*, each with its session id."""
     found = {member: session_listed(EXPIRY, member) for end, member in positions if end <= until}
     return {member: session_id for member, session_id in found.items() if session_id is not None}

@@ -1,4 +1,4 @@
-"""Which sessions a list keeps, and in which order."""
+"""Filters and orders of session lists."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from pyai_sessions.values.checks import NOBODY, check_choice, check_user
 from pyai_sessions.values.json import is_array, is_mapping, plain_object
 
 Order = Literal["newest", "oldest", "created", "-created", "title", "-title"]
-"""By activity, by creation, by title. The first two are those of an index; the others sort what the index lists."""
+"""By activity, creation or title. Indexes have the first two orders; for the others, all listed sessions are sorted."""
 
 _KEYS: dict[str, Callable[[SessionSummary], list[Any]]] = {
     "created": lambda each: [microseconds(each.created_at), each.session_id],
     "title": lambda each: [each.title is None, (each.title or "").casefold(), each.title or "", each.session_id],
 }
-"""By what lists are sorted that no index has: JSON, which a cursor holds."""
+"""The sort keys of orders without an index: JSON values, which a cursor contains."""
 
 
 def check_where(where: object) -> dict[str, Any]:
-    """Return a filter of metadata if it is one: a dict of JSON values by text keys, or None for all."""
+    """Return a filter of metadata, checked: a dict of JSON values, empty for None."""
     return {} if where is None else plain_object(where, "where")
 
 
 def check_order(order: object) -> str:
-    """Return the order of a list if it is one."""
+    """Return the order of a list, checked."""
     check_choice(order, "order", *get_args(Order))
     return str(order)
 
 
 def check_owner(user_id: object) -> tuple[str | None, bool]:
-    """Return whose sessions a list asks for (None: anyone's), and whether it asks for those of no user."""
+    """Return the user whose sessions are listed (None: all users), and whether only those without a user are."""
     return (None, True) if user_id is NOBODY else (check_user(user_id), False)
 
 
 def is_indexed(order: str) -> bool:
-    """Return whether an index has the sessions in this order."""
+    """Return whether there is an index in this order."""
     return order.removeprefix("-") not in _KEYS
 
 
 def in_order(
     summaries: Iterable[SessionSummary], order: str, cursor: str | None, limit: int | None
 ) -> tuple[list[SessionSummary], str | None]:
-    """Return summaries in an order that no index has, the first so many after a cursor; and the cursor after these.
+    """Return the first *limit* summaries after a cursor in an order without an index, and the next cursor.
 
-    Holds no more than these.
+    Holds no more than these in memory.
     """
     key, down = _KEYS[order.removeprefix("-")], order.startswith("-")
     after = sort_key(cursor, order)
@@ -69,7 +69,7 @@ def in_order(
 
 
 def sort_key(cursor: object, order: str) -> list[Any] | None:
-    """Return the sort key that a cursor of a list in this order holds; None for the beginning."""
+    """Return the sort key in a cursor of a list in this order; None for the beginning."""
     if cursor is None:
         return None
     try:
@@ -84,7 +84,7 @@ def sort_key(cursor: object, order: str) -> list[Any] | None:
 
 
 def fits(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether metadata has the *wanted* values."""
+    """Return whether metadata contains the *wanted* values."""
     return all(key in metadata and _equal(metadata[key], value) for key, value in wanted.items())
 
 

@@ -25,14 +25,14 @@ from pyai_sessions.values.checks import Clock
 
 ALL = tuple(SessionStatus)
 BATCH = 100
-"""Heads that are read, or written, in one trip."""
+"""Heads that are read or written in one round trip."""
 
 T = TypeVar("T")
 
 INDEX = "the index of the sessions"
 
 _SUSPECTS = 100_000
-"""Entries that look wrong are kept in memory, up to this number, and then checked a second time."""
+"""Entries that look wrong are collected up to this number, and then checked a second time."""
 
 _APART = 60_000_000
 """Microseconds by which the clocks of two writers may differ. A list is then still complete beside these writers."""
@@ -41,7 +41,7 @@ _START: Position = (0, "")
 """The position before all times since 1970."""
 
 _LOOKS = 10
-"""How often a session is read again that changes at each look."""
+"""How often a session is read again if it changes each time."""
 
 OnInvalid = Callable[[InvalidDocumentError], None]
 
@@ -62,7 +62,7 @@ def walk(
 ) -> Iterator[tuple[Position, StoredHead]]:
     """Iterate over a list of sessions: the position of each in the list, and its head.
 
-    One index read and one trip for heads per 100 sessions. Sessions that other writers delete, archive or give to
+    Costs one index read and one read of heads per 100 sessions. Sessions that other writers delete, archive or give to
     another user meanwhile are left out.
 
     Args:

@@ -1,4 +1,4 @@
-"""Lists of sessions: of a user, or of all, with their messages or as summaries; and how many there are."""
+"""Lists of sessions, of one user or of all: whole sessions, summaries, and counts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TOGETHER = 20
 """Sessions whose pages are read together."""
 
 _PAGES = 500
-"""Of sessions that have no more. A longer one takes a trip of its own."""
+"""Pages of a session up to which it is read together with others. A longer one takes a round trip of its own."""
 
 
 class Lister:
@@ -50,7 +50,7 @@ class Lister:
     ) -> list[Session]:
         """Return a user's sessions; see `SessionManager.get_sessions_for_user`.
 
-        Costs one index read, one trip for heads per 100 sessions and one for their pages per 20.
+        Costs one index read and one read of heads per 100 sessions, and one read of pages per 20.
         """
         user_id = check_id(user_id, "user_id")
         check_limit(limit, "limit")
@@ -71,7 +71,7 @@ class Lister:
         )
         while together := list(islice(found, _TOGETHER if limit is None else min(_TOGETHER, limit - len(sessions)))):
             sessions += self._loaded([stored for _, stored in together], skip_invalid=skip_invalid)
-        if limit is None:  # those that became active meanwhile came last
+        if limit is None:  # sessions that became active meanwhile came last
             sessions.sort(key=lambda each: (each.active_at, encode_id(each.session_id)), reverse=True)
         return sessions
 
@@ -127,7 +127,7 @@ class Lister:
             if summary is not None:
                 page.append(summary)
             last = position
-        if limit is None:  # those that became active meanwhile came last
+        if limit is None:  # sessions that became active meanwhile came last
             page.sort(key=lambda each: (each.active_at, encode_id(each.session_id)), reverse=order == "newest")
         return SummaryPage(page, next_cursor)
 
@@ -166,11 +166,11 @@ class Lister:
         skip_invalid: bool = True,
         once: bool = True,
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
-        """Walk an index: each position with its summary, None where it is not as *where* or NOBODY asks."""
+        """Iterate over an index: each position with its summary, or None if that does not fit *where* or NOBODY."""
         (owner, of_nobody), wanted = check_owner(user_id), check_where(where)
         is_filtered = bool(wanted) or of_nobody
         known = set[str]() if once else None
-        # A session that is passed over need not be known, unless the end of a whole list would look at it again.
+        # A session that does not fit need not be remembered, unless the end of a whole list reads it again.
         edge = indexes.edge(self._terms.clock) if is_filtered and limit is None else None
         found = indexes.walk(
             self._backend,
@@ -198,6 +198,6 @@ class Lister:
 
 
 def _ignore(err: InvalidDocumentError) -> None:
-    """Leave a damaged session out of a list; not one that other keys would open: with wrong ones all would be out."""
+    """Skip a damaged session, but raise for one that cannot be decrypted: with a wrong key the list would be empty."""
     if isinstance(err, EncryptionError):
         raise err

@@ -1,4 +1,4 @@
-"""Reading a session from a backend: its head, as many pages as are wanted, and again where writers got in between."""
+"""Loading sessions: the head, and as many pages as are wanted, read again if a writer was faster."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ from pyai_sessions.values.messages import Message
 T = TypeVar("T")
 
 _FREE_TRIES = 2
-"""Tries before a writer takes turns with others."""
+"""Tries before a writer takes turns with other writers."""
 
 MISSING = "the page is missing"
 
 _WANTS, _LIKELY = 10_000, 20
-"""Sessions of which is remembered what their loads want, and the most pages of each: 2 KB of keys, 20 MB in all."""
+"""Sessions whose last load is remembered, and pages of each at most: 2 KB of keys, 20 MB in all."""
 
 TOGETHER = 10_000
-"""Pages that are read in one trip: of a head that claims a million, the first that is missing ends it."""
+"""Pages that are read in one round trip. A forged head can name a million; the first missing one ends the load."""
 
 
 def owned_head(value: object | None, session_id: str, user_id: str | None) -> StoredHead | None:
-    """Return the head that is stored as *value*, if there is one and it is of this user (None: of anyone).
+    """Return the stored head *value*, or None if there is none, or it belongs to another user (None: any user).
 
-    All that is asked for in a user's name passes here: what is another's is as absent.
+    Every call for a user passes through here, so a session of another user looks as if it did not exist.
     """
     stored = None if value is None else read_head(value, session_id)
     return stored if stored and belongs(stored.head.user_id, user_id) else None
 
 
 def live_head(value: object | None, session_id: str, user_id: str | None, clock: Clock) -> StoredHead | None:
-    """Return what `owned_head` does, unless the session has expired."""
+    """Return the head as `owned_head` does; None if the session has expired."""
     stored = owned_head(value, session_id, user_id)
     return None if stored is None or stored.is_over(clock) else stored
 
 
 def head_of(backend: Backend, session_id: str, clock: Clock, user_id: str | None = None) -> StoredHead:
-    """Read the head of a session that has not expired, or raise SessionNotFoundError."""
+    """Return the head of a session; raise SessionNotFoundError if it is missing, expired or another user's."""
     stored = live_head(backend.head(session_id), session_id, user_id, clock)
     if stored is None:
         raise SessionNotFoundError(session_id)
@@ -80,7 +80,7 @@ def load(
     known: Mapping[str, object] | None = None,
     most: int | None = None,
 ) -> Session | None:
-    """Make the call `loading` alone."""
+    """Return the result of `loading`, which is run alone."""
     return Trips(backend).alone(loading(stored, clock, wanted=wanted, known=known, most=most))
 
 
@@ -103,19 +103,18 @@ def loading(
     last: int | None = None,
     most: int | None = None,
 ) -> Asking[Session | None]:
-    """Return a session with at least the *wanted* last sealed messages; None where it was rewritten meanwhile.
+    """Return a session with at least the *wanted* last messages of its pages; None if it was rewritten meanwhile.
 
-    Costs one trip for the pages that are not *known*, by their keys; two where pages hold fewer messages than they do
-    on average; one more where it is to be *instructed*, and the first messages, which instruct the model, are not in
-    those pages.
+    Costs one round trip for the pages that are not *known*; two if they hold fewer messages than pages do on average.
+    With *instructed*, the first messages, which instruct the model, are read too: one more, if other pages hold them.
 
-    Where *last* messages are asked for, pages are read back to the message that begins the turn of the first of them:
-    a window of these messages is then the same as of the whole session. As a rule that page is read already, since
-    pages are read whole; else it costs a trip for a page more. Where the turn is long, the head names the page with its
-    question, for the newest 8 such turns; beyond these, 1, 2, 4, ... pages are read, of which no more than *most*.
+    With *last*, pages are read back to the message that begins the turn of the first of the *last* messages: a window
+    of these messages is then the same as for the whole session. Usually that page is read already, since pages are read
+    whole; otherwise it costs one more round trip. For the newest 8 long turns the head names the page of the question;
+    for others, 1, 2, 4, ... pages are read, up to *most* in all.
 
     Raises:
-        InvalidDocumentError: A document of it cannot be read, or a page is missing.
+        InvalidDocumentError: A document cannot be read, or a page is missing.
         OversizedDocumentError: More pages than *most* would have to be read.
 
     """
@@ -158,7 +157,7 @@ def _reading_back(
     known: Mapping[str, object],
     most: int | None,
 ) -> Asking[tuple[Session, int]]:
-    """Return a session with the message that begins the turn of the first of the *last* ones, and its unread pages."""
+    """Return a session with the question of the turn where the *last* messages begin, and how many pages are unread."""
     head, step = stored.head, 1
     while True:
         found, unread = restore(stored, pages, clock), stored.pages - len(pages)
@@ -167,7 +166,7 @@ def _reading_back(
             return found, unread
         gap = next((each for each in head.gaps or () if each.page < unread <= each.end), None)
         if gap is not None and not gap.page:
-            return found, unread  # no turn begins before
+            return found, unread  # no turn begins before the gap
         if gap is not None:
             [page] = yield from reading(stored, page_keys(head.sealed, gap.page - 1, gap.page), known)
             turns = [n for n, each in enumerate(page) if begins(each)]
@@ -180,7 +179,7 @@ def _reading_back(
 
 
 def _has_question(session: Session, last: int) -> bool:
-    """Return whether the turn that the first of the *last* messages belongs to begins in memory, or at the start."""
+    """Return whether the turn in which the *last* messages begin is loaded from its question on."""
     history = history_of(session)
     summed_up = session.summary.message_count if session.summary else 0
     if history.unloaded <= max(history.leading, summed_up):
@@ -192,7 +191,7 @@ def _has_question(session: Session, last: int) -> bool:
 def load_draft(
     backend: Backend, draft: Draft, clock: Clock, *, wanted: int, last: int | None, most: int | None = None
 ) -> Session:
-    """Return a session as `loading` will, instructed, once *draft* is stored; of what it shares, pages are read.
+    """Return the session that `loading` would return after *draft* is stored; only shared pages are read.
 
     Raises:
         InvalidDocumentError: A page cannot be read, or is missing.
@@ -209,7 +208,7 @@ def load_draft(
 
 
 class Loader(NamedTuple):
-    """Loads sessions from a backend, on a store's terms. *home* names the store object, *wants* what it loaded."""
+    """Loads sessions. *home* names the store object, *wants* remembers which pages its loads needed."""
 
     backend: Backend
     terms: Terms
@@ -217,7 +216,7 @@ class Loader(NamedTuple):
     home: str
 
     def load(self, session_id: str, user_id: str | None = None, last: int | None = None) -> Asking[Session | None]:
-        """Return a session of this user (None: of anyone), all of it or its *last* messages; None if there is none."""
+        """Return a session of this user (None: any user), whole or with its *last* messages; None if there is none."""
         clock, most = self.terms.clock, self.terms.limits.pages
         head = head_key(session_id)
         for _ in Attempts(self.backend, session_id):
@@ -241,7 +240,7 @@ class Loader(NamedTuple):
         return None
 
     def complete(self, session: Session) -> Asking[None]:
-        """Load the messages of a session that were left out when it was loaded in part."""
+        """Load the messages that are missing in a session that was loaded in part."""
         history = history_of(session)
         if history.unloaded:
             whole = yield from self.load(session.session_id)
@@ -250,7 +249,7 @@ class Loader(NamedTuple):
             stored = history_of(whole)
             rewritten = history.origin and stored.origin and history.origin.head.edition != stored.origin.head.edition
             if rewritten or has_gone_back(session, whole):
-                merged = merge(session, whole)  # all of it is anew
+                merged = merge(session, whole)  # none of the loaded pages is stored any more
                 assign(session, values_of(merged), history_of(merged))
             else:
                 ends = list(accumulate(stored.page_sizes))
@@ -262,26 +261,26 @@ class Loader(NamedTuple):
 
 
 def wanted_of(stored: StoredHead, last: int | None) -> int:
-    """Return how many sealed messages hold the *last* ones of a session, or all of them (None)."""
+    """Return how many messages in pages belong to the *last* ones of a session, or to all (None)."""
     sealed = stored.sealed
     return sealed if last is None else min(sealed, max(0, last - (max(stored.head.message_count, sealed) - sealed)))
 
 
 class Wants:
-    """Which pages the latest loads of the ends of sessions took: they, and a next one, come with the head next time."""
+    """The pages that the latest loads needed. The next load of a session asks for them together with the head."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, tuple[int, tuple[Run, ...], list[str]]] = OrderedDict()
 
     def keys(self, session_id: str, last: int | None) -> Sequence[str]:
-        """Return the keys of the pages that a load of the *last* messages, or of all (None), will likely take."""
+        """Return the keys of the pages that a load of the *last* messages, or of all (None), probably needs."""
         if last is None:
             return (page_prefix(session_id),)
         known = self._of.get(session_id)
         return known[2] if known and known[0] == last else ()
 
     def learn(self, session: Session, last: int) -> None:
-        """Remember what a load has taken. No more than trips depends on it: others may store what they like."""
+        """Remember the pages of a load. If others change the session, the next load only takes another round trip."""
         history = history_of(session)
         sealed = history.origin.head.sealed if history.origin else ()
         known = self._of.get(session.session_id)
@@ -304,14 +303,14 @@ class Wants:
 
 
 class RewrittenError(Exception):
-    """The session was rewritten meanwhile."""
+    """The session was rewritten while it was read."""
 
 
 def reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) -> Asking[list[list[Message]]]:
-    """Return the messages of pages that a head names, of each in one list; what is not *known* is read in one trip.
+    """Return the messages of pages that a head names, a list for each page. Those not *known* are read in one trip.
 
     Raises:
-        RewrittenError: Another head is stored by now, or none.
+        RewrittenError: Another head is stored by now, or none is.
         InvalidDocumentError: A page cannot be read, or is missing.
 
     """
@@ -327,10 +326,10 @@ def reading(stored: StoredHead, keys: list[str], known: Mapping[str, object]) ->
 
 
 def absent(stored: StoredHead, key: str) -> Asking[NoReturn]:
-    """Raise the error that a page that a head names is not there.
+    """Raise the error of a missing page that a head names.
 
     Raises:
-        RewrittenError: Another head is stored by now, or none.
+        RewrittenError: Another head is stored by now, or none is.
         InvalidDocumentError: The page is missing.
 
     """
@@ -342,10 +341,10 @@ def absent(stored: StoredHead, key: str) -> Asking[NoReturn]:
 
 
 class Attempts:
-    """Tries of a read-compare-write: one after another, while there is time, a little apart.
+    """The tries of a write that reads, compares and commits: repeated with short pauses until the timeout.
 
-    ``exclusive()`` keeps other writers out of a try, where the backend can. Where it cannot, others may come first at
-    each try, so from the third try on a writer takes turns with them.
+    ``exclusive()`` keeps other writers out of a try if the storage can do that. If not, other writers may be faster at
+    each try; so from the third try on a writer takes turns with them.
     """
 
     def __init__(self, backend: Backend, session_id: str, whose: str = "") -> None:
@@ -369,7 +368,7 @@ class Attempts:
             pause = min(pause * 2, 0.05)
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers of the session out meanwhile; leaving the block commits."""
+        """Keep other writers of the session out; leaving the block commits."""
         if self._tries <= _FREE_TRIES or not self._session_id:
             return self._backend.storage.exclusive()
         return self._in_turn()
@@ -401,12 +400,12 @@ def until_done(backend: Backend, session_id: str, attempt: Callable[[], T | None
 
 
 def load_whole(backend: Backend, session_id: str, clock: Clock, value: object | None = None) -> Session | None:
-    """Return a session with all that belongs to it, its branches loaded, too; None where there is none.
+    """Return a session with all messages and branches; None if there is none.
 
-    *value* is its head, where that was read already.
+    *value* is its head, if that was read already.
 
     Raises:
-        InvalidDocumentError: A document of it cannot be read, or is missing.
+        InvalidDocumentError: A document of the session cannot be read, or is missing.
 
     """
     for _ in Attempts(backend, session_id):
@@ -423,7 +422,7 @@ def load_whole(backend: Backend, session_id: str, clock: Clock, value: object | 
             history.branches = [_whole_branch(backend, session_id, each) for each in history.branches]
         except InvalidDocumentError:
             if stamp_of_value(backend.head(session_id)) != stored.stamp:
-                continue  # rewritten meanwhile: its pages are others
+                continue  # another writer has replaced the pages
             raise
         return session
     return None
@@ -442,7 +441,7 @@ def _whole_branch(backend: Backend, session_id: str, line: Line) -> Line:
 
 
 def _present(backend: Backend, session_id: str, keys: list[str]) -> list[object]:
-    """Return the pages of a session that lie under *keys*, all of which are there."""
+    """Return the documents of a session under *keys*; raise if one is missing."""
     found = backend.storage.read(keys) if keys else {}
     for key in keys:
         if key not in found:

@@ -1,4 +1,4 @@
-"""What lies beside the heads of sessions: which of it there is."""
+"""Documents beside the heads of sessions: finding the keys of pages, references and documents that were set aside."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pyai_sessions.model.heads import Run
 from pyai_sessions.storage.protocol import Storage
 
 _CLAIMED = 1000
-"""Pages that are taken to be there because a document says so: more are looked for."""
+"""Pages up to which the claim of a document is trusted. If it claims more, the stored keys are listed."""
 
 
 def keys_beside(storage: Storage, session_ids: Iterable[str]) -> Iterator[str]:
-    """Iterate over the keys of what lies beside sessions' heads: pages, references to these, what was set aside.
+    """Iterate over the keys of sessions' pages, references to these, and documents that were set aside.
 
-    Goes through all keys where the storage cannot tell.
+    Reads all keys if the storage is not `ordered`.
     """
     if not storage.ordered:
         wanted = set(session_ids)
@@ -34,10 +34,9 @@ def keys_beside(storage: Storage, session_ids: Iterable[str]) -> Iterator[str]:
 
 
 def pages_there(storage: Storage, runs: Sequence[Run]) -> list[str]:
-    """Return the keys of *runs*, in order; where these claim more than a few pages, only those that the storage has.
+    """Return the keys of *runs*, in order. If these claim more than 1,000 pages, only stored ones are returned.
 
-    A head or a reference of a hundred bytes can claim a million pages. What is done for each page costs what is stored,
-    not what is claimed.
+    A forged head of a hundred bytes can claim a million pages: the work must depend on what is stored.
     """
     if sum([run.pages for run in runs]) <= _CLAIMED:
         return page_keys(runs)

@@ -1,7 +1,7 @@
-"""Calls that can share their trips to a storage. Each is a generator: it yields what it asks, and is sent the answer.
+"""Calls that can share round trips. Each is a generator: it yields a request to the storage and is sent the answer.
 
-So a call is written once. A sync caller makes it alone; a thread that works for many tasks makes many calls at a time,
-and asks for all of them together.
+A sync caller runs one call alone. A thread that works for many tasks runs many calls, and answers their requests
+together.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ T = TypeVar("T")
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Asks for documents. The answer has those that are there, by their keys, and may have some that others asked for.
+    """A request for documents. The answer maps keys to documents, and may contain documents that other calls asked for.
 
-    A key that ends with a slash asks for all below, where the storage is `ordered`.
+    A key that ends with a slash asks for everything below it, if the storage is `ordered`.
     """
 
     keys: Sequence[str]
 
 
 class Write(msgspec.Struct, frozen=True):
-    """Asks to store a draft. The answer is whether it is stored."""
+    """A request to store a draft. The answer is whether it is stored."""
 
     draft: Draft
 
 
 Ask = Read | Write | None
-"""What a call asks. None asks for nothing: what the call does from here on takes trips or sleeps of its own, and is to
-keep no other waiting."""
+"""What a call yields. None requests nothing: the rest of the call makes round trips of its own or sleeps, so no other
+call should wait for it."""
 Asking = Generator[Ask, Any, T]
 
 
 class Trips:
-    """Trips to a backend's storage, for one call or for many."""
+    """Runs calls, one alone or many together, over the storage of a backend."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -56,7 +56,7 @@ class Trips:
         self.mend = backend.storage.mend
 
     def alone(self, call: Asking[T]) -> T:
-        """Make a call, or what is left of it, and return its result."""
+        """Run a call, or the rest of one, and return its result."""
         try:
             ask = next(call)
             while True:
@@ -73,7 +73,7 @@ class Trips:
             raise
 
     def all(self, calls: Sequence[Asking[T]]) -> list[T]:
-        """Make calls together, and return their results, in order."""
+        """Run calls together, and return their results, in order."""
         going, results = dict(enumerate(calls)), dict[int, T]()
         answers: dict[int, Any] = dict.fromkeys(going)
         while going:
@@ -89,10 +89,10 @@ class Trips:
         return [results[n] for n in range(len(calls))]
 
     def answers(self, asks: Sequence[Ask], of: Sequence[Trips] = ()) -> list[Any]:
-        """Return the answers that calls wait for, in as few trips as can be; an exception is for its call to raise.
+        """Return the answers to requests, in as few round trips as possible; an exception is an answer that is raised.
 
-        The calls may be *of* other namespaces of this one's storage. What fails takes no other along, unless the
-        storage is gone: each would wait for it anew.
+        The calls may be *of* other namespaces of the same storage. If one request fails, the others are answered all
+        the same, unless the storage is unreachable: each would wait for it again.
         """
         of = of or [self] * len(asks)
         found: dict[int, Any] = {}
@@ -112,12 +112,12 @@ class Trips:
                 return many(asks)
             except StorageUnreachableError:
                 raise
-            except BaseException:  # noqa: BLE001, S110 (perhaps for one of them: each is asked for alone)
+            except BaseException:  # noqa: BLE001, S110 (one request may have failed: each is repeated alone)
                 pass
         return (trips.outcome(ask) for trips, ask in asks)
 
     def outcome(self, ask: Read | Write) -> Any:
-        """Return the answer to a call, or the exception that it is to raise."""
+        """Return the answer to a request, or the exception that its call raises."""
         try:
             return self._answer(ask)
         except StorageUnreachableError:
@@ -139,7 +139,7 @@ class Trips:
         return [parts[trips] for trips, _ in asks]
 
     def own(self, found: dict[str, object]) -> dict[str, object]:
-        """Return those of the documents of a whole storage that lie in this namespace."""
+        """Return the documents that are in this namespace, of those of the whole storage."""
         under = self.backend.under
         start = len(under)
         return {key[start:]: value for key, value in found.items() if split_namespace(key)[0] == under}
@@ -152,7 +152,7 @@ class Trips:
 
 
 def count_trip(call: Call, ask: Ask, answer: object) -> None:
-    """Count an ask that was answered together with others: no storage knows whose it is."""
+    """Count a request that was answered together with others, which no storage can count for its call."""
     call.trips += 1
     if isinstance(ask, Read) and isinstance(answer, dict):
         found = cast("dict[str, object]", answer)

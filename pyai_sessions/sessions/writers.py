@@ -1,4 +1,4 @@
-"""Writers of one session, one at a time, where a storage cannot keep the others out: they take turns."""
+"""Turns of writers: a document that lets one writer at a time commit a session, if the storage has no locks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pyai_sessions.storage.protocol import Change, Storage
 from pyai_sessions.values.tokens import new_token
 
 _LEASE = 1.0
-"""Seconds, at the most, that a writer's turn lasts if it does not end it: its process may be gone."""
+"""Seconds after which a turn that was not ended is over, since its process may be gone."""
 
 
 def turn_key(session_id: str) -> str:
-    """Return the key of the document that says whose turn it is to write a session."""
+    """Return the key of the document that says which writer's turn it is."""
     return f"turn/{encode_id(session_id)}"
 
 
 class Writers:
-    """Turns to write sessions. Who has one has put a token beside the session's head; commits of others are refused.
+    """Turns to write sessions. The writer whose turn it is puts a token beside the head; other commits are refused.
 
     Args:
         storage: Where the sessions are.
@@ -39,9 +39,9 @@ class Writers:
 
     @contextmanager
     def turn(self, session_id: str) -> Generator[None, None, None]:
-        """Let no other writer of a session commit meanwhile, as soon as it is this one's turn.
+        """Wait for the turn to write a session; then no other writer can commit until the block ends.
 
-        Without one the block runs all the same: what it tries is then refused, and its caller says so.
+        If there is no turn in time, the block runs all the same: its commits are refused, and its caller raises.
         """
         token = f"{new_token(6)}/{int(1000 * min(_LEASE, self._timeout / 4))}"
         if not self._take(session_id, token):
@@ -58,7 +58,7 @@ class Writers:
                 self._storage.write([Change(expect=[(key, token)], drop=[key])])
 
     def _take(self, session_id: str, token: str) -> bool:
-        """Wait for a turn, and return whether there is one: not for a session that is gone, nor after the timeout."""
+        """Wait for a turn, and return whether it was taken: not if the session is gone, nor after the timeout."""
         key, head = turn_key(session_id), head_key(session_id)
         take = Change(expect=[(key, None), (head, "")], done=token, put=[(key, token.encode())])
         deadline = time.monotonic() + self._timeout
@@ -76,16 +76,16 @@ class Writers:
         return True
 
     def token_of(self, session_id: str) -> str:
-        """Return the token of this thread's turn to write a session; empty, where it has none."""
+        """Return the token of this thread's turn to write a session; "" if it has none."""
         turn: tuple[str, str] | None = getattr(self._mine, "turn", None)
         return turn[1] if turn and turn[0] == session_id else ""
 
     def end(self) -> None:
-        """Note that this thread's turn is over: what it stored has removed its token."""
+        """Forget this thread's turn: its commit has removed the token."""
         self._mine.turn = None
 
 
 def _lease_of(token: str) -> float:
-    """Return for how many seconds a turn lasts that its writer does not end: its token says that."""
+    """Return after how many seconds a turn is over that its writer has not ended, as its token says."""
     milliseconds = token.rpartition("/")[2]
     return int(milliseconds) / 1000 if re.fullmatch("[0-9]{1,7}", milliseconds) else 0.0

@@ -626,7 +626,7 @@ def test_a_bomb_that_lies_is_refused():
         frame[:-3],
         frame[:5],
     ):
-        with pytest.raises(InvalidDocumentError, match="what it holds"):
+        with pytest.raises(InvalidDocumentError, match="compressed text"):
             Encrypted(planted(lie), FIRST, max_ratio=10**6)["messages/s/g/0"]
 
 

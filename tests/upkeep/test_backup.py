@@ -213,9 +213,9 @@ class FourMethods:
 @pytest.mark.parametrize(
     ("make", "way"),
     [
-        (lambda at: {}, "import_sessions"),
-        (lambda at: MemorySessionStore(), "import_sessions"),
-        (lambda at: Encrypted({}, {"k": bytes(32)}), "import_sessions"),
+        (lambda at: {}, "copy_sessions"),
+        (lambda at: MemorySessionStore(), "copy_sessions"),
+        (lambda at: Encrypted({}, {"k": bytes(32)}), "copy_sessions"),
         (lambda at: RedisSessionStore(), "redis-cli --rdb"),
         (lambda at: FourMethods(), "by its own tools"),
     ],
