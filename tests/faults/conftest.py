@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
+from tests.faults.places import InFile, InMapping, OnServer
+from tests.faults.proxy import Proxy
 from tests.faults.storages import EXAMPLE, ON_SERVERS, Storage
+from tests.storage.mappings import Folder
 
 
 @pytest.fixture
@@ -34,3 +37,39 @@ def check(request, long_form, capsys):
         assert not tally.wrong, "\n".join(tally.examples)
 
     return check
+
+
+@pytest.fixture
+def place(request, tmp_path):
+    """An empty place of the kind that the test is parametrised with."""
+    if request.param == "dict":
+        return InMapping({})
+    if request.param == "folder":
+        return InMapping(Folder(tmp_path / "items"))
+    if request.param == "sqlite":
+        return InFile(tmp_path / "chat.db")
+    server = request.getfixturevalue(f"{request.param}_server")
+    return OnServer(server.url, f"{secrets.token_hex(8)}:")
+
+
+@pytest.fixture
+def proxy(place):
+    """Lets the connections of what is opened first go through a proxy, if the place is on a server."""
+    if not isinstance(place, OnServer):
+        yield
+        return
+    with Proxy(int(place.url.split(":")[2].partition("/")[0])) as place.proxy:
+        yield
+
+
+@pytest.fixture
+def tell(request, long_form, capsys):
+    """Print how many writes, or reads, were tried, in the long form."""
+
+    def tell(tried):
+        if long_form:
+            with capsys.disabled():
+                sys.stdout.write(f"\n{request.node.callspec.id:50} {tried} tried")
+                sys.stdout.flush()
+
+    return tell
