@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pyai_sessions.errors import InvalidValueError, StorageError, StorageFullError
-from pyai_sessions.storage.sqlite.connections import Connections
+from pyai_sessions.storage.sqlite.connections import Connections, one_moment
 from pyai_sessions.storage.sqlite.files import (
     FAILURES,
     creating,
@@ -107,12 +107,12 @@ def _taken(target: str) -> InvalidValueError:
 def _copy(connections: Connections, part: str, target: str, begun: Callable[[sqlite3.Connection], None]) -> None:
     """Copy the pages of a file. *begun* is called when the moment is fixed and nothing has been copied."""
     with connections.reading() as source:
-        joined = source.in_transaction
         try:
-            with closing(sqlite3.connect(f"{Path(part).as_uri()}?mode=rw", uri=True, isolation_level=None)) as copy:
-                if not joined:
-                    source.execute("BEGIN")
-                    source.execute("SELECT 1 FROM sqlite_master").fetchone()  # begins to read
+            with (
+                closing(sqlite3.connect(f"{Path(part).as_uri()}?mode=rw", uri=True, isolation_level=None)) as copy,
+                one_moment(source),
+            ):
+                source.execute("SELECT 1 FROM sqlite_master").fetchone()  # begins to read
                 begun(source)
 
                 def go_on(status: int, remaining: int, total: int) -> None:  # noqa: ARG001
@@ -122,9 +122,6 @@ def _copy(connections: Connections, part: str, target: str, begun: Callable[[sql
         except FAILURES as err:
             failure = storage_error(target, err)
             raise (failure if isinstance(failure, StorageFullError) else storage_error(connections.path, err)) from err
-        finally:
-            if not joined and source.in_transaction:
-                source.execute("ROLLBACK")
 
 
 class _LostError(Exception):

@@ -1,4 +1,4 @@
-"""Connections to an SQLite file, lent to one call at a time, with an error of its own for each cause."""
+"""Connections to an SQLite file: each is lent to one call at a time, and what SQLite raises becomes a StorageError."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sqlite3
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,27 +27,27 @@ from pyai_sessions.storage.sqlite.files import FAILURES, storage_error
 T = TypeVar("T")
 
 # A forked child inherits SQLite's table of the locks that the process holds, but not the threads that would release
-# them. After a fork in the middle of another thread's transaction, the child could never use the file.
+# them. If the process forked in the middle of another thread's transaction, the child could never use the file.
 _gate = ForkGate()
 
 LARGEST = 256 * 1024 * 1024
-"""Most bytes of a value, read or written, from Python 3.11 on: a damaged file may claim to hold a gigabyte."""
+"""Bytes that a value may have, read or written, from Python 3.11 on. A damaged file may claim to hold a gigabyte."""
 
 LONGEST = 60.0
-"""Seconds that a lent connection may work. No statement of ours takes as long, but a trigger may never end."""
+"""Seconds that a lent connection may work. No statement of ours takes as long, but a planted trigger may never end."""
 
 OPEN_FILE = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
-"""Selects the path of the file that a connection has open, as bytes: it need not be UTF-8."""
+"""The query for the path of the file that a connection has open, as bytes: it need not be UTF-8."""
 
 _TRIES = 100
-"""How often to open a file again if another one was put in its place meanwhile."""
+"""How often a file is opened anew because another one was put in its place meanwhile."""
 
 _STEPS = 1_000_000
-"""Steps, about ten milliseconds, after which SQLite asks whether to go on."""
+"""Steps of SQLite's machine, about ten milliseconds, after which it asks whether to go on."""
 
 
 class _Watch:
-    """Tells SQLite when to stop a statement that takes too long."""
+    """Tells SQLite to stop a statement that takes too long."""
 
     __slots__ = ("_patience", "began")
 
@@ -60,7 +60,7 @@ class _Watch:
 
 
 FileId = tuple[int, int]
-"""Which file a path names: its device and inode."""
+"""A file's device and inode: which file a path names."""
 
 
 class Connection(sqlite3.Connection):
@@ -74,13 +74,13 @@ class Connection(sqlite3.Connection):
     log: FileId | None = None
     at_rest: tuple[int, int] | None = None
 
-    def __del__(self) -> None:  # a call that was interrupted leaves its connection behind
+    def __del__(self) -> None:  # an interrupted call leaves its connection behind
         with suppress(Exception):
             self.close()
 
 
 def _file_at(path: str) -> FileId | None:
-    """Return which file lies at a path; None if there is none, or the system does not tell."""
+    """Return which file a path names; None if there is none, or the system does not tell."""
     try:
         found = os.stat(path)
     except OSError:
@@ -89,15 +89,15 @@ def _file_at(path: str) -> FileId | None:
 
 
 class Connections:
-    """Connections to one SQLite file: as many as there are threads that use them at the same time.
+    """Connections to one SQLite file: as many as threads use at the same time.
 
-    What is deleted or replaced is overwritten in the file; the write-ahead log has it until the next checkpoint.
+    What is deleted or replaced is overwritten in the file; the write-ahead log holds it until the next checkpoint.
 
-    After a fork the child opens connections of its own. It never closes those of the parent, which would drop the
-    parent's locks.
+    A forked child opens connections of its own. It never closes those of the parent: that would drop the parent's
+    locks.
 
     Args:
-        path: The file, or ``":memory:"``: all threads then take turns with one connection.
+        path: The file; or ``":memory:"``, whose one connection all threads use in turn.
         timeout: Seconds to wait for other writers.
         synchronous: SQLite's pragma. With FULL a commit survives a power cut, with NORMAL a killed process.
         wal: Whether to put the file into WAL mode, in which it stays.
@@ -118,83 +118,71 @@ class Connections:
         self._log = "" if self._memory else f"{os.path.realpath(path)}-wal"
         self._closed = False
         self._idle: deque[Connection] = deque()
-        self._turn = Turn()  # to write; of a database in memory, to use its one connection
-        self._used: Connection | None = None  # by the call that has the turn, or was interrupted while it had it
-        self._forked: list[Connection] = []  # kept, so that they are not closed
+        self._turn = Turn()  # to write; to use the one connection to a database in memory
+        self._used: Connection | None = None  # the connection of the call that has the turn, even if it was interrupted
+        self._forked: list[Connection] = []  # those of the parent process, kept so that they are not closed
         renew_in_children(self)
 
     def renew(self) -> None:
         """Start anew in a forked child."""
         if not self._memory:
-            self._turn.renew()  # so that it tells whose transaction this is
+            self._turn.renew()  # before it is asked whose transaction this is
             self._forked += self._idle
             self._idle = deque()
-            if self._used is not None and self._turn.latest.frame is None:  # another thread's
+            if self._used is not None and self._turn.latest.frame is None:  # the transaction of another thread
                 self._forked.append(self._used)
                 self._used = None
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """Lend a connection. Inside `writing` it is the one of the transaction."""
+        """Lend a connection: inside `writing`, that of the transaction."""
         return _Loan(self, writes=False)
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """Lend a connection in a transaction of its own; commit it, or undo it after an exception.
+        """Lend a connection in a transaction, which is committed at the end, or rolled back after an exception.
 
-        Other writers wait. Inside another `writing` of the same call it is a part of that transaction.
+        Other writers wait. Inside another `writing` of the same call, it is part of that transaction.
         """
         return _Loan(self, writes=True)
 
     def joined(self) -> Connection | None:
-        """Return the connection of the transaction that the caller is a part of; None if there is none.
+        """Return the connection of the transaction that this call is part of; None if there is none.
 
         Raises:
-            StorageInUseError: The caller interrupted a transaction of this thread, as a signal handler does.
+            StorageInUseError: This call interrupted the transaction: it is that of a signal handler.
 
         """
         return self._used if self._turn.is_held_by_caller(self.path) else None
 
     def mend(self) -> None:
-        """End what calls of this thread left open when an exception interrupted them."""
+        """Release what interrupted calls of this thread left open."""
         _gate.forget_ended()
         if self._used is not None:
             claim = Claim(current_frame())
             if self._turn.claim(claim) is None:
-                self._end_left()
+                self._end_interrupted()
                 self._turn.give_back(claim)
 
-    def _end_left(self) -> None:
-        """End the transaction of a call that was interrupted. The caller has the turn."""
-        left = self._used
-        if left is not None:
-            self._undo(left)
+    def _end_interrupted(self) -> None:
+        """End the transaction that an interrupted call left open. This call has the turn."""
+        if self._used is not None:
+            _roll_back(self._used)
             if not self._memory:
-                left.close()
+                self._used.close()
             self._used = None
 
-    def _undo(self, connection: Connection) -> None:
-        if connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-
     def lend(self, loan: _Loan) -> Connection:
-        """Return a connection that no other call uses until `take_back`; to write, in a transaction."""
+        """Return a connection that no other call uses until `take_back`; for writing, in a transaction."""
         if self._closed:
             raise StorageClosedError(self.path, "the store was closed")
-        if loan.writes or self._memory:
+        takes_turn = loan.writes or self._memory
+        if takes_turn:
             self._turn.take(loan, self.timeout, self.path)
-            self._end_left()
+            if self._used is not None:
+                self._end_interrupted()
         _gate.enter(loan)
-        try:
-            connection = self._idle[0] if self._memory else self._idle.pop()
-        except IndexError:
-            connection = self._open()
-            if self._memory:
-                self._idle.append(connection)
-        if self.read_only and connection.at_rest not in (None, self._at_rest()):
-            connection.close()  # a writer has come
-            connection = self._open()
+        connection = self._idle_or_new()
         self.extend(connection)
-        if loan.writes or self._memory:
+        if takes_turn:
             self._used = connection
         else:
             loan.connection = connection
@@ -202,18 +190,30 @@ class Connections:
             if len(_gate.inside) > 1:
                 self._check_reading(loan, connection)
             connection.execute("BEGIN IMMEDIATE")
-            loan.waited(self.path, connection.watch.began)  # for other processes, since it was lent
+            loan.waited(self.path, connection.watch.began)  # for other processes, since the watch began
         self._check_file()
         if loan.writes:
             self._check_log(connection)
         return connection
 
+    def _idle_or_new(self) -> Connection:
+        try:
+            connection = self._idle[0] if self._memory else self._idle.pop()
+        except IndexError:
+            connection = self._open()
+            if self._memory:
+                self._idle.append(connection)
+        if self.read_only and connection.at_rest not in (None, self._at_rest()):
+            connection.close()  # a writer has been at work since
+            connection = self._open()
+        return connection
+
     def extend(self, connection: Connection) -> None:
-        """Let a connection work for as long again."""
+        """Let a connection work for `LONGEST` seconds from now on."""
         connection.watch.began = time.monotonic()
 
     def _check_file(self) -> None:
-        """Raise unless the path still names the file that the connections opened."""
+        """Raise if the path no longer names the file that the first connection opened."""
         if self._file is None or _file_at(self.path) == self._file:
             return
         what = "another file was put in its place"
@@ -227,18 +227,18 @@ class Connections:
         raise StorageMovedError(self.path, f"{what} while this store had it open")
 
     def _check_log(self, connection: Connection) -> None:
-        """Raise unless the write-ahead log is the one that a connection opened: others would not see its writes."""
+        """Raise if the write-ahead log was replaced: other processes would not see what is written to the old one."""
         if self._memory:
             return
         there = _file_at(self._log)
-        if connection.log is None:  # there was none; another connection may have made one since
+        if connection.log is None:  # another connection may have made one since this one was opened
             connection.log = there
         elif connection.log != there:
             problem = f"its write-ahead log, {self._log}, was deleted or replaced while this store had it open"
             raise StorageMovedError(self.path, problem)
 
     def _check_reading(self, loan: _Loan, connection: Connection) -> None:
-        """Raise if this call interrupted one that is reading, and its commit would wait for that one."""
+        """Raise if this call interrupted one that reads, and this commit would wait until that one has read."""
         for each in list(_gate.inside):
             frame = each.frame
             if frame is None or each.thread != loan.thread or not isinstance(each, _Loan) or each.of is not self:
@@ -249,9 +249,9 @@ class Connections:
                 raise StorageInUseError(self.path)
 
     def take_back(self, loan: _Loan, err: BaseException | None) -> None:
-        """Take a connection back, and end its transaction: commit it, or undo it after an exception.
+        """Take a connection back and end its transaction: commit, or roll back after an exception.
 
-        The connection is closed if the call was interrupted, since a statement of it may still be open.
+        If the call was interrupted, the connection is closed, since one of its statements may still be open.
         """
         has_turn = self._turn.latest is loan
         connection = self._used if has_turn else loan.connection
@@ -262,11 +262,12 @@ class Connections:
             if has_turn:
                 self._used = None
             if connection is not None:
-                self._undo(connection)
+                if connection.in_transaction:
+                    _roll_back(connection)
                 loan.connection = None
                 if not self._memory:
                     interrupted = err is not None and not isinstance(err, Exception)
-                    if interrupted or connection.in_transaction:  # its rollback failed
+                    if interrupted or connection.in_transaction:  # the rollback failed
                         connection.close()
                     else:
                         self._idle.append(connection)
@@ -281,7 +282,7 @@ class Connections:
         self._drain()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # its constructor failed, or the interpreter is shutting down
+        with suppress(Exception):  # the constructor failed, or the interpreter is shutting down
             self.close()
 
     def _drain(self) -> None:
@@ -298,14 +299,14 @@ class Connections:
             at_rest = self._at_rest()
             if at_rest is None:
                 raise
-        # A file in WAL mode on a disk that is read-only: SQLite cannot make its index of the log there. While no writer
-        # is at work, the file can be read without.
+        # The file may be in WAL mode on a read-only disk, where SQLite cannot make the index of the log. While no
+        # writer is at work, the file can be read without the log.
         connection = self._connect("&immutable=1")
         connection.at_rest = at_rest
         return self._set_up(connection)
 
     def _at_rest(self) -> tuple[int, int] | None:
-        """Return when the file was last written, and its size; None if a log holds more, or the file is missing."""
+        """Return the file's time of change and its size; None if a log beside it holds more, or it is missing."""
         try:
             if any(map(os.path.getsize, filter(os.path.exists, (self._log, f"{self.path}-journal")))):
                 return None
@@ -320,14 +321,14 @@ class Connections:
                 # SQLite does not wait for this lock: of two processes that open a new file, one would fail.
                 until_unlocked(lambda: connection.execute("PRAGMA journal_mode=WAL"), self.timeout)
             connection.execute(f"PRAGMA synchronous={self.synchronous}")
-            # Overwrite what is deleted with zeros, which not all builds of SQLite do. A turn takes as long as without
-            # (measured: 0.97 to 1.01), a delete a tenth longer.
+            # Overwrite what is deleted with zeros, which not all builds of SQLite do. Measured: a turn takes 0.97 to
+            # 1.01 of the time without it, a deletion 1.1.
             connection.execute("PRAGMA secure_delete=ON")
             connection.execute("PRAGMA trusted_schema=OFF")  # no trigger or view reaches outside the file
             if sys.version_info >= (3, 11):
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
             if not self._memory:
-                # While this reads, no other process deletes the log or makes the first one.
+                # While this connection reads, no other process deletes the log, or makes the first one.
                 connection.execute("BEGIN")
                 connection.execute("PRAGMA schema_version").fetchone()
                 connection.log = _file_at(self._log)
@@ -340,7 +341,7 @@ class Connections:
         return connection
 
     def _connect(self, options: str = "") -> Connection:
-        """Return a connection to the file that the first connection opened. Never create a file."""
+        """Return a connection to the file that the first connection opened. Never creates a file."""
         if self._memory:
             return self._connect_to(self.path)
         for _ in range(_TRIES):
@@ -348,7 +349,7 @@ class Connections:
             before = _file_at(self.path)
             mode = "ro" if self.read_only else "rw"
             connection = self._connect_to(f"{Path(self.path).as_uri()}?mode={mode}{options}")
-            if before is not None and before == _file_at(self.path):  # else it was replaced in between
+            if before is not None and before == _file_at(self.path):  # else the file was replaced in between
                 self._file = self._file or before
                 if before == self._file:
                     return connection
@@ -369,6 +370,25 @@ class Connections:
             raise storage_error(self.path, err) from err
 
 
+@contextmanager
+def one_moment(connection: sqlite3.Connection) -> Generator[None, None, None]:
+    """Let several queries read the file as it is at one moment."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+
+
+def _roll_back(connection: Connection) -> None:
+    with suppress(sqlite3.Error):
+        connection.execute("ROLLBACK")
+
+
 def until_unlocked(act: Callable[[], T], timeout: float) -> T:
     """Return what *act* returns; call it again and again for *timeout* seconds while it raises that a lock is taken."""
     deadline = time.monotonic() + timeout
@@ -382,7 +402,7 @@ def until_unlocked(act: Callable[[], T], timeout: float) -> T:
 
 
 class _Loan(Claim):
-    """A connection that is lent to one call. Inside a transaction of that call it is the transaction's."""
+    """A connection that is lent to one call, as a context manager. Inside a transaction, it is part of that one."""
 
     __slots__ = ("connection", "of", "writes")
 
@@ -390,7 +410,7 @@ class _Loan(Claim):
         super().__init__()
         self.of = of
         self.writes = writes
-        self.connection: Connection | None = None  # to read; one that writes is the connections' own
+        self.connection: Connection | None = None  # for reading; one for writing is noted in `Connections`
 
     def __enter__(self) -> Connection:
         joined = self.of.joined()
@@ -404,7 +424,7 @@ class _Loan(Claim):
             raise
 
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if self.frame is None:  # a part of another
+        if self.frame is None:  # part of a transaction
             return
         try:
             self.of.take_back(self, err)

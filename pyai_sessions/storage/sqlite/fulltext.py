@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pyai_sessions.errors import UnsupportedOperationError
-from pyai_sessions.storage.sqlite.connections import Connection, Connections
-from pyai_sessions.storage.sqlite.tables import BATCH, LAST, one_moment, quoted, run
+from pyai_sessions.storage.sqlite.connections import Connection, Connections, one_moment
+from pyai_sessions.storage.sqlite.tables import BATCH, LAST, quoted, run
 
 _AT_ONCE = 300
 """Keys in one query. Every SQLite allows 999 parameters."""

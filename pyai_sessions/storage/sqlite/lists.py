@@ -1,37 +1,33 @@
-"""Ordered lists in a table of an SQLite file: their members, the scores of these, and how many there are."""
+"""`ListTable`: ordered lists in a table of an SQLite file, and how many members each has."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 
 from pyai_sessions.errors import StorageCorruptError
 from pyai_sessions.storage.protocol import Listed, Listing, Position
-from pyai_sessions.storage.sqlite.tables import BATCH, LAST, quoted, run
-from pyai_sessions.storage.walks import Walk
+from pyai_sessions.storage.sqlite.tables import BATCH, LAST, Reading, batches, quoted, run
 
 NOWHERE = -(2**62)
-"""The score that is returned for a member whose own is not a number. None is as low, so `verify` finds it wrong."""
+"""Returned for a score that is not a number. No score is as low, so `verify` finds it wrong."""
 
 _FIT = "typeof(score) = 'integer' AND typeof(member) = 'text'"
-"""The condition for rows that we can have written; scans skip others."""
-
-Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
+"""The condition for rows that can be ours; scans skip others."""
 
 
 class ListTable:
-    """Lists in one table: a row for each member of each list, an SQL index in the order of lists, and their counts.
+    """Lists in one table: a row for each member of each list, an index in the order of the lists, and their counts.
 
-    The rows are ordered by member, so that a member that moves in several lists changes one page. Triggers keep the
-    counts, whoever writes. A member moves by an UPDATE of one row. Measured: an upsert takes twice as long, since
-    SQLite prepares the triggers; an UPDATE of two rows takes a quarter longer than two updates of one row; an UPDATE
-    from VALUES for 21 members takes more than twice as long as 21 updates.
+    The rows lie in the order of members, so a member that moves in several lists changes one page of the file. Triggers
+    keep the counts, whoever writes. A member moves by an UPDATE of one row. Measured: an upsert takes twice as long,
+    since SQLite prepares the triggers; an UPDATE of two rows takes a quarter longer than two of one row; an UPDATE from
+    VALUES for 21 members takes more than twice as long as 21 updates.
 
     Args:
         path: The file, for errors.
         name: The table's name.
-        reading: Lends a connection to the file, once the table is made.
+        reading: Lends a connection to the file, in which it makes the table first.
 
     """
 
@@ -50,9 +46,10 @@ class ListTable:
         self._one = f"SELECT list, member, score FROM {table} WHERE member = ? AND list = ?"
         self._count = f"SELECT n FROM {counts} WHERE list = ?"
         order = f"ORDER BY list, score, member LIMIT {BATCH}"
-        self._first = f"SELECT list, score, member FROM {table} WHERE list >= ? AND list < ? {order}"
-        self._next = (
-            f"SELECT list, score, member FROM {table} WHERE (list, score, member) > (?, ?, ?) AND list < ? {order}"
+        rows = f"SELECT list, score, member FROM {table} WHERE"
+        self._in_order = (
+            f"{rows} list >= ? AND list < ? {order}",
+            f"{rows} (list, score, member) > (?, ?, ?) AND list < ? {order}",
         )
 
     # Writing, in the caller's transaction ------------------------------------------------------------------------
@@ -68,7 +65,7 @@ class ListTable:
             else:
                 (added if old is None else moved).append((new, member, name))
         for statement, rows in ((self._move, moved), (self._add, added)):
-            # The writer may have been wrong about some of them.
+            # The writer may be wrong about which members are listed.
             if rows and run(connection, statement, rows) < len(rows):
                 run(connection, self._put, rows)
         run(connection, self._drop, gone)
@@ -80,7 +77,7 @@ class ListTable:
     # Reading -----------------------------------------------------------------------------------------------------
 
     def scan(self, name: str, after: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
-        """Return positions, as `Storage.scan` does."""
+        """Return the next positions of a list, as `Storage.scan` does."""
         where = "list = ?"
         parameters: tuple[object, ...] = (name,)
         if after is not None:
@@ -102,7 +99,7 @@ class ListTable:
         return found
 
     def listings(self, of: Sequence[tuple[str, str]] | None, prefix: str) -> Iterator[Listed]:
-        """Iterate over what lists hold, as `Storage.listings` does."""
+        """Iterate over entries of lists, as `Storage.listings` does."""
         return self._listings_below(prefix) if of is None else self._listings_of(of)
 
     def _listings_of(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Listed]:
@@ -116,29 +113,20 @@ class ListTable:
             yield from _fitting(found)
 
     def _listings_below(self, prefix: str) -> Iterator[Listed]:
-        walk, end = Walk(self._path), prefix + LAST
-        query = self._first
-        place: tuple[object, ...] = (prefix,)
-        while True:
-            with self._reading() as connection:
-                rows = connection.execute(query, (*place, end)).fetchall()
-            if not rows:
-                return
+        for rows in batches(self._reading, self._path, self._in_order, (prefix,), prefix + LAST):
             yield from _fitting([(name, member, score) for name, score, member in rows])
-            query, place = self._next, rows[-1]
-            walk.reach(place)
 
     # Making ------------------------------------------------------------------------------------------------------
 
     def is_made(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the table is there, with its counts and triggers."""
+        """Return whether the table exists, with its index, counts and triggers."""
         names = [*self.names, *self._others]
         query = f"SELECT COUNT(*) FROM sqlite_master WHERE name IN ({', '.join('?' * len(names))})"
         found: int = connection.execute(query, names).fetchone()[0]
         return found == len(names)
 
     def make(self, connection: sqlite3.Connection) -> bool:
-        """Make the table, or what it lacks; return whether there was none."""
+        """Make the table, or what it lacks; return whether there was no table."""
         query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         made = connection.execute(query, self.names[:1]).fetchone()
         order, *triggers = map(quoted, self._others)
@@ -151,7 +139,7 @@ class ListTable:
         connection.execute(f"CREATE TABLE {self._counts} (list TEXT PRIMARY KEY, n INTEGER) WITHOUT ROWID")
         connection.execute(f"INSERT INTO {self._counts} SELECT list, COUNT(*) FROM {self._table} GROUP BY list")
         more = f"INSERT INTO {self._counts} VALUES (NEW.list, 1) ON CONFLICT (list) DO UPDATE SET n = n + 1"
-        # A list that is empty leaves no name behind: it may be that of a user who wants to be forgotten.
+        # An empty list leaves no name behind: it may contain the id of a user who was erased.
         fewer = (
             f"UPDATE {self._counts} SET n = n - 1 WHERE list = OLD.list; "
             f"DELETE FROM {self._counts} WHERE list = OLD.list AND n <= 0"
@@ -165,7 +153,7 @@ class ListTable:
 
 
 def _fitting(rows: Iterable[tuple[object, object, object]]) -> Iterator[Listed]:
-    """Return the rows whose names are text; a score that is not a number becomes `NOWHERE`."""
+    """Return the rows whose list and member are text; a score that is not a number becomes `NOWHERE`."""
     for name, member, score in rows:
         if isinstance(name, str) and isinstance(member, str):
             yield name, member, score if isinstance(score, int) else NOWHERE

@@ -1,4 +1,4 @@
-"""Documents in a table of an SQLite file, and their lists in a table beside it."""
+"""An SQLite file as a storage: documents in one table, lists in another, a transaction for each write."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pyai_sessions.errors import (
 from pyai_sessions.storage.grouping import Group
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
-from pyai_sessions.storage.sqlite.connections import Connection, Connections
+from pyai_sessions.storage.sqlite.connections import Connection, Connections, one_moment
 from pyai_sessions.storage.sqlite.lists import ListTable
-from pyai_sessions.storage.sqlite.tables import BATCH, LAST, Table, below, check_tables, one_moment, run
+from pyai_sessions.storage.sqlite.tables import BATCH, Table, below, check_tables, run
 from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import AnyPath
 
@@ -29,7 +29,7 @@ _SPAN = 8
 """Rows that a disk reads in sequence in the time of one seek."""
 
 _SAMPLE = 64
-"""Rows to look at, to tell what a table mostly holds."""
+"""Rows that are looked at to tell what a table mostly holds."""
 
 
 class SQLiteStorage(Storage):
@@ -39,15 +39,15 @@ class SQLiteStorage(Storage):
 
     Args:
         connections: Connections to the file.
-        table: The table's SQL.
-        derive: Returns the entries of lists that follow from a document: for a table that other programs filled.
+        table: The table of the documents.
+        derive: Returns the entries of lists that follow from a document, to list what other programs wrote.
         owned: Whether to close the connections with the storage.
-        alive: Returns whether the caller's own mapping is still open.
+        alive: Returns whether the user's own mapping is still open, if closing it does not close the connections.
 
     """
 
     padded = 9 * 1024
-    """SQLite then writes only the pages of the file that changed."""
+    """A document of constant size stays where it lies in the file, and SQLite writes only the pages that changed."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class SQLiteStorage(Storage):
         derive: Derive,
         *,
         owned: bool,
-        alive: Callable[[], bool] = lambda: True,
+        alive: Callable[[], bool] | None = None,
     ) -> None:
         self._connections = connections
         self._table = table
@@ -64,7 +64,7 @@ class SQLiteStorage(Storage):
         self._owned = owned
         self._alive = alive
         self._closed = self._checked = self._ready = False
-        # Beside an event loop, more would keep the interpreter from it; with FULL they wait for the disk, together.
+        # More threads would take the interpreter from an event loop. With FULL they wait for the disk, together.
         self.threads = 4 if connections.synchronous in ("OFF", "NORMAL") else 8
         self._group: Group[Change] = Group(lambda: connections.path, connections.timeout)
         self._lists = ListTable(connections.path, table.lists, self._reading_lists)
@@ -81,15 +81,15 @@ class SQLiteStorage(Storage):
                 with one_moment(connection):
                     rows = [row for each in queries for row in connection.execute(*each).fetchall()]
             found = {row[0]: self._table.value(row) for row in rows}
-        asked = set(keys)
-        if found.keys() <= asked:
+        wanted = set(keys)
+        if found.keys() <= wanted:
             return found
+        # What lies below a key was found; or a damaged schema, which takes keys for equal that are not.
         starts = tuple([key for key in keys if key[-1:] == "/"])
-        # A damaged schema may take other keys for the same.
-        return {key: each for key, each in found.items() if key in asked or (starts and key.startswith(starts))}
+        return {key: each for key, each in found.items() if key in wanted or (starts and key.startswith(starts))}
 
     def _queries(self, keys: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
-        """Return the queries, mostly one, that read keys, and what lies below those that end with a slash."""
+        """Return the queries, usually one, that read keys and what lies below those that end with a slash."""
         names = [key for key in keys if key[-1:] != "/"]
         if len(names) == len(keys) <= _AT_ONCE:
             return [(f"{self._table.select}key IN ({','.join('?' * len(keys))})", keys)]
@@ -107,37 +107,38 @@ class SQLiteStorage(Storage):
         return self._apply(changes)
 
     def _apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Apply changes in one transaction; those of one place, which threads may bring together, in their order."""
+        """Apply changes in one transaction. Threads may bring several of one place: these are applied in order."""
         with self._writing() as connection:
-            return [answer for part in _apart(changes) for answer in self._apply_to(connection, part)]
+            if len(changes) == 1:
+                return self._apply_to(connection, changes)
+            return [answer for part in _without_repeated_places(changes) for answer in self._apply_to(connection, part)]
 
     def _apply_to(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[bool]:
         """Apply changes of different places: first the documents that they compare, then the others, then the lists."""
         answers: list[bool] = []
         applied: list[Change] = []
         puts: list[tuple[str, object]] = []
-        gone: list[str] = []
-        dropped: set[str] = set()
+        drops: list[str] = []
+        gone: list[str] = []  # what is compared and then dropped
         for each in changes:
             if self._write_compared(connection, each):
                 key = each.expect[0][0]
                 puts += [pair for pair in each.put if pair[0] != key]
-                dropped.update(() if each.put else (key,))
+                drops += each.drop if each.put else [dropped for dropped in each.drop if dropped != key]
             else:
                 answer = each.answer(partial(self._read_one, connection))
                 if answer is not None:
                     answers.append(answer)
                     continue
                 puts += each.put
+                drops += each.drop
                 gone += [key for key, _ in each.expect if key in each.drop]
             answers.append(True)
             applied.append(each)
         written = self._table.put(connection, puts) if puts else 0
-        drops = [key for each in applied for key in each.drop]
         if drops:
-            rows = [(key,) for key in drops if not key.endswith("/") and key not in dropped]
-            run(connection, self._table.delete, rows)
-            run(connection, self._table.delete_below, [below(key) for key in drops if key.endswith("/")])
+            run(connection, self._table.delete, [(key,) for key in drops if key[-1:] != "/"])
+            run(connection, self._table.delete_below, [below(key) for key in drops if key[-1:] == "/"])
         if written < len(puts) or any(self._read_one(connection, key) is not None for key in gone):
             problem = f"a trigger of the table {self._table.name!r} keeps documents from being written or deleted"
             raise StorageError(self._connections.path, problem, "remove the trigger")
@@ -145,9 +146,9 @@ class SQLiteStorage(Storage):
         return answers
 
     def _write_compared(self, connection: sqlite3.Connection, change: Change) -> bool:
-        """Write, or drop, the one document that a change compares, in one statement; return whether that is done.
+        """Compare, and write or drop, the one document that a change compares, in one statement; return if it was done.
 
-        A row is changed where it lies. Where nothing is written, `Change.answer` tells why.
+        If it was not, `Change.answer` tells why.
         """
         if len(change.expect) != 1:
             return False
@@ -158,7 +159,7 @@ class SQLiteStorage(Storage):
         if start is None:
             return last is not None and connection.execute(self._table.insert, (key, text)).rowcount > 0
         if done is not None and (start.startswith(done) or done.startswith(start)):
-            return False  # what begins as expected may be done already
+            return False  # a document that begins as expected may be that of the change itself
         expected = start.encode("utf-8", "surrogatepass")
         if last is None:
             return connection.execute(self._table.delete_compared, (key, expected, len(expected))).rowcount > 0
@@ -172,38 +173,31 @@ class SQLiteStorage(Storage):
 
     def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
         self._check_open()
-        rows = self._keys_from(self._table.first_keys, prefix, prefix)
-        if prefix and len(rows) == BATCH:
-            last = self._last_row()
-            if last is not None and self._is_dense(last, prefix):
-                yield from self._keys_as_they_lie(last, prefix)
-                return
-        walk = Walk(self._connections.path)
-        while rows:  # in batches, so that no read transaction stays open between them
-            yield from (key for key in rows if isinstance(key, str) and key.startswith(prefix))
-            walk.reach(rows[-1])
-            rows = self._keys_from(self._table.next_keys, rows[-1], prefix)
-
-    def _keys_from(self, query: str, first: object, prefix: str) -> list[object]:
-        with self._connections.reading() as connection:
-            return [row[0] for row in connection.execute(query, (first, prefix + LAST)).fetchall()]
+        batches = self._table.key_batches(self._connections, prefix)
+        for n, batch in enumerate(batches):
+            if n == 0 and prefix and len(batch) == BATCH:
+                last = self._last_row()
+                if last is not None and self._is_dense(last, prefix):
+                    yield from self._keys_as_they_lie(last, prefix)
+                    return
+            yield from (key for key in batch if key.startswith(prefix))
 
     def _last_row(self) -> int | None:
         """Return the number of the table's last row, if it has any."""
         with self._connections.reading() as connection, suppress(sqlite3.OperationalError):
             last: int | None = connection.execute(self._table.last_row).fetchone()[0]
             return last
-        return None  # another tool made the table, WITHOUT ROWID
+        return None  # another program made the table WITHOUT ROWID
 
     def _is_dense(self, last: int, prefix: str) -> bool:
-        """Return whether to walk through all rows is faster than to seek each document, as a sample of rows tells."""
+        """Return whether reading all rows in sequence is faster than seeking each document: a sample of rows tells."""
         with self._connections.reading() as connection:
             starts = [last * n // _SAMPLE for n in range(_SAMPLE)]
             rows = [row for at in starts for row in connection.execute(self._table.rows, (at, last, 1)).fetchall()]
         return sum(isinstance(key, str) and key.startswith(prefix) for _, key in rows) * _SPAN >= _SAMPLE
 
     def _keys_as_they_lie(self, last: int, prefix: str) -> Iterator[str]:
-        """Iterate over keys in the order of their rows, up to *last*, which a disk reads without seeking.
+        """Iterate over keys in the order of their rows, up to the row *last*: a disk reads them without seeking.
 
         Rows that are added meanwhile are left out. Neither a change nor a VACUUM moves a row.
         """
@@ -254,7 +248,7 @@ class SQLiteStorage(Storage):
             self._connections.close()
 
     def _check_open(self) -> None:
-        if self._closed or not self._alive():
+        if self._closed or (self._alive is not None and not self._alive()):
             raise StorageClosedError(self._connections.path, "the store or its mapping was closed")
         if not self._checked:
             with self._connections.reading() as connection:
@@ -265,18 +259,18 @@ class SQLiteStorage(Storage):
         self._check_open()
         if self._connections.read_only:
             raise StorageReadOnlyError(self._connections.path, "it was opened for reading alone", "open it for writing")
-        self._make_lists()
+        if not self._ready:
+            self._make_lists()
         return self._connections.writing()
 
     def _reading_lists(self) -> AbstractContextManager[sqlite3.Connection]:
         self._check_open()
-        self._make_lists()
+        if not self._ready:
+            self._make_lists()
         return self._connections.reading()
 
     def _make_lists(self) -> None:
-        if self._ready:
-            return
-        with self._connections.reading() as connection:  # not to write, which would wait for other writers
+        with self._connections.reading() as connection:  # a transaction would wait for other writers
             made = self._lists.is_made(connection)
         if not made:
             if self._connections.read_only:
@@ -287,25 +281,18 @@ class SQLiteStorage(Storage):
             with self._connections.writing() as connection:
                 if self._lists.make(connection):
                     self._list_documents(connection)
-        self._ready = self._connections.joined() is None  # else the transaction around it may be undone
+        self._ready = self._connections.joined() is None  # a transaction around this call may be undone
 
     def _list_documents(self, connection: Connection) -> None:
-        """List the documents that were there before the lists were made: another tool wrote them."""
-        query, first, walk = self._table.first_keys, "", Walk(self._connections.path)
-        while batch := [row[0] for row in connection.execute(query, (first, LAST)).fetchall()]:
+        """List the documents that other programs wrote before the lists were made."""
+        for batch in self._table.key_batches(self._connections, ""):  # in the transaction of this call
             for key in batch:
-                if isinstance(key, str):
-                    self._lists.put(connection, self._derive(key, partial(self._read_one, connection, key)))
-            query, first = self._table.next_keys, batch[-1]
-            walk.reach(first)
+                self._lists.put(connection, self._derive(key, partial(self._read_one, connection, key)))
             self._connections.extend(connection)
 
 
-def _apart(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """Return changes in their order, in parts that have no place twice."""
-    if len(changes) == 1:
-        yield changes
-        return
+def _without_repeated_places(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """Split changes, in their order, into parts in which no two changes have the same place."""
     part: dict[str, Change] = {}
     for each in changes:
         place = place_of([*(key for key, _ in (*each.expect, *each.put)), *each.drop][0])

@@ -1,26 +1,31 @@
-"""The SQL of a table of documents: how they are read, compared, written and found, whatever its columns."""
+"""`Table`: the SQL that reads, compares, writes and finds documents in a table; and what other tables need, too."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError, StorageCorruptError
 from pyai_sessions.storage.sqlite.backup import copy_file
 from pyai_sessions.storage.sqlite.connections import Connections
+from pyai_sessions.storage.walks import Walk
 from pyai_sessions.values.checks import AnyPath
 
 BATCH = 500
-"""Rows that one query returns."""
+"""Rows that one query returns, at most."""
 
 LAST = chr(0x10FFFF)
-"""Comes after all keys."""
+"""Sorts after all characters of a key."""
+
+
+Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
+"""Lends a connection for reading."""
 
 
 class Null:
-    """Stands for NULL where a document should be. It is not absent, but to read it as a document fails."""
+    """Stands for NULL in the place of a document: it is not absent, but cannot be read as a document."""
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self)
@@ -30,18 +35,18 @@ class Null:
 
 
 class Table:
-    """The SQL by which a key and its document lie in a table: SqliteDict's columns are ``key`` and ``value``.
+    """The SQL of a table that has a key and a document in each row. The defaults are those of SqliteDict's tables.
 
-    Documents are written as text, for other tools. They are read as bytes, so that the reader can name what is not
-    UTF-8, and compared as bytes, since SQLite's text functions end at a NUL.
+    Documents are written as text, so that other tools can read them. They are read as bytes, so that an error can quote
+    what is not UTF-8, and compared as bytes, since SQLite's text functions end at a NUL.
 
     Args:
         name: The table's name.
         unique: The columns that identify a row.
         fit: The condition for rows that can be ours, followed by AND.
-        more: Columns to select after the value, from which `value` finds a document that lies elsewhere.
-        insert: Columns of a new row beside ``key`` and ``value``, and the SQL of their values.
-        inline: What else to set when a row gets a new document.
+        more: Columns to select after ``value``, with a comma before each. `value` is given them, too.
+        insert: Columns of a new row beside ``key`` and ``value``, and the SQL of their values, likewise.
+        inline: What else to set when a row gets a new document, likewise.
 
     """
 
@@ -60,10 +65,8 @@ class Table:
         table, value = quoted(name), f"CAST(value AS BLOB){more}"
         columns, values = insert
         row = f"INTO {table} (key, value{columns}) VALUES (?, CAST(? AS TEXT){values})"
-        self.first_keys, self.next_keys = [
-            f"SELECT key FROM {table} WHERE {fit}key {start} ? AND key < ? ORDER BY key LIMIT {BATCH}"
-            for start in (">=", ">")
-        ]
+        start, end = f"SELECT key FROM {table} WHERE {fit}key", f"? AND key < ? ORDER BY key LIMIT {BATCH}"
+        self._in_order = f"{start} >= {end}", f"{start} > {end}"
         self.last_row = f"SELECT MAX(rowid) FROM {table}"
         self.rows = f"SELECT rowid, key FROM {table} WHERE {fit}rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
         self.select = f"SELECT key, {value} FROM {table} WHERE {fit}"
@@ -71,14 +74,19 @@ class Table:
         self.insert = f"INSERT OR IGNORE {row}"
         compared = "? = substr(CAST(value AS BLOB), 1, ?)"
         self.update = f"UPDATE {table} SET value = CAST(? AS TEXT){inline} WHERE {fit}key = ? AND {compared}"
-        # Not REPLACE, which moves the row and does not run the triggers that count rows.
+        # Not REPLACE: it moves the row, and does not run the triggers that count rows.
         self.replace = f"INSERT {row} ON CONFLICT ({unique}) DO UPDATE SET value = excluded.value{inline}"
         self.delete = f"DELETE FROM {table} WHERE {fit}key = ?"
         self.delete_compared = f"{self.delete} AND {compared}"
         self.delete_below = f"DELETE FROM {table} WHERE {fit}key >= ? AND key < ?"
 
+    def key_batches(self, connections: Connections, prefix: str) -> Iterator[list[str]]:
+        """Iterate over the keys that begin with *prefix*, in order, as `batches` does."""
+        for rows in batches(connections.reading, connections.path, self._in_order, (prefix,), prefix + LAST):
+            yield [key for (key,) in rows if isinstance(key, str)]
+
     def value(self, row: Sequence[Any]) -> object:
-        """Return the document of a selected row: its key comes first."""
+        """Return the document of a selected row, whose columns are the key, the value and *more*."""
         value: object = row[1]
         return Null() if value is None else value
 
@@ -92,13 +100,31 @@ class Table:
         copy_file(connections, path, overwrite=overwrite)
 
 
+def batches(
+    reading: Reading, path: str, queries: tuple[str, str], start: tuple[object, ...], end: object
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Iterate over the rows of an ordered query, batch by batch. No transaction stays open between two batches.
+
+    The first of the two queries begins at *start*, the second after a row; *end* is the last parameter of both.
+    """
+    (query, following), walk, place = queries, Walk(path), start
+    while True:
+        with reading() as connection:
+            rows = connection.execute(query, (*place, end)).fetchall()
+        if not rows:
+            return
+        yield rows
+        query, place = following, rows[-1]
+        walk.reach(place)
+
+
 def below(prefix: str) -> tuple[str, str]:
-    """Return the first key that begins with *prefix*, which ends with a slash, and the first key after all these."""
+    """Return where the keys that begin with *prefix*, which ends with a slash, begin, and the first key after them."""
     return prefix, prefix[:-1] + "0"  # "0" follows "/"
 
 
 def check_tables(connection: sqlite3.Connection, path: str, names: Sequence[str]) -> None:
-    """Raise unless these are plain tables: views and computed columns can return rows and bytes without end."""
+    """Raise unless these are plain tables: views and computed columns may return any number of rows and bytes."""
     marks = ", ".join(["lower(?)"] * len(names))
     query = (
         "SELECT name, type = 'table' AND rootpage > 0 FROM sqlite_master "
@@ -106,7 +132,7 @@ def check_tables(connection: sqlite3.Connection, path: str, names: Sequence[str]
     )
     computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden > 0"
     for name, is_table in connection.execute(query, names).fetchall():
-        if name not in names:  # to SQLite they are one: two stores would have the same documents
+        if name not in names:  # the names differ in case only: two stores would share one table
             problem = f"is {names[0]!r}, but the file has a table {name!r}, which SQLite takes for the same"
             raise InvalidValueError("table_name", f"{problem}; use that name, or another one")
         if not is_table or connection.execute(computed, (name,)).fetchone():
@@ -123,17 +149,3 @@ def run(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[obj
 def quoted(name: str) -> str:
     """Return the name of a table as it stands in a statement."""
     return '"' + name.replace('"', '""') + '"'
-
-
-@contextmanager
-def one_moment(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    """Let several queries read the file as it is at one moment."""
-    if connection.in_transaction:
-        yield
-        return
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
