@@ -242,7 +242,8 @@ def test_a_walk_that_goes_in_a_circle_is_cut_off(changed, monkeypatch):
     """Where each page of keys ends at the same place."""
     storage = changed("SELECT 1")
     monkeypatch.setattr(storage._table, "_in_order", storage._table._in_order[:1] * 2)
-    monkeypatch.setattr(storage._lists, "_next", storage._lists._first.replace("list >= ?", "list >= ? AND ? != ?"))
+    first = storage._lists._in_order[0]
+    monkeypatch.setattr(storage._lists, "_in_order", (first, first.replace("list >= ?", "list >= ? AND ? != ?")))
 
     for walk in (storage.keys, storage.listings):
         with pytest.raises(StorageCorruptError, match="comes back to where it was"):
