@@ -216,11 +216,7 @@ def well_formed(text: str) -> str:
 
     Streams that were cut in the middle of a character and joined again contain such. A lone surrogate stays.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    return text
+    return text if is_utf8(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def check_time(value: object, name: str) -> datetime:
@@ -286,17 +282,17 @@ def check_timeout(value: object) -> float:
     return value
 
 
-def check_count(value: object, name: str) -> int:
-    """Return *value* if it is a whole number of 0 or more."""
+def check_count(value: object, name: str, accepted: str = "a whole number of 0 or more") -> int:
+    """Return *value* if it is a whole number of 0 or more; the error says what is *accepted*."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidValueError(name, f"is {shown(value)}; it is a whole number of 0 or more")
+        raise InvalidValueError(name, f"is {shown(value)}; it is {accepted}")
     return int(value)
 
 
 def check_limit(value: object, name: str) -> None:
     """Raise unless *value* is None or a whole number of 0 or more."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise InvalidValueError(name, f"is {shown(value)}; it is a whole number of 0 or more, or None for all")
+    if value is not None:
+        check_count(value, name, "a whole number of 0 or more, or None for all")
 
 
 _LONGEST_REVISION = 1024

@@ -90,10 +90,7 @@ class Document(DataClassJsonMixin):
             raise InvalidValueError(cls.__name__, f"is made from a JSON object, not from {kind_of(kvs)}")
         known = _reading(cls)
         given: dict[str, Any] = {}
-        for name, (
-            check,
-            required,
-        ) in known.items():  # dataclasses-json would make text of numbers
+        for name, (check, required) in known.items():  # dataclasses-json would make text of numbers
             if name in kvs:
                 given[name] = check(kvs[name], name)
             elif required and not infer_missing:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, SupportsIndex, cast, overload
 
-from pyai_sessions.values.json import MAX_DEPTH, Default, check_key, converting, plain_within
-
-_CONTAINERS = frozenset([dict, list])
+from pyai_sessions.values.json import CONTAINERS, MAX_DEPTH, CopiedPlainly, Default, check_key, converting, plain_within
 
 
 class Place(NamedTuple):
@@ -33,7 +31,7 @@ class Place(NamedTuple):
         return f"{self.path()}[...]" if key is None else f"{self.path()}[{key!r}]"
 
 
-class JSONDict(dict[str, Any]):
+class JSONDict(CopiedPlainly, dict[str, Any]):
     """A dict of JSON: what is put in is checked, and copied. A copy of it is a plain dict.
 
     >>> state = guarded({"cart": []}, "state")
@@ -74,12 +72,8 @@ class JSONDict(dict[str, Any]):
         self.update(other)
         return self
 
-    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        """Copy as a plain dict."""
-        return dict, (dict(self),)
 
-
-class JSONList(list[Any]):
+class JSONList(CopiedPlainly, list[Any]):
     """A list of JSON: what is put in is checked, and copied. A copy of it is a plain list."""
 
     __slots__ = ("_place",)
@@ -115,10 +109,6 @@ class JSONList(list[Any]):
         """Insert a value before a place."""
         super().insert(index, _taken(self._place, value, None))
 
-    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
-        """Copy as a plain list."""
-        return list, (list(self),)
-
     def _all_taken(self, values: Iterable[Any]) -> list[Any]:
         return [_taken(self._place, each, None) for each in list(values)]
 
@@ -141,13 +131,13 @@ def _guarded(value: Any, outer: Place, key: str | None) -> Any:
 
     What is nested deeper than any value that is accepted, as a stored document may be, stays as it is.
     """
-    if type(value) not in _CONTAINERS or outer.levels <= 0:
+    if type(value) not in CONTAINERS or outer.levels <= 0:
         return value
     place = Place(outer, key, outer.levels - 1, outer.default)
     if type(value) is dict:
         return _guarded_dict(cast("dict[str, Any]", value), place)
     made: JSONList = list.__new__(JSONList)
-    list[Any].extend(made, [_guarded(each, place, None) if type(each) in _CONTAINERS else each for each in value])
+    list[Any].extend(made, [_guarded(each, place, None) if type(each) in CONTAINERS else each for each in value])
     made._place = place  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return made
 
@@ -156,7 +146,7 @@ def _guarded_dict(value: Mapping[str, Any], place: Place) -> JSONDict:
     made: JSONDict = dict.__new__(JSONDict)
     dict[str, Any].update(made, value)
     for key, each in value.items():
-        if type(each) in _CONTAINERS:
+        if type(each) in CONTAINERS:
             dict[str, Any].__setitem__(made, key, _guarded(each, place, key))
     made._place = place  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return made

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 import msgspec
 
 from pyai_sessions.errors import ImmutableError, InvalidValueError
-from pyai_sessions.values.checks import kind_of, shown, well_formed
+from pyai_sessions.values.checks import is_utf8, kind_of, shown, well_formed
 
 MAX_DEPTH = 100
 """Containers nested deeper than this are refused: every JSON reader in reach still opens what we write."""
@@ -34,7 +34,7 @@ T = TypeVar("T")
 Default = Callable[[Any], Any]
 """Returns what JSON can hold in the place of a value that it cannot, or raises TypeError, as of `json.dumps`."""
 
-_CONTAINERS = frozenset([dict, list])
+CONTAINERS = frozenset([dict, list])
 
 _DEFAULT: ContextVar[Default | None] = ContextVar("default", default=None)
 _SHOWN = 10**9
@@ -80,20 +80,23 @@ def is_bytes(value: object) -> TypeGuard[bytes]:
     return isinstance(value, (bytes, bytearray, memoryview))
 
 
-class FrozenDict(dict[str, Any]):
+class CopiedPlainly:
+    """Of a dict or a list: its copies are plain ones, also those that pickle makes."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        """Tell copy and pickle what to make."""
+        kind: Any = dict if isinstance(self, dict) else list
+        return kind, (kind(self),)
+
+
+class FrozenDict(CopiedPlainly, dict[str, Any]):
     """A dict that cannot change: what a Message holds. ``dict(it)`` gives a copy that can."""
 
-    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        """Copy as a plain dict."""
-        return dict, (dict(self),)
 
-
-class FrozenList(list[Any]):
+class FrozenList(CopiedPlainly, list[Any]):
     """A list that cannot change: what a Message holds. ``list(it)`` gives a copy that can."""
-
-    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
-        """Copy as a plain list."""
-        return list, (list(self),)
 
 
 _MUTATORS: dict[type, tuple[str, ...]] = {
@@ -218,7 +221,7 @@ def check_read(value: object, path: str, levels: int = MAX_DEPTH) -> None:
     kind = type(value)
     if kind is int or kind is float:
         _scalar(cast("float", value), path)
-    if kind not in _CONTAINERS:
+    if kind not in CONTAINERS:
         return
     _check_depth(path, levels)
     items: Any = value
@@ -272,11 +275,7 @@ def thawed(value: Any) -> Any:
 
 def _sendable(text: str) -> str:
     """Return a text that can be encoded as UTF-8: half a character, as a cut stream leaves it, becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    return text if is_utf8(text) else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def write(value: object) -> bytes:
@@ -287,23 +286,21 @@ def write(value: object) -> bytes:
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False).encode()
 
 
+_ANY = msgspec.json.Decoder(object)
+
+
 def read(text: str | bytes) -> Any:
     """Return the value of a JSON *text*; raise ValueError where it is not one."""
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError):
-        return _read_slowly(text)
-    except RecursionError as err:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from err
+    return read_as(text, _ANY, object)
 
 
 def read_as(text: str | bytes, decoder: msgspec.json.Decoder[T], kind: type[T]) -> T:
     """Return the value of a JSON *text* as a *kind*, by that kind's *decoder*; raise ValueError where it is not one."""
     try:
-        return decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError):
-        return convert(_read_slowly(text), kind)
+        try:
+            return decoder.decode(text)
+        except (msgspec.DecodeError, UnicodeError):
+            return convert(json.loads(decoded(text), parse_constant=_refuse), kind)
     except RecursionError as err:
         msg = "it is nested too deeply"
         raise ValueError(msg) from err
@@ -328,13 +325,6 @@ def decoded(text: str | bytes) -> str:
         raise ValueError(msg) from None
 
 
-def _read_slowly(text: str | bytes) -> Any:
-    def refuse(constant: str) -> NoReturn:
-        msg = f"{constant} is not JSON"
-        raise ValueError(msg)
-
-    try:
-        return json.loads(decoded(text), parse_constant=refuse)
-    except RecursionError as err:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from err
+def _refuse(constant: str) -> NoReturn:
+    msg = f"{constant} is not JSON"
+    raise ValueError(msg)
