@@ -45,7 +45,9 @@ def sessions(file: IO[str]) -> Iterator[Found | Broken]:
 
 
 def _session(value: Any) -> dict[str, Any]:
-    found = mapping({"messages": value} if isinstance(value, list) else value, "the conversation")
+    if isinstance(value, list):
+        value = {"messages": value}
+    found = mapping(value, "the conversation")
     spoken = found.get("conversations") or found.get("messages") or found.get("conversation")
     messages = [_message(each) for each in listed(spoken, "conversations")]
     if not messages:
