@@ -79,7 +79,7 @@ def _article(message: Message, markdown: MarkdownIt) -> str:
             parts.append(f"<p><em>{_shown(block.title)}</em></p>\n")
         else:
             text = escape(inert(block.text))
-            parts.append(f'<details><summary>{_shown(block.title)}</summary><pre dir="auto">{text}</pre></details>\n')
+            parts.append(f"<details><summary>{_shown(block.title)}</summary><pre>{text}</pre></details>\n")
     return "".join([*parts, "</article>\n"])
 
 

@@ -45,9 +45,7 @@ def sessions(file: IO[str]) -> Iterator[Found | Broken]:
 
 
 def _session(value: Any) -> dict[str, Any]:
-    if isinstance(value, list):
-        value = {"messages": value}
-    found = mapping(value, "the conversation")
+    found = mapping({"messages": value} if _is_list(value) else value, "the conversation")
     spoken = found.get("conversations") or found.get("messages") or found.get("conversation")
     messages = [_message(each) for each in listed(spoken, "conversations")]
     if not messages:
@@ -57,6 +55,10 @@ def _session(value: Any) -> dict[str, Any]:
     if not isinstance(name, (str, int)):
         name = hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()[:24]
     return session_of(f"sharegpt-{name}", "sharegpt", messages, title=found.get("title"))
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
 
 
 def _message(value: object) -> dict[str, Any]:
