@@ -345,6 +345,49 @@ def _export(manager, needs):
     assert [each.content for each in Session.from_json(file.getvalue()).messages] == needs[1]
 
 
+def _read_pages(manager, needs):
+    session_id, texts = needs[0].session_id, needs[1]
+    up = [manager.get_messages(session_id, limit=20)]
+    while up[-1].has_older:
+        up.append(manager.get_messages(session_id, before=up[-1][0], limit=20))
+    assert [each.content for page in reversed(up) for each in page] == texts, "lost: of the pages"
+    down = manager.get_messages(session_id, after=up[-1][0], limit=None)
+    assert [each.content for each in down] == texts[1:], "lost: of what follows"
+
+
+def _read_one(manager, needs):
+    session_id, texts = needs[0].session_id, needs[1]
+    assert manager.get_message(session_id, "before 7").content == texts[7], "lost: a message"
+    assert manager.get_message(session_id, "nothing") is None
+
+
+def _read_several(manager, needs):
+    session, texts = needs
+    found = manager.get_sessions([session.session_id, "nobody"])
+    assert list(found) == [session.session_id], "lost: of several"
+    assert [each.content for each in found[session.session_id].messages] == texts, "lost: of one of several"
+
+
+def _update_new(manager, needs):
+    message = Message("user", "a", message_id="a")
+    manager.update(needs[0].session_id, message, state={"key": {"a": 1}}, create=True, user_id="ada")
+
+
+def _check_new(manager, needs):
+    _check_updated(manager, (needs[0], ["a"]))
+
+
+def _to_copy(manager):
+    return *_added(_stored(manager, pages=1)), {}
+
+
+def _copy(manager, needs):
+    target = SessionManager(needs[2])
+    done = manager.copy_sessions(target)
+    assert not done.different, "other: a copy differs"
+    assert _texts(target, needs[0].session_id) == needs[1], "lost: of a copy"
+
+
 def _forked(manager):
     session = _stored(manager, pages=1)
     texts = [each.content for each in session.messages]
@@ -389,6 +432,11 @@ def _load_history(manager, needs):
 
 
 BULK = {
+    "update, created": Call(_named, _update_new, _check_new),
+    "pages": Call(lambda m: _added(_stored(m, pages=1)), _read_pages, _read_pages),
+    "one message": Call(lambda m: _added(_stored(m, pages=1)), _read_one, _read_one),
+    "several": Call(lambda m: _added(_stored(m, pages=1)), _read_several, _read_several),
+    "copy": Call(_to_copy, _copy, _copy),
     "load the history": Call(lambda m: _added(_stored(m, pages=1)), _load_history, _check_texts),
     "restore": Call(_restored, lambda m, n: m.restore(n[0].session_id), _list),
     "import": Call(_unstored, _import, _check_imported),
