@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from pyai_sessions.model.session import Session
     from pyai_sessions.model.session_store import SessionStore
     from pyai_sessions.model.shared_state import SharedState
+    from pyai_sessions.search.hits import Hit, HitPage
     from pyai_sessions.storage.protocol import Change, Listing, Storage
     from pyai_sessions.storage.redis.mapping import RedisMapping
     from pyai_sessions.storage.sqlite.mapping import SQLiteMapping
@@ -99,6 +100,8 @@ __all__ = [
     "EncryptionError",
     "Erasure",
     "Event",
+    "Hit",
+    "HitPage",
     "ImmutableError",
     "Imported",
     "InvalidDocumentError",
@@ -193,6 +196,7 @@ _MODULES = {
     "model.session": ["Session"],
     "model.session_store": ["SessionStore"],
     "model.shared_state": ["SharedState"],
+    "search.hits": ["Hit", "HitPage"],
     "storage.redis.mapping": ["RedisMapping"],
     "storage.protocol": ["Change", "Listing", "Storage"],
     "storage.sqlite.mapping": ["SQLiteMapping"],

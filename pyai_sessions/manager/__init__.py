@@ -14,6 +14,7 @@ from pyai_sessions.manager.lists import ListsSessions
 from pyai_sessions.manager.maintenance import Maintains
 from pyai_sessions.manager.messages import KeepsMessages
 from pyai_sessions.manager.opening import inherited, opened
+from pyai_sessions.manager.search import SearchesMessages
 from pyai_sessions.manager.shared_state import SharesState
 from pyai_sessions.sessions.trips import Asking, Read, sharing
 from pyai_sessions.values.checks import Clock
@@ -25,7 +26,7 @@ _PINGED = "pyai_sessions.ping"
 """The id of the session that a ping asks for. It need not be there."""
 
 
-class SessionManager(KeepsConversations, KeepsMessages, ListsSessions, SharesState, Maintains):
+class SessionManager(KeepsConversations, KeepsMessages, ListsSessions, SearchesMessages, SharesState, Maintains):
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pyai_sessions.concurrency.processes import OfOneProcess
 from pyai_sessions.events import OnEvent
 from pyai_sessions.model.session import Session, history_of, use_default
+from pyai_sessions.search.index import SearchIndex, index_in_file
 from pyai_sessions.sessions.engine import Engine
 from pyai_sessions.stores.kv import KVSessionStore
 from pyai_sessions.values.json import Default, converting, plain_object
@@ -29,6 +30,23 @@ class Face(Manages):
     """The base of the parts of a sync manager. Their methods are the calls themselves, over the engine of the store."""
 
     _engine: Engine
+
+    @property
+    def _indexes(self) -> dict[str, SearchIndex]:
+        """The search indexes that lie in no file of the sessions, by the prefixes of namespaces."""
+        found: dict[str, SearchIndex] = self._store.shared.setdefault("search", {})
+        return found
+
+    def _search_index(self) -> SearchIndex | None:
+        """Return the search index, if there can be one."""
+        backend = self._engine.backend
+        return index_in_file(backend) or self._indexes.get(backend.under)
+
+    def _forget_words(self) -> None:
+        """Take words out of the search index that are in no message any more."""
+        index = self._search_index()
+        if index is not None:
+            index.erase()
 
     def _work_on(self, store: KVSessionStore, *, closes: bool) -> None:
         self._store, self._closes = store, closes

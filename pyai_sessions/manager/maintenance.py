@@ -314,6 +314,7 @@ class Maintains(Face):
         erased = erasure.erase(self._engine.backend, check_id(user_id, "user_id"), scan=scan)
         for each in erased.session_ids:
             self._engine.deleter.forget(each)
+        self._forget_words()
         return erased
 
     @mending
@@ -367,6 +368,7 @@ class Maintains(Face):
         done = Redactor(self._engine.backend, self._store.clock, wanted).run()
         for each in done.session_ids:
             self._engine.deleter.forget(each)
+        self._forget_words()
         return done
 
     @mending
@@ -390,17 +392,24 @@ class Maintains(Face):
 
         Nothing else that lies in the mapping goes.
         """
-        return clear(self._engine.backend, self._engine.deleter.delete)
+        cleared = clear(self._engine.backend, self._engine.deleter.delete)
+        self._forget_words()
+        return cleared
 
     @mending
     def reindex(self, *, progress: Progress | None = None) -> int:
         """Rebuild both indexes from the documents, while others write; return how many sessions there are.
 
-        Reads all heads, and writes what is wrong. *progress* is called with the number of sessions so far.
+        Reads all heads, and writes what is wrong. *progress* is called with the number of sessions so far. A search
+        index is made anew, too.
         """
         check_progress(progress)
         self._store.require("reindex")
-        return upkeep.reindex(self._engine.backend, progress)
+        found = upkeep.reindex(self._engine.backend, progress)
+        index = self._search_index()
+        if index is not None and index.is_made():
+            index.rebuild()
+        return found
 
     @mending
     def verify(self, *, repair: bool = False, progress: Progress | None = None) -> Verification:

@@ -97,7 +97,7 @@ class SearchIndex:
         self._storage = storage
         self._index = index
         self._under = under
-        self._noted = noted
+        self.noted = noted
 
     def is_made(self) -> bool:
         """Return whether there is an index."""
@@ -120,7 +120,7 @@ class SearchIndex:
 
     def close(self) -> None:
         """Close a file that is the index's own. An index in memory is gone then."""
-        if not self._noted:
+        if not self.noted:
             self._index.connections.close()
 
     def erase(self) -> None:
@@ -133,14 +133,14 @@ class SearchIndex:
 
     def catch_up(self, most: int | None = None, progress: Progress | None = None) -> int:
         """Index what changed, at most so many documents; return how many these were."""
-        if not self._noted:
+        if not self.noted:
             self._note_changes()
         done, after = 0, ""
         while keys := self._index.due(after, _TOGETHER if most is None else min(_TOGETHER, most - done)):
             after = keys[-1]
             found = self._storage.read(keys)
             made = [_indexed(key, found.get(key)) for key in keys]
-            self._index.put(made, partial(self._unchanged, found, keys) if self._noted else None)
+            self._index.put(made, partial(self._unchanged, found, keys) if self.noted else None)
             done += len(keys)
             if progress:
                 progress(done)
@@ -190,9 +190,9 @@ class SearchIndex:
         expression = query.expression()
         if expression is None or not self._index.is_made():
             return None
-        if not self._noted or len(self._index.due(limit=_SOME_DUE)) == _SOME_DUE:
+        if not self.noted or len(self._index.due(limit=_SOME_DUE)) == _SOME_DUE:
             with suppress(StorageReadOnlyError):
-                self.catch_up(_AT_A_SEARCH if self._noted else None)
+                self.catch_up(_AT_A_SEARCH if self.noted else None)
         found = self._index.matches(expression, _MOST_DUE)
         if found is None:
             return None
@@ -210,7 +210,7 @@ class SearchIndex:
         return {key[under:]: row for key, row in self._index.known([self._under + key for key in keys]).items()}
 
 
-def index_of(backend: Backend) -> SearchIndex | None:
+def index_in_file(backend: Backend) -> SearchIndex | None:
     """Return the index that is, or could be made, in the file where a backend's documents lie; None for none.
 
     Encrypted documents have none: an index on disk would show their words.

@@ -21,7 +21,7 @@ from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidV
 from pyai_sessions.model.fields import check_statuses
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.search.hits import Hit, HitPage, snippet_of
-from pyai_sessions.search.index import Candidates, SearchIndex, index_of
+from pyai_sessions.search.index import Candidates, SearchIndex
 from pyai_sessions.search.queries import Mode, Query, make_query, may_match
 from pyai_sessions.search.texts import texts_of
 from pyai_sessions.sessions import indexes
@@ -159,35 +159,28 @@ def make_wanted(
     )
 
 
-class Searcher(NamedTuple):
-    """Searches the messages of a backend's sessions, on a store's terms, with the help of an index where there is one.
+def search(backend: Backend, terms: Terms, wanted: Wanted, index: SearchIndex | None = None) -> HitPage:
+    """Return a page of hits in a backend's sessions, found with the help of an index if there is one.
 
-    *beside* is an index that lies elsewhere; one in the file of the storage is found there.
+    See `SessionManager.search`.
     """
+    if wanted.limit == 0 or wanted.session_id == "":
+        return HitPage([])
+    found = _Search(backend, terms, wanted, _candidates(wanted, index)).found()
+    more = wanted.limit is not None and len(found) > wanted.limit
+    found = found[: wanted.limit]
+    shown = _Shown(backend, terms, wanted)
+    hits = [each for each in map(shown.hit, found) if each is not None]
+    return HitPage(hits, _cursor_of(found[-1].key, wanted.order) if more else None)
 
-    backend: Backend
-    terms: Terms
-    beside: SearchIndex | None = None
 
-    def search(self, wanted: Wanted) -> HitPage:
-        """Return a page of hits; see `SessionManager.search`."""
-        if wanted.limit == 0 or wanted.session_id == "":
-            return HitPage([])
-        found = _Search(self.backend, self.terms, wanted, self._candidates(wanted)).found()
-        more = wanted.limit is not None and len(found) > wanted.limit
-        found = found[: wanted.limit]
-        shown = _Shown(self.backend, self.terms, wanted)
-        hits = [each for each in map(shown.hit, found) if each is not None]
-        return HitPage(hits, _cursor_of(found[-1].key, wanted.order) if more else None)
-
-    def _candidates(self, wanted: Wanted) -> Candidates | None:
-        """Return the documents that may match, as an index says; None where all are to be looked at."""
-        if wanted.session_id is not None:
-            return None
-        index = index_of(self.backend)
-        if index is None and wanted.owner is None:  # all heads would be read, more than the user has
-            index = self.beside
-        return None if index is None else index.candidates(wanted.query)
+def _candidates(wanted: Wanted, index: SearchIndex | None) -> Candidates | None:
+    """Return the documents that may match, as an index says; None where all are to be looked at."""
+    if index is None or wanted.session_id is not None:
+        return None
+    if wanted.owner is not None and not index.noted:
+        return None  # to learn what changed would take all heads, more than the user has
+    return index.candidates(wanted.query)
 
 
 class _Search(NamedTuple):

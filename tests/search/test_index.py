@@ -19,8 +19,7 @@ from pyai_sessions import (
     StorageReadOnlyError,
     UnsupportedOperationError,
 )
-from pyai_sessions.search.index import SearchIndex, index_beside, index_of
-from pyai_sessions.search.searching import Searcher, make_wanted
+from pyai_sessions.search.index import SearchIndex
 from pyai_sessions.testing.clock import StoppedClock
 from tests.search import oracle
 from tests.search.test_searching import fill, places
@@ -39,8 +38,8 @@ class Stored:
         self.store, other = self.open(), self.open()
         self.manager = SessionManager(self.store, clock=self.clock)
         self.other = SessionManager(other, clock=self.clock)
-        self.index = index_of(self.store._engine.backend) if self.in_file else index_beside(self.store._engine.backend)
-        self.index.build()
+        self.manager.build_search_index()
+        self.index = self.manager._search_index()
 
     def open(self):
         if self.in_file:
@@ -48,14 +47,11 @@ class Stored:
         return KVSessionStore(self.mapping, ttl=1000)
 
     def close(self):
-        self.index.close()
-        self.manager.close()
-        self.other.close()
+        self.store.close()
+        self.other.store.close()
 
     def search(self, query, **options):
-        return Searcher(self.store._engine.backend, self.store._engine.terms, self.index).search(
-            make_wanted(query, **options)
-        )
+        return self.manager.search(query, **options)
 
 
 @pytest.fixture(params=["sqlite", "dict", "encrypted"])
@@ -204,7 +200,6 @@ def keep_up(stored, manager, what, name, value):
         stored.search(value)
     elif what == "erase":
         manager.delete_user(f"user {name}")
-        stored.index.erase()
     elif what == "expire":
         stored.clock.pass_(seconds=900)
     elif what == "clear":
@@ -243,17 +238,16 @@ def test_an_index_finds_what_a_plain_search_finds(tmp_path_factory, kind, action
         assert places(found) == oracle.hits(sessions, [[word]])
 
 
-class Interrupting(SearchIndex):
-    """An index beside which others write right after it was asked."""
-
-    def __init__(self, index, action):
-        vars(self).update(vars(index))
-        self.action = action
+def interrupting(monkeypatch, action):
+    """Let others write right after an index was asked."""
+    ask = SearchIndex.candidates
 
     def candidates(self, query):
-        found = super().candidates(query)
-        self.action()
+        found = ask(self, query)
+        action()
         return found
+
+    monkeypatch.setattr(SearchIndex, "candidates", candidates)
 
 
 @pytest.mark.parametrize("indexes", [True, False])
@@ -269,8 +263,7 @@ def test_messages_that_move_while_an_index_is_asked_are_found(stored, monkeypatc
         if indexes:
             stored.index.build()
 
-    index = Interrupting(stored.index, turn)
-    monkeypatch.setattr("pyai_sessions.search.searching.index_of", lambda _: index)
+    interrupting(monkeypatch, turn)
 
     assert [each.message_id for each in stored.search("night", limit=None)] == [each.message_id for each in before]
 
@@ -286,8 +279,7 @@ def test_messages_that_move_out_of_a_page_while_an_index_is_asked_are_found(stor
             session.remove_message(each)
         stored.other.save(session)
 
-    index = Interrupting(stored.index, shorten)
-    monkeypatch.setattr("pyai_sessions.search.searching.index_of", lambda _: index)
+    interrupting(monkeypatch, shorten)
 
     assert [each.position for each in stored.search("night", limit=None)] == [1, 0]
 
@@ -321,9 +313,9 @@ def test_a_file_that_is_open_for_reading_alone_is_searched(in_file):
         fill(in_file.manager, in_file.clock, [f"night {n}"], "ada", f"s{n}")
 
     with closing(SQLiteSessionStore(in_file.path, read_only=True, clock=in_file.clock)) as store:
-        found = Searcher(store._engine.backend, store._engine.terms).search(make_wanted("night", limit=None))
+        found = SessionManager(store).search("night", limit=None)
         with pytest.raises(StorageReadOnlyError):
-            index_of(store._engine.backend).rebuild()
+            SessionManager(store).build_search_index(rebuild=True)
 
     assert len(found) == 70
 
@@ -334,13 +326,13 @@ def test_an_index_is_removed_and_made_anew(in_file):
     in_file.index.build()
     found = in_file.search("night", limit=None)
 
-    in_file.index.drop()
+    in_file.manager.drop_search_index()
     assert in_file.search("night", limit=None) == found
     with closing(sqlite3.connect(in_file.path)) as connection:
         left = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%/search%'").fetchall()
     assert left == []
 
-    assert in_file.index.rebuild() == 3
+    assert in_file.manager.build_search_index() == 3
     assert in_file.search("night", limit=None) == found
 
 
@@ -369,7 +361,7 @@ def words_in(path):
     return b" ".join(blocks) + b" ".join(zlib.decompress(each) for (each,) in packed) + repr(due).encode()
 
 
-@pytest.mark.parametrize("how", ["delete_user", "redact"])
+@pytest.mark.parametrize("how", ["delete_user", "redact", "clear_all"])
 def test_an_erasure_leaves_no_word_in_the_index(in_file, how):
     """Nor in what FTS5 keeps of rows that are gone."""
     every = fill(in_file.manager, in_file.clock, ["a secret", *["night"] * 50], "ada", "a").messages
@@ -379,39 +371,38 @@ def test_an_erasure_leaves_no_word_in_the_index(in_file, how):
 
     if how == "redact":
         in_file.manager.redact("a", every[0].message_id)
-    else:
+    elif how == "delete_user":
         in_file.manager.delete_user("ada")
-    in_file.index.erase()
+    else:
+        in_file.manager.clear_all()
 
     assert b"ecret" not in words_in(in_file.path)
-    assert len(in_file.search("night", limit=None)) == (51 if how == "redact" else 1)
+    assert len(in_file.search("night", limit=None)) == {"redact": 51, "delete_user": 1, "clear_all": 0}[how]
 
 
 def test_an_encrypted_store_has_no_index_on_disk(tmp_path):
     """It would show the words."""
-    with closing(Stored("encrypted", tmp_path)) as stored:
-        assert index_of(stored.store._engine.backend) is None
-        with pytest.raises(UnsupportedOperationError, match="would show their words; leave path out"):
-            index_beside(stored.store._engine.backend, tmp_path / "search.db")
+    with (
+        closing(Stored("encrypted", tmp_path)) as stored,
+        pytest.raises(UnsupportedOperationError, match="would show their words; leave path out"),
+    ):
+        stored.manager.build_search_index(tmp_path / "search.db")
+    with closing(SQLiteSessionStore(tmp_path / "chat.db")) as store:
+        encrypted = SessionManager(KVSessionStore(Encrypted(store.mapping, KEYS)))
+        encrypted.build_search_index()
+        with closing(sqlite3.connect(tmp_path / "chat.db")) as connection:
+            assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name LIKE '%/search%'").fetchall()
     assert not (tmp_path / "search.db").exists()
 
 
-def test_keys_are_rotated_beside_an_index(tmp_path):
+def test_keys_are_rotated_beside_an_index():
     """What is encrypted anew says the same."""
-    mapping = {}
-    store = KVSessionStore(Encrypted(mapping, KEYS))
-    clock = StoppedClock()
-    fill(SessionManager(store, clock=clock), clock, ["night"] * 40, "ada", "a")
-    index = index_beside(store._engine.backend)
-    assert index.build() == 2
-    newer = KVSessionStore(Encrypted(mapping, {**KEYS, "2": b"l" * 32}), clock=clock)
-    SessionManager(newer).rotate_keys()
+    mapping, clock = {}, StoppedClock()
+    manager = SessionManager(KVSessionStore(Encrypted(mapping, KEYS)), clock=clock)
+    fill(manager, clock, ["night"] * 40, "ada", "a")
+    newer = SessionManager(KVSessionStore(Encrypted(mapping, {**KEYS, "2": b"l" * 32})), clock=clock)
+    newer.build_search_index()
 
-    beside = index_beside(newer._engine.backend)
-    beside.build()
+    newer.rotate_keys()
 
-    assert (
-        len(Searcher(newer._engine.backend, newer._engine.terms, beside).search(make_wanted("night", limit=None))) == 40
-    )
-    index.close()
-    beside.close()
+    assert len(newer.search("night", limit=None)) == 40

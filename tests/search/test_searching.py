@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pyai_sessions import (
     NOBODY,
     Encrypted,
+    HitPage,
     InvalidDocumentError,
     InvalidValueError,
     KVSessionStore,
@@ -21,9 +22,7 @@ from pyai_sessions import (
     SessionManager,
     SQLiteSessionStore,
 )
-from pyai_sessions.search.hits import HitPage
-from pyai_sessions.search.index import index_beside, index_of
-from pyai_sessions.search.searching import Searcher, make_wanted
+from pyai_sessions.search.searching import make_wanted
 from pyai_sessions.testing.clock import NOON, StoppedClock
 from tests.search import oracle
 from tests.search.test_queries import GROUPS, TERMS, TEXTS, written
@@ -39,30 +38,26 @@ STORES = {
     "diskcache": lambda path, url: KVSessionStore(diskcache.Index(str(path / "chat"))),
     "valkey": lambda path, url: RedisSessionStore(url, prefix=f"search:{secrets.token_hex(8)}:"),
 }
-INDEXES = {
-    "sqlite, index": lambda backend, path: index_of(backend),
-    "namespace, index": lambda backend, path: index_of(backend),
-    "diskcache, index": lambda backend, path: index_of(backend),
-    "dict, index in memory": lambda backend, path: index_beside(backend),
-    "encrypted, index in memory": lambda backend, path: index_beside(backend),
-    "storage, index in a file": lambda backend, path: index_beside(backend, path / "search.db"),
-    "valkey, index in a file": lambda backend, path: index_beside(backend, path / "search.db"),
-}
+INDEXED = [
+    "sqlite, index",
+    "namespace, index",
+    "diskcache, index",
+    "dict, index in memory",
+    "encrypted, index in memory",
+    "storage, index in a file",
+    "valkey, index in a file",
+]
 
 
-@pytest.fixture(params=[*STORES, *INDEXES])
+@pytest.fixture(params=[*STORES, *INDEXED])
 def store(request, tmp_path):
     """Return a store, of which the messages are indexed, if its name says so, from the beginning."""
     name, _, index = request.param.partition(", ")
     url = request.getfixturevalue("valkey_server").url if name == "valkey" else None
     with closing(STORES[name](tmp_path, url)) as store:
         if index:
-            store.search_index = INDEXES[request.param](store._engine.backend, tmp_path)
-            store.search_index.build()
+            SessionManager(store).build_search_index(tmp_path / "search.db" if index.endswith("file") else None)
         yield store
-        if index:
-            assert store.search_index.is_made()
-            store.search_index.close()
 
 
 @pytest.fixture
@@ -75,17 +70,11 @@ def manager(store, clock):
     return SessionManager(store, clock=clock)
 
 
-def search(manager, query, **options):
-    store = manager.store
-    searcher = Searcher(store._engine.backend, store._engine.terms, getattr(store, "search_index", None))
-    return searcher.search(make_wanted(query, **options))
-
-
 def all_pages(manager, query, **options):
     """Return the hits of all pages, and check that each page but the last is full."""
     found, cursor = [], None
     while True:
-        page = search(manager, query, cursor=cursor, **options)
+        page = manager.search(query, cursor=cursor, **options)
         found += page
         cursor = page.next_cursor
         if cursor is None:
@@ -152,7 +141,7 @@ def test_a_search_looks_at_the_messages_it_is_asked_for(manager, clock):
     manager.update("b", metadata={"channel": "web"})
 
     def found(**options):
-        return [(each.session_id, each.position) for each in search(manager, "night", limit=100, **options)]
+        return [(each.session_id, each.position) for each in manager.search("night", limit=100, **options)]
 
     bob = [("b", n) for n in reversed(range(40))]
     assert found() == [("n", 0), *bob, ("a", 1), ("a", 0)]
@@ -175,7 +164,7 @@ def test_a_hit_is_never_of_what_is_gone(manager, clock):
     fill(manager, clock, ["night four"], "ada", "b")
 
     def found(**options):
-        return [(each.session_id, each.position) for each in search(manager, "night", **options)]
+        return [(each.session_id, each.position) for each in manager.search("night", **options)]
 
     assert found() == [("b", 0), ("a", 42), ("a", 1), ("a", 0)]
     manager.archive("b")
@@ -198,9 +187,9 @@ def test_an_expired_session_is_not_found(clock):
     manager = SessionManager(KVSessionStore({}, ttl=60, clock=clock), clock=clock)
     fill(manager, clock, ["night"])
 
-    assert len(search(manager, "night")) == 1
+    assert len(manager.search("night")) == 1
     clock.pass_(seconds=61)
-    assert len(search(manager, "night")) == 0
+    assert len(manager.search("night")) == 0
 
 
 def test_a_fork_is_found_with_what_it_shares(manager, clock):
@@ -210,7 +199,7 @@ def test_a_fork_is_found_with_what_it_shares(manager, clock):
     manager.delete("a")
     clock.pass_(seconds=1)
 
-    assert [each.position for each in search(manager, "night", limit=None)] == list(reversed(range(50)))
+    assert [each.position for each in manager.search("night", limit=None)] == list(reversed(range(50)))
 
 
 def test_context_surrounds_a_hit(manager, clock):
@@ -218,9 +207,9 @@ def test_context_surrounds_a_hit(manager, clock):
     every = fill(manager, clock, [f"text {n}" for n in range(100)], "ada", "a").messages
 
     for n in (0, 1, 31, 32, 33, 64, 98, 99):
-        (hit,) = search(manager, f'"text {n}"', context=2)
+        (hit,) = manager.search(f'"text {n}"', context=2)
         assert list(hit.context) == every[max(0, n - 2) : n + 3]
-    assert list(search(manager, "text", limit=1)[0].context) == []
+    assert list(manager.search("text", limit=1)[0].context) == []
 
 
 def test_texts_of_tools_are_found_when_asked_for(manager, clock):
@@ -242,7 +231,7 @@ def test_texts_of_tools_are_found_when_asked_for(manager, clock):
     manager.save(session)
 
     def found(**options):
-        return sorted(each.position for each in search(manager, "vienna", **options))
+        return sorted(each.position for each in manager.search("vienna", **options))
 
     assert found() == [0, 6]
     assert found(tools=True) == [0, 1, 2, 3, 4, 5, 6]
@@ -255,7 +244,7 @@ def test_messages_that_are_written_with_escapes_are_found():
         '"content":"\\u006eight"}]}'
     )
 
-    assert len(search(SessionManager(KVSessionStore({"session/a": head})), "night")) == 1
+    assert len(SessionManager(KVSessionStore({"session/a": head})).search("night")) == 1
 
 
 # Pages, damage, options -----------------------------------------------------------------------------------------------
@@ -265,12 +254,12 @@ def test_pages_go_on_beside_writers(manager, clock):
     """A session that moved to the front since, or was deleted, makes no other hit come twice or go missing."""
     for n in range(4):
         fill(manager, clock, ["night"] * 3, "ada", f"s{n}")
-    first = search(manager, "night", limit=5)
+    first = manager.search("night", limit=5)
     clock.pass_(seconds=1)
     manager.append("s2", Message("user", "night again"))
     manager.delete("s1")
 
-    second = search(manager, "night", limit=100, cursor=first.next_cursor)
+    second = manager.search("night", limit=100, cursor=first.next_cursor)
 
     assert [(each.session_id, each.position) for each in first] == [
         ("s3", 2),
@@ -286,11 +275,11 @@ def test_a_cursor_goes_on_in_one_session_that_is_written_meanwhile(manager, cloc
     """Where a search is within a session, its activity does not matter."""
     fill(manager, clock, ["night"] * 5, "ada", "a")
     for order in ("newest", "best"):
-        first = search(manager, "night", session_id="a", limit=2, order=order)
+        first = manager.search("night", session_id="a", limit=2, order=order)
         clock.pass_(seconds=1)
         manager.append("a", Message("user", "day"))
 
-        second = search(manager, "night", session_id="a", limit=100, order=order, cursor=first.next_cursor)
+        second = manager.search("night", session_id="a", limit=100, order=order, cursor=first.next_cursor)
 
         assert [each.position for each in [*first, *second]] == [4, 3, 2, 1, 0]
 
@@ -323,10 +312,10 @@ def test_options_that_mean_nothing_are_refused(options, problem):
 def test_a_cursor_of_another_order_is_refused(manager, clock):
     """It says where its own order stopped."""
     fill(manager, clock, ["night"] * 5)
-    cursor = search(manager, "night", limit=2, order="best").next_cursor
+    cursor = manager.search("night", limit=2, order="best").next_cursor
 
     with pytest.raises(InvalidValueError, match="cursor is no next_cursor"):
-        search(manager, "night", limit=2, cursor=cursor)
+        manager.search("night", limit=2, cursor=cursor)
 
 
 def test_a_damaged_session_is_told_of(clock):
@@ -339,14 +328,14 @@ def test_a_damaged_session_is_told_of(clock):
     mapping[page] = mapping[page][:50]
 
     with pytest.raises(InvalidDocumentError):
-        search(manager, "night", limit=None)
-    assert [each.session_id for each in search(manager, "night", limit=None, skip_invalid=True)] == ["b"]
+        manager.search("night", limit=None)
+    assert [each.session_id for each in manager.search("night", limit=None, skip_invalid=True)] == ["b"]
 
 
 def test_a_page_of_hits_is_a_list_and_json(manager, clock):
     """It comes back from JSON with its cursor; its repr, and a hit's, show no text."""
     fill(manager, clock, ["night one", "night two"], "ada", "a")
-    page = search(manager, "night", limit=1, context=1)
+    page = manager.search("night", limit=1, context=1)
 
     assert page == list(page)
     assert HitPage.from_json(page.to_json()) == page
@@ -394,7 +383,7 @@ def test_a_session_that_is_rewritten_while_it_is_read(clock, change):
         other.save(session)
 
     with interfering(manager.store._engine.backend.storage, act):
-        found = [each.position for each in search(manager, "night", limit=None, user_id="ada")]
+        found = [each.position for each in manager.search("night", limit=None, user_id="ada")]
 
     assert found == [0, *([] if change == "delete" else [n for n in reversed(range(100)) if n != 5])]
 
@@ -407,4 +396,4 @@ def test_a_session_as_a_hit_is_a_session(manager, clock):
     session.add_message("assistant", 5)
     manager.save(session)
 
-    assert list(search(manager, "night")) == list(search(manager, ".", mode="substring")) == []
+    assert list(manager.search("night")) == list(manager.search(".", mode="substring")) == []
