@@ -120,7 +120,8 @@ class ForkingOfDocuments(DocumentFixtures):
         manager.save(fork)
         assert [key for key in raw if key.startswith("forks/")]
         assert manager.verify().problems == []
-        fork.replace_message("m0", content="edited")
+        for each in list(fork.messages):
+            fork.replace_message(each.message_id, content="edited")
         manager.save(fork)
 
         assert not [key for key in self.ours(raw) if "parent" in key]
