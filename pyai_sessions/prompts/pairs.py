@@ -1,4 +1,4 @@
-"""Calls of tools with their results: which belong together, and which have lost the other.
+"""Pairs of tool calls and their results, and orphans: calls or results without the other half.
 
 APIs ask that a call is followed by its result, and that a result has its call. A conversation that was cut short,
 interrupted or written by two programs can break that; `paired` mends it in what a model is given.
@@ -15,7 +15,7 @@ from pyai_sessions.values.json import is_mapping
 from pyai_sessions.values.messages import Message
 
 Group = list[PromptMessage]
-"""Messages that stay together or go together: one, or an assistant's calls with their results."""
+"""Messages that a window takes or leaves as a whole: one message, or an assistant's calls with their results."""
 
 
 class Orphan(NamedTuple):
@@ -34,7 +34,7 @@ class Orphan(NamedTuple):
 
 
 def paired(messages: Iterable[PromptMessage], *, tell: bool = False) -> tuple[list[Group], list[Orphan]]:
-    """Return messages in groups, without orphans, and the orphans. Costs one pass.
+    """Return the groups of messages, and the orphans that were left out of them. Takes one pass.
 
     A result that comes later than right after its call, as another writer's message got in between, moves up to it. A
     call that has no result is taken out of its message, and a message that has nothing else goes; with *tell* it stays,
@@ -71,14 +71,14 @@ def paired(messages: Iterable[PromptMessage], *, tell: bool = False) -> tuple[li
 
 
 class _Waiting:
-    """The calls that have no result yet, each with the number of its group."""
+    """The calls that still wait for a result, each with the number of its group."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, int] = {}
         self._unnamed: dict[str, tuple[int, str]] = {}
 
     def add(self, caller: PromptMessage, group: int) -> None:
-        """Take the calls of a message."""
+        """Add the calls of a message."""
         for each in caller.message.tool_calls or ():
             found = call_id(each)
             if found in caller.unnamed:
@@ -87,7 +87,7 @@ class _Waiting:
                 self._by_id[found] = group
 
     def answer(self, result: Message) -> tuple[str, int] | None:
-        """Return the id of the call that a result is for, and its group; None if none waits for it."""
+        """Return the id and the group of the call that *result* answers, or None if no such call waits."""
         found = result.tool_call_id
         if found is not None:
             group = self._by_id.pop(found, None)
@@ -100,7 +100,7 @@ class _Waiting:
 
 
 def _answered(group: Group, orphans: list[Orphan], *, tell: bool) -> list[Group]:
-    """Return a group whose calls all have results: without those that have none, or with one that says so."""
+    """Return a group in which each call has a result: calls without one are left out, or get one that says so."""
     caller, *results = group
     left = {each.message.tool_call_id for each in results}
     known: set[str | None] = {None}
@@ -121,7 +121,7 @@ def _answered(group: Group, orphans: list[Orphan], *, tell: bool) -> list[Group]
 
 
 def waiting(messages: Sequence[Message]) -> dict[str, str]:
-    """Return the names of the functions that the last calls are for, by the ids of those that wait for a result."""
+    """Return the last calls that wait for a result: the name of the function by the id of the call."""
     answered: set[str | None] = set()
     for message in reversed(messages):
         for each in reversed(prompt_messages(message)):
@@ -133,13 +133,13 @@ def waiting(messages: Sequence[Message]) -> dict[str, str]:
 
 
 def function_name(call: Any) -> str:
-    """Return the name of the function that a tool's call is for, empty where it has none."""
+    """Return the name of the function that a tool call names, or an empty text."""
     function = call.get("function") or call.get("custom")
     name = function.get("name") if is_mapping(function) else None
     return name if isinstance(name, str) else ""
 
 
 def call_id(call: object) -> str | None:
-    """Return the id of a tool's call, or None where it has none: it can then not be answered."""
+    """Return the id of a tool call, or None if it has no id, so that no result can name it."""
     found = call.get("id") if is_mapping(call) else None
     return found if isinstance(found, str) and found else None

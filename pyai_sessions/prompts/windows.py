@@ -28,19 +28,19 @@ from pyai_sessions.values.json import is_mapping, thawed
 from pyai_sessions.values.messages import Message
 
 _ANSWERS = p.SYSTEM | {"assistant", "tool"}
-"""The roles whose messages begin no turn."""
+"""Roles whose messages do not begin a turn."""
 
 _KNOWN = ("user", "assistant", "system", "developer", "tool")
 
 
 class Budget(NamedTuple):
-    """How many messages and tokens a window may still have.
+    """The messages and tokens for which a window still has room.
 
     Attributes:
-        messages: So many messages; None: any number.
-        tokens: So many tokens; None: any number.
+        messages: The number of messages; None means any number.
+        tokens: The number of tokens; None means any number.
         count_tokens: Counts the tokens of a text.
-        seen: Ids of the stored messages that are counted already: a part of each was taken.
+        seen: Ids of stored messages that are counted already, because a part of them was taken.
 
     """
 
@@ -50,7 +50,7 @@ class Budget(NamedTuple):
     seen: frozenset[str] = frozenset()
 
     def after(self, group: Group) -> Budget | None:
-        """Return what is left once a group is taken in; None if it does not fit."""
+        """Return the room left after taking *group*, or None if it does not fit."""
         messages, tokens, count_tokens, seen = self
         if messages is tokens is None:
             return self
@@ -68,24 +68,24 @@ class Budget(NamedTuple):
 
 
 def begins_turn(each: PromptMessage) -> bool:
-    """Return whether a turn begins with a message: a user's, or one that models are told as a user's."""
+    """Return whether a message begins a turn: it is a user's, or is given to the model as a user's."""
     return each.message.role not in _ANSWERS
 
 
 def begins(message: Message) -> bool:
-    """Return whether a turn begins with a stored message, or with a part of it."""
+    """Return whether a stored message, or a part of it, begins a turn."""
     return any(map(begins_turn, prompt_messages(message)))
 
 
 def is_users(message: Message) -> bool:
-    """Return whether a message is a user's, and not a tool's result alone."""
+    """Return whether a user speaks in a message: it holds more than results of tools."""
     return any(each.message.role == "user" for each in prompt_messages(message))
 
 
 def turn_at(log: Sequence[Message], index: int) -> int:
-    """Return where the turn begins that the message in place *index* belongs to; 0 or less where it is the first.
+    """Return the place of the message that begins the turn of the message at *index*; 0 or less for the first turn.
 
-    Where no message begins a turn, it is *index* itself, or the call of a tool before it whose result comes after.
+    If no message begins a turn, return *index*, or the place of an earlier tool call whose result comes later.
     """
     places = (n for n in range(min(index, len(log) - 1), -1, -1) if begins(log[n]))
     found = next(places, None)
@@ -103,11 +103,11 @@ def turn_at(log: Sequence[Message], index: int) -> int:
 def newest(
     groups: Sequence[Group], budget: Budget, *, aligned: bool = True, question: PromptMessage | None = None
 ) -> list[Group] | None:
-    """Return the longest window that fits: the newest turns. None where not even what begins the newest fits.
+    """Return the newest turns that fit, or None if not even the message that begins the newest turn fits.
 
     A turn goes from a user's message to the next; where not *aligned*, all is one turn, which no message begins. Of
     the oldest turn that does not fit whole, the message that begins it stays, with as many of its newest groups as fit.
-    *question* begins the first turn, if the first group does not.
+    If the first group does not begin a turn, *question* does.
     """
     turns: list[list[Group]] = []
     for group in groups:
@@ -140,13 +140,13 @@ def newest(
 
 
 class Choice(NamedTuple):
-    """What `history` was asked for.
+    """The arguments of `history`, checked.
 
     Attributes:
-        last: Of the newest so many messages alone; None: of all.
-        roles: Of messages of these roles alone; None: of all.
-        speakers: What roles mean.
-        tell: Whether calls that were interrupted are told of.
+        last: The number of newest messages to choose from; None means all.
+        roles: The roles to keep; None means all.
+        speakers: The meanings of roles that APIs do not know.
+        tell: Whether a call without a result is kept, with a result that says so.
 
     """
 
@@ -159,7 +159,7 @@ class Choice(NamedTuple):
     def of(
         cls, *, last: int | None, roles: Iterable[str] | None, speakers: Mapping[str, str] | None, interrupted: str
     ) -> Choice:
-        """Return a choice, its parts checked."""
+        """Return the choice that these arguments make, or raise."""
         check_choice(interrupted, "interrupted", "tell", "leave out")
         if speakers is not None and not is_mapping(speakers):
             problem = f"is {kind_of(speakers)}; it is a dict from roles to what they mean: {{'human': 'user'}}"
@@ -174,7 +174,7 @@ class Choice(NamedTuple):
         return cls(last, wanted, dict(speakers or {}), interrupted == "tell")
 
     def check_roles(self, messages: Iterable[PromptMessage], api: str) -> None:
-        """Raise if there is a message of a role that an API does not know."""
+        """Raise if a message has a role that the API does not know and *speakers* does not explain."""
         roles = dict.fromkeys(each.message.role for each in messages if each.message.role not in _KNOWN)
         unknown = [each for each in roles if each not in self.speakers]
         if unknown:
@@ -184,7 +184,7 @@ class Choice(NamedTuple):
             raise InvalidValueError("role", f"{problem}; say what it means: speakers={{{example}}}. It is {accepted}")
 
     def prompt_messages(self, messages: Iterable[Message]) -> list[PromptMessage]:
-        """Return what messages say, of the wanted roles."""
+        """Return stored messages as prompt messages, of the wanted roles only."""
         speakers = self.speakers
         every = [each for message in messages for each in prompt_messages(message, speakers)]
         if self.roles is None:
@@ -194,19 +194,19 @@ class Choice(NamedTuple):
 
     @property
     def meant(self) -> frozenset[str]:
-        """The wanted roles, by the names that APIs have for them."""
+        """The wanted roles, under the names that APIs use."""
         return frozenset(p.role_of(each) or each for each in self.roles or ())
 
     @property
     def is_aligned(self) -> bool:
-        """Whether messages that begin turns are wanted."""
+        """Whether the wanted roles include one that begins turns."""
         return self.roles is None or not self.meant <= _ANSWERS
 
 
 def window(
     body: Sequence[Message], older: Iterable[Message] | None, choice: Choice, budget: Budget
 ) -> list[Group] | None:
-    """Return the longest window of *body* that fits, as `newest` does; None where it has results without calls alone.
+    """Return the longest window of *body* that fits, or None if *body* holds only results without their calls.
 
     *older* are the messages before it, the newest first: the question of the first turn may be one of them. None: they
     are not asked for; the window then begins with a question of its own, if there is one.
@@ -250,7 +250,7 @@ def window(
 
 
 def as_added(messages: Sequence[PromptMessage]) -> Iterator[dict[str, Any]]:
-    """Yield messages as they were added, without what was taken out of them."""
+    """Yield messages in the shape in which they were added, without the calls that were taken out."""
     n = 0
     while n < len(messages):
         each = messages[n]

@@ -1,1 +1,1 @@
-"""Values: JSON, ids, times, tokens and `Message`, each checked where it comes in."""
+"""Values: JSON, ids, times, tokens and `Message`, with the checks for each."""

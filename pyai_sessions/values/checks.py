@@ -1,4 +1,4 @@
-"""What is accepted: ids, times, limits. Each check returns or raises; an error names the value as its caller would."""
+"""Checks of arguments: ids, times, limits. Each raises an error with the argument's name, or accepts it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 from pyai_sessions.errors import InvalidValueError, SessionNotFoundError
 
 Clock = Callable[[], datetime]
-"""Returns the current time, aware. Stores and tests set it; nothing else here reads the time."""
+"""Returns the current time, with a time zone. All code reads the time through one, so tests can set it."""
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """A path, in any form that Python takes."""
@@ -28,7 +28,7 @@ _SHOWN = 60
 
 
 class Anyone(Enum):
-    """The default of arguments that say whose a session must be: the session may be anyone's."""
+    """The type of ANYONE, the default of arguments that name the owner of a session."""
 
     ANYONE = "anyone"
 
@@ -37,7 +37,7 @@ class Anyone(Enum):
 
 
 class Nobody(Enum):
-    """What lists and counts take for the sessions of no user."""
+    """The type of NOBODY, which lists and counts take for sessions without a user."""
 
     NOBODY = "nobody"
 
@@ -46,9 +46,9 @@ class Nobody(Enum):
 
 
 NOBODY = Nobody.NOBODY
-"""Asks `list_sessions` and `count` for the sessions that have no user. None, which a failed login gives, raises."""
+"""Asks `list_sessions` and `count` for sessions without a user. None raises: it may come from a failed login."""
 ANYONE = Anyone.ANYONE
-"""Asks for no user in particular, as leaving the argument out does. None, which a failed login gives, raises."""
+"""Asks for any user's sessions, like leaving the argument out. None raises: it may come from a failed login."""
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _TIMES = "it is a datetime with a time zone, ISO 8601 text with one (2026-01-31T12:00:00Z), or seconds since 1970"
@@ -60,7 +60,7 @@ def utc_now() -> datetime:
 
 
 def kind_of(value: object) -> str:
-    """Return what *value* is, as an error says it: ``"an int"``, ``"bytes"``, ``"None"``, ``"a decimal.Decimal"``.
+    """Return the type of *value* as an error names it: ``"an int"``, ``"bytes"``, ``"None"``, ``"a decimal.Decimal"``.
 
     >>> kind_of(5), kind_of(b""), kind_of(None), kind_of(int)
     ('an int', 'bytes', 'None', 'the class int')
@@ -79,7 +79,7 @@ def kind_of(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a given value as an error shows it: as Python writes it where that is short, else what it is.
+    """Return *value* as an error shows it: its repr if that is short, else its type.
 
     >>> shown("gone"), shown("x" * 1000), shown(10**1000)
     ("'gone'", 'a str of 1000 characters', 'an int')
@@ -100,7 +100,7 @@ def check_choice(value: object, name: str, *accepted: str) -> None:
 
 
 def check_items(value: object, name: str, kinds: str) -> Iterable[Any]:
-    """Return *value* if it can be iterated over and is no text; *kinds* says what it is to hold."""
+    """Return *value* if it is iterable and not text; *kinds* names the items in the error."""
     items: Any = value
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes, bytearray, memoryview, type)):
         raise InvalidValueError(name, f"is {kind_of(items)}; it is a list of {kinds}")
@@ -108,7 +108,7 @@ def check_items(value: object, name: str, kinds: str) -> Iterable[Any]:
 
 
 def check_progress(progress: object) -> None:
-    """Raise unless *progress* is None, or can be called with a number."""
+    """Raise unless *progress* is None or a function."""
     if progress is not None and not callable(progress):
         raise InvalidValueError("progress", f"is {kind_of(progress)}; it is a function that takes a number, or None")
 
@@ -119,7 +119,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def check_id(value: object, name: str) -> str:
-    """Return *value* if it can be an id: text of 1 to 1,024 bytes in UTF-8."""
+    """Return *value* if it is a valid id: text of 1 to 1,024 bytes in UTF-8."""
     if type(value) is str and value.isascii() and 0 < len(value) <= MAX_ID_BYTES:  # most are
         return value
     if not isinstance(value, str):
@@ -132,7 +132,7 @@ def check_id(value: object, name: str) -> str:
 
 
 def check_user(value: object, name: str = "user_id") -> str | None:
-    """Return *value* if it can be a user's id, and None for ANYONE.
+    """Return *value* if it is a valid user id, and None if it is ANYONE.
 
     Raises:
         InvalidValueError: It is None: a caller whose login failed would be given anyone's session.
@@ -147,9 +147,9 @@ def check_user(value: object, name: str = "user_id") -> str | None:
 
 
 def sought_id(value: object) -> str | None:
-    """Return *value*, by which a session is sought; None where no session can have such an id.
+    """Return the session id to look for, or None if no session can have such an id.
 
-    That is None itself and text that is empty or too long, as a cookie or a url may hold it.
+    Such are None, and text that is empty or too long, which may come from a cookie or a url.
 
     Raises:
         InvalidValueError: It is of another type.
@@ -164,7 +164,7 @@ def sought_id(value: object) -> str | None:
 
 
 def existing_id(value: object) -> str:
-    """Return *value*, by which a session is sought that has to be there.
+    """Return the id of a session that must exist.
 
     Raises:
         SessionNotFoundError: No session can have such an id.
@@ -183,19 +183,19 @@ def _size(text: str) -> int:
 
 
 def belongs(owner: str | None, user_id: str | None) -> bool:
-    """Return whether what is *owner*'s may be given to *user_id*: of nobody to none, where None asks for no user.
+    """Return True if *user_id* is None (no check) or equals *owner*. A session without an owner belongs to no user.
 
-    Takes as long for any two ids of a length: how far they are the same cannot be told from outside.
+    The comparison takes constant time, so a caller cannot learn an id by timing it.
     """
     if owner is None or user_id is None:
         return user_id is None
-    from hmac import compare_digest  # loads OpenSSL, for who asks for users
+    from hmac import compare_digest  # loads OpenSSL: only callers that check users pay for it
 
     return compare_digest(owner.encode("utf-8", "surrogatepass"), user_id.encode("utf-8", "surrogatepass"))
 
 
 def check_text(value: object, name: str) -> str:
-    """Return *value*, `well_formed`, if it is text."""
+    """Return *value* if it is text, made `well_formed`."""
     if not isinstance(value, str):
         raise InvalidValueError(name, f"is {kind_of(value)}; it is text")
     text = value if type(value) is str else str.__str__(value)  # a member of a `str` Enum is its text
@@ -212,15 +212,15 @@ def is_utf8(text: str) -> bool:
 
 
 def well_formed(text: str) -> str:
-    """Return *text* as JSON will give it back: surrogates that stand side by side become the character they stand for.
+    """Return *text* as JSON gives it back: a pair of surrogates becomes the character that it encodes.
 
-    Streams that were cut in the middle of a character and joined again contain such. A lone surrogate stays.
+    Streams that were cut inside a character and joined again contain such pairs. A lone surrogate stays.
     """
     return text if is_utf8(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def check_time(value: object, name: str) -> datetime:
-    """Return the time in UTC that *value* names: a datetime with a time zone, ISO 8601 text, or seconds since 1970."""
+    """Return *value* as a time in UTC. It is a datetime with a time zone, ISO 8601 text, or seconds since 1970."""
     # Not the name `datetime`, in whose place libraries for tests put their own.
     if type(value) is type(EPOCH) and value.tzinfo is timezone.utc:
         return value
@@ -240,7 +240,7 @@ def check_time(value: object, name: str) -> datetime:
 
 
 def _in_utc(value: datetime, name: str) -> datetime:
-    """Return a datetime as one in UTC, of the class that msgspec writes: other libraries have classes of their own."""
+    """Return a datetime in UTC, of Python's own class, which msgspec can write. Other libraries have subclasses."""
     if value.utcoffset() is None:
         remedy = "pass an aware datetime: datetime.now(timezone.utc), text that ends with Z, or seconds since 1970"
         raise InvalidValueError(name, f"has no time zone; {remedy}")
@@ -299,6 +299,6 @@ _LONGEST_REVISION = 1024
 
 
 def check_expected(if_revision: object, what: str) -> None:
-    """Raise unless *if_revision* may be the revision of *what*, or is None."""
+    """Raise unless *if_revision* is None or can be a revision of *what*."""
     if if_revision is not None and (not isinstance(if_revision, str) or len(if_revision) > _LONGEST_REVISION):
         raise InvalidValueError("if_revision", f"is {shown(if_revision)}; it is the revision of {what}, or None")

@@ -1,4 +1,4 @@
-"""The declared codec: dataclasses-json, as this library uses it. No other module depends on that package.
+"""Documents: dataclasses with JSON methods, made with dataclasses-json. No other module imports that package.
 
 Stores write and read the same JSON by a faster way, see `pyai_sessions.documents.reading`; tests hold the two equal.
 """
@@ -27,7 +27,7 @@ from pyai_sessions.values.json import frozen, is_mapping, plain
 from pyai_sessions.values.schemas import core_schema_of, json_schema_of
 
 FieldMetadata = dict[str, Any]
-"""What a dataclass field takes as its ``metadata``."""
+"""The ``metadata`` of a dataclass field."""
 
 
 def time_text(value: datetime) -> str:
@@ -36,7 +36,7 @@ def time_text(value: datetime) -> str:
 
 
 Check = Callable[[Any, str], Any]
-"""Returns the value that a given one means, or raises an error that names it."""
+"""Takes a value and its name, and returns the checked value or raises an error with that name."""
 
 
 def checked(check: Check, **options: Any) -> FieldMetadata:
@@ -138,7 +138,7 @@ class Document(DataClassJsonMixin):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
-        """Let pydantic read and write what `to_dict` returns; it is imported by nobody else."""
+        """Let pydantic read and write what `to_dict` returns. Pydantic is imported only if it calls this."""
         return core_schema_of(cls)
 
     @classmethod
@@ -147,14 +147,14 @@ class Document(DataClassJsonMixin):
         return json_schema_of(cls)
 
     def keep_unknown(self, unknown: Mapping[str, Any]) -> None:
-        """Remember fields that this release does not know, to write them again."""
+        """Keep fields that this release does not know, so that they are written again."""
         if unknown:
             object.__setattr__(self, "unknown_fields", frozen(dict(unknown), type(self).__name__))
 
 
 @cache
 def _reading(kind: type[Document]) -> dict[str, tuple[Check, bool]]:
-    """Return how each field of a document is read from JSON, and whether it must be given."""
+    """Return the check of each field of a document, and whether the field is required."""
     made: dict[str, tuple[Check, bool]] = {}
     for each in fields(cast("Any", kind)):
         check: Check = each.metadata.get("check") or _check_of(each.type)
@@ -177,7 +177,7 @@ def _never_null(check: Check, value: Any, name: str) -> Any:
 
 
 def _check_of(kind: Any) -> Check:
-    """Return how a field without a check of its own is read: text as text; the constructor judges the others."""
+    """Return the check of a field that has none of its own: by its type, or none if the constructor checks it."""
     kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
     found = next((check for of, check in _CHECKS.items() if of in kinds), None)
     return found or (lambda value, _: value)
@@ -210,7 +210,7 @@ def unchangeable(remedy: str) -> Callable[[type[D]], type[D]]:
 
 
 def document_at(kind: type[D], value: Any, place: str) -> D:
-    """Return the document that a JSON *value* means, which stands at *place*."""
+    """Return a JSON *value* as a document. An error names its *place*."""
     if not is_mapping(value) and not isinstance(value, kind):
         raise InvalidValueError(place, f"is {kind_of(value)}; it is a JSON object")
     try:
@@ -220,7 +220,7 @@ def document_at(kind: type[D], value: Any, place: str) -> D:
 
 
 def documents_at(kind: type[D], value: Any, place: str) -> list[D]:
-    """Return the documents that a JSON array means, which stands at *place*."""
+    """Return a JSON array as documents. An error names its *place*."""
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)):
         raise InvalidValueError(place, f"is {kind_of(value)}; it is a list")
     items: Sequence[Any] = value

@@ -1,4 +1,4 @@
-"""Dicts and lists that hold JSON alone: metadata and state, which are checked when something is put in, at every depth.
+"""Dicts and lists that accept only JSON: metadata and state check each value when it is put in, at every depth.
 
 What is put in is copied, as everything that a session is given; a `Default` that the session has converts it.
 """
@@ -12,9 +12,9 @@ from pyai_sessions.values.json import CONTAINERS, MAX_DEPTH, CopiedPlainly, Defa
 
 
 class Place(NamedTuple):
-    """Where a container stands: in which other one, under which key, and how many levels may be nested there.
+    """The place of a container: the container around it, its key there, and how many levels may be nested in it.
 
-    A list's items have no key: they move, and an error that numbered one could name another.
+    A list's items have no key: their numbers change, so an error with a number could name the wrong one.
     """
 
     outer: Place | None
@@ -27,12 +27,12 @@ class Place(NamedTuple):
         return self.key or "" if self.outer is None else self.outer.path_of(self.key)
 
     def path_of(self, key: str | None) -> str:
-        """Return the place of a key, or of any item, in this one."""
+        """Return the path of a key in this container, or of an item of a list."""
         return f"{self.path()}[...]" if key is None else f"{self.path()}[{key!r}]"
 
 
 class JSONDict(CopiedPlainly, dict[str, Any]):
-    """A dict of JSON: what is put in is checked, and copied. A copy of it is a plain dict.
+    """A dict that checks and copies each value that is put in. A copy of it is a plain dict.
 
     >>> state = guarded({"cart": []}, "state")
     >>> state["cart"].append({1, 2})
@@ -61,7 +61,7 @@ class JSONDict(CopiedPlainly, dict[str, Any]):
         return self[key]
 
     def update(self, *others: Any, **items: Any) -> None:
-        """Set the items of a mapping, or of pairs, and those that are named: all, or none where one is refused."""
+        """Set items as `dict.update` does. If one is refused, none is set."""
         made: JSONDict = dict.__new__(JSONDict)
         made._place = self._place
         for key, value in dict(*others, **items).items():
@@ -74,7 +74,7 @@ class JSONDict(CopiedPlainly, dict[str, Any]):
 
 
 class JSONList(CopiedPlainly, list[Any]):
-    """A list of JSON: what is put in is checked, and copied. A copy of it is a plain list."""
+    """A list that checks and copies each value that is put in. A copy of it is a plain list."""
 
     __slots__ = ("_place",)
 
@@ -98,7 +98,7 @@ class JSONList(CopiedPlainly, list[Any]):
         super().append(_taken(self._place, value, None))
 
     def extend(self, values: Iterable[Any], /) -> None:
-        """Add values at the end: all, or none where one is refused."""
+        """Add values at the end. If one is refused, none is added."""
         super().extend(self._all_taken(values))
 
     def __iadd__(self, values: Iterable[Any], /) -> Any:  # type: ignore[misc]
@@ -114,12 +114,12 @@ class JSONList(CopiedPlainly, list[Any]):
 
 
 def guarded(value: Mapping[str, Any], name: str, default: Default | None = None) -> JSONDict:
-    """Return plain JSON, an object, as a dict that checks what is put in; it is not checked now."""
+    """Return a plain JSON object as a dict that checks what is put in. *value* itself is not checked."""
     return _guarded_dict(value, Place(None, name, MAX_DEPTH, default))
 
 
 def _taken(place: Place, value: Any, key: str | None) -> Any:
-    """Return a value as a container holds it under a key, or anywhere: checked, converted, copied, and guarded."""
+    """Return a value as a container holds it: checked, converted and copied, with guarded containers in it."""
     if value is None or type(value) is bool or (type(value) is str and value.isascii()):
         return value
     with converting(place.default):
@@ -127,9 +127,9 @@ def _taken(place: Place, value: Any, key: str | None) -> Any:
 
 
 def _guarded(value: Any, outer: Place, key: str | None) -> Any:
-    """Return plain JSON that stands somewhere with its dicts and lists as those that check.
+    """Return plain JSON with its dicts and lists replaced by ones that check what is put in.
 
-    What is nested deeper than any value that is accepted, as a stored document may be, stays as it is.
+    Values nested deeper than the limit stay as they are; a stored document may hold such.
     """
     if type(value) not in CONTAINERS or outer.levels <= 0:
         return value

@@ -20,9 +20,9 @@ from pyai_sessions.values.json import converting, plain
 
 
 def jsonable(value: Any) -> Any:
-    """Return *value* as JSON values, whatever holds it: what `SessionManager` takes as its ``default``.
+    """Return *value* converted to JSON values. Pass this function to `SessionManager` as ``default=``.
 
-    What comes back from a store is that JSON, not the value: text of a datetime, not a datetime.
+    A store returns the JSON, not the value: for a datetime you get text back.
 
     =====================================================  ==========================================================
     datetime, date, time                                   ISO 8601 text
@@ -53,7 +53,7 @@ def jsonable(value: Any) -> Any:
 
 
 def _step(value: Any) -> Any:  # noqa: PLR0911 (a table)
-    """Return a value that JSON cannot hold as one that is nearer to what it can; its parts come in their turn."""
+    """Convert a value that JSON cannot hold by one step. What it contains is converted later, in the same way."""
     for kinds, convert in _OF_TYPES:
         if isinstance(value, kinds):
             return convert(value)

@@ -1,4 +1,4 @@
-"""Two changes of one JSON value into one: state and metadata, of which two writers changed a copy each."""
+"""The merge of two changes of one JSON value: two writers each changed a copy of a state or of metadata."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ ABSENT: Any = object()
 
 
 def join(base: Any, mine: Any, theirs: Any) -> Any:
-    """Return a value that *mine* and *theirs* changed, each from *base*: dicts by key, at every depth.
+    """Return *base* with the changes of both *mine* and *theirs*. Dicts are merged by key, at every depth.
 
-    Of a key that one changed and the other deleted, the change stays. Of other values that both changed, mine stays.
-    In all else neither loses anything, and it does not matter which of the two is mine.
+    If one changed a key and the other deleted it, the change stays. If both changed another value, mine stays.
+    Nothing else is lost, and the result does not depend on which of the two is mine.
     """
     if is_same(mine, base) or is_same(mine, theirs):
         return theirs
@@ -36,7 +36,7 @@ def _join_keys(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any
 
 
 def add(base: Any, mine: Any, theirs: Any) -> Any:
-    """Return *theirs* and what *mine* has more than *base*, of numbers or lists; ABSENT where they are neither."""
+    """Return *theirs* plus what *mine* added to *base*, for numbers and lists; ABSENT for other values."""
     if _is_number(mine) and _is_number(theirs) and (base is ABSENT or _is_number(base)):
         return theirs + (mine if base is ABSENT else mine - base)
     before: Any = [] if base is ABSENT else base

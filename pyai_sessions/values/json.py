@@ -1,4 +1,4 @@
-"""JSON values: which Python values a document can hold, and their text.
+"""JSON values: which Python values a document can hold, and how they are written and read.
 
 The text is written and read by msgspec. What msgspec cannot do (lone surrogates, which real chat streams contain) goes
 through the stdlib's json, with the same result.
@@ -21,24 +21,24 @@ from pyai_sessions.errors import ImmutableError, InvalidValueError
 from pyai_sessions.values.checks import is_utf8, kind_of, shown, well_formed
 
 MAX_DEPTH = 100
-"""Containers nested deeper than this are refused: every JSON reader in reach still opens what we write."""
+"""The deepest nesting that is accepted. Common JSON readers can read what is nested so deeply."""
 
 _MAX_INTEGER_BITS = 14_000
 """About 4,214 digits; Python itself converts at most 4,300 (sys.int_info.default_max_str_digits)."""
 
 _QUOTED = re.compile("(Invalid (?:enum )?value|unknown field) .*?( - at `[^`]*`)?$", re.DOTALL)
-"""What msgspec says where it quotes the document."""
+"""The part of a msgspec error that quotes the document."""
 
 T = TypeVar("T")
 
 Default = Callable[[Any], Any]
-"""Returns what JSON can hold in the place of a value that it cannot, or raises TypeError, as of `json.dumps`."""
+"""Converts a value that JSON cannot hold, or raises TypeError, like the ``default`` of `json.dumps`."""
 
 CONTAINERS = frozenset([dict, list])
 
 _DEFAULT: ContextVar[Default | None] = ContextVar("default", default=None)
 _SHOWN = 10**9
-"""Keys that are smaller numbers are shown."""
+"""An error shows a key that is a number below this one."""
 
 _REMEDY = "convert it, or let SessionManager(..., default=jsonable) do so"
 
@@ -51,7 +51,7 @@ def check_default(default: object) -> Default | None:
 
 
 class converting:  # noqa: N801 (read as a word: with converting(default): ...)
-    """Let *default* convert what JSON cannot hold, wherever values are checked meanwhile."""
+    """A context in which all checks of values convert with *default* what JSON cannot hold."""
 
     __slots__ = ("_default", "_token")
 
@@ -66,22 +66,22 @@ class converting:  # noqa: N801 (read as a word: with converting(default): ...)
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
-    """Return whether *value* is a mapping, of whatever."""
+    """Return whether *value* is a mapping."""
     return type(value) is dict or isinstance(value, Mapping)
 
 
 def is_array(value: object) -> TypeGuard[Sequence[Any]]:
-    """Return whether *value* is what JSON has arrays for."""
+    """Return whether *value* is a list or a tuple, which JSON writes as an array."""
     return isinstance(value, (list, tuple))
 
 
 def is_bytes(value: object) -> TypeGuard[bytes]:
-    """Return whether *value* is bytes, in any of the types that mappings return."""
+    """Return whether *value* is of one of the types in which mappings return bytes."""
     return isinstance(value, (bytes, bytearray, memoryview))
 
 
 class CopiedPlainly:
-    """Of a dict or a list: its copies are plain ones, also those that pickle makes."""
+    """A base class of dicts and lists whose copies, also by pickle, are plain dicts and lists."""
 
     __slots__ = ()
 
@@ -109,7 +109,7 @@ _MUTATORS: dict[type, tuple[str, ...]] = {
 
 
 def make_unchangeable(kind: type, remedy: str) -> None:
-    """Let no method of a dict or a list change the containers of a class; the error says what to do."""
+    """Make all methods that would change a dict or a list of this class raise; *remedy* is the error's text."""
 
     def refuse(*_: object, **__: object) -> NoReturn:
         raise ImmutableError(remedy)
@@ -134,7 +134,7 @@ def plain(value: object, path: str) -> Any:
 
 
 def plain_within(value: object, path: str, levels: int) -> Any:
-    """Return what `plain` does, of at most so many *levels* of nesting."""
+    """Do what `plain` does, with at most *levels* of nesting."""
     return _copy(value, path, levels, dict, list)
 
 
@@ -175,12 +175,12 @@ def _copy(value: object, path: str, depth: int, make_dict: type[dict[str, Any]],
         return make_dict(copied)
     if isinstance(value, (int, float, str)):
         return _scalar(value, path)
-    _check_depth(path, depth)  # before a conversion without end
+    _check_depth(path, depth)  # a conversion may return what has to be converted again, for ever
     return _copy(_converted(value, path), path, depth - 1, make_dict, make_list)
 
 
 def check_key(key: object, path: str) -> str:
-    """Return the key of an object as the JSON at *path* has it; raise unless it is text."""
+    """Return the key of the JSON object at *path* as text, or raise."""
     if isinstance(key, str):
         return well_formed(str.__str__(key))
     default = _DEFAULT.get()
@@ -195,7 +195,7 @@ def check_key(key: object, path: str) -> str:
 
 
 def _converted(value: object, path: str) -> object:
-    """Return what ``default`` makes of a value that JSON cannot hold."""
+    """Return a value that JSON cannot hold, converted by the ``default`` in force."""
     default = _DEFAULT.get()
     kind = kind_of(value)
     if default is None:
@@ -231,7 +231,7 @@ def check_read(value: object, path: str, levels: int = MAX_DEPTH) -> None:
 
 
 def frozen_read(value: Any) -> Any:
-    """Return what `frozen` does of a value that `check_read` has let pass."""
+    """Do what `frozen` does, for a value that `check_read` has accepted: without checks."""
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
         return FrozenDict({key: frozen_read(each) for key, each in items})
@@ -265,7 +265,7 @@ def _scalar(value: float | str, path: str) -> object:
 
 
 def thawed(value: Any) -> Any:
-    """Return a copy of JSON that may be changed, and can be sent as UTF-8: U+FFFD stands for each lone surrogate."""
+    """Return a copy of JSON in plain dicts and lists, in which U+FFFD replaces each lone surrogate."""
     if isinstance(value, str):
         return value if value.isascii() else _sendable(value)
     if is_mapping(value):
@@ -320,7 +320,7 @@ def decoded(text: str | bytes) -> str:
     """Return a text in UTF-8 as text; raise ValueError where it is not."""
     try:
         return text.decode() if isinstance(text, bytes) else text
-    except UnicodeDecodeError:  # which holds the whole text, and is shown with what it causes
+    except UnicodeDecodeError:  # it holds the whole text, and a traceback would show that
         msg = "its bytes are not UTF-8 text"
         raise ValueError(msg) from None
 

@@ -1,4 +1,4 @@
-"""Message: one turn's words, which never change."""
+"""Message: one message of a conversation. It cannot change."""
 
 # Not `from __future__ import annotations`: schemas are built from the fields' types, which must not be text.
 
@@ -32,7 +32,7 @@ _NOTHING = FrozenDict()
 
 
 _TO_DRAW = str(b"to be drawn", "ascii")
-"""Stands for the id of a message that is given none; told by which object it is, so a text like it is an id."""
+"""The default id: a new one is drawn. It is compared by identity, so an equal text is an ordinary id."""
 
 
 class ReadMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -49,11 +49,11 @@ class ReadMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _FROZEN = ("content", "metadata", "tool_calls")
-"""The fields that may be containers. Those of a message that was read are frozen when one of them is looked at."""
+"""The fields that may be containers. If a store read the message, the first access to one of them freezes them."""
 
 
 class _Readable(Document):
-    """A message that was read from a store, with containers in it, has what was read in a slot until it freezes them.
+    """The base of `Message`: until a container is accessed, a slot holds the message as the store read it.
 
     The slot of any other message is never set.
     """
@@ -64,18 +64,18 @@ class _Readable(Document):
     if not TYPE_CHECKING:  # else a type checker would take any name for a field
 
         def __getattr__(self, name: str) -> Any:
-            """Let msgspec get each field by its name: of a class without this method, it takes those in `__dict__`."""
+            """Make msgspec get each field by its name. For a class without this method it would read `__dict__`."""
             return object.__getattribute__(self, name)
 
         @property
         def __dict__(self) -> dict[str, Any]:
-            """The fields, for whoever looks at all of them by `vars`."""
+            """All fields, for callers of `vars`."""
             _freeze(self, getattr(self, "_read", None))
             return _dict_of(self)
 
 
 class _Field:
-    """A field of a message that is not in the message's `__dict__`, which comes first."""
+    """Gets a field that is not yet in the message's `__dict__`. Python looks there first."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -92,7 +92,7 @@ _dict_of: Callable[[_Readable], dict[str, Any]] = vars(DataClassJsonMixin)["__di
 
 
 def _freeze(message: _Readable, read: ReadMessage | None) -> None:
-    """Give a message the containers that were read. Where two threads do so at once, both give it equal ones."""
+    """Freeze the containers that were read, and set them. Two threads that do so at once set equal values."""
     if read is not None:
         values = _dict_of(message)
         values["content"] = frozen_read(read.content)

@@ -1,4 +1,4 @@
-"""Changes of a JSON object by key, which can be made of whatever lies there: other writers' keys stay."""
+"""Changes of a JSON object by key. They apply to any object, and keep the keys that other writers set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Path = Sequence[str]
 
 
 class Patch(NamedTuple):
-    """What goes, and then what is merged in."""
+    """A change: the paths to remove, and then the changes to merge in."""
 
     changes: Mapping[str, Any] = {}
     remove: Sequence[Path] = ()
@@ -27,7 +27,7 @@ class Patch(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it changes nothing, whatever lies there."""
+        """Whether it changes no object at all."""
         return not self.changes and not self.remove
 
 

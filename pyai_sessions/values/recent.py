@@ -1,4 +1,4 @@
-"""What was used last, by key, in a bounded number of bytes."""
+"""A cache of the values used last, bounded by their size in bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ENTRY = 300
 
 
 class Recent(Generic[V]):
-    """Values by key, those used last, in about *limit* bytes: each is put with its size.
+    """A cache that keeps the values used last, up to about *limit* bytes. Each value is put with its size.
 
     Two dicts, a young one and an old one. What is put or found goes to the young one; when that has half of the limit,
     it becomes the old one, and the former old one goes. No lock guards them, as an exception from outside could leave
@@ -26,7 +26,7 @@ class Recent(Generic[V]):
         self._size = 0
 
     def get(self, key: Hashable) -> V | None:
-        """Return the value of a key, if it is remembered."""
+        """Return the value of a key, or None."""
         found = self._young.get(key)
         if found is None:
             found = self._old.get(key)
@@ -36,7 +36,7 @@ class Recent(Generic[V]):
         return found[0]
 
     def put(self, key: Hashable, value: V, size: int) -> None:
-        """Remember a value of so many bytes in the place of the former one of its key."""
+        """Put a value of *size* bytes, in place of any former value of its key."""
         self._put(key, (value, size + _ENTRY))
 
     def _put(self, key: Hashable, entry: tuple[V, int]) -> None:
@@ -59,7 +59,7 @@ class Recent(Generic[V]):
 
 
 class Part(Recent[V]):
-    """Values of one namespace among those of others, within the bytes that all have together."""
+    """The part of a cache that one namespace sees. All namespaces share the limit."""
 
     def __init__(self, whole: Recent[V], name: str) -> None:
         super().__init__(0)
@@ -67,11 +67,11 @@ class Part(Recent[V]):
         self._name = name
 
     def get(self, key: Hashable) -> V | None:
-        """Return the value of a key, if it is remembered."""
+        """Return the value of a key, or None."""
         return self._whole.get((self._name, key))
 
     def put(self, key: Hashable, value: V, size: int) -> None:
-        """Remember a value of so many bytes in the place of the former one of its key."""
+        """Put a value of *size* bytes, in place of any former value of its key."""
         self._whole.put((self._name, key), value, size)
 
     def pop(self, key: Hashable) -> V | None:

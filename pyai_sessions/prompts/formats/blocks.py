@@ -1,4 +1,4 @@
-"""One block of a content, in the shape of any API: the call, the result or the part that it says.
+"""Blocks of a content, in the shape of any API, as tool calls, results and parts.
 
 - Anthropic: ``tool_use``, ``tool_result``, ``image``, ``document``
 - OpenAI's Responses: ``input_text``, ``output_text``, ``input_image``, ``input_file``, ``function_call`` and
@@ -29,7 +29,7 @@ def _snake(block: Block) -> Any:
 
 
 def call(value: object) -> Any:
-    """Return a tool call of any shape as it is stored, without an id where it has none; None if it is no call."""
+    """Return a tool call of any shape as it is stored, with no id if it has none; None if it is not a call."""
     if not is_mapping(value):
         return None
     if is_mapping(value.get("function")) or is_mapping(value.get("custom")):
@@ -41,13 +41,13 @@ def call(value: object) -> Any:
 
 
 def call_block(block: Block) -> dict[str, Any] | None:
-    """Return the call of a tool that a block of a content says; None where it says none."""
+    """Return the tool call that a block is, or None if it is something else."""
     kind = block_kind(block)
     return _CALLS[kind](block) if kind in _CALLS else None
 
 
 def _named_call(block: Block, api: str) -> dict[str, Any]:
-    """Return the call of a block, whichever names its fields have."""
+    """Return the tool call that a block is, under any of the names that its fields may have."""
     keys = ("id", "name", *_ARGUMENTS)
     call_id = _first(block, "call_id", "toolUseId", "toolCallId", "tool_call_id", "id")
     arguments = _first(block, *_ARGUMENTS)
@@ -126,13 +126,13 @@ _UNTYPED = {
     "codeExecutionResult": "gemini",
     "code_execution_result": "gemini",
 }
-"""What a block without a type is, by a key of it."""
+"""The kind of a block that has no type, by one of its keys."""
 
 _BEDROCK_MEDIA = ("image", "document", "video")
 
 
 def block_kind(block: Block) -> str | None:
-    """Return what a block is: its type, or that of one without; None if it is no block that an API uses."""
+    """Return the kind of a block: its type, or a name for blocks without one; None if no API has such a block."""
     kind = block.get("type")
     if isinstance(kind, str):
         return kind
@@ -170,9 +170,9 @@ _PARTS: dict[str | None, Callable[[Block], Any]] = {
 
 
 def block_part(block: Block) -> Any:
-    """Return a block of a content as the part that formats write; as it is, where it means nothing else."""
+    """Return a block as the part that formats write, or the block itself if it is not of a known kind."""
     kind = block_kind(block)
-    if kind == "gemini" and "type" in block:  # stored so by us
+    if kind == "gemini" and "type" in block:  # as this library stores it
         return block
     try:
         made = _PARTS[kind](block) if kind in _PARTS else None
@@ -182,7 +182,7 @@ def block_part(block: Block) -> Any:
 
 
 def holds_results(content: object) -> bool:
-    """Return whether a content holds results of tools as blocks."""
+    """Return whether some blocks of a content are results of tools."""
     return is_array(content) and any(is_mapping(each) and block_kind(each) in RESULTS for each in content)
 
 
@@ -190,7 +190,7 @@ _FOREIGN = frozenset({*_CALLS, *RESULTS, *_PARTS})
 
 
 def is_foreign(content: object, role: str) -> bool:
-    """Return whether a content is made of blocks, and some are no parts that formats write."""
+    """Return whether a content is a list of blocks of which at least one has to be translated."""
     if not is_array(content) or not content:
         return False
     kinds = [block_kind(each) if is_mapping(each) else None for each in content]

@@ -1,4 +1,4 @@
-"""Items that `add_messages` and `append` are given, as messages: ours, those of a format, and those of other APIs.
+"""The items that `add_messages` and `append` take, and the messages that they become.
 
 A `Message`, or a dict with the fields that `Message.to_dict` gives, is taken as it is: time, id, metadata, name, and
 fields that this release does not know. A format's own items are read by its module. Where none is asked for, these are
@@ -55,11 +55,11 @@ _OF_APIS = frozenset({
     "summary", "encrypted_content", "status", "model", "stop_reason", "stop_sequence", "usage", "additional_kwargs",
     "response_metadata", "usage_metadata", "invalid_tool_calls", "artifact", "example", "thinking", "images",
 })  # fmt: skip
-"""Fields of messages of APIs and frameworks that are none of ours."""
+"""Fields that messages of APIs and frameworks have, and `Message` has not."""
 
 
 def is_of_an_api(item: object) -> bool:
-    """Return whether an item is a client's object, or a dict with an API's fields: it is to be read, not stored."""
+    """Return whether an item has to be translated: it is a client's object, or a dict with fields of an API."""
     if not is_mapping(item):
         return callable(getattr(item, "model_dump", None))
     beside = item.keys() - _FIELDS
@@ -67,7 +67,7 @@ def is_of_an_api(item: object) -> bool:
 
 
 def own(item: object, path: str) -> Message | None:
-    """Return the message that an item is, with all its fields; None if it is not one of ours."""
+    """Return the `Message` that an item is, or that its fields describe; None if it is of another kind."""
     if isinstance(item, Message):
         return item
     if not is_mapping(item) or not item.keys() >= _STORED:
@@ -76,7 +76,7 @@ def own(item: object, path: str) -> Message | None:
 
 
 def stored(item: Mapping[str, Any], path: str) -> Message:
-    """Return the message that has these fields; what is none of `Message`'s is kept beside them."""
+    """Return the `Message` with these fields. Unknown ones are kept beside them."""
     given = p.given_object(item, path)
     try:
         made = Message(**{key: value for key, value in given.items() if key in _FIELDS and not _is_absent(key, value)})
@@ -91,12 +91,12 @@ def _is_absent(key: str, value: object) -> bool:
 
 
 def says_more(item: Mapping[str, Any]) -> bool:
-    """Return whether a time, metadata or an id are given beside what an API says."""
+    """Return whether an item of an API also has a time, metadata or a message id."""
     return any(item.get(key) is not None for key in _OWN)
 
 
 def with_own(item: p.Part, path: str, read: Callable[[p.Part, str], list[Message]]) -> list[Message]:
-    """Return what an item says, with the time, the metadata and the id that are given beside it.
+    """Return the messages that an item becomes, with the time, metadata and message id that it also has.
 
     Raises:
         InvalidValueError: An id is given, and the item is several messages.
@@ -140,7 +140,7 @@ class Reader:
         self._calls = dict(calls)
 
     def messages(self, items: Iterable[tuple[str, object]]) -> Iterator[Message]:
-        """Yield the messages that items are, each given with its place."""
+        """Yield the messages that items become. Each item comes with its path."""
         run: list[tuple[str, p.Part]] = []  # items of Responses: what the model made between two inputs is one message
         for path, item in items:
             found = own(item, path)
@@ -183,7 +183,7 @@ class Reader:
         return self._told(item, path) if is_foreign else self._read("openai", [(path, item)])
 
     def _told(self, item: p.Part, path: str) -> list[Message]:
-        """Return what the blocks of a content say."""
+        """Return the messages that an item with foreign blocks becomes."""
         fields = ("role", "content", "name", "tool_calls", "tool_call_id", "metadata")
         raw = p.new_message(path, self._clock, **{key: item[key] for key in fields if key in item})
         made: list[Message] = []
@@ -205,7 +205,7 @@ class Reader:
         return made
 
     def _answering(self, item: Mapping[str, Any], path: str) -> p.Part:
-        """Return a result that names no call with the id of the first call of its function that waits."""
+        """Return a result without a call's id with the id of the first waiting call of its function."""
         name = item.get("name") or item.get("tool_name")
         found = next((key for key, function in self._calls.items() if name in (None, function)), None)
         if found is None:

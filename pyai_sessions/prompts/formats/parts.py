@@ -31,16 +31,16 @@ Part = dict[str, Any]
 """A part of a content, a block, a message of a prompt: an object of JSON."""
 
 FORMATS = ("openai", "responses", "anthropic", "gemini", "bedrock")
-"""The formats that there are: each has a module of its name."""
+"""The names of the formats. Each has a module of that name."""
 
 APIS = frozenset(FORMATS)
-"""Whose names a part, a tool call or a message's metadata may hold."""
+"""The keys under which a part, a tool call or metadata may keep what only one API knows."""
 
 CANONICAL = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
 """https://platform.openai.com/docs/api-reference/chat/create"""
 
 PRIVATE = frozenset({"thinking", "redacted_thinking"})
-"""A model's reasoning, which no other model may or can read."""
+"""Blocks with a model's reasoning. They are given to no other model."""
 
 NATIVE = PRIVATE | {
     "image", "document", "search_result", "tool_use", "tool_result", "server_tool_use", "web_search_tool_result",
@@ -60,17 +60,17 @@ _ALIASES = {
     "tool": ("function", "toolmessage", "functionmessage", "ipython"),
 }
 ROLES = {name: role for role, aliases in _ALIASES.items() for name in (role, *aliases)}
-"""What a role means, by its name in lower case: the five roles of APIs, and other names of them."""
+"""The role of an API by any of its names, in lower case."""
 
 _SPEAKERS = SYSTEM | {"user", "assistant"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 EMPTY = "[empty message]"
-"""Said in place of a user's message that has nothing which the API could take."""
+"""The text of a user's message of which the API takes nothing."""
 
 OPENING = "[the assistant speaks first]"
-"""Said as a user's first message, where the API wants one and the assistant speaks first."""
+"""The text of a user's message before an assistant that speaks first, for APIs that want the user first."""
 
 
 def module_of(api: str) -> Any:
@@ -82,19 +82,19 @@ def module_of(api: str) -> Any:
 
 
 def role_of(role: str) -> str | None:
-    """Return which of the five roles a role's name means, in upper or lower case; None if it is none of theirs."""
+    """Return the role of APIs that a name means, in upper or lower case, or None if it means none."""
     return ROLES.get(role) or ROLES.get(role.casefold())
 
 
 def instructs(role: str) -> bool:
-    """Return whether messages of a role instruct the model."""
+    """Return whether a role is that of messages that instruct the model."""
     return role_of(role) in SYSTEM
 
 
 def speaker(message: Message) -> str:
     """Return ``user``, ``assistant``, ``tool``, ``system``, ``developer``; or ``other``, which no API knows.
 
-    A message with tool calls is the assistant's, one with the id of a call is that call's result, whatever their roles.
+    Whatever its role, a message with tool calls is the assistant's, and one with the id of a call is a tool's.
     """
     if message.tool_calls:
         return "assistant"
@@ -118,12 +118,12 @@ def parts_of(message: Message) -> list[Part]:
 
 
 def told_parts(message: Message) -> list[Part]:
-    """Return the parts of a message that is told as a user's, since the API has no such role: its role comes first."""
+    """Return the parts of a message whose role the API does not know: a text with the role, then the content."""
     return [text_part(f"[{message.role}]"), *parts_of(message)]
 
 
 def result_of(message: Message) -> Any:
-    """Return what a tool gave: text, a list of parts, None, or any other JSON."""
+    """Return the result in a tool's message: text, a list of parts, None, or other JSON."""
     content = message.content
     if is_array(content) and not all(is_part(each) and each["type"] in _KNOWN for each in content):
         return text_of(content)
@@ -149,17 +149,17 @@ def text_of(value: object) -> str:
 
 
 def own_of(message: Message, api: str, key: str) -> Mapping[str, Any]:
-    """Return what an API said of a message besides, as its metadata has it under the API's name and a key."""
+    """Return the object at ``metadata[api][key]``, in which a message keeps what only one API knows."""
     return native(native(message.metadata.get(api)).get(key))
 
 
 def native(value: object) -> Mapping[str, Any]:
-    """Return what stands under an API's name, if that is an object."""
+    """Return *value* if it is an object, else an empty one."""
     return value if is_mapping(value) else {}
 
 
 def without_apis(part: Mapping[str, Any]) -> Part:
-    """Return a part without what the APIs of other formats say of it."""
+    """Return a part without the keys that only one API knows."""
     return {key: value for key, value in part.items() if key not in APIS and key != "cache_control"}
 
 
@@ -188,7 +188,7 @@ def written(
 
 
 def left_out(part: Mapping[str, Any]) -> str | None:
-    """Return the text that tells of a part which was left out, None if it is private and not to be told of."""
+    """Return the text that stands for a part the API cannot hold, or None if the part is private."""
     kind = part["type"]
     own = native(part.get(kind)) if kind in APIS else part
     own = native(own.get("item")) or own
@@ -199,7 +199,7 @@ def left_out(part: Mapping[str, Any]) -> str | None:
 
 
 _UNTOLD = frozenset({"reasoningContent", "cachePoint"})
-"""What blocks of Bedrock's say that is private to a model, or nothing that a model reads."""
+"""Keys of Bedrock's blocks that hold private reasoning, or a mark that no model reads."""
 
 
 def _mime_type(part: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
@@ -212,7 +212,7 @@ def _mime_type(part: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
 
 
 class Media(NamedTuple):
-    """What an image, an audio or a file part holds as data."""
+    """The data of an image, an audio or a file."""
 
     mime_type: str
     data: str
@@ -220,7 +220,7 @@ class Media(NamedTuple):
 
 
 def media_of(part: Mapping[str, Any]) -> Media | None:
-    """Return the data of a canonical part, None if it has none: it is a text, or only names its data."""
+    """Return the data of a canonical part, or None if it is a text, or holds an address or an id instead."""
     kind = part["type"]
     if kind == "input_audio":
         audio = native(part.get(kind))
@@ -240,7 +240,7 @@ def url_of(part: Mapping[str, Any]) -> str | None:
 
 
 def media_part(media: Media, filename: object = None) -> Part:
-    """Return data as the canonical part that holds such: an image, an audio, else a file."""
+    """Return data as a canonical part: an image, an audio, or else a file."""
     kind, _, subtype = media.mime_type.partition("/")
     if kind == "audio":
         return {"type": "input_audio", "input_audio": {"data": media.data, "format": subtype}}
@@ -257,7 +257,7 @@ def image_part(url: str) -> Part:
 
 
 def with_native(part: Part, api: str, own: Mapping[str, Any]) -> Part:
-    """Return a part with what an API says of it besides, if it says anything."""
+    """Return a part that keeps *own* under the name of an API, or the part itself if *own* is empty."""
     return {**part, api: dict(own)} if own else part
 
 
@@ -280,7 +280,7 @@ class Call(NamedTuple):
 
     @property
     def input(self) -> Part:
-        """The arguments as an object. What is none is wrapped: ``{"arguments": "<the text>"}``; no text is ``{}``."""
+        """The arguments as an object: ``{}`` if empty, ``{"arguments": "<the text>"}`` if they are not an object."""
         given = self.arguments
         try:
             value: object = read(given or "{}") if isinstance(given, str) else given
@@ -290,7 +290,7 @@ class Call(NamedTuple):
 
 
 def calls_of(message: Message) -> list[Call]:
-    """Return the tool calls of a message, whatever it holds for such."""
+    """Return the tool calls of a message. Fields that are missing or of a wrong type get a stand-in."""
     return [_call(each, n) for n, each in enumerate(message.tool_calls or ())]
 
 
@@ -315,7 +315,7 @@ def call_of(call_id: object, name: object, arguments: Any, api: str, own: Mappin
 
 
 class CallIds:
-    """The ids of tool calls as they are written: of characters and a length that the API takes, each given once."""
+    """Makes ids of tool calls that an API takes: of few characters, short, and each used once."""
 
     def __init__(self, limit: int, *, unique: bool) -> None:
         self._limit = limit
@@ -340,7 +340,7 @@ class CallIds:
 
 
 class Result(NamedTuple):
-    """What a tool gave, as the fields of its message."""
+    """The fields of the message that a tool's result is stored as."""
 
     tool_call_id: str | None
     content: Any
@@ -357,12 +357,12 @@ def fit(name: str, limit: int) -> str:
 
 
 def unknown(item: Mapping[str, Any], *known: str) -> Part:
-    """Return what else an item says: it is kept beside the message, and sent to no API. None and [] say nothing."""
+    """Return the unknown fields of an item. They are kept beside the message and sent to no API."""
     return {key: value for key, value in item.items() if key not in known and value is not None and value != []}
 
 
 def given_object(value: object, path: str) -> Part:
-    """Return a given object as plain JSON; clients' objects and bytes within it count as what they are sent as."""
+    """Return an object of the caller's as plain JSON: clients' objects as they are sent, bytes as base64."""
     try:
         sent = _sent(value)
     except RecursionError as err:
@@ -383,21 +383,21 @@ def _sent(value: Any) -> Any:
 
 
 def check_object(value: object, path: str) -> Part:
-    """Return a value that must be an object."""
+    """Return *value*, or raise if it is not an object."""
     if not isinstance(value, dict):
         raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict")
     return value  # pyright: ignore[reportUnknownVariableType]  (plain JSON: its keys are text)
 
 
 def check_list(value: object, path: str, kinds: str = "a list") -> list[Any]:
-    """Return a value that must be a list."""
+    """Return *value*, or raise if it is not a list."""
     if not isinstance(value, list):
         raise InvalidValueError(path, f"is {kind_of(value)}; it is {kinds}")
     return value  # pyright: ignore[reportUnknownVariableType]  (plain JSON)
 
 
 def check_part(value: object, path: str) -> Part:
-    """Return a value that must be an object with a ``type``, and with a text if it is a text."""
+    """Return *value*, or raise if it is not an object with a ``type``, or is a text part without text."""
     part = check_object(value, path)
     if check_text(part.get("type"), f"{path}.type") == "text":
         check_text(part.get("text"), f"{path}.text")
@@ -405,7 +405,7 @@ def check_part(value: object, path: str) -> Part:
 
 
 def new_message(path: str, clock: Clock, role: str, content: Any, **fields: Any) -> Message:
-    """Return a message; an error names the place that it was made of."""
+    """Return a new message. An error names the *path* of the item that it was made from."""
     try:
         return Message(role, content, timestamp=clock(), **{key: each for key, each in fields.items() if each})
     except InvalidValueError as err:

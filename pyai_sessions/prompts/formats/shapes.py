@@ -1,4 +1,4 @@
-"""What a stored message says, whatever API's shape it has: the same in the shape that formats write.
+"""Prompt messages: stored messages of any shape, translated into the one shape that all formats write.
 
 `add_message` stores what it is given. A content may hold the tool calls and results of an API as blocks, a role may be
 another API's name for it, a tool call may be a framework's. `prompt_messages` translates all of that, and changes
@@ -20,7 +20,7 @@ from pyai_sessions.values.messages import Message
 
 @dataclass(slots=True, eq=False)
 class PromptMessage:
-    """What a stored message says, or a part of it.
+    """A stored message, or a part of it, in the shape that formats write.
 
     Attributes:
         message: It, in the shape that formats write. Its role is one of the five, or one that no API knows.
@@ -42,7 +42,7 @@ class PromptMessage:
     given: Message | None = None
 
     def with_calls(self, kept: Sequence[int]) -> PromptMessage | None:
-        """Return it with these of its tool calls alone; None where nothing is left of it."""
+        """Return the message with only the tool calls at the places *kept*, or None if nothing is left."""
         calls = self.message.tool_calls or ()
         if len(kept) == len(calls):
             return self
@@ -58,7 +58,7 @@ class PromptMessage:
 
 
 def remaining(said: Sequence[PromptMessage]) -> tuple[Any, Any]:
-    """Return the content and the tool calls of a stored message of which only this is left: as they were stored."""
+    """Return the content and tool calls of a stored message, as stored, without what is no longer in *said*."""
     source = said[0].source
     if source is None:
         return None, None
@@ -81,7 +81,7 @@ INTERRUPTED = "[interrupted: this call has no result, and whether it took effect
 
 
 def interrupted_result(caller: PromptMessage, n: int) -> PromptMessage:
-    """Return the result of a call, the one in place *n*, that was interrupted."""
+    """Return a result that says that the call at place *n* was interrupted."""
     call = p.calls_of(caller.message)[n]
     own_id = p.native(p.native(call.stored.get("gemini")).get("function_call")).get("id")
     metadata: dict[str, Any] = {"anthropic": {"tool_result": {"is_error": True}}}
@@ -117,9 +117,9 @@ _PLAIN = frozenset({"user", "assistant", "system", "developer"})
 
 
 def prompt_messages(message: Message, speakers: Mapping[str, str] | None = None) -> Sequence[PromptMessage]:
-    """Return what a message says: one, or, where its content holds results of tools, each of these and the rest.
+    """Return a stored message as prompt messages: one, or one for each tool result in its content and one for the rest.
 
-    *speakers* says what roles mean, before the names that are known.
+    *speakers* gives the meanings of roles. It comes before the names that are known.
     """
     role, content, calls = message.role, message.content, message.tool_calls
     if type(content) is str and calls is None and not speakers and role in _PLAIN and message.tool_call_id is None:
@@ -135,7 +135,7 @@ def prompt_messages(message: Message, speakers: Mapping[str, str] | None = None)
 
 
 def altered(message: Message, **fields: Any) -> Message:
-    """Return a copy of a message with other fields, which are neither checked nor frozen: it is not to be stored."""
+    """Return a copy of a message with other fields. They are neither checked nor frozen, so do not store it."""
     made = Message.__new__(Message)
     vars(made).update(vars(message), **fields)  # the constructor would copy the content
     return made
@@ -152,7 +152,7 @@ def _role(message: Message, speakers: Mapping[str, str] | None) -> str:
 
 
 def _with_calls(message: Message, role: str) -> PromptMessage:
-    """Return a message whose tool calls are in whatever shape."""
+    """Return a message with its tool calls, of any shape, in the shape that formats write."""
     calls: list[Any] = []
     unnamed: list[str] = []
     for n, each in enumerate(message.tool_calls or ()):
@@ -171,7 +171,7 @@ def _with_calls(message: Message, role: str) -> PromptMessage:
 
 
 def _from_blocks(message: Message, content: Sequence[Any], role: str) -> Sequence[PromptMessage]:
-    """Return what the blocks of a content say: results first in a user's message, as APIs ask; else in order."""
+    """Return the blocks of a content as prompt messages, in order; in a user's message the results come first."""
     made: list[PromptMessage] = []
     rest: list[int] = []
     for n, block in enumerate(content):
@@ -199,7 +199,7 @@ def _result(message: Message, block: Block, n: int) -> PromptMessage:
 def _rest(
     message: Message, content: Sequence[Any], blocks: Sequence[int], role: str, *, last: bool = False
 ) -> PromptMessage:
-    """Return what blocks that are no results say: parts, and calls; those beside the content are the last one's."""
+    """Return the blocks that are not results as one prompt message; calls beside the content go to the *last* one."""
     calls: list[Any] = []
     call_blocks: list[int] = []
     unnamed: list[str] = []

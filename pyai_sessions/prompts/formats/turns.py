@@ -1,4 +1,4 @@
-"""What the formats share in which user and model take turns, and a turn is a list of blocks: all but OpenAI's.
+"""What Anthropic, Bedrock and Gemini share: user and model take turns, and each turn is a list of blocks.
 
 A model's blocks may be calls of tools, a user's may be their results. Each call is stored as a tool call of the model's
 message, each result as a message of its own, before what else the user says.
@@ -133,6 +133,6 @@ def content_of(parts: Sequence[p.Part]) -> Any:
 
 
 def own(api: str, **said: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return metadata with what an API says besides, without what is empty."""
+    """Return metadata that keeps what only one API knows, without what is empty."""
     kept = {key: each for key, each in said.items() if each}
     return {api: kept} if kept else {}
