@@ -25,9 +25,10 @@ from pyai_sessions.search.index import Candidates, SearchIndex
 from pyai_sessions.search.queries import Mode, Query, make_query, may_match
 from pyai_sessions.search.texts import texts_of
 from pyai_sessions.sessions import indexes
+from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.filters import check_owner, check_where, fits
-from pyai_sessions.sessions.loading import MISSING, Attempts, live_head
+from pyai_sessions.sessions.loading import MISSING, live_head
 from pyai_sessions.sessions.scrolling import Scroller
 from pyai_sessions.sessions.trips import Trips
 from pyai_sessions.storage.protocol import Position

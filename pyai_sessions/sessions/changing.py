@@ -14,8 +14,9 @@ from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.points import Branch, Checkpoint
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import RewrittenError, head_of, load, load_from, until_done, wanted_of
+from pyai_sessions.sessions.loading import RewrittenError, head_of, load, load_from, wanted_of
 from pyai_sessions.sessions.scrolling import Pages
 from pyai_sessions.sessions.trips import Trips
 from pyai_sessions.values.checks import shown

@@ -10,10 +10,11 @@ from datetime import datetime
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
-from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.expiry import has_expired
-from pyai_sessions.sessions.loading import owned_head, until_done
+from pyai_sessions.sessions.loading import owned_head
+from pyai_sessions.sessions.removing import remove
 from pyai_sessions.sessions.statuses import Archiver
 from pyai_sessions.sessions.updating import check_revision
 from pyai_sessions.values.recent import Recent
@@ -59,7 +60,7 @@ class Deleter:
             if if_revision is not None and not is_over:
                 check_revision(read_head(value, session_id), if_revision)
             self._recent.put(("deleting", session_id), value, sys.getsizeof(value))
-            if not forks.remove(self._backend, session_id, value):
+            if not remove(self._backend, session_id, value):
                 return None
             self.forget(session_id)
             return not is_over

@@ -26,28 +26,22 @@ from msgspec import UNSET
 from pyai_sessions.documents.envelopes import text_of
 from pyai_sessions.documents.keys import (
     head_key,
-    is_page,
     is_reference,
     page_keys,
-    page_prefix,
     parts_of_reference,
     reference_key,
     reference_prefix,
 )
-from pyai_sessions.documents.listed import listings_of, lists_of, session_listed
 from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_value
 from pyai_sessions.documents.references import read_reference, write_reference
 from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
 from pyai_sessions.model.heads import Head, Run, StoredHead, extents, named_runs, owners_of, page_numbers
-from pyai_sessions.sessions import indexes
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import LONGER, Backend
-from pyai_sessions.sessions.expiry import has_expired
-from pyai_sessions.sessions.loading import MISSING, until_done
+from pyai_sessions.sessions.loading import MISSING
 from pyai_sessions.sessions.pages import pages_there
-from pyai_sessions.sessions.writers import turn_key
-from pyai_sessions.storage.protocol import Change, Listing, Storage
-from pyai_sessions.values.checks import Clock
+from pyai_sessions.storage.protocol import Change, Storage
 from pyai_sessions.values.tokens import new_token
 
 # Sharing ------------------------------------------------------------------------------------------------------------
@@ -120,70 +114,6 @@ def free_shared(backend: Backend, before: StoredHead | None, draft: Draft) -> No
     if before.is_forked:
         left = pages_there(backend.storage, [run for run in named_runs(before.head) if run.owner == draft.session_id])
         free_pages(backend, draft.session_id, keys=left)
-
-
-def remove(backend: Backend, session_id: str, value: object) -> bool:
-    """Delete the session whose head is *value*, and its pages, except those that a fork needs.
-
-    Return False if it was changed meanwhile. A session that is gone by then counts as deleted, and its pages are
-    removed: a client that lost the reply to a command sends it again, and then finds no session.
-    """
-    try:
-        stored = read_head(value, session_id)
-    except InvalidDocumentError:  # its pages and index entries are found by their names
-        keys = [each for each in backend.storage.keys(page_prefix(session_id)) if is_page(each, session_id)]
-        found = indexes.listings(backend.storage) if backend.storage.paged else ()  # a custom store has no entries
-        listed = (each for each in found if session_listed(*each[:2]) == session_id)
-        removed = _remove_head(backend, session_id, [], [], [Listing(*each, None) for each in listed])
-        free_pages(backend, session_id, keys=keys)
-        return removed or backend.head(session_id) is None
-    runs, incarnation, is_forked = named_runs(stored.head), stored.head.incarnation, stored.head.forked is True
-    own = [run for run in runs if run.owner == session_id]
-    expect, runs_now = [(head_key(session_id), stored.stamp)], [] if is_forked else own
-    if not _remove_head(backend, session_id, expect, runs_now, listings_of(stored.entry, None)):
-        if _lives(backend, session_id, incarnation):
-            return False
-        indexes.mend(backend, session_id, [each[:2] for each in lists_of(stored.entry)])
-        if not is_forked:  # a deletion that was cut short may have removed the head alone
-            free_pages(backend, session_id, keys=pages_there(backend.storage, own))
-    if is_forked:  # perhaps by itself: a session that was created again from a fork of the former one
-        reference = reference_key(session_id, session_id, incarnation)
-        free_pages(backend, session_id, reference=reference, keys=pages_there(backend.storage, own))
-    for owner in owners_of(runs, session_id):
-        free_pages(backend, owner, reference=reference_key(owner, session_id, incarnation))
-    return True
-
-
-def _remove_head(
-    backend: Backend,
-    session_id: str,
-    expect: Sequence[tuple[str, str]],
-    runs: Sequence[Run],
-    lists: Sequence[Listing],
-) -> bool:
-    """Delete a session's head, and then pages of its own: *runs*, or, if that is one step, their whole generations."""
-    drop = [head_key(session_id)]
-    if backend.storage.ordered:
-        drop += [f"{page_prefix(session_id)}{each}/" for each in dict.fromkeys(run.generation for run in runs)]
-    else:
-        drop += pages_there(backend.storage, runs)
-    if backend.writers is not None:
-        drop.append(turn_key(session_id))
-    return backend.storage.write([Change(expect, drop=drop, lists=lists)])[0]
-
-
-def purge(backend: Backend, session_id: str, value: object | None, clock: Clock) -> bool:
-    """Remove a session if it has expired and *value* still is its head. Return whether it was removed."""
-    return has_expired(value, session_id, clock) and remove(backend, session_id, value)
-
-
-def _lives(backend: Backend, session_id: str, incarnation: str) -> bool:
-    """Return whether the session of this *incarnation* is still stored. Another one may have its id by now."""
-    value = backend.head(session_id)
-    try:
-        return value is not None and read_head(value, session_id).head.incarnation == incarnation
-    except InvalidDocumentError:
-        return True
 
 
 def free_pages(backend: Backend, owner: str, *, reference: str | None = None, keys: Iterable[str] = ()) -> None:
@@ -304,23 +234,23 @@ def _not_among(named: Mapping[tuple[str, str], Sequence[range]], owner: str, key
 # Upkeep -------------------------------------------------------------------------------------------------------------
 
 
-class MissingPage(NamedTuple):
+class MissingReference(NamedTuple):
     """The key of a reference that is missing, damaged, or names too few pages; and the pages that it should name."""
 
     key: str
     pages: Mapping[str, int]
 
 
-def missing_of_parents(storage: Storage, stored: StoredHead) -> list[MissingPage]:
+def missing_of_parents(storage: Storage, stored: StoredHead) -> list[MissingReference]:
     """Return the references that a session needs, because its head names pages of other sessions, and does not have."""
     head = stored.head
     wanted = [
-        MissingPage(reference_key(owner, head.session_id, head.incarnation), pages)
+        MissingReference(reference_key(owner, head.session_id, head.incarnation), pages)
         for owner, pages in extents(named_runs(head)).items()
         if owner != head.session_id
     ]
     there = storage.read([each.key for each in wanted]) if wanted else {}
-    found: list[MissingPage] = []
+    found: list[MissingReference] = []
     for each in wanted:
         text = there.get(each.key)
         try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import NamedTuple, NoReturn, TypeVar, cast
 
@@ -22,22 +20,18 @@ from pyai_sessions.errors import (
     OversizedDocumentError,
     SessionDeletedError,
     SessionNotFoundError,
-    StorageLockedError,
 )
-from pyai_sessions.events import note
 from pyai_sessions.model.heads import Run, StoredHead
 from pyai_sessions.model.history import History, Line, Question
 from pyai_sessions.model.session import Session, assign, history_of, values_of
 from pyai_sessions.prompts.windows import begins
+from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.trips import Asking, Read, Trips
 from pyai_sessions.values.checks import Clock, belongs
 from pyai_sessions.values.messages import Message
 
 T = TypeVar("T")
-
-_FREE_TRIES = 2
-"""Tries before a writer takes turns with other writers."""
 
 MISSING = "the page is missing"
 
@@ -338,65 +332,6 @@ def absent(stored: StoredHead, key: str) -> Asking[NoReturn]:
     if stamp_of_value((yield Read([head])).get(head)) != stored.stamp:
         raise RewrittenError
     raise InvalidDocumentError(key, session_id, None, MISSING)
-
-
-class Attempts:
-    """The tries of a write that reads, compares and commits: repeated with short pauses until the timeout.
-
-    ``exclusive()`` keeps other writers out of a try if the storage can do that. If not, other writers may be faster at
-    each try; so from the third try on a writer takes turns with them.
-    """
-
-    def __init__(self, backend: Backend, session_id: str, whose: str = "") -> None:
-        self._backend = backend
-        self._session_id = session_id
-        self._whose = whose or f"session {session_id!r}"
-        self._tries = 0
-
-    def __iter__(self) -> Iterator[None]:
-        timeout = self._backend.timeout
-        deadline = time.monotonic() + timeout
-        pause = 0.0005
-        while True:
-            self._tries += 1
-            yield None
-            if time.monotonic() > deadline:
-                problem = f"other writers changed it at every try for {timeout} s"
-                raise StorageLockedError(self._whose, problem)
-            note("retried", session_id=self._session_id or None, count=self._tries + 1)
-            time.sleep(random.uniform(0, pause))  # noqa: S311 (it keeps competing writers apart, not secrets)
-            pause = min(pause * 2, 0.05)
-
-    def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers of the session out; leaving the block commits."""
-        if self._tries <= _FREE_TRIES or not self._session_id:
-            return self._backend.storage.exclusive()
-        return self._in_turn()
-
-    @contextmanager
-    def _in_turn(self) -> Generator[None, None, None]:
-        with self._backend.turn(self._session_id), self._backend.storage.exclusive():
-            yield
-
-
-def until_done(backend: Backend, session_id: str, attempt: Callable[[], T | None], what: str = "") -> T:
-    """Call *attempt*, which reads, compares and writes, until it returns a result; None means another writer was first.
-
-    Other writers are kept out of each attempt, where the storage can do that. An error names *what* is written; by
-    default the session.
-
-    Raises:
-        StorageLockedError: Another writer was first until the timeout.
-
-    """
-    attempts = Attempts(backend, session_id, what)
-    tries = iter(attempts)
-    while True:
-        next(tries)
-        with attempts.exclusive():
-            result = attempt()
-        if result is not None:  # only now: leaving the block commits
-            return result
 
 
 def load_whole(backend: Backend, session_id: str, clock: Clock, value: object | None = None) -> Session | None:

@@ -28,8 +28,10 @@ from pyai_sessions.model.history import Attempt, History
 from pyai_sessions.model.session import Session, assign, history_of, session_of, values_of
 from pyai_sessions.model.session_store import OnConflict
 from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import Attempts, RewrittenError, head_of, load
+from pyai_sessions.sessions.loading import RewrittenError, head_of, load
+from pyai_sessions.sessions.removing import purge
 from pyai_sessions.sessions.sought import find_stored
 from pyai_sessions.sessions.trips import Asking, Write
 from pyai_sessions.values.json import read
@@ -105,7 +107,7 @@ class Saver(NamedTuple):
             if history.origin:
                 raise self._gone(session, history.origin, stored)
             if stored is not None:
-                forks.purge(self.backend, session.session_id, value, self.terms.clock)
+                purge(self.backend, session.session_id, value, self.terms.clock)
             return self._commit_as(session)  # or created and deleted by others since the save began
         applied = next((each for each in history.attempts if each.draft.stamp == stored.stamp), None)
         if applied:  # though its reply was lost

@@ -11,8 +11,9 @@ from pyai_sessions.documents.reading import read_messages
 from pyai_sessions.errors import SessionNotFoundError, SessionStateError
 from pyai_sessions.model.heads import Run, StoredHead
 from pyai_sessions.model.listed import MessagePage
+from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import TOGETHER, Attempts, RewrittenError, live_head, reading
+from pyai_sessions.sessions.loading import TOGETHER, RewrittenError, live_head, reading
 from pyai_sessions.sessions.sought import find_pages
 from pyai_sessions.sessions.trips import Asking, Read
 from pyai_sessions.values.checks import shown

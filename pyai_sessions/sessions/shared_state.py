@@ -17,8 +17,8 @@ from pyai_sessions.documents.shared_state import (
 )
 from pyai_sessions.errors import InvalidValueError, StateConflictError
 from pyai_sessions.model.shared_state import SharedState
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import until_done
 from pyai_sessions.sessions.trips import Asking, Read
 from pyai_sessions.storage.protocol import Change
 from pyai_sessions.values.checks import check_expected, check_time, shown

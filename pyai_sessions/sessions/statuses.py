@@ -19,8 +19,9 @@ from pyai_sessions.errors import InvalidDocumentError, SessionNotFoundError
 from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
 from pyai_sessions.sessions import indexes
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import head_of, until_done
+from pyai_sessions.sessions.loading import head_of
 
 
 class Archiver(NamedTuple):

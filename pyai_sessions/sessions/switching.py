@@ -19,8 +19,10 @@ from pyai_sessions.model.branches import line_of
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.attempts import Attempts, until_done
 from pyai_sessions.sessions.forking import At, forked
-from pyai_sessions.sessions.loading import MISSING, Attempts, Loader, head_of, load_draft, until_done, wanted_of
+from pyai_sessions.sessions.loading import MISSING, Loader, head_of, load_draft, wanted_of
+from pyai_sessions.sessions.removing import purge
 from pyai_sessions.values.json import plain_object
 from pyai_sessions.values.patches import Patch
 
@@ -107,7 +109,7 @@ class Switcher(NamedTuple):
                 with attempts.exclusive():
                     done = forks.store(backend, draft, history_of(session).line or (), stored)
             except SessionExistsError:
-                if not forks.purge(backend, new_id, backend.head(new_id), terms.clock):
+                if not purge(backend, new_id, backend.head(new_id), terms.clock):
                     raise
                 continue
             if done:

@@ -19,9 +19,10 @@ from pyai_sessions.errors import (
 )
 from pyai_sessions.model.heads import Head, SessionStatus, StoredHead
 from pyai_sessions.model.session import Session, history_of
-from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import Attempts, RewrittenError, owned_head
+from pyai_sessions.sessions.loading import RewrittenError, owned_head
+from pyai_sessions.sessions.removing import purge
 from pyai_sessions.sessions.shared_state import Unchanged
 from pyai_sessions.sessions.sought import find_stored
 from pyai_sessions.sessions.trips import Asking, Trips, Write
@@ -120,7 +121,7 @@ class Updater(NamedTuple):
             return stored
         if update.new is None or update.if_revision:
             raise SessionNotFoundError(session_id)
-        if value is not None and not forks.purge(self.backend, session_id, value, terms.clock):
+        if value is not None and not purge(self.backend, session_id, value, terms.clock):
             raise SessionExistsError(session_id)
         return update.new
 

@@ -1,4 +1,4 @@
-"""Removing all sessions of a store, and all that is left of former ones."""
+"""Clearing: removing all sessions and states of a store, and what is left of former ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyai_sessions.upkeep import shared_state
 
 
 def clear(backend: Backend, delete: Callable[[str], bool]) -> int:
-    """Remove all; return how many sessions *delete* has deleted. What is no document of a session stays."""
+    """Remove all sessions and states; return how many sessions *delete* has deleted. Foreign documents are kept."""
     shared_state.clear(backend)
     deleted = sum(delete(each) for each in indexes.session_ids(backend.storage))
     for key in backend.storage.keys(""):

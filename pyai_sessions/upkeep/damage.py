@@ -27,8 +27,9 @@ from pyai_sessions.model.points import Checkpoint, Summary
 from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.model.unrepeated import repeats, unrepeated
 from pyai_sessions.sessions import forks, indexes
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import MISSING, load, until_done
+from pyai_sessions.sessions.loading import MISSING, load
 from pyai_sessions.sessions.pages import pages_there
 from pyai_sessions.upkeep.aside import copies_aside, set_aside
 from pyai_sessions.values.checks import Clock, counted

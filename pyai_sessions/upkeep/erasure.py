@@ -12,10 +12,11 @@ from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.model.heads import named_runs, owners_of
 from pyai_sessions.sessions import forks
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.indexes import are_listed, batches, relist
-from pyai_sessions.sessions.loading import until_done
 from pyai_sessions.sessions.pages import keys_beside, pages_there
+from pyai_sessions.sessions.removing import remove
 from pyai_sessions.upkeep import shared_state
 from pyai_sessions.upkeep.aside import is_aside, sort_by_session
 from pyai_sessions.upkeep.owners import Owner, Places, everything, listed, listings_of
@@ -129,7 +130,7 @@ class _Eraser:
             value = self._backend.head(session_id)
             if value is None or self._owner.has(value, session_id) is False:
                 return False
-            return forks.remove(self._backend, session_id, value) or None
+            return remove(self._backend, session_id, value) or None
 
         done = until_done(self._backend, session_id, attempt)
         if done:

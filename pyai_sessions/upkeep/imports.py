@@ -23,9 +23,11 @@ from pyai_sessions.model.heads import StoredHead
 from pyai_sessions.model.history import History
 from pyai_sessions.model.session import STORED, Session, history_of, session_of, values_of
 from pyai_sessions.model.unrepeated import repeats, unrepeated
+from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend, Progress
-from pyai_sessions.sessions.forks import free_shared, purge
-from pyai_sessions.sessions.loading import Attempts, load_whole
+from pyai_sessions.sessions.forks import free_shared
+from pyai_sessions.sessions.loading import load_whole
+from pyai_sessions.sessions.removing import purge
 from pyai_sessions.sessions.shared_state import SharedStates
 from pyai_sessions.upkeep import shared_state
 from pyai_sessions.values.checks import kind_of

@@ -23,8 +23,9 @@ from pyai_sessions.documents.writing import amend
 from pyai_sessions.errors import InvalidDocumentError, InvalidValueError, SessionStateError, StorageLockedError
 from pyai_sessions.model.heads import StoredHead, named_runs, owners_of, page_numbers
 from pyai_sessions.sessions import forks, indexes
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import head_of, until_done
+from pyai_sessions.sessions.loading import head_of
 from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change

@@ -11,8 +11,8 @@ from pyai_sessions.documents.limits import time_left
 from pyai_sessions.documents.listed import Place
 from pyai_sessions.documents.reading import readable_head
 from pyai_sessions.sessions import forks, indexes
+from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend, Progress
-from pyai_sessions.sessions.loading import until_done
 from pyai_sessions.upkeep import shared_state
 from pyai_sessions.upkeep.aside import set_aside
 from pyai_sessions.upkeep.damage import NOT_DECRYPTED, Problem, find_damage, repair_session
