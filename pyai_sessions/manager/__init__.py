@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from pyai_sessions.documents.keys import head_key
 from pyai_sessions.events import OnEvent, watch
+from pyai_sessions.manager.changing import ChangesMessages
 from pyai_sessions.manager.conversations import KeepsConversations
 from pyai_sessions.manager.lists import ListsSessions
 from pyai_sessions.manager.maintenance import Maintains
@@ -26,7 +27,9 @@ _PINGED = "pyai_sessions.ping"
 """The id of the session that a ping asks for. It need not be there."""
 
 
-class SessionManager(KeepsConversations, KeepsMessages, ListsSessions, SearchesMessages, SharesState, Maintains):
+class SessionManager(
+    KeepsConversations, KeepsMessages, ChangesMessages, ListsSessions, SearchesMessages, SharesState, Maintains
+):
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 
     Args:

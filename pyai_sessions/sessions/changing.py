@@ -24,6 +24,7 @@ from pyai_sessions.values.messages import Message, fields_of
 from pyai_sessions.values.recent import Recent
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message | None)
 
 Made = tuple[Draft | None, T]
 """What a commit is to store, None for nothing; and what the call then returns."""
@@ -39,17 +40,13 @@ class Changer(NamedTuple):
     terms: Terms
     recent: Recent[object]
 
-    def change(
-        self,
-        session_id: str,
-        message_id: str | None,
-        change: Callable[[Message], Message | None],
-        user_id: str | None = None,
-    ) -> tuple[Message, Message | None]:
-        """Put what *change* returns in the place of a message, or of the last one (None); None removes it.
+    def replace(
+        self, session_id: str, message_id: str, change: Callable[[Message], Message], user_id: str | None = None
+    ) -> Message:
+        """Put what *change* returns in the place of a message, and return it.
 
-        Return the former message and the new one. Costs the head, the page that holds the message, and the way to it
-        (see `Scroller`), and one commit that writes this page alone.
+        Costs the head, the page that holds the message, and the way to it (see `Scroller`), and one commit that writes
+        this page alone.
 
         Raises:
             SessionNotFoundError: There is no such session of this user.
@@ -57,8 +54,16 @@ class Changer(NamedTuple):
             SessionStateError: It has no such message.
 
         """
+        return self._change(session_id, message_id, change, user_id)[1]
 
-        def make(stored: StoredHead) -> Made[tuple[Message, Message | None]] | None:
+    def remove(self, session_id: str, message_id: str | None, user_id: str | None = None) -> Message:
+        """Remove a message, or the last one (None), and return it; in all else as `replace`."""
+        return self._change(session_id, message_id, lambda _: None, user_id)[0]
+
+    def _change(
+        self, session_id: str, message_id: str | None, change: Callable[[Message], M], user_id: str | None
+    ) -> tuple[Message, M]:
+        def make(stored: StoredHead) -> Made[tuple[Message, M]] | None:
             pages = Pages(stored, {}, self.recent)
             call = pages.last() if message_id is None else pages.find(message_id)
             try:

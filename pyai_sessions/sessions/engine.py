@@ -8,6 +8,7 @@ from typing import cast
 
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.changing import Changer
 from pyai_sessions.sessions.deleting import Deleter
 from pyai_sessions.sessions.lists import Lister
 from pyai_sessions.sessions.loading import Loader, Wants
@@ -61,6 +62,7 @@ class Engine:
         self.saver = Saver(backend, terms, self._recent, self.home)
         self.updater = Updater(backend, self._recent)
         self.scroller = Scroller(backend, terms, self._recent)
+        self.changer = Changer(backend, terms, self._recent)
         self.switcher = Switcher(self.loader, self._switched)
         self.archiver = Archiver(backend, terms)
         self.deleter = Deleter(backend, terms, self._recent)

@@ -377,6 +377,39 @@ def append_again(manager):
     return lambda: manager.append("s0", *said(3))
 
 
+# Messages of a session that is not in hand ----------------------------------------------------------------------------
+
+
+@operation(returns=True)
+def replace_a_message(manager):
+    return lambda: manager.replace_message("s0", "message3", content="edited")
+
+
+@operation(returns=True)
+def rate_the_last_message(manager):
+    return lambda: manager.replace_message("s0", "message69", metadata={"rating": 5})
+
+
+@operation()
+def remove_a_message(manager):
+    return (lambda: manager.remove_message("s0", "message40")) if manager.get_message("s0", "message40") else nothing
+
+
+@operation()
+def pop_a_message(manager):
+    return (lambda: manager.pop_message("s0")) if manager.get_message("s0", "message69") else nothing
+
+
+@operation()
+def clear_messages_unseen(manager):
+    return lambda: manager.clear_messages("s0")
+
+
+@operation()
+def rewind_unseen(manager):
+    return (lambda: manager.rewind("s0", "message50")) if manager.get_message("s0", "message51") else nothing
+
+
 @operation()
 def renew(manager):
     sliding = SessionManager(KVSessionStore(manager.store.mapping, ttl=10**9), clock=manager.store.clock)
@@ -434,6 +467,16 @@ def switch_a_fork(manager):
         return nothing
     branch = session.branches[0]
     return lambda: manager.switch("new", branch)
+
+
+@operation(store_a_fork)
+def replace_a_message_of_a_fork(manager):
+    return lambda: manager.replace_message("new", "message3", content="edited")
+
+
+@operation(store_a_fork)
+def remove_a_message_that_a_fork_has(manager):
+    return (lambda: manager.remove_message("s0", "message3")) if manager.get_message("s0", "message3") else nothing
 
 
 @operation(store_a_fork)

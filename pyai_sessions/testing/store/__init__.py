@@ -1,6 +1,7 @@
 """The contract of a store of sessions: all that SessionManager promises, whatever the sessions lie in."""
 
 from pyai_sessions.testing.store.appending import Appending
+from pyai_sessions.testing.store.changing import Changing
 from pyai_sessions.testing.store.conversations import Conversations
 from pyai_sessions.testing.store.ending import Ending
 from pyai_sessions.testing.store.erasing import Erasing
@@ -46,6 +47,7 @@ class SessionStoreContract(
     Merging,
     Once,
     Scrolling,
+    Changing,
     Updating,
     Appending,
     Conversations,
