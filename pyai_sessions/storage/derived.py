@@ -1,4 +1,7 @@
-"""What a mapping can tell only by a walk through all items, kept in memory: ordered lists, and the keys of places."""
+"""What a mapping can tell only by a walk through all items, kept in memory: ordered lists, and the keys of places.
+
+`MappingStorage` builds both when they are first asked for, and updates them with each change.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ from pyai_sessions.storage.protocol import Listed, Position
 
 
 class Order:
-    """One ordered list. To add a member at its end, as is usual, or to remove one takes constant time on average."""
+    """One ordered list. Adding a member at its end, as is usual, or removing one takes constant time on average.
+
+    The positions are sorted. Those that no longer hold stay among them, and are skipped, until they are the most.
+    """
 
     def __init__(self) -> None:
         self.scores: dict[str, int] = {}
         self._positions: list[Position] = []
 
     def put(self, member: str, score: int) -> None:
-        """Give a member a score, whether or not it has one."""
+        """Give a member a score, in the place of the one it has."""
         if self.scores.get(member) == score:
             return
         self.scores[member] = score
@@ -26,20 +32,19 @@ class Order:
             self._positions.append(position)
         else:
             insort(self._positions, position)
-        self._tidy()
+        self._drop_old_positions()
 
     def discard(self, member: str) -> None:
-        """Remove a member, if it is there."""
+        """Remove a member, if it is in the list."""
         self.scores.pop(member, None)
-        self._tidy()
+        self._drop_old_positions()
 
-    def _tidy(self) -> None:
-        """Remove old positions, which `after` skips, when they are more than half of all."""
+    def _drop_old_positions(self) -> None:
         if len(self._positions) > 2 * len(self.scores) + 16:
             self._positions = sorted((score, member) for member, score in self.scores.items())
 
     def after(self, position: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
-        """Return the next *limit* positions after *position*."""
+        """Return the next *limit* positions after *position*; None: from the start, or with *newest_first* the end."""
         positions = self._positions
         found: list[Position] = []
         if newest_first:
@@ -62,7 +67,7 @@ class Lists:
         self._orders: dict[str, Order] = {}
 
     def move(self, name: str, member: str, score: int | None) -> None:
-        """Give a member of a list a score; remove it for None."""
+        """Give a member of a list a score; None: remove it."""
         order = self._orders.get(name)
         if score is not None:
             if order is None:
@@ -74,7 +79,7 @@ class Lists:
                 del self._orders[name]
 
     def scan(self, name: str, after: Position | None, limit: int, *, newest_first: bool) -> list[Position]:
-        """Return the next *limit* positions of a list after one."""
+        """Return the next *limit* positions of a list, as `Order.after` does."""
         order = self._orders.get(name)
         return [] if order is None else order.after(after, limit, newest_first=newest_first)
 
@@ -84,7 +89,7 @@ class Lists:
         return 0 if order is None else len(order.scores)
 
     def listings(self, prefix: str) -> Iterator[Listed]:
-        """Iterate over the members of the lists whose names begin with *prefix*."""
+        """Iterate over the entries of the lists whose names begin with *prefix*."""
         for name, order in self._orders.items():
             if name.startswith(prefix):
                 for member, score in order.scores.items():
@@ -99,59 +104,46 @@ class Lists:
 
 
 class Places:
-    """The keys below ``kind/place/``, for the kinds that were asked for."""
+    """The keys below each ``kind/place/``, known from the first question on."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, dict[str, set[str]]] = {}
+        self._below: dict[str, set[str]] | None = None
 
     def keys(self, prefix: str, walk: Callable[[], Iterable[str]]) -> Collection[str]:
         """Return the keys that begin with *prefix*, which has a kind, a place and a slash after it.
 
-        *walk* returns all keys. It is called when a kind is asked for the first time.
+        *walk* returns all keys; it is called at the first question.
         """
-        kind, place, rest = _parts(prefix)
-        places = self._kinds.get(kind)
-        if places is None:
-            places = dict[str, set[str]]()
+        below = self._below
+        if below is None:
+            below = dict[str, set[str]]()
             for key in walk():
-                if key.startswith(kind):
-                    places.setdefault(_parts(key)[1], set()).add(key)
-            self._kinds[kind] = places  # not before it is complete: the walk may be interrupted
-        found = places.get(place, ())
-        return [key for key in found if key.startswith(prefix)] if rest else tuple(found)
+                if start := start_of_place(key):
+                    below.setdefault(start, set()).add(key)
+            self._below = below  # only when it is complete: the walk may be interrupted
+        found = below.get(start_of_place(prefix), ())
+        return [key for key in found if key.startswith(prefix)]
 
     def add(self, key: str) -> None:
         """Note that there is a document under *key*."""
-        if not self._kinds:
-            return
-        kind, place, _ = _parts(key)
-        if (places := self._kinds.get(kind)) is not None:
-            places.setdefault(place, set()).add(key)
+        if self._below is not None and (start := start_of_place(key)):
+            self._below.setdefault(start, set()).add(key)
 
     def discard(self, key: str) -> None:
-        """Note that there is none."""
-        if not self._kinds:
-            return
-        kind, place, _ = _parts(key)
-        keys = self._kinds.get(kind, {}).get(place)
-        if keys is not None:
+        """Note that there is no document under *key*."""
+        if self._below is not None and (keys := self._below.get(start_of_place(key))):
             keys.discard(key)
             if not keys:
-                del self._kinds[kind][place]
+                del self._below[start_of_place(key)]
 
     def forget(self) -> None:
-        """Forget all keys: the next call walks again."""
-        self._kinds.clear()
+        """Forget all keys: the next question walks again."""
+        self._below = None
 
 
-def is_of_place(prefix: str) -> bool:
-    """Return whether all keys that begin with *prefix* lie in one place."""
-    return split_namespace(prefix)[1].count("/") > 1
-
-
-def _parts(key: str) -> tuple[str, str, str]:
-    """Return a key in three parts: its namespace and kind with a slash, its place with a slash, and the rest."""
-    under, rest = split_namespace(key)
-    kind, slash, rest = rest.partition("/")
-    place, tail, rest = rest.partition("/")
-    return f"{under}{kind}{slash}", f"{place}{tail}", rest
+def start_of_place(key: str) -> str:
+    """Return how all keys of a key's place and kind begin, ``kind/place/``; empty if the key has nothing after it."""
+    namespace, rest = split_namespace(key)
+    kind, _, rest = rest.partition("/")
+    place, slash, _ = rest.partition("/")
+    return f"{namespace}{kind}/{place}/" if slash else ""

@@ -1,4 +1,4 @@
-"""Families of mappings: `storage_of` finds the storage that makes the most of one, and refuses what loses items."""
+"""Families of mappings: `storage_of` returns the best storage for a mapping, and refuses those that lose items."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _EVICTING = {
     ("weakref", "WeakValueDictionary"): "a dict",
     ("weakref", "WeakKeyDictionary"): "a dict",
 }
-"""Mappings that drop items of their own accord, with what to use instead."""
+"""Classes of mappings that drop items of their own accord, and what to use instead."""
 
 
 def is_of(mapping: Any, family: str, name: str) -> bool:
-    """Return whether a mapping is of a class, by the names of its package and its own."""
+    """Return whether a mapping is an instance of the class *name* of the package *family*, which is not imported."""
     return any((k.__module__.partition(".")[0], k.__name__) == (family, name) for k in type(mapping).__mro__)
 
 
 def storage_of(  # noqa: PLR0911 (a table)
     mapping: Any, derive: Derive, *, shared: bool = False, timeout: float = 10.0
 ) -> Storage:
-    """Return the storage of a mapping: of its family, or else that of any mapping. A `Storage` is its own.
+    """Return the storage for a mapping: that of its family, or else `MappingStorage`. A `Storage` is returned as it is.
 
     Raises:
         UnsuitableMappingError: It cannot keep documents safely; the error says what can.
@@ -67,7 +67,7 @@ def storage_of(  # noqa: PLR0911 (a table)
         if (family, name) == ("shelve", "Shelf"):
             from pyai_sessions.storage.mapping import MappingStorage
 
-            # Its file, without the pickling between: a shelf unpickles whatever it reads.
+            # Documents go to its file directly: the shelf itself would unpickle whatever it reads.
             documents = cast("Any", _ShelfFile(mapping))
             return MappingStorage(
                 mapping, derive=derive, shared=shared, timeout=timeout, documents=documents, binary=True
@@ -99,7 +99,7 @@ def _check_mapping(mapping: Any) -> None:
 
 
 def _makes_values_up(mapping: Any) -> bool:
-    """Return whether a mapping gives a value for a key that is not there, as a defaultdict and a Counter do."""
+    """Return whether a mapping gives a value for a missing key, as a defaultdict and a Counter do."""
     make: Any = getattr(cast("Any", type(mapping)), "__missing__", None)
     if make is None:
         return False
@@ -107,15 +107,15 @@ def _makes_values_up(mapping: Any) -> bool:
         make(mapping, "")
     except LookupError:
         return False
-    except Exception:  # noqa: BLE001 (what makes values may raise anything)
+    except Exception:  # noqa: BLE001 (a factory of values may raise anything)
         return True
     with suppress(LookupError):
-        del mapping[""]  # where it was kept
+        del mapping[""]  # if the mapping kept the value
     return True
 
 
 class _ShelfFile:
-    """The dbm file under a shelf, with text keys."""
+    """The dbm file of a shelf, as a mapping whose keys are text."""
 
     def __init__(self, shelf: Any) -> None:
         self._shelf = shelf

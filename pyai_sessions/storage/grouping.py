@@ -1,4 +1,4 @@
-"""Group commit: what several threads store at the same time goes into one transaction, or one round trip."""
+"""Group commit: what several threads store at the same time goes into one transaction, or into one round trip."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 Store = Callable[[Sequence[T]], list[bool]]
 
 _SLICE = 0.05
-"""Seconds after which a waiting thread looks again: the thread that stores for it may have been interrupted."""
+"""Seconds after which a waiting thread looks again: the thread that stores its item may have been interrupted."""
 
 
 class _Waiting(Generic[T]):
-    """A thread's item, and what came of it."""
+    """The item of a waiting thread, and what became of it."""
 
     __slots__ = ("alone", "bell", "failure", "item", "leader", "stored")
 
@@ -30,13 +30,13 @@ class _Waiting(Generic[T]):
         self.item = item
         self.stored: bool | None = None
         self.failure: Exception | None = None
-        self.alone = False  # it failed together with others, perhaps because of one of them
+        self.alone = False  # whether to store it by itself: a failure with others may be that of another item
         self.leader: Claim | None = None  # of the call that is storing it
-        self.bell = threading.Lock()  # released when the thread is to look again
+        self.bell = threading.Lock()  # released to wake the thread
         self.bell.acquire()
 
     def wake(self) -> None:
-        with suppress(RuntimeError):  # it is awake already
+        with suppress(RuntimeError):  # the thread is awake already
             self.bell.release()
 
 
@@ -51,9 +51,9 @@ class _Leader(Claim):
 class Group(Generic[T]):
     """Stores the items of several threads together.
 
-    The first thread in the queue stores all items that are there when its turn comes. So sixteen threads share one
-    transaction and its wait for the disk, where each would wait for fifteen others. No thread waits for more items. The
-    queue has no lock: threads that sleep for a lock at each save would line up.
+    When the first thread of the queue gets the turn, it stores all items of the queue. So sixteen threads share one
+    transaction, and its wait for the disk. No thread waits for more items to come. The queue has no lock: threads that
+    sleep for a lock at each save would line up behind it.
 
     Args:
         where: Returns the storage's name, for errors.
@@ -77,13 +77,13 @@ class Group(Generic[T]):
         """
         me, queue = threading.get_ident(), self._queue
         alone, self._latest = self._latest == me and not queue, me
-        if alone:  # no turn is needed: *store* itself keeps threads apart
+        if alone:  # it needs no turn: *store* itself is safe among threads
             return store([item])[0]
         mine = _Waiting(item)
         try:
             queue.append(mine)
             self._wait(mine, store)
-        except BaseException:  # nobody waits for the item any more: it must not be stored later
+        except BaseException:  # nobody waits for the item now, so it must not be stored later
             with suppress(ValueError):
                 queue.remove(mine)
             raise
@@ -92,10 +92,10 @@ class Group(Generic[T]):
         return bool(mine.stored)
 
     def _wait(self, mine: _Waiting[T], store: Store[T]) -> None:
-        """Wait until another thread has stored an item, or this one can store all."""
+        """Wait until another thread has stored the item, or this one can store all items."""
         began = time.monotonic()
         deadline = began + self._timeout
-        first = self._is_first(mine)  # else a thread that came before will store it
+        first = self._is_first(mine)  # otherwise a thread that came before will store it
         while mine.stored is None and mine.failure is None:
             taken = mine.leader is not None and not mine.leader.is_over()
             if first and not taken and (leader := self._lead()):
@@ -113,16 +113,16 @@ class Group(Generic[T]):
     def _is_first(self, mine: _Waiting[T]) -> bool:
         try:
             return self._queue[0] is mine
-        except IndexError:  # another thread has taken it already
+        except IndexError:  # another thread has taken the item already
             return False
 
     def renew(self) -> None:
-        """In a forked child, forget the threads that wait: they are not there."""
+        """In a forked child, forget the waiting threads: the child does not have them."""
         self._queue.clear()
 
     def _lead(self) -> _Leader | None:
         """Take a free turn for the caller and return the claim; None if no turn is free."""
-        leader = _Leader(current_frame(1))  # not in a variable of that frame, where it would be a reference cycle
+        leader = _Leader(current_frame(1))  # a variable of that frame would be a reference cycle
         threads: set[int] = set()
         for turn in self._turns:
             leader.turn = turn
@@ -130,7 +130,7 @@ class Group(Generic[T]):
             if other is None:
                 return leader
             threads.add(other.thread)
-        if threads == {leader.thread}:  # the caller is a signal handler that interrupted them
+        if threads == {leader.thread}:  # this call is that of a signal handler, which interrupted the leaders
             raise StorageInUseError(self._where())
         return None
 
@@ -146,18 +146,18 @@ class Group(Generic[T]):
             while not mine.alone:
                 together.append(self._queue.popleft())
                 together[-1].leader = leader
-        if mine not in together:  # a call that was interrupted took it from the queue
+        if mine not in together:  # an interrupted call took it from the queue
             together.insert(0, mine)
         try:
             for each, stored in zip(together, store([each.item for each in together]), strict=True):
                 each.stored = stored
-        except Exception as err:  # noqa: BLE001 (`put` raises it, in the threads of these items)
+        except Exception as err:  # noqa: BLE001 (`put` raises it in the threads of the items)
             for each in together:
                 if len(together) == 1 or isinstance(err, StorageUnreachableError):
                     each.failure = err
                 else:
                     each.alone = True
-        finally:  # if this thread is being interrupted, the others find no result, and store their items themselves
+        finally:  # if this thread was interrupted, the others find no result and store their items themselves
             for each in together:
                 each.leader = None
                 each.wake()

@@ -1,7 +1,7 @@
-"""Any mapping: ``m[k]``, ``m[k] = v``, ``del m[k]`` and ``iter(m)``, and no more.
+"""Any mapping as a storage: it needs ``m[k]``, ``m[k] = v``, ``del m[k]`` and ``iter(m)``, and nothing else.
 
-A change is atomic among the threads of this process, which take turns with the mapping. Lists are built from the
-documents at the first scan and then updated by each change. Two storages over one mapping share the turn and the lists.
+The threads of this process take turns with the mapping, so a change is atomic among them. Lists are built from the
+documents at the first scan, and updated by each change. Storages over one mapping share the turn and the lists.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pyai_sessions.errors import (
     StorageUnreachableError,
     UnsuitableMappingError,
 )
-from pyai_sessions.storage.derived import Lists, Places, is_of_place
+from pyai_sessions.storage.derived import Lists, Places, start_of_place
 from pyai_sessions.storage.names import NAMESPACES, split_namespace
 from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Storage
 from pyai_sessions.values.json import is_bytes
@@ -33,17 +33,17 @@ AnyMapping = MutableMapping[Any, Any]
 
 
 class _Shared:
-    """What all storages over one mapping share: the turn, the lists, and the keys of places."""
+    """What all storages over one mapping share."""
 
     def __init__(self, mapping: AnyMapping) -> None:
-        self.mapping = mapping  # held, so that its id() stays taken
+        self.mapping = mapping  # kept alive, so that no other mapping gets its id()
         self.turn = Turn()
         self.lists: dict[str, Lists] = {}  # by namespaces
         self.places = Places()
-        self.changing = False
+        self.changing = False  # whether a change is under way, or was interrupted
 
     def forget(self) -> None:
-        """Forget lists and keys, which a failed or interrupted change left wrong: they are built anew."""
+        """Forget lists and keys, which a change that failed or was interrupted left wrong. They are built anew."""
         self.lists.clear()
         self.places.forget()
         self.changing = False
@@ -68,14 +68,14 @@ def _share(mapping: AnyMapping) -> _Shared:
 
 
 _SPINS = 200
-"""How often a waiting thread lets others run before it sleeps. A thread that sleeps would get its turn before it gets
-the interpreter, and all others would wait for that: 16 threads would do half the work of one (measured)."""
+"""How often a waiting thread lets others run before it sleeps. A sleeping thread would be given the turn long before it
+is given the interpreter, and all others would wait meanwhile: 16 threads would do half the work of one (measured)."""
 
 
 class _Turn(Claim):
-    """One call's turn with a mapping. Inside another turn of the same call it is a part of that one.
+    """One call's turn with a mapping. Inside another turn of the same call, it is part of that one.
 
-    If a call that *changes* documents fails, lists and keys are forgotten, since it may have changed some of them.
+    If a call that *changes* documents fails, lists and keys are forgotten: some documents may have changed.
     """
 
     __slots__ = ("_changes", "_name", "_shared", "_timeout")
@@ -92,7 +92,7 @@ class _Turn(Claim):
         if not shared.turn.is_held_by_caller(self._name):
             self.frame = current_frame(1)
             shared.turn.take(self, self._timeout, self._name, spins=_SPINS)
-        if shared.changing:  # a call was interrupted before it could forget
+        if shared.changing:  # an interrupted call could not forget
             shared.forget()
         if self._changes:
             shared.changing = True
@@ -108,7 +108,7 @@ class _Turn(Claim):
 
 
 class _Reported:
-    """Turns exceptions of a mapping into StorageErrors. Our own errors pass."""
+    """A context in which exceptions of a mapping become StorageErrors. Our own errors pass."""
 
     __slots__ = ("_name",)
 
@@ -131,12 +131,12 @@ class MappingStorage(Storage):
         derive: Returns the entries of lists that follow from a document.
         shared: Whether other processes write the same items. Lists are then built anew at each call, which is slow.
         timeout: Seconds to wait for other threads.
-        documents: Where the documents are, if not in *mapping* itself.
-        binary: Whether values are bytes (True) or text (False); None: a trial at the first write finds out.
+        documents: The mapping that holds the documents, if it is not *mapping* itself.
+        binary: Whether values are bytes (True) or text (False); None: the first write tries.
 
     """
 
-    threads = 1  # one has the turn
+    threads = 1  # only one has the turn
     ordered = False
 
     def __init__(
@@ -178,7 +178,7 @@ class MappingStorage(Storage):
     def write(self, changes: Sequence[Change]) -> list[bool]:  # noqa: D102
         with self._turn(changes=True):
             applied = [self._apply(each) for each in changes]
-            if self._flush and any(applied):  # even if all were applied before: that flush may have failed
+            if self._flush and any(applied):  # also if they were applied before: the flush may have failed then
                 with self._reported:
                     self._flush()
         return applied
@@ -201,9 +201,9 @@ class MappingStorage(Storage):
 
     def keys(self, prefix: str = "") -> Iterator[str]:  # noqa: D102
         with self._turn():
-            if is_of_place(prefix):
+            if start_of_place(prefix):
                 return iter(self._below(prefix))
-            self._shared.places.forget()  # others may have written: a walk finds all keys anew
+            self._shared.places.forget()  # others may have written; this walk is for all keys anyway
             return iter([key for key in self._all_keys() if key.startswith(prefix)])
 
     def _below(self, prefix: str) -> Collection[str]:
@@ -245,7 +245,7 @@ class MappingStorage(Storage):
             return iter([each for pair in of for each in known_of[split_namespace(pair[0])[0]].listings_of([pair])])
 
     def _namespaces(self, prefix: str) -> set[str]:
-        """Return the prefixes of the namespaces that have lists whose names begin with *prefix*."""
+        """Return the namespaces of the lists whose names begin with *prefix*."""
         under = split_namespace(prefix)[0]
         if under or not (NAMESPACES.startswith(prefix) or prefix.startswith(NAMESPACES)):
             return {under}
@@ -256,7 +256,7 @@ class MappingStorage(Storage):
         return self._lists({under})[under]
 
     def _lists(self, namespaces: set[str]) -> dict[str, Lists]:
-        """Return the lists of namespaces; build those from the documents that are not there yet."""
+        """Return the lists of namespaces. Those that are not known yet are built from the documents."""
         known = {} if self._others_write else self._shared.lists
         missing = {under: Lists() for under in namespaces - known.keys()}
         if missing:
@@ -292,7 +292,7 @@ class MappingStorage(Storage):
                 if self._binary is None:
                     self._binary = self._takes_bytes()
                 if not self._binary:
-                    with suppress(UnicodeDecodeError):  # it is not ours: put it back as it was read
+                    with suppress(UnicodeDecodeError):  # not ours: it is written as it was read
                         document = document.decode()
             self._mapping[key] = document
         self._shared.places.add(key)
@@ -303,7 +303,7 @@ class MappingStorage(Storage):
         self._shared.places.discard(key)
 
     def _takes_bytes(self) -> bool:
-        """Find out by a write whether the mapping takes bytes or text; raise if it keeps neither."""
+        """Return whether the mapping takes bytes, or text, by writing both; raise if it keeps neither as it was."""
         if isinstance(self._mapping, dict):
             return False
         key, text = "pyai_sessions/probe", "a probe; delete it"
@@ -325,7 +325,7 @@ class MappingStorage(Storage):
 
 
 def storage_error(where: str, err: Exception) -> StorageError:
-    """Return the StorageError for an exception of the operating system or of a mapping."""
+    """Return the StorageError for an exception that a mapping raised."""
     problem = type(err).__name__
     if isinstance(err, OSError):
         if err.errno:
@@ -336,6 +336,6 @@ def storage_error(where: str, err: Exception) -> StorageError:
             return StorageReadOnlyError(where, problem)
         if isinstance(err, (ConnectionError, TimeoutError)):
             return StorageUnreachableError(where, problem)
-    if isinstance(err, (ValueError, OSError)) and "closed" in str(err).lower():  # OSError is what dbm files raise
+    if isinstance(err, (ValueError, OSError)) and "closed" in str(err).lower():  # dbm's errors are OSErrors
         return StorageClosedError(where, problem)
     return StorageError(where, problem)
