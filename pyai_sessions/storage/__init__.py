@@ -1,1 +1,1 @@
-"""Storages: documents under keys, and ordered lists of members, in one kind of place each."""
+"""Storages of documents and ordered lists: any mapping, SQLite files, Redis and Valkey servers. None knows sessions."""

@@ -1,4 +1,4 @@
-"""Names in keys: percent-encoded, so that no id can forge another key; and the namespace and the place of a key."""
+"""The parts of keys: encoded ids, namespaces and places."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from urllib.parse import quote, unquote
 NAMESPACES = "namespace/"
 
 ID_CHARACTERS = string.ascii_letters + string.digits + "-._~%"
-"""The characters of an id as it stands in keys."""
+"""The characters of an encoded id."""
 
 
 @lru_cache(maxsize=4096)
 def encode_id(value: str) -> str:
-    """Return an id as it stands in keys: percent-encoded, so that no id can forge another key or a path."""
+    """Return an id percent-encoded, as keys contain it: no id can then forge another key, or a path."""
     text = quote(value, safe="", errors="surrogatepass")
     return "%2E" + text[1:] if text[0] == "." else text
 
 
 def decode_id(text: str) -> str | None:
-    """Return the id that stands as *text* in keys, or None where none does: the key is not ours."""
+    """Return the id that is encoded as *text*; None if no id is: the key is not ours."""
     try:
         value = unquote(text, errors="surrogatepass")
     except UnicodeDecodeError:
@@ -29,7 +29,7 @@ def decode_id(text: str) -> str | None:
 
 
 def split_namespace(key: str) -> tuple[str, str]:
-    """Return the prefix of a key's namespace, empty where it has none, and the rest of the key."""
+    """Return the namespace of a key, with the slash after it, and the rest of the key. "" means no namespace."""
     if not key.startswith(NAMESPACES):
         return "", key
     name, slash, rest = key.removeprefix(NAMESPACES).partition("/")

@@ -1,4 +1,4 @@
-"""A guard that ends a walk through a damaged storage when it goes in a circle."""
+"""`Walk`: ends a walk through a damaged storage that would go in a circle."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pyai_sessions.errors import StorageCorruptError
 
 
 class Walk:
-    """A walk through a storage, page by page. Each page begins where the page before ended.
+    """A walk through a storage, batch by batch. Each batch begins where the one before ended.
 
-    In a damaged storage, whose order is broken, such a walk could go in a circle for ever. The guard notices that after
-    three rounds at most: it remembers the end of the 1st, 2nd, 4th, 8th page, which must not come again.
+    If the order of a damaged storage is broken, such a walk could go in a circle forever. It is stopped after three
+    rounds at most: the ends of the 1st, 2nd, 4th, 8th batch are remembered, and must not come again.
 
     >>> walk = Walk("chat.db")
     >>> walk.reach("b")
@@ -24,18 +24,18 @@ class Walk:
         self._where = where
         self._remedy = remedy
         self._met: object = None
-        self._pages, self._due = 0, 1
+        self._batches, self._due = 0, 1
 
     def reach(self, place: object) -> None:
-        """Note where a page ended.
+        """Note where a batch ended.
 
         Raises:
-            StorageCorruptError: The walk was there before.
+            StorageCorruptError: An earlier batch ended there, too.
 
         """
         if place == self._met:
             problem = "reading it comes back to where it was before"
             raise StorageCorruptError(self._where, problem, self._remedy)
-        self._pages += 1
-        if self._pages == self._due:
+        self._batches += 1
+        if self._batches == self._due:
             self._met, self._due = place, 2 * self._due

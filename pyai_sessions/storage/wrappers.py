@@ -1,4 +1,4 @@
-"""Storages around another storage: what they share; `Counted`, which counts; `Namespaced`, one namespace of it."""
+"""Storages around another storage: `Wrapper`, their base; `Counted`, for events; `Namespaced`, one namespace of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyai_sessions.storage.protocol import Change, Listed, Position, Storage
 
 
 class Wrapper(Storage):
-    """A storage around another one, which it describes as that one describes itself. Closing it closes the other."""
+    """A storage around another one, with the same attributes. Closing it closes the other."""
 
     def __init__(self, inner: Storage) -> None:
         self._inner = inner
@@ -35,7 +35,7 @@ class Wrapper(Storage):
 
 
 class Counted(Wrapper):
-    """A storage that counts what a manager's call asks of it, where that manager has an ``on_event=``."""
+    """A storage that counts the round trips and bytes of a manager's call, if the manager has an ``on_event=``."""
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
         found, call = self._inner.read(keys), current_call()
@@ -73,21 +73,20 @@ class Counted(Wrapper):
 
 
 def size_of(document: object) -> int:
-    """Return the bytes of a document; 0 for what is no text."""
+    """Return the size of a document; 0 if it is not text."""
     return len(document) if isinstance(document, (bytes, str)) else 0
 
 
 class Namespaced(Wrapper):
-    """One part of a storage: that of a namespace, or the part that has none.
+    """One part of a storage: a namespace, or what is in no namespace.
 
     Args:
-        inner: The whole storage. Its keys, and the names of its lists, begin with the prefix of their namespace.
-        under: That prefix, as `namespace_prefix` returns it; empty for the part without a namespace. Keys and names do
-            not have it here.
+        inner: The whole storage. Its keys, and the names of its lists, begin with their namespace.
+        under: The namespace, as `split_namespace` returns it, or "". Keys and names here are without it.
 
     Notes:
-        Of the part without a namespace, `keys` and `listings` walk through the namespaces as well, and leave them out:
-        no prefix tells them apart.
+        In no namespace, `keys` and `listings` walk through all namespaces, and leave them out: no prefix tells them
+        apart.
 
     """
 
@@ -106,7 +105,7 @@ class Namespaced(Wrapper):
         return self._inner.write([self.moved(each) for each in changes] if self._under else changes)
 
     def moved(self, change: Change) -> Change:
-        """Return a change of this part as one of the whole storage."""
+        """Return a change of this part as a change of the whole storage."""
         under = self._under
         return Change(
             expect=[(under + key, begins) for key, begins in change.expect],
@@ -137,5 +136,5 @@ class Namespaced(Wrapper):
         return ((name[len(under) :], member, score) for name, member, score in found if self._has(name))
 
     def _has(self, name: str) -> bool:
-        """Return whether a key, or the name of a list, of the whole storage is in this part."""
+        """Return whether a key, or the name of a list, of the whole storage belongs to this part."""
         return bool(self._under) or not split_namespace(name)[0]

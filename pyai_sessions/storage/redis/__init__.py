@@ -1,1 +1,1 @@
-"""Redis and Valkey servers and clusters: hashes of documents, sorted sets for lists, one script for each write."""
+"""Storages on Redis and Valkey: one server, a cluster, or the primary that Sentinel names."""

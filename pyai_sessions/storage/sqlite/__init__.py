@@ -1,1 +1,1 @@
-"""SQLite files: those of SqliteDict and of diskcache, on connections of our own."""
+"""Storages in SQLite files: our own, those of SqliteDict, and directories of diskcache."""

@@ -1,4 +1,4 @@
-"""Files and folders of a storage: which one a path means, how it is made, and why one cannot be used."""
+"""Files and folders: what a path means, how its file is made for this user alone, and why one cannot be used."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ from pyai_sessions.errors import (
 from pyai_sessions.values.checks import kind_of
 
 FAILURES = (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError)
-"""What sqlite3 raises; the last where an error quotes text of the file that is not UTF-8."""
+"""What sqlite3 raises. UnicodeDecodeError comes when an error quotes text of the file that is not UTF-8."""
 
-# Which file a path means -----------------------------------------------------------------------------------------
+# What a path means -----------------------------------------------------------------------------------------------
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|file:")
-"""How a url begins; ``C:/`` is a drive."""
+"""The start of a url. ``C:/`` is not one, but a drive."""
 
 
 def full_path(path: object, name: str, example: str, *, folder: bool = False) -> str:
-    """Return the path of a file, or of a *folder*, as absolute text; one that begins with ``~`` is in the home folder.
+    """Return the path of a file, or of a *folder*, as absolute text. ``~`` at its start is the home folder.
+
+    *name* is the argument's name and *example* a right path, for errors.
 
     Raises:
-        InvalidValueError: It is no path, or a url. *name* is that of the argument, *example* a path as it should be.
+        InvalidValueError: It is not a path, or is a url.
 
     """
     try:
@@ -78,34 +80,34 @@ def _in_home(path: str, name: str) -> str:
     return expanded
 
 
-# Making it -------------------------------------------------------------------------------------------------------
+# Making files and folders ----------------------------------------------------------------------------------------
 
 
 def make_folders(path: str) -> None:
-    """Make a folder and those above it, for this user alone, unless they are there."""
+    """Make a folder and those above it, for this user alone, unless they exist."""
     if path and not os.path.isdir(path):
         make_folders(os.path.dirname(path))
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
-            if not os.path.isdir(path):  # else another process was faster
+            if not os.path.isdir(path):  # if it is a folder, another process was faster
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
 
 
 @contextmanager
 def creating(path: str) -> Generator[None, None, None]:
-    """Turn an operating system's refusal to create *path* into a StorageError."""
+    """Turn the operating system's errors while *path* is created into StorageErrors."""
     try:
         yield
-    except (FileExistsError, StorageError):  # some of ours are an OSError as well
+    except (FileExistsError, StorageError):  # some StorageErrors are OSErrors, too
         raise
     except OSError as err:
         raise refused(path, err, "created") from err
 
 
 def make_private(path: str) -> None:
-    """Make a file that only this user may read, and its folders, unless they are there."""
-    if os.path.islink(path) and not os.path.exists(path):  # SQLite would follow it, and make the file for all to read
+    """Make a file that only this user may read, and its folders, unless they exist."""
+    if os.path.islink(path) and not os.path.exists(path):  # SQLite would follow it and make a file that all may read
         remedy = "remove the link, or make the file that it leads to"
         raise StorageUnreachableError(path, "it is a symbolic link to nothing", remedy)
     with creating(path):
@@ -117,7 +119,7 @@ def make_private(path: str) -> None:
 
 
 def check_is_there(path: str) -> None:
-    """Raise unless a path names a file that is there, to be read."""
+    """Raise unless a path names an existing file."""
     try:
         found = os.stat(path)
     except OSError as err:
@@ -125,11 +127,11 @@ def check_is_there(path: str) -> None:
     _check_is_file(path, found)
 
 
-# Why it cannot be used -------------------------------------------------------------------------------------------
+# Why a file cannot be used ---------------------------------------------------------------------------------------
 
 
 def refused(path: str, err: OSError, action: str) -> StorageError:  # noqa: PLR0911 (a table)
-    """Return the StorageError that says why the operating system does not let a path be *action*."""
+    """Return the StorageError for an operating system's error, which came when *path* was *action*: "opened", say."""
     code, text = err.errno or 0, err.strerror or type(err).__name__
     folder = os.path.dirname(path)
     if code in (errno.EACCES, errno.EPERM):
@@ -158,7 +160,7 @@ _TOO_MANY = "this process has too many files open: close some, or raise its limi
 
 
 def _last_above(path: str) -> str:
-    """Return the last of the folders above a path that is there, or what is there in its place."""
+    """Return the nearest folder above a path that exists, or the file that exists in its place."""
     above = os.path.dirname(path)
     while not os.path.lexists(above) and above != os.path.dirname(above):
         above = os.path.dirname(above)
@@ -166,17 +168,17 @@ def _last_above(path: str) -> str:
 
 
 def check_folder(path: str, remedy: str) -> None:
-    """Raise unless a path that is there is a folder."""
+    """Raise unless a path names a folder."""
     if not os.path.isdir(path):
         raise StorageUnreachableError(path, "it is a file, not a folder", remedy)
 
 
 def storage_error(path: str, err: Exception) -> StorageError:
     """Return the StorageError that says what an SQLite error means (codes: sqlite.org/rescode.html)."""
-    if isinstance(err, UnicodeDecodeError):  # SQLite quotes what the file holds
+    if isinstance(err, UnicodeDecodeError):  # SQLite's error quotes the file
         return StorageCorruptError(path, "its schema holds text that is not UTF-8")
     problem = str(err)
-    if problem.startswith("Could not decode"):  # goes on with the text itself
+    if problem.startswith("Could not decode"):  # followed by the text itself
         problem = "a stored text is not UTF-8"
     if problem == "interrupted":
         problem = "a statement did not end in time: the file may hold a trigger that never does"
@@ -210,13 +212,13 @@ def _check_is_file(path: str, found: os.stat_result) -> None:
 
 
 def _unopened(path: str, problem: str) -> StorageError:
-    """Return why SQLite cannot open a file, which it does not tell.
+    """Return why SQLite cannot open a file: it does not say.
 
-    The file itself is not opened to find out: closing it would drop the locks that this process has on it.
+    The file is not opened to find out, since closing it would drop the locks that this process has on it.
     """
     try:
         found = os.stat(path)
-        os.close(os.open(os.devnull, os.O_RDONLY))
+        os.close(os.open(os.devnull, os.O_RDONLY))  # fails if the process has too many files open
     except OSError as err:
         return refused(path, err, "opened")
     try:
@@ -232,7 +234,7 @@ def _unopened(path: str, problem: str) -> StorageError:
 
 
 def _unwritten(path: str) -> StorageError | None:
-    """Return why a file, its logs or its folder cannot be written, if that is so."""
+    """Return why a file, its logs or its folder cannot be written; None if they can."""
     folder = os.path.dirname(path)
     with suppress(OSError, AttributeError):
         if os.statvfs(folder).f_flag & os.ST_RDONLY:

@@ -37,9 +37,9 @@ def storage_of(mapping: SqliteDict, derive: Derive, *, timeout: float = 10.0) ->
 
 
 def _file_of(mapping: SqliteDict, timeout: float) -> str:
-    """Return the file that a SqliteDict has open: the current folder may be another than when it was opened.
+    """Return the file that a SqliteDict has open, even if its path is relative and the current folder has changed.
 
-    Waits until its thread has opened its connection: that fails for good where another is faster.
+    Waits until its thread has connected. If one of our connections came first, that thread could fail for good.
     """
     answer: Queue[Any] = Queue()
     try:
@@ -56,17 +56,17 @@ def _file_of(mapping: SqliteDict, timeout: float) -> str:
 
 
 def _check_codec(mapping: SqliteDict) -> None:
-    """Raise unless documents can lie in the table as plain text beside what the SqliteDict's codec makes."""
+    """Raise if the SqliteDict encodes its keys, or if its codec does not read documents that are plain text."""
     opened = "SqliteDict(path, encode=str, decode=str)"
     if mapping.encode_key("session/a") != "session/a":
         msg = f"this SqliteDict encodes its keys; sessions need them as they are: open it as {opened}"
         raise UnsuitableMappingError(msg)
     if mapping.encode is pickling_encode:
-        return  # as it opens by default; our rows are text all the same, and its pickles are never read
+        return  # the default codec: our rows are text all the same, and its pickles are never read
     probe = '{"format":1}'
     try:
         plain = mapping.encode(probe) == probe or mapping.decode(probe) == {"format": 1}
-    except Exception:  # noqa: BLE001 (a codec of the user's may raise anything)
+    except Exception:  # noqa: BLE001 (a user's codec may raise anything)
         plain = False
     if not plain:
         msg = (
