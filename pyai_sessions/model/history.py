@@ -124,6 +124,7 @@ class History(_Referable):
         added_to: Keys of the state to which a number or items were added: a merge adds both sides' additions.
         unsought: Ids that the caller chose for new messages, and that messages before the log may already have.
         default: Converts values given to the session that JSON cannot hold.
+        unknown: Fields of later releases, if the session was made from JSON.
         messages: The list that users see. It is always the same object, and follows the log.
 
     """
@@ -152,6 +153,7 @@ class History(_Referable):
     added_to: set[str] = field(default_factory=set[str])
     unsought: set[str] = field(default_factory=set[str])
     default: Default | None = None
+    unknown: Mapping[str, Any] | None = None
     messages: Messages = field(init=False, repr=False, compare=False)
     _ids: set[str] | None = None
 

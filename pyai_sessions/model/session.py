@@ -107,6 +107,7 @@ class Session(Stateful):
         former = given.history if isinstance(given, Messages) else None
         if former is not None:  # `dataclasses.replace` passes the list of the other session
             self._history = self._continued(former)
+            self.keep_unknown(former.origin.unknown if former.origin else former.unknown or {})
         else:
             messages = [check_message(each, f"messages[{n}]") for n, each in enumerate(cast("Iterable[object]", given))]
             self._history = History()
@@ -116,11 +117,15 @@ class Session(Stateful):
     def _continued(self, history: History) -> History:
         """Return the history of a session that was made from another: a new history if its id is another."""
         if history.origin is not None and history.origin.head.session_id == self.session_id:
-            self.keep_unknown(history.origin.unknown)
             return history.copied()
         if history.unloaded or history.hidden:
             raise InvalidValueError("messages", f"{PARTIAL}, or give a list of those that you want: list(messages)")
         return History(log=list(history.log), clock=history.clock, default=history.default)
+
+    def keep_unknown(self, unknown: Mapping[str, Any]) -> None:
+        """Keep fields of later releases. The history has them too, as `dataclasses.replace` passes nothing else on."""
+        super().keep_unknown(unknown)
+        self._history.unknown = unknown
 
     def __setattr__(self, name: str, value: Any) -> None:
         check = CHECKS.get(name)

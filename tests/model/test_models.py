@@ -1,7 +1,7 @@
 """Session, Checkpoint, SessionSummary: what users hold in their hands."""
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -11,6 +11,7 @@ from pyai_sessions import (
     InvalidValueError,
     Message,
     Session,
+    SessionManager,
     SessionStateError,
     SessionStatus,
     SessionSummary,
@@ -537,3 +538,16 @@ def test_an_error_shows_no_conversation_text(failing):
     while error is not None:
         assert SECRET not in f"{error}{error!r}"
         error = error.__cause__ or error.__context__
+
+
+def test_a_replaced_session_keeps_the_fields_of_later_releases():
+    """`dataclasses.replace` carries them over: from JSON, from a store, and under another id."""
+    manager = SessionManager()
+    given = Session.from_dict({**manager.create_session("ada", session_id="s").to_dict(), "later": {"x": 1}})
+    manager.save(given)
+    loaded = manager.get_session("s")
+
+    for session in (Session.from_dict({**Session().to_dict(), "later": {"x": 1}}), given, loaded):
+        assert replace(session, title="A").to_dict()["later"] == {"x": 1}
+        assert replace(session, session_id="t").to_dict()["later"] == {"x": 1}
+        assert replace(replace(session, session_id="t"), title="A").to_dict()["later"] == {"x": 1}
