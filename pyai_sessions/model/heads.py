@@ -47,17 +47,17 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def end(self) -> int:
-        """The number of the page that would follow."""
+        """The number of the page after the last one."""
         return self.start + self.pages
 
 
 def with_page_of(run: Run, messages: int) -> Run:
-    """Return a run with one more page, which holds so many messages."""
+    """Return a run with one more page, which holds *messages*."""
     return msgspec.structs.replace(run, pages=run.pages + 1, messages=run.messages + messages)
 
 
 def first_pages(runs: Iterable[Run], pages: int, messages: int) -> list[Run]:
-    """Return the runs of the first *pages* pages, which hold so many *messages*."""
+    """Return the runs of the first *pages* pages, which hold *messages* in all."""
     kept: list[Run] = []
     for run in runs:
         count = min(run.pages, pages)
@@ -292,7 +292,7 @@ def microseconds(time: datetime) -> int:
 
 
 def from_microseconds(count: int) -> datetime:
-    """Return the time so many microseconds after 1970."""
+    """Return the time that is *count* microseconds after 1970."""
     return _EPOCH + count * _MICROSECOND
 
 

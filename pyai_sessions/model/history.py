@@ -183,13 +183,13 @@ class History(_Referable):
 
     @property
     def first_change(self) -> int | None:
-        """The first stored message that was changed or removed since; None where none was."""
+        """The index of the first stored message that was changed or removed since the load; None if none was."""
         places = [each.place for each in self.edits.values()]
         return min([*places, *(() if self.rewritten_from is None else [self.rewritten_from])], default=None)
 
     @property
     def is_changed(self) -> bool:
-        """Whether stored messages were changed or removed since."""
+        """Whether stored messages were changed or removed since the load."""
         return self.rewritten_from is not None or bool(self.edits)
 
     @property
@@ -337,7 +337,7 @@ class History(_Referable):
         self._rewrite(index, rest)
 
     def clear(self) -> None:
-        """Remove all messages, those that are not loaded included."""
+        """Remove all messages, including those that are not loaded."""
         self.rewrite(0, [])
         self.unloaded, self.page_sizes, self.leading = 0, [], 0
         self.question = self.asked = None
@@ -354,7 +354,7 @@ class History(_Referable):
         return self.origin.head.message_count - self.unloaded - len(self.gone)
 
     def _place(self, index: int) -> int:
-        """Return how many messages preceded one in the stored history."""
+        """Return the index in the stored history of the message at an index of the log."""
         place = self.unloaded + index
         for each in self.gone:
             place += each <= place
@@ -376,7 +376,7 @@ class History(_Referable):
         self.edits.clear()
 
     def was_saved(self, then: Mapping[str, tuple[Edit, Message | None]]) -> None:
-        """Note that those changes of stored messages are stored that `changes` told *then*; others followed."""
+        """Forget the changes that an earlier save stored: what `changes` returned *then*. Later changes are kept."""
         gone = [edit.place for edit, now in then.values() if now is None]
         left: dict[str, Edit] = {}
         for key, (edit, now) in self.changes().items():

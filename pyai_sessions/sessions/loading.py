@@ -79,7 +79,7 @@ def load(
 
 
 def load_from(backend: Backend, stored: StoredHead, page: int, clock: Clock) -> Session | None:
-    """Return a session with its messages from page number *page* on; None where it was rewritten meanwhile."""
+    """Return a session with its messages from page number *page* on; None if it was rewritten meanwhile."""
     try:
         pages = Trips(backend).alone(reading(stored, page_keys(stored.head.sealed, page, stored.pages), {}))
     except RewrittenError:

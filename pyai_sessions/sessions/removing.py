@@ -41,7 +41,7 @@ def remove(backend: Backend, session_id: str, value: object) -> bool:
         if _lives(backend, session_id, incarnation):
             return False
         indexes.mend(backend, session_id, [each[:2] for each in lists_of(stored.entry)])
-        if not is_forked:  # a deletion that was cut short may have removed the head alone
+        if not is_forked:  # an interrupted deletion may have removed only the head
             free_pages(backend, session_id, keys=pages_there(backend.storage, own))
     if is_forked:  # perhaps by itself: a session that was created again from a fork of the former one
         reference = reference_key(session_id, session_id, incarnation)

@@ -176,7 +176,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def sharing(call: Callable[Concatenate[S, P], Asking[T]]) -> Callable[Concatenate[S, P], T]:
-    """Return the method that makes a call alone: one of a store or a manager. `asked_of` finds the call again."""
+    """Return a method, of a store or a manager, that runs a call alone. `asked_of` finds the call again."""
 
     @wraps(call)
     def method(self: S, /, *arguments: P.args, **options: P.kwargs) -> T:
@@ -195,9 +195,9 @@ def sharing(call: Callable[Concatenate[S, P], Asking[T]]) -> Callable[Concatenat
 
 
 def mending(call: F) -> F:
-    """Return a method that, when it is cut off, leaves nothing open that others wait for.
+    """Return a method that, if it is interrupted, leaves no transaction open and no lock taken.
 
-    The blocks in it end what they began. But an exception from outside can come while one of them does that.
+    Its ``with`` blocks clean up, but an exception can interrupt even that.
     """
 
     @wraps(call)
@@ -213,9 +213,9 @@ def mending(call: F) -> F:
 
 
 def making(method: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> Asking[T]:
-    """Return the call that a method would make alone, for another call to make.
+    """Return the call of a method, so that another call can run it.
 
-    A method of a class of the user's own shares no trips. It is called as it is, and keeps no other call waiting.
+    A method of a user's own class has no such call. It is called as it is, and no other call waits for it.
     """
     given: Any = method
     if hasattr(given, "asking"):
@@ -230,9 +230,9 @@ def _called(method: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) 
 
 
 def asked_of(function: Callable[[], T], *, together: int = 1) -> tuple[Trips, Asking[T]] | None:
-    """Return the call that a `partial` of a method would make alone, and the trips that it would make.
+    """Return the call of a `partial` of a method, and the `Trips` that run it.
 
-    None where the method is of another kind, or where fewer than *together* calls are worth joining.
+    None if the method has no such call, or if its storage joins fewer than *together* calls.
     """
     method: Any = function.func if isinstance(function, partial) else None
     if method is None or not hasattr(method, "asking"):
