@@ -19,8 +19,8 @@ As it is stored, and back:
   ``"responses"``. An output is a tool's message; what it says besides is in ``metadata["responses"]["output"]``.
 - Each text of an output message is a text, with the message's ``id``, ``status`` and ``phase``, and its annotations,
   under ``"responses"``. A message without an id is written as plain text.
-- ``input_image`` is image_url and ``input_file`` a file, where nothing is lost by that. All other items and parts are
-  kept under ``"responses"``.
+- ``input_image`` is image_url and ``input_file`` a file, where nothing is lost by that. Reasoning and calls of OpenAI's
+  own tools stand in the content as they are. All other items and parts are kept under ``"responses"``.
 - Reasoning that nothing follows in its message is left out, since the API refuses it.
 - System messages stay in the list, wherever they stand. A role that the API does not know is told as a user's message
   that begins with its role: ``[critic]``. A user's message with nothing in it is ``[empty message]``.
@@ -114,7 +114,7 @@ def _said(part: p.Part) -> p.Part | None:
     item = p.native(own.get("item"))
     if kind == "responses" and p.is_part(item) and _by_model(item["type"]):
         return dict(item)
-    if kind in _ITEMS and isinstance(part.get("id"), str):  # stored as it was given
+    if kind in _ITEMS and isinstance(part.get("id"), str):
         return p.without_apis(part)
     message, besides = p.native(own.get("message")), p.rest_of(own, "message")
     text = part.get(kind) if kind in ("text", "refusal") else None
@@ -132,7 +132,7 @@ _ITEMS = frozenset({
     "reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call",
     "mcp_list_tools", "mcp_approval_request",
 })  # fmt: skip
-"""Items that may stand in a content as they are, where an application put them there."""
+"""Items that stand in a content as they are, if they have an id."""
 
 
 def _call(call: p.Call, ids: p.CallIds) -> p.Part:
@@ -301,8 +301,11 @@ def _model_message(items: Sequence[tuple[str, p.Part]], clock: Clock) -> list[Me
             said += _message_parts(item, path)
             unknown |= p.unknown(item, "type", "role", "content", *_OF_MESSAGE)
         else:
-            said.append({"type": "responses", "responses": {"item": p.rest_of(item, *_reasoning_unknown(item))}})
-            unknown |= _reasoning_unknown(item)
+            rest = _reasoning_unknown(item)
+            made_item = p.rest_of(item, *rest)
+            is_plain = kind in _ITEMS and isinstance(item.get("id"), str)
+            said.append(made_item if is_plain else {"type": "responses", "responses": {"item": made_item}})
+            unknown |= rest
         kinds += [kind in CALLS] * (len(said) + len(calls) - len(kinds))
     metadata = turns.own("responses", **turns.call_places(kinds))
     content = turns.content_of(said) or None

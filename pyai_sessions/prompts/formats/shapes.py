@@ -23,13 +23,13 @@ class PromptMessage:
     """A stored message, or a part of it, in the shape that formats write.
 
     Attributes:
-        message: It, in the shape that formats write. Its role is one of the five, or one that no API knows.
-        source: The stored message; None for what no message says, as the result of a call that was interrupted.
-        blocks: Which blocks of the stored content say it; None: all of the message.
-        call_blocks: For each tool call, which block says it; empty where the calls are no blocks.
-        unnamed: Ids of the tool calls that have none of their own.
-        kept: Which of its tool calls are left, once some were taken out; None: all.
-        given: How it is given where messages are given as they were added, if no message says it.
+        message: The message in the shape that formats write. Its role is one of the five, or one that no API knows.
+        source: The stored message, or None if none is stored: the result that says that a call was interrupted.
+        blocks: The places of its blocks in the stored content; None means the whole message.
+        call_blocks: The place of the block of each tool call; empty if the calls are not blocks.
+        unnamed: The ids that were given to tool calls without one.
+        kept: The places of the tool calls that are left after some were taken out; None means all.
+        given: The message to give in the shape in which messages were added, if none is stored.
 
     """
 
