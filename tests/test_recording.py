@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from pyai_sessions import AsyncSessionManager, SessionArchivedError, SessionManager, StorageError
 from pyai_sessions.testing import Event, FaultyMapping, Recorder, check_events, events_from, events_to, find_faults
 
+READS = ("read", "newest", "page")
+
 
 def events_of(*calls):
-    """Return the events of calls, each as (writer, "append"|"save"|"read", began, ended or None, texts[, got])."""
+    """Return the events of calls, each as (writer, what, began, ended or None, texts[, got])."""
     events, numbers = [], count()
     for writer, what, began, ended, texts, *got in calls:
         number = next(numbers)
-        events.append(Event(writer, number, what, "s", began, [] if what == "read" else list(texts)))
+        events.append(Event(writer, number, what, "s", began, [] if what in READS else list(texts)))
         if ended == "refused":
             events.append(Event(writer, number, "refused", "s", began))
         elif ended is not None:
-            seen = list(texts) if what == "read" else got[0] if got else None
+            seen = list(texts) if what in READS else got[0] if got else None
             events.append(Event(writer, number, "returned", "s", ended, seen))
     return events
 
@@ -32,7 +34,9 @@ def kinds(*calls, **options):
 
 A = ("a", "append", 1, 2, "a")
 B = ("b", "append", 3, 4, "b")
+C = ("c", "append", 5, 6, "c")
 AB = ("a", "save", 1, 2, "ab")
+LAST_AB, LAST_ABC = (("r", "read", 21, 22, each) for each in ("ab", "abc"))
 
 CASES = {
     # A message is there whose call returned before the read began; a call that had not returned may come to nothing.
@@ -81,6 +85,40 @@ CASES = {
     "unwritten, and refused": (
         [("a", "append", 1, "refused", "a"), ("r", "read", 3, 4, "a")],
         [("a", "append", 1, "refused", "a"), ("a", "append", 2, None, "a"), ("r", "read", 3, 4, "a")],
+    ),
+    "lost since a page": (
+        [("a", "append", 1, None, "a"), ("r", "page", 3, 4, "a"), ("r", "read", 21, 22, "")],
+        [("a", "append", 1, None, "a"), ("r", "page", 3, 4, "a"), ("r", "read", 21, 22, "a")],
+    ),
+    "doubled in a page": (
+        [A, B, ("r", "page", 5, 6, "bb"), LAST_AB],
+        [A, B, ("r", "page", 5, 6, "b"), LAST_AB],
+    ),
+    "torn out of the middle of a page": (
+        [A, B, C, ("r", "page", 7, 8, "ac"), LAST_ABC],
+        [A, B, C, ("r", "page", 7, 8, "ab"), LAST_ABC],
+    ),
+    "torn at the end of the newest": (
+        [AB, ("r", "newest", 1, 4, "a"), LAST_AB],
+        [AB, ("r", "page", 1, 4, "a"), LAST_AB],
+    ),
+    "reordered in a page": (
+        [A, B, ("r", "page", 5, 6, "ba"), LAST_AB],
+        [A, B, ("r", "page", 5, 6, "ab"), LAST_AB],
+    ),
+    "stale, the newest": ([A, B, ("r", "newest", 5, 6, "a"), LAST_AB], [A, B, ("r", "page", 5, 6, "a"), LAST_AB]),
+    "stale, and empty": ([A, B, ("r", "newest", 5, 6, ""), LAST_AB], [A, B, ("r", "page", 5, 6, ""), LAST_AB]),
+    "stale after a page": (
+        [A, ("b", "append", 3, 9, "b"), ("r", "page", 4, 5, "b"), ("q", "newest", 6, 7, "a"), LAST_AB],
+        [A, ("b", "append", 3, 9, "b"), ("r", "page", 4, 6, "b"), ("q", "newest", 6, 7, "a"), LAST_AB],
+    ),
+    "unwritten in a page": (
+        [A, ("r", "page", 3, 4, "x"), ("r", "read", 21, 22, "a")],
+        [A, ("b", "append", 1, None, "x"), ("r", "page", 3, 4, "x"), ("r", "read", 21, 22, "ax")],
+    ),
+    "unwritten as yet, in the newest": (
+        [A, ("r", "newest", 3, 4, "b"), ("b", "append", 5, 6, "b"), LAST_AB],
+        [A, ("r", "newest", 3, 5, "b"), ("b", "append", 5, 6, "b"), LAST_AB],
     ),
     "unwritten as yet": ([("r", "read", 1, 2, "b"), B], [("r", "read", 1, 3, "b"), B]),
 }
@@ -137,12 +175,21 @@ def could_be(calls, stored=()):
         if began > soonest:
             continue  # another had ended by then
         others = calls[:n] + calls[n + 1 :]
-        if what == "read":
-            if list(stored) == list(texts) and could_be(others, stored):
+        if what in READS:
+            if answers(what, list(texts), list(stored)) and could_be(others, stored):
                 return True
         elif could_be(others, [*stored, *(text for text in texts if text not in stored)]):
             return True
     return False
+
+
+def answers(what, texts, stored):
+    """Whether a read of what is stored could get these texts."""
+    if what == "read":
+        return texts == stored
+    if what == "newest":
+        return texts == stored[len(stored) - len(texts) :] if texts else not stored
+    return any(texts == stored[n : n + len(texts)] for n in range(len(stored) + 1))
 
 
 class Simulation:
@@ -170,14 +217,14 @@ class Simulation:
             call = self.at_work.pop(writer)
             self.store(call)
             call[3] = next(self.now)
-            if call[1] == "read":
+            if call[1] in READS:
                 self.calls.append(call)
             else:
                 self.left_open[writer] = []
 
     def begin(self, writer):
         if self.choose.random() < 0.4:
-            return [writer, "read", next(self.now), None, []]
+            return [writer, self.choose.choice(READS), next(self.now), None, []]
         texts = self.left_open.get(writer, []) if self.choose.random() < 0.5 else []
         if self.shared:
             texts = self.choose.choice(self.calls)[4][:1] if self.calls and self.choose.random() < 0.5 else []
@@ -186,15 +233,17 @@ class Simulation:
         return self.calls[-1]
 
     def store(self, call):
-        if call[1] == "read":
-            call[4] = list(self.stored)
+        if call[1] in READS:
+            n, m = (self.choose.randrange(len(self.stored) + 1) for _ in "nm")
+            part = {"read": slice(None), "newest": slice(min(n, len(self.stored) - 1), None), "page": slice(n, m)}
+            call[4] = self.stored[part[call[1]]]
         else:
             self.stored += [text for text in call[4] if text not in self.stored]
 
     def change(self):
         """Change when a call began or ended, or what a read got, or nothing."""
         call = self.choose.choice([each for each in self.calls if each[3] is not None])
-        read = self.choose.choice([each for each in self.calls if each[1] == "read"])
+        read = self.choose.choice([each for each in self.calls if each[1] in READS])
         got, n, m = read[4], *(self.choose.randrange(len(read[4]) + 1) for _ in "nm")
         self.choose.choice(
             [
@@ -263,8 +312,8 @@ def test_a_recorder_tells_what_each_call_gives_and_gets():
         ("returned", None),
         ("save", ["three"]),
         ("returned", ["one", "[2]", "three"]),
-        ("read", []),
-        ("returned", None),
+        ("newest", []),
+        ("returned", ["three"]),
         ("save", ["four"]),
         ("save", ["four"]),
         ("returned", None),
@@ -317,3 +366,54 @@ def test_events_outlive_a_writer_that_is_killed(tmp_path):
         file.write('["w", 1, "app')
 
     assert events_from(tmp_path / "events") == [first, Event("w", 0, "returned", "s", 2)]
+
+
+def test_a_recorder_tells_what_pages_and_several_sessions_have():
+    """The end of a session, a part of it, one message, and each of several sessions is a call."""
+    events = []
+    manager = Recorder(SessionManager({}), events.append)
+    for session_id in ("s", "t"):
+        manager.get_or_create_session(session_id)
+        manager.update(session_id, *({"role": "user", "content": f"{session_id}{n}"} for n in range(3)))
+    known = len(events)
+
+    page = manager.get_messages("s", limit=2)
+    manager.get_messages("s", before=page[0])
+    manager.get_message("s", page[1].message_id)
+    manager.get_message("s", "nothing")
+    manager.get_sessions(["s", "t", "nobody"])
+
+    assert [(each.session_id, each.what, each.texts) for each in events[known:]] == [
+        ("s", "newest", []),
+        ("s", "returned", ["s1", "s2"]),
+        ("s", "page", []),
+        ("s", "returned", ["s0"]),
+        ("s", "page", []),
+        ("s", "returned", ["s2"]),
+        ("s", "page", []),
+        ("s", "returned", []),
+        ("s", "read", []),
+        ("t", "read", []),
+        ("nobody", "read", []),
+        ("s", "returned", ["s0", "s1", "s2"]),
+        ("t", "returned", ["t0", "t1", "t2"]),
+        ("nobody", "returned", []),
+    ]
+    check_events(manager.manager, events)
+
+
+def test_awaited_pages_are_recorded():
+    """As those of a manager that blocks."""
+    events = []
+
+    async def run():
+        async with AsyncSessionManager({}) as awaited:
+            manager = Recorder(awaited, events.append)
+            await manager.update("s", {"role": "user", "content": "one"}, create=True)
+            await asyncio.gather(manager.get_messages("s"), manager.get_sessions(["s"]))
+
+    asyncio.run(run())
+
+    assert sorted(each.what for each in events) == ["append", "newest", "read", "returned", "returned", "returned"]
+    assert [each.texts for each in events if each.what == "returned"] == [None, ["one"], ["one"]]
+    assert find_faults(events) == []

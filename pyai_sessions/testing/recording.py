@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, pairwise
 from math import inf
@@ -18,7 +18,12 @@ from typing import Any, NamedTuple
 
 from pyai_sessions.aio import AsyncSessionManager
 from pyai_sessions.errors import SessionError, StorageError
+from pyai_sessions.model.session import Session
+from pyai_sessions.values.messages import Message
 from pyai_sessions.values.tokens import new_id
+
+_PARTS = ("newest", "page")
+"""Calls that read a part of a session's messages."""
 
 
 class Event(NamedTuple):
@@ -28,7 +33,8 @@ class Event(NamedTuple):
     call: int
     """The number of the call among those of its writer."""
     what: str
-    """"append", "save" or "read" when a call begins; then "returned", or "refused" where nothing was written."""
+    """"append", "save", "read", "newest" or "page" when a call begins; then "returned", or "refused" where nothing was
+    written. "newest" reads the end of a session, "page" a part of it."""
     session_id: str
     at: int
     """`time.monotonic_ns`: one clock for all processes of a machine."""
@@ -46,7 +52,10 @@ class Fault(NamedTuple):
 
 
 class Recorder:
-    """A manager whose calls `append`, `save`, `get_session` and `get_or_create_session` are recorded.
+    """A manager whose calls that read and add messages are recorded.
+
+    These are `append`, `update`, `save`, `get_session`, `get_sessions`, `get_or_create_session`, `get_messages` and
+    `get_message`.
 
     Give each process a recorder of its own; threads and tasks may share one. Each message needs a text that no other
     message of its session has. If you repeat a call, give it the same messages. Only add messages: one that is
@@ -97,16 +106,34 @@ class Recorder:
         return self._run("save", session.session_id, given, lambda: self.manager.save(session, **options), session)
 
     def get_session(self, session_id: str, **options: Any) -> Any:
-        """Load a session."""
-        return self._run("read", session_id, [], lambda: self.manager.get_session(session_id, **options))
+        """Load a session, or its end."""
+        what = "read" if options.get("last") is None else "newest"
+        return self._run(what, session_id, [], lambda: self.manager.get_session(session_id, **options))
 
     def get_or_create_session(self, session_id: str, *arguments: Any, **options: Any) -> Any:
         """Load a session, or create it."""
         act = self.manager.get_or_create_session
         return self._run("read", session_id, [], lambda: act(session_id, *arguments, **options))
 
+    def get_sessions(self, session_ids: Iterable[str], **options: Any) -> Any:
+        """Load several sessions, each of which is recorded as a call of its own."""
+        ids = list(dict.fromkeys(session_ids))
+        return self._run_in(self._calling_all(ids), lambda: self.manager.get_sessions(ids, **options))
+
+    def get_messages(self, session_id: str, **options: Any) -> Any:
+        """Return a page of messages. Without *before* and *after* it reads the end of a session."""
+        is_newest = options.get("before") is None and options.get("after") is None
+        what = "newest" if is_newest else "page"
+        return self._run(what, session_id, [], lambda: self.manager.get_messages(session_id, **options))
+
+    def get_message(self, session_id: str, message_id: str, **options: Any) -> Any:
+        """Return one message: a page of one."""
+        return self._run("page", session_id, [], lambda: self.manager.get_message(session_id, message_id, **options))
+
     def _run(self, what: str, session_id: str, given: list[str], act: Callable[[], Any], saved: Any = None) -> Any:
-        calling = self._calling(what, session_id, given, saved)
+        return self._run_in(self._calling(what, session_id, given, saved), act)
+
+    def _run_in(self, calling: AbstractContextManager[Callable[[Any], Any]], act: Callable[[], Any]) -> Any:
         if isinstance(self.manager, AsyncSessionManager):
             return _awaited(calling, act)
         with calling as end:
@@ -120,9 +147,10 @@ class Recorder:
             self._tell(Event(self._writer, number, what, session_id, time.monotonic_ns(), texts))
 
         def end(result: Any) -> Any:
-            copy = result if what == "read" else saved
+            copy = saved if what in ("append", "save") else result
             texts = _texts(copy)
-            tell("returned", None if what == "append" or (copy and copy.message_count > len(texts)) else texts)
+            is_part = what == "append" or (isinstance(copy, Session) and copy.message_count > len(texts))
+            tell("returned", None if is_part and what not in _PARTS else texts)
             self._stored[session_id].update(given, texts)
             return result
 
@@ -135,6 +163,18 @@ class Recorder:
             tell("refused", None)
             raise
 
+    @contextmanager
+    def _calling_all(self, session_ids: list[str]) -> Generator[Callable[[Any], Any]]:
+        with ExitStack() as calls:
+            ends = {each: calls.enter_context(self._calling("read", each, [], None)) for each in session_ids}
+
+            def end(found: Any) -> Any:
+                for session_id, tell in ends.items():
+                    tell(found.get(session_id))
+                return found
+
+            yield end
+
 
 async def _awaited(calling: Any, act: Callable[[], Any]) -> Any:
     with calling as end:
@@ -145,8 +185,11 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content)
 
 
-def _texts(session: Any) -> list[str]:
-    return [_text(each.content) for each in session.messages] if session else []
+def _texts(read: Any) -> list[str]:
+    """Return the texts of a session, of a page, of a message or of None."""
+    if isinstance(read, Message):
+        return [_text(read.content)]
+    return [_text(each.content) for each in (read.messages if isinstance(read, Session) else read or ())]
 
 
 def events_to(path: str | os.PathLike[str]) -> Callable[[Event], object]:
@@ -180,7 +223,8 @@ def find_faults(events: Iterable[Event], *, may_lose: bool = False, may_lag: boo
 
     - lost: a call that gave the message had returned, or the message was read, and the last read lacks it.
     - doubled: a read has the message twice.
-    - torn: a read has the message without the others of its save, or others between them.
+    - torn: a read has the message without the others of its save, or others between them; or a page lacks it, between
+      two that it has.
     - reordered: the messages of one save or of one writer are out of order, or two reads disagree on the order.
     - stale: a call had returned, or a read had got the message, before a read began that stops short of it.
     - unwritten: nobody had given the message, or only calls that were refused.
@@ -206,7 +250,7 @@ def find_faults(events: Iterable[Event], *, may_lose: bool = False, may_lag: boo
             sessions[session_id].append(call)
     found: list[Fault] = []
     for session_id, its_calls in sorted(sessions.items()):
-        if any(each.got is not None for each in its_calls):
+        if any(each.got is not None and each.what not in _PARTS for each in its_calls):
             session = _Session(sorted(its_calls, key=lambda each: each.began))
             faults = session.faults_of_each() if may_lose else session.faults_of_all(may_lag=may_lag)
             found += (Fault(kind, session_id, text) for kind, text in faults)
@@ -259,7 +303,9 @@ class _Session:
         self.before = {text: other for (other, text), n in pairs.items() if n == self.given[text].calls}
         together = ((a, b) for b, a in self.before.items() if self.given[a].calls == self.given[b].calls)
         self.after = dict(together)
-        self.reads = [(call, call.got) for call in calls if call.got is not None]
+        answered = [(call, call.got) for call in calls if call.got is not None]
+        self.reads = [each for each in answered if each[0].what not in _PARTS]
+        self.parts = [each for each in answered if each[0].what in _PARTS]
         self.fresh = max((call.began for call, _ in self.reads if call.what == "read"), default=-inf)
 
     def faults_of_all(self, *, may_lag: bool) -> Iterator[tuple[str, str]]:
@@ -285,12 +331,42 @@ class _Session:
             early = call.what == "save" or (may_lag and call.began < self.fresh)
             fault = "stale" if call.began < self.fresh else "lost"
             moments.append(_Moment(-inf if early else call.began, call.ended, len(got) - 0.5, fault))
+        for call, got in self.parts:
+            faults = list(self._faults_of_part(call, got, places))
+            yield from faults
+            if not faults and (got or call.what == "newest"):
+                moments.append(self._moment_of_part(call, places[got[-1]] + 0.5 if got else -0.5, may_lag=may_lag))
         yield from _faults_in_time(moments, order)
+
+    def _moment_of_part(self, call: _Call, place: float, *, may_lag: bool) -> _Moment:
+        """Return when a part was read that ends at a *place*. More may have been there, unless it is the newest."""
+        early = call.what == "page" or (may_lag and call.began < self.fresh)
+        fault = "stale" if call.began < self.fresh else "lost"
+        return _Moment(-inf if early else call.began, call.ended, place, fault)
+
+    def _faults_of_part(self, call: _Call, got: list[str], places: dict[str, int]) -> Iterator[tuple[str, str]]:
+        """Give the kind and a text of each fault of a part, which has the messages of some places that follow."""
+        yield from self._faults_of_any(got)
+        yield from (("lost", text) for text in got if text in self.given and text not in places)
+        order = list(places)
+        for text, other in pairwise(text for text in got if text in places):
+            if places[text] + 1 < places[other]:
+                yield "torn", order[places[text] + 1]
+            elif places[text] > places[other]:
+                yield "reordered", other
+        if call.what == "newest" and got and got[-1] in self.after and got[-1] != order[-1]:
+            yield "torn", got[-1]
+
+    def _faults_of_any(self, got: list[str]) -> Iterator[tuple[str, str]]:
+        yield from (("doubled", text) for text, n in Counter(got).items() if n > 1)
+        yield from (("unwritten", text) for text in got if text not in self.given)
 
     def faults_of_each(self) -> Iterator[tuple[str, str]]:
         """Give the kind and a text of each fault of the reads by themselves, and of each writer in the last of them."""
         for _, got in self.reads:
             yield from self._faults_of_one(got)
+        for _, got in self.parts:
+            yield from self._faults_of_any(got)
         order = self.reads[-1][1]
         writers: defaultdict[str, list[_Moment]] = defaultdict(list)
         for place, text in enumerate(order):

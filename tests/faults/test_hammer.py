@@ -10,6 +10,8 @@ from pyai_sessions.testing import Recorder
 from tests.faults.storages import ALL, EXAMPLE, IN_FILES, SHARED
 from tests.faults.workers import (
     Hammers,
+    change_states,
+    check_states,
     check_turns,
     ids_of_all_branches,
     in_a_process,
@@ -31,7 +33,7 @@ def ids(request):
     return session_ids(request.param)
 
 
-@pytest.fixture(params=["save", "append"])
+@pytest.fixture(params=["save", "append", "update"])
 def way(request):
     return request.param
 
@@ -68,6 +70,8 @@ def test_threads_lose_no_message(storage, ids, way, turns):
 
         for manager in managers:
             check_turns(manager, ids, events)
+            if way == "update":
+                check_states(manager, [plan(writer, ids, turns) for writer in range(WRITERS)])
 
 
 @pytest.mark.parametrize("storage", [*SHARED, EXAMPLE], indirect=True)
@@ -81,6 +85,8 @@ def test_processes_lose_no_message(storage, ids, way, turns, tmp_path):
 
     with storage.open() as manager:
         check_turns(manager, ids, events)
+        if way == "update":
+            check_states(manager, plans[1:])
 
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
@@ -114,3 +120,17 @@ def test_what_others_add_is_kept_while_one_goes_back_and_forth(storage, turns):
         assert there >= {each for ids in written for each in ids} | {f"before{n}" for n in range(40)}
         assert conflicts < 2 * turns
         assert not manager.verify().problems
+
+
+@pytest.mark.parametrize("storage", SHARED, indirect=True)
+def test_processes_lose_no_change_of_a_users_state(storage, turns):
+    """Each keeps its own key, and a count that is written under the revision that was read misses none."""
+    workers = [in_a_process(change_states, storage, writer, turns) for writer in range(4)]
+    for _, link in workers:
+        assert receive(link) == "ready"
+    for _, link in workers:
+        link.send("go")
+    results(workers)
+
+    with storage.open() as manager:
+        assert manager.user_state("ada") == {"writers": {f"{n}": turns - 1 for n in range(4)}, "n": 4 * turns}

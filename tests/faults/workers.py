@@ -3,14 +3,20 @@
 import multiprocessing
 import random
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import diskcache  # noqa: F401  (in every worker from the start: one may lose the right to read it)
 import redis  # noqa: F401
 import sqlitedict  # noqa: F401
 
-from pyai_sessions import Message, SessionConflictError, StorageLockedError, StorageUnreachableError
+from pyai_sessions import (
+    Message,
+    SessionConflictError,
+    StateConflictError,
+    StorageLockedError,
+    StorageUnreachableError,
+)
 from pyai_sessions.testing import Recorder, check_events, events_from, events_to
 
 # A process of its own forks each worker: quick, and without the threads and connections of the tests.
@@ -81,16 +87,33 @@ def until_stored(act):
             return failures
 
 
+def read_some(manager, session_id, other_id, n):
+    """Read a session in one of the ways there are."""
+    if n % 3 == 0:
+        manager.get_session(session_id)
+    elif n % 3 == 1:
+        manager.get_sessions([session_id, other_id])
+    else:
+        page = manager.get_messages(session_id, limit=5)
+        if page:
+            manager.get_messages(session_id, before=page[0], limit=5)
+            manager.get_messages(session_id, after=page[len(page) // 2])
+            manager.get_message(session_id, page[-1].message_id)
+
+
 def write_turns(manager, turns, way):
-    """Write turns to sessions, by stale copies or by appending, and read now and then; return how many calls raised."""
+    """Write turns to sessions, by stale copies or without one, and read now and then; return how many calls raised."""
     copies, failures = {}, 0
 
     def load(session_id):
         copies[session_id] = manager.get_session(session_id)
 
     for n, (session_id, texts) in enumerate(turns):
+        messages = [Message("user", text) for text in texts]
         if way == "append":
-            act = partial(manager.append, session_id, *(Message("user", text) for text in texts))
+            act = partial(manager.append, session_id, *messages)
+        elif way == "update":
+            act = partial(manager.update, session_id, *messages, state={texts[0].partition("/")[0]: texts[1]})
         else:
             if session_id not in copies:
                 failures += until_stored(partial(load, session_id))
@@ -99,7 +122,7 @@ def write_turns(manager, turns, way):
             act = partial(manager.save, copies[session_id])
         failures += until_stored(act)
         if n % 4 == 3:
-            failures += until_stored(partial(manager.get_session, session_id))
+            failures += until_stored(partial(read_some, manager, session_id, turns[0][0], n // 4))
     return failures
 
 
@@ -156,6 +179,13 @@ def check_turns(manager, ids, events):
     assert not manager.verify().problems
 
 
+def check_states(manager, plans):
+    """Assert that the key of each writer in the state of each session has what its last update gave it."""
+    for turns in plans:
+        for session_id, (first, last) in dict(turns).items():
+            assert manager.get_session(session_id).state[first.partition("/")[0]] == last
+
+
 def check_indexes(manager, users, archived=()):
     """Assert that lists and counts hold the sessions of *users* (a user by session), latest activity first."""
     by_activity = sorted(users, key=lambda each: (manager.get_session(each).active_at, each), reverse=True)
@@ -169,6 +199,21 @@ def check_indexes(manager, users, archived=()):
         assert manager.count(user) == len(theirs)
         for summary in manager.list_sessions(user, limit=None):
             assert summary.message_count == len(manager.get_session(summary.session_id).messages)
+
+
+def change_states(link, storage, writer, count):
+    """Change the state of a user: a key of one's own, and a count that all have in common."""
+    with storage.open() as manager:
+        link.send("ready")
+        link.recv()
+        for n in range(count):
+            manager.update_user_state("ada", {"writers": {f"{writer}": n}})
+            while True:
+                state = manager.user_state("ada")
+                with suppress(StateConflictError):
+                    manager.update_user_state("ada", {"n": state.get("n", 0) + 1}, if_revision=state.revision)
+                    break
+        link.send("done")
 
 
 # One goes back and forth, others write --------------------------------------------------------------------------------
