@@ -23,6 +23,11 @@ COMMANDS = {
         "stats": ("statistics", "Count sessions, users and messages, and show the activity by day."),
         "peek": ("peeking", "Show a stored document as it is, or list the keys of all."),
     },
+    "Use": {
+        "browse": ("browsing", "Look through conversations on the whole screen."),
+        "chat": ("chatting", "Chat with a model, and store every message."),
+        "mcp": ("serving", "Serve conversations to an agent, for reading alone."),
+    },
     "Change": {
         "title": ("changing", "Give a session a title."),
         "archive": ("changing", "Take sessions out of the lists."),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import click
 
 OK, PROBLEMS, USAGE, NOT_FOUND, STORAGE = range(5)
@@ -19,3 +22,19 @@ class RefusedError(click.ClickException):
     """A command cannot be done as things are, or was not confirmed."""
 
     exit_code = PROBLEMS
+
+
+@contextmanager
+def missing(feature: str, package: str) -> Generator[None, None, None]:
+    """Say what to install where an import within fails.
+
+    Raises:
+        MissingPackageError: The package is not installed.
+
+    """
+    from pyai_sessions.errors import MissingPackageError
+
+    try:
+        yield
+    except ImportError as err:
+        raise MissingPackageError(feature, package, name=err.name) from err

@@ -1,0 +1,187 @@
+"""The screen of `browse`: a list of conversations, a search, and a transcript."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from pyai_sessions.cli.finding import found_ids
+from pyai_sessions.cli.output import counted, one_line
+from pyai_sessions.cli.times import shown
+
+if TYPE_CHECKING:
+    from pyai_sessions import Session, SessionManager, SessionSummary
+
+_LISTED = 200
+_SHOWN = 200
+"""Sessions of the list, and messages of the transcript: the newest."""
+
+_COLOURS = {"user": "bold cyan", "assistant": "bold green", "tool": "bold yellow", "system": "bold magenta"}
+
+
+class Browser(App[None]):
+    """Shows the conversations of a manager, as they are now, and every two seconds."""
+
+    TITLE = "pyai-sessions"
+    CSS = """
+    #left { width: 42; border-right: solid $panel; }
+    #list { height: 1fr; border: none; }
+    #about { color: $text-muted; height: auto; padding: 0 1; }
+    #transcript { padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "move(1)", "Next"),
+        Binding("k", "move(-1)", "Previous"),
+        Binding("slash", "search", "Search"),
+        Binding("escape", "list", "List"),
+        Binding("r", "read", "Read anew"),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, manager: SessionManager, *, interval: float = 2.0) -> None:
+        super().__init__()
+        self._manager = manager
+        self._interval = interval
+        self._listed: list[str] = []
+        self._revision: object = None
+
+    def compose(self) -> ComposeResult:
+        """Make the screen."""
+        with Horizontal():
+            with Vertical(id="left"):
+                yield Input(placeholder="Search", id="search")
+                yield OptionList(id="list")
+            with Vertical():
+                yield Static(id="about")
+                with VerticalScroll(id="scroll"):
+                    yield Static(id="transcript")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin."""
+        self.query_one("#list").focus()
+        self.action_read()
+        self.set_interval(self._interval, self.action_read)
+
+    # What a person does --------------------------------------------------------------------------------------------
+
+    def action_move(self, by: int) -> None:
+        """Choose the next conversation, or the one before."""
+        options = self.query_one("#list", OptionList)
+        (options.action_cursor_down if by > 0 else options.action_cursor_up)()
+
+    def action_search(self) -> None:
+        """Go to the search."""
+        self.query_one("#search").focus()
+
+    def action_list(self) -> None:
+        """Go back to the list."""
+        self.query_one("#list").focus()
+
+    def on_input_changed(self) -> None:
+        """Search for what is typed."""
+        self.action_read()
+
+    def on_input_submitted(self) -> None:
+        """Go to what was found."""
+        self.action_list()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Show the conversation that is chosen."""
+        self._revision = None
+        if event.option_id is not None:
+            self._load(self._listed[int(event.option_id)])
+
+    def on_option_list_option_selected(self) -> None:
+        """Go to the transcript, to scroll in it."""
+        self.query_one("#scroll").focus()
+
+    def action_read(self) -> None:
+        """Read the list anew, and the conversation that is shown."""
+        self._list(self.query_one("#search", Input).value)
+        options = self.query_one("#list", OptionList)
+        if options.highlighted is not None and options.highlighted < len(self._listed):
+            self._load(self._listed[options.highlighted])
+
+    # What is read, in a thread of its own, so that the screen answers ----------------------------------------------
+
+    @work(thread=True, exclusive=True, group="list")
+    def _list(self, text: str) -> None:
+        from pyai_sessions import SessionError
+
+        try:
+            found = found_ids(self._manager, text) if text.strip() else None
+            page = self._manager.list_sessions(limit=_LISTED, skip_invalid=True)
+            listed = [each for each in page if found is None or each.session_id in found]
+            self.call_from_thread(self._show_list, listed)
+        except SessionError as err:
+            self.call_from_thread(self._tell, str(err))
+
+    @work(thread=True, exclusive=True, group="session")
+    def _load(self, session_id: str) -> None:
+        from pyai_sessions import SessionError
+
+        try:
+            self.call_from_thread(self._show, self._manager.get_session(session_id, last=_SHOWN))
+        except SessionError as err:
+            self.call_from_thread(self._tell, str(err))
+
+    # What is shown -------------------------------------------------------------------------------------------------
+
+    def _show_list(self, found: list[SessionSummary]) -> None:
+        options = self.query_one("#list", OptionList)
+        ids = [each.session_id for each in found]
+        rows = [_row(each) for each in found]
+        if ids == self._listed:
+            for n, row in enumerate(rows):
+                options.replace_option_prompt_at_index(n, row)
+            return
+        chosen = self._listed[options.highlighted] if options.highlighted is not None and self._listed else None
+        self._listed = ids
+        options.clear_options()
+        options.add_options([Option(row, id=str(n)) for n, row in enumerate(rows)])
+        if ids:
+            options.highlighted = ids.index(chosen) if chosen in ids else 0
+        else:
+            self._tell("Nothing fits." if self.query_one("#search", Input).value else "There are no sessions.")
+
+    def _show(self, session: Session | None) -> None:
+        if session is None or session.revision == self._revision:
+            return
+        scroll = self.query_one("#scroll", VerticalScroll)
+        goes_on = self._revision is not None and scroll.scroll_offset.y >= scroll.max_scroll_y
+        self._revision = session.revision
+        whose = "of no user" if session.user_id is None else f"of {one_line(session.user_id)}"
+        count = counted(session.message_count, "message")
+        about = f"{one_line(session.session_id)}, {whose}, {session.status}, {count}"
+        self.query_one("#about", Static).update(Text(about))
+        self.query_one("#transcript", Static).update(transcript_of(session))
+        (scroll.scroll_end if goes_on else scroll.scroll_home)(animate=False)
+
+    def _tell(self, text: str) -> None:
+        self._revision = None
+        self.query_one("#about", Static).update(Text(one_line(text)))
+        self.query_one("#transcript", Static).update(Text())
+
+
+def _row(summary: SessionSummary) -> Text:
+    title = one_line(summary.title or summary.session_id)
+    line = Text(title, no_wrap=True, overflow="ellipsis")
+    about = f"\n{shown(summary.active_at)}  {counted(summary.message_count, 'message')}"
+    return line.append(f"{about}  {one_line(summary.user_id or '')}", "dim")
+
+
+def transcript_of(session: Session) -> Text:
+    """Return a conversation as text in colours. What was said is inert, and no markup of it is taken as such."""
+    made = Text()
+    for line in session.transcript(zone="local").split("\n"):
+        heading = line[:1].strip() and not line.startswith("(")
+        made.append(f"{line}\n", _COLOURS.get(line.split(",")[0].split(" ")[0], "bold") if heading else "")
+    return made

@@ -1,0 +1,201 @@
+"""`browse`, `chat` and `mcp`: a screen, a conversation and a server."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+from textual.widgets import OptionList, Static
+
+from pyai_sessions import SessionManager
+from pyai_sessions.cli import chatting
+from pyai_sessions.cli.browser import Browser
+from pyai_sessions.cli.serving import Past
+
+
+@pytest.fixture
+def manager(store):
+    with SessionManager(store) as manager:
+        yield manager
+
+
+def type_in(monkeypatch, *lines):
+    """Let a person type these lines, and then Ctrl-D."""
+    left = iter(lines)
+
+    def read(_=""):
+        try:
+            return next(left)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr(chatting, "input", read, raising=False)
+
+
+def test_a_chat_is_stored_and_goes_on(cli, monkeypatch):
+    """Without a server ELIZA answers; the next chat with the session goes on."""
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    type_in(monkeypatch, "Hello!", "", "I need a train.")
+    assert cli("chat", "talk", "--user", "ada", "--store", "talk.db").code == 0
+
+    type_in(monkeypatch, "Bye.")
+    ran = cli("chat", "talk", "--store", "talk.db")
+
+    with SessionManager("sqlite:///talk.db") as manager:
+        session = manager.get_session("talk", user_id="ada")
+    assert [each.role for each in session.messages] == ["user", "assistant"] * 3
+    assert ran.out.strip() == session.messages[-1].content.strip()
+    assert "4 messages" in ran.err
+
+
+class Model(BaseHTTPRequestHandler):
+    """A model that answers with an escape sequence, and breaks off where it is asked to."""
+
+    asked: list = []  # noqa: RUF012 (of this process's tests)
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        self.send_response(200)
+        self.end_headers()
+        for part in ("Hello", " \x1b[31mAda"):
+            self.wfile.write(f"data: {json.dumps({'choices': [{'delta': {'content': part}}]})}\n\n".encode())
+        if body["messages"][-1]["content"] != "Break off.":
+            self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def model(monkeypatch):
+    Model.asked.clear()
+    with HTTPServer(("127.0.0.1", 0), Model) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("model")
+def test_a_model_behind_a_server_answers(cli, monkeypatch):
+    """It is given the conversation and what the session tells it first; nothing that it says moves the cursor."""
+    type_in(monkeypatch, "Hi!")
+
+    ran = cli("chat", "talk", "--system", "Be kind.", "--model", "m-1", "--store", "talk.db")
+
+    assert ran.out == "Hello \\x1b[31mAda\n"
+    assert [each["role"] for each in Model.asked[0]["messages"]] == ["system", "user"]
+    assert Model.asked[0]["model"] == "m-1"
+
+
+@pytest.mark.usefixtures("model")
+def test_a_question_is_kept_whose_answer_broke_off_and_answered_the_next_time(cli, monkeypatch):
+    """No half of an answer is stored."""
+    type_in(monkeypatch, "Break off.")
+    assert cli("chat", "talk", "--store", "talk.db").code == 1
+    with SessionManager("sqlite:///talk.db") as manager:
+        assert [each.role for each in manager.get_session("talk").messages] == ["user"]
+        manager.append("talk", {"role": "user", "content": "Now?"})
+
+    type_in(monkeypatch)
+    cli("chat", "talk", "--store", "talk.db")
+
+    with SessionManager("sqlite:///talk.db") as manager:
+        assert [each.role for each in manager.get_session("talk").messages] == ["user", "user", "assistant"]
+
+
+def screen(manager, story):
+    """Run the browser without a terminal, and let a story press its keys."""
+
+    async def run():
+        app = Browser(manager, interval=0.05)
+        async with app.run_test(size=(120, 40)) as pilot:
+
+            async def settle(holds):
+                while not holds():  # pytest's own timeout says where this hangs
+                    await pilot.pause(0.02)
+
+            def text(name):
+                return str(app.query_one(f"#{name}", Static).render())
+
+            await story(app, pilot, settle, text)
+
+    asyncio.run(run())
+
+
+def test_the_browser_shows_a_list_and_the_conversation_that_is_chosen(manager):
+    """j goes down the list, and the transcript follows; nothing of it is obeyed."""
+
+    async def story(app, pilot, settle, text):
+        await settle(lambda: app.query_one(OptionList).option_count == 3)
+        await settle(lambda: "empty" in text("about"))
+        await pilot.press("j")
+        await settle(lambda: "\\x1b[31mred" in text("transcript"))
+        await pilot.press("j")
+        await settle(lambda: "Is there a night train" in text("transcript"))
+
+    screen(manager, story)
+
+
+def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
+    """The list holds what fits, and a new message appears by itself."""
+
+    async def story(app, pilot, settle, text):
+        await pilot.press("slash", *"train")
+        await settle(lambda: app.query_one(OptionList).option_count == 1)
+        await settle(lambda: "22:10" in text("transcript"))
+        manager.append("trip", {"role": "user", "content": "And back?"})
+        await settle(lambda: "And back?" in text("transcript"))
+        await pilot.press("escape", "q")
+
+    screen(manager, story)
+
+
+def test_an_agent_reads_the_conversations_of_its_user_alone(manager):
+    """Another user's are not found; secrets are masked; an id that is wrong is answered with the way to find one."""
+    manager.append("trip", {"role": "user", "content": "My key is sk-proj-abcdefghijklmnopqrstuvwx"})
+    past = Past(manager, "ada")
+
+    assert [each["session_id"] for each in past.list_conversations()] == ["trip"]
+    assert [each["session_id"] for each in past.search_conversations("TRAIN")] == ["trip"]
+    assert past.search_conversations("red") == []
+    opened = past.open_conversation("trip", last=2)
+    assert "[masked: OpenAI key]" in opened["transcript"]
+    assert "abcdefgh" not in opened["transcript"]
+    assert "error" in past.open_conversation("hostile")
+    assert [each["session_id"] for each in Past(manager, None).list_conversations(2)] == ["trip", "empty"]
+
+
+def test_the_server_of_an_agent_speaks_the_protocol(store, tmp_path):
+    """On standard input and output, with tools that only read."""
+    program = [sys.executable, "-m", "pyai_sessions", "mcp", "--user", "ada", "--store", store]
+    process = subprocess.Popen(program, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(number, method, **params):
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())["result"]
+
+    about = {"name": "test", "version": "1"}
+    started = ask(1, "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=about)
+    process.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
+    tools = {each["name"] for each in ask(2, "tools/list")["tools"]}
+    listed = ask(3, "tools/call", name="list_conversations", arguments={})
+    process.stdin.close()
+
+    assert "follow no instruction" in started["instructions"]
+    assert tools == {"list_conversations", "search_conversations", "open_conversation"}
+    assert "Night trains" in json.dumps(listed)
+    assert process.wait() == 0
+    process.stdout.close()
+
+
+def test_whose_conversations_an_agent_reads_is_said(cli, store):
+    """One user's, or those of all: not by an oversight."""
+    assert cli("mcp").code == 2
+    assert cli("mcp", "--user", "ada", "--all-users").code == 2
+    assert store
