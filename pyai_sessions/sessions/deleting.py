@@ -48,24 +48,26 @@ class Deleter:
         With *idle_since*, a session that was active at that time or later is not deleted.
         """
 
-        def attempt() -> bool | None:
+        def attempt() -> str | None:
             value = self._backend.head(session_id)
             if value is None:  # a deletion that failed may have removed the head and left pages
                 value = self._recent.get(("deleting", session_id))
             if value is None or (user_id is not None and owned_head(value, session_id, user_id) is None):
-                return False
+                return "absent"
             if idle_since is not None and read_head(value, session_id).active_at >= idle_since:
-                return False
+                return "active"
             is_over = has_expired(value, session_id, self._terms.clock)
             if if_revision is not None and not is_over:
                 check_revision(read_head(value, session_id), if_revision)
             self._recent.put(("deleting", session_id), value, sys.getsizeof(value))
             if not remove(self._backend, session_id, value):
                 return None
-            self.forget(session_id)
-            return not is_over
+            return "expired" if is_over else "deleted"
 
-        return until_done(self._backend, session_id, attempt)
+        outcome = until_done(self._backend, session_id, attempt)
+        if outcome in ("expired", "deleted"):  # only now: before, the deletion may still fail, and is repeated
+            self.forget(session_id)
+        return outcome == "deleted"
 
     def delete_inactive(self, idle_since: datetime, progress: Callable[[int], object] | None) -> int:
         """Delete the sessions that were last active before *idle_since*, archived ones too; return how many."""
