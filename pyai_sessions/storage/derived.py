@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from pyai_sessions.storage.names import split_namespace
 from pyai_sessions.storage.protocol import Listed, Position
@@ -95,12 +95,10 @@ class Lists:
                 for member, score in order.scores.items():
                     yield name, member, score
 
-    def listings_of(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Listed]:
-        """Iterate over the entries of these lists and members."""
-        for name, member in pairs:
-            order = self._orders.get(name)
-            if order is not None and member in order.scores:
-                yield name, member, order.scores[member]
+    def score(self, name: str, member: str) -> int | None:
+        """Return the score of a member of a list; None if the list does not have it."""
+        order = self._orders.get(name)
+        return None if order is None else order.scores.get(member)
 
 
 class Places:

@@ -75,17 +75,19 @@ is given the interpreter, and all others would wait meanwhile: 16 threads would 
 class _Turn(Claim):
     """One call's turn with a mapping. Inside another turn of the same call, it is part of that one.
 
-    If a call that *changes* documents fails, lists and keys are forgotten: some documents may have changed.
+    If a call that *changes* documents fails, lists and keys are forgotten: some documents may have changed. With
+    *reports*, what the mapping raises becomes a StorageError.
     """
 
-    __slots__ = ("_changes", "_name", "_shared", "_timeout")
+    __slots__ = ("_changes", "_name", "_reports", "_shared", "_timeout")
 
-    def __init__(self, shared: _Shared, name: str, timeout: float, *, changes: bool) -> None:
+    def __init__(self, shared: _Shared, name: str, timeout: float, *, changes: bool, reports: bool) -> None:
         super().__init__()
         self._shared = shared
         self._name = name
         self._timeout = timeout
         self._changes = changes
+        self._reports = reports
 
     def __enter__(self) -> None:
         shared = self._shared
@@ -105,21 +107,7 @@ class _Turn(Claim):
             shared.changing = False
         if self.frame is not None:
             shared.turn.give_back(self)
-
-
-class _Reported:
-    """A context in which exceptions of a mapping become StorageErrors. Our own errors pass."""
-
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if isinstance(err, Exception) and not isinstance(err, (SessionError, MemoryError)):
+        if self._reports and isinstance(err, Exception) and not isinstance(err, (SessionError, MemoryError)):
             raise storage_error(self._name, err) from err
 
 
@@ -152,7 +140,6 @@ class MappingStorage(Storage):
         self._mapping = mapping if documents is None else documents
         self._derive = derive
         self._name = f"{type(mapping).__module__}.{type(mapping).__qualname__}".replace("builtins.", "")
-        self._reported = _Reported(self._name)
         self._shared = _share(mapping)
         self._others_write = shared
         self.settle = timeout if shared else 0.0
@@ -165,7 +152,7 @@ class MappingStorage(Storage):
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
         found: dict[str, object] = {}
-        with self._turn(), self._reported:
+        with self._turn():
             for key in keys:
                 try:
                     value = self._mapping[key]
@@ -179,8 +166,7 @@ class MappingStorage(Storage):
         with self._turn(changes=True):
             applied = [self._apply(each) for each in changes]
             if self._flush and any(applied):  # also if they were applied before: the flush may have failed then
-                with self._reported:
-                    self._flush()
+                self._flush()
         return applied
 
     def _apply(self, change: Change) -> bool:
@@ -213,13 +199,12 @@ class MappingStorage(Storage):
         return self._shared.places.keys(prefix, self._all_keys)
 
     def _all_keys(self) -> list[str]:
-        with self._reported:
-            keys = list(self._mapping)
+        keys = list(self._mapping)
         texts = [key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys]
         return [key for key in texts if isinstance(key, str)]
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
-        return self._turn()
+        return self._turn(reports=False)
 
     # Lists -------------------------------------------------------------------------------------------------------
 
@@ -241,8 +226,9 @@ class MappingStorage(Storage):
                 namespaces = self._namespaces(prefix)
                 known = self._lists(namespaces)
                 return iter([each for under in namespaces for each in known[under].listings(prefix)])
-            known_of = self._lists({split_namespace(name)[0] for name, _ in of})
-            return iter([each for pair in of for each in known_of[split_namespace(pair[0])[0]].listings_of([pair])])
+            known = self._lists({split_namespace(name)[0] for name, _ in of})
+            found = [(*pair, known[split_namespace(pair[0])[0]].score(*pair)) for pair in of]
+            return iter([(name, member, score) for name, member, score in found if score is not None])
 
     def _namespaces(self, prefix: str) -> set[str]:
         """Return the namespaces of the lists whose names begin with *prefix*."""
@@ -273,32 +259,30 @@ class MappingStorage(Storage):
 
     # Below: one mapping, one turn --------------------------------------------------------------------------------
 
-    def _turn(self, *, changes: bool = False) -> _Turn:
+    def _turn(self, *, changes: bool = False, reports: bool = True) -> _Turn:
         if self._closed:
             raise StorageClosedError(self._name, "the store was closed")
-        return _Turn(self._shared, self._name, self._timeout, changes=changes)
+        return _Turn(self._shared, self._name, self._timeout, changes=changes, reports=reports)
 
     def _get(self, key: str) -> object | None:
-        with self._reported:
-            try:
-                value: object = self._mapping[key]
-            except KeyError:
-                return None
-            return value
+        try:
+            value: object = self._mapping[key]
+        except KeyError:
+            return None
+        return value
 
     def _put(self, key: str, document: object) -> None:
-        with self._reported:
-            if type(document) is bytes:
-                if self._binary is None:
-                    self._binary = self._takes_bytes()
-                if not self._binary:
-                    with suppress(UnicodeDecodeError):  # not ours: it is written as it was read
-                        document = document.decode()
-            self._mapping[key] = document
+        if type(document) is bytes:
+            if self._binary is None:
+                self._binary = self._takes_bytes()
+            if not self._binary:
+                with suppress(UnicodeDecodeError):  # not ours: it is written as it was read
+                    document = document.decode()
+        self._mapping[key] = document
         self._shared.places.add(key)
 
     def _delete(self, key: str) -> None:
-        with self._reported, suppress(KeyError):
+        with suppress(KeyError):
             del self._mapping[key]
         self._shared.places.discard(key)
 

@@ -103,6 +103,18 @@ def test_after_a_change_that_failed_anywhere_the_next_call_is_right(fault):
         pytest.fail("no change is made of so many steps")
 
 
+def test_an_error_of_the_caller_s_own_passes_through_while_others_are_kept_out():
+    """It is none of the mapping's, and comes out as it is; those of the mapping are ours there, too."""
+    mapping = Watched({"doc/a": "text"})
+    storage = open_storage(mapping)
+
+    with pytest.raises(ZeroDivisionError), storage.exclusive():
+        _ = 1 / 0
+    mapping.fail(RuntimeError("hush"))
+    with pytest.raises(StorageError), storage.exclusive():
+        storage.read(["doc/a"])
+
+
 def test_an_interrupt_passes_through():
     """Ctrl-C is no failure of the storage."""
     mapping = Watched()
