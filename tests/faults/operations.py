@@ -635,6 +635,18 @@ def change_the_state_of_a_user(manager):
 
 
 @operation(store_states)
+def copy_a_state_from_another_store(manager):
+    source = SessionManager({}, clock=StoppedClock(NOW + timedelta(hours=1)))
+    source.update_user_state("ada", {"n": 5}, ttl=10_000)
+
+    def act():
+        report = source.copy_sessions(manager)
+        return report.states, report.different_states
+
+    return act
+
+
+@operation(store_states)
 def delete_a_user_with_a_state(manager):
     return lambda: bool(manager.delete_user("carol", scan=True)) and None
 
