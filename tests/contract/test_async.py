@@ -9,7 +9,10 @@ from contextlib import closing
 import pytest
 
 from pyai_sessions import AsyncSessionManager, RedisSessionStore, SQLiteSessionStore
-from pyai_sessions.testing import KVSessionStoreContract, SessionStoreContract
+from pyai_sessions.testing import SessionStoreContract
+from pyai_sessions.testing.documents.expiry import Expiry
+from pyai_sessions.testing.documents.shared_state import SharingState, UpkeepOfState
+from pyai_sessions.testing.documents.upkeep import Upkeep
 from tests.contract.stores import AsyncFullStore
 from tests.contract.variants import OfItems
 
@@ -72,7 +75,7 @@ class OfAwaited:
             yield manager
 
 
-class TestSQLite(OfAwaited, KVSessionStoreContract):
+class TestSQLite(OfAwaited, UpkeepOfState, SharingState, Upkeep, Expiry, SessionStoreContract):
     @pytest.fixture
     def store(self, tmp_path):
         with closing(SQLiteSessionStore(tmp_path / "chat.db", synchronous="NORMAL")) as store:

@@ -18,13 +18,13 @@ class TestAnEncryptedMapping(MappingContract):
         return Encrypted({}, KEYS, compress=request.param)
 
 
-@pytest.mark.wide
 class TestEncryptedDict(KVSessionStoreContract):
     @pytest.fixture
     def store(self):
         return Encrypted({}, KEYS)
 
 
+@pytest.mark.long  # what encrypts knows nothing of what it is around
 class TestEncryptedSQLite(Made, ErasingOfDocuments, OfItemsAndIndexes):
     @pytest.fixture
     def make(self, tmp_path, request):

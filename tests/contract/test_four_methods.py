@@ -7,13 +7,16 @@ import pytest
 from pyai_sessions import SessionManager
 from pyai_sessions.testing import SessionStoreContract
 from pyai_sessions.testing.store.appending import Appending
-from pyai_sessions.testing.store.ending import Ending
 from pyai_sessions.testing.store.everyday import Everyday
 from pyai_sessions.testing.store.lists import Lists
 from pyai_sessions.testing.store.merging import Merging
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.refusals import Refusals
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore, Unrelated
+
+
+class OfCalls(Refusals, Lists, Appending, Everyday, Reading):
+    """What depends on how a store is called, for stores of which another kind keeps the whole contract."""
 
 
 class TestAsyncStore(SessionStoreContract):
@@ -46,14 +49,10 @@ class TestAsyncStore(SessionStoreContract):
 
 
 @pytest.mark.wide
-class TestSyncStore(SessionStoreContract):
+class TestSyncStore(OfCalls):
     @pytest.fixture
     def store(self):
         return SyncStore()
-
-
-class OfCalls(Refusals, Lists, Appending, Everyday, Reading):
-    """What depends on how a store is called, for stores of which another kind keeps the whole contract."""
 
 
 @pytest.mark.long
@@ -75,7 +74,7 @@ class TestFullStore(SessionStoreContract):
         return FullStore()
 
 
-class TestAsyncFullStore(Ending, Merging, OfCalls):
+class TestAsyncFullStore(Merging, OfCalls):
     must_have = ALL_POWERS
 
     @pytest.fixture

@@ -124,7 +124,7 @@ class TestNamespaceOfSQLite(InANamespace, OfIndexes):
             yield mapping
 
 
-@pytest.mark.wide
+@pytest.mark.long
 class TestNamespaceOfAnEncryptedDict(InANamespace, OfIndexes):
     @pytest.fixture
     def mapping(self):

@@ -7,9 +7,9 @@ import redis
 import valkey
 
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, RedisSessionStore, SessionManager
-from pyai_sessions.testing import KVSessionStoreContract, MappingContract, Recorder, StoppedClock, check_events
+from pyai_sessions.testing import MappingContract, Recorder, StoppedClock, check_events
 from pyai_sessions.testing.store.erasing import Erasing
-from tests.contract.variants import Made, OfEndings
+from tests.contract.variants import Made, OfEndings, OfWrites
 from tests.repeating import repeating
 
 pytestmark = pytest.mark.wide
@@ -51,7 +51,7 @@ class OfStores(Made):
         return make
 
 
-class TestStore(OfStores, KVSessionStoreContract):
+class TestStore(OfStores, OfWrites):
     pass
 
 

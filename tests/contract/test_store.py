@@ -80,7 +80,7 @@ class Minimal:
 
 
 @pytest.mark.wide
-class TestAMappingOfOnesOwn(OfItemsAndIndexes):
+class TestAMappingOfOnesOwn(OfItems):
     @pytest.fixture
     def store(self):
         return Minimal()
@@ -150,7 +150,7 @@ class InASqliteDict(Made, InAFile):
 
 
 @pytest.mark.wide
-class TestSqliteDict(InASqliteDict, OfItemsAndIndexes):
+class TestSqliteDict(InASqliteDict, OfItems):
     options = {"encode": str, "decode": str, "autocommit": True}  # noqa: RUF012
 
 

@@ -4,8 +4,11 @@ import pytest
 
 from pyai_sessions.testing.documents.damage import Damage
 from pyai_sessions.testing.documents.ending import EndingOfDocuments
+from pyai_sessions.testing.documents.erasing import ErasingOfDocuments
 from pyai_sessions.testing.documents.expiry import Expiry
 from pyai_sessions.testing.documents.forking import ForkingOfDocuments
+from pyai_sessions.testing.documents.imports import ImportsOfDocuments
+from pyai_sessions.testing.documents.redacting import RedactingOfDocuments
 from pyai_sessions.testing.documents.sessions import SessionsOfDocuments
 from pyai_sessions.testing.documents.shared_state import SharingState, UpkeepOfState
 from pyai_sessions.testing.documents.upkeep import Upkeep
@@ -13,8 +16,11 @@ from pyai_sessions.testing.store.appending import Appending
 from pyai_sessions.testing.store.ending import Ending
 from pyai_sessions.testing.store.everyday import Everyday
 from pyai_sessions.testing.store.forking import Forking
+from pyai_sessions.testing.store.merging import Merging
+from pyai_sessions.testing.store.once import Once
 from pyai_sessions.testing.store.reading import Reading
 from pyai_sessions.testing.store.rewinding import Rewinding
+from pyai_sessions.testing.store.updating import Updating
 from pyai_sessions.testing.store.values import Values
 
 
@@ -44,3 +50,9 @@ class OfIndexes(UpkeepOfState, Upkeep, OfEndings):
 
 class OfItemsAndIndexes(OfIndexes, Forking, OfItems):
     """Both."""
+
+
+class OfWrites(
+    RedactingOfDocuments, ErasingOfDocuments, ImportsOfDocuments, Updating, Merging, Once, OfItemsAndIndexes
+):
+    """What depends on how often a storage is given a change."""

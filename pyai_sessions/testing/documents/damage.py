@@ -1,6 +1,7 @@
 """Documents that cannot be read."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,33 +31,32 @@ class Damage(StoreFixtures):
         {"state": []},
     )
 
-    @pytest.mark.parametrize("text", CORRUPT, ids=range(len(CORRUPT)))
-    def test_an_unreadable_session_raises_and_is_left_as_it_is(
-        self, manager: Any, raw: Any, ten: Any, text: Any
-    ) -> None:
+    def test_an_unreadable_session_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, ten: Any) -> None:
         """Unreadable is not absent: no read, save, append or creation passes over it or overwrites it."""
         copy = manager.get_session("s5")
         copy.add_message("user", "x")
-        if isinstance(text, dict):
-            text = json.dumps(json.loads(raw["session/s5"]) | text)
-        raw["session/s5"] = text
-
-        for act in (
+        whole = raw["session/s5"]
+        acts: tuple[Callable[[], object], ...] = (
             lambda: manager.get_session("s5"),
             lambda: manager.get_or_create_session("s5"),
             lambda: manager.append("s5", {"role": "user", "content": "x"}),
             lambda: manager.archive("s5"),
             lambda: manager.save(copy),
-        ):
-            with pytest.raises(InvalidDocumentError) as caught:
-                act()
-            assert caught.value.session_id == "s5"
-            assert caught.value.key in ("session/s5", "messages/s5/g/0")
-            assert "nobody else's business" not in str(caught.value)
-        with pytest.raises((InvalidDocumentError, SessionExistsError)):  # its id is taken, if that can be read
-            manager.create_session("ada", session_id="s5")
+        )
+        for damage in self.CORRUPT:
+            text = json.dumps(json.loads(whole) | damage) if isinstance(damage, dict) else damage
+            raw["session/s5"] = text
 
-        assert raw["session/s5"] == text
+            for act in acts:
+                with pytest.raises(InvalidDocumentError) as caught:
+                    act()
+                assert caught.value.session_id == "s5"
+                assert caught.value.key in ("session/s5", "messages/s5/g/0")
+                assert "nobody else's business" not in str(caught.value)
+            with pytest.raises((InvalidDocumentError, SessionExistsError)):  # its id is taken, if that can be read
+                manager.create_session("ada", session_id="s5")
+
+            assert raw["session/s5"] == text
 
     def test_a_torn_session_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, ten: Any) -> None:
         """A document of which the end is missing, as a full disk or a careless copy leaves it."""
@@ -108,25 +108,25 @@ class Damage(StoreFixtures):
         assert all(manager.get_session(each) for each in others)
         assert ids(manager.get_sessions_for_user("ada", limit=3)) == ten[:3]
 
-    @pytest.mark.parametrize("text", [None, "", "not JSON", "{}", '[{"content":"no role"}]', "[12]"])
-    def test_an_unreadable_page_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, text: Any) -> None:
+    def test_an_unreadable_page_raises_and_is_left_as_it_is(self, manager: Any, raw: Any) -> None:
         """A page that is missing or damaged is named; the newest messages can still be read."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         page = min(key for key in raw if key.startswith("messages/s/"))
-        if text is None:
-            del raw[page]
-        else:
-            raw[page] = text
+        for text in ("", "not JSON", "{}", '[{"content":"no role"}]', "[12]", None):
+            if text is None:
+                del raw[page]
+            else:
+                raw[page] = text
 
-        for act in (lambda: manager.get_session("s"), lambda: manager.get_sessions_for_user("ada")):
-            with pytest.raises(InvalidDocumentError) as caught:
-                act()
-            assert (caught.value.key, caught.value.session_id) == (page, "s")
+            for act in (lambda: manager.get_session("s"), lambda: manager.get_sessions_for_user("ada")):
+                with pytest.raises(InvalidDocumentError) as caught:
+                    act()
+                assert (caught.value.key, caught.value.session_id) == (page, "s"), text
 
-        assert contents(manager.get_session("s", last=2)) == ["message 98", "message 99"]
-        assert manager.get_sessions_for_user("ada", skip_invalid=True) == []
-        assert raw.get(page) == text if hasattr(raw, "get") else True
+            assert contents(manager.get_session("s", last=2)) == ["message 98", "message 99"]
+            assert manager.get_sessions_for_user("ada", skip_invalid=True) == []
+            assert raw.get(page) == text if hasattr(raw, "get") else True
 
     def test_an_unreadable_session_can_be_deleted(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
         """With its pages; by itself, with its user, or with all."""

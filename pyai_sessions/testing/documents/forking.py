@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import pytest
@@ -274,45 +274,41 @@ class ForkingOfDocuments(DocumentFixtures):
         manager.delete("fork")
         assert self.ours(raw) == []
 
-    @pytest.mark.parametrize("last", [50, 100, None])
-    @pytest.mark.parametrize("at", [None, 64, 70])
     @pytest.mark.parametrize("text", [None, "torn"])
     def test_a_fork_that_cannot_be_loaded_is_not_stored(
-        self, manager: Any, raw: Any, talk: Any, *, text: str | None, at: int | None, last: int | None
+        self, manager: Any, raw: Any, talk: Any, *, text: str | None
     ) -> None:
         """A page that it would share is missing or cannot be read: nothing is listed, and its id stays free."""
         talk()
         page = self.pages(raw)[1]
         whole = raw[page]
-        del raw[page]
-        if text is not None:
-            raw[page] = text
-        before = self.ours(raw)
+        for at, last in product((None, 64, 70), (50, 100, None)):
+            del raw[page]
+            if text is not None:
+                raw[page] = text
+            before = self.ours(raw)
 
-        with pytest.raises(InvalidDocumentError) as caught:
-            manager.fork("parent", at, new_id="fork", last=last)
+            with pytest.raises(InvalidDocumentError) as caught:
+                manager.fork("parent", at, new_id="fork", last=last)
 
-        assert caught.value.key == page
-        assert self.ours(raw) == before
-        assert manager.count("ada") == 1
-        raw[page] = whole
-        assert contents(manager.fork("parent", at, new_id="fork", last=None)) == told(at or 100)
+            assert caught.value.key == page
+            assert self.ours(raw) == before
+            assert manager.count("ada") == 1
+            raw[page] = whole
+            assert contents(manager.fork("parent", at, new_id="fork", last=None)) == told(at or 100)
+            manager.delete("fork")
 
-    @pytest.mark.parametrize("last", [0, 1, 50, None])
-    @pytest.mark.parametrize("at", [None, 0, 3, 64, 70, 99])
-    def test_a_fork_is_returned_as_it_is_loaded(
-        self, manager: Any, talk: Any, at: int | None, last: int | None
-    ) -> None:
+    def test_a_fork_is_returned_as_it_is_loaded(self, manager: Any, talk: Any) -> None:
         """The same session, with the same messages in hand."""
         talk()
+        for at, last in product((None, 0, 3, 64, 70, 99), (0, 1, 50, None)):
+            fork = manager.fork("parent", at, new_id=f"fork at {at}, {last}", last=last)
 
-        fork = manager.fork("parent", at, new_id="fork", last=last)
-
-        loaded = manager.get_session("fork", last=last)
-        assert (fork, fork.revision, contents(fork)) == (loaded, loaded.revision, contents(loaded))
-        fork.add_message("user", "more")
-        manager.save(fork)
-        assert contents(manager.get_session("fork"))[-1] == "more"
+            loaded = manager.get_session(fork.session_id, last=last)
+            assert (fork, fork.revision, contents(fork)) == (loaded, loaded.revision, contents(loaded))
+            fork.add_message("user", "more")
+            manager.save(fork)
+            assert contents(manager.get_session(fork.session_id))[-1] == "more"
 
     def test_a_fork_that_is_set_aside_keeps_the_pages_that_it_shares(self, manager: Any, raw: Any, talk: Any) -> None:
         """For whoever mends it: its head put back, it is whole."""

@@ -48,35 +48,32 @@ class SessionsOfDocuments(DocumentFixtures):
         assert [each["content"] for each in head["messages"]] == ["message 0", "message 1", "message 2"]
         assert Session.from_json(raw["session/s"]) == session
 
-    @pytest.mark.parametrize(
-        ("value", "named"),
-        [
-            ({1, 2}, "cursor"),
-            ({"deep": [0, {"er": object()}]}, "er"),
-            (b"bytes", "cursor"),
-            (float("nan"), "cursor"),
-            ([float("inf")], "0"),
-            ({1: "a number as a key"}, "cursor"),
-            (NOON, "cursor"),
-        ],
-        ids=["set", "deep", "bytes", "nan", "infinity", "number as a key", "datetime"],
+    NOT_JSON: tuple[tuple[Any, str], ...] = (
+        ({1, 2}, "cursor"),
+        ({"deep": [0, {"er": object()}]}, "er"),
+        (b"bytes", "cursor"),
+        (float("nan"), "cursor"),
+        ([float("inf")], "0"),
+        ({1: "a number as a key"}, "cursor"),
+        (NOON, "cursor"),
     )
+
     @pytest.mark.parametrize("part", ["state", "metadata"])
     def test_what_json_cannot_hold_is_refused_before_anything_is_written(
-        self, manager: Any, raw: Any, part: Any, value: Any, named: Any
+        self, manager: Any, raw: Any, part: Any
     ) -> None:
         """The error names the path to the value; the stored session is as it was, and the save works without it."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         before = {key: raw[key] for key in self.ours(raw)}
-        vars(session)[part] = {"cursor": value}  # past the check of assignments
 
-        with pytest.raises(InvalidValueError) as caught:
-            manager.save(session)
-
-        assert caught.value.path.startswith(f"{part}[")
-        assert named in caught.value.path
-        assert {key: raw[key] for key in self.ours(raw)} == before
+        for value, named in self.NOT_JSON:
+            vars(session)[part] = {"cursor": value}  # past the check of assignments
+            with pytest.raises(InvalidValueError) as caught:
+                manager.save(session)
+            assert caught.value.path.startswith(f"{part}[")
+            assert named in caught.value.path
+            assert {key: raw[key] for key in self.ours(raw)} == before
 
         del getattr(session, part)["cursor"]
         manager.save(session)
@@ -129,18 +126,18 @@ class SessionsOfDocuments(DocumentFixtures):
         assert raw["session/s"] == "torn"
 
     @pytest.mark.parametrize("count", [0, 5, 33, 100])
-    @pytest.mark.parametrize("last", [0, 1, 5, 33, 64, 1000])
-    def test_last_loads_the_newest_messages_alone(self, manager: Any, count: Any, last: Any) -> None:
+    def test_last_loads_the_newest_messages_alone(self, manager: Any, count: Any) -> None:
         """`last` gives so many of the newest, or all there are; the count is that of the conversation."""
         session = manager.create_session("ada", session_id="s", state={"n": 1})
         fill(session, count)
         manager.save(session)
 
-        part = manager.get_session("s", last=last)
+        for last in (0, 1, 5, 33, 64, 1000):
+            part = manager.get_session("s", last=last)
 
-        assert contents(part) == [f"message {n}" for n in range(max(0, count - last), count)]
-        assert part.message_count == count
-        assert part.state == {"n": 1}
+            assert contents(part) == [f"message {n}" for n in range(max(0, count - last), count)], last
+            assert part.message_count == count
+            assert part.state == {"n": 1}
 
     @pytest.mark.parametrize("last", [0, 3, 40])
     def test_a_part_that_was_loaded_can_be_continued(self, manager: Any, other: Any, last: Any) -> None:

@@ -132,15 +132,15 @@ class Everyday(StoreFixtures):
         assert [manager.count("ada", where=each) for each in ({"n": 1}, {"n": 7}, {}, None)] == [2, 0, 13, 13]
         assert sorted(all_pages(manager, "ada", where={"n": 1}, limit=1)) == ["d", "s1"]
 
-    @pytest.mark.parametrize("where", [[], "", 0, {1: 1}, {"a": {1}}], ids=repr)
-    def test_what_cannot_be_a_filter_or_an_order_is_refused(self, manager: Any, ten: Any, where: Any) -> None:
+    def test_what_cannot_be_a_filter_or_an_order_is_refused(self, manager: Any, ten: Any) -> None:
         """As by our own stores."""
-        for act in (manager.list_sessions, manager.count):
-            with pytest.raises(InvalidValueError) as caught:
-                act("ada", where=where)
-            assert caught.value.path.startswith("where")
-        with pytest.raises(InvalidValueError, match="order"):
-            manager.list_sessions("ada", order=where)
+        for where in ([], "", 0, {1: 1}, {"a": {1}}):
+            for act in (manager.list_sessions, manager.count):
+                with pytest.raises(InvalidValueError) as caught:
+                    act("ada", where=where)
+                assert caught.value.path.startswith("where"), where
+            with pytest.raises(InvalidValueError, match="order"):
+                manager.list_sessions("ada", order=where)
 
     def test_sessions_of_another_store_are_imported_as_they_are(self, manager: Any, clock: Any) -> None:
         """From sessions or what to_dict returned: times, status, messages, checkpoints, unknown fields."""

@@ -1,5 +1,6 @@
 """What is refused, and what ids are made of."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,23 +18,21 @@ from pyai_sessions.testing.store.powers import of_all_users
 class Values(StoreFixtures):
     # What cannot be stored -------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("bad", ["", "x" * 1025, "\u00e9" * 513, 7, None, b"s"])
-    def test_what_cannot_be_an_id_is_refused(self, manager: Any, bad: Any) -> None:
+    def test_what_cannot_be_an_id_is_refused(self, manager: Any) -> None:
         """The id of a new session, and of a user, is text of 1 to 1,024 bytes."""
-        for act in (
-            lambda: manager.get_or_create_session(bad),
-            lambda: manager.get_sessions_for_user(bad),
-            lambda: manager.list_sessions(bad),
-            lambda: manager.count(bad),
-            lambda: manager.delete_user(bad),
-        ):
-            with pytest.raises(InvalidValueError):
-                act()
-
-        if bad is not None:
-            for act in (lambda: manager.create_session(session_id=bad), lambda: manager.create_session(bad)):
+        calls: tuple[Callable[[Any], object], ...] = (
+            manager.get_or_create_session,
+            manager.get_sessions_for_user,
+            manager.list_sessions,
+            manager.count,
+            manager.delete_user,
+            lambda bad: bad is None or manager.create_session(session_id=bad),
+            manager.create_session,
+        )
+        for bad in ("", "x" * 1025, "\u00e9" * 513, 7, b"s", None):
+            for call in calls if bad is not None else calls[:-2]:
                 with pytest.raises(InvalidValueError):
-                    act()
+                    call(bad)
 
         assert self.listed(manager, "ada") == []
 
