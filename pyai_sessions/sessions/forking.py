@@ -18,8 +18,8 @@ from pyai_sessions.values.json import plain_object
 from pyai_sessions.values.messages import Message
 
 At = str | int | Checkpoint | Message | None
-"""The point at which a session is forked. A number: after so many messages. A checkpoint or its name: there. A message
-or its id: after this message. None: at the end."""
+"""The point at which a session is forked: a number of messages, a checkpoint or its name, a message or its id (the fork
+contains it), or None for the end."""
 
 
 def forked(
@@ -27,9 +27,9 @@ def forked(
 ) -> Session:
     """Return a fork of a stored session. It is not stored yet; messages in pages that it shares are not loaded.
 
-    A fork at the end, or within the newest messages, reads no page. Any other reads the pages between the point and the
-    end. If the point is a number of messages, and nearer to the start of its run of pages, it reads those from there.
-    The first trip reads one page, each further trip twice as many.
+    A fork at the end, or within the newest messages, reads no page. Any other fork reads the pages between the point
+    and the end; if the point is a number of messages and nearer to the start of its run of pages, those from the start.
+    The first round trip reads one page, each further one twice as many.
 
     Raises:
         InvalidValueError: The session has no such point.
@@ -69,7 +69,7 @@ def forked(
 
 
 def _count(session: Session, pages: _Pages, at: At) -> tuple[int, Checkpoint | None]:
-    """Return how many messages a fork takes over, and the checkpoint that *at* stands for, if any."""
+    """Return how many messages a fork begins with, and the checkpoint that *at* names, if it does."""
     total = session.message_count
     if at is None:
         return total, None
@@ -95,7 +95,7 @@ def _count(session: Session, pages: _Pages, at: At) -> tuple[int, Checkpoint | N
 
 
 class _Pages:
-    """The pages of a session, each read at most once. How many messages a page has is known once it is read."""
+    """The pages of a session, each read at most once. The number of messages in a page is known only from the page."""
 
     def __init__(self, backend: Backend, stored: StoredHead) -> None:
         self.runs = stored.head.sealed
@@ -105,7 +105,7 @@ class _Pages:
         self._read: dict[int, list[Message]] = {}
 
     def find(self, message_id: str) -> int | None:
-        """Return the number of messages up to and with the one of this id. Reads pages from the newest back."""
+        """Return the number of messages up to and including the one with this id. Reads pages from the newest back."""
         end = self._count
         for page in self._walk(range(sum(run.pages for run in self.runs))[::-1]):
             for n, each in enumerate(self._read[page]):
@@ -115,7 +115,7 @@ class _Pages:
         return None
 
     def until(self, count: int) -> tuple[tuple[Run, ...], list[Message], str | None]:
-        """Return the first *count* messages: the pages of which all is needed, the messages after them, the last id."""
+        """Return the first *count* messages: the pages that are needed whole, the messages after them, the last id."""
         if not count:
             return (), [], None
         page, start = self._place(count)
@@ -126,9 +126,10 @@ class _Pages:
         return tuple(first_pages(self.runs, page, start)), messages, last
 
     def _place(self, count: int) -> tuple[int, int]:
-        """Return the number of the page that has message number *count*, and how many messages come before that page.
+        """Return the number of the page that contains message number *count*, and how many messages precede that page.
 
-        Only of whole runs of pages is the number of messages known. So pages are counted from the nearer end of a run.
+        A head has the number of messages of each run of pages, not of each page, so pages are read from the nearer end
+        of the run.
         """
         page = start = first = 0
         for run in self.runs:
@@ -149,7 +150,7 @@ class _Pages:
         raise InvalidDocumentError(head_key(self._session_id), self._session_id, None, UNFIT)
 
     def _walk(self, pages: Sequence[int]) -> Iterator[int]:
-        """Read pages, and iterate over their numbers."""
+        """Read pages, one, then two, then four at a time, and iterate over their numbers."""
         start, together = 0, 1
         while start < len(pages):
             batch = pages[start : start + together]

@@ -1,4 +1,4 @@
-"""A session in hand → its storage: a save, and what follows where the copy is stale, or a reply was lost."""
+"""Saving a session: the commit, and what follows if the copy is stale or a reply was lost."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from pyai_sessions.values.recent import Recent
 from pyai_sessions.values.tokens import new_token
 
 _ATTEMPTS = 8
-"""Saves whose replies were lost that a session in hand remembers."""
+"""Saves that may or may not have been applied that a session remembers."""
 
 
 class Saver(NamedTuple):
-    """Saves sessions in a backend, on a store's terms."""
+    """Saves sessions."""
 
     backend: Backend
     terms: Terms
@@ -51,7 +51,7 @@ class Saver(NamedTuple):
     home: str
 
     def save(self, session: Session, on_conflict: OnConflict) -> Asking[None]:
-        """Make the call `KVSessionStore.save`."""
+        """Save a session; see `SessionManager.save`."""
         origin = history_of(session).origin
         if origin:
             yield from self._check(session, origin)
@@ -60,7 +60,7 @@ class Saver(NamedTuple):
             done = False
         elif forks.may_leave_shared(origin, attempt.draft):
             yield None
-            with self.backend.storage.exclusive():  # where the storage can: nobody meets pages that are named no more
+            with self.backend.storage.exclusive():  # if the storage can: no reader misses pages that are removed now
                 done = self.backend.commit(attempt.draft)
                 if done:
                     forks.free_shared(self.backend, origin, attempt.draft)
@@ -86,7 +86,7 @@ class Saver(NamedTuple):
                 return
 
     def _check(self, session: Session, origin: StoredHead) -> Asking[None]:
-        """Raise where a copy cannot be saved; take messages out of it that are stored, but that it has not loaded."""
+        """Raise if a copy cannot be saved; remove new messages that are stored in pages that it has not loaded."""
         check_same_id(session, origin)
         if origin.head.status is SessionStatus.ARCHIVED:
             yield None
@@ -94,12 +94,12 @@ class Saver(NamedTuple):
         history = history_of(session)
         if history.unsought:
             unloaded = origin.pages - len(history.page_sizes)
-            with suppress(RewrittenError):  # the commit fails, and the merge sees all messages
+            with suppress(RewrittenError):  # then the commit fails, and the merge reads all messages
                 found = yield from find_stored(self.recent, origin, history.unsought, unloaded)
                 history.found(found)
 
     def _save_again(self, session: Session, on_conflict: OnConflict) -> tuple[Session, Draft] | None:
-        """Store a copy that is stale, and return what was stored; None if it went stale once more meanwhile."""
+        """Store a stale copy, and return what was stored; None if another writer was faster again."""
         history = history_of(session)
         value = self.backend.head(session.session_id)
         stored = None if value is None else read_head(value, session.session_id)
@@ -124,7 +124,7 @@ class Saver(NamedTuple):
         return self._save_merged(session, stored)
 
     def _save_merged(self, session: Session, stored: StoredHead) -> tuple[Session, Draft] | None:
-        """Store a copy that is stale, merged with what others have stored."""
+        """Store a stale copy, merged with what other writers have stored."""
         skip = needed(session, stored.sealed, stored.head.edition)
         theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
         if skip and theirs is not None and has_gone_back(session, theirs):
@@ -136,7 +136,7 @@ class Saver(NamedTuple):
         return self._commit_as(merge(session, theirs), session)
 
     def _gone(self, session: Session, origin: StoredHead, stored: StoredHead | None) -> SessionDeletedError:
-        """Return the error that says what became of the session of a copy."""
+        """Return the error that says why the session of a copy does not exist any more."""
         for each in (origin, stored):
             if each and each.expires_at and each.is_over(self.terms.clock):
                 problem = f"expired at {each.expires_at:%Y-%m-%d %H:%M:%S} UTC, by the ttl of its store"
@@ -151,9 +151,9 @@ class Saver(NamedTuple):
     def _save_unloaded(
         self, session: Session, stored: StoredHead, on_conflict: OnConflict
     ) -> tuple[Session, Draft] | None:
-        """Store a session that was made by hand, or from JSON, where one of its id is stored.
+        """Store a session that was not loaded, but constructed or made from JSON, if its id is taken.
 
-        One that was made from the JSON of just what is stored now is saved as if it had been loaded.
+        If it was made from JSON of the revision that is stored now, it is saved as if it had been loaded.
         """
         history = history_of(session)
         if on_conflict == "overwrite" and history.revision != stored.head.revision:
@@ -178,12 +178,12 @@ class Saver(NamedTuple):
         return self._commit_as(session)
 
     def _is_told_of(self, session: Session, theirs: Session) -> bool:
-        """Tell a copy of an earlier save of it that others have stored upon; return whether there was one.
+        """Find out whether an earlier save of a copy was stored before other writers; if so, update the copy.
 
-        Only what is added to the state needs that: all else may be merged once more. The copy is then merged anew.
+        Only additions to the state need that: everything else can be merged twice. The caller then merges again.
 
         Raises:
-            SessionConflictError: It cannot be told, and what is added might be added twice.
+            SessionConflictError: It cannot be known, so the additions might be stored twice.
 
         """
         history, their = history_of(session), history_of(theirs)
@@ -208,14 +208,14 @@ class Saver(NamedTuple):
         return False
 
     def _save_after(self, session: Session, applied: Attempt) -> tuple[Session, Draft] | None:
-        """Store what changed since an attempt that, as it turns out, is what is stored."""
+        """Store the changes since an earlier attempt, which turned out to be stored."""
         self._adopt_attempt(session, applied)
         if applied.merged is None:
             return self._commit_as(session)
         return self._commit_as(merge(session, applied.merged), session)
 
     def _adopt_attempt(self, session: Session, applied: Attempt) -> None:
-        """Let a copy know that an attempt to save it was applied."""
+        """Update a copy after an attempt to save it turned out to be stored."""
         if applied.merged is None:
             mark_saved(session, applied.draft, applied)
             return
@@ -226,7 +226,7 @@ class Saver(NamedTuple):
         history.attempts.clear()
 
     def _replacing(self, session: Session, stored: StoredHead) -> Session:
-        """Return a copy of *session* whose commit replaces all that is stored."""
+        """Return a copy of *session* whose commit replaces everything that is stored."""
         if stored.head.status is SessionStatus.ARCHIVED:
             raise SessionArchivedError(session.session_id)
         history = history_of(session)
@@ -245,9 +245,9 @@ class Saver(NamedTuple):
         return (session, draft) if draft else None
 
     def _commit(self, session: Session, copy: Session | None = None) -> Draft | None:
-        """Store a session if it is stored as it was when loaded, and return what was stored; else None.
+        """Store a session if the stored one has not changed since the load; return what was stored, or None.
 
-        *copy* is the one in the user's hand, where *session* is that one merged.
+        *copy* is the user's object, if *session* is the result of merging it.
         """
         attempt = self._attempt(session, copy)
         if self.backend.commit(attempt.draft):
@@ -258,15 +258,15 @@ class Saver(NamedTuple):
         return None
 
     def _attempt(self, session: Session, copy: Session | None = None) -> Attempt:
-        """Return what a commit is to store. It stays with the copy in hand if that fails: it may have been applied.
+        """Return what a commit will store, and remember it in the user's object: a commit that fails may be applied.
 
-        *copy* is the one in the user's hand, where *session* is that one merged.
+        *copy* is the user's object, if *session* is the result of merging it.
         """
         history, draft = history_of(session), compose(session, self.terms)
         if copy is None:
             attempts, attempt = history.attempts, Attempt(draft, history.rewrites, history.changes())
         else:
-            # Merged once more, the copy is one side and this the other: what is between them counts as rewritten.
+            # If it is merged again, the copy is one side and this is the other, with an edition of its own.
             base = compose(copy, self.backend.kept).stored.rewritten(new_token(6))
             attempts, changes = history_of(copy).attempts, history_of(copy).changes()
             attempt = Attempt(draft, history_of(copy).rewrites, changes, session, base)
@@ -275,7 +275,7 @@ class Saver(NamedTuple):
         return attempt
 
     def _check_active(self, session: Session) -> None:
-        """Raise unless the session, loaded as archived, was restored by another since."""
+        """Raise unless the session, which was archived when it was loaded, has been restored since."""
         try:
             stored = head_of(self.backend, session.session_id, self.terms.clock)
         except SessionNotFoundError as err:
@@ -284,7 +284,7 @@ class Saver(NamedTuple):
             raise SessionArchivedError(session.session_id)
 
     def _is_over(self, origin: StoredHead | None) -> bool:
-        """Return whether a session has expired since it was loaded, unless another writer prolonged its life."""
+        """Return whether a session has expired by the time that it had at the load."""
         return origin is not None and origin.is_over(self.terms.clock)
 
 
@@ -295,27 +295,27 @@ def _forget(session: Session, attempt: Attempt) -> None:
 
 
 def _keep_edition(session: Session, theirs: Session) -> None:
-    """Let *theirs*, which has no pages, be of the edition of a copy that it only appends to."""
+    """Give *theirs*, which has no pages, the edition of a copy if it only appends to that."""
     base, their = history_of(session).origin, history_of(theirs)
     if base and their.origin and edition_of(write_messages(their.log[: base.head.message_count])) == base.head.edition:
         their.origin = their.origin.rewritten(base.head.edition)
 
 
 def _is_unchanged(session: Session, stored: StoredHead) -> bool:
-    """Return whether a session is stored as it was loaded: it could not be saved since another writer has its turn."""
+    """Return whether the stored session has not changed since the load: the commit failed because of another's turn."""
     origin = history_of(session).origin
     return origin is not None and origin.stamp == stored.stamp
 
 
 def not_in_this_store(session_id: str, *, another: bool = False) -> SessionDeletedError:
-    """Return the error that a copy came from another store, and is not in this one, or *another* session is."""
+    """Return the error of a copy from another store; *another*: this store has a different session of that id."""
     what = "of this copy is another than this store has" if another else "is not in this store"
     problem = f"{what}: the copy was loaded through another store; if both keep the same sessions, it was deleted"
     return SessionDeletedError(session_id, problem)
 
 
 def check_same_id(session: Session, origin: StoredHead) -> None:
-    """Raise if the id of a session was changed since it was loaded: it would be stored as another one."""
+    """Raise if the id of a session was changed since it was loaded: it would be stored as another session."""
     old = origin.head.session_id
     if session.session_id != old:
         problem = (

@@ -1,4 +1,4 @@
-"""Messages without their session: what a chat window shows before or after one of them, or one by its id."""
+"""Reading messages without their session: pages before or after a message, as a chat window shows, or one by its id."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from pyai_sessions.values.recent import Recent
 from pyai_sessions.values.tokens import ticks, time_of_id
 
 _PROBES = 8
-"""Pages that are looked into at a time, to find the one of a message by its time."""
+"""Pages that are read at a time in the search for a message by its time."""
 
 _NEAR = 4
-"""So few pages are all read."""
+"""Number of pages that are all read instead of being searched by time."""
 
 
 class Scroller(NamedTuple):
-    """Reads messages of sessions in a backend. *recent* remembers in which pages the ends of what it returned lie."""
+    """Reads messages of sessions. *recent* remembers the pages of the first and last messages that it returned."""
 
     backend: Backend
     terms: Terms
@@ -38,7 +38,7 @@ class Scroller(NamedTuple):
     def page(
         self, session_id: str, user_id: str | None, before: str | None, after: str | None, limit: int | None
     ) -> Asking[MessagePage]:
-        """Return the newest messages that precede one, or the oldest that follow one; those of the end without."""
+        """Return the newest messages before a message, or the oldest ones after it; by default the newest messages."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, after or before, limit or 0, back=after is None)
             pages = Pages(stored, known, self.recent)
@@ -51,7 +51,7 @@ class Scroller(NamedTuple):
         raise SessionNotFoundError(session_id)
 
     def message(self, session_id: str, user_id: str | None, message_id: str) -> Asking[Message | None]:
-        """Return one message; None where the session has none of that id."""
+        """Return one message; None if the session has no message of that id."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, message_id, 1, back=True)
             pages = Pages(stored, known, self.recent)
@@ -65,7 +65,7 @@ class Scroller(NamedTuple):
     def _head(
         self, session_id: str, user_id: str | None, message_id: str | None, limit: int, *, back: bool
     ) -> Asking[tuple[StoredHead, Mapping[str, object]]]:
-        """Return the head, and what came with it: the pages that are likely to be needed."""
+        """Return the head, and the documents that were read with it: pages that will probably be needed."""
         head, likely = head_key(session_id), list[str]()
         where = self.recent.get(("page", session_id, message_id)) if message_id else None
         if isinstance(where, Run):
@@ -80,14 +80,14 @@ class Scroller(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a message lies: in which page, behind how many others of it. The last page is the one in the head."""
+    """The place of a message: the number of its page, and its index in it. The last page is the one in the head."""
 
     page: int
     offset: int
 
 
 class Pages:
-    """The pages of a stored head, read as they are needed: *read* has those that were, by number."""
+    """The pages of a stored head, read when they are needed: *read* maps numbers to the pages that were read."""
 
     def __init__(self, stored: StoredHead, known: Mapping[str, object], recent: Recent[object]) -> None:
         self._stored = stored
@@ -99,7 +99,7 @@ class Pages:
         self.read = {self._count: read_messages(bytes(head.messages), head_key(head.session_id), head.session_id)}
 
     def between(self, start: _Place | None, stop: _Place | None, limit: int | None) -> Asking[MessagePage]:
-        """Return messages after *start*, before *stop*: the oldest of them, or the newest where no start is given."""
+        """Return messages between *start* and *stop*: the oldest of them, or the newest if there is no *start*."""
         end = _Place(self._count, len(self.read[self._count]))
         first, last = _Place(0, -1) if start is None else start, end if stop is None else stop
         if first >= last or limit == 0:
@@ -127,11 +127,11 @@ class Pages:
         return self._shown(found[:cut], older=True, newer=not ended or cut < len(found))
 
     def _step(self, limit: int | None, found: int) -> int:
-        """Return how many pages are likely to hold what is still missing."""
+        """Return how many pages probably contain the messages that are still missing."""
         return TOGETHER if limit is None else min(TOGETHER, -(-(limit - found) // self._size))
 
     def _shown(self, messages: list[Message], *, older: bool, newer: bool) -> MessagePage:
-        """Return a page of messages, and remember where its ends lie: the next page begins there."""
+        """Return a page of messages, and remember the places of its first and last ones: the next page begins there."""
         for each in messages[:1] + messages[-1:]:
             for number, page in self.read.items():
                 if number < self._count and any(each is one for one in page):
@@ -147,7 +147,7 @@ class Pages:
             number -= run.pages
 
     def place(self, message_id: str | None) -> Asking[_Place | None]:
-        """Return where a message lies; None where none is asked for.
+        """Return the place of a message; None if *message_id* is None.
 
         Raises:
             SessionStateError: The session has no message of that id.
@@ -164,7 +164,7 @@ class Pages:
         return found
 
     def last(self) -> Asking[_Place | None]:
-        """Return where the last message lies; None where there is none."""
+        """Return the place of the last message; None if there is none."""
         number = self._count
         while number and not self.read[number]:
             number -= 1
@@ -172,7 +172,7 @@ class Pages:
         return _Place(number, len(self.read[number]) - 1) if self.read[number] else None
 
     def find(self, message_id: str) -> Asking[_Place | None]:
-        """Return where a message lies: in the head, in a page that is known, or is likely by its time, or in any."""
+        """Return the place of a message: look in the head, in probable pages by its time, then in all pages."""
         likely = [self._count, *self._likely(message_id)]
         yield from self._load(likely)
         found = self._find(message_id, likely)
@@ -192,7 +192,7 @@ class Pages:
         return None
 
     def _likely(self, message_id: str) -> list[int]:
-        """Return the number of the page that held a message when it was shown, where that page still counts."""
+        """Return the number of the page that contained a message when it was last shown, if the page still exists."""
         where, before = self._recent.get(("page", self._stored.head.session_id, message_id)), 0
         if not isinstance(where, Run):
             return []
@@ -203,7 +203,7 @@ class Pages:
         return []
 
     def _near(self, message_id: str) -> Asking[list[int]]:
-        """Return the pages that are likely to hold a message by the time at which its id was drawn: a few, if any."""
+        """Return the few pages that may contain a message, from the time at which its id was drawn."""
         time = time_of_id(message_id)
         if time is None:
             return []
@@ -221,7 +221,7 @@ class Pages:
         return [each for number in numbers for each in self.read[number]]
 
     def _load(self, numbers: Iterable[int]) -> Asking[None]:
-        """Read pages that were not read yet, in one trip."""
+        """Read the pages that were not read yet, in one round trip."""
         sealed, missing = self._stored.head.sealed, [each for each in numbers if each not in self.read]
         keys = [key for each in missing for key in page_keys(sealed, each, each + 1)]
         if keys:
@@ -229,6 +229,6 @@ class Pages:
 
 
 def _began(page: list[Message]) -> int:
-    """Return when the first message of a page was made: its id says that, as a rule."""
+    """Return the time of the first message of a page, which its id usually contains."""
     times = (time_of_id(each.message_id) for each in page)
     return next((time for time in times if time is not None), ticks(page[0].timestamp) if page else 0)

@@ -1,4 +1,4 @@
-"""Messages sought by their ids in a session's pages, so that one whose id a caller chose is stored once."""
+"""Finding messages by id in a session's pages, so that a message whose id the caller chose is stored once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pyai_sessions.values.messages import Message
 from pyai_sessions.values.recent import Recent
 
 _TOGETHER = 1000
-"""Pages whose ids are read in one trip."""
+"""Pages whose ids are read in one round trip."""
 
 _ID = 100
-"""Bytes that an id takes in memory."""
+"""Bytes of memory for one id."""
 
 
 class _Id(msgspec.Struct, gc=False):
@@ -55,23 +55,23 @@ class _Pages:
 def find_stored(
     recent: Recent[object], stored: StoredHead, message_ids: Iterable[str], stop: int | None = None
 ) -> Asking[list[Message]]:
-    """Return the messages of these ids in the pages that a head names, or in the first *stop* of them."""
+    """Return the messages with these ids in the pages that a head names, or in the first *stop* of them."""
     return [each for each, _ in (yield from _seek(recent, stored, message_ids, stop))]
 
 
 def find_pages(recent: Recent[object], stored: StoredHead, message_ids: Iterable[str]) -> Asking[list[int]]:
-    """Return the numbers of the pages that hold the messages of these ids."""
+    """Return the numbers of the pages that contain messages with these ids."""
     return [page for _, page in (yield from _seek(recent, stored, message_ids, None))]
 
 
 def _seek(
     recent: Recent[object], stored: StoredHead, message_ids: Iterable[str], stop: int | None
 ) -> Asking[list[tuple[Message, int]]]:
-    """Return the messages of these ids in the first *stop* pages that a head names, each with its page's number.
+    """Return the messages with these ids in the first *stop* pages that a head names, each with its page's number.
 
-    The ids of all those pages are read once, and remembered in *recent*: the first call for a session costs a trip for
-    its pages, 1,000 at a time, later ones only what has become a page since, for most nothing. A message that is found
-    costs the pages from it to the end.
+    The ids in these pages are read once and remembered in *recent*. So the first call for a session costs a round trip
+    per 1,000 pages; later calls read only new pages, usually none. To return a message that was found, the pages from
+    it to the end are read.
 
     Raises:
         RewrittenError: The session was rewritten, or deleted, since the head was read.
@@ -120,7 +120,7 @@ def _messages(stored: StoredHead, key: str, value: object) -> Asking[list[Messag
 
 
 def _found(stored: StoredHead, wanted: set[str], stop: int | None) -> Asking[list[tuple[Message, int]]]:
-    """Read pages from the newest back, twice as many each time, until all that is wanted was found."""
+    """Read pages from the newest back, twice as many each time, until all wanted messages are found."""
     found: dict[str, tuple[Message, int]] = {}
     end, together = stored.pages if stop is None else stop, 1
     while end and len(found) < len(wanted):

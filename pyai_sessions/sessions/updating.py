@@ -1,4 +1,4 @@
-"""A session that is not in hand, changed in one commit: messages appended, metadata and state merged by key."""
+"""Changing a session without loading it, in one commit: messages are appended, metadata and state merged by key."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ class Update(NamedTuple):
 
 
 class Updater(NamedTuple):
-    """Changes sessions in a backend. *recent* has the heads of the latest changes, and ids of pages.
+    """Changes sessions. *recent* remembers the heads of the latest changes, and the ids in pages.
 
-    A message whose id was drawn for it is stored unseen. One whose id the caller chose, or that may have been stored
-    before, is sought first: in the newest messages, which an append has anyway, and in the pages. So a call that is
-    repeated, after a lost reply or by a webhook, stores nothing twice, however long ago the first was.
+    A message with a random id that was drawn for it is stored without a search. If the caller chose the id, or the
+    message may have been stored before, it is looked for first: in the newest messages, which an append reads anyway,
+    and in the pages. So repeating a call, after a lost reply or by a webhook, stores nothing twice, however late.
     """
 
     backend: Backend
     recent: Recent[object]
 
     def update(self, session_id: str, update: Update, user_id: str | None, terms: Terms) -> Asking[str]:
-        """Change what this store changed last, unseen; else what is stored. Return the revision then."""
+        """Change a session and return its new revision. If this store wrote its head last, it is not read first."""
         chosen = [each for each in update.messages if not take_drawn(each)]
         tried: Draft | None = None
         latest = self.recent.pop(("head", session_id))
@@ -93,7 +93,7 @@ class Updater(NamedTuple):
                     return self._remember(tried)  # the client lost the reply
                 else:
                     _check(stored, update)
-                    # Others may have put the messages of a commit whose reply was lost into pages since.
+                    # If a reply was lost, others may have moved the messages of that commit into pages since.
                     known = update.messages if tried and not _has_the_pages_of(stored, tried.before) else chosen
                     found = Trips(self.backend).alone(self._stored(stored, known))
                     if found is None:
@@ -108,11 +108,11 @@ class Updater(NamedTuple):
         raise SessionNotFoundError(session_id)
 
     def _head(self, session_id: str, update: Update, user_id: str | None, terms: Terms) -> StoredHead | Session:
-        """Return the head that is stored, or the session that is to be created.
+        """Return the stored head, or the session to create.
 
         Raises:
-            SessionNotFoundError: There is none, and it is not to be created, or is expected to be there.
-            SessionExistsError: It is to be created, and the session of that id is another user's.
+            SessionNotFoundError: There is no session, and none is to be created, or one is expected.
+            SessionExistsError: A session is to be created, and another user has one of that id.
 
         """
         value = self.backend.head(session_id)
@@ -126,7 +126,7 @@ class Updater(NamedTuple):
         return update.new
 
     def _stored(self, stored: StoredHead, chosen: list[Message]) -> Asking[list[Message] | None]:
-        """Return the messages in the pages of a head that have ids of *chosen*; None: the session was rewritten."""
+        """Return the messages in the pages of a head with ids of *chosen*; None if the session was rewritten."""
         if not chosen or not stored.head.sealed:
             return []
         try:
@@ -141,7 +141,7 @@ class Updater(NamedTuple):
 
 
 def check_revision(stored: StoredHead, if_revision: str | None) -> None:
-    """Raise unless a session is stored at the revision that a caller expects; None expects nothing."""
+    """Raise unless a session has the revision that the caller expects; None expects nothing."""
     if if_revision is not None and if_revision != stored.head.revision:
         problem = "was changed by another writer"
         raise SessionConflictError(stored.head.session_id, if_revision, stored.head.revision, problem)
@@ -161,7 +161,7 @@ def _has_the_pages_of(stored: StoredHead, other: StoredHead | None) -> bool:
 
 
 def _unseen(latest: StoredHead, update: Update, chosen: list[Message], terms: Terms) -> Draft | None:
-    """Return what changes a session whose head may be stale; None where it has a message of one of the ids."""
+    """Return the draft that changes a session whose head may be stale; None if that has a message of one of the ids."""
     changes = _changes(latest.head, update)
     if latest.head.status is SessionStatus.ARCHIVED or not (update.messages or changes):
         return None  # it has to be read
@@ -198,12 +198,12 @@ def _changes(head: Head, update: Update) -> dict[str, Any]:
 
 
 def _changed(stored: StoredHead, update: Update, older: Iterable[Message], terms: Terms) -> Draft | None:
-    """Return what stores a session with an update; None where it has all of it already.
+    """Return the draft that stores a session with an update; None if the session has all of it already.
 
-    *older* are messages in its pages that may be among those that are appended.
+    *older* are messages in its pages that may be among the appended ones.
 
     Raises:
-        InvalidValueError: Another message has the id of one of them.
+        InvalidValueError: Another message has the id of an appended one.
 
     """
     session = restore(stored, [], terms.clock)
