@@ -31,11 +31,11 @@ _IDS = msgspec.json.Decoder(list[_Id])
 
 @dataclass(slots=True)
 class _Pages:
-    """The ids of the pages of some generations: pages never change, so what was read stays true.
+    """The ids in pages that were read. Pages never change, so they need not be read again.
 
     Attributes:
         read: The pages that were read.
-        hashes: The hashes of the ids that these hold. An id whose hash is not among them is in none of them.
+        hashes: The hashes of the ids in these pages. A message whose hash is missing is in none of them.
 
     """
 

@@ -184,7 +184,7 @@ def _unseen(latest: StoredHead, update: Update, chosen: list[Message], terms: Te
 
 
 def _changes(head: Head, update: Update) -> dict[str, Any]:
-    """Return the values of a session that an update changes, as they will be."""
+    """Return the fields of a session that an update changes, with their new values."""
     changes: dict[str, Any] = {}
     for name, patch in (("metadata", update.metadata), ("state", update.state)):
         if not patch.is_empty:
