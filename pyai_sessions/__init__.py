@@ -28,7 +28,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyai_sessions.aio import AsyncSessionManager
+    from pyai_sessions.aio import AsyncMessageStream, AsyncSessionManager
     from pyai_sessions.documents.limits import Limits
     from pyai_sessions.errors import (
         EncryptionError,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from pyai_sessions.events import Event
     from pyai_sessions.manager import SessionManager
+    from pyai_sessions.manager.streaming import MessageStream
     from pyai_sessions.model.heads import SessionStatus
     from pyai_sessions.model.listed import MessagePage, SessionSummary, SummaryPage
     from pyai_sessions.model.points import Branch, Checkpoint, Parent, Summary
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANYONE",
     "NOBODY",
+    "AsyncMessageStream",
     "AsyncSessionManager",
     "Branch",
     "Change",
@@ -112,6 +114,7 @@ __all__ = [
     "MemorySessionStore",
     "Message",
     "MessagePage",
+    "MessageStream",
     "MissingPackageError",
     "OversizedDocumentError",
     "Parent",
@@ -158,7 +161,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "aio": ["AsyncSessionManager"],
+    "aio": ["AsyncMessageStream", "AsyncSessionManager"],
     "documents.limits": ["Limits"],
     "errors": [
         "EncryptionError",
@@ -190,6 +193,7 @@ _MODULES = {
     ],
     "events": ["Event"],
     "manager": ["SessionManager"],
+    "manager.streaming": ["MessageStream"],
     "model.heads": ["SessionStatus"],
     "model.listed": ["MessagePage", "SessionSummary", "SummaryPage"],
     "model.points": ["Branch", "Checkpoint", "Parent", "Summary"],

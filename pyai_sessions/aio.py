@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import MethodType, TracebackType
 from typing import Any, Concatenate, TypeVar, cast
 
 from typing_extensions import ParamSpec, Self
 
 from pyai_sessions.awaiting import LONG, PING, SHORT, Awaiting
-from pyai_sessions.errors import InvalidValueError, StorageClosedError
+from pyai_sessions.errors import InvalidValueError, SessionError, StorageClosedError
 from pyai_sessions.events import OnEvent, watch
 from pyai_sessions.manager import SessionManager, as_other
 from pyai_sessions.manager.face import Manages
+from pyai_sessions.manager.streaming import MessageStream
 from pyai_sessions.stores.four_methods import CustomSessionStore
-from pyai_sessions.values.checks import Clock, shown
+from pyai_sessions.values.checks import ANYONE, Anyone, Clock, shown
 from pyai_sessions.values.json import Default
+from pyai_sessions.values.messages import Message
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,6 +134,25 @@ class AsyncSessionManager(Manages):
         watch(made, self._on_event)
         return made
 
+    def stream(  # noqa: D102 (its documentation is the sync method's)
+        self,
+        session_id: str,
+        *,
+        role: str = "assistant",
+        every: float = 1.0,
+        patience: float = 60.0,
+        user_id: str | Anyone = ANYONE,
+        **fields: Any,
+    ) -> AsyncMessageStream:
+        made = self._manager.stream(session_id, role=role, every=every, patience=patience, user_id=user_id, **fields)
+        return AsyncMessageStream(made, self._in_order)
+
+    stream.__doc__ = SessionManager.stream.__doc__
+
+    def _in_order(self, store: Callable[[], None]) -> Coroutine[Any, Any, None]:
+        self._open.check()
+        return self._calls.in_thread(store, SHORT)
+
     @property
     def store(self) -> Any:
         """The store in use."""
@@ -198,3 +221,58 @@ class AsyncSessionManager(Manages):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class AsyncMessageStream:
+    """A message that ``AsyncSessionManager.stream`` stores while it grows: `MessageStream`, awaited.
+
+    An ``async with`` block ends it, also where its task is cancelled.
+    """
+
+    def __init__(self, stream: MessageStream, call: Callable[[Callable[[], None]], Coroutine[Any, Any, None]]) -> None:
+        self._stream = stream
+        self._call = call
+
+    @property
+    def message(self) -> Message | None:
+        """The message as it was last stored; None before the first piece."""
+        return self._stream.message
+
+    @property
+    def content(self) -> str:
+        """The text so far, stored or not."""
+        return self._stream.content
+
+    async def write(self, piece: str) -> None:
+        """Add a piece of text, as `MessageStream.write` does."""
+        if self._stream.add(piece):
+            await self._call(self._stream.store)
+
+    async def finish(self, **changes: Any) -> None:
+        """Store the whole message, as `MessageStream.finish` does."""
+        await self._call(functools.partial(self._stream.finish, **changes))
+
+    async def cut_off(self) -> None:
+        """Store what there is, as cut off."""
+        await self._call(self._stream.cut_off)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.finish()
+        else:
+            with suppress(SessionError), _shielded():  # the exception in the block says what went wrong
+                await self.cut_off()
+
+
+def _shielded() -> AbstractContextManager[object]:
+    """Let what is awaited inside not be cancelled: anyio and trio cancel each await of a task that is to end."""
+    if "anyio" not in sys.modules:
+        return nullcontext()
+    import anyio
+
+    return anyio.CancelScope(shield=True)

@@ -41,7 +41,7 @@ _LOGGED = {
 }
 """The level and the text of each event that is logged, by its name."""
 
-_UNTOLD = {"namespace"}
+_UNTOLD = {"namespace", "stream"}
 """Methods of a manager that do not use the storage."""
 
 _numbers = itertools.count(1)

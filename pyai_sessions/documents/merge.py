@@ -21,7 +21,7 @@ from pyai_sessions.model.points import Checkpoint, Summary
 from pyai_sessions.model.session import Session, history_of, session_of
 from pyai_sessions.values.joined import ABSENT, add, join
 from pyai_sessions.values.json import plain, plain_object, read
-from pyai_sessions.values.messages import Message, same_words
+from pyai_sessions.values.messages import Message, is_same, same_words
 
 
 def needed(mine: Session, sealed: int, edition: str) -> int:
@@ -162,9 +162,9 @@ def _changed_alone(
     places = {each.message_id: n for n, each in enumerate(their.log)} if changes else {}
     for message_id, (edit, now) in changes.items():
         found = there.get(message_id)
-        if found == now or (gone_back and found is None):
+        if (found is now or (found and now and is_same(found, now))) or (gone_back and found is None):
             continue
-        if found is None or found != edit.old:
+        if found is None or not is_same(found, edit.old):
             raise _conflict(mine, base, new, f"had message {message_id!r} changed by two writers")
         place = places[message_id]
         edits[message_id], log[place] = Edit(found, their.unloaded + place), now

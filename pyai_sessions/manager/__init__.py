@@ -17,6 +17,7 @@ from pyai_sessions.manager.messages import KeepsMessages
 from pyai_sessions.manager.opening import inherited, opened
 from pyai_sessions.manager.search import SearchesMessages
 from pyai_sessions.manager.shared_state import SharesState
+from pyai_sessions.manager.streaming import StreamsMessages
 from pyai_sessions.sessions.trips import Asking, Read, sharing
 from pyai_sessions.values.checks import Clock
 from pyai_sessions.values.json import Default, check_default
@@ -28,7 +29,14 @@ _PINGED = "pyai_sessions.ping"
 
 
 class SessionManager(
-    KeepsConversations, KeepsMessages, ChangesMessages, ListsSessions, SearchesMessages, SharesState, Maintains
+    KeepsConversations,
+    KeepsMessages,
+    ChangesMessages,
+    StreamsMessages,
+    ListsSessions,
+    SearchesMessages,
+    SharesState,
+    Maintains,
 ):
     """Creates, finds, saves and ends sessions, and lists them by user and by activity.
 

@@ -199,6 +199,11 @@ class Conversation(Document):
         self.touch()
 
 
+def put_message(session: Conversation, message: Message) -> None:
+    """Put a message in the place of the one with the same id."""
+    session._change(session._index(message), message)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 def _repaired(message: Message, sound: Sequence[PromptMessage]) -> Message | None:
     """Return a message with only its *sound* parts; None if it has none."""
     if not sound:

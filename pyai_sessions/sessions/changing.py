@@ -10,6 +10,7 @@ from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import restore
 from pyai_sessions.documents.writing import Draft, compose
 from pyai_sessions.errors import InvalidValueError, SessionArchivedError, SessionStateError
+from pyai_sessions.model.conversation import put_message
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.points import Branch, Checkpoint
 from pyai_sessions.model.session import Session, history_of
@@ -20,7 +21,7 @@ from pyai_sessions.sessions.loading import RewrittenError, head_of, load, load_f
 from pyai_sessions.sessions.scrolling import Pages
 from pyai_sessions.sessions.trips import Trips
 from pyai_sessions.values.checks import shown
-from pyai_sessions.values.messages import Message, fields_of
+from pyai_sessions.values.messages import Message, is_same
 from pyai_sessions.values.recent import Recent
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Changer(NamedTuple):
             page = pages.read[place.page]
             old = page[place.offset]
             new = change(old)
-            if new == old:
+            if new is not None and is_same(old, new):
                 return None, (old, new)
             draft = None
             if place.page < stored.pages:
@@ -89,7 +90,7 @@ class Changer(NamedTuple):
                 if new is None:
                     session.remove_message(old)
                 else:
-                    session.replace_message(old, **fields_of(new))
+                    put_message(session, new)
                 draft = compose(session, self.terms)
             return draft, (old, new)
 

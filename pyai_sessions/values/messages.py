@@ -5,7 +5,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from dataclasses_json import DataClassJsonMixin
@@ -101,6 +101,12 @@ def _freeze(message: _Readable, read: ReadMessage | None) -> None:
         _set_read(message, None)
 
 
+GROWING, CUT_OFF = "growing_until", "cut_off"
+"""The keys of what is stored of a message that is not complete: see `Message.status`."""
+
+Status = Literal["complete", "growing", "cut off"]
+
+
 @unchangeable("use session.replace_message(message, ...)")
 @dataclass(frozen=True, repr=False)
 class Message(_Readable):
@@ -190,6 +196,28 @@ class Message(_Readable):
             **(plain_object(self.unknown_fields, "Message") if self.unknown_fields else {}),
         }
 
+    @property
+    def status(self) -> Status:
+        """Whether ``manager.stream`` has stored all of it: ``"complete"``, ``"growing"`` or ``"cut off"``, as of now.
+
+        All other messages are complete. One that grows is stored again and again, with the time until which its writer
+        will have stored more: ``growing_until`` in its JSON. After that time it is cut off; should the writer go on
+        after all, it grows again. One whose writer was stopped says ``"cut_off": true``.
+        """
+        return self.status_at(utc_now()) if self.unknown_fields else "complete"
+
+    def status_at(self, time: datetime) -> Status:
+        """Return the status at a time."""
+        if CUT_OFF in self.unknown_fields:
+            return "cut off"
+        until = self.unknown_fields.get(GROWING)
+        if until is None:
+            return "complete"
+        try:
+            return "growing" if time < check_time(until, GROWING) else "cut off"
+        except InvalidValueError:
+            return "cut off"
+
     def __hash__(self) -> int:
         return hash(self.message_id)
 
@@ -226,6 +254,11 @@ def take_drawn(message: Message) -> bool:
 def same_words(one: Message, other: Message) -> bool:
     """Return whether two messages are the same in all but their times: what is delivered again comes later."""
     return one is other or one.to_dict() | {"timestamp": ""} == other.to_dict() | {"timestamp": ""}
+
+
+def is_same(one: Message, other: Message) -> bool:
+    """Return whether two messages are the same in all fields, those that this release does not know included."""
+    return one == other and one.unknown_fields == other.unknown_fields
 
 
 def is_rated(one: Message, other: Message) -> bool:

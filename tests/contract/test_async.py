@@ -26,9 +26,9 @@ class Awaited:
 
     def __getattr__(self, name):
         value = getattr(self._manager, name)
-        if not inspect.iscoroutinefunction(value):
-            return value
+        return self._awaited(value) if inspect.iscoroutinefunction(value) else value
 
+    def _awaited(self, value):
         async def outcome(args, kwargs):
             try:
                 return await value(*args, **kwargs), None
@@ -48,6 +48,20 @@ class Awaited:
 
     def __exit__(self, *_):
         self.close()
+
+    def stream(self, *args, **kwargs):
+        return AwaitedStream(self._manager.stream(*args, **kwargs), self._loop)
+
+
+class AwaitedStream(Awaited):
+    """An AsyncMessageStream seen as a sync one."""
+
+    def __exit__(self, *error):
+        self.leave(*error)
+
+    @property
+    def leave(self):
+        return self._awaited(self._manager.__aexit__)
 
 
 @pytest.fixture(scope="module")

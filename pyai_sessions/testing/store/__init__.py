@@ -20,6 +20,7 @@ from pyai_sessions.testing.store.refusals import Refusals
 from pyai_sessions.testing.store.returning import Returning
 from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.scrolling import Scrolling
+from pyai_sessions.testing.store.streaming import Streaming
 from pyai_sessions.testing.store.titles import Titles
 from pyai_sessions.testing.store.updating import Updating
 from pyai_sessions.testing.store.users import Users
@@ -47,6 +48,7 @@ class SessionStoreContract(
     Merging,
     Once,
     Scrolling,
+    Streaming,
     Changing,
     Updating,
     Appending,
