@@ -20,6 +20,7 @@ COMMANDS = {
     "Look": {
         "ls": ("listing", "List conversations, the newest first."),
         "show": ("showing", "Show a conversation as a transcript."),
+        "search": ("searching", "Find messages by what they say."),
         "stats": ("statistics", "Count sessions, users and messages, and show the activity by day."),
         "peek": ("peeking", "Show a stored document as it is, or list the keys of all."),
     },
@@ -44,6 +45,7 @@ COMMANDS = {
         "backup": ("mending", "Copy the SQLite file of the store while others write."),
         "verify": ("mending", "Read everything, say what is damaged, and mend it."),
         "reindex": ("mending", "Rebuild the lists from the documents."),
+        "search-index": ("searching", "Make searches fast: an index in the store's file."),
         "purge": ("mending", "Remove expired sessions."),
         "rotate-keys": ("mending", "Encrypt with the newest key what older keys wrote."),
     },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import work
@@ -11,8 +13,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
+from textual.worker import get_current_worker
 
 from pyai_sessions.cli.finding import found_ids
+from pyai_sessions.cli.listing import summaries
 from pyai_sessions.cli.output import counted, one_line
 from pyai_sessions.cli.times import shown
 
@@ -105,6 +109,8 @@ class Browser(App[None]):
 
     def action_read(self) -> None:
         """Read the list anew, and the conversation that is shown."""
+        if not self.query("#list"):  # the screen is gone
+            return
         self._list(self.query_one("#search", Input).value)
         options = self.query_one("#list", OptionList)
         if options.highlighted is not None and options.highlighted < len(self._listed):
@@ -117,21 +123,32 @@ class Browser(App[None]):
         from pyai_sessions import SessionError
 
         try:
-            found = found_ids(self._manager, text) if text.strip() else None
-            page = self._manager.list_sessions(limit=_LISTED, skip_invalid=True)
-            listed = [each for each in page if found is None or each.session_id in found]
-            self.call_from_thread(self._show_list, listed)
+            found = set(found_ids(self._manager, text, typing=True)) if text.strip() else None
+            newest = summaries(self._manager, on_damage=lambda: None)
+            fitting = (each for each in newest if found is None or each.session_id in found)
+            listed = list(islice(fitting, _LISTED if found is None else len(found)))
+            self._tell_screen(self._show_list, listed)
         except SessionError as err:
-            self.call_from_thread(self._tell, str(err))
+            self._tell_screen(self._tell, str(err))
 
     @work(thread=True, exclusive=True, group="session")
     def _load(self, session_id: str) -> None:
         from pyai_sessions import SessionError
 
         try:
-            self.call_from_thread(self._show, self._manager.get_session(session_id, last=_SHOWN))
+            self._tell_screen(self._show, self._manager.get_session(session_id, last=_SHOWN))
         except SessionError as err:
-            self.call_from_thread(self._tell, str(err))
+            self._tell_screen(self._tell, str(err))
+
+    def _tell_screen(self, show: Callable[[Any], None], found: Any) -> None:
+        """Show what a thread has read, unless something else was asked for meanwhile, or the screen is gone."""
+
+        def show_if_there() -> None:
+            if self.query("#list"):
+                show(found)
+
+        if not get_current_worker().is_cancelled and self.is_running:
+            self.call_from_thread(show_if_there)
 
     # What is shown -------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pyai_sessions.cli.masking import Masks
 from pyai_sessions.cli.settings import Settings, command
 
 if TYPE_CHECKING:
-    from pyai_sessions import SessionManager, SessionSummary
+    from pyai_sessions import Session, SessionManager, SessionSummary
 
 _MOST = 100
 """Sessions of a list, or messages of a conversation, that one call returns."""
@@ -65,10 +65,11 @@ class Past:
         return found
 
     def search_conversations(self, query: str, limit: int = 20) -> list[dict[str, Any]]:
-        """Find conversations that have these words; returns what list_conversations does."""
-        ids = found_ids(self._manager, query, self._user)
-        found = (each for each in summaries(self._manager, user=self._user, on_damage=lambda: None))
-        return [self._about(each) for each in found if each.session_id in ids][: max(1, min(limit, _MOST))]
+        """Find conversations by words in their messages or titles, best first; returns what list_conversations does."""
+        found = self._manager.get_sessions(
+            found_ids(self._manager, query, self._user)[: max(1, min(limit, _MOST))], last=1
+        )
+        return [self._about(each) for each in found.values()]
 
     def open_conversation(self, session_id: str, last: int = 50) -> dict[str, Any]:
         """Open a conversation by its id: its newest messages, oldest first. At most 100."""
@@ -85,7 +86,7 @@ class Past:
             "transcript": self._masked(str(session.transcript(zone="UTC"))),
         }
 
-    def _about(self, summary: SessionSummary) -> dict[str, Any]:
+    def _about(self, summary: SessionSummary | Session) -> dict[str, Any]:
         return {
             "session_id": summary.session_id,
             "title": self._masked(summary.title),

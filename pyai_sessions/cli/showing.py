@@ -18,7 +18,7 @@ from pyai_sessions.cli.times import shown
 if TYPE_CHECKING:
     from pyai_sessions import Message, Session, SessionManager
 
-_ROLES = {"answers": "assistant", "questions": "user", "tools": "tool"}
+ROLES = {"answers": "assistant", "questions": "user", "tools": "tool"}
 _COLOURS = {"user": "bold cyan", "assistant": "bold green", "tool": "bold yellow", "system": "bold magenta"}
 
 _FENCED = re.compile(
@@ -48,7 +48,7 @@ def show(
     A call of a tool and its result are a line each. Control characters are escaped.
     """
     out = settings.output
-    roles = [_ROLES.get(each, each) for each in only] or None
+    roles = [ROLES.get(each, each) for each in only] or None
     with settings.reading() as manager:
         found = _session(manager, session, None if roles else last)
         messages = [each for each in found.messages if roles is None or each.role in roles]
