@@ -493,7 +493,8 @@ def test_a_head_names_where_no_turn_begins_however_its_pages_were_rewritten(rewr
         manager.save(session)
 
         head = json.loads(mapping["session/s"])
-        keys = [f"messages/s/{run['generation']}/{n}" for run in head["sealed"] for n in range(run["pages"])]
+        runs = [(run["generation"], run.get("start", 0), run["pages"]) for run in head["sealed"]]
+        keys = [f"messages/s/{generation}/{start + n}" for generation, start, pages in runs for n in range(pages)]
         pages = [json.loads(mapping[key]) for key in keys]
         without = [n for n, page in enumerate(pages) if all(each["role"] != "user" for each in page)]
         gaps = head.get("gaps", [])
