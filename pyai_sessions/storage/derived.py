@@ -15,7 +15,7 @@ from pyai_sessions.storage.protocol import Listed, Position
 class Order:
     """One ordered list. Adding a member at its end, as is usual, or removing one takes constant time on average.
 
-    The positions are sorted. Those that no longer hold stay among them, and are skipped, until they are the most.
+    The positions are sorted. An outdated position stays, and is skipped, until more than half of them are outdated.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Order:
         self._positions: list[Position] = []
 
     def put(self, member: str, score: int) -> None:
-        """Give a member a score, in the place of the one it has."""
+        """Set the score of a member, old or new."""
         if self.scores.get(member) == score:
             return
         self.scores[member] = score
@@ -67,7 +67,7 @@ class Lists:
         self._orders: dict[str, Order] = {}
 
     def move(self, name: str, member: str, score: int | None) -> None:
-        """Give a member of a list a score; None: remove it."""
+        """Set the score of a member of a list; None removes the member."""
         order = self._orders.get(name)
         if score is not None:
             if order is None:
@@ -102,7 +102,7 @@ class Lists:
 
 
 class Places:
-    """The keys below each ``kind/place/``, known from the first question on."""
+    """The keys below each ``kind/place/``, collected when they are first asked for."""
 
     def __init__(self) -> None:
         self._below: dict[str, set[str]] | None = None
@@ -110,7 +110,7 @@ class Places:
     def keys(self, prefix: str, walk: Callable[[], Iterable[str]]) -> Collection[str]:
         """Return the keys that begin with *prefix*, which has a kind, a place and a slash after it.
 
-        *walk* returns all keys; it is called at the first question.
+        *walk* returns all keys; it is called the first time.
         """
         below = self._below
         if below is None:
@@ -135,12 +135,12 @@ class Places:
                 del self._below[start_of_place(key)]
 
     def forget(self) -> None:
-        """Forget all keys: the next question walks again."""
+        """Forget all keys: the next `keys` walks again."""
         self._below = None
 
 
 def start_of_place(key: str) -> str:
-    """Return how all keys of a key's place and kind begin, ``kind/place/``; empty if the key has nothing after it."""
+    """Return the ``kind/place/`` of a key, with its namespace; "" if nothing follows the place."""
     namespace, rest = split_namespace(key)
     kind, _, rest = rest.partition("/")
     place, slash, _ = rest.partition("/")

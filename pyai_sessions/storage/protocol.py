@@ -25,7 +25,7 @@ Position = tuple[int, str]
 
 
 class Held(tuple[int, str]):  # noqa: SLOT001 (a tuple has no slots)
-    """A position whose document came with it, so that it need not be asked for: *read* returns the document."""
+    """A position whose document was read with it: *read* returns the document without another round trip."""
 
     read: Callable[[], object]
 
@@ -62,20 +62,20 @@ class Listing(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One step in one place, all or nothing. It names at least one key, which tells the place.
+    """One step in one place, all or nothing. It names at least one key; all its keys are in that place.
 
     Args:
-        expect: Keys, and how the document under each must begin (None: there is none; "": there is one). If one is
-            not as expected, nothing is applied.
+        expect: Keys, and how the document under each must begin. None: there must be none; "": there must be one. If a
+            document is not as expected, nothing is applied.
         done: How the document under the first expected key begins if this change was applied before. The change then
             counts as applied, and nothing is written again.
         put: Keys and their new documents, written in this order. A document is text in UTF-8, or a value as `read`
             returned it.
-        drop: What is then removed, in this order: keys, and everything below those that end with a slash.
-        lists: What then changes in lists; no member of a list comes twice. A storage that rebuilds its lists from the
-            documents may forget an entry that follows from none.
+        drop: Keys that are then removed, in this order. A key that ends with a slash means everything below it.
+        lists: Changes of lists, applied last; no member of a list comes twice. A storage that rebuilds its lists from
+            the documents may forget an entry that follows from no document.
         lives: Milliseconds for which a storage that `forgets` must keep the place from now on. 0 leaves its time as it
-            is; None keeps it for ever.
+            is; None keeps it forever.
 
     """
 
@@ -87,9 +87,9 @@ class Change(NamedTuple):
     lives: int | None = 0
 
     def answer(self, get: Callable[[str], object]) -> bool | None:
-        """Return what `Storage.write` answers without applying the change; None: it is to be applied.
+        """Return what `Storage.write` answers if it need not apply the change; None if it must.
 
-        *get* returns the document under a key, None where there is none.
+        *get* returns the document under a key, or None.
 
         >>> change = Change(expect=[("doc/a", "v1")], done="v2")
         >>> [change.answer({"doc/a": each}.get) for each in (b"v1: text", b"v2: text", b"v3: text")]
@@ -107,7 +107,7 @@ class Change(NamedTuple):
 
 
 def begins(document: object, start: str | None) -> bool:
-    """Return whether a document begins with *start*; for None, whether there is none."""
+    """Return whether a document begins with *start*; if *start* is None, whether there is no document."""
     if document is None or start is None:
         return document is start
     if is_bytes(document):
@@ -116,7 +116,7 @@ def begins(document: object, start: str | None) -> bool:
 
 
 class Storage(ABC):
-    """One kind of storage.
+    """Keeps documents and lists.
 
     All methods may be called from any thread, and raise a `StorageError` if the storage fails. After an error from
     `write` the changes may or may not be stored; it is safe to write them again.
@@ -168,7 +168,7 @@ class Storage(ABC):
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Iterate over the keys that begin with *prefix*, those of other programs too, in any order, in bounded memory.
 
-        A key may come twice. One that is written or removed meanwhile may come or not.
+        A key may come twice. A key that is written or removed meanwhile may come or not.
         """
 
     @abstractmethod
@@ -193,14 +193,14 @@ class Storage(ABC):
         """
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers out, and make all that is written inside one step; changes still compare.
+        """Keep other writers out. All that is written inside is one step; changes still compare what they expect.
 
         A storage that cannot do that leaves this method as it is: it does nothing.
         """
         return nullcontext()
 
     def mend(self) -> None:  # noqa: B027 (where nothing is held, nothing is to be mended)
-        """End what a call of this thread left open when an exception interrupted it. Raises nothing."""
+        """Release what an interrupted call of this thread left open. Raises nothing."""
 
     def close(self) -> None:  # noqa: B027 (what opened nothing has nothing to close)
         """Free what the storage opened. Then `close` and `mend` do nothing; other calls raise StorageClosedError."""

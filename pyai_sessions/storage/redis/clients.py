@@ -131,7 +131,7 @@ def _copy(client: Any, **attributes: Any) -> Any:
 
 @cache
 def _class_of_copies(kind: Any) -> Any:
-    """Return the class of copies of clients of a class."""
+    """Return a subclass of a client's class, for its copies."""
 
     def pipeline(self: Any, *arguments: Any, **options: Any) -> Any:
         made = kind.pipeline(self, *arguments, **options)

@@ -49,7 +49,7 @@ class ClusterStorage(RedisStorage):
         rising = [each for change in changes for each in change.lists if not _falls(each)]
         self._open.commands([self._raise(each) for each in rising if each.old is None])
         requests = [self._applying(each, ()) for each in changes]
-        # A listing whose list has the member already may come in the same trip: whichever is first, it is listed.
+        # A member that is listed already may be raised in the same trip: it is listed before and after.
         requests += [self._raise(each) for each in rising if each.old is not None]
         replies: list[int] = self._open.commands(requests)[: len(changes)]
         after: list[Command] = []

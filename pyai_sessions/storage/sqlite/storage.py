@@ -84,7 +84,7 @@ class SQLiteStorage(Storage):
         wanted = set(keys)
         if found.keys() <= wanted:
             return found
-        # What lies below a key was found; or a damaged schema, which takes keys for equal that are not.
+        # There are documents below a key; or the schema is damaged, and takes different keys for equal.
         starts = tuple([key for key in keys if key[-1:] == "/"])
         return {key: each for key, each in found.items() if key in wanted or (starts and key.startswith(starts))}
 
@@ -119,7 +119,7 @@ class SQLiteStorage(Storage):
         applied: list[Change] = []
         puts: list[tuple[str, object]] = []
         drops: list[str] = []
-        gone: list[str] = []  # what is compared and then dropped
+        gone: list[str] = []  # documents that are compared here and then dropped
         for each in changes:
             if self._write_compared(connection, each):
                 key = each.expect[0][0]
@@ -146,9 +146,9 @@ class SQLiteStorage(Storage):
         return answers
 
     def _write_compared(self, connection: sqlite3.Connection, change: Change) -> bool:
-        """Compare, and write or drop, the one document that a change compares, in one statement; return if it was done.
+        """Write or drop the one document that a change compares, if it is as expected, in one statement.
 
-        If it was not, `Change.answer` tells why.
+        Return whether that was done. If not, `Change.answer` tells why.
         """
         if len(change.expect) != 1:
             return False
