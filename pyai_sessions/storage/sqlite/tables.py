@@ -119,7 +119,7 @@ def batches(
 
 
 def below(prefix: str) -> tuple[str, str]:
-    """Return the bounds of the keys that begin with *prefix*, which ends with a slash; the second is not one of them."""
+    """Return the bounds of the keys that begin with *prefix*, which ends with a slash; the second is none of them."""
     return prefix, prefix[:-1] + "0"  # "0" follows "/"
 
 
