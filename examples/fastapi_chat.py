@@ -7,8 +7,9 @@
     curl localhost:8000/chats/ada/ada?limit=20      the newest messages of one: to scroll up, ?before=<message_id>
 
 SESSIONS names the store: sqlite:///chats.db where it is not set, or redis://localhost:6379. PORT is the port.
-A message is stored before it is answered, an answer when its stream has ended. Where the client goes away in the
-middle, the model is stopped, and what it had said until then is stored.
+A message is stored before it is answered, an answer while it is streamed. Where the client goes away in the middle, the
+model is stopped, and what it had said until then is stored with ``"cut_off": true``. Where the server dies, what it had
+said is there after the next start: its ``growing_until`` has passed.
 """
 
 import asyncio
@@ -44,21 +45,17 @@ app = FastAPI(lifespan=lifespan)
 
 async def ask_model(history: list[dict[str, Any]]) -> AsyncIterator[str]:
     """Yield the answer to the last message of *history*, word by word, as a model's client does."""
-    for word in eliza_chatbot.respond(history[-1]["content"].rstrip("!.")).split():
+    for n, word in enumerate(eliza_chatbot.respond(history[-1]["content"].rstrip("!.")).split()):
         await asyncio.sleep(0.02)
-        yield f"{word} "
+        yield f" {word}" if n else word
 
 
 async def answer(session_id: str, history: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """Yield the model's answer, and store what was yielded, however that ends."""
-    said = ""
-    try:
+    """Yield the model's answer, and store it while it grows, however that ends."""
+    async with app.state.manager.stream(session_id) as stored:
         async for part in ask_model(history):
-            said += part
+            await stored.write(part)
             yield part
-    finally:
-        if said:
-            await app.state.manager.append(session_id, {"role": "assistant", "content": said.strip()})
 
 
 async def events(parts: AsyncIterator[str]) -> AsyncIterator[str]:

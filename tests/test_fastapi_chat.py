@@ -76,6 +76,11 @@ def said(client, user="ada"):
     return [(each["role"], each["content"]) for each in client.get(f"/chat/{user}").raise_for_status().json()]
 
 
+def shown(client, user="ada"):
+    """Return the newest messages of a user's chat, as a chat window gets them."""
+    return client.get(f"/chats/{user}/{user}").raise_for_status().json()["messages"]
+
+
 def ask(client, message, user="ada"):
     """Return the answer."""
     return client.post(f"/chat/{user}", json={"message": message}).raise_for_status().text.strip()
@@ -203,8 +208,8 @@ def test_of_an_answer_that_the_client_leaves_what_was_streamed_is_kept(client, e
                 break
 
     assert stopped.wait(DEADLINE)
-    kept = [("user", "Tell me a story."), *([("assistant", came.strip())] if words else [])]
-    wait_until(lambda: len(said(client)) == len(kept))
+    kept = [("user", "Tell me a story."), *([("assistant", came)] if words else [])]
+    wait_until(lambda: shown(client)[-1].get("cut_off") or not words)
     assert said(client) == kept
     monkeypatch.undo()
     ask(client, "Go on.")
@@ -223,8 +228,8 @@ def test_a_client_that_stops_reading_and_leaves_ends_the_answer(client, example,
     with client.stream("POST", "/chat/ada", json={"message": "Tell me a story."}) as response:
         next(response.iter_text())
 
-    wait_until(lambda: len(said(client)) == 2)
-    words = said(client)[1][1].split(" ")
+    wait_until(lambda: shown(client)[-1].get("cut_off"))
+    words = said(client)[1][1].strip().split(" ")
     assert set(words) == {"word"}
     assert len(words) % 10_000 == 0
 
@@ -276,6 +281,54 @@ def test_sessions_outlive_the_server(tmp_path):
 
         assert len(said(client)) == 4
     assert (tmp_path / "chats.db").exists()
+
+
+HESITANT = f"""
+import asyncio, os, sys
+sys.path.insert(0, {os.fspath(EXAMPLES)!r})
+import fastapi_chat, uvicorn
+
+async def hesitate(history):
+    for word in ("Once", " upon", " a"):
+        yield word
+    await asyncio.Event().wait()
+
+fastapi_chat.ask_model = hesitate
+uvicorn.run(fastapi_chat.app, port=int(os.environ["PORT"]))
+"""
+
+
+def test_a_server_that_is_killed_in_the_middle_of_an_answer_leaves_what_it_said(tmp_path):
+    """After the next start the window scrolls up over it, and the chat goes on."""
+    with serving(tmp_path) as client:
+        for n in range(3):
+            ask(client, f"I have {n} cats.")
+    port = find_free_port()
+    env = {key: value for key, value in CLEAN.items() if key != "SESSIONS"} | {"PORT": str(port)}
+    with (
+        subprocess.Popen([sys.executable, "-c", HESITANT], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE, trust_env=False) as client,
+    ):
+        wait_until(lambda: answers(client) or process.poll() is not None)
+        with client.stream("POST", "/chat/ada", json={"message": "Tell me a story."}) as response:
+            came = ""
+            for part in response.iter_text():
+                came += part
+                if came == "Once upon a":
+                    break
+            process.kill()
+
+    with serving(tmp_path) as client:
+        newest = client.get("/chats/ada/ada", params={"limit": 3}).json()
+        older = client.get("/chats/ada/ada", params={"limit": 3, "before": newest["messages"][0]["message_id"]}).json()
+        answer = newest["messages"][-1]
+        assert answer["content"].startswith("Once")
+        assert "growing_until" in answer
+        assert [each["role"] for each in older["messages"] + newest["messages"]] == ["user", "assistant"] * 3
+        assert newest["messages"][-2]["content"] == "Tell me a story."
+        ask(client, "Go on.")
+        assert said(client)[-3] == ("assistant", answer["content"])
+        assert len(said(client)) == 10
 
 
 @contextmanager

@@ -392,12 +392,12 @@ def rate_the_last_message(manager):
 
 @operation()
 def remove_a_message(manager):
-    return (lambda: manager.remove_message("s0", "message40")) if manager.get_message("s0", "message40") else nothing
+    return lambda: manager.get_message("s0", "message40") and manager.remove_message("s0", "message40") and None
 
 
 @operation()
 def pop_a_message(manager):
-    return (lambda: manager.pop_message("s0")) if manager.get_message("s0", "message69") else nothing
+    return lambda: manager.get_message("s0", "message69") and manager.pop_message("s0") and None
 
 
 @operation()
@@ -407,7 +407,7 @@ def clear_messages_unseen(manager):
 
 @operation()
 def rewind_unseen(manager):
-    return (lambda: manager.rewind("s0", "message50")) if manager.get_message("s0", "message51") else nothing
+    return lambda: manager.get_message("s0", "message51") and manager.rewind("s0", "message50") and None
 
 
 @operation()
@@ -476,7 +476,7 @@ def replace_a_message_of_a_fork(manager):
 
 @operation(store_a_fork)
 def remove_a_message_that_a_fork_has(manager):
-    return (lambda: manager.remove_message("s0", "message3")) if manager.get_message("s0", "message3") else nothing
+    return lambda: manager.get_message("s0", "message3") and manager.remove_message("s0", "message3") and None
 
 
 @operation(store_a_fork)
