@@ -134,7 +134,8 @@ class Everyday(StoreFixtures):
 
     def test_what_cannot_be_a_filter_or_an_order_is_refused(self, manager: Any, ten: Any) -> None:
         """As by our own stores."""
-        for where in ([], "", 0, {1: 1}, {"a": {1}}):
+        no_filters: list[Any] = [[], "", 0, {1: 1}, {"a": {1}}]
+        for where in no_filters:
             for act in (manager.list_sessions, manager.count):
                 with pytest.raises(InvalidValueError) as caught:
                     act("ada", where=where)

@@ -107,7 +107,7 @@ class Filters(StoreFixtures):
     @of_all_users
     def test_what_cannot_be_a_filter_is_refused(self, manager: Any, ten: Any) -> None:
         """A filter is a dict of JSON values: a mistake is no list of all sessions, and none of nothing."""
-        no_dicts = [], [("a", 1)], (), "", "a", 0, 7
+        no_dicts: list[Any] = [[], [("a", 1)], (), "", "a", 0, 7]
         for where in (*no_dicts, {1: 1}, {"a": {1}}, {"a": [b""]}, {"a": float("nan")}, {"a": NOON}):
             for act, user_id in product((manager.list_sessions, manager.count), (ANYONE, "ada", "nobody has sessions")):
                 with pytest.raises(InvalidValueError) as caught:
@@ -117,7 +117,8 @@ class Filters(StoreFixtures):
     @of_all_users
     def test_what_cannot_be_an_order_is_refused(self, manager: Any, ten: Any) -> None:
         """The orders have names."""
-        for order in ("", "new", "NEWEST", None, 1, True, []):
+        orders: list[Any] = ["", "new", "NEWEST", None, 1, True, []]
+        for order in orders:
             with pytest.raises(InvalidValueError) as caught:
                 manager.list_sessions(order=order)
             assert caught.value.path == "order", order
