@@ -203,6 +203,7 @@ class AsyncSessionManager(Manages):
     reindex = _awaited(SessionManager.reindex, LONG)
     build_search_index = _awaited(SessionManager.build_search_index, LONG)
     drop_search_index = _awaited(SessionManager.drop_search_index, LONG)
+    build_messages_view = _awaited(SessionManager.build_messages_view, LONG)
     verify = _awaited(SessionManager.verify, LONG)
     backup = _awaited(SessionManager.backup, LONG)
     rotate_keys = _awaited(SessionManager.rotate_keys, LONG)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pyai_sessions.model.listed import Page
-from pyai_sessions.search.queries import Query
+from pyai_sessions.search.queries import Query, Span
 from pyai_sessions.values.checks import check_id, counted
 from pyai_sessions.values.codec import JSON_VALUE, TIME, Document, checked, list_of, unchangeable
 from pyai_sessions.values.messages import Message
@@ -106,10 +106,15 @@ class HitPage(Page[Hit]):
 
 def snippet_of(texts: Sequence[str], query: Query) -> tuple[str, list[list[int]]]:
     """Return the part of the texts of a message that matches first, and where the matches stand in it."""
-    text = next((each for each in texts if query.spans(each)), "")
-    spans = query.spans(text)
-    if not spans:
-        return "", []
+    for text in texts:
+        spans = query.spans(text)
+        if spans:
+            return _cut(text, spans)
+    return "", []
+
+
+def _cut(text: str, spans: Sequence[Span]) -> tuple[str, list[list[int]]]:
+    """Return the part of a text around the first of the spans in it, and the spans in that part."""
     first = spans[0][0]
     start = 0 if first <= _BEFORE else _after_space(text, first - _BEFORE, first)
     stop = len(text) if len(text) - start <= SNIPPET else _before_space(text, start + SNIPPET)

@@ -224,6 +224,23 @@ def index_in_file(backend: Backend) -> SearchIndex | None:
     return SearchIndex(backend.plain, FullText(connections, f"{table}/search", table), under=backend.under, noted=True)
 
 
+def make_view(backend: Backend, name: str) -> None:
+    """Make a view of a backend's messages in the SQLite file where they lie; see `SessionManager.build_messages_view`.
+
+    Raises:
+        UnsupportedOperationError: They lie in no SQLite file, or are encrypted.
+
+    """
+    beside = getattr(backend.plain, "beside", None)
+    if beside is None:
+        what = "the sessions are encrypted" if backend.plain is None else "the sessions lie in no SQLite file"
+        raise UnsupportedOperationError(f"a view shows what lies in an SQLite file as it is, and {what}; use search")
+    from pyai_sessions.storage.sqlite import view
+
+    connections, table = beside()
+    view.make_view(connections, name, table, backend.under)
+
+
 def index_beside(backend: Backend, path: AnyPath | None = None) -> SearchIndex:
     """Return an index of a backend's sessions in a file of its own, or in memory (None).
 

@@ -30,6 +30,8 @@ _UNSPACED = re.compile(
 )
 """A character of a script without spaces between words."""
 
+_ASCII_WORD = re.compile("[A-Za-z0-9]+")
+
 _KEPT = 20_000
 """Characters of which is remembered how they separate words."""
 
@@ -60,6 +62,8 @@ def words(text: str) -> list[str]:
 
 def words_at(text: str) -> list[tuple[str, int, int]]:
     """Return what `words` does, each word with where it begins and ends in *text*."""
+    if text.isascii():
+        return [(each.group().lower(), each.start(), each.end()) for each in _ASCII_WORD.finditer(text)]
     found: list[tuple[str, int, int]] = []
     word, begin, end = "", 0, 0
     for each, start, stop in fold_at(text):
@@ -74,6 +78,8 @@ def words_at(text: str) -> list[tuple[str, int, int]]:
 
 def fold_at(text: str) -> list[tuple[str, int, int]]:
     """Return the characters of a folded text, each with where the part of *text* that it stands for begins and ends."""
+    if text.isascii():
+        return [(sign, n, n + 1) for n, sign in enumerate(text.lower())]
     return [(sign, start, start + len(part)) for start, part in _clusters(text) for sign in fold(part)]
 
 

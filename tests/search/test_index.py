@@ -146,6 +146,8 @@ ACTIONS = st.one_of(
     st.tuples(st.just("append"), NAMES, st.lists(WORDS, min_size=1, max_size=40)),
     st.tuples(st.just("edit"), NAMES, WORDS),
     st.tuples(st.just("remove"), NAMES, st.integers(0, 50)),
+    st.tuples(st.just("replace"), NAMES, WORDS),
+    st.tuples(st.just("take out"), NAMES, st.integers(0, 50)),
     st.tuples(st.just("delete"), NAMES, st.none()),
     st.tuples(st.just("archive"), NAMES, st.none()),
     st.tuples(st.just("fork"), NAMES, NAMES),
@@ -185,8 +187,14 @@ def change(stored, manager, session, what, value):
         manager.delete(name)
     elif what == "archive":
         manager.archive(name)
-    elif what == "redact" and session.messages:
-        manager.redact(name, session.messages[len(session.messages) // 2].message_id, content=value)
+    elif what in ("redact", "replace", "take out") and session.messages:
+        message_id = session.messages[len(session.messages) // 2].message_id
+        if what == "redact":
+            manager.redact(name, message_id, content=value)
+        elif what == "replace":
+            manager.replace_message(name, message_id, content=value)
+        else:
+            manager.remove_message(name, message_id)
     elif what == "fork" and manager.get_session(value) is None:
         manager.delete(value)
         manager.fork(name, min(40, len(session.messages)), new_id=value, user_id=f"user {value}")
