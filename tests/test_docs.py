@@ -39,11 +39,14 @@ def test_the_blocks_of_a_page_run_in_order_in_one_folder(page, tmp_path, valkey_
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_each_block_is_of_a_kind_that_is_checked(page):
-    """Programs run, `text` is what they print; nothing else stands between fences, and no output without a program."""
+    """Programs run, `text` is what they print; of `console` tests/cli/test_documented.py runs the commands.
+
+    Nothing else stands between fences, and no output without a program.
+    """
     kinds = [kind for kind, _ in FENCE.findall(text_of(page))]
     outputs = [block.output for block in blocks_of(page) if block.output]
 
-    assert set(kinds) <= {"python", "text"}
+    assert set(kinds) <= {"python", "text", *(["console"] if page.stem == "command-line" else [])}
     assert kinds.count("text") == len(outputs)
 
 

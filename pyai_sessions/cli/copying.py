@@ -98,6 +98,6 @@ def _compare(out: Output, manager: SessionManager, target: str, to_keys: str | N
     else:
         out.line(
             f"Would be copied: {counted(found['new'], 'session')} new, {found['changed']:,} changed; "
-            f"{found['same']:,} the same, {found['kept']:,} kept as they are in the target"
+            f"{found['same']:,} the same, {found['kept']:,} kept as they are there"
         )
     return int(bool(damage))

@@ -26,7 +26,7 @@ _KINDS = {
     "password": (
         r"""(?ix)(?: (?<=\bpassword) | (?<=\bpasswd) | (?<=\bpassphrase) | (?<=api_key) | (?<=api-key) | (?<=apikey)"""
         r""" | (?<=secret) | (?<=access_token) | (?<=auth_token) | (?<=\bpwd) )"""
-        r"""["']? \s* (?: [:=] | \s is \s+ (?=\S*\d) ) \s* ["']? (?P<secret> [^\s"',;)}\]]{6,} )"""
+        r"""["']? \s* (?: [:=] | \s is \s+ (?=\S*\d) ) \s* ["']? (?P<secret> [^\s"',;)}\]]{5,} [^\s"',;)}\].!?] )"""
     ),
 }
 """What a secret looks like, by its kind. The first that fits has it."""

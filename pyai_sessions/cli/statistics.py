@@ -207,7 +207,7 @@ def plot(days: Mapping[str, int]) -> list[str]:
 
     >>> print("\n".join(plot({"2026-01-01": 2, "2026-01-03": 1})))
     2026-01-01  ████████████████████████████████████████ 2
-    2026-01-02   0
+    2026-01-02  0
     2026-01-03  ████████████████████ 1
 
     """
@@ -215,6 +215,7 @@ def plot(days: Mapping[str, int]) -> list[str]:
     start = max(datetime.fromisoformat(min(days)), end - timedelta(days=_DAYS - 1))
     names = [(start + timedelta(days=n)).strftime("%Y-%m-%d") for n in range((end - start).days + 1)]
     highest = max(days.get(each, 0) for each in names)
-    lines = [f"{each}  {'█' * round(_BAR * days.get(each, 0) / highest)} {days.get(each, 0):,}" for each in names]
+    bars = {each: "█" * round(_BAR * days.get(each, 0) / highest) for each in names}
+    lines = [f"{day}  {bar}{' ' if bar else ''}{days.get(day, 0):,}" for day, bar in bars.items()]
     earlier = sum(number for day, number in days.items() if day < names[0])
     return [*([f"(earlier days: {earlier:,})"] if earlier else []), *lines]
