@@ -28,7 +28,7 @@ ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
 .SECONDARY:
-.PHONY: help demo quick test wide all announce lint types mypy pyright side-by-side bench bench-peers faults check interpreters build try-wheel clean servers xfs
+.PHONY: help demo quick test wide announce lint types mypy pyright side-by-side bench bench-peers faults check interpreters build try-wheel clean servers xfs
 
 help: ## Show the goals
 	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,8 @@ help: ## Show the goals
 demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo
 	$(BIN)/python examples/demo.py
 
-test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests
-	$(BIN)/python -m pytest -q $(WORKERS) -m "not wide" $(ARGS)
+test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests (WIDE=1: those of `make wide`, too)
+	$(BIN)/python -m pytest -q $(WORKERS) $(if $(WIDE),,-m "not wide") $(ARGS)
 
 quick: $(VENV)/.package $(VENV)/.group-test servers ## Run the tests that take a minute: no other process, one store of each kind
 	$(BIN)/python -m pytest -q $(WORKERS) --quick $(ARGS)
@@ -73,15 +73,13 @@ pyright: $(VENV)/.package $(VENV)/.group-types
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(OLDEST)
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(NEWEST)
 
-check: interpreters lint side-by-side all test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
+# Both kinds of tests run in one, as `make test WIDE=1`: they are collected once, and no worker waits for the end of a half.
+check: WIDE = 1
+check: interpreters lint side-by-side test test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
 
 # Each of these uses one core. What they need is made before, as two must not make the same.
 side-by-side: build $(VENV)/.package $(VENV)/.group-types servers
 	@$(MAKE) -s --output-sync=target -j 2 SIDE_BY_SIDE=1 try-wheel mypy pyright
-
-# `test` and `wide` in one: the tests are collected once, and no worker waits for the end of the first half.
-all: $(VENV)/.package $(VENV)/.group-test servers
-	$(BIN)/python -m pytest -q $(WORKERS) $(ARGS)
 
 build: $(VENV)/.made ## Build the wheel
 	@rm -rf dist
