@@ -26,6 +26,7 @@ from tests.benchmarks import (
     million,
     plots,
     sealed,
+    searches,
     shared,
     threads,
     turns,
@@ -54,6 +55,7 @@ WORKS = (
     "shared",
     "sealed",
     "list",
+    "search",
     "million",
 )
 COMMAND = "python -m tests.benchmarks"
@@ -64,6 +66,7 @@ def main() -> None:
     report, effort = Report(), QUICK if options.quick else FULL
     sizes = options.sizes or (QUICK_SIZES if options.quick else SIZES)
     sessions = options.sessions or (QUICK_SESSIONS if options.quick else SESSIONS)
+    messages = [5_000] if options.quick else [10_000, 100_000, 1_000_000]
     few = [200] if options.quick else [each for each in sessions if each <= 10_000]  # peers create them one by one
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
@@ -83,6 +86,7 @@ def main() -> None:
             "chats": lambda: chats.measure(report, place, effort),
             "shared": lambda: shared.measure(report, place, effort, peers="peers" in options.only),
             "sealed": lambda: sealed.measure(report, place, sizes, effort),
+            "search": lambda: searches.measure(report, place, messages, effort),
             "list": lambda: lists.measure(report, stocks, effort),
             "million": lambda: million.measure(report, stocks),
         }
