@@ -19,7 +19,7 @@ USERS = 1_000
 SEARCHED = (
     "Milliseconds of a search among so many messages in an SQLite file (NORMAL), 20 in a session, in words whose "
     "frequency is Zipf's; the median. *rare*: one message has it. *common*: most sessions have it, the newest 20 hits. "
-    "*a phrase*: of two words of middling frequency. *best*: the 20 best hits of a word that a message in a hundred has. "
+    "*a phrase*: of two words of middling frequency. *best*: the 20 best hits of a word that a message in 100 has. "
     "*of a user*: the rare word, in that user's 50 sessions or fewer. *grew*: MB by which the peak of memory grew "
     "while searching."
 )
