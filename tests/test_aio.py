@@ -522,6 +522,37 @@ def test_a_scope_that_ends_waits_for_a_save(framework):
     assert run(main, framework) == (1, True)
 
 
+def test_a_scope_that_was_cancelled_is_not_told_again_and_again():
+    """anyio cancels each await of such a scope: a save that waits for its end keeps that out, and the loop is idle."""
+    mapping, futures = Held(), []
+
+    async def save(manager, session, scope):
+        with scope:
+            await manager.save(session)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with AsyncSessionManager(mapping) as manager:
+            session = await manager.create_session("ada", session_id="s")
+            session.add_message("user", "one")
+            mapping.go.clear()
+            scope, make = anyio.CancelScope(), loop.create_future
+            task = asyncio.create_task(save(manager, session, scope))
+            assert await asyncio.to_thread(mapping.held.wait, DEADLINE)
+            loop.create_future = lambda: futures.append(1) or make()
+            scope.cancel()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            del loop.create_future
+            mapping.go.set()
+            await task
+            assert scope.cancelled_caught
+            return (await manager.get_session("s")).message_count
+
+    assert run(main) == 1
+    assert len(futures) < 10
+
+
 def test_a_timeout_of_asyncio_waits_for_a_save():
     """`asyncio.wait_for`: it raises TimeoutError, and the save is stored."""
     mapping = Held()
