@@ -483,9 +483,14 @@ REWRITES = {
 @example([("turn", 1, 0), ("steps", 5, 0), ("steps", 5, 0), ("rewind", 2, 0), ("turn", 1, 40)])
 @example([("turn", 1, 0), ("steps", 5, 0), ("turn", 1, 0), ("steps", 5, 0), ("rewind", 1, 0), ("steps", 4, 10)])
 @example([("turn", 1, 0), ("steps", 5, 0), ("rewind", 2, 0), ("turn", 1, 0), ("steps", 5, 40)])
+@example([("steps", 4, 0), ("edit", 1, 0)])
 def test_a_head_names_where_no_turn_begins_however_its_pages_were_rewritten(rewrites):
-    """Of the pages that are there alone, and all of them; so a part of the session gives what the whole gives."""
-    mapping = {}
+    """Of the pages that are there alone, so a part of the session gives what the whole gives.
+
+    And of all of them, until one message is changed: where a turn begins in its page now, what is said of the pages
+    around it is forgotten, as the number of their first message is not known.
+    """
+    mapping, is_whole = {}, True
     manager = SessionManager(mapping)
     session = manager.create_session(session_id="s")
     for name, n, last in rewrites:
@@ -498,7 +503,9 @@ def test_a_head_names_where_no_turn_begins_however_its_pages_were_rewritten(rewr
         pages = [json.loads(mapping[key]) for key in keys]
         without = [n for n, page in enumerate(pages) if all(each["role"] != "user" for each in page)]
         gaps = head.get("gaps", [])
-        assert [page for first, _, end in gaps for page in range(first, end)] == without
+        named = [page for first, _, end in gaps for page in range(first, end)]
+        is_whole = is_whole and name not in ("edit", "remove")
+        assert named == without if is_whole else set(named) <= set(without)
         assert all(first < end for first, _, end in gaps)
         assert [message for _, message, _ in gaps] == [sum(map(len, pages[:first])) for first, _, _ in gaps]
         whole, part = manager.get_session("s"), manager.get_session("s", last=last)
