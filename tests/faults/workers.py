@@ -103,12 +103,13 @@ def read_some(manager, session_id, other_id, n):
 
 def write_turns(manager, turns, way):
     """Write turns to sessions, by stale copies or without one, and read now and then; return how many calls raised."""
-    copies, failures = {}, 0
+    copies, failures, first = {}, 0, None
 
     def load(session_id):
         copies[session_id] = manager.get_session(session_id)
 
     for n, (session_id, texts) in enumerate(turns):
+        first = first or session_id
         messages = [Message("user", text) for text in texts]
         if way == "append":
             act = partial(manager.append, session_id, *messages)
@@ -122,7 +123,7 @@ def write_turns(manager, turns, way):
             act = partial(manager.save, copies[session_id])
         failures += until_stored(act)
         if n % 4 == 3:
-            failures += until_stored(partial(read_some, manager, session_id, turns[0][0], n // 4))
+            failures += until_stored(partial(read_some, manager, session_id, first, n // 4))
     return failures
 
 
