@@ -20,6 +20,7 @@ from pyai_sessions.testing.store.refusals import Refusals
 from pyai_sessions.testing.store.returning import Returning
 from pyai_sessions.testing.store.rewinding import Rewinding
 from pyai_sessions.testing.store.scrolling import Scrolling
+from pyai_sessions.testing.store.searching import Searching
 from pyai_sessions.testing.store.streaming import Streaming
 from pyai_sessions.testing.store.titles import Titles
 from pyai_sessions.testing.store.updating import Updating
@@ -33,6 +34,7 @@ __all__ = ["SessionStoreContract"]
 class SessionStoreContract(
     Refusals,
     Isolation,
+    Searching,
     Redacting,
     Erasing,
     Moving,
