@@ -74,7 +74,9 @@ pyright: $(VENV)/.package $(VENV)/.group-types
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(NEWEST)
 
 # Both kinds of tests run in one, as `make test WIDE=1`: they are collected once, and no worker waits for the end of a half.
+# The programs of the documentation are run by try-wheel, and not once more.
 check: WIDE = 1
+check: ARGS += --deselect=tests/test_docs.py::test_the_blocks_of_a_page_run_in_order_in_one_folder
 check: interpreters lint side-by-side test test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
 
 # Each of these uses one core. What they need is made before, as two must not make the same.
@@ -104,14 +106,9 @@ ELSEWHERE := $(addprefix --ignore=tests/, faults upkeep $(addprefix contract/tes
 	sqlite.py wrapped.py) $(addprefix test_, clusters.py docs.py \
 	doors.py examples.py fastapi_chat.py layout.py many_chats.py neighbours.py package.py servers.py testing.py wrong_calls.py) \
 	values/test_tokens.py) \
-	--deselect=tests/sessions/test_indexes.py::TestListsOnSQLite --deselect=tests/documents/test_merge.py::TestTwoWritersOfSQLite \
-	$(addprefix --deselect=tests/contract/test_cluster.py::Test, ValkeyCluster RedisClusterWithATimeToLive) \
-	$(addprefix --deselect=tests/contract/test_store.py::Test, Dict SQLiteInMemory SqliteDictWithoutAutocommit \
-	SqliteDictThatPickles SqliteDictOfJSON DiskcacheCache DiskcacheCommunityIndex RedisMappingOfAValkeyClient \
-	RedisSessionStoreOnRedis RedisSessionStoreWithATimeToLive Shelf ZictFile)
-ON_OLDEST := $(addprefix --ignore=tests/, \
-	contract/test_cluster.py contract/test_mapping.py) \
-	$(addprefix --deselect=tests/contract/test_store.py::Test, SqliteDict DiskcacheIndex AMappingOfOnesOwn RedisSessionStoreOnValkey)
+	--deselect=tests/contract/test_store.py::TestDict
+ON_OLDEST := --ignore=tests/contract/test_mapping.py \
+	$(addprefix --deselect=tests/contract/test_store.py::Test, DiskcacheIndex RedisSessionStoreOnValkey)
 
 # The tests of the wheel run in a copy of the checkout that lacks the package, so they cannot import it from there.
 # On the oldest Python with the lowest dependencies that pyproject.toml allows, elsewhere with the newest.

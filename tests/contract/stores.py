@@ -20,12 +20,12 @@ class AsyncStore(SessionStore):
 
     async def save(self, session):
         await asyncio.sleep(0)
-        self.rows[session.session_id] = session.to_json()
+        self.rows[session.session_id] = (session.user_id, session.to_json())
 
     async def get(self, session_id):
         await asyncio.sleep(0)
         row = self.rows.get(session_id)
-        return row and Session.from_json(row)
+        return row and Session.from_json(row[1])
 
     async def delete(self, session_id):
         await asyncio.sleep(0)
@@ -33,8 +33,7 @@ class AsyncStore(SessionStore):
 
     async def list_for_user(self, user_id):
         await asyncio.sleep(0)
-        sessions = map(Session.from_json, self.rows.values())
-        return [each for each in sessions if each.user_id == user_id]
+        return [Session.from_json(text) for owner, text in self.rows.values() if owner == user_id]
 
 
 class SyncStore(SessionStore):
@@ -67,7 +66,7 @@ class Unrelated:
 
 
 class FullStore(SessionStore):
-    """Rows of JSON with a revision each, and a list of all."""
+    """Rows of JSON with a revision each, and a list of all; beside the JSON what rows are sorted and chosen by."""
 
     def __init__(self):
         self.rows = {}
@@ -76,7 +75,7 @@ class FullStore(SessionStore):
 
     def save(self, session):
         with self.lock:
-            stored, _ = self.rows.get(session.session_id, (None, None))
+            stored = self.rows[session.session_id][0] if session.session_id in self.rows else None
             if stored != session.revision:
                 raise SessionConflictError(
                     session.session_id, session.revision, stored or "none", "was saved by another writer"
@@ -85,16 +84,14 @@ class FullStore(SessionStore):
 
     def write(self, session):
         session.revision = str(next(self.revisions))
-        self.rows[session.session_id] = (session.revision, session.to_json())
+        place = session.active_at, session.session_id
+        self.rows[session.session_id] = (session.revision, session.to_json(), session.user_id, place)
 
     def read(self, session_id):
-        revision, text = self.rows[session_id]
+        revision, text, _, _ = self.rows[session_id]
         session = Session.from_json(text)
         session.revision = revision
         return session
-
-    def all(self):
-        return [self.read(each) for each in list(self.rows)]
 
     def get(self, session_id):
         with self.lock:
@@ -106,12 +103,12 @@ class FullStore(SessionStore):
 
     def list_for_user(self, user_id):
         with self.lock:
-            return [each for each in self.all() if each.user_id == user_id]
+            return [self.read(each) for each, (_, _, owner, _) in self.rows.items() if owner == user_id]
 
     def list_by_activity(self, after, limit):
         with self.lock:
-            found = sorted(self.all(), key=lambda each: (each.active_at, each.session_id))
-        return [each for each in found if after is None or (each.active_at, each.session_id) > after][:limit]
+            places = sorted(place for _, _, _, place in self.rows.values() if after is None or place > after)
+            return [self.read(session_id) for _, session_id in places[:limit]]
 
 
 class AsyncFullStore(SessionStore):

@@ -8,7 +8,7 @@ import valkey.cluster
 
 from pyai_sessions import RedisMapping, RedisSessionStore
 from pyai_sessions.testing import KVSessionStoreContract, MappingContract
-from tests.contract.variants import OfEndings
+from tests.contract.variants import OfEndings, OfItemsAndIndexes
 
 pytestmark = pytest.mark.wide
 
@@ -49,7 +49,12 @@ class OnAStore(OnACluster):
         return make()
 
 
-class TestValkeyCluster(OnAStore, KVSessionStoreContract):
+class TestValkeyCluster(OnAStore, OfItemsAndIndexes):
+    pass
+
+
+@pytest.mark.long  # a cluster's trips take ten times as long as a server's; tests/storage has the contract of storages
+class TestTheWholeContractOnAValkeyCluster(OnAStore, KVSessionStoreContract):
     pass
 
 

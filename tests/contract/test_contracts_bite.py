@@ -669,7 +669,7 @@ POWERS = """
 
     class ListsInOrderOfIds(FullStore):
         def list_by_activity(self, after, limit):
-            found = sorted(self.all(), key=lambda each: each.session_id)
+            found = sorted(map(self.read, list(self.rows)), key=lambda each: each.session_id)
             return [each for each in found if after is None or each.session_id > after[1]][:limit]
 
     class DropsThoseOfOneTime(FullStore):

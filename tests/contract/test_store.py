@@ -18,6 +18,7 @@ from pyai_sessions import (
     KVSessionStore,
     RedisMapping,
     RedisSessionStore,
+    SQLiteMapping,
     SQLiteSessionStore,
 )
 from pyai_sessions.storage.names import place_of
@@ -90,7 +91,7 @@ class TestAMappingOfOnesOwn(OfItems):
 
 
 class InAFile:
-    """Sessions in a table of an SQLite file: `open` gives the store, a plain SqliteDict the documents."""
+    """Sessions in a table of an SQLite file: `open` gives the store, a second mapping of the table the documents."""
 
     table_name = "sessions"
 
@@ -114,9 +115,7 @@ class InAFile:
 
     @pytest.fixture
     def raw(self, store, path):
-        with closing(
-            SqliteDict(path, tablename=self.table_name, autocommit=True, encode=str, decode=str, journal_mode="WAL")
-        ) as raw:
+        with closing(SQLiteMapping(path, self.table_name, synchronous="NORMAL")) as raw:
             yield raw
 
 

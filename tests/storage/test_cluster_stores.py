@@ -227,7 +227,13 @@ APPLIED = {
 }
 
 
-@pytest.mark.parametrize("applied", APPLIED.values(), ids=list(APPLIED))
+@pytest.mark.parametrize(
+    "applied",
+    [
+        pytest.param(APPLIED[name], id=name, marks=pytest.mark.long if name in ("all", "every other") else ())
+        for name in APPLIED
+    ],
+)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
 @pytest.mark.parametrize("ttl", [30 * 24 * 3600, pytest.param(None, marks=pytest.mark.long)])
 def test_a_crash_between_the_steps_hides_no_session(valkey_cluster, change, applied, ttl):
