@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
+from pyai_sessions.documents.keys import page_keys
 from pyai_sessions.errors import SessionArchivedError, SessionConflictError, SessionDeletedError
 from pyai_sessions.model.heads import SessionStatus, StoredHead
 from pyai_sessions.model.history import Edit, History, Line
@@ -24,12 +25,24 @@ from pyai_sessions.values.json import plain, plain_object, read
 from pyai_sessions.values.messages import Message, is_same, same_words
 
 
-def needed(mine: Session, sealed: int, edition: str) -> int:
-    """Return how many of the first stored messages a merge can do without; *sealed* and *edition* are theirs."""
+def first_needed(mine: Session, stored: StoredHead) -> int:
+    """Return the number of the first stored page that a merge must read; *stored* is their head."""
     history = history_of(mine)
-    if history.origin is None or history.is_changed or history.origin.head.edition != edition:
+    base = history.origin
+    if base is None:
         return 0
-    return min(history.origin.sealed, sealed)
+    if not history.is_changed and base.head.edition == stored.head.edition:
+        return min(base.pages, stored.pages)
+    # Messages keep their order. So where a page is the same at the edge of what mine has loaded, all that mine has not
+    # loaded lies before it in theirs, too. The first page has the messages that instruct the model.
+    first = base.pages - len(history.page_sizes)
+    if first == 0 or history.rewritten_from is not None or not history.stored or _page(base, 0) != _page(stored, 0):
+        return 0
+    return first if any(_page(base, n) == _page(stored, n) != [] for n in (first - 1, first)) else 0
+
+
+def _page(stored: StoredHead, number: int) -> list[str]:
+    return page_keys(stored.head.sealed, number, number + 1)
 
 
 def has_gone_back(mine: Session, theirs: Session) -> bool:
@@ -49,7 +62,7 @@ def has_gone_back(mine: Session, theirs: Session) -> bool:
 def merge(mine: Session, theirs: Session) -> Session:
     """Return the session that keeps both changes, with *theirs* as its origin. Neither argument changes.
 
-    *theirs* holds at least the messages from `needed` on, and all of them where it `has_gone_back`.
+    *theirs* holds at least the pages from `first_needed` on, and all of them where it `has_gone_back`.
 
     Raises:
         SessionDeletedError: *theirs* is another session, created under the same id after mine was deleted.

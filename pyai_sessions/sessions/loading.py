@@ -80,8 +80,11 @@ def load(
 
 def load_from(backend: Backend, stored: StoredHead, page: int, clock: Clock) -> Session | None:
     """Return a session with its messages from page number *page* on; None if it was rewritten meanwhile."""
+    trips, pages = Trips(backend), list[list[Message]]()
     try:
-        pages = Trips(backend).alone(reading(stored, page_keys(stored.head.sealed, page, stored.pages), {}))
+        for start in range(page, stored.pages, TOGETHER):
+            keys = page_keys(stored.head.sealed, start, min(start + TOGETHER, stored.pages))
+            pages += trips.alone(reading(stored, keys, {}))
     except RewrittenError:
         return None
     return restore(stored, pages, clock)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pyai_sessions.documents.limits import Terms
-from pyai_sessions.documents.merge import has_gone_back, merge, needed
+from pyai_sessions.documents.merge import first_needed, has_gone_back, merge
 from pyai_sessions.documents.reading import origin_of, read_head, restore, write_messages
 from pyai_sessions.documents.unpaged import edition_of
 from pyai_sessions.documents.writing import Draft, compose
@@ -30,7 +30,7 @@ from pyai_sessions.model.session_store import OnConflict
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.loading import RewrittenError, head_of, load
+from pyai_sessions.sessions.loading import RewrittenError, head_of, load, load_from
 from pyai_sessions.sessions.removing import purge
 from pyai_sessions.sessions.sought import find_stored
 from pyai_sessions.sessions.trips import Asking, Write
@@ -125,9 +125,9 @@ class Saver(NamedTuple):
 
     def _save_merged(self, session: Session, stored: StoredHead) -> tuple[Session, Draft] | None:
         """Store a stale copy, merged with what other writers have stored."""
-        skip = needed(session, stored.sealed, stored.head.edition)
-        theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed - skip)
-        if skip and theirs is not None and has_gone_back(session, theirs):
+        first = first_needed(session, stored)
+        theirs = load_from(self.backend, stored, first, self.terms.clock)
+        if first and theirs is not None and has_gone_back(session, theirs):
             theirs = load(self.backend, stored, self.terms.clock, wanted=stored.sealed)
         if theirs is not None and not self.terms.paged:
             _keep_edition(session, theirs)

@@ -191,6 +191,69 @@ def test_a_summary_counts_the_messages_that_are_left():
     assert SessionManager(mapping).get_session("s").summary.message_count == count - 1
 
 
+@pytest.mark.parametrize("last", [1, 10, 40])
+def test_a_copy_loaded_in_part_merges_with_a_rating_far_back_without_reading_what_lies_between(last):
+    """It reads the pages that it has loaded, and no others; what it shows stays what it asked for."""
+    mapping, seen = {}, []
+    stored(mapping, 1000)
+    manager = SessionManager(mapping, on_event=seen.append)
+    session = manager.get_session("s", last=last)
+    apply(changer(mapping), "m300", rated(5))
+    apply(changer(mapping), "m999", rated(4))
+    session.add_message("user", "more")
+    manager.save(session)
+
+    ended = [each for each in seen if each.method == "save" and each.name == "ended"][-1]
+    assert ended.bytes_read < 50_000
+    assert len(session.messages) == last + 1
+    whole = SessionManager(mapping).get_session("s")
+    assert told(session) == told(whole)[-last - 1 :]
+    assert (whole.message_count, whole.messages[300].metadata) == (1001, {"rating": 5})
+
+
+@pytest.mark.parametrize("make", [dict, UserDict])
+def test_what_a_message_said_before_it_was_changed_is_kept_nowhere_but_in_forks_and_branches(make):
+    """The former page is removed; where a fork shares it, redact takes the words out of it, too."""
+    mapping = make()
+    stored(mapping)
+    manager, works = SessionManager(mapping), changer(mapping)
+    apply(works, "m40", said("SECRET"))
+    apply(works, "m40", said("nothing"))
+    apply(works, "m41", said("SECRET too"))
+    apply(works, "m41", gone)
+    assert not [key for key, text in mapping.items() if "SECRET" in str(text)]
+
+    apply(works, "m50", said("SECRET"))
+    manager.fork("s", new_id="f")
+    apply(works, "m50", said("SECRET in other words"))
+    manager.redact("s", "m50", text="SECRET")
+
+    assert not [key for key, text in mapping.items() if "SECRET" in str(text)]
+    assert manager.get_message("f", "m50").content == manager.get_message("s", "m50").content == "[removed]"
+    assert manager.verify().problems == []
+
+
+def test_pages_in_pieces_that_others_share_are_copied_whole():
+    """Another user's fork gets pages of its own before a redaction; it keeps the words."""
+    mapping = {}
+    stored(mapping)
+    manager, works = SessionManager(mapping), changer(mapping)
+    apply(works, "m40", rated(1))
+    apply(works, "m70", gone)
+    manager.fork("s", new_id="f", user_id="bob")
+    before = told(manager.get_session("f"))
+    apply(works, "m5", said("SECRET"))
+
+    manager.redact("s", "m50")
+
+    assert told(manager.get_session("f")) == before
+    assert manager.get_message("s", "m50").content == "[removed]"
+    assert manager.verify().problems == []
+    manager.delete("s")
+    assert told(manager.get_session("f")) == before
+    assert manager.verify().problems == []
+
+
 class Histories:
     """A session that two writers change at random in all ways, beside a list that says what it should hold."""
 
