@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import KVSessionStore, SessionManager
+from pyai_sessions import KVSessionStore, Session, SessionManager
 from pyai_sessions.testing.clock import StoppedClock
 from pyai_sessions.testing.rules import Contract
-from pyai_sessions.testing.samples import HOSTILE_IDS
+from pyai_sessions.testing.samples import HOSTILE_IDS, RICH, fill
 from pyai_sessions.testing.store.powers import has, need
 from pyai_sessions.values.checks import MAX_ID_BYTES
 
@@ -62,6 +62,34 @@ class StoreFixtures(Contract):
     def other(self, reopen: Callable[[], Any], clock: StoppedClock, index: Any) -> SessionManager:
         """Return a second manager over the same storage."""
         return self._manager(reopen(), clock, index)
+
+    @pytest.fixture
+    def source(self) -> Any:
+        """Return a manager of another store, with sessions of every kind; its clock is a day behind."""
+        clock = StoppedClock()
+        clock.pass_(days=-1)
+        source = SessionManager({}, clock=clock)
+        source.create_session("ada", session_id="empty")
+        for name, count in (("short", 3), ("long", 150), ("archived", 40)):
+            clock.pass_(minutes=1)
+            session = source.create_session("ada", session_id=name, metadata={"title": name, "n": [1, {"a": None}]})
+            session.set_state("cursor", {"page": 2, "\ud800": "\ud800"})
+            fill(session, count // 2)
+            session.checkpoint("half")
+            fill(session, count - count // 2, count // 2)
+            source.save(session)
+        source.archive("archived")
+        clock.pass_(minutes=1)
+        rich = source.create_session("ada", session_id="rich \ud800")
+        for fields in RICH:
+            rich.add_message(**fields)
+        rich.remove_message(rich.messages[1].message_id)
+        source.save(rich)
+        later = source.create_session("ada", session_id="later").to_dict()
+        source.delete("later")
+        later |= {"mood": {"today": "good"}, "messages": [{"role": "user", "content": "", "stars": 5}]}
+        source.save(Session.from_dict(later))
+        return source
 
     @pytest.fixture
     def damage(self) -> Callable[[str], object] | None:

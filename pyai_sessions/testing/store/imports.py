@@ -6,42 +6,13 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import ANYONE, InvalidValueError, Session, SessionManager, SessionStatus
-from pyai_sessions.testing.clock import StoppedClock
-from pyai_sessions.testing.samples import HOSTILE_IDS, RICH, all_pages, contents, fill, hand_made, ids, without_revision
+from pyai_sessions import ANYONE, InvalidValueError, Session, SessionStatus
+from pyai_sessions.testing.samples import HOSTILE_IDS, all_pages, contents, fill, hand_made, ids, without_revision
 from pyai_sessions.testing.store.fixtures import StoreFixtures
 from pyai_sessions.testing.store.powers import has, of_all_users
 
 
 class Imports(StoreFixtures):
-    @pytest.fixture
-    def source(self) -> Any:
-        """Return a manager of another store, with sessions of every kind; its clock is a day behind."""
-        clock = StoppedClock()
-        clock.pass_(days=-1)
-        source = SessionManager({}, clock=clock)
-        source.create_session("ada", session_id="empty")
-        for name, count in (("short", 3), ("long", 150), ("archived", 40)):
-            clock.pass_(minutes=1)
-            session = source.create_session("ada", session_id=name, metadata={"title": name, "n": [1, {"a": None}]})
-            session.set_state("cursor", {"page": 2, "\ud800": "\ud800"})
-            fill(session, count // 2)
-            session.checkpoint("half")
-            fill(session, count - count // 2, count // 2)
-            source.save(session)
-        source.archive("archived")
-        clock.pass_(minutes=1)
-        rich = source.create_session("ada", session_id="rich \ud800")
-        for fields in RICH:
-            rich.add_message(**fields)
-        rich.remove_message(rich.messages[1].message_id)
-        source.save(rich)
-        later = source.create_session("ada", session_id="later").to_dict()
-        source.delete("later")
-        later |= {"mood": {"today": "good"}, "messages": [{"role": "user", "content": "", "stars": 5}]}
-        source.save(Session.from_dict(later))
-        return source
-
     @staticmethod
     def all_of(source: Any) -> Any:
         """Return all of its sessions."""
