@@ -1,23 +1,22 @@
-"""A kit for tests: contracts, machines, a clock, a mapping that fails on demand, a check of what many writers saw.
+"""A kit for tests: the rules of mappings, storages and stores, and tools for the tests of applications.
 
-A mapping of one's own is tested by a subclass that names it in the fixture `mapping`, a store by one that names it in
-the fixture `store`; each gives an empty one::
+Subclass the contract of what you wrote, and give it in a fixture, empty; pytest then runs every rule::
 
     import pytest
-    from pyai_sessions.testing import MappingContract, SessionStoreContract
-
-    class TestMyMapping(MappingContract):
-        @pytest.fixture
-        def mapping(self, tmp_path):
-            return MyMapping(tmp_path)
+    from pyai_sessions.testing import SessionStoreContract
 
     class TestMyStore(SessionStoreContract):
         @pytest.fixture
         def store(self, tmp_path):
             return MyStore(tmp_path)
 
-Then ``pytest`` runs every rule of the contract. The kit needs pytest and hypothesis, which nothing else of this library
-imports: ``pip install pytest hypothesis``.
+- a mapping: `MappingContract`, or `PersistentMappingContract`, with the fixture `mapping`; then
+  `KVSessionStoreContract` with the mapping as `store`;
+- a `Storage`: ``pyai_sessions.testing.storage.StorageContract``; then `KVSessionStoreContract` with it as `store`;
+- a store of four methods: `SessionStoreContract`.
+
+`StoppedClock` stands still, `FaultyMapping` fails on demand, a `Recorder` notes what writers did, and `check_events`
+says what was lost. The kit needs pytest and hypothesis: ``pip install pytest hypothesis``.
 """
 
 from pyai_sessions.errors import MissingPackageError
