@@ -16,6 +16,7 @@ from pyai_sessions import (
     Message,
     SessionManager,
     SQLiteSessionStore,
+    StorageError,
     StorageReadOnlyError,
     UnsupportedOperationError,
 )
@@ -342,6 +343,19 @@ def test_an_index_is_removed_and_made_anew(in_file):
 
     assert in_file.manager.build_search_index() == 3
     assert in_file.search("night", limit=None) == found
+
+
+def test_an_index_takes_the_place_of_no_other_table(in_file):
+    """A store may have a table whose name is that of another one's index."""
+    in_file.manager.drop_search_index()
+    with closing(SQLiteSessionStore(in_file.path, "sessions/search")) as store:
+        fill(SessionManager(store), in_file.clock, ["night"], "ada", "a")
+
+        for act in (in_file.manager.build_search_index, in_file.manager.drop_search_index):
+            with pytest.raises(StorageError, match="'sessions/search', which is no search index; rename that table"):
+                act()
+        assert len(in_file.search("night")) == 0
+        assert len(SessionManager(store).search("night")) == 1
 
 
 def test_a_document_that_cannot_be_read_is_told_of(in_file):

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from pyai_sessions.errors import UnsupportedOperationError
+from pyai_sessions.errors import StorageError, UnsupportedOperationError
 from pyai_sessions.storage.sqlite.connections import Connection, Connections, one_moment
 from pyai_sessions.storage.sqlite.tables import BATCH, LAST, quoted, run
 
@@ -132,6 +132,10 @@ class FullText:
             self._remove(connection)
 
     def _remove(self, connection: Connection) -> None:
+        found = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", self._names[:1]).fetchone()
+        if found and not str(found[0]).startswith("CREATE VIRTUAL TABLE"):
+            problem = f"it has a table {self._names[0]!r}, which is no search index"
+            raise StorageError(self.connections.path, problem, "rename that table")
         for each in self._triggers:
             connection.execute(f"DROP TRIGGER IF EXISTS {each}")
         for each in (self._words, self._documents, self._links, self._due):
