@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +18,12 @@ VERSION = 1
 
 _WIDE = 10_000
 """Columns where nothing is wrapped or cut: of a pipe, a file."""
+
+_GAP = 2
+"""Spaces between the columns of a table."""
+
+_NARROWEST = 20
+"""Characters that the last column of a table has at the least; the others are never cut, for they are copied."""
 
 ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 """What moves a cursor, changes a terminal, turns a text around, or cannot be printed."""
@@ -88,26 +94,24 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
         """Print rows under headings. The last column takes what width is left, and is cut where that is too little."""
+        from rich.cells import cell_len
         from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for n, name in enumerate(columns):
-            last = n == len(columns) - 1
-            table.add_column(
-                name,
-                justify="right" if name in right else "left",
-                no_wrap=True,
-                overflow="ellipsis" if last else "fold",
-            )
         from rich.text import Text
 
-        for row in rows:
-            table.add_row(*(Text(one_line("" if each is None else each)) for each in row))
+        cells = [[one_line("" if each is None else each) for each in row] for row in rows]
+        widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
         console = self.console()
+        left = max(_NARROWEST, console.width - sum(widths[:-1]) - _GAP * (len(columns) - 1))
+        console.width = max(console.width, sum(widths[:-1]) + _GAP * (len(columns) - 1) + _NARROWEST)
+        table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+        for name, width in zip(columns, [*widths[:-1], min(left, widths[-1])], strict=True):
+            justify: Literal["right", "left"] = "right" if name in right else "left"
+            table.add_column(name, justify=justify, width=width, no_wrap=True, overflow="ellipsis")
+        for row in cells:
+            table.add_row(*map(Text, row))
         with console.capture() as captured:
             console.print(table)
-        text = "\n".join(each.rstrip() for each in captured.get().splitlines())
-        print(text)
+        print("\n".join(each.rstrip() for each in captured.get().splitlines()))
 
     @contextmanager
     def progress(self, doing: str, total: int | None = None) -> Generator[Callable[[int], object], None, None]:

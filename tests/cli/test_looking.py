@@ -32,6 +32,20 @@ def test_ls_lists_the_newest_conversation_first_in_the_readers_zone(cli):
     assert "2026-01-05 11:03  Night trains" in lines[3]
 
 
+def test_a_table_fits_the_terminal_and_cuts_no_id(cli, monkeypatch):
+    """What is copied from a list, an id, is whole at any width; the title takes what is left."""
+    wide = cli("ls").out
+
+    monkeypatch.setenv("COLUMNS", "70")
+    lines = cli("ls").out.splitlines()
+
+    assert max(map(len, lines)) <= 70
+    assert [each.split()[0] for each in lines] == [each.split()[0] for each in wide.splitlines()]
+    assert "…" in lines[2]
+    monkeypatch.setenv("COLUMNS", "20")
+    assert [each.split()[0] for each in cli("ls").out.splitlines()] == [each.split()[0] for each in lines]
+
+
 def test_without_a_command_the_newest_are_listed(cli):
     """`pyai-sessions` alone shows what `ls` shows."""
     assert cli() == cli("ls")
