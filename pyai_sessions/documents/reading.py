@@ -149,7 +149,10 @@ def _check_head(head: Head) -> None:
     if head.dropped and not all(map(_DROPPED.fullmatch, head.dropped)):
         msg = "what it dropped is not named as pages are"
         raise ValueError(msg)
-    check_pages(max(sum([run.pages for run in runs]), *[run.end for run in runs], 0))
+    check_pages(sum([run.pages for run in runs]))
+    for run in runs:
+        if run.start:
+            check_pages(run.end)
 
 
 def _is_name(text: str) -> bool:

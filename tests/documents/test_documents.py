@@ -1007,3 +1007,15 @@ def test_a_head_of_an_impossible_user_is_refused_and_stops_nothing_else(make, us
     assert [each.session_id for each in manager.get_sessions_for_user("ada")] == ["a"]
     with pytest.raises(InvalidDocumentError, match="user_id"):
         manager.get_session("b")
+
+
+@pytest.mark.parametrize("start", [-1, 10**6, 10**18, "1"])
+def test_a_head_whose_pages_begin_where_none_can_lie_is_refused(start):
+    """No list of a million keys is made for a number that somebody wrote into a head."""
+    mapping = saved(100)
+    head = json.loads(mapping["session/s"])
+    head["sealed"][0]["start"] = start
+    mapping["session/s"] = json.dumps(head)
+
+    with pytest.raises(InvalidDocumentError):
+        SessionManager(mapping).get_session("s")
