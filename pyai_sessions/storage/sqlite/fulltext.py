@@ -13,6 +13,9 @@ from pyai_sessions.storage.sqlite.tables import BATCH, LAST, quoted, run
 _AT_ONCE = 300
 """Keys in one query. Every SQLite allows 999 parameters."""
 
+_MERGED = 500
+"""Pages of the index, of 4 KB, that are written in one transaction when it is merged."""
+
 _HAS_FTS5 = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
 
 UNREADABLE = -1
@@ -190,10 +193,19 @@ class FullText:
         )
 
     def optimize(self) -> None:
-        """Leave nothing in the file of words that were taken out of the index. It is read and written anew."""
-        with self.connections.writing() as connection:
-            self.connections.extend(connection)
-            connection.execute(f"INSERT INTO {self._words} ({self._words}) VALUES ('optimize')")
+        """Leave nothing in the file of words that were taken out of the index.
+
+        It is read and written anew, a part in each transaction, so that other writers do not wait for long.
+        """
+        merge = f"INSERT INTO {self._words} ({self._words}, rank) VALUES ('merge', ?)"
+        pages = -_MERGED  # less than 0: begins to merge all segments into one
+        while True:
+            with self.connections.writing() as connection:
+                before = connection.total_changes
+                connection.execute(merge, (pages,))
+                if connection.total_changes - before < 2:  # noqa: PLR2004 (as FTS5 tells that nothing is left)
+                    return
+            pages = _MERGED
 
     # Reading -----------------------------------------------------------------------------------------------------
 
