@@ -261,7 +261,7 @@ def wrong_listings(backend: Backend) -> Iterator[dict[str, list[Place]]]:
     """
     suspects: list[Listed] = []
     for batch in batches(listings(backend.storage)):
-        suspects += _unfounded(backend, batch)
+        suspects += _unfounded(backend, batch, backend.heads(map(_session_of, batch)))
         if len(suspects) >= _SUSPECTS:
             yield from _confirmed(backend, suspects)
             suspects = []
@@ -269,33 +269,46 @@ def wrong_listings(backend: Backend) -> Iterator[dict[str, list[Place]]]:
 
 
 def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, list[Place]]]:
-    """Iterate over those of the *suspects* that are still listed, and still wrong, one write timeout later."""
-    if not suspects:
-        return
-    if backend.settle:
+    """Iterate over those of the *suspects* that are still wrong one write timeout later, with nobody at work.
+
+    A session that is given to another user and back has the same entry again. One that is written at each look gets its
+    entries from these writes.
+    """
+    if suspects and backend.settle:
         time.sleep(backend.settle)
-    doubted = set(suspects)
-    still = list(dict.fromkeys(each for each in listings(backend.storage) if each in doubted))
     found: dict[str, list[Place]] = {}
-    for batch in batches(still):
-        for name, member, _ in _unfounded(backend, batch):
-            found.setdefault(session_listed(name, member) or "", []).append((name, member))
+    for batch in batches(dict.fromkeys(suspects)):
+        due = batch
+        for _ in range(_LOOKS):
+            before = backend.heads(map(_session_of, due))
+            held = set(backend.storage.listings([each[:2] for each in due])) if due else set[Listed]()
+            wrong = _unfounded(backend, [each for each in due if each in held], before)
+            after = backend.heads(map(_session_of, wrong))
+            due = []
+            for each in wrong:
+                session_id = _session_of(each)
+                if after.get(session_id) == before.get(session_id):
+                    found.setdefault(session_id, []).append(each[:2])
+                else:
+                    due.append(each)
     for ids in batches(found):
         yield {each: found[each] for each in ids}
 
 
-def _unfounded(backend: Backend, listed: Sequence[Listed]) -> list[Listed]:
-    """Return the entries that do not agree with the heads of their sessions."""
-    ids = [session_listed(name, member) or "" for name, member, _ in listed]
+def _session_of(listed: Listed) -> str:
+    return session_listed(*listed[:2]) or ""
+
+
+def _unfounded(backend: Backend, listed: Sequence[Listed], heads: Mapping[str, object]) -> list[Listed]:
+    """Return the entries that do not agree with the *heads* of their sessions."""
     right: dict[str, set[Listed]] = {}
-    heads = backend.heads(ids)
-    for session_id in dict.fromkeys(ids):
+    for session_id in dict.fromkeys(map(_session_of, listed)):
         value = heads.get(session_id)
         with suppress(InvalidDocumentError):
             right[session_id] = (
                 set() if value is None else set(backend.names.listed(read_head(value, session_id).entry))
             )
-    return [each for each, session_id in zip(listed, ids, strict=True) if each not in right.get(session_id, {each})]
+    return [each for each in listed if each not in right.get(_session_of(each), {each})]
 
 
 def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Place]]]]:
