@@ -898,3 +898,39 @@ def test_threads_end_with_the_manager():
 def test_its_repr_names_the_store():
     """And shows nothing of what it holds."""
     assert repr(AsyncSessionManager()) == "<AsyncSessionManager of <MemorySessionStore on a dict>>"
+
+
+@pytest.mark.parametrize("leave", ["cancel", "close"])
+def test_a_stream_whose_task_ends_in_the_middle_keeps_what_was_said(framework, leave):
+    """Cancelled, or as a generator that nobody reads on: all that was written is stored, as cut off."""
+
+    async def speak(manager):
+        async with manager.stream("s", every=60) as answer:
+            for word in ("One, ", "two, ", "three"):
+                await answer.write(word)
+                yield word
+            await anyio.sleep_forever()
+
+    async def read(manager, said):
+        async for word in speak(manager):
+            said.append(word)
+
+    async def main():
+        async with AsyncSessionManager({}) as manager:
+            await manager.create_session("ada", session_id="s")
+            if leave == "close":
+                parts = speak(manager)
+                assert [await anext(parts), await anext(parts)] == ["One, ", "two, "]
+                await parts.aclose()
+                expected = "One, two, "
+            else:
+                said, expected = [], "One, two, three"
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(read, manager, said)
+                    while len(said) < 3:
+                        await anyio.lowlevel.checkpoint()
+                    tasks.cancel_scope.cancel()
+            [message] = await manager.get_messages("s")
+            return message.content == expected, message.status
+
+    assert run(main, framework) == (True, "cut off")
