@@ -1,5 +1,6 @@
 """The program itself: its exit codes, its help, what it does to a store that is not there, and to a broken pipe."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyai_sessions import SessionManager
+from pyai_sessions.cli import main
 from pyai_sessions.cli.app import COMMANDS, app
 
 PROGRAM = [sys.executable, "-W", "error", "-m", "pyai_sessions"]
@@ -56,6 +58,14 @@ def test_the_program_is_installed_and_a_module():
     installed = [str(Path(sys.executable).with_name("pyai-sessions")), "--version"]
 
     assert subprocess.check_output(installed) == subprocess.check_output([*PROGRAM, "--version"])
+
+
+def test_without_its_packages_the_program_says_what_to_install(monkeypatch):
+    """The library alone needs none of them; a plain install has the program, too."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("click", "rich") else name)
+
+    with pytest.raises(SystemExit, match=r"pip install click rich$"):
+        main()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +160,7 @@ def test_shells_complete_commands():
 def test_a_broken_pipe_is_quiet(tmp_path):
     """`pyai-sessions ls | head -1` complains of nothing."""
     with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
-        manager.import_sessions({"session_id": f"s{n}", "metadata": {"x": "y" * 1000}} for n in range(500))
+        manager.import_sessions({"session_id": f"s{n}", "metadata": {"x": "y" * 9000}} for n in range(50))
     process = subprocess.Popen(
         [*PROGRAM, "ls", "--json", "-n", "0", "--store", "chat.db"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
