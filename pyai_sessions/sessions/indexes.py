@@ -284,7 +284,7 @@ def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, l
             held = set(backend.storage.listings([each[:2] for each in due])) if due else set[Listed]()
             wrong = _unfounded(backend, [each for each in due if each in held], before)
             after = backend.heads(map(_session_of, wrong))
-            due = []
+            due = list[Listed]()
             for each in wrong:
                 session_id = _session_of(each)
                 if after.get(session_id) == before.get(session_id):
