@@ -28,10 +28,10 @@ ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
 .SECONDARY:
-.PHONY: help demo quick test wide announce lint types mypy pyright side-by-side bench bench-peers faults check interpreters build try-wheel clean servers xfs
+.PHONY: help demo quick test wide all announce lint types mypy pyright side-by-side bench bench-peers test-integrations faults check interpreters build try-wheel clean servers xfs
 
 help: ## Show the goals
-	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo
 	$(BIN)/python examples/demo.py
@@ -49,6 +49,21 @@ announce:
 	@[ -e $(VENV)/.group-test ] && [ -e .servers/postgres ] \
 		|| echo "The first run downloads about 650 MB: Python packages into $(VENV), servers into .servers."
 	@$(if $(ARGS),true,echo "The tests take about 6 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
+
+# Each framework has an environment of its own: one with its lowest release that pyproject.toml allows, one with its newest.
+FRAMEWORKS := openai_agents
+FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest)
+
+test-integrations: $(addprefix .venv-integrations/,$(addsuffix /.made,$(FORMS))) servers ## Run the tests of the frameworks' adapters, each with its framework
+	@set -ex; for each in $(FORMS); do \
+		.venv-integrations/$$each/bin/python -m pytest -q --frameworks tests/integrations/frameworks/test_$${each%%-*}.py $(ARGS); done
+
+.venv-integrations/%/.made: $(VENV)/.made pyproject.toml
+	@PYENV_VERSION=3.11 $(UV) venv -q --clear --python 3.11 .venv-integrations/$*
+	$(UV) pip install -q --python .venv-integrations/$*/bin/python -r pyproject.toml \
+		--extra $(subst _,-,$(firstword $(subst -, ,$*))) --resolution $(patsubst $(firstword $(subst -, ,$*))-%,%,$*)
+	$(UV) pip install -q --python .venv-integrations/$*/bin/python --group frameworks
+	@touch $@
 
 faults: $(VENV)/.package $(VENV)/.group-test servers xfs ## Run the long form of the fault tests
 	$(BIN)/python -m pytest --long --timeout 7200 $(ARGS)

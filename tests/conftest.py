@@ -20,6 +20,7 @@ PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--frameworks", action="store_true", help="run the tests of the framework that is installed")
     parser.addoption("--long", action="store_true", help="run the long form of the fault tests")
     parser.addoption("--quick", action="store_true", help="run what takes a minute: no server, no kill, no example")
 
@@ -47,8 +48,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what the quick form does not run: each worker would take longer to collect it than to run the rest."""
+    """Leave out tests of frameworks, and what the quick form does not run, which takes long to collect."""
     folder, file = collection_path.parts[-2:]
+    if folder == "frameworks" and file.startswith("test_"):
+        return None if config.getoption("--frameworks") else True
     if not config.getoption("--quick") or not file.startswith("test_"):
         return None
     slow = folder in ("faults", "storage") or file in SLOW or (folder == "contract" and file != "test_store.py")

@@ -39,6 +39,7 @@ WINGS = [
     "testing",
     "cli",
     "__main__",
+    "integrations",
 ]
 
 MODULES = sorted(["pyai_sessions", *(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "pyai_sessions."))])
@@ -87,6 +88,17 @@ def test_the_command_line_uses_what_users_use(module):
     ours = {each for each in imports_of(module) if each.split(".")[0] == "pyai_sessions"}
 
     assert {each for each in ours if wing_of(each) != "cli"} <= {"pyai_sessions", "pyai_sessions.errors"}
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if wing_of(each) == "integrations"])
+def test_an_adapter_of_a_framework_works_over_public_names(module):
+    """It needs the public names, and what formats and values make of messages; no other adapter, and no storage."""
+    ours = {short(each) for each in imports_of(module) if each.split(".")[0] == "pyai_sessions"}
+
+    assert {each for each in ours if wing_of(f"pyai_sessions.{each}") not in ("prompts", "values")} <= {
+        "",
+        "integrations.differences",
+    }
 
 
 def test_no_two_modules_need_each_other():

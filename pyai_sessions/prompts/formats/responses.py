@@ -99,13 +99,18 @@ def _made_by_model(message: Message, ids: p.CallIds, custom: set[str]) -> list[p
     said = [item for part in p.parts_of(message) if (item := _said(part)) is not None]
     made: list[p.Part] = []
     for item in turns.woven(said, calls, message, "responses"):
-        if made and "content" in item and "id" in item and made[-1].get("id") == item["id"]:
+        if made and _is_same_message(made[-1], item):
             made[-1] = {**made[-1], "content": [*made[-1]["content"], *item["content"]]}
         else:
             made.append(item)
     while made and made[-1].get("type") == "reasoning":
         made.pop()
     return made
+
+
+def _is_same_message(one: p.Part, other: p.Part) -> bool:
+    """Return whether two items are texts of one output message. Reasoning may have its id, too."""
+    return "id" in other and all(each.get("type") == "message" for each in (one, other)) and one["id"] == other["id"]
 
 
 def _said(part: p.Part) -> p.Part | None:
@@ -200,7 +205,7 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
     messages: list[Message] = []
     made: list[tuple[str, p.Part]] = []
     for path, item in [*opening, *items]:
-        if _is_models(item, path):
+        if is_models(item, path):
             made.append((path, item))
             continue
         messages += [*_model_message(made, clock), _input_message(item, path, clock)]
@@ -208,7 +213,7 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
     return [*messages, *_model_message(made, clock)]
 
 
-def _is_models(item: p.Part, path: str) -> bool:
+def is_models(item: p.Part, path: str) -> bool:
     """Return whether the model made an item; else the application gave it."""
     kind = check_text(item.get("type", "message"), f"{path}.type")
     if kind != "message":
