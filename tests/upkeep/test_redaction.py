@@ -131,7 +131,7 @@ def test_a_redaction_in_a_custom_store_is_repeated(at):
     store.saves = 0
     manager.redact("s", "pw")
 
-    assert [each for each, (_, text) in store.rows.items() if WORD in text] == []
+    assert [each for each, row in store.rows.items() if WORD in row[1]] == []
 
 
 @pytest.mark.parametrize("open_store", [SQLiteSessionStore, DiskCacheSessionStore])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from pyai_sessions.errors import InvalidValueError, StorageError, StorageUnreachableError, UnsuitableMappingError
@@ -84,6 +85,9 @@ class Server:
         try:
             replies = self._clients.call(lambda client: _pipelined(client, requests))
         except Exception as err:  # noqa: BLE001 (likewise)
+            if self.clustered:
+                with suppress(Exception):
+                    self._clients.call(_find_nodes)
             self._raise(err)
         return [
             self.command(*request) if isinstance(reply, Exception) else self._read(request, reply)
@@ -152,6 +156,15 @@ class Server:
     def _nodes(self) -> list[dict[str, Any]]:
         """Return the options that send a command to each of a cluster's primaries, or to the one server."""
         return [{"target_nodes": each} for each in self.client.get_primaries()] if self.clustered else [{}]
+
+
+def _find_nodes(client: Any) -> None:
+    """Let the client of a cluster find its nodes anew, so that a call that is repeated does not ask one that is gone.
+
+    redis-py does so itself where a command fails. But a pipeline first asks the client's default node which keys a
+    script has. If that node is gone, the pipeline fails there, each time.
+    """
+    client.nodes_manager.initialize()
 
 
 def _pipelined(client: Any, requests: Sequence[Command]) -> list[Any]:
