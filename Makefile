@@ -28,7 +28,7 @@ ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
 .SECONDARY:
-.PHONY: help demo quick test wide all announce lint types mypy pyright side-by-side bench bench-peers test-integrations faults check interpreters build try-wheel clean servers xfs
+.PHONY: help demo quick test wide announce lint types mypy pyright side-by-side bench bench-peers test-integrations faults check interpreters build try-wheel clean servers xfs
 
 help: ## Show the goals
 	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
