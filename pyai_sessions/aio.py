@@ -144,7 +144,9 @@ class AsyncSessionManager(Manages):
         user_id: str | Anyone = ANYONE,
         **fields: Any,
     ) -> AsyncMessageStream:
-        made = self._manager.stream(session_id, role=role, every=every, patience=patience, user_id=user_id, **fields)
+        made = SessionManager.stream(  # not the method of the object, which tells the hook
+            self._manager, session_id, role=role, every=every, patience=patience, user_id=user_id, **fields
+        )
         return AsyncMessageStream(made, self._in_order)
 
     stream.__doc__ = SessionManager.stream.__doc__
@@ -235,6 +237,11 @@ class AsyncMessageStream:
         self._call = call
 
     @property
+    def session_id(self) -> str:
+        """The session to which the message is appended."""
+        return self._stream.session_id
+
+    @property
     def message(self) -> Message | None:
         """The message as it was last stored; None before the first piece."""
         return self._stream.message
@@ -247,7 +254,11 @@ class AsyncMessageStream:
     async def write(self, piece: str) -> None:
         """Add a piece of text, as `MessageStream.write` does."""
         if self._stream.add(piece):
-            await self._call(self._stream.store)
+            await self.store()
+
+    async def store(self) -> None:
+        """Store the message as it is now, still growing, as `MessageStream.store` does."""
+        await self._call(self._stream.store)
 
     async def finish(self, **changes: Any) -> None:
         """Store the whole message, as `MessageStream.finish` does."""

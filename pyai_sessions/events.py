@@ -41,8 +41,11 @@ _LOGGED = {
 }
 """The level and the text of each event that is logged, by its name."""
 
-_UNTOLD = {"namespace", "stream"}
+_UNTOLD = {"namespace"}
 """Methods of a manager that do not use the storage."""
+
+_STORING = ("store", "finish", "cut_off")
+"""Methods of what a manager's `stream` returns: each stores the message as it is then."""
 
 _numbers = itertools.count(1)
 
@@ -233,19 +236,35 @@ def watch(manager: object, on_event: OnEvent | None) -> bool:
     for name in dir(type(manager)):
         method = getattr(type(manager), name)
         if inspect.isfunction(method) and not name.startswith("_") and name not in _UNTOLD:
-            setattr(manager, name, _watched(name, method.__get__(manager), hook))
+            wrap = _watched_stream if name == "stream" else _watched
+            setattr(manager, name, wrap(name, method.__get__(manager), hook))
     return True
 
 
-def _watched(name: str, method: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
-    """Return a method of a manager that reports its start and end to a hook."""
+def _watched_stream(name: str, method: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    """Return the `stream` of a manager. It uses no storage itself: each time its result stores is a call of its own."""
+
+    @wraps(method)
+    def stream(*arguments: Any, **options: Any) -> Any:
+        made = method(*arguments, **options)
+        for each in _STORING:
+            setattr(made, each, _watched(name, getattr(made, each), hook, made.session_id))
+        return made
+
+    return stream
+
+
+def _watched(name: str, method: Callable[..., Any], hook: Hook, session_id: str | None = None) -> Callable[..., Any]:
+    """Return a method that reports its start and end to a hook, as the call *name* of a manager."""
     first = next(iter(inspect.signature(method).parameters), None)
 
     def begun(arguments: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
         around = _current.get()
         if around is not None and around.is_telling():
             return None
-        given = arguments[0] if arguments and first in ("session", "session_id") else options.get("session_id")
+        given = (
+            arguments[0] if arguments and first in ("session", "session_id") else options.get("session_id", session_id)
+        )
         given = options.get("session", given)
         found = getattr(given, "session_id", given)
         return Call(hook, name, found if isinstance(found, str) else None)

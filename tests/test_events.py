@@ -100,7 +100,7 @@ def test_all_methods_are_told_and_nothing_else_is_replaced(face):
 
     hooked = face(on_event=lambda _: None)
 
-    assert public(face) - {"store", "namespace", "stream"} == public(face) & vars(hooked).keys()
+    assert public(face) - {"store", "namespace"} == public(face) & vars(hooked).keys()
     assert not vars(face()).keys() & public(face)
     assert "chat" in vars(Mine(on_event=lambda _: None))
     assert hooked.save.__doc__ == face.save.__doc__

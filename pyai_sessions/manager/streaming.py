@@ -24,6 +24,7 @@ class MessageStream:
     """A message that `SessionManager.stream` stores while it grows. A ``with`` block ends it.
 
     Attributes:
+        session_id: The session to which the message is appended.
         message: The message as it was last stored; None before the first piece.
         content: Its text so far, stored or not.
 
@@ -32,6 +33,11 @@ class MessageStream:
     def __init__(self, growing: Growing, engine: Engine) -> None:
         self._growing = growing
         self._engine = engine
+
+    @property
+    def session_id(self) -> str:
+        """The session to which the message is appended."""
+        return self._growing.session_id
 
     @property
     def message(self) -> Message | None:
@@ -113,7 +119,8 @@ class StreamsMessages(Face):
         ``message.status`` tells: ``"growing"``, ``"cut off"``, or ``"complete"``. A model that pauses for longer than
         *patience* makes the message look cut off until its next piece.
 
-        Where nothing is written, nothing is stored. Of tool calls only whole ones are stored: `MessageStream.finish`.
+        Where nothing is written, nothing is stored. Each time that the message is stored is a call of ``stream`` to
+        ``on_event=``. Of tool calls only whole ones are stored: `MessageStream.finish`.
         Of the async manager, the block is an ``async with``, and `write` and `finish` are awaited.
 
         Args:
