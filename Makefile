@@ -56,7 +56,7 @@ FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest)
 
 test-integrations: $(addprefix .venv-integrations/,$(addsuffix /.made,$(FORMS))) servers ## Run the tests of the frameworks' adapters, each with its framework
 	@set -ex; for each in $(FORMS); do \
-		.venv-integrations/$$each/bin/python -m pytest -q --frameworks tests/integrations/frameworks/test_$${each%%-*}.py $(ARGS); done
+		.venv-integrations/$$each/bin/python -m pytest -q -p no:anyio --frameworks tests/integrations/frameworks/test_$${each%%-*}.py $(ARGS); done
 
 .venv-integrations/%/.made: $(VENV)/.made pyproject.toml
 	@PYENV_VERSION=3.11 $(UV) venv -q --clear --python 3.11 .venv-integrations/$*
