@@ -40,7 +40,7 @@ def lists_of(entry: Entry, under: str = "", *, hashed: bool = False) -> list[Lis
 
     *hashed*: ``entry.user_id`` is the hash of a user id.
     """
-    name, status, activity = encode_id(entry.session_id), entry.status.value, exact(entry.activity)
+    name, status, activity = encode_id(entry.session_id), str.__str__(entry.status), exact(entry.activity)
     user = "" if entry.user_id is None else HASHED + entry.user_id if hashed else encode_id(entry.user_id)
     found = [(under + status, name, activity)]
     if user:

@@ -55,8 +55,8 @@ class Pages(NamedTuple):
 def kept_pages(session_id: str, history: History, at: int | None) -> Pages:
     """Return the stored pages that stay where the history is rewritten from message number *at* on (None: nowhere)."""
     before, sizes = history.origin, history.page_sizes
-    fresh = Run(session_id, history.incarnation or "0", 0, 0) if before is None else fresh_run(before)
     if history.line is not None or before is None:
+        fresh = Run(session_id, history.incarnation or "0", 0, 0) if before is None else fresh_run(before)
         line = history.line or ()
         return Pages([*line, fresh], sum([run.messages for run in line]), sizes, opened=bool(before or line))
     runs, messages = before.head.sealed, before.sealed
@@ -67,7 +67,7 @@ def kept_pages(session_id: str, history: History, at: int | None) -> Pages:
     base = ends[kept_loaded]
     keep = sum(run.pages for run in runs) - len(sizes) + kept_loaded if base else 0
     gaps = kept_gaps(before.head, keep)
-    return Pages([*first_pages(runs, keep, base), fresh], base, sizes[:kept_loaded], gaps, opened=True)
+    return Pages([*first_pages(runs, keep, base), fresh_run(before)], base, sizes[:kept_loaded], gaps, opened=True)
 
 
 def fresh_run(before: StoredHead) -> Run:

@@ -358,7 +358,8 @@ def restore(
 
 def origin_of(stored: StoredHead, count: int | None = None) -> StoredHead:
     """Return what a session in hand keeps of its stored head, which has *count* messages: without long ones."""
-    head, changes = stored.head, dict[str, Any]()
+    head = stored.head
+    changes: dict[str, Any] = {}
     if count not in (None, head.message_count):
         changes["message_count"] = count  # which a head that was written by hand need not say
     if len(memoryview(head.messages)) > MAX_TAIL:  # each field may be a view of the whole document

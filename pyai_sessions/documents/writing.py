@@ -5,11 +5,12 @@ Nothing here reads or writes a storage: a draft says what a commit compares, wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from pyai_sessions.documents.keys import branch_key, next_page_key
 from pyai_sessions.documents.limits import KEPT, Limits, Terms
@@ -98,8 +99,8 @@ class Draft(msgspec.Struct, frozen=True):
         if old is None:
             return found
         if old.revision not in ("", run.generation):
-            new = [run.end for run in head.sealed if (run.owner, run.generation) == (head.session_id, old.revision)]
-            found.append(f"{old.revision}/{max(new, default=0)}")
+            ends = [run.end for run in head.sealed if run.generation == old.revision and run.owner == head.session_id]
+            found.append(f"{old.revision}/{max(ends) if ends else 0}")
         return [*old.dropped, *found]
 
 
@@ -113,7 +114,8 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
 
     """
     history = history_of(session)
-    before, limits, pages = history.origin, terms.limits, dict[str, bytes]()
+    before, limits = history.origin, terms.limits
+    pages: dict[str, bytes] = {}
     metadata, state = _checked_values(session, before, limits)
     if history.incarnation is None:
         history.incarnation = new_token(6)  # kept: a save that is tried again creates no other
@@ -135,7 +137,8 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
     branches = tuple([each.stored for each in lines]) if lines else UNSET
     # A new session is "forked" where it shares pages of a former one of its own id.
     forked = before.is_forked if before else session.session_id in {run.owner for run in history.line or ()}
-    garbage, dropped = list[str](), tuple[str, ...]()
+    garbage: list[str] = []
+    dropped: tuple[str, ...] = ()
     if before and not forked and (kept.opened or branches != before.head.branches):
         left = [run for each in branches or () for run in branch_runs(session.session_id, each)]
         garbage, dropped = no_longer_named(before, [*sealed.runs, *left])
@@ -144,18 +147,21 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
     stay = kept.runs if kept.opened else before.head.sealed if before else ()
     rewritten = before is not None and history.is_changed
     leading, active_at = _count_leading(history.leading, history.unloaded, history.log), session.active_at
+    revision, expires_at = _renewed(before, terms, active=history.is_active)
     head = Head(
         FORMAT,
+        revision=revision,
         session_id=session.session_id,
         user_id=session.user_id,
         status=check_status(session.status),
         created_at=session.created_at,
         updated_at=session.updated_at,
         active_at=UNSET if active_at == session.updated_at else active_at,
+        expires_at=expires_at,
         title=UNSET if session.title is None else session.title,
         message_count=history.count,
         incarnation=history.incarnation,
-        edition=before.head.edition if before else history.incarnation,
+        edition=revision if rewritten else before.head.edition if before else history.incarnation,
         sealed=tuple([run for run in sealed.runs if run.pages or run in stay]),
         dropped=dropped,
         branches=branches,
@@ -172,14 +178,14 @@ def compose(session: Session, terms: Terms = KEPT) -> Draft:
         ),
         messages=msgspec.Raw(tail_json),
     )
-    now = StoredHead(head, "", session.unknown_fields, history.log[-1] if history.log else None)
+    last = history.log[-1] if history.log else None
     draft = _draft(
         before,
-        now,
+        head,
         terms,
         pages,
-        rewritten=rewritten,
-        active=history.is_active,
+        unknown=session.unknown_fields,
+        last_message=last,
         garbage=garbage,
         page_sizes=sealed.sizes,
         branches=lines,
@@ -203,8 +209,12 @@ def amend(
     *changes* are fields of `Head`; *pages* are new ones that those name, *garbage* those that they name no more.
     *rewritten* begins a new edition. Where it is not *active*, that does not prolong the session's life.
     """
-    now = StoredHead(msgspec.structs.replace(stored.head, **{"dropped": (), **changes}), "", stored.unknown)
-    return _draft(stored, now, terms, dict(pages or {}), rewritten=rewritten, active=active, garbage=list(garbage))
+    revision, expires_at = _renewed(stored, terms, active=active)
+    changes.setdefault("dropped", ())
+    if rewritten:
+        changes["edition"] = revision
+    head = msgspec.structs.replace(stored.head, revision=revision, expires_at=expires_at, **changes)
+    return _draft(stored, head, terms, dict(pages or {}), unknown=stored.unknown, garbage=garbage)
 
 
 def replacing(draft: Draft, before: StoredHead, terms: Terms) -> Draft:
@@ -215,30 +225,37 @@ def replacing(draft: Draft, before: StoredHead, terms: Terms) -> Draft:
     head = msgspec.structs.replace(draft.stored.head, sealed=sealed, incarnation=kept.incarnation, forked=kept.forked)
     if not before.is_forked:
         garbage, dropped = no_longer_named(before, named_runs(head))
-    head = msgspec.structs.replace(head, dropped=dropped)
-    now = StoredHead(head, "", draft.stored.unknown, draft.stored.last_message)
-    return _draft(before, now, terms, draft.pages, rewritten=True, garbage=garbage)
+    revision, expires_at = _renewed(before, terms)
+    head = msgspec.structs.replace(head, dropped=dropped, revision=revision, edition=revision, expires_at=expires_at)
+    was = draft.stored
+    return _draft(before, head, terms, draft.pages, unknown=was.unknown, last_message=was.last_message, garbage=garbage)
+
+
+def _renewed(before: StoredHead | None, terms: Terms, *, active: bool = True) -> tuple[str, datetime | UnsetType]:
+    """Return what each commit over the head *before* sets anew: the revision, and when the session expires."""
+    expires_at = terms.end(before.expires_at if before else None, new=before is None, active=active)
+    return new_token(12), expires_at or UNSET
 
 
 def _draft(
     before: StoredHead | None,
-    now: StoredHead,
+    head: Head,
     terms: Terms,
     pages: dict[str, bytes],
     *,
-    rewritten: bool = False,
-    active: bool = True,
-    **rest: Any,
+    unknown: Mapping[str, Any],
+    garbage: Iterable[str],
+    last_message: Message | None = None,
+    page_sizes: Sequence[int] = (),
+    branches: Sequence[Line] = (),
 ) -> Draft:
-    """Return the draft of a head, with its tokens and its end: the one writer of heads."""
-    expires_at = terms.end(before.expires_at if before else None, new=before is None, active=active)
-    revision = new_token(12)
-    edition = revision if rewritten else now.head.edition
-    head = msgspec.structs.replace(now.head, revision=revision, edition=edition, expires_at=expires_at or UNSET)
+    """Return the draft of a head that has what is `_renewed`: the one writer of heads."""
     if not terms.paged:
-        head = told_by_content(head, now.unknown, new=before is None)
-    stored = StoredHead(head, stamp_of_head(head), now.unknown, now.last_message)
-    return Draft(before, stored, write_head(head, now.unknown), pages, terms.left(expires_at), **rest)
+        head = told_by_content(head, unknown, new=before is None)
+    stored = StoredHead(head, stamp_of_head(head), unknown, last_message)
+    time_left = terms.left(head.expires_at or None)
+    text = write_head(head, unknown)
+    return Draft(before, stored, text, pages, time_left, list(garbage), list(page_sizes), list(branches))
 
 
 def appended(

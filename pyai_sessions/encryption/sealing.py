@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec.structs import replace
+
 from pyai_sessions.documents.envelopes import Envelope, clear_of, envelope, read_envelope, text_of
 from pyai_sessions.documents.keys import head_key, is_state, session_of_key, split_namespace, written_key
 from pyai_sessions.documents.reading import is_stamp, read_head, stamp_of
@@ -102,7 +104,7 @@ class Sealer:
 
     def entry(self, entry: Entry) -> Entry:
         """Return an index entry with its user hashed."""
-        return entry if entry.user_id is None else entry._replace(user_id=self.user(entry.user_id))
+        return entry if entry.user_id is None else replace(entry, user_id=self.user(entry.user_id))
 
     # Sealing -----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -200,7 +200,7 @@ def extents(runs: Iterable[Run]) -> dict[str, dict[str, int]]:
     return found
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """The values of a session that the indexes need.
 
     *activity* is its ``active_at`` in microseconds since 1970, *expires* its ``expires_at``, or None.
@@ -238,7 +238,9 @@ class StoredHead(msgspec.Struct, frozen=True):
         """The values of this session that the indexes need."""
         head = self.head
         expires = microseconds(head.expires_at) if head.expires_at else None
-        return Entry(head.session_id, head.user_id, head.status, microseconds(self.active_at), expires)
+        return Entry(
+            head.session_id, head.user_id, head.status, microseconds(head.active_at or head.updated_at), expires
+        )
 
     def rewritten(self, edition: str) -> StoredHead:
         """Return a copy with another edition: its messages count as rewritten, not as appended to."""

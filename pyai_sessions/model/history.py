@@ -129,29 +129,29 @@ class History(_Referable):
 
     """
 
-    log: list[Message] = field(default_factory=list[Message])
+    log: list[Message] = field(default_factory=lambda: [])
     unloaded: int = 0
     hidden: int = 0
     origin: StoredHead | None = None
-    page_sizes: list[int] = field(default_factory=list[int])
+    page_sizes: list[int] = field(default_factory=lambda: [])
     rewritten_from: int | None = None
-    edits: dict[str, Edit] = field(default_factory=dict[str, Edit])
+    edits: dict[str, Edit] = field(default_factory=lambda: {})
     reordered: bool = False
     incarnation: str | None = None
     rewrites: int = 0
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    attempts: list[Attempt] = field(default_factory=lambda: [])
     clock: Clock = utc_now
-    branches: list[Line] = field(default_factory=list[Line])
+    branches: list[Line] = field(default_factory=lambda: [])
     leading: int = 0
-    instructions: list[Message] = field(default_factory=list[Message])
+    instructions: list[Message] = field(default_factory=lambda: [])
     question: tuple[int, str] | None = None
     asked: Question | None = None
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     home: str | None = None
     active_at: datetime | None = None
-    added_to: set[str] = field(default_factory=set[str])
-    unsought: set[str] = field(default_factory=set[str])
+    added_to: set[str] = field(default_factory=lambda: set())
+    unsought: set[str] = field(default_factory=lambda: set())
     default: Default | None = None
     unknown: Mapping[str, Any] | None = None
     messages: Messages = field(init=False, repr=False, compare=False)
@@ -184,8 +184,10 @@ class History(_Referable):
     @property
     def first_change(self) -> int | None:
         """The index of the first stored message that was changed or removed since the load; None if none was."""
-        places = [each.place for each in self.edits.values()]
-        return min([*places, *(() if self.rewritten_from is None else [self.rewritten_from])], default=None)
+        if not self.edits:
+            return self.rewritten_from
+        first = min([each.place for each in self.edits.values()])
+        return first if self.rewritten_from is None else min(first, self.rewritten_from)
 
     @property
     def is_changed(self) -> bool:
@@ -204,7 +206,9 @@ class History(_Referable):
 
     def changes(self) -> dict[str, tuple[Edit, Message | None]]:
         """Return the stored messages that were changed one by one, each with what took its place (None: nothing)."""
-        there = {each.message_id: each for each in self.log} if self.edits else {}
+        if not self.edits:
+            return {}
+        there = {each.message_id: each for each in self.log}
         return {key: (each, there.get(key)) for key, each in self.edits.items()}
 
     @property

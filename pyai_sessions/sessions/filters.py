@@ -29,9 +29,12 @@ def check_where(where: object) -> dict[str, Any]:
     return {} if where is None else plain_object(where, "where")
 
 
+_ORDERS: tuple[str, ...] = get_args(Order)
+
+
 def check_order(order: object) -> str:
     """Return the order of a list, checked."""
-    check_choice(order, "order", *get_args(Order))
+    check_choice(order, "order", *_ORDERS)
     return str(order)
 
 

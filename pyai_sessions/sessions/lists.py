@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice, takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyai_sessions.documents.keys import encode_id, page_keys
 from pyai_sessions.documents.reading import summarize
@@ -29,13 +29,34 @@ from pyai_sessions.sessions.filters import (
 from pyai_sessions.sessions.loading import Loader, load
 from pyai_sessions.sessions.trips import Trips
 from pyai_sessions.storage.protocol import Position
-from pyai_sessions.values.checks import ANYONE, NOBODY, Anyone, Nobody, check_id, check_limit, check_time, check_user
+from pyai_sessions.values.checks import ANYONE, Anyone, Nobody, check_id, check_limit, check_time
 
 _TOGETHER = 20
 """Sessions whose pages are read together."""
 
 _PAGES = 500
 """Pages of a session up to which it is read together with others. A longer one takes a round trip of its own."""
+
+
+class _Chosen(NamedTuple):
+    """Which sessions are listed: those of one user (None: of all), or *of_nobody*, that fit a filter of metadata."""
+
+    owner: str | None
+    of_nobody: bool
+    where: dict[str, Any]
+    statuses: Sequence[SessionStatus]
+
+    @classmethod
+    def of(
+        cls, user_id: str | Anyone | Nobody, where: Mapping[str, Any] | None, status: SessionStatus | None
+    ) -> _Chosen:
+        """Return what the arguments of a list mean, checked."""
+        return cls(*check_owner(user_id), check_where(where), check_statuses(status))
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether the index has other sessions, too."""
+        return bool(self.where) or self.of_nobody
 
 
 class Lister:
@@ -107,17 +128,18 @@ class Lister:
     ) -> SummaryPage:
         """Return a page of summaries; see `SessionManager.list_sessions`."""
         check_limit(limit, "limit")
-        check_owner(user_id)
-        check_where(where)
-        check_statuses(status)
+        chosen = _Chosen.of(user_id, where, status)
         indexed = is_indexed(check_order(order))
-        indexes.position_of(cursor) if indexed else sort_key(cursor, order)
+        after = indexes.position_of(cursor) if indexed else None
+        if not indexed:
+            sort_key(cursor, order)
         if limit == 0:
             return SummaryPage()
         if not indexed:
-            walked = self._walk(user_id, where, status, skip_invalid=skip_invalid)
+            walked = self._walk(chosen, skip_invalid=skip_invalid)
             return SummaryPage(*in_order((each for _, each in walked if each is not None), order, cursor, limit))
-        found = self._walk(user_id, where, status, order=order, limit=limit, cursor=cursor, skip_invalid=skip_invalid)
+        newest_first = order == "newest"
+        found = self._walk(chosen, newest_first=newest_first, limit=limit, after=after, skip_invalid=skip_invalid)
         page: list[SessionSummary] = []
         last = next_cursor = None
         for position, summary in found:
@@ -128,7 +150,7 @@ class Lister:
                 page.append(summary)
             last = position
         if limit is None:  # sessions that became active meanwhile came last
-            page.sort(key=lambda each: (each.active_at, encode_id(each.session_id)), reverse=order == "newest")
+            page.sort(key=lambda each: (each.active_at, encode_id(each.session_id)), reverse=newest_first)
         return SummaryPage(page, next_cursor)
 
     def users(self, *, status: SessionStatus | None) -> dict[str | None, int]:
@@ -140,7 +162,7 @@ class Lister:
 
     def inactive(self, idle_since: datetime, *, status: SessionStatus | None) -> list[SessionSummary]:
         """Return the sessions that were last active before *idle_since*, idle longest first."""
-        found = self._walk(ANYONE, None, status, order="oldest", once=False)
+        found = self._walk(_Chosen.of(ANYONE, None, status), newest_first=False, once=False)
         idle = takewhile(lambda each: each[0][0] < microseconds(idle_since), found)
         return [each for _, each in idle if each is not None and each.active_at < idle_since]
 
@@ -148,37 +170,33 @@ class Lister:
         self, user_id: str | Anyone | Nobody, *, where: Mapping[str, Any] | None, status: SessionStatus | None
     ) -> int:
         """Return how many sessions there are; see `SessionManager.count`."""
-        if check_where(where) or user_id is NOBODY:
-            return sum(summary is not None for _, summary in self._walk(user_id, where, status, once=False))
-        owner = check_user(user_id)
+        chosen = _Chosen.of(user_id, where, status)
+        if chosen.is_filtered:
+            return sum(summary is not None for _, summary in self._walk(chosen, once=False))
         now = microseconds(self._terms.clock())
-        return sum(self._backend.expiry.count(each, owner, now) for each in check_statuses(status))
+        return sum(self._backend.expiry.count(each, chosen.owner, now) for each in chosen.statuses)
 
     def _walk(
         self,
-        user_id: str | Anyone | Nobody,
-        where: Mapping[str, Any] | None,
-        status: SessionStatus | None,
+        chosen: _Chosen,
         *,
-        order: Order = "newest",
+        newest_first: bool = True,
         limit: int | None = None,
-        cursor: str | None = None,
+        after: Position | None = None,
         skip_invalid: bool = True,
         once: bool = True,
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
-        """Iterate over an index: each position with its summary, or None if that does not fit *where* or NOBODY."""
-        (owner, of_nobody), wanted = check_owner(user_id), check_where(where)
-        is_filtered = bool(wanted) or of_nobody
+        """Iterate over an index: each position with its summary, or None if that is not *chosen*."""
         known = set[str]() if once else None
         # A session that does not fit need not be remembered, unless the end of a whole list reads it again.
-        edge = indexes.edge(self._terms.clock) if is_filtered and limit is None else None
+        edge = indexes.edge(self._terms.clock) if chosen.is_filtered and limit is None else None
         found = indexes.walk(
             self._backend,
-            owner,
-            check_statuses(status),
-            indexes.position_of(cursor),
-            limit=None if limit is None or is_filtered else limit + 1,
-            newest_first=check_order(order) == "newest",
+            chosen.owner,
+            chosen.statuses,
+            after,
+            limit=None if limit is None or chosen.is_filtered else limit + 1,
+            newest_first=newest_first,
             on_invalid=_ignore if skip_invalid else None,
             clock=self._terms.clock,
             known=known,
@@ -191,7 +209,7 @@ class Lister:
                 if not skip_invalid:
                     raise
                 continue
-            fit = fits(summary.metadata, wanted) and not (of_nobody and summary.user_id is not None)
+            fit = fits(summary.metadata, chosen.where) and not (chosen.of_nobody and summary.user_id is not None)
             if not fit and known is not None and (edge is None or position <= edge):
                 known.discard(summary.session_id)
             yield position, summary if fit else None

@@ -343,7 +343,7 @@ def mark_saved(session: Session, draft: Draft, applied: Attempt | None = None) -
     # The origin last, then the attempts: if an exception from outside comes in between, the next save finds that what
     # is stored is none of what it expects, but one of the attempts, and comes here again.
     history.page_sizes = draft.page_sizes
-    history.unsought = set[str]()
+    history.unsought = set()
     history.branches = branches
     history.line = None
     _mark_changes(history, applied)

@@ -110,6 +110,8 @@ def begins(document: object, start: str | None) -> bool:
     """Return whether a document begins with *start*; if *start* is None, whether there is no document."""
     if document is None or start is None:
         return document is start
+    if type(document) is str:
+        return document.startswith(start)
     if is_bytes(document):
         return bytes(document).startswith(start.encode("utf-8", "surrogatepass"))
     return str(document).startswith(start)

@@ -141,26 +141,27 @@ class Message(_Readable):
 
     def __post_init__(self) -> None:
         """Check the fields, and freeze those that are containers."""
-        put = object.__setattr__  # seldom called: this runs for every message that is read
-        if type(self.content) is not str or not self.content.isascii():
-            put(self, "content", frozen(self.content, "content"))
-        if self.metadata is not _NOTHING:
-            put(self, "metadata", frozen_object(self.metadata, "metadata"))
-        if self.tool_calls is not None:
-            put(self, "tool_calls", _frozen_list(self.tool_calls, "tool_calls"))
-        if type(self.timestamp) is not type(EPOCH) or self.timestamp.tzinfo is not timezone.utc:
-            put(self, "timestamp", check_time(self.timestamp, "timestamp"))
-        if type(self.role) is not str or not self.role.isascii():
-            put(self, "role", check_text(self.role, "role"))
-        if self.message_id is _TO_DRAW:
-            put(self, "message_id", new_timed_id())
-            put(self, "_drawn_by", process_id())
-        elif check_id(self.message_id, "message_id") is not self.message_id:
-            put(self, "message_id", check_id(self.message_id, "message_id"))
-        if self.tool_call_id is not None:
-            put(self, "tool_call_id", check_text(self.tool_call_id, "tool_call_id"))
-        if self.name is not None:
-            put(self, "name", check_text(self.name, "name"))
+        values = _dict_of(self)  # not the attributes: this runs for every message that is made
+        content, role, timestamp = values["content"], values["role"], values["timestamp"]
+        if type(content) is not str or not content.isascii():
+            values["content"] = frozen(content, "content")
+        if values["metadata"] is not _NOTHING:
+            values["metadata"] = frozen_object(values["metadata"], "metadata")
+        if values["tool_calls"] is not None:
+            values["tool_calls"] = _frozen_list(values["tool_calls"], "tool_calls")
+        if type(timestamp) is not type(EPOCH) or timestamp.tzinfo is not timezone.utc:
+            values["timestamp"] = check_time(timestamp, "timestamp")
+        if type(role) is not str or not role.isascii():
+            values["role"] = check_text(role, "role")
+        if values["message_id"] is _TO_DRAW:
+            values["message_id"] = new_timed_id()
+            values["_drawn_by"] = process_id()
+        else:
+            values["message_id"] = check_id(values["message_id"], "message_id")
+        if values["tool_call_id"] is not None:
+            values["tool_call_id"] = check_text(values["tool_call_id"], "tool_call_id")
+        if values["name"] is not None:
+            values["name"] = check_text(values["name"], "name")
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Self:

@@ -44,8 +44,8 @@ _TICKS = 4096
 
 def new_timed_id() -> str:
     """Return 32 hex digits that begin with the time: a UUID of version 7, without its dashes."""
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    return f"{milliseconds:012x}7{rest * _TICKS // 1_000_000:03x}8{new_id()[:15]}"
+    now = time.time_ns() * 64 // 15_625  # in ticks: 64/15,625 = 4096/1,000,000
+    return f"{now + (now >> 12) * 0xF000 + 0x7000:016x}8{new_id()[:15]}"  # makes room for the 7 before the last three
 
 
 def time_of_id(text: str) -> int | None:

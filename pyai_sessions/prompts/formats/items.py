@@ -68,11 +68,9 @@ def is_of_an_api(item: object) -> bool:
 
 def own(item: object, path: str) -> Message | None:
     """Return the `Message` that an item is, or that its fields describe; None if it is of another kind."""
-    if isinstance(item, Message):
-        return item
-    if not is_mapping(item) or not item.keys() >= _STORED:
-        return None
-    return stored(item, path)
+    if is_mapping(item):
+        return stored(item, path) if item.keys() >= _STORED else None
+    return item if isinstance(item, Message) else None
 
 
 def stored(item: Mapping[str, Any], path: str) -> Message:

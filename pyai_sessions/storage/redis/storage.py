@@ -50,7 +50,8 @@ class RedisStorage(Storage):
     # Documents ---------------------------------------------------------------------------------------------------
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:  # noqa: D102 (the protocol documents it)
-        server, at, wanted = self._open, self._layout.at, dict[bytes, list[tuple[str, str]]]()
+        server, at = self._open, self._layout.at
+        wanted: dict[bytes, list[tuple[str, str]]] = {}
         for key in keys:
             name, field = at(key)
             wanted.setdefault(name, []).append((field, key))
@@ -76,7 +77,11 @@ class RedisStorage(Storage):
     def _applying(self, change: Change, lists: Sequence[Listing]) -> Command:
         """Return the command that applies a change, with these listings."""
         at, name = self._layout.at, b""
-        expect, starts, put, drop, listings = list[str](), list[object](), list[str](), list[str](), list[object]()
+        expect: list[str] = []
+        starts: list[object] = []
+        put: list[str] = []
+        drop: list[str] = []
+        listings: list[object] = []
         for key, start in change.expect:
             name, field = at(key)
             expect.append(field)
