@@ -71,6 +71,10 @@ class KeepsMessages(Face):
         state: Mapping[str, Any] | None = None,
         remove_metadata: Iterable[str | Sequence[str]] = (),
         remove_state: Iterable[str | Sequence[str]] = (),
+        user_state: Mapping[str, Any] | None = None,
+        remove_user_state: Iterable[str | Sequence[str]] = (),
+        app_state: Mapping[str, Any] | None = None,
+        remove_app_state: Iterable[str | Sequence[str]] = (),
         title: str | Unchanged | None = UNCHANGED,
         create: bool = False,
         if_revision: str | None = None,
@@ -82,6 +86,11 @@ class KeepsMessages(Face):
         every depth: any other value, a list or None too, replaces what was there. So writers of different keys all
         succeed; of one key the later value stays. *remove_metadata* and *remove_state* name what goes before that: a
         key, or a list of the keys that lead to a value; absent is fine. *title* is the new title; None removes it.
+
+        *user_state* and *app_state* change, by the same rules, what `update_user_state` does for *user_id*, and
+        `update_app_state`: in the same transaction on SQLite and diskcache, in the same turn with another mapping. On
+        Redis and Valkey they follow the session, in round trips of their own. A process that is killed in between has
+        stored the session alone; the call, repeated with messages of the same ids, completes it.
 
         *create* stores a new session of *user_id* where there is none. *if_revision* writes only if nobody else has
         since you read that revision (``session.revision``, or what this returned); ``""`` only if there is none yet.
@@ -96,7 +105,8 @@ class KeepsMessages(Face):
             SessionExistsError: It is to be created, and its id is another user's session's, or, for ``""``, taken.
             SessionConflictError: Another revision is stored than *if_revision*, or none. Nothing was written.
             SessionArchivedError: It is archived.
-            InvalidValueError: Something cannot be stored as JSON, or another message has the id of one of these.
+            InvalidValueError: Something cannot be stored as JSON, another message has the id of one of these, or
+                *user_state* is given without a *user_id*.
 
         >>> from pyai_sessions import SessionManager
         >>> manager = SessionManager()
@@ -120,7 +130,18 @@ class KeepsMessages(Face):
             new = self._new_session(owner, check_id(session_id, "session_id"), metadata, state, first)
             history_of(new).grow(added)
         update = Update(added, *changes, new, if_revision, title)
-        return (yield from self._engine.updater.update(existing_id(session_id), update, owner, self._engine.terms))
+        call = self._engine.updater.update(existing_id(session_id), update, owner, self._engine.terms)
+        users, apps = (
+            self._patch(user_state, remove_user_state, "user_state"),
+            self._patch(app_state, remove_app_state, "app_state"),
+        )
+        if users.is_empty and apps.is_empty:
+            return (yield from call)
+        if owner is None and not users.is_empty:
+            raise InvalidValueError("user_state", "is the state of a user, and none is named; give user_id=")
+        self._store.require("update_state")
+        states = [(user, each) for user, each in ((owner, users), (None, apps)) if not each.is_empty]
+        return (yield from self._engine.states.beside(call, states))
 
     def _messages(self, given: Iterable[object]) -> list[Message]:
         clock = self._store.clock

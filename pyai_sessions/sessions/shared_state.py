@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pyai_sessions.documents.keys import APP_STATE, user_state_key
 from pyai_sessions.documents.limits import Terms, check_ttl, time_left
@@ -19,13 +19,15 @@ from pyai_sessions.errors import InvalidValueError, StateConflictError
 from pyai_sessions.model.shared_state import SharedState
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.trips import Asking, Read
+from pyai_sessions.sessions.trips import Asking, Read, Trips
 from pyai_sessions.storage.protocol import Change
 from pyai_sessions.values.checks import check_expected, check_time, shown
 from pyai_sessions.values.joined import is_same
 from pyai_sessions.values.json import plain_object, write
 from pyai_sessions.values.patches import Patch, patch
 from pyai_sessions.values.tokens import new_token
+
+T = TypeVar("T")
 
 
 class Unchanged(Enum):
@@ -100,10 +102,7 @@ class SharedStates:
             StateConflictError: The state does not have the revision that the update expects.
 
         """
-        limits = self._terms.limits
-        if user_id is not None:
-            limits.check_id(user_id, "user_id")
-        limits.check_depth(update.patch.changes, "changes")
+        self._check(user_id, update)
         backend, keys, revision = self._backend, self.keys(user_id), new_token(9)
 
         def attempt() -> SharedState | None:
@@ -114,6 +113,22 @@ class SharedStates:
             return _shown(made or stored) if done else None
 
         return until_done(backend, "", attempt, _name(user_id))
+
+    def beside(self, call: Asking[T], changes: Sequence[tuple[str | None, Patch]]) -> Asking[T]:
+        """Change states and make a *call*, in one step where the storage has such; return what the call returns.
+
+        Where it has none, the states follow the call. What cannot be stored of them raises before it.
+        """
+        yield None
+        updates = [(user_id, Update(each)) for user_id, each in changes]
+        with self._backend.storage.exclusive():
+            for user_id, update in updates:
+                self._check(user_id, update)
+                self._made(self._stored(self._backend.storage.read(self.keys(user_id)), user_id), update, "")
+            result = Trips(self._backend).alone(call)
+            for user_id, update in updates:
+                self.update(user_id, update)
+        return result
 
     def insert(self, given: StoredState, replaces: Callable[[StoredState], bool]) -> bool:
         """Store a state if none is stored, or if *replaces* is true of the stored one; return whether it is stored.
@@ -138,6 +153,12 @@ class SharedStates:
     def holds(self, given: StoredState) -> bool:
         """Return whether the same state is stored."""
         return _is_same(self._stored(self._backend.storage.read(self.keys(given.user_id)), given.user_id), given)
+
+    def _check(self, user_id: str | None, update: Update) -> None:
+        limits = self._terms.limits
+        if user_id is not None:
+            limits.check_id(user_id, "user_id")
+        limits.check_depth(update.patch.changes, "changes")
 
     def _now(self) -> datetime:
         return check_time(self._terms.clock(), "clock()")

@@ -41,6 +41,8 @@ def patch(changes: object, remove: object, name: str, remove_name: str | None = 
         InvalidValueError: One of them is not acceptable.
 
     """
+    if changes is None and remove == ():
+        return UNCHANGED  # as nearly all arguments of a call
     remove_name = remove_name or f"remove_{name}"
     removed = check_items(remove, remove_name, "keys, or of lists of keys")
     paths = [_path(each, f"{remove_name}[{n}]") for n, each in enumerate(removed)]

@@ -284,6 +284,17 @@ def _check_state(manager, needs):
     assert manager.user_state(needs[0].session_id) == {"a": {"before": 1, "b": 1}}, "lost: a change of a user's state"
 
 
+def _update_with_state(manager, needs):
+    message = Message("user", "a", message_id="a")
+    state = {"user_state": {"a": {"b": 1}}, "remove_user_state": ["c"], "user_id": needs[0].session_id}
+    manager.update(needs[0].session_id, message, state={"key": {"a": 1}}, create=True, **state)
+
+
+def _check_both(manager, needs):
+    _check_new(manager, needs)
+    _check_state(manager, needs)
+
+
 CALLS = {
     "create": Call(_named, _create, _check_exists),
     "save": Call(lambda m: _added(_stored(m), "a", "b"), lambda m, n: m.save(n[0]), _check_texts),
@@ -301,6 +312,7 @@ CALLS = {
         lambda m, n: m.update(n[0].session_id, Message("user", "a", message_id="a"), state={"key": {"a": 1}}),
         _check_updated,
     ),
+    "update with states": Call(_of_a_user, _update_with_state, _check_both),
     "update the state of a user": Call(_of_a_user, _update_state, _check_state),
     "read": Call(lambda m: _added(_stored(m, pages=1)), _read, _check_texts),
     "list": Call(lambda m: _added(_stored(m)), _list, _list),

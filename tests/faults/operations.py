@@ -38,6 +38,7 @@ class Operation:
         mends: Whether lists and documents are wrong until it is done.
         returns: Whether it returns the same, though part of it, or all, was done before by a call that raised.
         stepwise: Whether a session changes in several steps, each text in one.
+        together: Whether sessions and states change in one step, where the storage has transactions.
         kept: Texts that must lie in the storage afterwards, whatever happens.
         rings: The keys with which the world is stored, and those with which the operation opens it, if it is encrypted.
 
@@ -48,6 +49,7 @@ class Operation:
     mends: bool = False
     returns: bool = False
     stepwise: bool = False
+    together: bool = False
     kept: tuple[str, ...] = ()
     rings: tuple[dict[str, bytes] | None, dict[str, bytes] | None] = field(default=(None, None))
 
@@ -632,6 +634,16 @@ def store_states(manager):
 @operation(store_states)
 def change_the_state_of_a_user(manager):
     return lambda: manager.update_user_state("ada", {"a": {"c": 2}}, remove=["n"])
+
+
+@operation(store_states, together=True)
+def update_with_states(manager):
+    texts = said(2, "more")
+
+    def act():
+        manager.update("s1", *texts, state={"mood": "gay"}, user_state={"a": {"c": 2}}, user_id="ada")
+
+    return act
 
 
 @operation(store_states)

@@ -55,12 +55,14 @@ class Place:
     Attributes:
         WAYS: How it can fail, by name.
         HIDDEN: The ways of which a caller learns nothing: the call is done.
+        TRANSACTIONS: Whether changes of several documents can be one step.
         timeout: Seconds; `verify` waits as long for other writers, where there may be some.
 
     """
 
     WAYS: ClassVar[dict[str, Any]]
     HIDDEN: ClassVar[list[str]] = []
+    TRANSACTIONS = False
     timeout = 10.0
 
     @contextmanager
@@ -131,6 +133,7 @@ class Failing(connections.Connection):
 class InFile(Place):
     """An SQLite file, whose statements fail."""
 
+    TRANSACTIONS = True
     WAYS: ClassVar = {
         "fails": {"error": sqlite3.OperationalError("disk I/O error")},
         "fails afterwards": {"error": sqlite3.OperationalError("disk I/O error"), "applied": True},

@@ -85,6 +85,8 @@ def check_between(place, operation, expected, *, mend):
             ends = expected.before[each], expected.after[each]
             assert found[each] in ends or (operation.stepwise and is_between(found[each], *ends))
         assert states(other) in expected.states
+        if operation.together and place.TRANSACTIONS:
+            assert (found == expected.after) == (states(other) == expected.states[1])
         if not operation.mends:
             check_lists(other, found)
             assert {each.kind for each in other.verify().problems} <= LEFTOVERS

@@ -12,7 +12,11 @@ from pyai_sessions import (
     InvalidDocumentError,
     InvalidValueError,
     Limits,
+    Message,
+    SessionArchivedError,
+    SessionConflictError,
     SessionManager,
+    SessionNotFoundError,
     StateConflictError,
 )
 from pyai_sessions.testing.clock import NOON, StoppedClock
@@ -43,6 +47,41 @@ class SharingState(DocumentFixtures):
         assert other.user_state("bob").revision == ""
         assert manager.app_state() == other.app_state() == {"model": "small"}
         assert copy.deepcopy(written).revision == written.revision
+
+    def test_an_update_changes_a_session_and_the_states_it_shares(self, manager: Any, other: Any) -> None:
+        """Of its user and of the application, by the rules of its own state; repeated, it changes nothing."""
+        manager.update_user_state("ada", {"seen": {"a": 1}, "old": 1})
+        call = {"user_state": {"seen": {"b": 2}}, "remove_user_state": ["old", "seen"], "app_state": {"n": 1}}
+
+        for each in (manager, other):
+            message = Message("user", "Hello!", message_id="m")
+            each.update("s", message, state={"own": 1}, create=True, user_id="ada", **call)
+
+        assert (other.user_state("ada"), other.app_state()) == ({"seen": {"b": 2}}, {"n": 1})
+        assert (other.get_session("s").message_count, other.get_session("s").state) == (1, {"own": 1})
+
+    def test_an_update_that_is_refused_changes_neither_session_nor_states(self, manager: Any, other: Any) -> None:
+        """Whatever the reason lies in: the session, a state, the arguments."""
+        manager.create_session("ada", session_id="archived")
+        manager.archive("archived")
+        manager.create_session("ada", session_id="s")
+        deep: Any = 1
+        for _ in range(Limits().depth + 1):
+            deep = [deep]
+
+        for session_id, changes, error in (
+            ("archived", {"user_id": "ada"}, SessionArchivedError),
+            ("s", {"user_id": "bob"}, SessionNotFoundError),
+            ("s", {"user_id": "ada", "if_revision": "another"}, SessionConflictError),
+            ("s", {"user_id": "ada", "app_state": {"deep": deep}}, InvalidValueError),
+            ("s", {}, InvalidValueError),
+        ):
+            with pytest.raises(error):
+                manager.update(session_id, state={"n": 1}, user_state={"n": 1}, **changes)
+
+        assert [other.get_session(each).state for each in ("archived", "s")] == [{}, {}]
+        assert [other.user_state(each) for each in ("ada", "bob")] == [{}, {}]
+        assert other.app_state() == {}
 
     def test_changes_are_merged_by_key_at_every_depth(self, manager: Any) -> None:
         """Dicts are merged; all else is replaced, None and lists too; what is removed goes before that."""
