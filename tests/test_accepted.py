@@ -15,6 +15,7 @@ from pyai_sessions import (
     SessionManager,
     SessionNotFoundError,
     SessionStateError,
+    jsonable,
 )
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -302,13 +303,35 @@ def test_a_fork_begins_at_a_message():
     ids=repr,
 )
 def test_an_import_names_session_and_field(given, path, problem):
-    """An error says which of the sessions, which field, and what is accepted."""
+    """An error says which of the sessions, by number and by id, which field, and what is accepted."""
     with pytest.raises(InvalidValueError) as caught:
         SessionManager().import_sessions([Session(session_id="first"), given])
 
     place = f"sessions[1].{path}" if path else "sessions[1]"
     assert caught.value.path == place
     assert str(caught.value).startswith(f"{place} {problem}")
+    assert str(caught.value).endswith(" (session 's')") == (isinstance(given, dict) and "session_id" in given)
+
+
+@pytest.mark.parametrize("default", [None, jsonable])
+def test_what_an_import_leaves_out_is_named_by_its_number_and_its_id(default):
+    """Whatever it was given as, and whatever converts values."""
+    manager = SessionManager(default=default)
+    manager.update("part", *[{"role": "user", "content": "x"}] * 100, create=True)
+    sessions = [
+        manager.get_session("part", last=0),
+        {"session_id": "set", "state": {"a": object()}},
+        '{"session_id": "line", "status": 3}',
+        "x",
+    ]
+
+    problems = manager.import_sessions(sessions, skip_invalid=True).problems
+
+    named = [("sessions[0].messages", "part"), ("sessions[1]", "set"), ("line 3.status", "line")]
+    for problem, (place, session_id) in zip(problems, named, strict=False):
+        assert problem.startswith(place)
+        assert problem.endswith(f" (session '{session_id}')")
+    assert [each.startswith("line 4 is not JSON") for each in problems] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("text", ["", "{", b"\xff", "[]", "nul", "5", '{"session_id": NaN}', "[" * 100_000, None, 5])

@@ -160,7 +160,7 @@ def test_what_cannot_be_moved_is_named_and_all_else_is_moved(few, tmp_path):
     ended = start(SCRIPT, few[0], "sqlite:///moved.db", cwd=tmp_path)
 
     assert (ended.returncode, counts(ended.stdout)) == (1, [2, 0, 0, 0])
-    assert ended.stderr.endswith("Not moved:\nsessions[1].user_id is an int; it is text: str(user_id)\n")
+    assert ended.stderr.endswith("Not moved:\nsessions[1].user_id is an int; it is text: str(user_id) (session '1')\n")
 
 
 def test_it_says_what_it_must_be_given(tmp_path):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -39,7 +37,7 @@ def purge(settings: Settings, *, dry_run: bool, yes: bool) -> None:
     """Remove the sessions whose time to live is over. No command finds them anyway; their space is freed."""
     out = settings.output
     with settings.reading() as manager:
-        expired = sum(map(_has_expired, documents(settings, manager.store.mapping)))
+        expired = len(manager.purge_expired(dry_run=True))
     if not dry_run:
         if expired:
             confirm(f"Remove {counted(expired, 'expired session')} for good?", given=yes)
@@ -49,17 +47,6 @@ def purge(settings: Settings, *, dry_run: bool, yes: bool) -> None:
         out.json(dry_run=dry_run, purged=expired)
     else:
         out.line(f"{counted(expired, 'expired session')} {'would be removed' if dry_run else 'removed'}")
-
-
-def _has_expired(document: tuple[str, str]) -> bool:
-    key, text = document
-    if not key.startswith("session/"):
-        return False
-    try:
-        end = json.loads(text).get("expires_at")
-        return end is not None and datetime.fromisoformat(end.replace("Z", "+00:00")) <= datetime.now(timezone.utc)
-    except (ValueError, AttributeError):
-        return False
 
 
 @command(examples="reindex --dry-run\nreindex")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, cast, overload
 
@@ -20,7 +20,7 @@ from pyai_sessions.upkeep import repair as upkeep
 from pyai_sessions.upkeep.clearing import clear
 from pyai_sessions.upkeep.erasure import Erasure
 from pyai_sessions.upkeep.imports import Imported, Importer, OnTaken
-from pyai_sessions.upkeep.purging import purge_all
+from pyai_sessions.upkeep.purging import expired, purge_all
 from pyai_sessions.upkeep.redaction import REMOVED, Redaction, Redactor, order
 from pyai_sessions.upkeep.repair import Verification
 from pyai_sessions.values.checks import (
@@ -36,7 +36,6 @@ from pyai_sessions.values.checks import (
     kind_of,
     shown,
 )
-from pyai_sessions.values.json import Default, converting, is_mapping, plain
 
 _TOLD = 100
 """Lines of an export after which *progress* is called."""
@@ -67,8 +66,8 @@ class Maintains(Face):
         replaces it unless it was changed later than the given session. A stored session that cannot be read is never
         replaced. Repeat an import that was cut short: what is stored already is counted as identical.
 
-        Something that is no session raises an error, which names the line; all sessions before it are stored.
-        *skip_invalid* leaves it out instead, and `Imported.problems` has the line and the reason.
+        Something that is no session raises an error, which names its line or number, and its id if it has one; all
+        sessions before it are stored. *skip_invalid* leaves it out instead, and `Imported.problems` has the reason.
 
         About 500 sessions are stored in one transaction or trip, and held in memory; *progress* is then called with the
         number of sessions done. A session whose id is taken costs reading what is stored.
@@ -99,9 +98,8 @@ class Maintains(Face):
         if isinstance(sessions, (str, bytes, Mapping, Session)):
             raise InvalidValueError("sessions", f"is {kind_of(cast('object', sessions))}; it is {_MANY}")
         given: Iterable[object] = check_items(sessions, "sessions", _MANY)
-        if self._default is not None:
-            given = _converted(given, self._default)
-        importer = Importer(self._engine.backend, self._engine.terms, on_conflict, skip_invalid=skip_invalid)
+        engine = self._engine
+        importer = Importer(engine.backend, engine.terms, on_conflict, skip_invalid=skip_invalid, default=self._default)
         return importer.store(given, progress)
 
     @mending
@@ -371,16 +369,34 @@ class Maintains(Face):
         self._forget_words()
         return done
 
+    @overload
+    def purge_expired(self, *, dry_run: Literal[False] = False, progress: Progress | None = None) -> int: ...
+
+    @overload
+    def purge_expired(self, *, dry_run: Literal[True], progress: Progress | None = None) -> list[SessionSummary]: ...
+
     @mending
-    def purge_expired(self, *, progress: Progress | None = None) -> int:
+    def purge_expired(self, *, dry_run: bool = False, progress: Progress | None = None) -> int | list[SessionSummary]:
         """Remove the sessions whose store's ``ttl`` has run out; return how many they were. No read finds them anyway.
 
-        State that has expired goes, too, for which all state is read.
+        State that has expired goes, too, for which all state is read. What cannot be read stays: `verify` reports it.
+
+        *dry_run* removes nothing, and returns summaries of the sessions that would be removed, first those that expired
+        first. Redis forgets sessions by itself: it has only list entries to remove, which are counted and not returned.
 
         Costs only those, 100 in one transaction or a few trips; *progress* is called with their number so far. Beside
-        other writers; one that was cut short goes on where it stopped. Redis forgets sessions by itself.
+        other writers; one that was cut short goes on where it stopped.
+
+        >>> from pyai_sessions import KVSessionStore, SessionManager
+        >>> manager = SessionManager(KVSessionStore({}, ttl=60))
+        >>> session = manager.create_session("ada")
+        >>> manager.purge_expired(dry_run=True), manager.purge_expired()
+        ([], 0)
+
         """
         check_progress(progress)
+        if dry_run:
+            return expired(self._engine.backend, self._store.clock)
         purged = purge_all(self._engine.backend, self._store.clock, progress)
         if purged:
             note("purged", count=purged)
@@ -465,10 +481,3 @@ class Maintains(Face):
 
         """
         return self._engine.backend.rotate(progress)
-
-
-def _converted(sessions: Iterable[object], default: Default) -> Iterator[object]:
-    for n, each in enumerate(sessions):
-        with converting(default):
-            made: object = plain(each, f"sessions[{n}]") if is_mapping(each) else each
-        yield made

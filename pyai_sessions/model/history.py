@@ -119,6 +119,7 @@ class History(_Referable):
         line: The sealed pages to continue from, if they are not the origin's: those of a branch, or of a parent.
         revision: The revision in the JSON that the session was made from, or that a store of four methods gave it.
         home: The name of the store object that loaded or saved the session.
+        made_for: The id of its session, if that was constructed or made from JSON.
         active_at: When a message was last added or changed, if the session is not stored yet and that is not
             ``updated_at``.
         added_to: Keys of the state to which a number or items were added: a merge adds both sides' additions.
@@ -149,6 +150,7 @@ class History(_Referable):
     line: tuple[Run, ...] | None = None
     revision: str | None = None
     home: str | None = None
+    made_for: str | None = None
     active_at: datetime | None = None
     added_to: set[str] = field(default_factory=lambda: set())
     unsought: set[str] = field(default_factory=lambda: set())

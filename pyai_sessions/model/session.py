@@ -112,11 +112,12 @@ class Session(Stateful):
             messages = [check_message(each, f"messages[{n}]") for n, each in enumerate(cast("Iterable[object]", given))]
             self._history = History()
             self._history.extend(messages)
+        self._history.made_for = self.session_id
         vars(self)["messages"] = self._history.messages
 
     def _continued(self, history: History) -> History:
         """Return the history of a session that was made from another: a new history if its id is another."""
-        if history.origin is not None and history.origin.head.session_id == self.session_id:
+        if self.session_id == (history.origin.head.session_id if history.origin else history.made_for):
             return history.copied()
         if history.unloaded or history.hidden:
             raise InvalidValueError("messages", f"{PARTIAL}, or give a list of those that you want: list(messages)")

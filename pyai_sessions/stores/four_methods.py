@@ -327,7 +327,7 @@ def _session_in(documents: Mapping[str, object], session_id: str) -> Session:
             raise InvalidDocumentError(key, session_id, None, MISSING)
         left, values = read_branch(documents[key], key, session_id)
         branches.append(each._replace(left=History(log=left.log), values=values))
-    history = History(log=history_of(session).log, branches=branches, active_at=session.active_at)
+    history = History(log=history_of(session).log, branches=branches, active_at=session.active_at, made_for=session_id)
     return session_of(values_of(session), history)
 
 

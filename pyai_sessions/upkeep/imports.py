@@ -14,6 +14,7 @@ from pyai_sessions.documents.writing import Draft, compose, replacing
 from pyai_sessions.errors import (
     InvalidDocumentError,
     InvalidValueError,
+    SessionError,
     SessionExistsError,
     StateConflictError,
     UnsupportedOperationError,
@@ -30,8 +31,8 @@ from pyai_sessions.sessions.loading import load_whole
 from pyai_sessions.sessions.removing import purge
 from pyai_sessions.sessions.shared_state import SharedStates
 from pyai_sessions.upkeep import shared_state
-from pyai_sessions.values.checks import kind_of
-from pyai_sessions.values.json import is_mapping, read
+from pyai_sessions.values.checks import kind_of, shown
+from pyai_sessions.values.json import Default, converting, is_mapping, plain, read
 
 _TOGETHER = 500
 _TOGETHER_BYTES = 4 * 1024 * 1024
@@ -62,7 +63,7 @@ class Imported:
         different_states: The users (None: the application) whose state was not stored, because another state is stored
             and was kept: the first 1,000.
         invalid: How many were left out because of ``skip_invalid=True``.
-        problems: What is wrong with each of these, with its line or its number in the list: the first 1,000.
+        problems: What is wrong with each of these, with its line or number in the list, and its id: the first 1,000.
 
     """
 
@@ -135,6 +136,7 @@ class Importer(NamedTuple):
         on_conflict: What happens if other content is stored already.
         skip_invalid: Whether invalid sessions and states are left out, instead of raising.
         checked: Whether everything is read back and compared.
+        default: Converts what JSON cannot hold, if it is given.
 
     """
 
@@ -143,6 +145,7 @@ class Importer(NamedTuple):
     on_conflict: OnTaken = "skip"
     skip_invalid: bool = False
     checked: bool = False
+    default: Default | None = None
 
     def store(
         self, sessions: Iterable[object], progress: Progress | None = None, report: Imported | None = None
@@ -166,13 +169,19 @@ class Importer(NamedTuple):
             place = f"line {n + 1}" if isinstance(given, (str, bytes)) else f"sessions[{n}]"
             if isinstance(given, (str, bytes)) and not given.strip():
                 continue
+            found: object = given
             try:
-                found = _document(given, place) if isinstance(given, (str, bytes)) else given
+                if isinstance(given, (str, bytes)):
+                    found = _document(given, place)
+                elif self.default is not None and is_mapping(given):
+                    with converting(self.default):
+                        found = plain(given, place)
                 new = self._take(found, place, report)
             except (InvalidValueError, UnsupportedOperationError) as err:  # some stores keep no states
+                named = _with_id(err, found)
                 if not self.skip_invalid:
-                    raise
-                report.add_invalid(err)
+                    raise named from err
+                report.add_invalid(named)
             else:
                 if new is not None:
                     yield new
@@ -314,6 +323,14 @@ def _document(line: str | bytes, place: str) -> object:
         problem = f"is a damaged document, {found['key']!r}, not a session; skip_invalid=True leaves such lines out"
         raise InvalidValueError(place, problem)
     return found
+
+
+def _with_id(err: SessionError, given: object) -> SessionError:
+    """Return an error about something that was given as one that names the session's id, if it has one."""
+    session_id = given.get("session_id") if is_mapping(given) else getattr(given, "session_id", None)
+    if isinstance(err, InvalidValueError) and isinstance(session_id, str):
+        return InvalidValueError(err.path, f"{err.problem} (session {shown(session_id)})")
+    return err
 
 
 def _new_at(given: object, place: str, terms: Terms) -> New:

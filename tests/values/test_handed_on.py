@@ -105,3 +105,27 @@ def test_the_state_of_a_user_is_a_mapping(manager):
     state = manager.user_state("ada")
 
     assert json.loads(json.dumps(state)) == dict(state) == {"a": {"b": "1"}}
+
+
+@pytest.mark.parametrize("of", ["from JSON", "before its first save"])
+@pytest.mark.parametrize("name", COPIES)
+def test_a_session_that_was_never_loaded_is_handed_on_with_what_only_its_copy_knows(name, of):
+    """Its revision, its branches and the time of its last message; a copy under another id is a new session."""
+    manager = SessionManager()
+    session = manager.create_session("ada", session_id="s")
+    session.add_message("user", "one")
+    session.add_message("user", "two")
+    if of == "from JSON":
+        manager.save(session)
+        session = Session.from_json(session.to_json())
+    session.rewind(1)
+
+    copied = COPIES[name](session)
+
+    assert (copied.revision, copied.branches) == (session.revision, session.branches)
+    assert (copied.active_at, copied.to_dict()) == (session.active_at, session.to_dict())
+    assert len(copied.branches) == 1
+    other = dataclasses.replace(session, session_id="t")
+    assert (other.revision, other.branches) == (None, [])
+    manager.save(copied)  # it is the one that is stored
+    assert [manager.get_session("s").branches, manager.get_session("s").message_count] == [session.branches, 1]

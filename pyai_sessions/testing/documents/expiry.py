@@ -256,6 +256,7 @@ class Expiry(DocumentFixtures):
         mortal.append("s3", {"role": "user", "content": "Still there?"})
         clock.pass_(seconds=10)
         told: list[int] = []
+        would_go = other.purge_expired(dry_run=True)
 
         purged = other.purge_expired(progress=told.append)
 
@@ -265,6 +266,8 @@ class Expiry(DocumentFixtures):
         assert other.purge_expired() == 0
         left = sorted(f"s{n}" for n in (3, *range(0, 230, 23)))
         assert self.ours(raw) == sorted(f"session/{each}" for each in left)
+        assert sorted([*left, *ids(would_go)]) == sorted(f"s{n}" for n in range(230))
+        assert other.purge_expired(dry_run=True) == []
         assert sorted(ids(other.list_sessions(limit=None))) == left
         assert other.count() == len(left)
         assert self.sound(other)
@@ -300,6 +303,7 @@ class Expiry(DocumentFixtures):
         clock.pass_(seconds=60)
         damage("s1")
 
+        assert ids(manager.purge_expired(dry_run=True)) == ["s0", "s2"]
         assert manager.purge_expired() == 2
 
         assert self.ours(raw) == ["session/s1"]
