@@ -14,6 +14,7 @@ from tests.environments import make_environment
 from tests.servers import PostgresServer, Server
 
 settings.register_profile("tests", deadline=None)  # a machine may be busy
+settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile("tests")
 
 PROGRAMS = {"valkey": "valkey-server", "redis": "redis-server"}
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=set(items).difference(kept))
         items[:] = kept
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples in the quick form."""
+    if config.getoption("--quick"):
+        settings.load_profile("quick")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -92,6 +99,12 @@ SLOW = (
     "test_indexes.py",
     "test_lists.py",
     "test_imports.py",
+    "test_round_trips.py",
+    "test_erasure.py",
+    "test_backup.py",
+    "test_redaction.py",
+    "test_neighbours.py",
+    "test_using.py",
 )
 
 
