@@ -53,10 +53,16 @@ announce:
 # Each framework has an environment of its own: one with its lowest release that pyproject.toml allows, one with its newest.
 FRAMEWORKS := openai_agents
 FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest)
+# A framework's own tests, from the source of its newest release, run with our storage in place of its own. A plugin of pytest
+# puts it there; the plugin names what is run, and what is left out, and why.
+PLUGINS := tests/integrations/frameworks/suites
+SUITES := $(filter $(FRAMEWORKS),$(basename $(notdir $(wildcard $(PLUGINS)/*.py))))
 
-test-integrations: $(addprefix .venv-integrations/,$(addsuffix /.made,$(FORMS))) servers ## Run the tests of the frameworks' adapters, each with its framework
+test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst %,.venv-integrations/%-suite/.made,$(SUITES)) servers ## Run the tests of the frameworks' adapters, each with its framework
 	@set -ex; for each in $(FORMS); do \
-		.venv-integrations/$$each/bin/python -m pytest -q -p no:anyio --frameworks tests/integrations/frameworks/test_$${each%%-*}.py $(ARGS); done
+		.venv-integrations/$$each/bin/python -m pytest -q -p no:anyio -p no:asyncio --frameworks tests/integrations/frameworks/test_$${each%%-*}.py $(ARGS); done
+	@set -ex; for each in $(SUITES); do (cd .venv-integrations/$$each-suite && OPENAI_API_KEY=none PYTHONPATH=../../$(PLUGINS):../.. \
+		../$$each-highest/bin/python -m pytest -q -p no:anyio -p $$each); done
 
 .venv-integrations/%/.made: $(VENV)/.made pyproject.toml
 	@PYENV_VERSION=3.11 $(UV) venv -q --clear --python 3.11 .venv-integrations/$*
@@ -64,6 +70,13 @@ test-integrations: $(addprefix .venv-integrations/,$(addsuffix /.made,$(FORMS)))
 		--extra $(subst _,-,$(firstword $(subst -, ,$*))) --resolution $(patsubst $(firstword $(subst -, ,$*))-%,%,$*)
 	$(UV) pip install -q --python .venv-integrations/$*/bin/python --group frameworks
 	@touch $@
+
+.venv-integrations/%-suite/.made: .venv-integrations/%-highest/.made
+	$(UV) pip install -q --python .venv-integrations/$*-highest/bin/python --group suite-$(subst _,-,$*)
+	@rm -rf $(@D) && mkdir $(@D)
+	$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: --dest $(@D) \
+		$(subst _,-,$*)==$$(.venv-integrations/$*-highest/bin/python -c 'from importlib.metadata import version as v; print(v("$*"))')
+	@tar -xz --strip-components=1 -C $(@D) -f $(@D)/*.tar.gz && touch $@
 
 faults: $(VENV)/.package $(VENV)/.group-test servers xfs ## Run the long form of the fault tests
 	$(BIN)/python -m pytest --long --timeout 7200 $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from importlib import import_module
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +22,7 @@ from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats import responses
 from pyai_sessions.prompts.formats.shapes import prompt_messages
 from pyai_sessions.values.checks import Anyone, Clock, utc_now
+from pyai_sessions.values.json import is_mapping
 
 _NAME = "openai_agents"
 
@@ -33,7 +35,8 @@ class OpenAIAgentsSession:
         manager: An `AsyncSessionManager`, or a `SessionManager`, whose calls are then made in threads.
         user_id: The user to whom the session belongs. Of another user's session nothing is returned, and adding to it
             raises `SessionExistsError`. Leave it out to ask for no user.
-        session_settings: The SDK's ``SessionSettings``, whose limit holds where `get_items` is given none.
+        session_settings: The SDK's ``SessionSettings``, or a dict of its fields. The limit holds where `get_items` is
+            given none.
 
     Notes:
         What the model made between two inputs, its reasoning, words and calls, is one message. Each call of a method
@@ -59,6 +62,8 @@ class OpenAIAgentsSession:
         session_settings: Any = None,
     ) -> None:
         self.session_id = session_id
+        if is_mapping(session_settings):  # the runner asks it for more than its fields
+            session_settings = import_module("agents").SessionSettings(**session_settings)
         self.session_settings: Any = session_settings
         self._manager = manager if isinstance(manager, AsyncSessionManager) else AsyncSessionManager(manager)
         self._user_id = user_id
@@ -126,16 +131,29 @@ class OpenAIAgentsSession:
 
 
 def messages_of(items: Iterable[Any], clock: Clock = utc_now) -> list[Message]:
-    """Return new messages that say what items of the Responses API say, as the SDK's input items are."""
+    """Return new messages that say what items of the Responses API say, as the SDK's input items are.
+
+    An object that is no such item, such as one that the SDK's EncryptedSession stores, becomes a message that says
+    nothing to a model.
+    """
     given = [(f"items[{n}]", p.given_object(item, f"items[{n}]")) for n, item in enumerate(items)]
     made: list[Message] = []
-    for by_model, group in groupby(given, lambda each: responses.is_models(each[1], each[0])):
+    for maker, group in groupby(given, lambda each: _maker(each[1], each[0])):
         run = list(group)
-        for part in [run] if by_model else [[each] for each in run]:
-            [message] = responses.read(part, None, clock, {})
+        for part in [run] if maker == "model" else [[each] for each in run]:
+            if maker == "unknown":
+                message = Message("assistant", None, timestamp=clock())
+            else:
+                [message] = responses.read(part, None, clock, {})
             keep_difference(message, _NAME, _written(message), [item for _, item in part])
             made.append(message)
     return made
+
+
+def _maker(item: p.Part, path: str) -> str:
+    if "type" not in item and "role" not in item:
+        return "unknown"
+    return "model" if responses.is_models(item, path) else "application"
 
 
 def items_of(messages: Iterable[Message]) -> list[Any]:

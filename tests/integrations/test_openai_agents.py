@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pyai_sessions import AsyncSessionManager, Message, SessionArchivedError, SessionExistsError, SessionManager
 from pyai_sessions.integrations.openai_agents import OpenAIAgentsSession, items_of, messages_of
+from pyai_sessions.prompts.formats.parts import FORMATS
 
 TEXT = st.text(max_size=12)
 IDS = st.sampled_from(["", "a", "b", "__fake_id__", "x" * 70])
@@ -54,7 +55,8 @@ ITEMS = st.lists(
     | item(type="web_search_call", id=IDS, status=STATUS, action=BESIDES)
     | item(type="mcp_approval_response", approval_request_id=IDS, approve=st.booleans())
     | item(type="compaction", id=IDS, encrypted_content=TEXT)
-    | item(type=st.sampled_from(["of_a_later_release", "later_output"]), payload=BESIDES),
+    | item(type=st.sampled_from(["of_a_later_release", "later_output"]), payload=BESIDES)
+    | item(__enc__=1, payload=TEXT),
     max_size=6,
 )
 
@@ -167,6 +169,21 @@ def test_an_edited_message_says_what_it_was_edited_to():
     manager.replace_message("s", last, content="No.")
 
     assert run(session.get_items(1)) == [{"role": "assistant", "content": "No."}]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_no_item_is_given_to_no_model(name):
+    """An object of which nobody knows what it says comes back, and is no part of a prompt."""
+    manager = SessionManager()
+    session = OpenAIAgentsSession("s", manager)
+    items = [*TURN[:4], {"__enc__": 1, "payload": "c2VjcmV0"}, TURN[4], {"role": "user", "content": "Thanks."}]
+
+    run(session.add_items(items))
+
+    assert run(session.get_items()) == items
+    prompt = manager.get_session("s").history(format=name)
+    run(session.clear_session(), session.add_items([each for each in items if "__enc__" not in each]))
+    assert prompt == manager.get_session("s").history(format=name)
 
 
 def test_adding_is_one_commit():
