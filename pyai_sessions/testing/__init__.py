@@ -1,6 +1,6 @@
-"""A kit for tests: the rules of mappings, storages and stores, and tools for the tests of applications.
+"""Test suites for your own mappings, storages and stores, and tools for the tests of your application.
 
-Subclass the contract of what you wrote, and give it in a fixture, empty; pytest then runs every rule::
+Subclass the contract for what you wrote, and return an empty one from a fixture. pytest then runs every rule::
 
     import pytest
     from pyai_sessions.testing import SessionStoreContract
@@ -10,13 +10,15 @@ Subclass the contract of what you wrote, and give it in a fixture, empty; pytest
         def store(self, tmp_path):
             return MyStore(tmp_path)
 
-- a mapping: `MappingContract`, or `PersistentMappingContract`, with the fixture `mapping`; then
-  `KVSessionStoreContract` with the mapping as `store`;
-- a `Storage`: ``pyai_sessions.testing.storage.StorageContract``; then `KVSessionStoreContract` with it as `store`;
-- a store of four methods: `SessionStoreContract`.
+- For a mapping: `MappingContract`, or `PersistentMappingContract`, with the fixture `mapping`. Then
+  `KVSessionStoreContract` with the mapping as `store`.
+- For a `Storage`: ``pyai_sessions.testing.storage.StorageContract``. Then `KVSessionStoreContract` with it as `store`.
+- For a store of four methods: `SessionStoreContract`.
 
-`StoppedClock` stands still, `FaultyMapping` fails on demand, a `Recorder` notes what writers did, and `check_events`
-says what was lost. The kit needs pytest and hypothesis: ``pip install pytest hypothesis``.
+For the tests of your application: a `StoppedClock` stands still, a `FaultyMapping` fails on demand, a `Recorder`
+records what writers do, and `check_events` reports what was lost.
+
+You need pytest and hypothesis: ``pip install pytest hypothesis``.
 """
 
 from pyai_sessions.errors import MissingPackageError
@@ -27,7 +29,7 @@ try:
 except ImportError as _err:
     raise MissingPackageError("pyai_sessions.testing", "pytest", "hypothesis", name=_err.name) from _err
 
-# Before they are imported, or a failed assertion would not show its values.
+# pytest must know these modules before they are imported, or a failed assertion would not show its values.
 pytest.register_assert_rewrite(
     "pyai_sessions.testing.mapping",
     "pyai_sessions.testing.machines",

@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta, timezone
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
-"""What a `StoppedClock` shows at first."""
+"""The time that a `StoppedClock` shows first."""
 
 
 class StoppedClock:
-    """Returns the same time at every call: noon of a day, plus what `pass_` let pass.
+    """Returns the same time at every call, until `pass_` moves it on.
 
     >>> from pyai_sessions import SessionManager
     >>> clock = StoppedClock()
@@ -23,9 +23,9 @@ class StoppedClock:
         self.now = now
 
     def __call__(self) -> datetime:
-        """Return the time."""
+        """Return the current time."""
         return self.now
 
     def pass_(self, **duration: float) -> None:
-        """Go on by a timedelta's arguments: ``clock.pass_(days=30)``; negative ones go back."""
+        """Move the clock on by the arguments of a timedelta: ``clock.pass_(days=30)``. Negative ones move it back."""
         self.now += timedelta(**duration)

@@ -1,4 +1,4 @@
-"""A mapping that fails when it is told to."""
+"""A mapping that fails on demand."""
 
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, Literal
@@ -7,17 +7,17 @@ Operation = Literal["write", "delete", "read"]
 
 
 class FaultyMapping(MutableMapping[str, Any]):
-    """The items of another mapping, until a fault is due: for tests of what your code does when a storage fails.
+    """Another mapping's items, with faults that you plan: shows what your code does when a storage fails.
 
     Args:
-        mapping: Where the items are; it outlives every fault.
+        mapping: The mapping that holds the items. A fault leaves them as they are.
 
     Attributes:
-        faults: How many faults were raised so far.
+        faults: The number of faults raised so far.
 
     Notes:
-        A store may write to a new mapping before its first call, to try it: use it once, then call `fail`. A store
-        raises an OSError of its mapping as a StorageError.
+        A store may try out a new mapping with a write, so use the store once before you call `fail`. If the mapping
+        raises an OSError, the store raises a StorageError.
 
     >>> from pyai_sessions import SessionManager, StorageError
     >>> mapping = FaultyMapping({})
@@ -50,16 +50,17 @@ class FaultyMapping(MutableMapping[str, Any]):
         applied: bool = False,
         once: bool = True,
     ) -> None:
-        """Raise *error* at the *at*-th operation from now on, and, unless *once*, at all that follow it.
+        """Raise *error* at the *at*-th operation from now on. Unless *once*, raise it at every later one, too.
 
         Args:
             error: The exception, or its class.
-            of: ``"write"``, ``"delete"`` or ``"read"``, or several of them, which are then counted together.
-            at: Which of them fails first; 1 is the next.
-            applied: Fail after it took effect, as where a server's reply is lost. All that follow have no effect.
-            once: The operations after it succeed again.
+            of: ``"write"``, ``"delete"`` or ``"read"``. A tuple of several counts them together.
+            at: The first operation that fails, counted from now; 1 is the next one.
+            applied: The first failing operation takes effect all the same, as when a server's reply is lost. Later
+                ones do not.
+            once: Later operations succeed again.
 
-        A later call replaces the plan of the operations that it names.
+        A later call replaces the plan for the operations that it names.
 
         """
         if at < 1:
@@ -74,7 +75,7 @@ class FaultyMapping(MutableMapping[str, Any]):
         self._plans |= dict.fromkeys(names, plan)
 
     def mend(self) -> None:
-        """Fail no more."""
+        """Stop failing."""
         self._plans.clear()
 
     def _do(self, operation: Operation, act: Callable[[], Any]) -> Any:
@@ -94,7 +95,7 @@ class FaultyMapping(MutableMapping[str, Any]):
         self._do("write", lambda: self.mapping.__setitem__(key, value))
 
     def __delitem__(self, key: str) -> None:
-        self.mapping[key]  # a key that is not there raises KeyError, and counts as no operation
+        self.mapping[key]  # an absent key raises KeyError and is not counted
         self._do("delete", lambda: self.mapping.__delitem__(key))
 
     def __iter__(self) -> Iterator[str]:
@@ -108,7 +109,7 @@ class FaultyMapping(MutableMapping[str, Any]):
 
 
 class _Plan:
-    """Which of the operations to come fail, and how."""
+    """Decides which of the coming operations fail, and how."""
 
     def __init__(self, error: BaseException | type[BaseException], at: int, *, applied: bool, once: bool) -> None:
         self.error = error
@@ -117,7 +118,7 @@ class _Plan:
         self._once = once
 
     def due(self) -> Literal["applied", "refused"] | None:
-        """Count one operation; say whether it fails, and whether it takes effect before."""
+        """Count one operation. Return None if it succeeds, else whether it takes effect before it fails."""
         self._left -= 1
         if self._left > 0 or (self._once and self._left < 0):
             return None

@@ -1,4 +1,4 @@
-"""Hypothesis machines: any sequence of calls, on a mapping or a store, and on a plain dict beside it."""
+"""Hypothesis machines, which make any sequence of calls on a mapping or a store, and compare it with a dict."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,17 +21,17 @@ from pyai_sessions.testing.clock import StoppedClock
 from pyai_sessions.testing.samples import KEYS, contents, exported, ids
 
 NO_CHECKS: Any = list(HealthCheck)
-"""A short run on a slow storage is no fault of the test's."""
+"""Checks of hypothesis that are off: a slow storage is not a fault of the test."""
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-"""Text that UTF-8 can hold: documents escape lone surrogates, and ids are percent-encoded in keys."""
+"""Text that UTF-8 can encode. Storages see no other: documents escape lone surrogates, keys percent-encode ids."""
 SOME_KEYS = TEXT | st.sampled_from(sorted(KEYS.values()))
 
 
 class MappingMachine(RuleBasedStateMachine):
-    """After any sequence of writes, deletions and reads a mapping holds what a dict holds.
+    """After any sequence of writes, deletions and reads, a mapping holds the same items as a dict.
 
-    `MappingContract` runs a short form of it. For a longer one, say how to open an empty mapping::
+    `MappingContract` makes a short run. For a longer one, return an empty mapping from `open`::
 
         class MyMachine(MappingMachine):
             def open(self):
@@ -47,7 +47,7 @@ class MappingMachine(RuleBasedStateMachine):
         self.model: dict[str, str] = {}
 
     def takes_key(self, text: str) -> bool:
-        """Return whether the storage takes a text as a key; all, if not overridden."""
+        """Return whether the storage accepts this text as a key. By default, every text."""
         return True
 
     def open(self) -> Any:
@@ -57,7 +57,7 @@ class MappingMachine(RuleBasedStateMachine):
 
     @rule(key=SOME_KEYS, value=TEXT)
     def write(self, key: str, value: str) -> None:
-        """Write under any key."""
+        """Write a value under any key."""
         if self.takes_key(key):
             self.mapping[key] = self.model[key] = value
 
@@ -77,7 +77,7 @@ class MappingMachine(RuleBasedStateMachine):
 
     @rule(key=SOME_KEYS)
     def read(self, key: str) -> None:
-        """Read any key, there or not."""
+        """Read any key, present or absent."""
         if not self.takes_key(key):
             return
         if key in self.model:
@@ -88,13 +88,13 @@ class MappingMachine(RuleBasedStateMachine):
 
     @invariant()
     def same(self) -> None:
-        """Both hold the same."""
+        """Compare the items of the mapping and the dict."""
         assert sorted(self.mapping) == sorted(self.model)
         assert {key: self.mapping[key] for key in self.mapping} == self.model
 
 
 class Row(NamedTuple):
-    """What the model of a store knows of a session."""
+    """What the model remembers of a session."""
 
     user_id: str
     status: SessionStatus
@@ -111,11 +111,11 @@ CONTENT = TEXT | st.lists(st.none() | st.booleans() | st.integers() | TEXT, max_
 
 
 class SessionStoreMachine(RuleBasedStateMachine):
-    """After any sequence of calls a store's sessions are those of a plain dict: read one by one, and in users' lists.
+    """After any sequence of calls, a store returns the same sessions as a plain dict, one by one and in lists.
 
-    Calls go by turns through two managers, each on what is stored then: copies that went stale are left out, since not
-    every store counts revisions. `SessionStoreContract` runs a short form of it. For a longer one, say how to open an
-    empty store::
+    Two managers take turns. Each loads what is stored before it changes it: there are no stale copies, because not
+    every store has revisions. `SessionStoreContract` makes a short run. For a longer one, return an empty store from
+    `open`::
 
         class MyMachine(SessionStoreMachine):
             def open(self):
@@ -132,7 +132,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
         self._turn = 0
 
     def open(self) -> Any:
-        """Return an empty store: what SessionManager takes."""
+        """Return an empty store: anything that SessionManager takes."""
         msg = "a subclass of SessionStoreMachine has a method `open` that returns an empty store"
         raise NotImplementedError(msg)
 
@@ -143,14 +143,14 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @property
     def manager(self) -> SessionManager:
-        """One of the two managers, the other at the next call."""
+        """Return one of the two managers, and the other at the next call."""
         self._turn += 1
         self.clock.pass_(seconds=1)
         return self.managers[self._turn % 2]
 
     @rule(session_id=IDS, user_id=USERS)
     def create(self, session_id: str, user_id: str) -> None:
-        """Create a session, where the id is free."""
+        """Create a session, if the id is free."""
         if session_id in self.model:
             with pytest.raises(SessionExistsError):
                 self.manager.create_session(user_id, session_id=session_id)
@@ -160,7 +160,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=IDS, content=CONTENT, count=st.sampled_from([1, 2, 33]))
     def append(self, session_id: str, content: Any, count: int) -> None:
-        """Append messages, where a session takes them."""
+        """Append messages, if there is an active session."""
         given = [{"role": "user", "content": content}] * count
         row, manager = self.model.get(session_id), self.manager
         if row is None or row.status is SessionStatus.ARCHIVED:
@@ -172,7 +172,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=IDS, key=TEXT, value=CONTENT, user_id=USERS, pop=st.booleans())
     def save(self, session_id: str, key: str, value: Any, user_id: str, pop: bool) -> None:  # noqa: FBT001 (drawn)
-        """Load a session, change it, and save it, where it is active."""
+        """Load a session, change it and save it, if it is active."""
         row, manager = self.model.get(session_id), self.manager
         if row is None:
             return
@@ -196,7 +196,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=IDS, data=st.data())
     def rewind(self, session_id: str, data: Any) -> None:
-        """Go back to a message, where there is one that others follow."""
+        """Go back to a message that others follow."""
         row, manager = self.model.get(session_id), self.manager
         if row is None or row.status is SessionStatus.ARCHIVED or len(row.messages) < 2:
             return
@@ -209,7 +209,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=IDS, data=st.data())
     def switch(self, session_id: str, data: Any) -> None:
-        """Go on from a branch, where there is one."""
+        """Go on from a branch, if there is one."""
         row, manager = self.model.get(session_id), self.manager
         if row is None or row.status is SessionStatus.ARCHIVED or not row.branches:
             return
@@ -222,7 +222,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=IDS, status=st.sampled_from(SessionStatus))
     def set_status(self, session_id: str, status: SessionStatus) -> None:
-        """Archive or restore a session, where there is one."""
+        """Archive or restore a session, if there is one."""
         row, manager = self.model.get(session_id), self.manager
         act = manager.archive if status is SessionStatus.ARCHIVED else manager.restore
         if row is None:
@@ -234,7 +234,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=IDS, new_id=IDS, keep=st.none() | st.integers(0, 70), user_id=st.none() | USERS)
     def fork(self, session_id: str, new_id: str, keep: int | None, user_id: str | None) -> None:
-        """Fork a session, from its end or an earlier point, where the id is free; under that of a deleted one, too."""
+        """Fork a session at its end or earlier, if the id is free. It may be the id of a deleted session."""
         row, manager = self.model.get(session_id), self.manager
         if row is None or new_id in self.model:
             with pytest.raises(SessionNotFoundError if row is None else SessionExistsError):
@@ -247,13 +247,13 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=IDS)
     def delete(self, session_id: str) -> None:
-        """Delete a session; say whether there was one."""
+        """Delete a session. The call returns whether there was one."""
         there = self.model.pop(session_id, None) is not None
         assert self.manager.delete(session_id) is there
 
     @rule(user_id=USERS)
     def delete_user(self, user_id: str) -> None:
-        """Delete a user's sessions; say how many they were."""
+        """Delete all sessions of a user. The call returns how many there were."""
         gone = [name for name, row in self.model.items() if row.user_id == user_id]
         for each in gone:
             del self.model[each]
@@ -261,7 +261,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @rule(user_id=USERS)
     def move(self, user_id: str) -> None:
-        """Export a user and import that elsewhere: the same is exported there, and is identical when it comes again."""
+        """Export a user and import the file elsewhere: it exports the same, and a second import adds nothing."""
         lines = exported(self.manager, user_id)
         elsewhere = SessionManager({}, clock=self.clock)
         names = [name for name, row in self.model.items() if row.user_id == user_id]
@@ -273,7 +273,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def same(self) -> None:
-        """Each session is read as it was written, and is in its user's list alone, in order."""
+        """Each session is read as it was written, and stands in its user's list alone, in order."""
         for each in SESSION_IDS:
             session, row = self.managers[0].get_session(each), self.model.get(each)
             if row is None:
@@ -292,7 +292,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
             assert ids(self.managers[1].list_sessions(user_id)) == active
 
     def _now(self, session_id: str, row: Row) -> None:
-        """Note what a session is by now; its time never goes back."""
+        """Record a session's new fields. The time of its last activity never goes back."""
         session = self.managers[self._turn % 2].get_session(session_id)
         assert session is not None
         assert session.active_at >= row.active_at
@@ -300,7 +300,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
 
 
 def run_short(machine: type[RuleBasedStateMachine]) -> None:
-    """Run a machine as a test, for a second or so."""
+    """Run a machine as a test, for about a second."""
     run_state_machine_as_test(
         machine,
         settings=settings(

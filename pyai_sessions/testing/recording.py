@@ -1,7 +1,7 @@
-"""Calls of many writers, recorded as events, and a check that a right store could have answered them so.
+"""Records the calls of many writers as events, and checks that a correct store could have answered like that.
 
-The idea is that of Jepsen's list-append tests. Each message has a text of its own, and sessions only grow, so the
-longest read tells the order of all that was stored. Whatever else was read or acknowledged must fit into it.
+The idea comes from Jepsen's list-append tests. Each message has a unique text, and sessions only grow. So the longest
+read shows the order of all stored messages. Every other read and every acknowledged call must agree with that order.
 """
 
 import json
@@ -23,27 +23,27 @@ from pyai_sessions.values.messages import Message
 from pyai_sessions.values.tokens import new_id
 
 _PARTS = ("newest", "page")
-"""Calls that read a part of a session's messages."""
+"""Calls that read only some of a session's messages."""
 
 
 class Event(NamedTuple):
-    """A call that begins, or that returned. One that never returned may have been stored, or not."""
+    """A call that begins or ends. A call without an end may or may not have been stored."""
 
     writer: str
     call: int
-    """The number of the call among those of its writer."""
+    """The number of this call among its writer's calls."""
     what: str
-    """"append", "save", "read", "newest" or "page" when a call begins; then "returned", or "refused" where nothing was
-    written. "newest" reads the end of a session, "page" a part of it."""
+    """At the begin: "append", "save", "read", "newest" or "page". At the end: "returned", or "refused" if nothing was
+    written. "newest" reads the newest messages, "page" any other part."""
     session_id: str
     at: int
-    """`time.monotonic_ns`: one clock for all processes of a machine."""
+    """`time.monotonic_ns()`, a clock that all processes of a machine share."""
     texts: list[str] | None = None
-    """The new messages that a call gives, or all messages that it got. None: it was not told all of them."""
+    """The new messages of a call that begins, or all messages that it got. None if it got only some of them."""
 
 
 class Fault(NamedTuple):
-    """What no right store would have answered, and one text that shows it."""
+    """An answer that no correct store gives, with a message that shows it."""
 
     kind: str
     """"lost", "doubled", "torn", "reordered", "stale" or "unwritten"."""
@@ -52,14 +52,14 @@ class Fault(NamedTuple):
 
 
 class Recorder:
-    """A manager whose calls that read and add messages are recorded.
+    """A manager that records its calls which read or add messages.
 
     These are `append`, `update`, `save`, `get_session`, `get_sessions`, `get_or_create_session`, `get_messages` and
     `get_message`.
 
-    Give each process a recorder of its own; threads and tasks may share one. Each message needs a text that no other
-    message of its session has. If you repeat a call, give it the same messages. Only add messages: one that is
-    removed or replaced counts as lost.
+    Give each process its own recorder; threads and tasks may share one. Each message of a session needs a text that
+    no other has. If you repeat a call, pass the same messages. Only add messages: a removed or replaced one counts
+    as lost.
 
     >>> from pyai_sessions import SessionManager
     >>> from pyai_sessions.testing import Recorder, check_events
@@ -72,8 +72,8 @@ class Recorder:
     >>> check_events(manager, events)
 
     Args:
-        manager: A SessionManager, or an AsyncSessionManager, whose calls are awaited here, too.
-        tell: What is called with each event: `append` of a list, `send` of a pipe, or `events_to` a file.
+        manager: A SessionManager, or an AsyncSessionManager, whose calls you await as usual.
+        tell: A function that is called with each event: a list's `append`, a pipe's `send`, or `events_to(path)`.
 
     """
 
@@ -92,7 +92,7 @@ class Recorder:
         return self._adding(self.manager.append, session_id, messages, {})
 
     def update(self, session_id: str, *messages: Any, **options: Any) -> Any:
-        """Append messages, and change what else the options say."""
+        """Append messages, and make the other changes that the options ask for."""
         return self._adding(self.manager.update, session_id, messages, options)
 
     def _adding(self, act: Callable[..., Any], session_id: str, messages: Any, options: dict[str, Any]) -> Any:
@@ -100,34 +100,34 @@ class Recorder:
         return self._run("append", session_id, given, lambda: act(session_id, *messages, **options))
 
     def save(self, session: Any, **options: Any) -> Any:
-        """Save a session. Its new messages are those that this recorder does not know to be stored."""
+        """Save a session. Messages that this recorder has not seen in the store yet count as new."""
         stored = self._stored[session.session_id]
         given = [text for text in _texts(session) if text not in stored]
         return self._run("save", session.session_id, given, lambda: self.manager.save(session, **options), session)
 
     def get_session(self, session_id: str, **options: Any) -> Any:
-        """Load a session, or its end."""
+        """Load a session, or its newest messages."""
         what = "read" if options.get("last") is None else "newest"
         return self._run(what, session_id, [], lambda: self.manager.get_session(session_id, **options))
 
     def get_or_create_session(self, session_id: str, *arguments: Any, **options: Any) -> Any:
-        """Load a session, or create it."""
+        """Load a session, or create it if there is none."""
         act = self.manager.get_or_create_session
         return self._run("read", session_id, [], lambda: act(session_id, *arguments, **options))
 
     def get_sessions(self, session_ids: Iterable[str], **options: Any) -> Any:
-        """Load several sessions, each of which is recorded as a call of its own."""
+        """Load several sessions. Each is recorded as a separate call."""
         ids = list(dict.fromkeys(session_ids))
         return self._run_in(self._calling_all(ids), lambda: self.manager.get_sessions(ids, **options))
 
     def get_messages(self, session_id: str, **options: Any) -> Any:
-        """Return a page of messages. Without *before* and *after* it reads the end of a session."""
+        """Return a page of messages: the newest, unless *before* or *after* is given."""
         is_newest = options.get("before") is None and options.get("after") is None
         what = "newest" if is_newest else "page"
         return self._run(what, session_id, [], lambda: self.manager.get_messages(session_id, **options))
 
     def get_message(self, session_id: str, message_id: str, **options: Any) -> Any:
-        """Return one message: a page of one."""
+        """Return one message, recorded as a page."""
         return self._run("page", session_id, [], lambda: self.manager.get_message(session_id, message_id, **options))
 
     def _run(self, what: str, session_id: str, given: list[str], act: Callable[[], Any], saved: Any = None) -> Any:
@@ -158,7 +158,7 @@ class Recorder:
         try:
             yield end
         except StorageError:
-            raise  # it may have been stored
+            raise  # the call may have been stored
         except SessionError:
             tell("refused", None)
             raise
@@ -186,14 +186,14 @@ def _text(content: Any) -> str:
 
 
 def _texts(read: Any) -> list[str]:
-    """Return the texts of a session, of a page, of a message or of None."""
+    """Return the texts of a session, a page, a message or None."""
     if isinstance(read, Message):
         return [_text(read.content)]
     return [_text(each.content) for each in (read.messages if isinstance(read, Session) else read or ())]
 
 
 def events_to(path: str | os.PathLike[str]) -> Callable[[Event], object]:
-    """Return what adds events to a file, as lines of JSON, so that those of a process that is killed are known."""
+    """Return a function that appends each event to a file at once, so that events survive a killed process."""
 
     def tell(event: Event) -> None:
         with Path(path).open("a", encoding="utf-8") as file:
@@ -203,12 +203,12 @@ def events_to(path: str | os.PathLike[str]) -> Callable[[Event], object]:
 
 
 def events_from(path: str | os.PathLike[str]) -> list[Event]:
-    """Return the events of such a file, without a last line that was cut off."""
+    """Return the events of a file that `events_to` wrote. A last line that was cut off is ignored."""
     return [Event(*json.loads(line)) for line in Path(path).read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def check_events(manager: Any, events: Iterable[Event], *, may_lose: bool = False, may_lag: bool = False) -> None:
-    """Read all sessions of the events once more, and raise an AssertionError that names what `find_faults` found."""
+    """Read all sessions of the events once more. Raise an AssertionError that lists what `find_faults` finds."""
     events = list(events)
     reader = Recorder(manager, events.append)
     for session_id in sorted({each.session_id for each in events}):
@@ -219,23 +219,23 @@ def check_events(manager: Any, events: Iterable[Event], *, may_lose: bool = Fals
 
 
 def find_faults(events: Iterable[Event], *, may_lose: bool = False, may_lag: bool = False) -> list[Fault]:
-    """Return what no right store would have answered, by session; an empty list if all is well.
+    """Return the answers that no correct store gives, in the order of session ids; [] if all is well.
 
-    - lost: a call that gave the message had returned, or the message was read, and the last read lacks it.
+    - lost: the last read lacks the message, although the call that added it returned, or another read had it.
     - doubled: a read has the message twice.
-    - torn: a read has the message without the others of its save, or others between them; or a page lacks it, between
-      two that it has.
-    - reordered: the messages of one save or of one writer are out of order, or two reads disagree on the order.
-    - stale: a call had returned, or a read had got the message, before a read began that stops short of it.
-    - unwritten: nobody had given the message, or only calls that were refused.
+    - torn: a read lacks other messages of the same save, or has foreign ones between them; or a page lacks a message
+      between two that it has.
+    - reordered: messages of one save or one writer are out of order, or two reads have different orders.
+    - stale: a read lacks the message, although its call had returned, or another read had it, before this one began.
+    - unwritten: a read has a message that no call had given, or only calls that were refused.
 
-    The last read of a session should begin when all else has ended, as that of `check_events` does.
+    Begin the last read of a session when all other calls have ended, as `check_events` does.
 
     Args:
-        events: Of all writers. Those of one writer in their order, the writers in any.
-        may_lose: The storage may forget what it acknowledged, as a replica that takes over does, and get it again from
-            a copy. Each read is still looked at for itself, and each writer's messages for their order.
-        may_lag: Reads may be of an earlier state, as those of a replica are. The last read may not.
+        events: The events of all writers. Keep each writer's events in order; the order of writers does not matter.
+        may_lose: The storage may lose acknowledged messages, as when a replica takes over, and get them back from a
+            copy. Each read is still checked by itself, and so is the order of each writer's messages.
+        may_lag: Reads may return an earlier state, as a replica does. The last read may not.
 
     """
     calls: dict[tuple[str, int], _Call] = {}
@@ -269,7 +269,7 @@ class _Call:
 
 @dataclass
 class _Given:
-    """The calls that give one message: the first of them, how many, and when one of them had returned."""
+    """The calls that give one message: the first one, how many there are, and when one of them returned."""
 
     first: _Call
     calls: int = 0
@@ -277,18 +277,18 @@ class _Given:
 
 
 class _Moment(NamedTuple):
-    """When a message was stored, or a read made: between two times. And where in the order of all messages."""
+    """The time span in which a message was stored or a read was made, with its place in the order of all messages."""
 
     began: float
     ended: float
     place: float
-    """Of a message, 0 or more; of a read, half a place after the last message that it got."""
+    """A message's number; for a read, half a place after the last message that it got."""
     fault: str
-    """What is wrong where something stands further on that had ended when this began."""
+    """The kind of the fault if something with a later place had ended before this began."""
 
 
 class _Session:
-    """The calls of one session, by when they began."""
+    """The calls on one session, in the order in which they began."""
 
     def __init__(self, calls: list[_Call]) -> None:
         self.given: dict[str, _Given] = {}
@@ -299,7 +299,7 @@ class _Session:
                 known.calls += 1
                 known.ended = min(known.ended, call.ended)
             pairs.update(pairwise(call.given))
-        # What every call gives after another message stands after it; what is never given apart stands right after it.
+        # `before`: the text that every call gives right before a text. `after`: the reverse, if both are in every call.
         self.before = {text: other for (other, text), n in pairs.items() if n == self.given[text].calls}
         together = ((a, b) for b, a in self.before.items() if self.given[a].calls == self.given[b].calls)
         self.after = dict(together)
@@ -309,7 +309,7 @@ class _Session:
         self.fresh = max((call.began for call, _ in self.reads if call.what == "read"), default=-inf)
 
     def faults_of_all(self, *, may_lag: bool) -> Iterator[tuple[str, str]]:
-        """Give the kind and a text of each fault, where the longest read tells the order of all messages."""
+        """Yield the kind and a text of each fault. The longest read gives the order of all messages."""
         order = max((got for _, got in self.reads), key=len)
         places = {text: n for n, text in enumerate(order)}
         yield from self._faults_of_one(order)
@@ -327,7 +327,7 @@ class _Session:
             elif each.ended < self.fresh:
                 yield "lost", text
         for call, got in self.reads:
-            # A save that is repeated may tell the session as the first try stored it, before others wrote.
+            # A repeated save may return the session as its first try stored it, before others wrote.
             early = call.what == "save" or (may_lag and call.began < self.fresh)
             fault = "stale" if call.began < self.fresh else "lost"
             moments.append(_Moment(-inf if early else call.began, call.ended, len(got) - 0.5, fault))
@@ -339,13 +339,13 @@ class _Session:
         yield from _faults_in_time(moments, order)
 
     def _moment_of_part(self, call: _Call, place: float, *, may_lag: bool) -> _Moment:
-        """Return when a part was read that ends at a *place*. More may have been there, unless it is the newest."""
+        """Return when a part was read that ends at *place*. Only the newest part shows that no more was there."""
         early = call.what == "page" or (may_lag and call.began < self.fresh)
         fault = "stale" if call.began < self.fresh else "lost"
         return _Moment(-inf if early else call.began, call.ended, place, fault)
 
     def _faults_of_part(self, call: _Call, got: list[str], places: dict[str, int]) -> Iterator[tuple[str, str]]:
-        """Give the kind and a text of each fault of a part, which has the messages of some places that follow."""
+        """Yield the kind and a text of each fault of a part. A part is a run of messages without gaps."""
         yield from self._faults_of_any(got)
         yield from (("lost", text) for text in got if text in self.given and text not in places)
         order = list(places)
@@ -362,7 +362,7 @@ class _Session:
         yield from (("unwritten", text) for text in got if text not in self.given)
 
     def faults_of_each(self) -> Iterator[tuple[str, str]]:
-        """Give the kind and a text of each fault of the reads by themselves, and of each writer in the last of them."""
+        """Yield the kind and a text of each fault within one read, and of each writer's order in the last read."""
         for _, got in self.reads:
             yield from self._faults_of_one(got)
         for _, got in self.parts:
@@ -391,7 +391,7 @@ class _Session:
 
 
 def _faults_in_time(moments: list[_Moment], order: list[str]) -> Iterator[tuple[str, str]]:
-    """Give what stands before something that had ended when it began."""
+    """Yield each message or read with an earlier place than something that ended before it began."""
     ended = iter(sorted(moments, key=lambda each: each.ended))
     next_ended = next(ended, None)
     furthest = -1.0
@@ -399,7 +399,7 @@ def _faults_in_time(moments: list[_Moment], order: list[str]) -> Iterator[tuple[
         while next_ended is not None and next_ended.ended < began:
             furthest = max(furthest, next_ended.place)
             next_ended = next(ended, None)
-        if place < furthest and place % 1:  # it is a read, which stops short of what is there
+        if place < furthest and place % 1:  # a read that lacks a message which was there
             yield fault, order[int(furthest)]
         elif place < furthest:
             yield "unwritten" if furthest % 1 else fault, order[int(place)]

@@ -1,13 +1,13 @@
-"""What all contracts have in common: their tests are run as they are."""
+"""The base class of all contracts, which keeps subclasses from overriding their tests."""
 
 from typing import Any
 
 
 class Contract:
-    """The base of the contracts: a subclass adds fixtures and tests, and leaves the contract's own tests as they are.
+    """The base class of the contracts. A subclass adds fixtures and tests, but does not change a contract's tests.
 
-    A test that a subclass overrides, or sets to None, would pass where the rule is broken; the class is refused with a
-    TypeError. A rule that is known not to hold is marked as such, and so stays in the report::
+    If a subclass overrides a test or sets it to None, a broken rule would go unnoticed. Such a class raises
+    TypeError. If you know that a rule does not hold, mark its test, so that it stays in the report::
 
         class TestMyStore(SessionStoreContract):
             @pytest.mark.xfail(reason="the database cuts times to milliseconds")

@@ -1,4 +1,4 @@
-"""What the contracts write and read: keys, values and ids that storages stumble over, and a few short words."""
+"""Keys, values, ids and sessions that the contracts write, and short helpers to read them back."""
 
 import io
 import json
@@ -130,13 +130,13 @@ def fill(session: Any, count: Any, start: Any = 0) -> None:
 
 
 def filled(session: Session, count: int, start: int) -> Session:
-    """Fill a session, and return it."""
+    """Add *count* messages to a session, and return it."""
     fill(session, count, start)
     return session
 
 
 def contents(session: Any) -> list[Any]:
-    """Return what a session's messages say."""
+    """Return the contents of a session's messages."""
     return [each.content for each in session.messages]
 
 
@@ -146,12 +146,12 @@ def ids(sessions: Iterable[Any]) -> list[str]:
 
 
 def without_revision(session: Session) -> dict[str, Any]:
-    """Return a session as JSON values, but its revision, which each save draws."""
+    """Return a session as JSON values, without its revision, which is new at each save."""
     return {name: value for name, value in session.to_dict().items() if name != "revision"}
 
 
 def exported(manager: Any, user_id: str, **options: Any) -> list[Any]:
-    """Return the lines that are written of a user, read again, in the order of their sessions' ids."""
+    """Return the parsed lines of a user's export, in the order of session ids."""
     file = io.StringIO()
     count = manager.export_sessions(file, user_id=user_id, **options)
     lines = [json.loads(each) for each in file.getvalue().splitlines()]
@@ -160,7 +160,7 @@ def exported(manager: Any, user_id: str, **options: Any) -> list[Any]:
 
 
 def all_pages(manager: Any, user_id: Any = ANYONE, **options: Any) -> Any:
-    """Return the ids of a list, read page by page."""
+    """Return all session ids of a list, read page by page."""
     found: list[str] = []
     cursor = None
     while True:
@@ -172,26 +172,26 @@ def all_pages(manager: Any, user_id: Any = ANYONE, **options: Any) -> Any:
 
 
 def hand_made(session_id: str, **fields: Any) -> Session:
-    """Return a session of ada's that no store knows yet."""
+    """Return a session of user "ada" that is in no store."""
     return Session(session_id=session_id, user_id="ada", created_at=NOON, updated_at=NOON, **fields)
 
 
 def with_a_set_in_its_state() -> Session:
-    """Return a session that JSON cannot hold."""
+    """Return a session that JSON cannot represent."""
     session = hand_made("bad")
     vars(session)["state"] = {"deep": {"er": [{1, 2}]}}
     return session
 
 
 def with_an_unknown_status() -> Any:
-    """Return a session of which the status was assigned past its check."""
+    """Return a session with an invalid status, assigned past the check."""
     session: Any = hand_made("bad")
     vars(session)["status"] = "gone"
     return session
 
 
 def without_messages_of_its_own() -> Any:
-    """Return a session of which the history was replaced by a list."""
+    """Return a session whose history was replaced by a plain list."""
     session: Any = hand_made("bad")
     vars(session)["messages"] = [Message("user", "assigned")]
     return session

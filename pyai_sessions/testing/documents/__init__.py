@@ -1,4 +1,4 @@
-"""The contract of a KVSessionStore: that of any store, and what becomes of the documents in its mapping."""
+"""The contract of a KVSessionStore: everything that holds for any store, and the documents in its mapping."""
 
 from pyai_sessions.testing.documents.damage import Damage
 from pyai_sessions.testing.documents.ending import EndingOfDocuments
@@ -33,15 +33,15 @@ class KVSessionStoreContract(
     SessionsOfDocuments,
     SessionStoreContract,
 ):
-    """What a SessionManager does with a KVSessionStore: also where its documents are damaged, or lie in no index.
+    """Tests SessionManager with a KVSessionStore, also with damaged documents and wrong indexes.
 
-    Subclass it, and give it a fixture `store`: an empty KVSessionStore, or a mapping for one::
+    Subclass it, and return an empty KVSessionStore, or a mapping for one, from the fixture `store`::
 
         class TestSessionsInMyMapping(KVSessionStoreContract):
             @pytest.fixture
             def store(self, tmp_path):
                 return MyMapping(tmp_path)
 
-    All that `SessionStoreContract` takes can be given here too. Where the mapping's items are not the documents' text,
-    a fixture `raw` gives them as a mapping of text, keys included.
+    The options of `SessionStoreContract` apply here, too. If the mapping's items are not the text of documents, add a
+    fixture `raw` that returns them as a mapping of text, with the keys as text.
     """

@@ -1,4 +1,4 @@
-"""Documents that cannot be read."""
+"""Tests of damaged documents: what is raised, what is kept, and what still works."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Damage(StoreFixtures):
     )
 
     def test_an_unreadable_session_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, ten: Any) -> None:
-        """Unreadable is not absent: no read, save, append or creation passes over it or overwrites it."""
+        """Reading, saving, appending to or creating an unreadable session raises, and leaves its document."""
         copy = manager.get_session("s5")
         copy.add_message("user", "x")
         whole = raw["session/s5"]
@@ -53,13 +53,13 @@ class Damage(StoreFixtures):
                 assert caught.value.session_id == "s5"
                 assert caught.value.key in ("session/s5", "messages/s5/g/0")
                 assert "nobody else's business" not in str(caught.value)
-            with pytest.raises((InvalidDocumentError, SessionExistsError)):  # its id is taken, if that can be read
+            with pytest.raises((InvalidDocumentError, SessionExistsError)):  # a readable head takes the id
                 manager.create_session("ada", session_id="s5")
 
             assert raw["session/s5"] == text
 
     def test_a_torn_session_raises_and_is_left_as_it_is(self, manager: Any, raw: Any, ten: Any) -> None:
-        """A document of which the end is missing, as a full disk or a careless copy leaves it."""
+        """A document that lacks its end, as after a full disk, raises InvalidDocumentError and stays unchanged."""
         fill(session := manager.get_session("s5"), 3)
         manager.save(session)
         torn = raw["session/s5"][:-30]
@@ -79,7 +79,7 @@ class Damage(StoreFixtures):
         assert raw["session/s5"] == torn
 
     def test_an_unreadable_session_carries_its_text(self, manager: Any, raw: Any, ten: Any) -> None:
-        """For a rescue by hand, in an attribute."""
+        """The error has the damaged document in its attribute `document`, for a rescue by hand."""
         raw["session/s5"] = "half a docum"
 
         with pytest.raises(InvalidDocumentError) as caught:
@@ -89,7 +89,7 @@ class Damage(StoreFixtures):
         assert (document if isinstance(document, str) else bytes(document).decode()) == "half a docum"
 
     def test_an_unreadable_session_in_the_middle_of_a_list_is_named(self, manager: Any, raw: Any, ten: Any) -> None:
-        """The list raises; `skip_invalid` leaves it out, and the others stay within reach."""
+        """A list that meets an unreadable session raises and names it. With `skip_invalid` it lists the others."""
         raw["session/s5"] = '{"format":1,"user_id":"ada", torn'
 
         for act in (
@@ -109,7 +109,7 @@ class Damage(StoreFixtures):
         assert ids(manager.get_sessions_for_user("ada", limit=3)) == ten[:3]
 
     def test_an_unreadable_page_raises_and_is_left_as_it_is(self, manager: Any, raw: Any) -> None:
-        """A page that is missing or damaged is named; the newest messages can still be read."""
+        """A missing or damaged page raises and is named. The newest messages can still be read."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         page = min(key for key in raw if key.startswith("messages/s/"))
@@ -129,7 +129,7 @@ class Damage(StoreFixtures):
             assert raw.get(page) == text if hasattr(raw, "get") else True
 
     def test_an_unreadable_session_can_be_deleted(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
-        """With its pages; by itself, with its user, or with all."""
+        """`delete`, `delete_user` and `clear_all` remove an unreadable session with its pages."""
         for n, act in enumerate((lambda: manager.delete("s5"), lambda: manager.delete_user("ada"), manager.clear_all)):
             fill(session := manager.get_or_create_session("s5", "ada"), 50)
             manager.save(session)
@@ -144,7 +144,7 @@ class Damage(StoreFixtures):
     def test_archiving_inactive_sessions_passes_over_unreadable_ones(
         self, manager: Any, raw: Any, clock: Any, ten: Any
     ) -> None:
-        """One damaged document does not keep the others from being archived, and stays as it is."""
+        """`archive_inactive` leaves a damaged session as it is, and archives the others."""
         raw["session/s5"] = "torn"
         clock.pass_(days=60)
 
@@ -153,7 +153,7 @@ class Damage(StoreFixtures):
         assert raw["session/s5"] == "torn"
 
     def test_fields_of_a_later_release_survive_a_save(self, manager: Any, raw: Any) -> None:
-        """In a head and in a message: read, kept, and written again."""
+        """A load and a save keep unknown fields in heads and messages."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "one")
         manager.save(session)
@@ -173,7 +173,7 @@ class Damage(StoreFixtures):
 
     @pytest.mark.parametrize("text", [None, "", "not JSON", "{}", "[]", '{"format":2}'])
     def test_an_unreadable_branch_harms_nothing_else(self, manager: Any, raw: Any, text: Any) -> None:
-        """To switch to it raises and leaves it; the conversation goes on, and verify sets the branch aside."""
+        """Switching to a damaged branch raises. The conversation goes on, and a repair sets the branch aside."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         branch, other = session.rewind("m60"), session.rewind("m20")

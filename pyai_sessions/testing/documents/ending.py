@@ -1,4 +1,4 @@
-"""Deleting and archiving, down to the last document."""
+"""Tests of the documents of deleted and archived sessions."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from pyai_sessions.testing.samples import contents, fill, ids
 
 
 class EndingOfDocuments(DocumentFixtures):
-    """Deleting and archiving, down to the last document."""
+    """What deleting and archiving do to documents."""
 
     def test_deleting_leaves_nothing_of_a_session(self, manager: Any, other: Any, raw: Any) -> None:
-        """Head, pages and index entries go; the other sessions stay."""
+        """Deleting removes head, pages and index entries, and leaves other sessions."""
         kept = manager.create_session("ada", session_id="kept")
         gone = manager.create_session("ada", session_id="gone")
         for each in (kept, gone):
@@ -31,7 +31,7 @@ class EndingOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
     def test_a_deleted_session_stays_deleted(self, manager: Any, other: Any, raw: Any, mode: Any) -> None:
-        """Saving a copy of it raises, in every mode, and does not bring it back."""
+        """Saving a copy of a deleted session raises in every mode, and stores nothing."""
         session = manager.create_session("ada", session_id="s")
         other.delete("s")
         session.add_message("user", "too late")
@@ -46,7 +46,7 @@ class EndingOfDocuments(DocumentFixtures):
             manager.append("s", {"role": "user", "content": "x"})
 
     def test_a_copy_of_a_deleted_session_is_not_merged_into_its_successor(self, manager: Any, other: Any) -> None:
-        """A session created anew under the id is another."""
+        """A copy of a deleted session cannot be saved over a new session of the same id."""
         old = manager.create_session("ada", session_id="s")
         other.delete("s")
         new = other.create_session("bob", session_id="s")
@@ -58,7 +58,7 @@ class EndingOfDocuments(DocumentFixtures):
         assert other.get_session("s") == new
 
     def test_clearing_all_leaves_what_is_not_ours(self, manager: Any, other: Any, raw: Any) -> None:
-        """Sessions, archived ones too, and left-over pages go; keys of others stay."""
+        """`clear_all` removes all sessions and left-over pages, and no key of another program."""
         foreign = {
             "other": "1",
             "session": "2",
@@ -70,7 +70,7 @@ class EndingOfDocuments(DocumentFixtures):
             "Session/x": "8",
         }
         if isinstance(manager.store.mapping, Storage):
-            del foreign["session/"]  # to a storage it names all below
+            del foreign["session/"]  # a storage reads this key as "all below"
         for key, value in foreign.items():
             raw[key] = value
         raw["messages/gone/generation/0"] = "[]"
@@ -91,7 +91,7 @@ class EndingOfDocuments(DocumentFixtures):
     def test_a_session_may_be_archived_and_restored_again_and_again(
         self, manager: Any, other: Any, raw: Any, count: Any
     ) -> None:
-        """Messages, pages, state and metadata stay as they are."""
+        """Archiving and restoring change neither messages, pages, state nor metadata."""
         session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
         fill(session, count)
         manager.save(session)
@@ -109,14 +109,14 @@ class EndingOfDocuments(DocumentFixtures):
         assert other.verify().problems == []
 
     def test_a_session_that_becomes_active_meanwhile_stays_active(self, manager: Any, other: Any, idle: Any) -> None:
-        """Saved, appended to, restored, deleted or created while others are archived: no message is lost."""
+        """`archive_inactive` passes over sessions that others use while it runs. No message is lost."""
         touched: list[int] = []
 
         def progress(done: Any) -> None:
             if touched:
                 return
             touched.append(done)
-            assert other.get_session("s1").status is SessionStatus.ACTIVE  # its turn is yet to come
+            assert other.get_session("s1").status is SessionStatus.ACTIVE  # this session is in a later batch
             other.append("s1", {"role": "user", "content": "back"})
             session = other.get_session("s3")
             session.add_message("user", "me too")
@@ -136,7 +136,7 @@ class EndingOfDocuments(DocumentFixtures):
     def test_archiving_that_was_cut_short_goes_on_when_it_is_repeated(
         self, manager: Any, other: Any, idle: Any
     ) -> None:
-        """What was archived stays so, and is not counted again."""
+        """An interrupted `archive_inactive` keeps what it archived. A repetition counts the rest."""
 
         def stop(done: Any) -> None:
             raise KeyboardInterrupt
@@ -153,7 +153,7 @@ class EndingOfDocuments(DocumentFixtures):
     def test_many_unreadable_sessions_do_not_keep_others_from_being_archived(
         self, manager: Any, other: Any, raw: Any, idle: Any
     ) -> None:
-        """More than a batch of them, at the front of the index: they stay as they are."""
+        """Even a full batch of unreadable sessions does not stop `archive_inactive`. They stay as they are."""
         torn = [f"s{n}" for n in range(100, 250)]
         for each in torn:
             raw[f"session/{each}"] = "torn"

@@ -1,4 +1,4 @@
-"""Erasing and exporting all that is held of one user, where what is stored is damaged, or listed nowhere."""
+"""Tests of erasing and exporting a user whose documents are damaged, set aside or unlisted."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from pyai_sessions.testing.samples import contents, exported, fill, ids
 
 
 def everything_of_ada(manager: Any, raw: Any) -> None:
-    """Store, of ada: long sessions, an archived one, branches, forks, damage, what was set aside, what crashes left."""
+    """Store every kind of document of user "ada": long, archived, forked, damaged, set aside, left by a crash."""
     for name in ("long", "archived", "torn", "torn before", "page"):
         fill(session := manager.create_session("ada", session_id=name), 100)
         manager.save(session)
@@ -34,24 +34,24 @@ def everything_of_ada(manager: Any, raw: Any) -> None:
 
 
 def torn(text: str) -> str:
-    """Return a head without its end; some are filled up with spaces."""
+    """Return a head without its end. A head may be padded with spaces."""
     return text.rstrip()[:-30]
 
 
 def raw_pages(raw: Any, session_id: str) -> list[str]:
-    """Return the ends of the keys of a session's pages."""
+    """Return the last parts of the keys of a session's pages."""
     prefix = f"messages/{session_id}/"
     return [key.removeprefix(prefix) for key in raw if key.startswith(prefix)]
 
 
 def ours(raw: Any) -> set[str]:
-    """Return the keys of all documents, those that were set aside among them."""
+    """Return the keys of all documents, with those that were set aside."""
     return {key for key in raw if key.startswith(("session/", "messages/", "forks/", "unreadable/"))}
 
 
 class ErasingOfDocuments(DocumentFixtures):
     def test_nothing_of_a_user_is_left(self, manager: Any, other: Any, raw: Any) -> None:
-        """Sessions, pages, branches, forks, damaged ones, what was set aside, what crashes left: each is counted."""
+        """`delete_user` removes every document of a user, damaged and set aside ones too, and counts them."""
         everything_of_ada(manager, raw)
         before = ours(raw)
         others = {key for key in before if key.startswith(("session/bob", "messages/bob"))}
@@ -78,7 +78,7 @@ class ErasingOfDocuments(DocumentFixtures):
         assert other.verify().problems == []
 
     def test_what_other_users_forks_share_stays_and_is_told(self, manager: Any, other: Any, raw: Any) -> None:
-        """Till these sessions are deleted, too; a fork that has copies alone is told by a scan."""
+        """Pages that other users' forks share stay until these are deleted. The report names such forks."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         manager.fork("s", user_id="ada", new_id="own")
@@ -103,7 +103,7 @@ class ErasingOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("damaged", [False, True])
     def test_a_scan_erases_what_no_index_lists(self, manager: Any, other: Any, raw: Any, damaged: Any) -> None:
-        """A head that was put beside the indexes, damaged or not, as long as it tells whose it is."""
+        """With a scan, `delete_user` also finds heads that no index lists, if they name the user."""
         manager.create_session("bob", session_id="bob's")
         manager.create_session("ada", session_id="listed")
         text = json.dumps(json.loads(raw["session/listed"]) | {"session_id": "planted"})
@@ -121,7 +121,7 @@ class ErasingOfDocuments(DocumentFixtures):
         assert other.verify().problems == []
 
     def test_damaged_documents_of_others_stay(self, manager: Any, raw: Any) -> None:
-        """What tells another user is left, set aside or not; what tells none is named, to be looked at by hand."""
+        """Damaged documents that name another user stay. Those that name nobody stay too, and are reported."""
         for user_id in ("ada", "bob"):
             fill(session := manager.create_session(user_id, session_id=f"{user_id}s"), 40)
             manager.save(session)
@@ -141,7 +141,7 @@ class ErasingOfDocuments(DocumentFixtures):
         assert erased.unlisted == []
 
     def test_what_an_earlier_session_of_another_user_left_stays(self, manager: Any, raw: Any) -> None:
-        """An id may have been another user's: what was set aside then is his, unless its head tells otherwise."""
+        """What was set aside under a reused id belongs to the user whom its head names, not to the present one."""
         for first, second in (("bob", "ada"), ("ada", "bob")):
             manager.create_session(first, session_id=first)
             raw[f"session/{first}"] = torn(raw[f"session/{first}"])
@@ -155,7 +155,7 @@ class ErasingOfDocuments(DocumentFixtures):
         assert (erased.set_aside, erased.unknown) == (1, [])
 
     def test_damaged_documents_are_exported_as_they_are(self, manager: Any, raw: Any) -> None:
-        """A line for each document of a damaged session, and of what was set aside; the others come as sessions."""
+        """An export has a line for each document of a damaged session, and for each one set aside."""
         everything_of_ada(manager, raw)
         lines = exported(manager, "ada", scan=True)
 
@@ -180,7 +180,7 @@ class ErasingOfDocuments(DocumentFixtures):
     def test_a_session_with_a_damaged_page_is_exported_by_its_documents(
         self, manager: Any, raw: Any, text: Any
     ) -> None:
-        """The readable ones, too: nothing that is held is left out. A page that is missing is told."""
+        """An export has every document of a session with a damaged page, sound ones too, and names a missing page."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         page = max(f"messages/s/{each}" for each in raw_pages(raw, "s"))

@@ -1,4 +1,4 @@
-"""Sessions that live for a set time: what is seen of them after it, what prolongs it, and what is left of them."""
+"""Tests of sessions that expire: who still sees them, what extends their life, and what purging removes."""
 
 import io
 import json
@@ -30,23 +30,23 @@ _USES: dict[str, Callable[[Any], object]] = {
 
 
 class Expiry(DocumentFixtures):
-    """Sessions of a store with a ``ttl``, as all stores over the same mapping see them."""
+    """Sessions of a store with a ``ttl``, as any store on the same mapping sees them."""
 
     @pytest.fixture
     def mortal(self, another: Any, clock: StoppedClock) -> SessionManager:
-        """Return a manager whose sessions live a minute after their last save."""
+        """Return a manager whose sessions expire a minute after their last save."""
         return SessionManager(another(ttl=60), clock=clock)
 
     @pytest.fixture
     def fixed(self, another: Any, clock: StoppedClock) -> SessionManager:
-        """Return a manager whose sessions live a minute after their creation."""
+        """Return a manager whose sessions expire a minute after their creation."""
         return SessionManager(another(ttl=60, sliding=False), clock=clock)
 
     @pytest.mark.parametrize("archived", [False, True])
     def test_an_expired_session_is_there_for_nobody(
         self, mortal: Any, manager: Any, other: Any, clock: StoppedClock, archived: object
     ) -> None:
-        """From that moment on no call finds, lists or counts it, of a store with a ttl or without; others stay."""
+        """Once a session has expired, no call of any store finds, lists or counts it."""
         manager.create_session("ada", session_id="kept", metadata={"n": 1})
         session = mortal.create_session("ada", session_id="s", metadata={"n": 1})
         fill(session, 100)
@@ -73,7 +73,7 @@ class Expiry(DocumentFixtures):
         assert other.delete("s") is False
 
     def test_lists_go_on_past_expired_sessions(self, mortal: Any, manager: Any, clock: StoppedClock) -> None:
-        """Pages are full, and cursors lead on, however many sessions between have expired."""
+        """Expired sessions leave no gaps: pages are full, and cursors lead past them."""
         for n in range(30):
             (manager if n % 5 == 0 else mortal).create_session("ada", session_id=f"s{n}")
             clock.pass_(seconds=1)
@@ -90,7 +90,7 @@ class Expiry(DocumentFixtures):
     def test_a_sliding_life_is_prolonged_by_writing_and_on_demand(
         self, mortal: Any, other: Any, clock: StoppedClock, act: str
     ) -> None:
-        """Each save counts anew, also where the head alone is written; reading does so when it is told to."""
+        """Each write of a session starts its ttl anew. So does a read with `renew=True`."""
         session = mortal.create_session("ada", session_id="s")
         clock.pass_(seconds=50)
         session.add_message("user", "Still there?")
@@ -111,7 +111,7 @@ class Expiry(DocumentFixtures):
         assert (other.get_session("s"), other.count("ada", status=None)) == (None, 0)
 
     def test_reading_prolongs_no_life(self, mortal: Any, clock: StoppedClock) -> None:
-        """Neither a session nor a list that is read, nor a store without a ttl that saves it."""
+        """Reading a session or a list does not extend a session's life."""
         mortal.create_session("ada", session_id="s")
         clock.pass_(seconds=50)
 
@@ -126,11 +126,11 @@ class Expiry(DocumentFixtures):
     def test_a_store_without_a_ttl_leaves_the_time_as_it_is(
         self, mortal: Any, manager: Any, clock: StoppedClock
     ) -> None:
-        """What it saves expires when it would have; what it creates does not."""
+        """A store without a ttl keeps the end of a session that it saves. Its own sessions do not expire."""
         mortal.create_session("ada", session_id="s")
         clock.pass_(seconds=50)
         if manager.create_session("ada").expires_at is not None:
-            return  # its mapping has a ttl, and so it has
+            return  # the store under test has a ttl itself
         session = manager.get_session("s")
         session.add_message("user", "Still there?")
         manager.save(session)
@@ -145,7 +145,7 @@ class Expiry(DocumentFixtures):
     def test_a_session_from_before_there_was_a_ttl_expires_after_its_next_save(
         self, mortal: Any, manager: Any, other: Any, clock: StoppedClock, act: str
     ) -> None:
-        """As one that was created with it: in no list and no count of any store."""
+        """A session from before the store had a ttl gets one at its next save."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "Still there?")
         acts: dict[str, Callable[[], object]] = {
@@ -163,7 +163,7 @@ class Expiry(DocumentFixtures):
         assert mortal.purge_expired() == 1
 
     def test_nothing_prolongs_a_fixed_life(self, fixed: Any, clock: StoppedClock) -> None:
-        """It ends a minute after the session's creation, whatever is saved meanwhile; a fork has a life of its own."""
+        """With `sliding=False` a session ends a fixed time after its creation. A fork starts its own time."""
         session = fixed.create_session("ada", session_id="s")
         for n in range(5):
             clock.pass_(seconds=10)
@@ -186,7 +186,7 @@ class Expiry(DocumentFixtures):
     def test_a_copy_of_an_expired_session_is_not_saved(
         self, mortal: Any, manager: Any, raw: Any, clock: StoppedClock, mode: Any
     ) -> None:
-        """As one of a deleted session is not; purged or not."""
+        """Saving a copy of an expired session raises SessionDeletedError, whether it was purged or not."""
         session = mortal.create_session("ada", session_id="s")
         clock.pass_(seconds=60)
         session.add_message("user", "too late")
@@ -203,7 +203,7 @@ class Expiry(DocumentFixtures):
     def test_a_copy_from_before_another_writer_prolonged_its_life_is_merged(
         self, mortal: Any, other: Any, clock: StoppedClock
     ) -> None:
-        """What counts is what is stored, not what the copy knows."""
+        """A copy whose own time is over can be saved, if another writer extended the stored session's life."""
         mine = mortal.create_session("ada", session_id="s")
         clock.pass_(seconds=50)
         mortal.append("s", {"role": "user", "content": "theirs"})
@@ -220,7 +220,7 @@ class Expiry(DocumentFixtures):
     def test_the_id_of_an_expired_session_is_free(  # noqa: PLR0917
         self, mortal: Any, manager: Any, other: Any, raw: Any, clock: StoppedClock, how: str
     ) -> None:
-        """What takes it is another session: nothing of the former is in it, or left behind."""
+        """A new session under the id of an expired one has nothing of it, and no page of it stays."""
         former = mortal.create_session("ada", session_id="s", state={"of": "the former"})
         fill(former, 100)
         mortal.save(former)
@@ -245,7 +245,7 @@ class Expiry(DocumentFixtures):
     def test_purging_removes_all_that_expired_and_nothing_else(
         self, mortal: Any, manager: Any, other: Any, raw: Any, clock: StoppedClock
     ) -> None:
-        """With pages and index entries; a second time there is nothing to do."""
+        """`purge_expired` removes expired sessions with pages and index entries, and leaves all others."""
         for n in range(230):
             (manager if n % 23 == 0 else mortal).create_session(f"user{n % 3}", session_id=f"s{n}")
         long = mortal.get_session("s1")
@@ -275,7 +275,7 @@ class Expiry(DocumentFixtures):
     def test_a_session_is_purged_as_it_is_deleted(
         self, mortal: Any, manager: Any, other: Any, raw: Any, clock: StoppedClock
     ) -> None:
-        """Pages that others name stay until the last of these goes; an expired fork leaves no reference behind."""
+        """Purging keeps pages that other sessions still name, and leaves no reference of an expired fork."""
         parent = manager.create_session("ada", session_id="parent")
         fill(parent, 100)
         manager.save(parent)
@@ -297,7 +297,7 @@ class Expiry(DocumentFixtures):
     def test_purging_passes_over_damaged_sessions(
         self, mortal: Any, manager: Any, damage: Any, raw: Any, clock: StoppedClock
     ) -> None:
-        """They are left for verify, which sets them aside; all others go."""
+        """`purge_expired` leaves damaged sessions to `verify`, which reports them."""
         for n in range(3):
             mortal.create_session("ada", session_id=f"s{n}")
         clock.pass_(seconds=60)
@@ -312,7 +312,7 @@ class Expiry(DocumentFixtures):
     def test_what_expired_is_held_until_it_is_purged(
         self, mortal: Any, manager: Any, raw: Any, clock: StoppedClock
     ) -> None:
-        """So it is exported, and erased with the rest of its user's."""
+        """Until it is purged, an expired session is part of its user's export and erasure."""
         session = mortal.create_session("ada", session_id="s")
         fill(session, 100)
         mortal.save(session)
@@ -329,7 +329,7 @@ class Expiry(DocumentFixtures):
         assert self.sound(manager)
 
     def test_what_expired_is_sound_until_it_is_purged(self, mortal: Any, other: Any, clock: StoppedClock) -> None:
-        """Neither verify nor reindex brings it back, or finds fault with it."""
+        """`verify` and `reindex` report no problem with an expired session, and do not bring it back."""
         mortal.create_session("ada", session_id="s")
         other.create_session("ada", session_id="kept")
         clock.pass_(seconds=60)
@@ -342,7 +342,7 @@ class Expiry(DocumentFixtures):
         assert mortal.purge_expired() == 1
 
     def test_a_document_tells_when_it_expires(self, mortal: Any, raw: Any) -> None:
-        """Before the conversation, as ISO 8601 in UTC; one without a ttl has no such field."""
+        """A head has its end as ISO 8601 in UTC before the conversation, or no such field."""
         mortal.create_session("ada", session_id="s")
 
         head = json.loads(raw["session/s"])

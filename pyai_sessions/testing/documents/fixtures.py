@@ -1,4 +1,4 @@
-"""What the tests of a KVSessionStore's documents use: the documents as they lie in the mapping."""
+"""Fixtures of the tests of documents: direct access to what a KVSessionStore has stored."""
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
@@ -11,22 +11,22 @@ from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 class DocumentFixtures(StoreFixtures):
-    """The stored documents, past the store."""
+    """Direct access to the stored documents."""
 
     @pytest.fixture
     def another(self, manager: SessionManager) -> Callable[..., KVSessionStore]:
-        """Return a function that makes one more store over the same sessions, with any options."""
+        """Return a function that makes another store over the same sessions, with given options."""
         return lambda **options: KVSessionStore(manager.store.mapping, **options)
 
     @pytest.fixture
     def raw(self, manager: SessionManager) -> Any:
-        """Return the stored documents, as a mapping of text."""
+        """Return the stored documents as a mapping of text."""
         mapping = manager.store.mapping
         return _Documents(mapping) if isinstance(mapping, Storage) else mapping
 
     @pytest.fixture
     def damage(self, raw: Any) -> Callable[[str], object]:
-        """Return a function that tears off the end of a session's head."""
+        """Return a function that cuts off the end of a session's head."""
 
         def damage(session_id: str) -> None:
             key = f"session/{session_id}"
@@ -36,7 +36,7 @@ class DocumentFixtures(StoreFixtures):
 
     @staticmethod
     def ours(raw: Iterable[str]) -> list[str]:
-        """Return the keys of all documents."""
+        """Return the keys of all sessions' documents."""
         return sorted(key for key in raw if key.startswith(("session/", "messages/", "forks/")))
 
 

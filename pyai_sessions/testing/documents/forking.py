@@ -1,4 +1,4 @@
-"""Forks, down to the last document: which pages are shared, and when they go."""
+"""Tests of the documents of forks: which pages are shared, and when they are removed."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +16,7 @@ from pyai_sessions.testing.store.forking import told
 class ForkingOfDocuments(DocumentFixtures):
     @pytest.fixture
     def talk(self, manager: Any) -> Callable[..., Any]:
-        """Return a function that stores a session of so many messages."""
+        """Return a function that stores a session of *count* messages."""
 
         def talk(session_id: str = "parent", count: int = 100) -> Any:
             session = manager.create_session("ada", session_id=session_id)
@@ -32,7 +32,7 @@ class ForkingOfDocuments(DocumentFixtures):
         return sorted(key for key in raw if key.startswith("messages/"))
 
     def test_a_fork_copies_no_page(self, manager: Any, raw: Any, talk: Any) -> None:
-        """It adds a head and a reference, whatever the length; 50 messages are loaded, or as many as asked for."""
+        """A fork adds a head and a reference, however long the session is, and loads 50 messages by default."""
         talk(count=500)
         before = self.ours(raw)
 
@@ -46,7 +46,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert contents(fork) == told(500)
 
     def test_sessions_of_any_ids_fork_and_go_by_themselves(self, manager: Any, raw: Any, talk: Any) -> None:
-        """Ids that look like keys, paths or patterns: forked, listed and deleted, and nothing else is touched."""
+        """Sessions of any ids can be forked, listed and deleted, and no other session is touched."""
         likely = ["s", "/", "a/b", "..", "%2F", "*", "a\0b", "\ud800", "session/s", "messages/s/b/0", "forks/s/a/b"]
         hostile = [each for each in likely if self.takes_id(each)]
         for each in hostile:
@@ -66,7 +66,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert self.ours(raw) == []
 
     def test_a_fork_of_a_short_session_shares_nothing(self, manager: Any, raw: Any, talk: Any) -> None:
-        """It is one document, as its parent, which is left as it was."""
+        """A fork of a short session is one document. The parent's document stays unchanged."""
         talk(count=20)
         before = raw["session/parent"]
 
@@ -76,7 +76,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert raw["session/parent"] == before
 
     def test_shared_pages_go_with_the_last_that_names_them(self, manager: Any, raw: Any, talk: Any) -> None:
-        """Whoever that is: the owner, a fork, a fork of a fork; nothing at all is left then."""
+        """A shared page stays until the last session that names it is deleted, whether owner or fork."""
         for order in permutations(["parent", "fork", "second"]):
             talk()
             shared = self.pages(raw)
@@ -92,11 +92,11 @@ class ForkingOfDocuments(DocumentFixtures):
     def test_a_rewritten_parent_leaves_its_forks_their_pages(
         self, manager: Any, other: Any, raw: Any, talk: Any
     ) -> None:
-        """What only the parent had goes at once, what a fork shares with the fork, and what both name stays."""
+        """When a parent rewrites its history, pages that a fork shares stay. All others of the old history go."""
         session = talk(count=200)
         manager.fork("parent", 70, new_id="fork")
         session.replace_message("m40", content="edited")
-        manager.save(session)  # a copy from before the fork
+        manager.save(session)  # a copy that was loaded before the fork
         assert contents(other.get_session("fork")) == told(70)
         kept = [key for key in self.pages(raw) if key.endswith(("/0", "/1"))]
         assert manager.verify().problems == []
@@ -112,7 +112,7 @@ class ForkingOfDocuments(DocumentFixtures):
     def test_a_fork_that_rewrites_its_history_lets_its_parents_pages_go(
         self, manager: Any, other: Any, raw: Any, talk: Any
     ) -> None:
-        """It refers to them as long as it names one."""
+        """A fork keeps its reference to the parent's pages as long as it names one of them."""
         talk()
         fork = manager.fork("parent", new_id="fork", last=None)
         manager.delete("parent")
@@ -132,7 +132,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert self.ours(raw) == ["session/fork"]
 
     def test_a_switch_leaves_no_page_behind(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
-        """Of a session that was forked, and of the fork: what the branch held lies in the head again."""
+        """A switch in a forked session, or in the fork, removes the page of the branch that it takes."""
         talk()
         manager.fork("parent", new_id="fork", last=None)
         for name in ("parent", "fork"):
@@ -151,7 +151,7 @@ class ForkingOfDocuments(DocumentFixtures):
     def test_a_deleted_parent_is_gone_for_all_but_its_forks(
         self, manager: Any, other: Any, raw: Any, talk: Any
     ) -> None:
-        """Its id is free; what comes and goes under it leaves the forks alone."""
+        """A deleted parent's id is free. Sessions created under it later do not affect the forks."""
         talk()
         manager.fork("parent", new_id="fork")
         manager.delete("parent")
@@ -173,7 +173,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert self.ours(raw) == []
 
     def test_a_deleted_session_may_come_back_from_its_fork(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
-        """Under its former id it names pages that others share still, and writes none of them anew."""
+        """A fork stored under its deleted parent's id names the shared pages again, and writes none anew."""
         talk(count=200)
         manager.fork("parent", new_id="whole")
         manager.fork("parent", 80, new_id="fork")
@@ -200,7 +200,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert self.ours(raw) == []
 
     def test_stale_copies_of_a_fork_merge(self, manager: Any, other: Any, raw: Any, talk: Any) -> None:
-        """As those of any session, across shared pages; the parent may be gone."""
+        """Stale copies of a fork merge across shared pages, even if the parent is gone."""
         talk()
         manager.fork("parent", new_id="fork")
         manager.delete("parent")
@@ -218,7 +218,7 @@ class ForkingOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("act", ["clear_all", "delete_user"])
     def test_nothing_is_left_where_all_are_deleted(self, manager: Any, raw: Any, talk: Any, act: Any) -> None:
-        """No page, no reference: of forks, of deleted parents."""
+        """When parents and forks are deleted, no page and no reference is left."""
         for name in ("a", "b"):
             talk(name)
             manager.fork(name, new_id=f"fork of {name}")
@@ -231,7 +231,7 @@ class ForkingOfDocuments(DocumentFixtures):
         assert manager.verify().problems == []
 
     def test_verify_rights_references(self, manager: Any, other: Any, raw: Any, talk: Any, another: Any) -> None:
-        """Those of forks that are gone, and what they alone kept; those that a fork lacks, or that cannot be read."""
+        """A repair adds missing references, and removes those of absent forks with the pages that only these kept."""
         talk()
         for name in ("fork", "torn", "lost"):
             manager.fork("parent", new_id=name)
@@ -257,7 +257,7 @@ class ForkingOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("act", ["delete", "repair"])
     def test_an_unreadable_parent_leaves_its_forks_whole(self, manager: Any, raw: Any, talk: Any, act: Any) -> None:
-        """Deleted or set aside, it takes no page along that a fork names."""
+        """Deleting an unreadable parent, or setting it aside, leaves the pages that its forks name."""
         talk()
         manager.fork("parent", 70, new_id="fork")
         raw["session/parent"] = "torn"
@@ -278,7 +278,7 @@ class ForkingOfDocuments(DocumentFixtures):
     def test_a_fork_that_cannot_be_loaded_is_not_stored(
         self, manager: Any, raw: Any, talk: Any, *, text: str | None
     ) -> None:
-        """A page that it would share is missing or cannot be read: nothing is listed, and its id stays free."""
+        """If a page to share is missing or damaged, `fork` raises, stores nothing, and leaves the id free."""
         talk()
         page = self.pages(raw)[1]
         whole = raw[page]
@@ -299,7 +299,7 @@ class ForkingOfDocuments(DocumentFixtures):
             manager.delete("fork")
 
     def test_a_fork_is_returned_as_it_is_loaded(self, manager: Any, talk: Any) -> None:
-        """The same session, with the same messages in hand."""
+        """`fork` returns the same session as loading it does."""
         talk()
         for at, last in product((None, 0, 3, 64, 70, 99), (0, 1, 50, None)):
             fork = manager.fork("parent", at, new_id=f"fork at {at}, {last}", last=last)
@@ -311,7 +311,7 @@ class ForkingOfDocuments(DocumentFixtures):
             assert contents(manager.get_session(fork.session_id))[-1] == "more"
 
     def test_a_fork_that_is_set_aside_keeps_the_pages_that_it_shares(self, manager: Any, raw: Any, talk: Any) -> None:
-        """For whoever mends it: its head put back, it is whole."""
+        """Shared pages of a fork that is set aside stay. If its head is mended and put back, it is whole."""
         talk()
         manager.fork("parent", new_id="fork")
         whole = raw["session/fork"]
@@ -326,7 +326,7 @@ class ForkingOfDocuments(DocumentFixtures):
     def test_an_unreadable_shared_page_is_dropped_by_each_that_names_it(
         self, manager: Any, other: Any, raw: Any, talk: Any
     ) -> None:
-        """Each keeps its other messages, and the page is kept aside."""
+        """A repair drops an unreadable shared page from each session, and keeps it aside. Other messages stay."""
         talk()
         manager.fork("parent", new_id="fork")
         raw[self.pages(raw)[1]] = "torn"

@@ -1,4 +1,4 @@
-"""Importing in batches."""
+"""Tests of importing documents in batches."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ from pyai_sessions.testing.samples import (
 
 
 class ImportsOfDocuments(DocumentFixtures):
-    """Importing in batches."""
+    """What batches of an import store, and what they leave out."""
 
     def test_imported_sessions_go_on(self, manager: Any, other: Any, source: Any) -> None:
-        """As any other: they are saved, appended to, loaded in part, rewound, archived and deleted."""
+        """Imported sessions can be saved, appended to, loaded in part, rewound, archived and deleted."""
         manager.import_sessions(source.get_sessions_for_user("ada", include_archived=True))
 
         manager.append("long", {"role": "user", "content": "appended"})
@@ -41,7 +41,7 @@ class ImportsOfDocuments(DocumentFixtures):
         assert other.verify().problems == []
 
     def test_an_import_may_be_repeated(self, manager: Any, other: Any, raw: Any, source: Any) -> None:
-        """The second time nothing is stored, also where the first import's sessions have changed since."""
+        """A repeated import stores nothing, and leaves sessions that have changed since."""
         old = source.get_sessions_for_user("ada", include_archived=True)
         manager.import_sessions(old)
         manager.append("short", {"role": "user", "content": "since"})
@@ -54,7 +54,7 @@ class ImportsOfDocuments(DocumentFixtures):
         assert other.verify().problems == []
 
     def test_an_import_reads_a_generator_as_it_goes(self, manager: Any, other: Any) -> Any:
-        """Of many sessions at most 500 or so are taken before they are stored; progress tells how many are done."""
+        """An import holds at most about 500 sessions of a generator at a time, and reports its progress."""
         taken, told = 0, []
         manager.create_session("bob", session_id="s7")
 
@@ -77,7 +77,7 @@ class ImportsOfDocuments(DocumentFixtures):
         assert len(all_pages(other, "ada", limit=300)) == len(set(all_pages(other, limit=700))) - 1 == 1099
 
     def test_what_is_no_session_is_named_and_those_before_it_are_imported(self, manager: Any) -> None:
-        """The error says which of the sessions it was; left out, the report says so."""
+        """The error gives the number of the invalid session. With `skip_invalid` the report gives it."""
         for kind, bad in NO_SESSIONS.items():
             a, b, c = (f"{kind}/{each}" for each in "abc")
             told: list[int] = []
@@ -94,7 +94,7 @@ class ImportsOfDocuments(DocumentFixtures):
         assert manager.count(status=None) == 3 * len(NO_SESSIONS)
 
     def test_an_error_late_in_an_import_leaves_what_was_stored(self, manager: Any, other: Any) -> None:
-        """Batches that were stored before stay, and the import goes on from there when it is repeated."""
+        """After an error, earlier batches stay stored. A repeated import goes on from there."""
         given = [hand_made(f"s{n}") for n in range(700)]
         told: list[int] = []
 
@@ -108,7 +108,7 @@ class ImportsOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("error", [ValueError, KeyError, TypeError, ConnectionError])
     def test_an_error_of_the_generator_comes_as_it_is(self, manager: Any, error: Any) -> Any:
-        """It is the caller's own, whatever its kind, and what came before it is stored."""
+        """An exception of the caller's generator is passed on unchanged. Sessions before it are stored."""
 
         def sessions() -> Any:
             yield hand_made("a")

@@ -1,4 +1,4 @@
-"""Sessions asked for in a user's name, where what is stored is damaged."""
+"""Tests of `user_id=` with damaged sessions: another user learns nothing of the damage."""
 
 import json
 from typing import Any
@@ -8,11 +8,11 @@ import pytest
 from pyai_sessions import InvalidDocumentError
 from pyai_sessions.testing.samples import fill
 from pyai_sessions.testing.store.fixtures import StoreFixtures
-from pyai_sessions.testing.store.isolation import DOORS, outcome
+from pyai_sessions.testing.store.isolation import CALLS, outcome
 
 
 class IsolationOfDocuments(StoreFixtures):
-    """Whose a session is, its head says alone; what else it consists of tells a stranger nothing."""
+    """Only the head decides whose a session is."""
 
     BEHIND_THE_HEAD: tuple[Any, ...] = (
         {"messages": [{"content": "no role"}]},
@@ -27,8 +27,8 @@ class IsolationOfDocuments(StoreFixtures):
     )
 
     def test_damage_behind_the_head_tells_a_stranger_nothing(self, manager: Any, raw: Any) -> None:
-        """A session is another's before it is damaged: not found, and left as it is. Its user learns of the damage."""
-        absent = {door: outcome(door, manager, "bob") for door in DOORS}
+        """Another user gets "not found" for a damaged session, as for a sound one. Its own user gets the damage."""
+        absent = {call: outcome(call, manager, "bob") for call in CALLS}
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         page = max(key for key in raw if key.startswith("messages/s/"))
@@ -41,7 +41,7 @@ class IsolationOfDocuments(StoreFixtures):
                 raw[changed] = "torn" if damage == "a page" else json.dumps(json.loads(whole) | damage)
             before = {key: raw[key] for key in raw if key.startswith(("session/", "messages/"))}
 
-            assert {door: outcome(door, manager, "bob") for door in DOORS} == absent
+            assert {call: outcome(call, manager, "bob") for call in CALLS} == absent
 
             assert {key: raw[key] for key in raw if key.startswith(("session/", "messages/"))} == before
             with pytest.raises(InvalidDocumentError):
@@ -50,16 +50,16 @@ class IsolationOfDocuments(StoreFixtures):
 
     @pytest.mark.parametrize("text", ["", "torn", '{"format":1,"session_id":"another","user_id":"ada"}', None])
     def test_a_damaged_head_raises_whoever_asks(self, manager: Any, raw: Any, text: Any) -> None:
-        """Unreadable is not absent; and whose it is, nothing says: it is deleted by who asks for no user."""
+        """A damaged head does not say whose it is: every user's call raises. A call without a user deletes it."""
         fill(session := manager.create_session("ada", session_id="s"), 1)
         manager.save(session)
         text = raw["session/s"] = raw["session/s"][:-30] if text is None else text
 
         for user_id in ("ada", "bob"):
-            for door, act in DOORS.items():
+            for call, act in CALLS.items():
                 with pytest.raises(InvalidDocumentError) as caught:
                     act(manager, user_id)
-                assert caught.value.session_id == "s", door
+                assert caught.value.session_id == "s", call
             with pytest.raises(InvalidDocumentError):
                 manager.get_or_create_session("s", user_id)
 

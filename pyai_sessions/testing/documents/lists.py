@@ -1,4 +1,4 @@
-"""Lists that read heads alone, and go on beside writers."""
+"""Tests of the documents that lists read, and of lists beside writers."""
 
 import json
 from typing import Any
@@ -11,10 +11,10 @@ from pyai_sessions.testing.samples import all_pages, fill, ids
 
 
 class ListsOfDocuments(DocumentFixtures):
-    """Lists that read heads alone, and go on beside writers."""
+    """Lists read only heads, and stay right while others write."""
 
     def test_pages_go_on_whatever_is_written_between_them(self, manager: Any, other: Any, clock: Any, ten: Any) -> None:
-        """Sessions that nobody touched come once each; what became active after the first page is not waited for."""
+        """Sessions that nobody changes come once each, whatever is written between two pages."""
         first = manager.list_sessions("ada", limit=3)
         other.create_session("ada", session_id="new")
         other.append("s5", {"role": "user", "content": "moved to the front"})
@@ -30,7 +30,7 @@ class ListsOfDocuments(DocumentFixtures):
         assert third.next_cursor is None
 
     def test_a_list_of_many_long_sessions_is_whole(self, manager: Any, other: Any, raw: Any, clock: Any) -> None:
-        """Each with its own messages, however many are read together; one with a damaged page is named or skipped."""
+        """Each of many long sessions has its own messages. One with a damaged page raises or is skipped."""
         made: list[Session] = []
         for n in range(25):
             clock.pass_(minutes=1)
@@ -58,7 +58,7 @@ class ListsOfDocuments(DocumentFixtures):
     def test_pages_of_a_list_go_on_beside_writers(
         self, manager: Any, other: Any, clock: Any, order: Any, where: Any
     ) -> None:
-        """Whoever is created, saved, archived, deleted or given away between pages: the untouched come once each."""
+        """While others create, save, archive, delete and move sessions, the unchanged ones come once each."""
         for n in range(60):
             manager.create_session("ada", session_id=f"s{n}", metadata={"kept": n % 2 == 0})
             clock.pass_(seconds=n % 2)
@@ -73,7 +73,7 @@ class ListsOfDocuments(DocumentFixtures):
             if cursor is None:
                 break
             if turn >= 15:
-                continue  # else those that are created would be listed for ever, oldest first
+                continue  # oldest first, newly created sessions would be listed for ever
             other.create_session("ada", session_id=f"new{turn}", metadata={"kept": True})
             for at, act in (
                 (8 * turn, lambda each: other.append(each, {"role": "user", "content": "here"})),
@@ -92,7 +92,7 @@ class ListsOfDocuments(DocumentFixtures):
         assert manager.verify()
 
     def test_a_list_reads_no_page_of_messages(self, manager: Any, raw: Any) -> None:
-        """All pages may be damaged: summaries, filters and counts come from heads alone."""
+        """Summaries, filters and counts read only heads, so damaged pages do not matter."""
         for n in range(3):
             fill(session := manager.create_session("ada", session_id=f"s{n}", metadata={"n": n}), 100)
             manager.save(session)
@@ -114,7 +114,7 @@ class ListsOfDocuments(DocumentFixtures):
     def test_an_unreadable_session_in_a_filtered_list_is_named_or_skipped(
         self, manager: Any, raw: Any, ten: Any, damage: Any
     ) -> None:
-        """As in a list without a filter; what its metadata were is not known."""
+        """A filtered list raises at an unreadable session, or skips it, since its metadata are unknown."""
         text = damage if isinstance(damage, str) else json.dumps(json.loads(raw["session/s5"]) | damage)
         raw["session/s5"] = text
 

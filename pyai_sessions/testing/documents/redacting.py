@@ -1,4 +1,4 @@
-"""Taking the words of a message out of documents: every key is looked at."""
+"""Tests that redaction removes a message's text from every document."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from pyai_sessions.testing.store.redacting import SECRET, WORD, with_a_secret
 
 
 def holders(raw: Any, word: str = WORD) -> list[str]:
-    """Return the keys of the documents in which a word stands."""
+    """Return the keys of the documents that contain a word."""
     return sorted(key for key in raw if word in raw[key])
 
 
 class RedactingOfDocuments(DocumentFixtures):
-    """Taking the words of a message out of documents."""
+    """What redaction does to heads, pages, branches, and documents that no head names."""
 
     @pytest.mark.parametrize("before", [0, 40, 90])
     def test_no_document_has_the_words_of_a_redacted_message(self, manager: Any, raw: Any, before: Any) -> None:
-        """Heads, pages, branches, and pages that no head names, as a crash leaves them; nothing else changes."""
+        """Redaction removes the text from heads, pages, branches, and pages that a crash left. All else stays."""
         with_a_secret(manager, before)
         page = next(key for key in sorted(raw) if key.startswith("messages/") and WORD in raw[key])
         raw["messages/s/left/0"] = raw[page]
@@ -36,7 +36,7 @@ class RedactingOfDocuments(DocumentFixtures):
         assert [each.kind for each in manager.verify().problems] == ["orphan page"]
 
     def test_words_in_what_was_set_aside_go(self, manager: Any, raw: Any) -> None:
-        """Also in torn documents; what cannot be read of the message is named."""
+        """Redaction also changes documents that were set aside, and reports those that it cannot read."""
         session = with_a_secret(manager)
         page = next(key for key in sorted(raw) if key.startswith("messages/s/") and '"message_id":"pw"' in raw[key])
         raw["unreadable/s/token/messages/g/0"] = raw[page]
@@ -52,7 +52,7 @@ class RedactingOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("owner", ["alive", "gone"])
     def test_what_another_user_shares_stays_as_it_is(self, manager: Any, other: Any, raw: Any, owner: Any) -> None:
-        """A fork of another user's session, and a fork that another user made: each has the pages of its own then."""
+        """Another user's fork keeps the original message, on pages of its own from then on."""
         with_a_secret(manager)
         manager.fork("s", user_id="bob", new_id="bob's")
         left = contents(other.get_session("bob's"))
@@ -81,7 +81,7 @@ class RedactingOfDocuments(DocumentFixtures):
         assert manager.verify().problems == []
 
     def test_a_fork_of_another_users_session_is_redacted_by_itself(self, manager: Any, other: Any, raw: Any) -> None:
-        """It shares the other's pages, which stay."""
+        """Redacting a fork of another user's session leaves that user's pages."""
         with_a_secret(manager)
         manager.fork("s", user_id="bob", new_id="fork")
         adas = other.get_session("s")
@@ -95,7 +95,7 @@ class RedactingOfDocuments(DocumentFixtures):
         assert manager.verify().problems == []
 
     def test_unknown_fields_lose_the_words_too(self, manager: Any, raw: Any) -> None:
-        """Of heads, and of messages; others stay."""
+        """Redaction removes the text from unknown fields of heads and messages, too."""
         line: Any = {**with_a_secret(manager).to_dict(), "session_id": "t", "mood": [SECRET, "good"]}
         line["messages"] = [each | {"stars": 5, "heard": each["content"]} for each in line["messages"]]
         manager.import_sessions([line])

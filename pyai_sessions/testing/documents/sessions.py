@@ -1,4 +1,4 @@
-"""A session as documents: a head, and pages that never change."""
+"""Tests of a session as documents: one head, and pages that never change."""
 
 import json
 from typing import Any
@@ -12,16 +12,16 @@ from pyai_sessions.testing.samples import all_pages, contents, fill, ids
 
 
 class SessionsOfDocuments(DocumentFixtures):
-    """A session as documents: a head, and pages that never change."""
+    """A session as documents: one head, and pages that never change."""
 
     def test_a_new_store_is_empty(self, manager: Any, raw: Any) -> None:
-        """The fixture gives an empty store, or the other tests would prove nothing."""
+        """The fixture returns an empty store. Otherwise the other tests would prove nothing."""
         assert manager.count(status=None) == 0
         assert manager.list_sessions(status=None) == []
         assert self.ours(raw) == []
 
     def test_reading_does_not_write(self, manager: Any, raw: Any) -> None:
-        """No read, list or count changes a document."""
+        """Reading, listing and counting change no document."""
         session = manager.create_session("ada")
         fill(session, 100)
         manager.save(session)
@@ -36,7 +36,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert {key: raw[key] for key in self.ours(raw)} == before
 
     def test_every_document_is_json_text_that_names_its_format(self, manager: Any, raw: Any) -> None:
-        """A head is JSON that `json.loads` reads; of a short conversation it is the whole session."""
+        """Each head is JSON with a format number. A short conversation is in the head alone."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 3)
         manager.save(session)
@@ -62,13 +62,13 @@ class SessionsOfDocuments(DocumentFixtures):
     def test_what_json_cannot_hold_is_refused_before_anything_is_written(
         self, manager: Any, raw: Any, part: Any
     ) -> None:
-        """The error names the path to the value; the stored session is as it was, and the save works without it."""
+        """The error gives the path to the value. Nothing is written, and without the value the save works."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         before = {key: raw[key] for key in self.ours(raw)}
 
         for value, named in self.NOT_JSON:
-            vars(session)[part] = {"cursor": value}  # past the check of assignments
+            vars(session)[part] = {"cursor": value}  # bypasses the check of assignments
             with pytest.raises(InvalidValueError) as caught:
                 manager.save(session)
             assert caught.value.path.startswith(f"{part}[")
@@ -80,7 +80,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert manager.get_session("s").message_count == 40
 
     def test_any_text_is_a_session_id(self, manager: Any, other: Any, raw: Any) -> None:
-        """Sessions of hostile ids are stored, listed, changed and deleted under themselves, with no foreign key."""
+        """Sessions of any ids are stored, listed, changed and deleted, and touch no other key."""
         hostile = self.hostile_ids
         for session_id in hostile:
             session = manager.create_session("ada", session_id=session_id, state={"id": session_id})
@@ -101,7 +101,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert self.ours(raw) == []
 
     def test_appended_messages_keep_unknown_fields_beside_them(self, manager: Any, raw: Any, known: Any) -> None:
-        """What a later release wrote into the head or into a message stays through any number of appends."""
+        """Appends keep unknown fields in the head and in messages."""
         head = json.loads(raw["session/s"])
         head["mood"] = {"today": "good"}
         head["messages"][0]["stars"] = 5
@@ -116,7 +116,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert contents(manager.get_session("s")) == [*known, "new 0", "new 1", "new 2"]
 
     def test_a_damaged_session_takes_no_append(self, manager: Any, raw: Any, known: Any) -> None:
-        """Though the store remembers what it was: unreadable is not absent, and is left as it is."""
+        """An append to a damaged session raises, even if the store remembers the session from before."""
         raw["session/s"] = "torn"
 
         for _ in range(2):
@@ -127,7 +127,7 @@ class SessionsOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("count", [0, 5, 33, 100])
     def test_last_loads_the_newest_messages_alone(self, manager: Any, count: Any) -> None:
-        """`last` gives so many of the newest, or all there are; the count is that of the conversation."""
+        """`last=n` loads the newest *n* messages. `message_count` is still that of the whole conversation."""
         session = manager.create_session("ada", session_id="s", state={"n": 1})
         fill(session, count)
         manager.save(session)
@@ -141,7 +141,7 @@ class SessionsOfDocuments(DocumentFixtures):
 
     @pytest.mark.parametrize("last", [0, 3, 40])
     def test_a_part_that_was_loaded_can_be_continued(self, manager: Any, other: Any, last: Any) -> None:
-        """Saving it keeps the messages that were not loaded, and `load_history` loads them."""
+        """Saving a partly loaded session keeps the messages that were not loaded. `load_history` loads them."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 100)
         manager.save(session)
@@ -156,7 +156,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert part == other.get_session("s")
 
     def test_a_part_that_went_stale_is_merged(self, manager: Any, other: Any) -> None:
-        """So is a part that another writer went on from meanwhile."""
+        """A stale copy of a partly loaded session is merged like a whole one."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 100)
         manager.save(session)
@@ -171,7 +171,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert contents(other.get_session("s")) == [f"message {n}" for n in range(200)]
 
     def test_a_cleared_conversation_is_empty_and_goes_on(self, manager: Any, other: Any, raw: Any) -> None:
-        """State and metadata stay, pages go."""
+        """Clearing the messages removes all pages, and keeps state and metadata."""
         session = manager.create_session("ada", session_id="s", state={"n": 1})
         fill(session, 100)
         manager.save(session)
@@ -187,7 +187,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert other.get_session("s").state == {"n": 1}
 
     def test_a_conversation_saved_turn_by_turn_is_whole(self, manager: Any, other: Any, raw: Any) -> None:
-        """Each save adds its turn; no document grows with the conversation, and none is left over."""
+        """Each save adds one turn. No document grows with the conversation, and none is left over."""
         session = manager.create_session("ada")
         for n in range(0, 250, 2):
             fill(session, 2, n)
@@ -200,7 +200,7 @@ class SessionsOfDocuments(DocumentFixtures):
         assert other.verify()
 
     def test_a_conflict_can_be_overwritten(self, manager: Any, other: Any, raw: Any) -> None:
-        """`on_conflict="overwrite"` replaces what others stored, and leaves none of their pages."""
+        """`on_conflict="overwrite"` replaces what others stored, and removes their pages."""
         mine = manager.create_session("ada", session_id="s")
         fill(mine, 50)
         manager.save(mine)

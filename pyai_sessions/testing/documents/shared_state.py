@@ -1,4 +1,4 @@
-"""The state of users and of the application, which sessions share: read, merged, compared, and expired."""
+"""Tests of the state of users and of the application, which all their sessions share."""
 
 import copy
 import json
@@ -27,15 +27,15 @@ PREFIX = "state/"
 
 
 def state_keys(raw: Any) -> list[str]:
-    """Return the keys of all documents of state."""
+    """Return the keys of all state documents."""
     return sorted(key for key in raw if key.startswith(PREFIX))
 
 
 class SharingState(DocumentFixtures):
-    """State that lies beside the sessions."""
+    """Reading, merging, comparing and expiring state."""
 
     def test_state_is_read_as_it_was_written(self, manager: Any, other: Any) -> None:
-        """It is plain JSON, the same for all managers; each user has one, and so has the application."""
+        """State is JSON, and the same for all managers. Each user has one, and the application has one."""
         value = {"theme": {"dark": True}, "tags": ["a", None], "n": 1.5, "caf\u00e9 \U0001f600": "\u00fc", "none": None}
 
         written = manager.update_user_state("ada", value)
@@ -84,7 +84,7 @@ class SharingState(DocumentFixtures):
         assert other.app_state() == {}
 
     def test_changes_are_merged_by_key_at_every_depth(self, manager: Any) -> None:
-        """Dicts are merged; all else is replaced, None and lists too; what is removed goes before that."""
+        """Dicts are merged at every depth. All other values, None and lists too, are replaced. Removals come first."""
         manager.update_user_state("ada", {"a": {"b": {"c": 1, "d": 2}, "e": [1, 2]}, "f": 3, "g": {"h": 4}})
 
         assert manager.update_user_state("ada", {"a": {"b": {"d": None}, "e": [3]}}) == {
@@ -99,7 +99,7 @@ class SharingState(DocumentFixtures):
         assert manager.update_user_state("ada", {}, replace=True) == manager.user_state("ada") == {}
 
     def test_hostile_users_have_a_state_each(self, manager: Any, other: Any) -> None:
-        """A user's id is data: none reaches the state of another, of the application, or a session."""
+        """Any user id has its own state, and reaches no other state and no session."""
         users = [*self.hostile_ids, "app", "app:", "user:ada", "=", "state"]
         manager.create_session("ada", session_id="ada")
         manager.update_app_state({"whose": "the application's"})
@@ -111,7 +111,7 @@ class SharingState(DocumentFixtures):
         assert other.get_session("ada") is not None
 
     def test_state_is_in_no_list_and_no_count(self, manager: Any, raw: Any, clock: StoppedClock) -> None:
-        """Sessions are listed, counted, archived, deleted and indexed as if there were no state."""
+        """State does not appear in lists, counts, archiving, deletions or indexes of sessions."""
         manager.create_session("ada", session_id="ada")
         manager.update_user_state("ada", {"n": 1})
         manager.update_user_state("bob", {"n": 2}, ttl=60)
@@ -127,7 +127,7 @@ class SharingState(DocumentFixtures):
         assert manager.app_state() == {"n": 3}
 
     def test_another_revision_is_a_conflict(self, manager: Any, other: Any) -> None:
-        """Nothing is written then; at the revision that was read it is, and "" asks for a state that is not there."""
+        """An update at another revision raises, and writes nothing. The revision "" expects that there is no state."""
         for read, update in (
             (manager.app_state, manager.update_app_state),
             (
@@ -149,7 +149,7 @@ class SharingState(DocumentFixtures):
         assert other.user_state("ada") == {"n": 2}
 
     def test_what_changes_nothing_is_not_written(self, manager: Any, raw: Any) -> None:
-        """The revision stays, and a state that is to be empty and is not there is not made."""
+        """An update that changes nothing keeps the revision. An empty state is not created."""
         state = manager.update_user_state("ada", {"a": {"b": 1}})
         before = {key: raw[key] for key in state_keys(raw)}
 
@@ -163,7 +163,7 @@ class SharingState(DocumentFixtures):
     def test_state_expires_where_it_is_told_to(
         self, manager: Any, other: Any, another: Any, clock: StoppedClock
     ) -> None:
-        """A ttl counts from the update that gives it; without it the end stays; a store's own ttl does not count."""
+        """A ttl counts from the update that gives it. Other updates keep the end. A store's ttl does not apply."""
         mortal = SessionManager(another(ttl=60), clock=clock)
         mortal.update_app_state({"kept": True})
         first = manager.update_user_state("ada", {"n": 1}, ttl=60)
@@ -207,7 +207,7 @@ class SharingState(DocumentFixtures):
     )
 
     def test_what_cannot_be_kept_is_refused_by_name(self, manager: Any, raw: Any, another: Any) -> None:
-        """Nothing is written, and what is stored already may shrink, whatever its size."""
+        """An invalid or too large state raises, and writes nothing. A state that is too large already may shrink."""
         manager.update_app_state({"n": 1})
         manager.update_user_state("ada", {"long": "x" * 1000})
         narrow = SessionManager(another(limits=Limits(state_bytes=100, id_bytes=10, depth=2)))
@@ -232,7 +232,7 @@ class SharingState(DocumentFixtures):
     TORN = ("", "torn", "[]", "{}", '{"format":2,"revision":"r","state":{}}', '{"format":1,"revision":"r","state":[]}')
 
     def test_an_unreadable_state_raises_and_is_left_as_it_is(self, manager: Any, raw: Any) -> None:
-        """Unreadable is not empty: to read or to change it names the document; the others can be read."""
+        """Reading or changing a damaged state raises and names the document. Other states can be read."""
         manager.update_user_state("bob", {"n": 1})
         [bobs] = state_keys(raw)
         manager.update_user_state("ada", {"n": 2})
@@ -254,7 +254,7 @@ class SharingState(DocumentFixtures):
             assert manager.user_state("bob") == {"n": 1}
 
     def test_fields_of_a_later_release_survive_an_update(self, manager: Any, raw: Any) -> None:
-        """What this release does not know it stores again."""
+        """An update keeps unknown fields of the document."""
         manager.update_user_state("ada", {"n": 1})
         [key] = state_keys(raw)
         if not raw[key].endswith("}"):
@@ -268,17 +268,17 @@ class SharingState(DocumentFixtures):
 
 
 class UpkeepOfState(DocumentFixtures):
-    """What is done with many documents reaches the state, too."""
+    """Export, erasure, verification, copies and imports of state."""
 
     @pytest.fixture
     def states(self, manager: Any) -> None:
-        """Store the state of ada, of bob, and of the application."""
+        """Store the state of user "ada", of user "bob" and of the application."""
         manager.update_user_state("ada", {"n": 1})
         manager.update_user_state("bob", {"n": 2})
         manager.update_app_state({"n": 3})
 
     def torn(self, manager: Any, raw: Any, user_id: str = "ada") -> str:
-        """Store a state that cannot be read, and return its key."""
+        """Store an unreadable state, and return its key."""
         before = set(state_keys(raw))
         manager.update_user_state(user_id, {"secret": "hunter2"})
         [key] = set(state_keys(raw)) - before
@@ -286,7 +286,7 @@ class UpkeepOfState(DocumentFixtures):
         return key
 
     def test_all_that_is_held_of_a_user_is_exported(self, manager: Any, states: None) -> None:
-        """The state of the user is a line, and it alone: the application's and those of others are not the user's."""
+        """A user's export has one line for the user's own state, and none for other states."""
         manager.create_session("ada", session_id="s")
         manager.update_user_state("ada", {"caf\u00e9": None}, ttl=60)
 
@@ -299,7 +299,7 @@ class UpkeepOfState(DocumentFixtures):
         assert exported(manager, "carol") == []
 
     def test_an_unreadable_state_is_exported_as_it_is(self, manager: Any, raw: Any) -> None:
-        """Set aside, too."""
+        """A user's export has the text of a damaged state, also when it was set aside."""
         key = self.torn(manager, raw)
 
         [line] = exported(manager, "ada")
@@ -313,7 +313,7 @@ class UpkeepOfState(DocumentFixtures):
     def test_nothing_of_a_users_state_is_left(
         self, manager: Any, other: Any, raw: Any, states: None, scan: Any
     ) -> None:
-        """It is erased with the user, and what was set aside of it; all other states stay."""
+        """Erasing a user removes the user's state, with what was set aside of it, and no other state."""
         others = state_keys(raw)
         [key] = [each for each in others if "n" in raw[each] and '"n":1' in raw[each]]
         raw[key] = "torn"
@@ -330,7 +330,7 @@ class UpkeepOfState(DocumentFixtures):
         assert manager.delete_user("ada", scan=scan).states == 0
 
     def test_an_unreadable_state_is_told_and_set_aside(self, manager: Any, other: Any, raw: Any, states: None) -> None:
-        """`verify` names its document; repaired, the text is kept, and the user begins anew."""
+        """`verify` reports a damaged state. A repair sets its text aside, and the user starts with an empty one."""
         assert manager.verify().problems == []
         key = self.torn(manager, raw, "carol")
         text = raw[key]
@@ -349,7 +349,7 @@ class UpkeepOfState(DocumentFixtures):
         assert manager.update_user_state("carol", {"n": 5}) == other.user_state("carol") == {"n": 5}
 
     def test_the_state_of_another_is_unreadable(self, manager: Any, raw: Any, states: None) -> None:
-        """A document that was copied to another user's key is told."""
+        """`verify` reports a state document that was copied to another user's key."""
         keys = state_keys(raw)
         raw[keys[1]] = raw[keys[2]]
 
@@ -357,7 +357,7 @@ class UpkeepOfState(DocumentFixtures):
         assert problem.kind == "unreadable state"
 
     def test_expired_state_is_removed(self, manager: Any, raw: Any, clock: Any, states: None) -> None:
-        """What has not expired stays, and sessions alone are counted."""
+        """`purge_expired` removes expired state, but counts only sessions."""
         before = state_keys(raw)
         manager.update_user_state("carol", {"n": 4}, ttl=60)
         manager.update_user_state("dan", {"n": 5}, ttl=120)
@@ -371,7 +371,7 @@ class UpkeepOfState(DocumentFixtures):
         assert manager.verify().problems == []
 
     def test_all_state_is_cleared(self, manager: Any, other: Any, raw: Any, states: None) -> None:
-        """With the sessions, which alone are counted; what was set aside goes, too."""
+        """`clear_all` removes all state, with what was set aside, but counts only sessions."""
         manager.create_session("ada")
         self.torn(manager, raw, "carol")
         manager.verify(repair=True)
@@ -382,7 +382,7 @@ class UpkeepOfState(DocumentFixtures):
         assert (other.user_state("ada"), other.app_state()) == ({}, {})
 
     def test_an_exported_state_is_imported(self, manager: Any, states: None, clock: Any) -> None:
-        """With its end; what is stored already stays, and is told where it differs."""
+        """An import restores state with its end. A stored state stays, and is reported if it differs."""
         manager.create_session("ada", session_id="s")
         manager.update_user_state("ada", {}, ttl=60)
         lines = exported(manager, "ada")
@@ -415,7 +415,7 @@ class UpkeepOfState(DocumentFixtures):
             assert caught.value.path == path
 
     def test_states_are_copied_with_the_sessions(self, manager: Any, states: None, clock: Any) -> None:
-        """Repeated, the copy carries over what has changed since; what was changed later in the target stays."""
+        """A repeated copy carries over newer state, and keeps state that changed later in the target."""
         manager.create_session("ada", session_id="s")
         manager.update_user_state("carol", {"n": 4}, ttl=60)
         new = SessionManager({}, clock=clock)
@@ -435,7 +435,7 @@ class UpkeepOfState(DocumentFixtures):
         assert (new.user_state("carol"), manager.user_state("bob")) == ({}, {"n": 2})
 
     def test_an_unreadable_state_is_not_copied(self, manager: Any, raw: Any, states: None, clock: Any) -> None:
-        """The error names it, after all sessions are copied; `skip_invalid` leaves it out, and reports it."""
+        """A copy raises at a damaged state after all sessions are copied. `skip_invalid` reports it instead."""
         manager.create_session("ada", session_id="s")
         key = self.torn(manager, raw, "carol")
         new = SessionManager({}, clock=clock)

@@ -1,4 +1,4 @@
-"""Verify, repair, reindex."""
+"""Tests of verify, repair and reindex."""
 
 import json
 from datetime import timedelta
@@ -13,7 +13,7 @@ from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 class Upkeep(StoreFixtures):
     def test_verify_is_true_where_all_is_well(self, manager: Any, other: Any, ten: Any) -> None:
-        """It counts the sessions it read and finds no problem."""
+        """`verify` counts the sessions that it read, and is true if it finds no problem."""
         fill(session := manager.get_session("s2"), 100)
         manager.save(session)
         manager.archive("s3")
@@ -24,7 +24,7 @@ class Upkeep(StoreFixtures):
             assert (report.sessions, report.problems) == (12, [])
 
     def test_verify_finds_and_removes_orphan_pages(self, manager: Any, raw: Any) -> None:
-        """Pages that no head names: of a session that is, and of one that is not. Repair removes them alone."""
+        """`verify` reports pages that no head names, of present and absent sessions. A repair removes only these."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         orphans = ["messages/gone/generation/0", "messages/s/generation/7"]
@@ -47,7 +47,7 @@ class Upkeep(StoreFixtures):
         assert manager.get_session("s") == session
 
     def test_verify_finds_and_mends_wrong_index_entries(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
-        """Documents that another tool changed, added and removed: the document is the truth."""
+        """If another tool changed, added or removed documents, a repair makes the index follow the documents."""
         assert manager.count() == 12
         head = json.loads(raw["session/s4"])
         raw["session/s4"] = json.dumps({**head, "user_id": "bob"})
@@ -69,7 +69,7 @@ class Upkeep(StoreFixtures):
             assert [through.count(each) for each in ("ada", "bob", "carol", ANYONE)] == [8, 2, 1, 12]
 
     def test_reindex_lists_what_another_tool_wrote(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
-        """Both indexes are what the documents say, and the number of sessions is returned."""
+        """`reindex` makes both indexes follow the documents, and returns the number of sessions."""
         manager.count()
         head = json.loads(raw["session/s4"])
         raw["session/s4"] = json.dumps({**head, "user_id": "bob"})
@@ -85,7 +85,7 @@ class Upkeep(StoreFixtures):
         assert manager.verify()
 
     def test_verify_names_what_cannot_be_read(self, manager: Any, raw: Any, ten: Any) -> None:
-        """A damaged head, a damaged page, a missing page: each by its session, and nothing is changed."""
+        """`verify` reports damaged heads and damaged or missing pages by session, and changes nothing."""
         for name in ("s1", "s2", "s3"):
             fill(session := manager.get_session(name), 50)
             manager.save(session)
@@ -105,7 +105,7 @@ class Upkeep(StoreFixtures):
         assert {key: raw[key] for key in list(raw)} == before
 
     def test_repair_sets_an_unreadable_document_aside(self, manager: Any, other: Any, raw: Any, ten: Any) -> None:
-        """It is kept, word for word, under a key of its own; the lists work again, and the id is free."""
+        """A repair keeps the document's text under another key. Lists work again, and the id is free."""
         raw["session/s5"] = "torn, but kept"
 
         manager.verify(repair=True)
@@ -121,7 +121,7 @@ class Upkeep(StoreFixtures):
         assert [raw[key] for key in aside] == ["torn, but kept"]
 
     def test_purging_finds_nothing_where_nothing_expires(self, manager: Any, ten: Any) -> None:
-        """And takes nothing away."""
+        """`purge_expired` removes nothing if no session has an end."""
         assert manager.purge_expired() == 0
         assert manager.count() == 12
 
@@ -129,7 +129,7 @@ class Upkeep(StoreFixtures):
 
     @pytest.fixture
     def many(self, manager: Any, clock: Any) -> Any:
-        """250 sessions of ada, s0 the latest, a minute apart; s0 has pages, every tenth is archived."""
+        """Store 250 sessions of user "ada", a minute apart, s0 the latest. s0 has pages, every tenth is archived."""
         made = []
         for n in range(250):
             time = clock.now - timedelta(minutes=n)
@@ -139,12 +139,12 @@ class Upkeep(StoreFixtures):
         made[0] = Session(session_id="s0", user_id="ada", messages=[Message("user", n) for n in range(100)])
         made[0].updated_at = clock.now
         manager.import_sessions(made)
-        manager.count()  # an index in memory is built by now
+        manager.count()  # by now an index in memory is built
         return [each.session_id for each in made]
 
     @pytest.fixture
     def changed(self, many: Any, raw: Any) -> Any:
-        """Change every third document of those past the indexes, as another tool would; return what is right by now."""
+        """Change every third document without its index entry, as another tool would. Return the right list."""
         right = {name: json.loads(raw[f"session/{name}"]) for name in many}
         changes = (
             lambda head: {"user_id": "bob"},
@@ -180,13 +180,13 @@ class Upkeep(StoreFixtures):
 
     @pytest.mark.parametrize("count", [5, 100])
     def test_one_bad_message_costs_no_other(self, manager: Any, other: Any, raw: Any, count: Any) -> None:
-        """The session's head goes on in lists; repair keeps every sound message, and sets the bad one aside."""
+        """A session with a bad message stays in lists. A repair sets the bad one aside, and keeps all others."""
         for bad in self.BAD_MESSAGES:
             self.check_one_bad_message(manager, other, raw, count, bad)
 
     @staticmethod
     def check_one_bad_message(manager: Any, other: Any, raw: Any, count: int, bad: Any) -> None:
-        """Store a session, put a bad message among its messages, repair it, and erase its user."""
+        """Put a bad message into a stored session, repair it, and erase its user."""
         fill(session := manager.create_session("ada", session_id="s", metadata={"title": "Tea"}), count)
         session.checkpoint("here")
         manager.save(session)
@@ -215,7 +215,7 @@ class Upkeep(StoreFixtures):
         assert [key for key in raw if key.startswith("unreadable/")] == []
 
     def test_a_bad_page_costs_its_bad_messages_alone(self, manager: Any, other: Any, raw: Any) -> None:
-        """The page is set aside as it is; what can be read of it stays in the session."""
+        """A repair sets a bad page aside unchanged. The readable messages on it stay in the session."""
         fill(session := manager.create_session("ada", session_id="s"), 100)
         manager.save(session)
         key = min(key for key in raw if key.startswith("messages/s/"))
@@ -231,7 +231,7 @@ class Upkeep(StoreFixtures):
 
     @pytest.mark.parametrize("count", [5, 100])
     def test_a_repeated_message_id_is_reported_and_mended(self, manager: Any, other: Any, raw: Any, count: Any) -> None:
-        """Each message stays; the later one gets an id of its own, so that what was exported can be imported."""
+        """A repair gives the later message of a repeated id a new one, so that exports can be imported."""
         fill(session := manager.create_session("ada", session_id="s"), count)
         session.checkpoint("here")
         manager.save(session)
@@ -250,7 +250,7 @@ class Upkeep(StoreFixtures):
 
     @staticmethod
     def assert_indexed(manager: Any, right: Any) -> None:
-        """Assert that lists and counts are what the documents say."""
+        """Assert that lists and counts agree with the documents."""
         for user_id in (ANYONE, "ada", "bob", "carol"):
             for status in SessionStatus:
                 expected = [
@@ -265,7 +265,7 @@ class Upkeep(StoreFixtures):
                 assert manager.count(user_id, status=status) == len(expected)
 
     def test_reindex_rights_any_number_of_wrong_entries(self, manager: Any, other: Any, changed: Any) -> None:
-        """Other users, statuses and times, sessions that are gone, sessions that are new; progress tells how far."""
+        """`reindex` corrects entries, adds missing ones, removes those of absent sessions, and reports progress."""
         told: list[int] = []
 
         assert manager.reindex(progress=told.append) == len(changed)
@@ -279,7 +279,7 @@ class Upkeep(StoreFixtures):
         assert manager.reindex() == len(changed)
 
     def test_repair_rights_any_number_of_wrong_entries(self, manager: Any, other: Any, changed: Any) -> None:
-        """As reindex does; before that, verify names each session once and changes nothing."""
+        """`verify` names each wrong session once and changes nothing. A repair corrects all of them."""
         told: list[int] = []
 
         report = manager.verify(progress=told.append)
@@ -302,7 +302,7 @@ class Upkeep(StoreFixtures):
         assert manager.verify().problems == []
 
     def test_upkeep_of_what_is_right_changes_nothing(self, manager: Any, other: Any, raw: Any, many: Any) -> None:
-        """No document is written, no list changes, and all are counted."""
+        """On a sound store `verify` and `reindex` count all sessions, and change no document and no list."""
         assert [manager.count("ada", status=each) for each in SessionStatus] == [225, 25]
         before = {key: raw[key] for key in raw}
         lists = [ids(manager.list_sessions(status=each, limit=None)) for each in (*SessionStatus, None)]
@@ -317,13 +317,13 @@ class Upkeep(StoreFixtures):
         assert told[-1] == 250
 
     def test_upkeep_of_nothing_is_no_error(self, manager: Any) -> None:
-        """An empty store is right."""
+        """`verify` and `reindex` accept an empty store."""
         assert manager.reindex(progress=lambda done: None) == 0
         assert manager.verify(progress=lambda done: None).sessions == 0
 
     @pytest.mark.parametrize("act", ["reindex", "verify", "repair"])
     def test_upkeep_goes_on_beside_writers(self, manager: Any, other: Any, changed: Any, act: Any) -> None:
-        """Sessions that come, change and go between its batches are right at the end, however it meets them."""
+        """Sessions that others create, change or delete between two batches are listed right at the end."""
         turn = 0
 
         def progress(_: Any) -> None:

@@ -1,7 +1,7 @@
-"""The contract of a storage: documents under keys, ordered lists, and one write that is all or nothing.
+"""The contract of a storage: documents under keys, ordered lists, and atomic writes.
 
-Whoever writes the eight methods of `Storage` for a database gets sessions, lists, forks, expiry and encryption on it.
-This kit says whether they are right; `example.py` in it has them on two tables of SQLite::
+Write the eight methods of `Storage` for your database, and you get sessions, lists, forks, expiry and encryption on it.
+This contract tests the methods. The module `example` shows them on two tables of SQLite::
 
     import pytest
     from pyai_sessions.testing.storage import StorageContract
@@ -18,7 +18,7 @@ This kit says whether they are right; `example.py` in it has them on two tables 
             storage.close()
 
 Write them in this order, and run the tests after each: `read` and `write`, `keys`, `scan` with `count` and `listings`,
-`exclusive`, `close`. For a kind of failure of your database raise the `StorageError` that says what to do about it.
+`exclusive`, `close`. For each kind of failure of your database, raise the `StorageError` that tells users what to do.
 """
 
 from typing import Any
@@ -35,24 +35,24 @@ from pyai_sessions.testing.storage.writing import Comparing, Dropping, Repeating
 __all__ = ["StorageContract", "StorageMachine", "change", "derive", "document"]
 
 
-# The last class comes first: a storage is read and written before it is tried on more.
+# pytest runs the last base class first: reading and writing come before what is built on them.
 class StorageContract(Closing, Exclusive, TwoStorages, Lists, Dropping, Repeating, Comparing, Keys, Reading):
-    """What a `Storage` does, by its docstrings.
+    """Tests what the docstrings of `Storage` promise.
 
-    Subclass it, and give it two fixtures: `storage`, an empty one, and `reopen`, a function that opens a second storage
-    on the data of the first. The contract closes what it opens; it also closes `storage` in a test of that.
+    Subclass it with two fixtures: `storage` returns an empty storage; `reopen` returns a function that opens a second
+    one on the same data. The tests close what they open. The tests of `close` also close `storage`.
 
-    A storage that makes its lists from documents takes `derive` of this module, which knows the documents of the tests.
+    If your storage derives its lists from documents, pass it this module's `derive`, which reads the tests' documents.
 
-    What follows is optional.
+    Optional:
 
-    - A fixture `impatient`: a function that opens a storage on the same data that waits for others for 0.1 seconds. The
-      test of deadlines needs it, and a storage that has `exclusive`.
-    - ``takes_key(key)``, where the storage does not take every text as a key.
+    - A fixture `impatient` that returns a function. It opens a storage on the same data with a timeout of 0.1 seconds,
+      for the test of deadlines, which runs where the storage has `exclusive`.
+    - ``takes_key(key)``, if the storage does not accept every text as a key.
     """
 
     def test_it_behaves_as_dicts(self, storage: Any, other: Any) -> None:
-        """After any sequence of changes it holds the documents and the lists that dicts hold."""
+        """After any sequence of changes, it holds the same documents and lists as plain dicts."""
         clear = self.clear
 
         class Machine(StorageMachine):
@@ -64,7 +64,7 @@ class StorageContract(Closing, Exclusive, TwoStorages, Lists, Dropping, Repeatin
 
     @staticmethod
     def clear(storage: Any) -> None:
-        """Drop all documents and take all members out of lists."""
+        """Drop all documents, and remove all members from lists."""
         for key in set(storage.keys()):
             storage.write([Change(drop=[key])])
         for name, member, score in list(storage.listings()):

@@ -1,6 +1,6 @@
-"""An example for authors of storages: the eight methods on two tables of SQLite, to read and to begin from.
+"""An example of a storage, to read and to start from: the eight methods on two tables of SQLite.
 
-It is short, not fast, and careless of what a file can do to it; the storage for SQLite files is another.
+It is short, but slow, and not hardened against damaged files. `SQLiteSessionStore` uses another storage.
 """
 
 import sqlite3
@@ -20,11 +20,11 @@ CREATE INDEX IF NOT EXISTS in_order ON lists (list, score, member);
 _FIND = "SELECT key, text FROM documents"
 _DROP = "DELETE FROM documents"
 _PAGE = 500
-"""Rows that are read at once: no walk holds up writers, or more than these in memory."""
+"""Rows per query. Between two queries of an iteration writers can write, and no more rows than this are in memory."""
 
 
 class ExampleStorage(Storage):
-    """Documents and lists in tables of an SQLite file.
+    """Stores documents and lists in two tables of an SQLite file.
 
     >>> from pyai_sessions.storage.protocol import Listing
     >>> storage = ExampleStorage(":memory:")
@@ -33,7 +33,7 @@ class ExampleStorage(Storage):
     ...     put=[("session/s", b'{"revision":1}')],
     ...     lists=[Listing("active", "s", None, 10)],
     ... )
-    >>> storage.write([created]), storage.write([created])  # then there is one already
+    >>> storage.write([created]), storage.write([created])  # the second time there is one already
     ([True], [False])
     >>> storage.read(["session/s", "session/t"]), storage.scan("active")
     ({'session/s': '{"revision":1}'}, [(10, 's')])
@@ -43,22 +43,22 @@ class ExampleStorage(Storage):
     def __init__(self, path: str, *, timeout: float = 10.0) -> None:
         self._path = path
         self._timeout = timeout
-        self._lock = threading.RLock()  # one connection for all threads: one at a time has it
+        self._lock = threading.RLock()  # all threads share one connection, one at a time
         self._db = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
         self._db.executescript(_TABLES)
 
     def read(self, keys: Sequence[str]) -> dict[str, object]:
-        """Return documents, all of one moment: a transaction that reads sees none of what others write meanwhile."""
+        """Return documents in one transaction, so that all are from the same moment."""
         with self._transaction("BEGIN") as db:
             return {name: text for key in keys for name, text in db.execute(_FIND + _at(key), _range(key))}
 
     def write(self, changes: Sequence[Change]) -> list[bool]:
-        """Apply changes in one transaction: all that are applied are stored, or an error says that none is."""
+        """Apply changes in one transaction. An error means that none is stored."""
         with self._transaction() as db:
             return [_apply(db, each) for each in changes]
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Iterate over keys, page by page: keys that begin alike are neighbours."""
+        """Iterate over keys, one query per page."""
         last = prefix
         query = "SELECT key FROM documents WHERE key >= ? AND key <> ? ORDER BY key LIMIT ?"
         skipped = ""
@@ -73,7 +73,7 @@ class ExampleStorage(Storage):
     def scan(
         self, name: str, after: Position | None = None, limit: int = 100, *, newest_first: bool = False
     ) -> list[Position]:
-        """Return the next positions, by the SQL index that has them in order."""
+        """Return the next positions, in the order of the SQL index."""
         beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
         query = f"SELECT score, member FROM lists WHERE list = ? AND (score, member) {beyond} (?, ?)"  # noqa: S608 (ours)
         first = (2**62 if newest_first else -(2**62), "")
@@ -84,13 +84,13 @@ class ExampleStorage(Storage):
             return rows.fetchall()
 
     def count(self, name: str) -> int:
-        """Return how many rows a list has."""
+        """Return the number of rows of a list."""
         with self._transaction("BEGIN") as db:
             (found,) = db.execute("SELECT count(*) FROM lists WHERE list = ?", (name,)).fetchone()
             return int(found)
 
     def listings(self, of: Sequence[tuple[str, str]] | None = None, *, prefix: str = "") -> Iterator[Listed]:
-        """Iterate over the rows of these members, or over all, page by page."""
+        """Iterate over the rows of these members, or over all rows, one query per page."""
         if of is not None:
             with self._transaction("BEGIN") as db:
                 query = "SELECT list, member, score FROM lists WHERE list = ? AND member = ?"
@@ -106,7 +106,7 @@ class ExampleStorage(Storage):
             last = page[-1][:2] if page else ("end", "")
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers out: what is written inside is a part of one transaction."""
+        """Keep other writers out. All writes inside belong to one transaction."""
         return self._transaction()
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class ExampleStorage(Storage):
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Generator[sqlite3.Connection, None, None]:
-        """Begin and end a transaction; inside another one of this thread it is a part of that."""
+        """Run a transaction. Inside another one of the same thread, join it."""
         if not self._lock.acquire(timeout=self._timeout):
             raise StorageLockedError(self._path, f"other threads used it for {self._timeout} s")
         try:
@@ -135,7 +135,7 @@ class ExampleStorage(Storage):
             self._lock.release()
 
     def _error(self, err: sqlite3.Error) -> StorageError:
-        """Return what an error of SQLite means: what to do about it depends on that."""
+        """Return our exception for an error of SQLite, by what the user can do about it."""
         if "closed" in str(err):
             return StorageClosedError(self._path, str(err))
         return StorageLockedError(self._path, str(err)) if "locked" in str(err) else StorageError(self._path, str(err))
@@ -163,7 +163,7 @@ def _text(db: sqlite3.Connection, key: str) -> str | None:
 
 
 def _at(key: str) -> str:
-    """Return what finds one key, or all below one that ends with a slash."""
+    """Return the condition for one key, or for all keys below one that ends with a slash."""
     return " WHERE key > ? AND key < ?" if key.endswith("/") else " WHERE key = ?"
 
 

@@ -1,4 +1,4 @@
-"""What the tests of all themes use: the storage under test, a second one on its data, and documents to write."""
+"""Fixtures and helpers of all storage tests: the storage under test, a second one, and changes to write."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,21 +12,21 @@ from pyai_sessions.testing.rules import Contract
 from pyai_sessions.testing.samples import HOSTILE_IDS, KEYS
 
 PATIENCE = 30.0
-"""Seconds that a test waits for its threads."""
+"""Seconds that a test waits for its threads, at most."""
 
 
 def document(revision: str, *listed: Listed, text: str = "") -> bytes:
-    """Return a document that begins with ``start(revision)`` and says in which lists members stand because of it."""
+    """Return a document of a revision. It begins with ``start(revision)`` and names the lists that its member is in."""
     return (start(revision) + f',"listed":{json.dumps(listed)},"text":{json.dumps(text)}}}').encode()
 
 
 def start(revision: str) -> str:
-    """Return how a document of a revision begins."""
+    """Return the beginning of each document of a revision."""
     return f'{{"revision":{json.dumps(revision)}'
 
 
 def derive(key: str, read: Callable[[], object]) -> Iterable[Listed]:
-    """Return what lists hold because of a document of these tests: the `Derive` of the storage under test."""
+    """Return the list entries that a test document asks for: the `Derive` for the storage under test."""
     if split_namespace(key)[1].partition("/")[0] != "doc":
         return []
     try:
@@ -37,7 +37,7 @@ def derive(key: str, read: Callable[[], object]) -> Iterable[Listed]:
 
 
 def text_of(value: object) -> str:
-    """Return a document as text, whether the storage returned text or bytes."""
+    """Return a document as text. The storage may return text or bytes."""
     return value if isinstance(value, str) else bytes(value).decode()  # type: ignore[call-overload]
 
 
@@ -52,11 +52,11 @@ def change(
     drop: Sequence[str] = (),
     under: str = "",
 ) -> Change:
-    """Return a change that puts ``doc/<place>`` of a *revision* in the place of the *expected* one (None: of none).
+    """Return a change that replaces ``doc/<place>`` at revision *expected* by *revision*. None expects no document.
 
-    Its member, named as the place, then stands in the lists *listed*, at these scores; before it stood in those of
-    *was*. The texts of *pages* are put before, under ``page/<place>/<name>``; the keys *drop* are removed after that.
-    All keys and names of lists begin with *under*.
+    The member of the same name moves from the lists *was* to the lists *listed*, each a dict of scores. *pages* are put
+    first, under ``page/<place>/<name>``. The keys *drop* are dropped last. All keys and all names of lists begin with
+    *under*.
     """
     listed, was = listed or {}, was or {}
     key = f"{under}doc/{place}"
@@ -73,20 +73,20 @@ def change(
 
 
 def put(key: str, text: str | bytes = "text") -> Change:
-    """Return a change that puts one document, whatever lies under its key."""
+    """Return a change that puts one document without a condition."""
     return Change(put=[(key, text.encode() if isinstance(text, str) else text)])
 
 
 class StorageFixtures(Contract):
-    """The storage under test, and others on its data."""
+    """The storage under test, and others on the same data."""
 
     def takes_key(self, key: str) -> bool:
-        """Return whether the storage takes a foreign text as a key; all of up to a KiB, if not overridden."""
+        """Return whether the storage accepts this text as a key. By default, every text of up to 1 KiB."""
         return True
 
     @pytest.fixture
     def storage(self) -> Any:
-        """Return the storage under test, still empty."""
+        """Return the storage under test, empty."""
         msg = "a subclass of StorageContract has a fixture `storage` that gives an empty storage"
         raise NotImplementedError(msg)
 
@@ -98,45 +98,45 @@ class StorageFixtures(Contract):
 
     @pytest.fixture
     def impatient(self) -> Any:
-        """Return a function that opens a storage on the same data that waits for others 0.1 seconds; None for none."""
+        """Return a function that opens a storage on the same data with a timeout of 0.1 s; None if there is none."""
         return None
 
     @pytest.fixture
     def other(self, storage: Storage, reopen: Callable[[], Storage]) -> Iterator[Storage]:
-        """Return a second storage on the data of the first."""
+        """Return a second storage on the data of `storage`."""
         other = reopen()
         yield other
         other.close()
 
     @property
     def foreign_keys(self) -> list[str]:
-        """Keys of other programs, as far as the storage takes them. None ends with a slash, which means all below."""
+        """Return keys of other programs that the storage accepts. None ends with a slash: it would mean all below."""
         return [each for each in KEYS.values() if not each.endswith("/") and self.takes_key(each)]
 
     @property
     def hostile_places(self) -> list[str]:
-        """Places as they stand in keys: percent-encoded ids, the longest among them."""
+        """Return ids as they stand in keys, percent-encoded. The longest are among them."""
         ids = [*HOSTILE_IDS, "k" * 1024, "k" * 1023 + "j", "\u00e9" * 512, "\U0001f600" * 256]
         return [each for each in map(encode_id, ids) if self.takes_key(f"doc/{each}")]
 
 
 def apply(storage: Storage, *changes: Change) -> None:
-    """Write changes, of which each must be applied."""
+    """Write changes, and assert that each was applied."""
     assert storage.write(changes) == [True] * len(changes)
 
 
 def read(storage: Storage, *keys: str) -> dict[str, str]:
-    """Return the texts under keys."""
+    """Return the texts under these keys."""
     return {key: text_of(value) for key, value in storage.read(keys).items()}
 
 
 def all_texts(storage: Storage) -> dict[str, str]:
-    """Return all that lies in a storage."""
+    """Return the texts under all keys."""
     return read(storage, *set(storage.keys()))
 
 
 def all_positions(storage: Storage, name: str, limit: int = 2, *, newest_first: bool = False) -> list[Position]:
-    """Return a list, scanned a few positions at a time."""
+    """Return all positions of a list, by scans of at most *limit*."""
     found: list[Position] = []
     while more := storage.scan(name, found[-1] if found else None, limit, newest_first=newest_first):
         assert len(more) <= limit
@@ -145,5 +145,5 @@ def all_positions(storage: Storage, name: str, limit: int = 2, *, newest_first: 
 
 
 def all_listed(storage: Storage) -> list[Listed]:
-    """Return what all lists hold, in order."""
+    """Return the entries of all lists, sorted."""
     return sorted(set(storage.listings()))

@@ -1,7 +1,7 @@
-"""Rules of lists: the order of their members, where these move, and what is told of all lists.
+"""Tests of lists: the order of members, how a change moves them, and the listings of all lists.
 
-Each listing of these tests follows from the document that is put with it, as `derive` returns it: a storage that makes
-its lists anew from the documents passes too.
+Every list entry here follows from the document that is put with it, as `derive` says. So a storage that derives its
+lists from documents passes, too.
 """
 
 import pytest
@@ -23,7 +23,7 @@ MEMBERS = ["a", "A", "0", "-1", "a/b", "a/b/", "a%2Fb", "a.b", "a0", "~", "%ED%A
 
 class Lists(StorageFixtures):
     def test_a_list_that_nobody_wrote_is_empty(self, storage: Storage) -> None:
-        """It has no member, and no error says so."""
+        """An unknown list has no members, and reading it raises nothing."""
         apply(storage, change("a", "r1", listed={"active": 1}))
 
         assert storage.scan("archived") == []
@@ -32,7 +32,7 @@ class Lists(StorageFixtures):
         assert list(storage.listings([("archived", "a"), ("active", "b")])) == []
 
     def test_members_stand_in_the_order_of_their_scores(self, storage: Storage) -> None:
-        """Negative ones first, to the microsecond, up to 2**53; newest first is the same list backwards."""
+        """Scores from -2**53 to 2**53 are ordered exactly. Newest first is the same list reversed."""
         apply(storage, *[change(f"m{n}", "r1", listed={"active": score}) for n, score in enumerate(SCORES)])
         expected = sorted((score, f"m{n}") for n, score in enumerate(SCORES))
 
@@ -41,7 +41,7 @@ class Lists(StorageFixtures):
         assert all(type(score) is int for score, _ in storage.scan("active"))
 
     def test_members_of_one_score_stand_in_their_own_order(self, storage: Storage) -> None:
-        """In that of their characters, forwards and backwards; pages may end among them."""
+        """Members of one score are ordered by their characters, both ways round, even if a page ends among them."""
         members = ["b", "a", "B", "aa", "a.", "a0", "a-", "a~", "a%", "_", "10", "9"]
         apply(
             storage,
@@ -55,7 +55,7 @@ class Lists(StorageFixtures):
 
     @pytest.mark.parametrize("newest_first", [False, True])
     def test_a_scan_begins_after_a_position(self, storage: Storage, *, newest_first: bool) -> None:
-        """At the next one, whether or not a member stands there; it returns *limit* positions at the most."""
+        """A scan returns at most *limit* positions after the given one, which need not exist."""
         found = [(score, f"m{score}") for score in range(0, 40, 2)]
         apply(storage, *[change(member, "r1", listed={"active": score}) for score, member in found])
         backwards = found[::-1] if newest_first else found
@@ -71,7 +71,7 @@ class Lists(StorageFixtures):
         assert storage.scan("active", limit=5, newest_first=newest_first) == backwards[:5]
 
     def test_a_scan_returns_a_hundred_positions_if_not_told_otherwise(self, storage: Storage) -> None:
-        """More members than a page come page by page, each once."""
+        """A scan returns 100 positions by default. Going on from the last one gives each member once."""
         apply(storage, *[change(f"m{n:04}", "r1", listed={"active": n // 7}) for n in range(250)])
         expected = [(n // 7, f"m{n:04}") for n in range(250)]
 
@@ -83,7 +83,7 @@ class Lists(StorageFixtures):
 
     @pytest.mark.parametrize("hint", ["right", "none", "wrong"])
     def test_a_member_stands_at_its_latest_score(self, storage: Storage, hint: str) -> None:
-        """Once, wherever it stood before and whatever the writer believes of that."""
+        """A member is in a list once, at its latest score, whatever old score the change named."""
         apply(storage, change("other", "r1", listed={"active": 15, "user/ada/active": 15}))
         hints = {"right": lambda old: old, "none": lambda _: None, "wrong": lambda old: old + 7}
         hint = "right" if storage.apart else hint
@@ -102,7 +102,7 @@ class Lists(StorageFixtures):
 
     @pytest.mark.parametrize("old", [10, None, 99])
     def test_a_member_is_taken_out_of_a_list(self, storage: Storage, old: int | None) -> None:
-        """With its document, or into another list; what the writer believes of its score does not matter."""
+        """A change removes a member from a list or moves it to another, whatever old score the change named."""
         old = 10 if storage.apart else old
         apply(storage, *[change(place, "r1", listed={"active": 10}) for place in "abc"])
         apply(
@@ -119,9 +119,9 @@ class Lists(StorageFixtures):
         assert all_listed(storage) == [("active", "c", 10), ("archived", "b", 10)]
 
     def test_a_list_changes_without_a_document(self, storage: Storage) -> None:
-        """So lists are mended: where they differ from the documents, it is they that are wrong."""
+        """A change may move a member and put no document. Repairs of lists use this."""
         apply(storage, change("a", "r1", listed={"active": 1}))
-        assert storage.count("active") == 1  # a storage that makes lists from documents has made them now
+        assert storage.count("active") == 1  # a storage that derives its lists from documents has done so now
         unlisted = Change(expect=[("doc/gone", None)], lists=[Listing("active", "gone", None, 7)])
 
         apply(storage, unlisted)
@@ -131,7 +131,7 @@ class Lists(StorageFixtures):
         assert storage.scan("active") == [(1, "a")]
 
     def test_what_is_not_listed_can_be_taken_out(self, storage: Storage) -> None:
-        """It is out already."""
+        """Removing an absent member is no error."""
         apply(storage, change("a", "r1", listed={"active": 1}))
         apply(storage, change("a", "r2", "r1", listed={"active": 2}, was={"active": 1, "archived": 5, "other": 6}))
 
@@ -139,7 +139,7 @@ class Lists(StorageFixtures):
         assert storage.count("archived") == storage.count("other") == 0
 
     def test_no_member_and_no_list_is_taken_for_another(self, storage: Storage) -> None:
-        """Names that look alike, or begin with one another, are different ones."""
+        """Names of lists and members that look alike, or begin alike, are different."""
         names = [
             "active",
             "Active",
@@ -174,7 +174,7 @@ class Lists(StorageFixtures):
         assert sorted(storage.listings()) == expected
 
     def test_lists_are_told_of_given_members_alone(self, storage: Storage) -> None:
-        """Those pairs that are there, and no others of the same list or member."""
+        """`listings(of=…)` returns the entries of exactly these pairs of list and member."""
         apply(storage, *[change(place, "r1", listed={"active": 1, f"user/{place}": 2}) for place in "abc"])
         pairs = [("active", "a"), ("user/b", "b"), ("user/a", "b"), ("active", "none"), ("none", "a")]
 
@@ -184,7 +184,7 @@ class Lists(StorageFixtures):
         assert list(storage.listings([*many, ("active", "c")])) == [("active", "c", 1)]
 
     def test_lists_are_told_by_what_their_names_begin_with(self, storage: Storage) -> None:
-        """Any text is a prefix: its case counts, and it is no pattern."""
+        """`listings(prefix=…)` compares the prefix exactly: case counts, and nothing in it is a wildcard."""
         names = ["active", "active/x", "Active", "a", "user/ada", "%", "_"]
         spaces = {"namespace/n/": ["active", "user/ada"], "namespace/n0/": ["active"]}
         saved = [(under, name) for under, these in {"": names, **spaces}.items() for name in these]
@@ -210,7 +210,7 @@ class Lists(StorageFixtures):
             assert sorted(set(storage.listings(prefix=prefix))) == expected, prefix
 
     def test_lists_of_a_namespace_are_others(self, storage: Storage) -> None:
-        """A name that begins with a namespace is another list."""
+        """A list whose name begins with a namespace is another list."""
         apply(
             storage,
             change("a", "r1", listed={"active": 1}),

@@ -1,4 +1,4 @@
-"""Any sequence of calls, on two storages of one data, and on plain dicts beside them."""
+"""A hypothesis machine that makes any sequence of calls on two storages of the same data, and compares with dicts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,14 +23,14 @@ pages = st.dictionaries(
 )
 dropped = st.lists(st.sampled_from([*NAMES, "1/", "10/", "2/", ""]), max_size=2)
 hints = st.none() | scores
-expectations = st.sampled_from(["as it is", "as it is", "as it is", "", None, "1", "10"])  # most are to be applied
+expectations = st.sampled_from(["as it is", "as it is", "as it is", "", None, "1", "10"])  # three in six are applied
 
 
 class StorageMachine(RuleBasedStateMachine):
-    """After any sequence of changes a storage holds the documents and the lists of a plain dict.
+    """After any sequence of changes, a storage holds the same documents and lists as plain dicts.
 
-    Calls go by turns through two storages of the same data. `StorageContract` runs a short form of it. For a longer
-    one, say how to open two storages of one data, still empty::
+    Two storages of the same data take turns. `StorageContract` makes a short run. For a longer one, return two empty
+    storages of the same data from `open`::
 
         class MyMachine(StorageMachine):
             def open(self):
@@ -49,13 +49,13 @@ class StorageMachine(RuleBasedStateMachine):
         self._turn = 0
 
     def open(self) -> tuple[Storage, Storage]:
-        """Return two storages of one data, still empty."""
+        """Return two storages of the same data, empty."""
         msg = "a subclass of StorageMachine has a method `open` that returns two storages of one data, still empty"
         raise NotImplementedError(msg)
 
     @property
     def storage(self) -> Storage:
-        """One of the two storages, the other at the next call."""
+        """Return one of the two storages, and the other at the next call."""
         self._turn += 1
         return self.storages[self._turn % 2]
 
@@ -81,7 +81,7 @@ class StorageMachine(RuleBasedStateMachine):
         dropped: list[str],
         hint: int | None,
     ) -> None:
-        """Put a document with pages, drop some of them, list its member; expect what is there, or something else."""
+        """Put a document and pages, drop some pages, and list the member. The expectation may be wrong."""
         change = self.make(under, place, revision, expected, listed, pages=pages, dropped=dropped, hint=hint)
         self.write([change])
         self.last = change
@@ -90,7 +90,7 @@ class StorageMachine(RuleBasedStateMachine):
         under=unders, chosen=st.lists(st.tuples(places, revisions, listed), unique_by=lambda each: each[0], max_size=4)
     )
     def save_many(self, under: str, chosen: list[tuple[str, str, dict[str, int]]]) -> None:
-        """Save in several places at once, some of them refused."""
+        """Save several places in one write. Some are refused."""
         expected = ("as it is", "2")
         self.write([self.make(under, each[0], each[1], expected[n % 2], each[2]) for n, each in enumerate(chosen)])
 
@@ -103,7 +103,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(under=unders, place=places, expected=st.sampled_from(["as it is", "1"]), all_below=st.booleans())
     def delete(self, under: str, place: str, expected: str, *, all_below: bool) -> None:
-        """Drop a document, take its member out, and all of its pages where that is asked."""
+        """Drop a document and its list entries, and its pages if *all_below*."""
         key = f"{under}doc/{place}"
         change = Change(
             expect=[(key, self.beginning(key, expected))],
@@ -114,7 +114,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(place=places, prefix=st.sampled_from(["", "d", "doc/a", "page/a/", "page/a/1", "namespace/n/", "none"]))
     def look(self, place: str, prefix: str) -> None:
-        """Read keys, there or not, and list keys by what they begin with."""
+        """Read present and absent keys, and list keys by prefix."""
         keys = [f"doc/{place}", *(f"page/{place}/{name}" for name in NAMES)]
         assert read(self.storage, *keys) == {key: self.texts[key] for key in keys if key in self.texts}
         expected = sorted(key for key in self.texts if key.startswith(prefix))
@@ -124,7 +124,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     @invariant()
     def same(self) -> None:
-        """Both hold the same."""
+        """Compare the documents and lists of the storage and the dicts."""
         assert all_texts(self.storage) == self.texts
         for name in [under + name for under in UNDERS for name in LISTS]:
             members = self.listed.get(name, {})
@@ -136,17 +136,17 @@ class StorageMachine(RuleBasedStateMachine):
         assert sorted(set(self.storage.listings())) == sorted(everything)
 
     def below(self, prefix: str) -> dict[str, str]:
-        """Return what the model has below a key."""
+        """Return the model's documents below a key."""
         return {key: text for key, text in self.texts.items() if key.startswith(prefix)}
 
     def beginning(self, key: str, expected: str | None) -> str | None:
-        """Return how a document is expected to begin."""
+        """Return the beginning that a change expects of a document."""
         if expected == "as it is":
             return self.texts.get(key)
         return start(expected) if expected else expected
 
     def hint(self, name: str, member: str, wrong: int | None = None) -> int | None:
-        """Return where a change believes a member to stand: it may be wrong, where lists are not `apart`."""
+        """Return the old score that a change names. It may be wrong unless lists lie `apart` from documents."""
         return self.listed.get(name, {}).get(member) if self.storages[0].apart else wrong
 
     def make(
@@ -161,7 +161,7 @@ class StorageMachine(RuleBasedStateMachine):
         dropped: Sequence[str] = (),
         hint: int | None = None,
     ) -> Change:
-        """Return a change of a place: its document says in which lists its member then stands."""
+        """Return a change of a place. Its document names the lists that its member is in."""
         key = f"{under}doc/{place}"
         text = document(revision, *[(under + name, place, score) for name, score in listed.items()])
         return Change(

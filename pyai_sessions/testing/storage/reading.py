@@ -1,4 +1,4 @@
-"""Rules of reading: documents under keys, all below a key, and the keys themselves."""
+"""Tests of reading: documents by key, all documents below a key, and the keys themselves."""
 
 import json
 import threading
@@ -19,12 +19,12 @@ from pyai_sessions.testing.storage.fixtures import (
 
 class Reading(StorageFixtures):
     def test_a_new_storage_is_empty(self, storage: Storage) -> None:
-        """The fixture gives an empty storage, or the other tests would prove nothing."""
+        """The fixture returns an empty storage. Otherwise the other tests would prove nothing."""
         assert list(storage.keys()) == []
         assert list(storage.listings()) == []
 
     def test_a_document_is_read_by_its_key(self, storage: Storage) -> None:
-        """One key, one document; a key without a document is left out."""
+        """A read returns one document per key, and leaves out keys without a document."""
         apply(storage, put("doc/a", "the text"))
 
         assert read(storage, "doc/a") == {"doc/a": "the text"}
@@ -32,7 +32,7 @@ class Reading(StorageFixtures):
         assert storage.read(["doc", "doc/a/", "doc/a/1", "page/a", "oc/a"]) == {}
 
     def test_many_documents_of_many_places_are_read_at_once(self, storage: Storage) -> None:
-        """In whatever order they are asked for, twice too; those without a document are left out."""
+        """One read takes many keys of many places, in any order. A key may be given twice or have no document."""
         expected = {f"page/{place}/{n}": f"page {n} of {place}" for place in ("a", "b", "c") for n in range(200)}
         for place in ("a", "b", "c"):
             of_place = {key: text for key, text in expected.items() if key.startswith(f"page/{place}/")}
@@ -43,7 +43,7 @@ class Reading(StorageFixtures):
         assert read(storage, *keys, "page/a/7") == expected
 
     def test_nothing_is_asked_and_nothing_changed(self, storage: Storage) -> None:
-        """No key, no change and no pair are accepted, and cost nothing."""
+        """Empty arguments are accepted, and have no effect."""
         apply(storage, change("a", "r1", listed={"active": 1}))
 
         assert storage.read([]) == {}
@@ -51,7 +51,7 @@ class Reading(StorageFixtures):
         assert list(storage.listings([])) == []
 
     def test_a_document_is_kept_as_it_is(self, storage: Storage) -> None:
-        """Any text comes back unchanged: no number, no NUL, no end of a line changes."""
+        """Any text is read as it was written: numbers, NULs and line ends, too."""
         lone = json.dumps({"content": "a lone \ud83d, escaped"})
         for name, text in {**VALUES, "lone surrogate": lone, "half a number": "1e3", "spaces only": "   "}.items():
             apply(storage, put("doc/a", text))
@@ -59,7 +59,7 @@ class Reading(StorageFixtures):
             assert read(storage, "doc/a") == {"doc/a": text}, name
 
     def test_a_big_document_is_kept_whole(self, storage: Storage) -> None:
-        """A document of a megabyte is one document, and can shrink again."""
+        """A document may have a megabyte, and a short one may replace it."""
         big = "h\u00e9llo \U0001f600 " * 70_000
         apply(storage, put("doc/a", big))
 
@@ -70,7 +70,7 @@ class Reading(StorageFixtures):
         assert read(storage, "doc/a") == {"doc/a": "small"}
 
     def test_a_slash_reads_all_below_where_the_storage_is_ordered(self, storage: Storage) -> None:
-        """``kind/place/`` brings the documents below, and no neighbour's; where it is not ordered, it brings none."""
+        """``kind/place/`` returns the documents below, and no neighbour; none if the storage is not `ordered`."""
         below = {"page/a/1/0": "1", "page/a/1/1": "2", "page/a/10/0": "3", "page/a/2": "4"}
         neighbours = ["page/a", "page/a0", "page/a0/1", "page/a.", "page/b/1/0", "doc/a", "PAGE/a/1", "page/A/1"]
         for key, text in {**below, **dict.fromkeys(neighbours, "neighbour")}.items():
@@ -89,7 +89,7 @@ class Reading(StorageFixtures):
         assert storage.read(["page/none/"]) == {}
 
     def test_documents_of_a_place_are_read_at_one_moment(self, storage: Storage, other: Storage) -> None:
-        """While another writer changes both documents of a place in one change, a reader never sees one of each."""
+        """A read never returns one document from before a change and another of the same place from after it."""
         apply(storage, change("a", "r0", pages={"1": "r0"}))
         seen: list[tuple[str, str]] = []
         ended = threading.Event()
@@ -118,14 +118,14 @@ class Reading(StorageFixtures):
 
 class Keys(StorageFixtures):
     def test_all_keys_are_listed(self, storage: Storage) -> None:
-        """More keys than any storage reads at once, each at least once."""
+        """`keys` gives every key at least once, also of more documents than any storage reads at once."""
         keys = [f"page/p{n % 7}/{n}" for n in range(1100)]
         storage.write([Change(put=[(key, b"text") for key in keys if key.startswith(f"page/p{m}/")]) for m in range(7)])
 
         assert sorted(set(storage.keys())) == sorted(keys)
 
     def test_keys_are_listed_by_what_they_begin_with(self, storage: Storage) -> None:
-        """Any text is a prefix: the kind, a place, a part of a name; its case counts, and it is no pattern."""
+        """`keys(prefix)` compares the prefix exactly: case counts, and nothing in it is a wildcard."""
         keys = [
             "doc/a",
             "doc/a0",
@@ -160,7 +160,7 @@ class Keys(StorageFixtures):
             assert sorted(set(storage.keys(prefix))) == sorted(key for key in keys if key.startswith(prefix)), prefix
 
     def test_foreign_keys_are_kept_and_listed(self, storage: Storage) -> None:
-        """What other programs store beside, under keys of any text, is listed with the rest and read by its key."""
+        """Documents of other programs, under keys of any text, are listed with the rest and can be read."""
         apply(storage, change("a", "r1"))
         for key in self.foreign_keys:
             apply(storage, put(key, f"of {key}"))
@@ -171,7 +171,7 @@ class Keys(StorageFixtures):
         assert texts == {key: f"of {key}" for key in self.foreign_keys}
 
     def test_no_key_is_taken_for_another(self, storage: Storage) -> None:
-        """Places that look alike are different places: to read, to compare and to drop."""
+        """Places that look alike are different when they are read, compared or dropped."""
         places = self.hostile_places
         storage.write([change(place, place, listed={"active": n}) for n, place in enumerate(places)])
 
@@ -185,7 +185,7 @@ class Keys(StorageFixtures):
         assert sorted(set(storage.keys())) == sorted(f"doc/{place}" for place in places[1::2])
 
     def test_no_key_is_missed_while_others_write(self, storage: Storage, other: Storage) -> None:
-        """All keys that are there throughout are listed, whatever others put and drop meanwhile."""
+        """An iteration over keys gives each key that stays, whatever others put and drop meanwhile."""
         staying = [f"page/p{n:04}/1" for n in range(0, 1200, 2)]
         going = [f"page/p{n:04}/1" for n in range(1, 1200, 2)]
         storage.write([put(key) for key in staying + going])
@@ -193,15 +193,13 @@ class Keys(StorageFixtures):
         seen: set[str] = set()
         for n, key in enumerate(storage.keys("page/")):
             seen.add(key)
-            if (
-                n % 5 == 0 and len(going) > 1
-            ):  # from both ends, so that what follows moves up, in whatever order keys come
+            if n % 5 == 0 and len(going) > 1:  # from both ends: in any order, later keys move up
                 apply(other, *[Change(drop=[going.pop(end)]) for end in (0, -1)], put(f"page/new{n}/1"))
 
         assert sorted(seen & set(staying)) == staying
 
     def test_namespaces_lie_beside_plain_keys(self, storage: Storage) -> None:
-        """``namespace/<name>/`` before the kind makes other documents and lists of the same names."""
+        """Keys below ``namespace/<name>/`` name other documents and lists than the same keys without it."""
         unders = ["", "namespace/n/", "namespace/N/", "namespace/n0/", "namespace/a%2Fb/"]
         apply(storage, *[change("a", f"of {under}", listed={"active": 1}, under=under) for under in unders])
         apply(storage, *[change("b", f"of {under}", pages={"1": under}, under=under) for under in unders])

@@ -1,4 +1,4 @@
-"""Rules of sharing: two storages on one data, writers at the same time, exclusive use, and the end."""
+"""Tests of sharing: two storages on the same data, concurrent writers, exclusive use, and closing."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ from pyai_sessions.testing.storage.fixtures import (
 
 
 def in_threads(*works: Callable[[], Any]) -> list[Any]:
-    """Do works in a thread each, at the same time; return their results, or raise the first error."""
+    """Run each function in a thread, all at the same time. Return their results, or raise the first error."""
     results: list[Any] = [None] * len(works)
     errors: list[BaseException] = []
 
@@ -48,14 +48,14 @@ def in_threads(*works: Callable[[], Any]) -> list[Any]:
 
 
 def need_exclusive(storage: Storage) -> None:
-    """Skip a rule of exclusive use where the storage, or the one in it, leaves `exclusive` as it is."""
+    """Skip the test if the storage, or the storage inside it, does not override `exclusive`."""
     if isinstance(storage.exclusive(), nullcontext):
         pytest.skip(f"{type(storage).__name__} has no way to keep other writers out")
 
 
 class TwoStorages(StorageFixtures):
     def test_two_storages_see_each_others_writes_at_once(self, storage: Storage, other: Storage) -> None:
-        """Documents, keys and lists, put, changed and dropped, though both asked before."""
+        """One storage sees at once what another put, changed and dropped, even if it had read before."""
         both = (storage, other)
         for each in both:
             assert (list(each.keys()), each.count("active"), list(each.keys("page/a/"))) == ([], 0, [])
@@ -76,7 +76,7 @@ class TwoStorages(StorageFixtures):
     def test_what_was_written_is_there_when_it_is_opened_again(
         self, storage: Storage, reopen: Callable[[], Storage]
     ) -> None:
-        """A storage that opens later has the documents and the lists."""
+        """A storage that is opened later has all documents and lists."""
         apply(
             storage, *[change(place, "r1", listed={"active": n}, pages={"1": place}) for n, place in enumerate("abc")]
         )
@@ -92,7 +92,7 @@ class TwoStorages(StorageFixtures):
             later.close()
 
     def test_of_two_writers_of_one_place_one_is_first(self, storage: Storage, other: Storage) -> None:
-        """Both expect the same document: in each round one change is applied, and the other is refused."""
+        """Of two concurrent changes that expect the same document, one is applied and the other is refused."""
         apply(storage, change("a", "0", listed={"active": 0}))
         rounds, barrier = 30, threading.Barrier(2, timeout=PATIENCE)
 
@@ -114,14 +114,14 @@ class TwoStorages(StorageFixtures):
         assert all_listed(other) == [("active", "a", rounds)]
 
     def test_no_change_of_many_writers_is_lost(self, storage: Storage, other: Storage) -> None:
-        """Writers that try again where they are refused count together, in a place of all and in one of each."""
+        """Many writers that retry refused changes count together without losing one."""
         names, rounds, barrier = "abcd", 8, threading.Barrier(4, timeout=PATIENCE)
 
         def writer(name: str, mine: Storage) -> None:
             for n in range(rounds):
                 own: list[Change] = [change(name, f"{n + 1}", f"{n}" if n else None, listed={"active": n})]
                 found = read(mine, "doc/all").get("doc/all")
-                barrier.wait()  # all have read the same document, so all but one are refused
+                barrier.wait()  # all writers have read the same document, so all but one are refused
                 while True:
                     number = json.loads(found)["revision"] if found else "0"
                     common = change("all", f"{int(number) + 1}", number if found else None, pages={f"{name}.{n}": name})
@@ -143,7 +143,7 @@ class TwoStorages(StorageFixtures):
 
 class Exclusive(StorageFixtures):
     def test_no_other_writes_in_exclusive_use(self, storage: Storage, other: Storage) -> None:
-        """Another writer's change comes before or after all that is written inside."""
+        """Another writer's change comes before or after everything that is written inside."""
         need_exclusive(storage)
         apply(storage, change("a", "r0"))
         ended = threading.Event()
@@ -167,7 +167,7 @@ class Exclusive(StorageFixtures):
         assert "doc/b" in read(other, "doc/b")
 
     def test_what_is_written_in_exclusive_use_is_one_step(self, storage: Storage, other: Storage) -> None:
-        """A reader sees all of it or nothing; inside, it is read and listed at once."""
+        """Other readers see all of what is written inside, or nothing. Inside, it can be read at once."""
         need_exclusive(storage)
         seen: list[dict[str, str]] = []
         reading = threading.Event()
@@ -181,7 +181,7 @@ class Exclusive(StorageFixtures):
             apply(storage, change("a", "r1", listed={"active": 1}))
             thread.start()
             assert reading.wait(PATIENCE)
-            thread.join(0.1)  # long enough for a reader who sees what it must not see
+            thread.join(0.1)  # long enough for a reader that could see half of it
             apply(storage, change("b", "r1", listed={"active": 2}))
             assert sorted(read(storage, "doc/a", "doc/b")) == ["doc/a", "doc/b"]
             assert storage.scan("active") == [(1, "a"), (2, "b")]
@@ -193,7 +193,7 @@ class Exclusive(StorageFixtures):
         assert other.scan("active") == [(1, "a"), (2, "b")]
 
     def test_exclusive_use_ends_with_an_error(self, storage: Storage, other: Storage) -> None:
-        """The error passes, and others write again; what was refused inside stays refused."""
+        """An error inside is raised, and others can write again. What was refused inside stays refused."""
         need_exclusive(storage)
 
         def fail() -> None:
@@ -212,7 +212,7 @@ class Exclusive(StorageFixtures):
         assert {"doc/b", "doc/c", "doc/d"} <= set(storage.keys())
 
     def test_a_wait_for_others_has_a_deadline(self, storage: Storage, impatient: Any) -> None:
-        """Who waits for longer than its timeout raises StorageLockedError, and nothing is written."""
+        """A writer that waits longer than its timeout raises StorageLockedError, and writes nothing."""
         if impatient is None:
             pytest.skip(f"{type(storage).__name__} has no fixture `impatient`")
         hasty = impatient()
@@ -235,7 +235,7 @@ class Exclusive(StorageFixtures):
 
 class Closing(StorageFixtures):
     def test_a_closed_storage_says_so(self, storage: Storage) -> None:
-        """Each call after `close` raises StorageClosedError; closing it again does not, nor does `mend`."""
+        """After `close` every call raises StorageClosedError, except `close` and `mend`."""
         apply(storage, change("a", "r1", listed={"active": 1}))
         storage.close()
 
@@ -255,7 +255,7 @@ class Closing(StorageFixtures):
         storage.close()
 
     def test_a_closed_storage_closes_no_other(self, storage: Storage, other: Storage) -> None:
-        """A second storage on the same data goes on."""
+        """A second storage on the same data keeps working."""
         apply(storage, change("a", "r1", listed={"active": 1}))
         storage.close()
 
@@ -264,7 +264,7 @@ class Closing(StorageFixtures):
         assert other.scan("active") == [(2, "a")]
 
     def test_mending_what_is_whole_changes_nothing(self, storage: Storage) -> None:
-        """`mend` may be called at any time, and raises nothing."""
+        """`mend` may be called at any time. It raises nothing, and changes nothing that is sound."""
         storage.mend()
         apply(storage, change("a", "r1", listed={"active": 1}))
         storage.mend()

@@ -1,4 +1,4 @@
-"""Rules of writing: what a change compares, how it is repeated, what it drops, and that it is all or nothing."""
+"""Tests of writing: what a change expects, what it puts and drops, its repetition, and its atomicity."""
 
 import pytest
 
@@ -36,7 +36,7 @@ class Comparing(StorageFixtures):
     def test_a_change_is_applied_where_the_document_begins_as_expected(
         self, storage: Storage, expected: str | None, *, applied: bool
     ) -> None:
-        """A beginning is compared as it is; "" expects any document, None expects that there is none."""
+        """The beginning is compared exactly. "" expects any document, None expects none."""
         apply(storage, put("doc/a", "the text"))
 
         assert storage.write([Change(expect=[("doc/a", expected)], put=[("doc/a", b"new")])]) == [applied]
@@ -46,7 +46,7 @@ class Comparing(StorageFixtures):
     def test_a_change_may_expect_that_there_is_no_document(
         self, storage: Storage, expected: str | None, *, applied: bool
     ) -> None:
-        """None holds where nothing lies, also where something lay; every text expects a document."""
+        """None expects no document, and a dropped one counts as none. Any text expects a document."""
         for key in ("doc/a", "doc/b"):
             apply(storage, put("doc/b"), put("page/a/1"))
             apply(storage, Change(drop=["doc/b"]))
@@ -55,7 +55,7 @@ class Comparing(StorageFixtures):
             assert read(storage, key) == ({key: "new"} if applied else {})
 
     def test_an_empty_document_is_a_document(self, storage: Storage) -> None:
-        """It is read, and expected by "" alone."""
+        """An empty document can be read. Only "" expects it."""
         apply(storage, put("doc/a", ""))
 
         assert read(storage, "doc/a") == {"doc/a": ""}
@@ -64,14 +64,14 @@ class Comparing(StorageFixtures):
 
     @pytest.mark.parametrize("text", ["h\u00e9llo \U0001f600!", "1", "1e3", "'\"\\", "a\0b", "\n", "[b]{a}%2F_*?"])
     def test_any_text_may_be_expected(self, storage: Storage, text: str) -> None:
-        """Whatever the text means elsewhere, it is compared as text."""
+        """Every character of an expected beginning is compared as itself."""
         apply(storage, put("doc/a", text + "rest"))
 
         assert storage.write([Change(expect=[("doc/a", text + "x")], put=[("doc/a", b"new")])]) == [False]
         assert storage.write([Change(expect=[("doc/a", text)], put=[("doc/a", b"new")])]) == [True]
 
     def test_all_expectations_must_hold(self, storage: Storage) -> None:
-        """Of several expected keys of a place, one that does not hold refuses the change."""
+        """A change that expects several documents is refused if one expectation fails."""
         apply(storage, Change(put=[("doc/a", b"head"), ("page/a/1", b"page")]))
         holding = [("doc/a", "head"), ("page/a/1", "pa"), ("page/a/2", None)]
         failing = [("doc/a", None), ("doc/a", "x"), ("page/a/1", None), ("page/a/1", "x"), ("page/a/2", "")]
@@ -84,7 +84,7 @@ class Comparing(StorageFixtures):
         assert read(storage, "doc/a") == {"doc/a": "new"}
 
     def test_a_refused_change_leaves_all_as_it_was(self, storage: Storage) -> None:
-        """It puts nothing, drops nothing and lists nothing."""
+        """A refused change puts, drops and lists nothing."""
         apply(storage, change("a", "r1", listed={"active": 1}, pages={"1": "one", "2/0": "two"}))
         texts, listed = all_texts(storage), all_listed(storage)
         stale = change(
@@ -102,7 +102,7 @@ class Comparing(StorageFixtures):
         assert all_listed(storage) == listed
 
     def test_of_changes_that_expect_the_same_the_first_is_applied(self, storage: Storage) -> None:
-        """Writers of one place may come in one write: a later one does not replace what an earlier one put."""
+        """Of several changes in one write that expect the same document, only the first is applied."""
         apply(storage, change("a", "r1", listed={"active": 1}))
         changes = [
             change("a", "ours", "r1", listed={"active": 2}, was={"active": 1}),
@@ -119,7 +119,7 @@ class Comparing(StorageFixtures):
         assert all_listed(storage) == [("active", "a", 2), ("active", "b", 3)]
 
     def test_of_several_changes_a_refused_one_refuses_no_other(self, storage: Storage) -> None:
-        """Changes of several places are answered in their order, each for itself."""
+        """The changes of one write are applied or refused one by one, in order."""
         apply(storage, *[change(place, "r1", listed={"active": n}) for n, place in enumerate("abcd")])
 
         changes = [
@@ -143,7 +143,7 @@ class Comparing(StorageFixtures):
 
 class Repeating(StorageFixtures):
     def test_a_change_that_is_written_again_counts_as_applied(self, storage: Storage) -> None:
-        """Where the document begins with `done`, the expectation is not looked at."""
+        """If the document begins with `done`, the change counts as applied, whatever it expects."""
         first = change("a", "r1", listed={"active": 1})
         second = change("a", "r2", "r1", listed={"active": 2}, was={"active": 1})
 
@@ -153,7 +153,7 @@ class Repeating(StorageFixtures):
         assert all_listed(storage) == [("active", "a", 2)]
 
     def test_a_change_that_is_written_again_changes_nothing(self, storage: Storage) -> None:
-        """What followed it in the same place stays: documents that it put or dropped."""
+        """A repeated change leaves what was written to its place since."""
         first = change("a", "r1", pages={"1": "one"}, drop=["page/a/2", "page/a/3/"])
         apply(storage, first)
         apply(storage, Change(expect=[("doc/a", start("r1"))], put=[("page/a/2", b"two"), ("page/a/3/0", b"three")]))
@@ -167,7 +167,7 @@ class Repeating(StorageFixtures):
         }
 
     def test_done_is_sought_in_the_first_expected_document_alone(self, storage: Storage) -> None:
-        """Another document of the place that begins so says nothing."""
+        """`done` is compared with the first expected document, and with no other."""
         apply(storage, Change(put=[("doc/a", b"old"), ("page/a/1", b"done")]))
         both = [("doc/a", "old"), ("page/a/1", "done")]
 
@@ -178,7 +178,7 @@ class Repeating(StorageFixtures):
         assert read(storage, "doc/a", "page/a/2") == {"doc/a": "old", "page/a/2": "new"}
 
     def test_a_deletion_that_is_written_again_is_refused(self, storage: Storage) -> None:
-        """It finds no document; what was created meanwhile stays, since it begins otherwise."""
+        """A repeated deletion is refused, and leaves a document that was created since."""
         apply(storage, change("a", "r1", listed={"active": 1}, pages={"1": "one"}))
         deletion = Change(
             expect=[("doc/a", start("r1"))], drop=["doc/a", "page/a/"], lists=[Listing("active", "a", 1, None)]
@@ -193,7 +193,7 @@ class Repeating(StorageFixtures):
 
 class Dropping(StorageFixtures):
     def test_put_and_drop_are_done_in_order(self, storage: Storage) -> None:
-        """A key that is put twice has the later document; a key that is put and dropped is gone."""
+        """Of two puts under one key the later counts. A drop comes after all puts."""
         apply(
             storage,
             Change(
@@ -205,7 +205,7 @@ class Dropping(StorageFixtures):
         assert all_texts(storage) == {"doc/a": "second"}
 
     def test_a_key_that_is_not_there_can_be_dropped(self, storage: Storage) -> None:
-        """Dropping leaves nothing there, so nothing there is no error."""
+        """Dropping an absent key is no error."""
         apply(storage, change("a", "r1", drop=["page/a/1", "page/a/2/", "page/a/"]))
         apply(storage, Change(drop=["doc/none", "page/none/"]))
 
@@ -213,7 +213,7 @@ class Dropping(StorageFixtures):
 
     @pytest.mark.parametrize("dropped", ["page/a/1/", "page/a/", "page/a/10/", "page/a/1/0", "doc/a"])
     def test_a_slash_drops_all_below_and_no_neighbour(self, storage: Storage, dropped: str) -> None:
-        """``page/a/1/`` drops what begins so, and not ``page/a/10/…``; without a slash it drops one document."""
+        """``page/a/1/`` drops all keys that begin so, not ``page/a/10/…``. Without the slash it is one key."""
         keys = ["doc/a", "doc/a0", "page/a", "page/a/1", *(f"page/a/{n}/{m}" for n in ("1", "10", "2") for m in (0, 1))]
         keys += [
             "page/a/1./0",
@@ -235,7 +235,7 @@ class Dropping(StorageFixtures):
         assert sorted(set(storage.keys())) == sorted(set(keys) - gone)
 
     def test_all_below_is_dropped_however_much_it_is(self, storage: Storage) -> None:
-        """More documents than any storage drops at once; put in one change, too."""
+        """A slash drops all documents below, also more than one command of any storage can."""
         apply(storage, Change(put=[(f"page/a/1/{n}", b"text") for n in range(1100)]), put("page/b/1/0"))
 
         apply(storage, Change(drop=["page/a/"]))
@@ -243,7 +243,7 @@ class Dropping(StorageFixtures):
         assert list(storage.keys()) == ["page/b/1/0"]
 
     def test_what_was_read_can_be_put_as_it_is(self, storage: Storage) -> None:
-        """So a document is moved within its place, without a look at what it says."""
+        """A change may put a document just as `read` returned it. Documents are set aside like that."""
         for text in ('{"a":1}', "h\u00e9llo \U0001f600", "", "12"):
             apply(storage, put("doc/a", text))
             value = storage.read(["doc/a"])["doc/a"]
@@ -257,7 +257,7 @@ class Dropping(StorageFixtures):
 
     @pytest.mark.parametrize("lives", [0, None, 3_600_000])
     def test_a_place_lives_on_whatever_is_asked_of_it(self, storage: Storage, lives: int | None) -> None:
-        """`lives` says how long a place is kept at the least; what is put with it is there."""
+        """`lives` is the least time for which a place is kept. Until then it can be read as any other."""
         apply(storage, change("a", "r1", listed={"active": 1})._replace(lives=lives))
         apply(storage, Change(put=[("page/a/1", b"one")], lives=lives))
 

@@ -1,4 +1,4 @@
-"""The contract of a store of sessions: all that SessionManager promises, whatever the sessions lie in."""
+"""The contract of a store: everything that SessionManager promises, wherever sessions are stored."""
 
 from pyai_sessions.testing.store.appending import Appending
 from pyai_sessions.testing.store.changing import Changing
@@ -30,7 +30,7 @@ from pyai_sessions.testing.store.values import Values
 __all__ = ["SessionStoreContract"]
 
 
-# The last class comes first: a store is read and written before it is tried on more.
+# pytest runs the last base class first: reading and saving come before what is built on them.
 class SessionStoreContract(
     Refusals,
     Isolation,
@@ -59,25 +59,25 @@ class SessionStoreContract(
     Everyday,
     Reading,
 ):
-    """What a SessionManager does with a store: of four methods, sync or async, or a KVSessionStore, or a mapping.
+    """Tests SessionManager with a store of four methods, sync or async, with a KVSessionStore, or with a mapping.
 
-    Subclass it, and give it a fixture `store`: an empty one, whatever SessionManager takes::
+    Subclass it, and return an empty store, anything that SessionManager takes, from the fixture `store`::
 
         class TestMyStore(SessionStoreContract):
             @pytest.fixture
             def store(self, tmp_path):
                 return MyStore(tmp_path / "chat.db")
 
-    What follows is optional.
+    Optional:
 
-    - A fixture `reopen`: a function that gives a second store over the same storage. Without it the second manager of
-      the tests uses the same store.
-    - `manager_class`: your own subclass of SessionManager, where that is what you try.
-    - A fixture `damage`: a function that makes the stored row of a session id unreadable, past the store.
-    - A fixture `index`: the mapping that managers take as ``index=``.
-    - `longest_id`, in bytes, and ``takes_id(text)``, where the storage does not take every text as an id.
-    - `must_have`: the powers that the store is meant to have, ``("list_by_activity", "revisions")``.
+    - A fixture `reopen` that returns a function. It opens a second store on the same storage. Without it, the tests'
+      second manager uses the same store.
+    - `manager_class`: your own subclass of SessionManager, to test that.
+    - A fixture `damage` that returns a function. It takes a session id, and damages the stored row directly.
+    - A fixture `index`: the mapping that is passed to managers as ``index=``.
+    - `longest_id`, in bytes, and ``takes_id(text)``, if the storage does not accept every text as an id.
+    - `must_have`: the optional powers that the store must have: ``("list_by_activity", "revisions")``.
 
-    A store that lacks an optional power passes by its refusal. The tests of that power are skipped, and pytest lists a
-    `MissingPowerWarning` for each, unless `must_have` names it: then they fail.
+    A store may lack an optional power, if it refuses by an error. The tests of that power are then skipped, and pytest
+    lists a `MissingPowerWarning` for each. If `must_have` names the power, they fail.
     """

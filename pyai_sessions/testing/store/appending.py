@@ -1,4 +1,4 @@
-"""Appending."""
+"""Tests of appending: order, repetition, refusal, and what a store remembers of its last append."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +14,7 @@ from pyai_sessions.testing.store.powers import of_all_users, with_revisions
 
 class Appending(StoreFixtures):
     def test_append_adds_messages_in_order(self, manager: Any, other: Any, clock: Any) -> None:
-        """Messages, and dicts of their fields, go to the end; a dict without a timestamp gets the clock's."""
+        """`append` adds messages, or dicts of their fields, to the end. The clock gives a missing timestamp."""
         manager.create_session("ada", session_id="s")
         clock.pass_(minutes=5)
         manager.append("s", Message("user", "one"), {"role": "assistant", "content": "two"})
@@ -27,7 +27,7 @@ class Appending(StoreFixtures):
         assert stored.updated_at >= clock.now
 
     def test_append_one_by_one_makes_pages(self, manager: Any, other: Any) -> None:
-        """Two hundred appends are two hundred messages."""
+        """Two hundred single appends store two hundred messages."""
         manager.create_session("ada", session_id="s")
         for n in range(120):
             manager.append("s", {"role": "user", "content": f"message {n}"})
@@ -36,7 +36,7 @@ class Appending(StoreFixtures):
         assert self.sound(other)
 
     def test_appending_a_message_twice_stores_it_once(self, manager: Any) -> None:
-        """Its id says that it is the same: an append may be repeated."""
+        """A repeated append of the same message id stores it once."""
         manager.create_session("ada", session_id="s")
         message = Message("user", "one")
         manager.append("s", message)
@@ -45,14 +45,14 @@ class Appending(StoreFixtures):
         assert contents(manager.get_session("s")) == ["one", "two"]
 
     def test_appending_nothing_changes_nothing(self, manager: Any) -> None:
-        """No message, no write."""
+        """An append without messages writes nothing."""
         before = manager.create_session("ada", session_id="s").revision
         manager.append("s")
 
         assert manager.get_session("s").revision == before
 
     def test_appending_to_an_absent_session_raises(self, manager: Any) -> None:
-        """It is not created on the way."""
+        """Appending to an absent session raises, and does not create it."""
         with pytest.raises(SessionNotFoundError) as caught:
             manager.append("s", {"role": "user", "content": "x"})
 
@@ -60,7 +60,7 @@ class Appending(StoreFixtures):
         assert manager.get_session("s") is None
 
     def test_a_refused_message_leaves_the_others_of_its_call_unwritten(self, manager: Any) -> None:
-        """An append is all or nothing."""
+        """If one message of a call is refused, none is stored."""
         manager.create_session("ada", session_id="s")
 
         with pytest.raises(InvalidValueError):
@@ -70,7 +70,7 @@ class Appending(StoreFixtures):
 
     @with_revisions
     def test_appends_of_threads_all_survive(self, manager: Any, other: Any) -> None:
-        """Each message once, each thread's in its order, and from then on in every read."""
+        """Appends of many threads are all stored once, each thread's in order, and every later read has them."""
         manager.create_session("ada", session_id="s")
         events: list[Event] = []
 
@@ -88,11 +88,11 @@ class Appending(StoreFixtures):
 
         check_events(manager, events)
 
-    # Again and again by one store, which remembers what it stored last ---------------------------------------------
+    # Repeated appends by one store, which remembers what it stored last ---------------------------------------------
 
     @pytest.fixture
     def known(self, manager: Any) -> Any:
-        """Append to a session by the manager's store, just now; return its 3 contents."""
+        """Append to a session by the manager's store, so that it remembers the session. Return the 3 contents."""
         manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
         for n in range(3):
             manager.append("s", {"role": "user", "content": f"message {n}", "message_id": f"m{n}"})
@@ -120,7 +120,7 @@ class Appending(StoreFixtures):
     def test_an_append_follows_whatever_is_stored(
         self, manager: Any, other: Any, known: Any, through: Any, case: Any
     ) -> None:
-        """What happened to the session since the last append counts: nothing comes back, nothing goes."""
+        """An append goes to the end of what is stored now, whatever others changed since the store's last append."""
         change, left = case
         change(other if through == "another" else manager, other.get_session("s"))
         expected = [each if isinstance(each, str) else f"message {each}" for each in left]
@@ -140,7 +140,7 @@ class Appending(StoreFixtures):
     def test_an_append_is_refused_as_what_is_stored_refuses_it(
         self, manager: Any, other: Any, known: Any, through: Any
     ) -> None:
-        """Archived and deleted since the last append: the errors are those of a first append."""
+        """If others archived or deleted the session since the last append, the next one raises as a first one does."""
         act = other if through == "another" else manager
         act.archive("s")
         for _ in range(2):
@@ -156,7 +156,7 @@ class Appending(StoreFixtures):
         assert self.listed(other, "ada") == []
 
     def test_appends_of_two_stores_by_turns_are_all_stored(self, manager: Any, other: Any, clock: Any) -> None:
-        """Of one message and of many, beside saves: each once, in the order of the calls, over many pages."""
+        """Two stores append and save in turns. Each message is stored once, in the order of the calls."""
         manager.create_session("ada", session_id="s")
         expected = []
         for n in range(60):
@@ -178,7 +178,7 @@ class Appending(StoreFixtures):
         assert self.sound(other)
 
     def test_appends_to_many_sessions_by_turns_are_all_stored(self, manager: Any, other: Any) -> None:
-        """What a store remembers of one session is not taken for another."""
+        """Appends to many sessions in turns go to the right session each."""
         hostile = ["s", "S", "s/", "s ", "t", "session", "\ud800", "h\u00e9llo"]
         names = [each for each in hostile if self.takes_id(each)]
         for each in names:
@@ -192,7 +192,7 @@ class Appending(StoreFixtures):
         assert self.sound(other)
 
     def test_any_text_is_the_id_of_an_appended_message(self, manager: Any, other: Any) -> None:
-        """Quotes, backslashes, NUL, any Unicode: stored once when it is appended twice, in one call or in two."""
+        """A message of any id is stored once if it is appended twice, in one call or in two."""
         manager.create_session("ada", session_id="s")
         messages = [Message("user", f"of {n}", message_id=each) for n, each in enumerate(HOSTILE_IDS)]
         for each in messages:
@@ -204,7 +204,7 @@ class Appending(StoreFixtures):
         assert list(other.get_session("s").messages) == messages
 
     def test_a_text_that_looks_like_an_id_is_none(self, manager: Any, other: Any) -> None:
-        """An id that stands in another message's content, name or metadata is not taken."""
+        """The id of a new message may stand in another message's content, name or metadata."""
         manager.create_session("ada", session_id="s")
         messages = [
             Message("user", 'm1 "m1" \\"m1\\" "message_id":"m1"', message_id="m0"),
@@ -220,7 +220,7 @@ class Appending(StoreFixtures):
         assert list(other.get_session("s").messages) == messages
 
     def test_one_call_cannot_append_an_id_twice(self, manager: Any, known: Any) -> None:
-        """Which of the two would be meant is not known; nothing is stored."""
+        """Two different messages of one id in one call raise, and nothing is stored."""
         with pytest.raises(InvalidValueError):
             manager.append("s", Message("user", "a", message_id="m"), Message("user", "b", message_id="m"))
 

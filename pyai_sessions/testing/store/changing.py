@@ -1,4 +1,4 @@
-"""One message of a session that is not in hand, replaced or removed; the last ones taken back."""
+"""Tests of replacing, removing and popping messages of a session without loading it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -34,7 +34,7 @@ def _stored(manager: Any, count: int = 100) -> Any:
 class Changing(StoreFixtures):
     @pytest.mark.parametrize("at", [0, 1, 40, 95, 99])
     def test_one_message_is_replaced_and_all_else_stays(self, manager: Any, other: Any, at: int) -> None:
-        """Wherever it lies; the call returns what is stored then, and the fields that were not given stay."""
+        """Replacing fields of one message keeps all others. The call returns what is stored."""
         session = _stored(manager)
         old = session.messages[at]
 
@@ -49,14 +49,14 @@ class Changing(StoreFixtures):
         assert self.sound(other)
 
     def test_a_whole_message_takes_the_place_of_the_one_with_its_id(self, manager: Any, other: Any) -> None:
-        """With all its fields."""
+        """A `Message` replaces the stored one of the same id, with all fields."""
         old = _stored(manager, 3).messages[1]
         new = Message("assistant", {"x": 1}, message_id=old.message_id, name="Eliza", timestamp=old.timestamp)
 
         assert other.replace_message("s", new) == new == manager.get_message("s", old.message_id)
 
     def test_a_rating_is_no_activity(self, manager: Any, other: Any, clock: Any) -> None:
-        """It moves no session in lists, of whichever message; what a message says does, and so does its removal."""
+        """A rating moves no session in lists. Changed content and removed messages do."""
         old = _stored(manager).messages
         clock.pass_(minutes=1)
         manager.create_session("ada", session_id="t")
@@ -81,7 +81,7 @@ class Changing(StoreFixtures):
         assert first() == "s"
 
     def test_messages_are_removed_one_by_one(self, manager: Any, other: Any) -> None:
-        """From the middle and from the ends, until there is none; each call returns what it removed."""
+        """Messages can be removed from anywhere until none is left. Each call returns the removed one."""
         session, random = _stored(manager, 70), Random(7)  # noqa: S311 (it draws places, not secrets)
         left = list(session.messages)
         while left:
@@ -93,7 +93,7 @@ class Changing(StoreFixtures):
         assert self.sound(other)
 
     def test_the_last_message_is_popped(self, manager: Any, other: Any) -> None:
-        """The last that is stored, whoever appended it, back into older pages; an empty session has none."""
+        """`pop_message` removes and returns the newest stored message, whoever added it. An empty session raises."""
         _stored(manager, 40)
         other.append("s", {"role": "user", "content": "message 40"})
 
@@ -104,7 +104,7 @@ class Changing(StoreFixtures):
             manager.pop_message("s")
 
     def test_all_messages_are_cleared(self, manager: Any, other: Any) -> None:
-        """Metadata, state and title stay, and the conversation begins anew."""
+        """Clearing the messages keeps metadata, state and title."""
         _stored(manager)
 
         other.clear_messages("s")
@@ -117,7 +117,7 @@ class Changing(StoreFixtures):
 
     @pytest.mark.parametrize("to", ["m95", "m40", "m0", "here", 1, 3])
     def test_a_session_that_is_not_in_hand_is_rewound(self, manager: Any, other: Any, to: Any) -> None:
-        """As one in hand is: the same messages and state, and a branch that is reached again."""
+        """Rewinding by id gives the same messages, state and branch as rewinding a loaded session."""
         session = manager.create_session("ada", session_id="s", state={"n": 1})
         fill(session, 60)
         session.checkpoint("here")
@@ -137,7 +137,7 @@ class Changing(StoreFixtures):
         assert self.sound(other)
 
     def test_forks_and_branches_keep_the_message_as_it_was(self, manager: Any, other: Any) -> None:
-        """They share its page no longer; what they hold stays, also when the session is deleted."""
+        """Forks and branches keep the old message, even if the changed session is deleted."""
         session = _stored(manager)
         session.rewind("m70")
         manager.save(session)
@@ -158,7 +158,7 @@ class Changing(StoreFixtures):
         assert self.sound(manager)
 
     def test_changes_and_a_copy_in_hand_merge(self, manager: Any, other: Any) -> None:
-        """Of different messages, loaded whole or in part, beside what both append."""
+        """Changes merge with a loaded copy that changed other messages, and with appends of both."""
         _stored(manager)
         whole, part = manager.get_session("s"), manager.get_session("s", last=10)
         other.replace_message("s", "m3", metadata={"rating": 5})
@@ -179,7 +179,7 @@ class Changing(StoreFixtures):
 
     @with_revisions
     def test_a_copy_in_hand_that_changed_the_same_message_is_refused(self, manager: Any, other: Any) -> None:
-        """And nothing is written: neither change is lost in silence."""
+        """If both changed the same message, saving the copy raises, and writes nothing."""
         _stored(manager)
         session = manager.get_session("s")
         other.replace_message("s", "m3", content="theirs")
@@ -193,7 +193,7 @@ class Changing(StoreFixtures):
         assert other.get_session("s") == before
 
     def test_what_stays_the_same_is_not_written(self, manager: Any, other: Any) -> None:
-        """The same fields as are stored: nobody's copy goes stale."""
+        """A change to the same values is not written, so that no copy becomes stale."""
         session = _stored(manager, 40)
         before = other.get_session("s")
 
@@ -203,7 +203,7 @@ class Changing(StoreFixtures):
         assert other.get_session("s").revision == before.revision
 
     def test_what_cannot_be_changed_is_refused(self, manager: Any, other: Any) -> None:
-        """A session or a message that is not there, another user's, an archived one, a field that JSON cannot hold."""
+        """Absent sessions and messages, another user's, archived ones and invalid fields raise."""
         _stored(manager, 40)
         calls = [
             lambda id_, **of: manager.replace_message(id_, "m1", content="x", **of),
@@ -235,7 +235,7 @@ class Changing(StoreFixtures):
 
     @with_revisions
     def test_many_writers_change_different_messages_while_others_append(self, manager: Any, other: Any) -> None:
-        """Each change and each message stays, once, in an order that all agree on."""
+        """Concurrent changes and appends are all stored once, in an order that all readers agree on."""
         manager.create_session("ada", session_id="s")
         events: list[Event] = []
         recorders = [Recorder(each, events.append) for each in (manager, other)]
@@ -259,7 +259,7 @@ class Changing(StoreFixtures):
 
     @with_revisions
     def test_of_many_that_pop_each_takes_another_message(self, manager: Any, other: Any) -> None:
-        """None is taken twice, and none goes that nobody got."""
+        """Concurrent `pop` calls return each message to one caller only."""
         _stored(manager, 60)
 
         def pop(n: int) -> list[str]:
@@ -274,7 +274,7 @@ class Changing(StoreFixtures):
 
     @with_revisions
     def test_of_two_that_remove_one_message_one_is_told_that_it_is_gone(self, manager: Any, other: Any) -> None:
-        """As one after the other."""
+        """Of two concurrent removals of one message, one succeeds, and the other raises."""
         _stored(manager, 40)
 
         def remove(n: int) -> int:

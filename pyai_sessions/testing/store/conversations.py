@@ -1,4 +1,4 @@
-"""Conversations of any length, and their rewritten history."""
+"""Tests of conversations of any length, and of rewriting their history."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ class Conversations(StoreFixtures):
     # Long conversations ----------------------------------------------------------------------------------------------
 
     def test_a_conversation_of_any_length_is_read_as_it_was_saved(self, manager: Any, other: Any) -> None:
-        """One page, many pages, and the lengths at which a page is full."""
+        """Conversations around each page limit, and of many pages, are read as saved."""
         counts = {f"s{count}": count for count in (1, 31, 32, 33, 64, 65, 500)}
         for session_id, count in counts.items():
             session = manager.create_session("ada", session_id=session_id)
@@ -26,7 +26,7 @@ class Conversations(StoreFixtures):
         assert {each.session_id: each.message_count for each in self.listed(manager, "ada")} == counts
 
     def test_big_messages_are_kept_whole(self, manager: Any, other: Any) -> None:
-        """A message of a megabyte, among small ones."""
+        """Messages of a megabyte among small ones are read as saved."""
         session = manager.create_session("ada")
         fill(session, 3)
         session.add_message("tool", "h\u00e9llo \U0001f600 " * 100_000)
@@ -44,7 +44,7 @@ class Conversations(StoreFixtures):
     def test_a_rewritten_message_is_read_as_it_was_rewritten(
         self, manager: Any, other: Any, count: Any, act: Any
     ) -> None:
-        """In the first page, between, in the tail; and no page of the former history is left."""
+        """A message can be replaced on any page. No page of the old history is left."""
         for n in (0, count // 2, count - 1):
             session = manager.create_session("ada", session_id=f"s{n}")
             fill(session, count)
@@ -63,7 +63,7 @@ class Conversations(StoreFixtures):
 
     @pytest.mark.parametrize("count", [1, 33, 100])
     def test_popped_messages_are_gone(self, manager: Any, other: Any, count: Any) -> None:
-        """`pop` takes back the newest, across pages, and the conversation goes on from there."""
+        """`pop` removes the newest messages, across pages. The conversation goes on from there."""
         for popped in (1, 20, 70):
             session = manager.create_session("ada", session_id=f"s{popped}")
             fill(session, count)
@@ -83,7 +83,7 @@ class Conversations(StoreFixtures):
 
     @pytest.mark.parametrize("at", [0, 10, 70])
     def test_rewinding_returns_to_the_checkpoint(self, manager: Any, other: Any, at: Any) -> None:
-        """Messages and state are what they were, after a save and a load in between."""
+        """Rewinding to a checkpoint brings its messages and state back, also after a save and a load."""
         session = manager.create_session("ada", session_id="s", state={"step": 1})
         fill(session, at)
         session.checkpoint("before")
@@ -103,7 +103,7 @@ class Conversations(StoreFixtures):
         assert self.sound(other)
 
     def test_a_conversation_goes_on_turn_by_turn(self, manager: Any, other: Any) -> None:
-        """Each save adds its turn, by the object that was saved before or by one that was loaded anew."""
+        """Each save adds a turn, whether the session was kept in memory or loaded again."""
         session = manager.create_session("ada", session_id="s")
         for n in range(0, 40, 2):
             fill(session, 2, n)
@@ -114,7 +114,7 @@ class Conversations(StoreFixtures):
         assert contents(other.get_session("s")) == [f"message {n}" for n in range(40)]
 
     def test_a_cleared_conversation_goes_on(self, manager: Any, other: Any) -> None:
-        """State and metadata stay."""
+        """Clearing the messages keeps state and metadata."""
         session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
         fill(session, 40)
         manager.save(session)
@@ -131,7 +131,7 @@ class Conversations(StoreFixtures):
 
     @pytest.mark.parametrize("last", [0, 5, 1000])
     def test_last_loads_the_newest_messages_at_least(self, manager: Any, last: Any) -> None:
-        """A store that cannot load a part gives the whole; what is asked for is there in either case."""
+        """`last=n` loads at least the newest *n* messages. A store that cannot load a part returns all."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         manager.save(session)

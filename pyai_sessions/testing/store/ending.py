@@ -1,4 +1,4 @@
-"""Deleting, archiving, restoring."""
+"""Tests of deleting, archiving and restoring sessions."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ class Ending(StoreFixtures):
     # Deleting --------------------------------------------------------------------------------------------------------
 
     def test_deleting_an_absent_session_returns_false(self, manager: Any) -> None:
-        """Deleting twice is no error."""
+        """Deleting an absent session returns False."""
         manager.create_session(session_id="s")
         manager.delete("s")
 
@@ -31,7 +31,7 @@ class Ending(StoreFixtures):
 
     @of_all_users
     def test_deleting_a_user_leaves_the_others(self, manager: Any, other: Any) -> None:
-        """All of a user's sessions go, archived ones too, and nobody else's."""
+        """`delete_user` removes the user's sessions, archived ones too, and no other user's."""
         for n in range(3):
             manager.create_session("ada", session_id=f"ada{n}")
         manager.archive("ada1")
@@ -49,7 +49,7 @@ class Ending(StoreFixtures):
 
     @of_all_users
     def test_an_archived_session_is_left_out_of_lists_and_can_be_read(self, manager: Any, other: Any) -> None:
-        """Unless archived ones are asked for."""
+        """Lists leave archived sessions out by default. They can still be read."""
         manager.create_session("ada", session_id="kept")
         manager.create_session("ada", session_id="s")
         manager.archive("s")
@@ -64,7 +64,7 @@ class Ending(StoreFixtures):
         assert [other.count("ada", status=status) for status in (*SessionStatus, None)] == [1, 1, 2]
 
     def test_archiving_an_object_and_saving_it_archives(self, manager: Any, other: Any) -> None:
-        """`session.archive()` counts once it is saved, with what was added before."""
+        """`session.archive()` takes effect at the save, together with added messages."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "good-bye")
         session.archive()
@@ -76,7 +76,7 @@ class Ending(StoreFixtures):
             manager.save(session)
 
     def test_an_archived_session_refuses_changes(self, manager: Any, other: Any) -> None:
-        """A copy loaded before, one loaded after, and an append: all raise, and nothing is written."""
+        """Saving any copy of an archived session and appending to it raise, and write nothing."""
         before = manager.create_session("ada", session_id="s")
         other.archive("s")
         after = manager.get_session("s")
@@ -92,7 +92,7 @@ class Ending(StoreFixtures):
         assert other.get_session("s").message_count == 0
 
     def test_a_restored_session_goes_on(self, manager: Any, other: Any) -> None:
-        """It is listed again, and takes messages; a copy loaded while it was archived may be saved too."""
+        """A restored session is listed and takes messages. A copy loaded while it was archived can be saved."""
         manager.create_session("ada", session_id="s")
         manager.archive("s")
         copy = manager.get_session("s")
@@ -110,14 +110,14 @@ class Ending(StoreFixtures):
         assert [other.count("ada", status=status) for status in (*SessionStatus, None)] == [1, 0, 1]
 
     def test_archiving_or_restoring_an_absent_session_raises(self, manager: Any) -> None:
-        """A wrong id does not pass for a done deed."""
+        """Archiving or restoring an absent session raises SessionNotFoundError."""
         for act in (manager.archive, manager.restore):
             with pytest.raises(SessionNotFoundError):
                 act("s")
 
     @of_all_users
     def test_inactive_sessions_are_archived(self, manager: Any, other: Any, clock: Any) -> None:
-        """Those that did not change for so many days, and no other; activity counts, not creation."""
+        """`archive_inactive` archives sessions without activity for so many days. Their creation does not count."""
         for name in ("oldest", "older", "revived", "recent"):
             manager.create_session("ada", session_id=name)
             clock.pass_(days=10)
@@ -139,7 +139,7 @@ class Ending(StoreFixtures):
 
     @of_all_users
     def test_a_restored_session_is_active_now(self, manager: Any, other: Any, clock: Any, ten: Any) -> None:
-        """Its activity is the restoring, not its last message: it comes first in the lists."""
+        """Restoring counts as activity, so the session comes first in lists."""
         for name in ("s2", "s7", "bob's"):
             manager.archive(name)
         clock.pass_(days=40)
@@ -158,7 +158,7 @@ class Ending(StoreFixtures):
 
     @of_all_users
     def test_archiving_is_no_activity(self, manager: Any, other: Any, clock: Any, ten: Any) -> None:
-        """An archived session keeps its time, and its place among the archived ones."""
+        """Archiving keeps a session's time, and so its place among archived ones."""
         clock.pass_(days=1)
         for name in ("s3", "s9", "s0"):
             manager.archive(name)
@@ -167,7 +167,7 @@ class Ending(StoreFixtures):
         assert ids(other.list_sessions("ada", status=None)) == ten
 
     def test_restoring_what_is_active_is_no_activity(self, manager: Any, clock: Any, ten: Any) -> None:
-        """Nothing is written, and its place in the lists stays."""
+        """Restoring an active session writes nothing."""
         before = manager.get_session("s3")
         clock.pass_(days=1)
 
@@ -177,7 +177,7 @@ class Ending(StoreFixtures):
         assert ids(manager.list_sessions("ada")) == ten
 
     def test_a_restored_session_goes_forward_in_time(self, manager: Any, other: Any, clock: Any, ten: Any) -> None:
-        """Where the clock was set back, too: lists are in that order."""
+        """Restoring never moves a session's time back, even if the clock was."""
         before = manager.get_session("s3").updated_at
         manager.archive("s3")
         clock.pass_(days=-30)
@@ -190,7 +190,7 @@ class Ending(StoreFixtures):
 
     @pytest.fixture
     def idle(self, manager: Any, clock: Any) -> Any:
-        """250 sessions of two users, a day apart, s0 the latest: it is as old as *clock* is now; s1 is long."""
+        """Store 250 sessions of two users, a day apart, s0 the latest and of *clock*'s time. s1 is long."""
         made = []
         for n in range(250):
             time = clock.now - timedelta(days=n)
@@ -206,7 +206,7 @@ class Ending(StoreFixtures):
     def test_all_that_were_idle_for_so_long_are_archived_and_no_other(
         self, manager: Any, other: Any, idle: Any, days: Any, due: Any
     ) -> None:
-        """However many; one that was idle for that time exactly is not."""
+        """Any number of sessions is archived. One that was inactive for exactly that time is not."""
         told: list[int] = []
         assert manager.archive_inactive(days=1e6) == 0
 
@@ -226,7 +226,7 @@ class Ending(StoreFixtures):
         assert manager.archive_inactive(days=days) == 0
 
     def test_a_deleted_session_is_gone_and_the_others_stay(self, manager: Any, other: Any) -> None:
-        """From reads, lists and counts."""
+        """A deleted session is in no read, list or count. Others are."""
         kept = manager.create_session("ada", session_id="kept")
         gone = manager.create_session("ada", session_id="gone")
         for each in (kept, gone):
@@ -241,7 +241,7 @@ class Ending(StoreFixtures):
         assert other.count("ada") == 1
 
     def test_a_session_created_anew_has_nothing_of_its_predecessor(self, manager: Any, other: Any) -> None:
-        """The id is free again, for another user too."""
+        """The id of a deleted session is free, for another user too. The new session has nothing of the old."""
         fill(session := manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1}), 40)
         manager.save(session)
         manager.delete("s")
@@ -255,7 +255,7 @@ class Ending(StoreFixtures):
 
     @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
     def test_a_copy_does_not_bring_a_deleted_session_back(self, manager: Any, other: Any, mode: Any) -> None:
-        """Saving it raises, in every mode."""
+        """Saving a copy of a deleted session raises in every mode."""
         session = manager.create_session("ada", session_id="s")
         other.delete("s")
         session.add_message("user", "too late")
@@ -266,7 +266,7 @@ class Ending(StoreFixtures):
         assert manager.get_session("s") is None
 
     def test_a_copy_of_a_deleted_session_leaves_its_successor_alone(self, manager: Any, other: Any, clock: Any) -> None:
-        """So a revision is never used again under an id: not even by a session created anew."""
+        """Saving a copy of a deleted session raises, and leaves a new session of the same id."""
         old = manager.create_session("ada", session_id="s")
         other.delete("s")
         clock.pass_(microseconds=1)
@@ -280,7 +280,7 @@ class Ending(StoreFixtures):
 
     @of_all_users
     def test_clearing_all_deletes_all(self, manager: Any, other: Any) -> None:
-        """Archived sessions and those of no user too; it says how many there were."""
+        """`clear_all` deletes all sessions, archived ones and those without a user too, and returns their number."""
         for n in range(3):
             manager.create_session("ada", session_id=f"s{n}")
         manager.create_session(session_id="nobody's")
@@ -294,7 +294,7 @@ class Ending(StoreFixtures):
 
     @pytest.mark.parametrize("count", [3, 100])
     def test_archiving_and_restoring_keep_a_session_whole(self, manager: Any, other: Any, count: Any) -> None:
-        """Messages, state, metadata and the time of its creation stay as they are, however often."""
+        """Archiving and restoring change neither messages, state, metadata nor the time of creation."""
         session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"n": 1})
         fill(session, count)
         manager.save(session)

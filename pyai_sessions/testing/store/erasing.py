@@ -1,4 +1,4 @@
-"""Erasing and exporting all that is held of one user."""
+"""Tests of erasing and exporting everything of one user."""
 
 import io
 from typing import Any
@@ -13,7 +13,7 @@ from pyai_sessions.testing.store.powers import of_all_users
 
 class Erasing(StoreFixtures):
     def test_a_user_is_erased_and_the_record_says_what_that_was(self, manager: Any, other: Any) -> None:
-        """All sessions, archived ones too, sorted; nobody else's. The second time nothing is left to erase."""
+        """`delete_user` removes all sessions of a user, and reports them sorted. A repetition finds none."""
         for name in ("s2", "s1", "s0"):
             fill(session := manager.create_session("ada", session_id=name), 40)
             manager.save(session)
@@ -35,7 +35,7 @@ class Erasing(StoreFixtures):
 
     @of_all_users
     def test_a_scan_finds_nothing_where_the_indexes_know_all(self, manager: Any, other: Any) -> None:
-        """It erases what is listed, and says that nothing else was there; forks that others made are named."""
+        """If the indexes are right, a scan erases nothing more. The report names other users' forks."""
         for name in ("s0", "s1"):
             fill(session := manager.create_session("ada", session_id=name), 40)
             manager.save(session)
@@ -54,7 +54,7 @@ class Erasing(StoreFixtures):
         assert self.sound(manager)
 
     def test_what_is_exported_can_be_imported(self, manager: Any, clock: Any) -> None:
-        """All sessions of the user, archived ones too: messages, state, checkpoints, branches with what they hold."""
+        """An exported user can be imported: all sessions with messages, state, checkpoints and branches."""
         session = manager.create_session("ada", session_id="s0", metadata={"t": "\ud83d"}, state={"n": 2**70})
         for fields in RICH:
             session.add_message(**fields)
@@ -84,7 +84,7 @@ class Erasing(StoreFixtures):
         assert exported(manager, "carol") == []
 
     def test_a_file_that_takes_no_text_is_refused(self, manager: Any) -> None:
-        """By an error that says how to open it; nothing was written."""
+        """Exporting to a binary file raises an error that says how to open it. Nothing is written."""
         manager.create_session("ada", session_id="s")
 
         for file in (io.BytesIO(), None, "export.jsonl"):
@@ -93,7 +93,7 @@ class Erasing(StoreFixtures):
             assert caught.value.path == "file"
 
     def test_nobody_is_no_user_to_erase_or_export(self, manager: Any) -> None:
-        """Sessions of no user stay: None is refused."""
+        """Erasing or exporting None raises. Sessions without a user stay."""
         session = manager.create_session(session_id="nobody's")
 
         for act in (lambda: manager.delete_user(None), lambda: manager.export_sessions(io.StringIO(), user_id=None)):

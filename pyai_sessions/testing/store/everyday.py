@@ -1,4 +1,4 @@
-"""What an application does every day, of any store: it needs the four methods and no more."""
+"""Tests of everyday use, for which a store needs only its four methods."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 class Everyday(StoreFixtures):
-    """What needs no optional power."""
+    """What works without any optional power."""
 
     def test_a_saved_session_is_read_as_it_was(self, manager: Any) -> None:
-        """All fields, and a conversation of any length."""
+        """A session of any length is read with all fields as saved."""
         session = manager.create_session("ada", session_id="s")
         for fields in RICH:
             session.add_message(**fields)
@@ -34,7 +34,7 @@ class Everyday(StoreFixtures):
         assert manager.get_session("s") == session
 
     def test_any_text_is_an_id_of_a_session_and_of_a_user(self, manager: Any) -> None:
-        """Sessions and users are told apart, whatever their ids hold."""
+        """Session ids and user ids may be any text. Different texts name different sessions and users."""
         for each in self.hostile_ids:
             manager.create_session(each, session_id=each)
 
@@ -45,7 +45,7 @@ class Everyday(StoreFixtures):
             assert manager.get_session(each) is None
 
     def test_any_text_is_a_key_of_metadata_and_of_state_and_a_checkpoints_name(self, manager: Any, other: Any) -> None:
-        """They are read back under themselves, each with its own value."""
+        """Keys of metadata and state, and names of checkpoints, may be any text."""
         hostile = {each: n for n, each in enumerate(HOSTILE_IDS)}
         session = manager.create_session("ada", session_id="s", metadata=dict(hostile), state=dict(hostile))
         for each in hostile:
@@ -59,7 +59,7 @@ class Everyday(StoreFixtures):
         assert found == session
 
     def test_an_id_that_the_storage_does_not_take_is_refused(self, manager: Any) -> None:
-        """It raises, whatever the exception, and no other session is stored or read in its place."""
+        """An id that the storage does not accept raises some exception. No other session is stored or read."""
         for each in HOSTILE_IDS:
             if self.takes_id(each):
                 continue
@@ -72,7 +72,7 @@ class Everyday(StoreFixtures):
         assert manager.get_session("of a user") is None
 
     def test_deleting_says_whether_there_was_a_session(self, manager: Any) -> None:
-        """It is gone from reads and lists."""
+        """`delete` returns whether there was a session. After it, no read and no list has it."""
         manager.create_session("ada", session_id="s")
 
         assert [manager.delete("s"), manager.delete("s")] == [True, False]
@@ -80,7 +80,7 @@ class Everyday(StoreFixtures):
         assert manager.get_sessions_for_user("ada") == []
 
     def test_an_archived_session_is_out_of_lists_and_refuses_changes(self, manager: Any) -> None:
-        """It can be read, and restored."""
+        """An archived session is in no list and takes no changes, but can be read and restored."""
         manager.create_session("ada", session_id="s")
         manager.archive("s")
 
@@ -101,7 +101,7 @@ class Everyday(StoreFixtures):
         assert ids(manager.get_sessions_for_user("ada")) == ["s"]
 
     def test_a_users_sessions_come_in_order_of_activity(self, manager: Any, ten: Any) -> None:
-        """In whatever order the store gives them; limits and times cut the list."""
+        """A user's list is ordered by activity, whatever the store returns. Limits and times cut it."""
         time = manager.get_session("s6").updated_at
 
         assert ids(manager.get_sessions_for_user("ada")) == ten
@@ -112,12 +112,12 @@ class Everyday(StoreFixtures):
 
     @pytest.mark.parametrize("limit", [1, 3, 10, 50])
     def test_pages_of_a_user_hold_each_session_once(self, manager: Any, ten: Any, limit: Any) -> None:
-        """A cursor goes on where the page before ended, either way round."""
+        """Pages of a user's list give each session once, in either order."""
         assert all_pages(manager, "ada", limit=limit) == ten
         assert all_pages(manager, "ada", limit=limit, order="oldest") == ten[::-1]
 
     def test_a_filter_keeps_the_sessions_whose_metadata_has_the_values(self, manager: Any, ten: Any) -> None:
-        """In lists, pages and counts; equal as JSON, and None is a value."""
+        """Lists, pages and counts keep sessions whose metadata equals the filter as JSON. None is a value."""
         for name, metadata in (("a", {"n": True}), ("b", {"n": None}), ("c", {"n": [1]}), ("d", {"n": 1, "m": 2})):
             manager.create_session("ada", session_id=name, metadata=metadata)
         manager.archive("s7")
@@ -133,7 +133,7 @@ class Everyday(StoreFixtures):
         assert sorted(all_pages(manager, "ada", where={"n": 1}, limit=1)) == ["d", "s1"]
 
     def test_what_cannot_be_a_filter_or_an_order_is_refused(self, manager: Any, ten: Any) -> None:
-        """As by our own stores."""
+        """An invalid filter or order raises, as with the built-in stores."""
         no_filters: list[Any] = [[], "", 0, {1: 1}, {"a": {1}}]
         for where in no_filters:
             for act in (manager.list_sessions, manager.count):
@@ -144,7 +144,7 @@ class Everyday(StoreFixtures):
                 manager.list_sessions("ada", order=where)
 
     def test_sessions_of_another_store_are_imported_as_they_are(self, manager: Any, clock: Any) -> None:
-        """From sessions or what to_dict returned: times, status, messages, checkpoints, unknown fields."""
+        """An import keeps times, status, messages, checkpoints and unknown fields, of sessions and of dicts."""
         source = SessionManager({}, clock=StoppedClock())
         for name in ("short", "long", "archived"):
             session = source.create_session("ada", session_id=name, metadata={"title": name}, state={"n": [1]})
@@ -172,7 +172,7 @@ class Everyday(StoreFixtures):
         assert manager.import_sessions(old).inserted == 0
 
     def test_an_import_leaves_taken_ids_alone(self, manager: Any, ten: Any) -> None:
-        """What is stored, and of two sessions of one id the second; the report says what was the same, what was not."""
+        """An import keeps stored sessions, and the first of two with one id. The report tells same from different."""
         first, second = Session(session_id="s", user_id="carol"), Session(session_id="s", user_id="dan")
         given = [Session(session_id="s3", user_id="carol"), first, second, first, manager.get_session("s4")]
 
@@ -184,7 +184,7 @@ class Everyday(StoreFixtures):
         assert manager.get_session("s3").metadata == {"n": 3}
 
     def test_what_is_no_session_is_named_by_an_import(self, manager: Any) -> None:
-        """The error says which it was; the store is not asked to save it."""
+        """The error gives the number of the invalid item, which is not passed to the store."""
         a, b = Session(session_id="a", user_id="ada"), Session(session_id="b", user_id="ada")
         for kind, no_session in NO_SESSIONS.items():
             with pytest.raises(InvalidValueError) as caught:
@@ -194,7 +194,7 @@ class Everyday(StoreFixtures):
             assert set(ids(manager.get_sessions_for_user("ada", include_archived=True))) <= {"a"}, kind
 
     def test_an_error_of_a_generator_comes_as_it_is(self, manager: Any) -> Any:
-        """It is the caller's own; the import goes on when it is repeated."""
+        """An exception of the caller's generator is passed on unchanged. A repeated import goes on."""
 
         def sessions() -> Any:
             yield Session(session_id="a", user_id="ada")
@@ -208,7 +208,7 @@ class Everyday(StoreFixtures):
         assert ids(manager.get_sessions_for_user("ada")) == ["a"]
 
     def test_deleting_a_user_leaves_other_users(self, manager: Any, ten: Any) -> None:
-        """Archived sessions go too."""
+        """`delete_user` removes archived sessions too, and no other user's."""
         manager.archive("s3")
 
         assert len(manager.delete_user("ada")) == 10
@@ -217,13 +217,13 @@ class Everyday(StoreFixtures):
         assert ids(manager.get_sessions_for_user("bob")) == ["bob's"]
 
     def test_closing_the_manager_leaves_the_store_open(self, manager: Any, store: Any) -> None:
-        """What the caller made, the caller closes."""
+        """Closing the manager does not close the caller's store."""
         manager.create_session("ada", session_id="s")
         manager.close()
 
         assert SessionManager(store).get_session("s") is not None
 
     def test_the_manager_gives_back_the_store(self, manager: Any, store: Any) -> None:
-        """`manager.store` is the object that was given."""
+        """`manager.store` is the object that was passed."""
         assert manager.store is store or manager.store.mapping is store
         assert isinstance(manager.create_session(), Session)

@@ -1,4 +1,4 @@
-"""Lists and counts of sessions whose metadata has given values."""
+"""Tests of lists and counts with `where=`, which compares metadata."""
 
 from itertools import product
 from typing import Any
@@ -44,7 +44,7 @@ UNEQUAL = [
     {"a": {"b": [None]}},
     {"b": 1},
 ]
-"""Values that JSON tells apart, all of them; Python does not always."""
+"""Values that are all different in JSON, though some are equal in Python."""
 
 
 class Filters(StoreFixtures):
@@ -52,7 +52,7 @@ class Filters(StoreFixtures):
     def test_where_keeps_the_sessions_whose_metadata_has_the_value(
         self, manager: Any, other: Any, user_id: Any
     ) -> None:
-        """Equal as JSON, to any depth: True is not 1, a list is not its first element, order counts in lists alone."""
+        """Values are compared as JSON at every depth: True is not 1, and [1] is not 1. Only lists have an order."""
         if user_id is ANYONE:
             need(manager, "list_by_activity", self.must_have)
         made = [Session(session_id=f"s{n}", user_id="ada", metadata={"v": each}) for n, each in enumerate(UNEQUAL)]
@@ -68,7 +68,7 @@ class Filters(StoreFixtures):
 
     @of_all_users
     def test_hostile_text_in_a_filter_matches_itself_alone(self, manager: Any) -> None:
-        """As a value and as a key: wildcards, quotes, SQL, NUL, lone surrogates, look-alikes."""
+        """Wildcards, quotes, SQL, NUL, lone surrogates and look-alikes match only themselves."""
         hostile = [*HOSTILE_IDS, "' OR 1=1 --", "%%", "_", "$", "$.v", "v.a", "v[0]", '"v"', "*)", "(*"]
         manager.import_sessions(
             Session(session_id=f"s{n}", metadata={"v": each, each: "as a key"}) for n, each in enumerate(hostile)
@@ -81,7 +81,7 @@ class Filters(StoreFixtures):
 
     @of_all_users
     def test_all_keys_of_a_filter_have_to_match(self, manager: Any) -> None:
-        """A session that lacks one of them is left out, and None is a value as any other."""
+        """Every key of a filter must be there and match. None is a value like any other."""
         for name, metadata in (
             ("both", {"a": 1, "b": None, "c": 3}),
             ("one", {"a": 1}),
@@ -100,13 +100,13 @@ class Filters(StoreFixtures):
     @of_all_users
     @pytest.mark.parametrize("where", [None, {}])
     def test_an_empty_filter_keeps_all(self, manager: Any, ten: Any, where: Any) -> None:
-        """Nothing asked for is nothing refused."""
+        """An empty filter keeps all sessions."""
         assert ids(manager.list_sessions("ada", where=where)) == ten
         assert [manager.count("ada", where=where), manager.count(where=where)] == [10, 12]
 
     @of_all_users
     def test_what_cannot_be_a_filter_is_refused(self, manager: Any, ten: Any) -> None:
-        """A filter is a dict of JSON values: a mistake is no list of all sessions, and none of nothing."""
+        """A filter that is not a dict of JSON values raises."""
         no_dicts: list[Any] = [[], [("a", 1)], (), "", "a", 0, 7]
         for where in (*no_dicts, {1: 1}, {"a": {1}}, {"a": [b""]}, {"a": float("nan")}, {"a": NOON}):
             for act, user_id in product((manager.list_sessions, manager.count), (ANYONE, "ada", "nobody has sessions")):
@@ -116,7 +116,7 @@ class Filters(StoreFixtures):
 
     @of_all_users
     def test_what_cannot_be_an_order_is_refused(self, manager: Any, ten: Any) -> None:
-        """The orders have names."""
+        """An unknown order raises."""
         orders: list[Any] = ["", "new", "NEWEST", None, 1, True, []]
         for order in orders:
             with pytest.raises(InvalidValueError) as caught:
@@ -125,7 +125,7 @@ class Filters(StoreFixtures):
 
     @of_all_users
     def test_a_filter_goes_with_users_statuses_orders_and_pages(self, manager: Any, other: Any, clock: Any) -> None:
-        """Whatever else is asked for: all pages together are exactly the matching sessions, once, in order."""
+        """With any user, status and order, the pages give exactly the matching sessions, once, in order."""
         made = []
         for n in range(40):
             user_id, archived = ("ada", "bob", None)[n % 3], n % 5 == 0
@@ -133,7 +133,7 @@ class Filters(StoreFixtures):
             manager.create_session(user_id, session_id=f"s{n}", metadata={"n": n % 4, "other": n})
             if archived:
                 manager.archive(f"s{n}")
-            clock.pass_(seconds=n % 2)  # two by two at the same time
+            clock.pass_(seconds=n % 2)  # two sessions at each time
 
         for sought, status, limit, order in product(
             (ANYONE, "ada"), (*SessionStatus, None), (1, 3, 50), ("newest", "oldest")
@@ -148,7 +148,7 @@ class Filters(StoreFixtures):
             assert other.count(sought, where={"n": 1}, status=status) == len(expected)
 
     def test_a_page_has_a_cursor_just_where_the_list_goes_on(self, manager: Any, ten: Any) -> None:
-        """Sessions that do not match are no reason for another page, before the end or behind it."""
+        """A page has a cursor only if another matching session follows."""
         assert manager.list_sessions("ada", where={"n": 9}, limit=1).next_cursor is None
         assert manager.list_sessions("ada", where={"n": 5}, limit=1).next_cursor is None
         assert manager.list_sessions("ada", where={"n": 0}, limit=1).next_cursor is None
@@ -164,7 +164,7 @@ class Filters(StoreFixtures):
 
     @of_all_users
     def test_a_rare_match_is_found_far_behind(self, manager: Any, other: Any, clock: Any) -> None:
-        """However many sessions are passed over, in either order."""
+        """A match behind many other sessions is found, in either order."""
         manager.create_session("ada", session_id="first", metadata={"rare": True})
         clock.pass_(minutes=1)
         manager.import_sessions(
@@ -181,7 +181,7 @@ class Filters(StoreFixtures):
 
     @of_all_users
     def test_a_filter_follows_the_metadata(self, manager: Any, other: Any) -> None:
-        """A save that changes metadata moves the session in and out of filtered lists."""
+        """A save that changes metadata moves the session in or out of filtered lists."""
         session = manager.create_session("ada", session_id="s", metadata={"stage": "new"})
         session.metadata["stage"] = "done"
         manager.save(session)

@@ -1,4 +1,4 @@
-"""What the tests of all themes use: the store under test, and managers of it."""
+"""Fixtures of all store tests: the store under test, managers of it, and sessions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,38 +14,38 @@ from pyai_sessions.values.checks import MAX_ID_BYTES
 
 
 class StoreFixtures(Contract):
-    """The store under test, a second one over the same storage, and what the store can do."""
+    """The store under test, a second one on the same storage, and what the store accepts."""
 
-    # The reports are shown also where warnings are errors.
+    # These warnings are reports: they are shown, not raised, even if warnings are errors.
     pytestmark = pytest.mark.filterwarnings("always::pyai_sessions.testing.MissingPowerWarning")
 
     manager_class: type[SessionManager] = SessionManager
-    """What the tests call: a subclass of your own is tried by the same contract."""
+    """The class of the managers in the tests. Set it to test your own subclass."""
 
     longest_id = MAX_ID_BYTES
-    """In bytes; less where a storage's own keys have a limit, as file names have."""
+    """Bytes of the longest id. Less, if the storage limits its keys, as file systems limit names."""
 
     must_have: tuple[str, ...] = ()
-    """Powers whose absence is a failure, not a report: some of "list_by_activity" and "revisions"."""
+    """Powers that the store must have: some of "list_by_activity" and "revisions"."""
 
     def takes_id(self, text: str) -> bool:
-        """Return whether the storage takes a text as an id; all, if not overridden."""
+        """Return whether the storage accepts this text as an id. By default, every text."""
         return True
 
     @pytest.fixture
     def store(self) -> Any:
-        """Return the store under test, still empty: whatever SessionManager takes."""
+        """Return the store under test, empty: anything that SessionManager takes."""
         msg = "a subclass of SessionStoreContract has a fixture `store` that gives an empty store"
         raise NotImplementedError(msg)
 
     @pytest.fixture
     def index(self) -> Any:
-        """Return the `index=` of the managers; None for none."""
+        """Return the `index=` of the managers, or None."""
         return None
 
     @pytest.fixture
     def clock(self) -> StoppedClock:
-        """Return the clock of all managers."""
+        """Return the clock that all managers use."""
         return StoppedClock()
 
     @pytest.fixture
@@ -55,17 +55,17 @@ class StoreFixtures(Contract):
 
     @pytest.fixture
     def reopen(self, manager: SessionManager, store: Any) -> Callable[[], Any]:
-        """Return a function that gives a second store over the same storage; the same one, if not overridden."""
+        """Return a function that opens a second store on the same storage. By default, it returns the same store."""
         return lambda: KVSessionStore(manager.store.mapping) if isinstance(manager.store, KVSessionStore) else store
 
     @pytest.fixture
     def other(self, reopen: Callable[[], Any], clock: StoppedClock, index: Any) -> SessionManager:
-        """Return a second manager over the same storage."""
+        """Return a second manager on the same storage."""
         return self._manager(reopen(), clock, index)
 
     @pytest.fixture
     def source(self) -> Any:
-        """Return a manager of another store, with sessions of every kind; its clock is a day behind."""
+        """Return a manager of another store with sessions of every kind. Its clock is a day behind."""
         clock = StoppedClock()
         clock.pass_(days=-1)
         source = SessionManager({}, clock=clock)
@@ -93,7 +93,7 @@ class StoreFixtures(Contract):
 
     @pytest.fixture
     def damage(self) -> Callable[[str], object] | None:
-        """Return a function that makes what is stored of a session unreadable, past the store; None for none."""
+        """Return a function that damages a stored session directly, or None."""
         return None
 
     @pytest.fixture
@@ -110,25 +110,25 @@ class StoreFixtures(Contract):
 
     @property
     def hostile_ids(self) -> list[str]:
-        """Ids that look alike, or mean something to some storage, as far as this one takes them."""
+        """Return ids that look alike, or have a meaning in some storage, as far as the storage accepts them."""
         longest = ["k" * self.longest_id, "k" * (self.longest_id - 1) + "j"]
-        if self.longest_id == MAX_ID_BYTES:  # less is a limit of file names, in which a character may take twelve
+        if self.longest_id == MAX_ID_BYTES:  # less means file names, in which one character may take twelve bytes
             longest += ["\u00e9" * (MAX_ID_BYTES // 2), "\U0001f600" * (MAX_ID_BYTES // 4)]
         return [each for each in [*HOSTILE_IDS, *longest] if self.takes_id(each)]
 
     def sound(self, manager: SessionManager) -> bool:
-        """Return whether a store's own check finds no problem; True for one that has no such check."""
+        """Return whether `verify` finds no problem. True if the store cannot verify."""
         return not isinstance(manager.store, KVSessionStore) or manager.verify().problems == []
 
     def listed(self, manager: SessionManager, *user_ids: str) -> list[Any]:
-        """Return summaries of all users' active sessions; of these users' alone where the store cannot list all."""
+        """Return summaries of all users' active sessions. If the store cannot list all, only those of *user_ids*."""
         if has(manager, "list_by_activity"):
             return list(manager.list_sessions(limit=None))
         return [each for user_id in user_ids for each in manager.list_sessions(user_id, limit=None)]
 
     @pytest.fixture
     def ten(self, manager: SessionManager, clock: StoppedClock) -> list[str]:
-        """Ten sessions of ada, s0 the oldest, a minute apart; one of bob's and one of nobody's between."""
+        """Store ten sessions of user "ada", a minute apart, s0 the oldest, and one each of "bob" and of no user."""
         for n in range(10):
             manager.create_session("ada", session_id=f"s{n}", metadata={"n": n})
             clock.pass_(minutes=1)

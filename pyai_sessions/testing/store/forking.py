@@ -1,4 +1,4 @@
-"""Forks: sessions that go on from a point of another."""
+"""Tests of forks: new sessions that go on from a point of another."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 def told(count: int) -> list[str]:
-    """Return what the first messages of a filled session say."""
+    """Return the contents of a filled session's first messages."""
     return [f"message {n}" for n in range(count)]
 
 
 def talk(manager: Any) -> Session:
-    """Return a stored session of 100 messages, with a checkpoint at 70."""
+    """Store a session of 100 messages with a checkpoint at 70, and return it."""
     session: Session = manager.create_session("ada", session_id="parent", metadata={"channel": "web"})
     fill(session, 70)
     session.set_state("step", 1)
@@ -36,7 +36,7 @@ def talk(manager: Any) -> Session:
 
 class Forking(StoreFixtures):
     def test_a_fork_goes_on_from_the_end(self, manager: Any, other: Any, clock: Any) -> None:
-        """It has all that was stored, tells where it came from, and is active now."""
+        """By default, a fork has all stored messages. It names its parent, and its activity is now."""
         parent = talk(manager)
         clock.pass_(minutes=1)
 
@@ -58,7 +58,7 @@ class Forking(StoreFixtures):
         assert manager.fork("parent").session_id not in ("fork", "parent")
 
     def test_a_fork_goes_on_from_any_point(self, manager: Any, other: Any) -> None:
-        """A number of messages, a message's id, a checkpoint with its state."""
+        """A fork may start at a number of messages, a message id, or a checkpoint, with its state."""
         talk(manager)
         points = {0: 0, 1: 1, 32: 32, 33: 33, 64: 64, 99: 99, 100: 100, "m0": 1, "m40": 41, "m99": 100, "booked": 70}
         for at, count in points.items():
@@ -73,7 +73,7 @@ class Forking(StoreFixtures):
         assert self.sound(manager)
 
     def test_neither_hears_of_what_is_said_in_the_other(self, manager: Any, other: Any) -> None:
-        """Both go on, far enough to fill pages, and rewrite what they had in common."""
+        """Later messages and changes of a parent and its fork do not affect each other."""
         talk(manager)
         fork = manager.fork("parent", 80, new_id="fork", last=None)
         manager.append("parent", *({"role": "user", "content": f"more {n}"} for n in range(70)))
@@ -99,7 +99,7 @@ class Forking(StoreFixtures):
 
     @pytest.mark.parametrize("order", ["abcd", "dcba", "bdac", "cabd"])
     def test_each_of_a_family_outlives_the_others(self, manager: Any, other: Any, order: Any) -> None:
-        """A fork of a fork, and one of that: deleted in any order, those left are whole."""
+        """Of a session, its fork and the fork's fork, any may be deleted first. The others stay whole."""
         talk(manager)
         names = {"a": "parent", "b": "child", "c": "grandchild", "d": "last"}
         manager.fork("parent", 90, new_id="child")
@@ -117,7 +117,7 @@ class Forking(StoreFixtures):
         assert self.listed(other, "ada") == []
 
     def test_an_archived_session_can_be_forked(self, manager: Any, other: Any) -> None:
-        """The fork is active, and may be another user's."""
+        """An archived session can be forked, for another user too. The fork is active."""
         talk(manager)
         manager.archive("parent")
 
@@ -130,7 +130,7 @@ class Forking(StoreFixtures):
         assert contents(other.get_session(fork.session_id)) == told(70)
 
     def test_what_is_no_point_of_a_session_is_refused(self, manager: Any, other: Any) -> None:
-        """By name, and nothing is stored."""
+        """A point that the session does not have raises, and nothing is stored."""
         talk(manager)
         for at in (-1, 101, "nothing", 1.5, True, b"m1"):
             with pytest.raises(InvalidValueError, match=r"^at "):

@@ -1,4 +1,4 @@
-"""Importing sessions of other stores."""
+"""Tests of importing sessions from other stores."""
 
 import json
 from datetime import datetime, timezone
@@ -15,13 +15,13 @@ from pyai_sessions.testing.store.powers import has, of_all_users
 class Imports(StoreFixtures):
     @staticmethod
     def all_of(source: Any) -> Any:
-        """Return all of its sessions."""
+        """Return all sessions of a manager."""
         return source.get_sessions_for_user("ada", include_archived=True)
 
     @of_all_users
     @pytest.mark.parametrize("form", ["sessions", "dicts", "JSON", "generator"])
     def test_imported_sessions_are_what_they_were(self, manager: Any, other: Any, source: Any, form: Any) -> None:
-        """Users, times, status, messages, checkpoints, unknown fields: from sessions, or from what to_dict returned."""
+        """An import keeps every field of sessions, whether they come as sessions or as `to_dict()`."""
         old = self.all_of(source)
         given = {
             "sessions": lambda: old,
@@ -45,7 +45,7 @@ class Imports(StoreFixtures):
         assert self.sound(other)
 
     def test_imported_sessions_stay_their_own_stores(self, manager: Any, source: Any) -> None:
-        """An import changes no object that it was given, and ties none to the new store."""
+        """An import does not change the given objects, which still belong to their own store."""
         old = self.all_of(source)
         before = [(each.revision, each.to_dict()) for each in old]
 
@@ -61,7 +61,7 @@ class Imports(StoreFixtures):
         assert self.sound(source)
 
     def test_a_session_and_its_import_share_nothing(self, manager: Any) -> None:
-        """What is changed afterwards in a given session or dict does not reach the store."""
+        """Changing a given session or dict after the import does not change what is stored."""
         session = hand_made("s", metadata={"tags": ["a"]}, state={"n": [1]})
         given = hand_made("d", metadata={"tags": ["a"]}).to_dict()
         manager.import_sessions([session, given])
@@ -75,7 +75,7 @@ class Imports(StoreFixtures):
 
     @of_all_users
     def test_a_taken_id_is_left_alone_and_not_counted(self, manager: Any, other: Any, source: Any) -> None:
-        """What is stored stays, archived or changed as it is; the others come in beside it."""
+        """A stored session stays as it is. Others of the same import are stored."""
         mine = manager.create_session("bob", session_id="long", state={"mine": 1})
         fill(mine, 50)
         manager.save(mine)
@@ -94,7 +94,7 @@ class Imports(StoreFixtures):
     def test_what_was_imported_is_identical_till_something_of_it_changes(
         self, manager: Any, other: Any, source: Any
     ) -> None:
-        """A field, a message, a value of another type: from then on it is different, and stays as it is stored."""
+        """An imported session counts as identical until any field or value of it changes."""
         source.create_session("ada", session_id="by hand")
         lines = [each.to_dict() for each in self.all_of(source)]
         by_hand: Any = {"session_id": "by hand", "user_id": "ada", "messages": [{"role": "user", "content": 1}]}
@@ -121,7 +121,7 @@ class Imports(StoreFixtures):
         assert other.import_sessions(lines).identical == len(lines)
 
     def test_a_message_id_that_stands_twice_does_not_hinder_an_import(self, manager: Any, other: Any) -> None:
-        """The second message gets an id of its own, the same at each import; what points to it goes on to do so."""
+        """The second message of a repeated id gets a new one, the same at each import, and references follow it."""
         message = {"role": "user", "content": "", "timestamp": "2026-01-31T12:00:00Z", "message_id": "m"}
         point = {"message_count": 3, "last_message_id": "m", "created_at": "2026-01-31T12:00:00Z"}
         line: Any = {
@@ -147,7 +147,7 @@ class Imports(StoreFixtures):
         assert self.sound(other)
 
     def test_of_sessions_of_one_id_the_first_is_stored(self, manager: Any, other: Any) -> None:
-        """Within one import too, long ones and their pages included."""
+        """Of several sessions with one id in an import, the first is stored, with its pages."""
         first, second = hand_made("s"), hand_made("s")
         fill(first, 100)
         second.user_id = "bob"
@@ -160,7 +160,7 @@ class Imports(StoreFixtures):
         assert self.sound(other)
 
     def test_any_text_is_an_imported_id(self, manager: Any, other: Any) -> None:
-        """Of sessions, users and messages."""
+        """Imported ids of sessions, users and messages may be any text."""
         hostile = [each for each in HOSTILE_IDS if self.takes_id(each)]
         made = [Session(session_id=each, user_id=each) for each in hostile]
         for each in hostile:
@@ -175,7 +175,7 @@ class Imports(StoreFixtures):
 
     @of_all_users
     def test_times_far_away_are_kept(self, manager: Any, other: Any) -> None:
-        """What other stores have for an unknown time, the first and the last day of all: lists and upkeep are right."""
+        """The earliest and latest possible times are kept. Lists and upkeep handle them."""
         days = [datetime(year, 1, 1, 0, 0, 0, 1, timezone.utc) for year in (1, 1600, 1969, 1970, 2026, 2300, 9999)]
         made = [Session(session_id=f"s{n}", user_id="ada", created_at=t, updated_at=t) for n, t in enumerate(days)]
 
@@ -192,7 +192,7 @@ class Imports(StoreFixtures):
         assert self.sound(other)
 
     def test_a_session_at_the_end_of_time_goes_on(self, manager: Any, other: Any) -> None:
-        """No later time can be written: its time stays, and its changes are stored all the same."""
+        """A session at the latest possible time keeps that time, and its changes are stored."""
         end = datetime.max.replace(tzinfo=timezone.utc)
         manager.import_sessions([Session(session_id="s", user_id="ada", created_at=end, updated_at=end)])
 
@@ -222,7 +222,7 @@ class Imports(StoreFixtures):
     def test_a_session_that_was_loaded_in_part_is_not_imported_as_the_whole(
         self, manager: Any, source: Any, last: Any
     ) -> None:
-        """Its older messages would be lost without a word."""
+        """A partly loaded session raises, since its older messages would be lost."""
         with pytest.raises(InvalidValueError) as caught:
             manager.import_sessions([source.get_session("long", last=last)])
 
@@ -237,7 +237,7 @@ class Imports(StoreFixtures):
 
     @of_all_users
     def test_an_import_may_read_the_store_that_it_writes(self, manager: Any) -> Any:
-        """A generator may ask the same manager, and may write to it."""
+        """The caller's generator may read and write through the importing manager."""
 
         def sessions() -> Any:
             for n in range(3):

@@ -1,4 +1,4 @@
-"""Sessions asked for in a user's name."""
+"""Tests of `user_id=`: a call for one user's session does not reach another's."""
 
 import io
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 _MESSAGE = {"role": "user", "content": "from whoever asks"}
 
-DOORS: dict[str, Callable[[Any, Any], Any]] = {
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "get_session": lambda m, user: m.get_session("s", user_id=user),
     "get_session of a part": lambda m, user: m.get_session("s", last=1, user_id=user),
     "append": lambda m, user: m.append("s", _MESSAGE, user_id=user),
@@ -30,7 +30,7 @@ DOORS: dict[str, Callable[[Any, Any], Any]] = {
     "restore": lambda m, user: m.restore("s", user_id=user),
     "delete": lambda m, user: m.delete("s", user_id=user),
 }
-"""What can be asked of the session "s" in a user's name."""
+"""Calls for the session "s" with a `user_id`."""
 
 LISTS: dict[str, Callable[[Any, Any], Any]] = {
     "get_or_create_session": lambda m, user: m.get_or_create_session("s", user),
@@ -42,35 +42,35 @@ LISTS: dict[str, Callable[[Any, Any], Any]] = {
     "delete_user": lambda m, user: m.delete_user(user),
     "export_sessions": lambda m, user: m.export_sessions(io.StringIO(), user_id=user),
 }
-"""What else takes a user."""
+"""Other calls with a user."""
 
 ABSENT = [None, "", "x" * 1025, "x" * 5000, "\u00e9" * 513, "\ud800" * 342]
-"""What no session can have as its id, and a cookie or a url may hold."""
+"""Values from a cookie or a URL that cannot be a session id."""
 
 
-def outcome(door: str, manager: Any, user_id: Any) -> Any:
-    """Return what an act returns, or the kind and the text of what it raises."""
+def outcome(call: str, manager: Any, user_id: Any) -> Any:
+    """Return the result of a call, or the type and text of its exception."""
     try:
-        return DOORS[door](manager, user_id)
+        return CALLS[call](manager, user_id)
     except SessionError as err:
         return type(err), str(err)
 
 
 class Isolation(StoreFixtures):
-    """A session is found by who asks for it in its own user's name, or in nobody's."""
+    """A call with a `user_id` finds only that user's sessions. A call without one finds all."""
 
     @pytest.mark.parametrize("status", SessionStatus)
     @pytest.mark.parametrize("owner", ["ada", None])
     def test_a_strangers_session_is_as_absent(self, manager: Any, other: Any, status: Any, owner: Any) -> None:
-        """Active or archived, of another or of nobody: the same result or error, the text too; nothing is written."""
-        absent = {door: outcome(door, manager, "bob") for door in DOORS}
+        """Another user's session gives the same result or error as an absent one. Nothing is written."""
+        absent = {call: outcome(call, manager, "bob") for call in CALLS}
         fill(session := manager.create_session(owner, session_id="s"), 3)
         manager.save(session)
         if status is SessionStatus.ARCHIVED:
             manager.archive("s")
         before = other.get_session("s")
 
-        assert {door: outcome(door, manager, "bob") for door in DOORS} == absent
+        assert {call: outcome(call, manager, "bob") for call in CALLS} == absent
 
         after = other.get_session("s")
         assert (after, after.revision) == (before, before.revision)
@@ -80,7 +80,7 @@ class Isolation(StoreFixtures):
         assert self.sound(other)
 
     def test_who_asks_in_the_users_own_name_is_served(self, manager: Any, other: Any) -> None:
-        """Each method does what it does without a name."""
+        """With the owner's `user_id`, each method works as without it."""
         fill(session := manager.create_session("ada", session_id="s"), 3)
         branch = session.rewind("m1")
         manager.save(session)
@@ -101,7 +101,7 @@ class Isolation(StoreFixtures):
 
     @pytest.mark.parametrize("left_out", [{}, {"user_id": ANYONE}], ids=["left out", "ANYONE"])
     def test_who_asks_for_no_user_is_served(self, manager: Any, left_out: Any) -> None:
-        """Where no user is asked for, the session may be anyone's."""
+        """Without a `user_id`, each method finds any user's session."""
         manager.create_session("ada", session_id="s")
         manager.append("s", _MESSAGE, **left_out)
         manager.archive("s", **left_out)
@@ -112,20 +112,20 @@ class Isolation(StoreFixtures):
         assert manager.delete("s", **left_out) is True
 
     def test_none_is_refused_as_a_user(self, manager: Any) -> None:
-        """A login that failed gives None: it opens, lists, changes and erases nobody's sessions."""
+        """None as a user raises: after a failed login, no call opens, lists, changes or erases sessions."""
         for owner in ("ada", None):
             session = manager.create_session(owner, session_id="s")
-            for door, act in {**DOORS, **LISTS}.items():
+            for call, act in {**CALLS, **LISTS}.items():
                 with pytest.raises(InvalidValueError) as caught:
                     act(manager, None)
-                assert caught.value.path == ("owned_by" if "fork" in door else "user_id")
+                assert caught.value.path == ("owned_by" if "fork" in call else "user_id")
             assert manager.get_session("s") == session
             assert manager.get_session("fork") is None
             manager.delete("s")
 
     @pytest.mark.parametrize("owner", [{}, {"user_id": "ada"}], ids=["anyone's", "ada's"])
     def test_an_id_that_no_session_can_have_is_not_found(self, manager: Any, owner: Any) -> None:
-        """None, no text and too long a text find nothing, whatever is asked; what is no text at all raises."""
+        """None, "" and texts that are too long are not found. Other types raise."""
         manager.create_session("ada", session_id="s")
 
         for absent in ABSENT:
@@ -147,7 +147,7 @@ class Isolation(StoreFixtures):
                 act()
 
     def test_users_are_told_apart_to_the_last_character(self, manager: Any) -> None:
-        """Case, accents, what ends at a NUL, half a character: whatever text can be an id."""
+        """User ids that differ in case, accents, or after a NUL are different users."""
         hostile = self.hostile_ids
         for n, user_id in enumerate(hostile):
             manager.create_session(user_id, session_id=f"s{n}")
@@ -163,18 +163,18 @@ class Isolation(StoreFixtures):
 
     @pytest.mark.parametrize("bad", ["", "x" * 1025, 7, b"ada"])
     def test_what_cannot_be_a_user_is_refused(self, manager: Any, bad: Any) -> None:
-        """An empty name is not nobody's: it raises, and nothing is done."""
+        """An invalid user id raises, and nothing is done."""
         session = manager.create_session("ada", session_id="s")
 
-        for door, act in DOORS.items():
+        for call, act in CALLS.items():
             with pytest.raises(InvalidValueError) as caught:
                 act(manager, bad)
-            assert caught.value.path == ("owned_by" if "fork" in door else "user_id")
+            assert caught.value.path == ("owned_by" if "fork" in call else "user_id")
 
         assert manager.get_session("s") == session
 
     def test_a_session_of_another_user_is_not_handed_out_by_creating_it(self, manager: Any, other: Any) -> None:
-        """`get_or_create_session` raises, as `create_session` does; it returns one's own, and anyone's to nobody."""
+        """`get_or_create_session` raises for another user's session, as `create_session` does."""
         fill(session := manager.create_session("ada", session_id="s"), 1)
         manager.save(session)
         manager.create_session(session_id="nobody's")
@@ -193,7 +193,7 @@ class Isolation(StoreFixtures):
         assert manager.get_or_create_session("new", "bob").user_id == "bob"
 
     def test_who_appended_last_does_not_open_a_session_to_others(self, manager: Any, other: Any) -> None:
-        """What a store remembers of its latest append is asked whose it is, too."""
+        """What a store remembers of its last append is checked for the user, too."""
         manager.create_session("ada", session_id="s")
         for n in range(2):
             manager.append("s", _MESSAGE | {"message_id": f"m{n}"}, user_id="ada")
@@ -205,7 +205,7 @@ class Isolation(StoreFixtures):
         assert [each.message_id for each in other.get_session("s").messages] == ["m0", "m1", "m2"]
 
     def test_a_session_that_went_to_another_user_is_that_users(self, manager: Any, other: Any) -> None:
-        """From the commit on, also where a store still remembers whose it was."""
+        """When a session changes its user, the old one loses it at that commit, in every store."""
         manager.create_session("ada", session_id="s")
         manager.append("s", _MESSAGE | {"message_id": "m0"}, user_id="ada")
         session = other.get_session("s")

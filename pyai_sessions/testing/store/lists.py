@@ -1,4 +1,4 @@
-"""Lists, pages and counts."""
+"""Tests of lists, pages and counts."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Lists(StoreFixtures):
         assert ids(other.list_sessions("ada")) == expected
 
     def test_lists_hold_whole_sessions_or_summaries(self, manager: Any, other: Any, ten: Any) -> None:
-        """`get_sessions_for_user` gives the sessions; `list_sessions` all but messages and state."""
+        """`get_sessions_for_user` returns sessions. `list_sessions` returns summaries, without messages and state."""
         fill(session := manager.get_session("s9"), 50)
         manager.save(session)
 
@@ -36,13 +36,13 @@ class Lists(StoreFixtures):
             assert getattr(summary, name) == getattr(session, name)
 
     def test_a_limit_cuts_a_list(self, manager: Any, ten: Any) -> None:
-        """The newest so many; none, for 0; all, for more than there are."""
+        """A limit returns the newest so many sessions: none for 0, all if there are fewer."""
         for limit in (0, 1, 3, 10, 99, None):
             assert ids(manager.get_sessions_for_user("ada", limit=limit)) == ten[:limit]
             assert ids(manager.list_sessions("ada", limit=limit)) == ten[:limit]
 
     def test_before_leaves_out_later_activity(self, manager: Any, ten: Any) -> None:
-        """Sessions last active before that time, that time left out."""
+        """`before` keeps sessions whose last activity was before that time."""
         time = manager.get_session("s6").updated_at
 
         assert ids(manager.get_sessions_for_user("ada", before=time)) == ten[4:]
@@ -51,28 +51,28 @@ class Lists(StoreFixtures):
 
     @of_all_users
     def test_a_user_sees_only_their_own(self, manager: Any, other: Any, ten: Any) -> None:
-        """Those of no user are in the list of all."""
+        """A user's list has only the user's sessions. Those without a user are in the list of all."""
         assert ids(other.get_sessions_for_user("bob")) == ids(other.list_sessions("bob")) == ["bob's"]
         assert other.get_sessions_for_user("carol") == other.list_sessions("carol") == []
         assert sorted(ids(other.list_sessions())) == sorted([*ten, "bob's", "nobody's"])
         assert [other.count(each) for each in ("ada", "bob", "carol", ANYONE)] == [10, 1, 0, 12]
 
     def test_the_oldest_can_come_first(self, manager: Any, ten: Any) -> None:
-        """The same list the other way round, by pages too."""
+        """Oldest first is the same list reversed, by pages too."""
         assert ids(manager.list_sessions("ada", order="oldest")) == ten[::-1]
         assert all_pages(manager, "ada", order="oldest", limit=3) == ten[::-1]
 
     @of_all_users
     @pytest.mark.parametrize("limit", [1, 3, 10, 50])
     def test_pages_hold_each_session_once(self, manager: Any, other: Any, ten: Any, limit: Any) -> None:
-        """A cursor goes on where the page before ended; the last page has none."""
+        """A cursor goes on where the page ended. The last page has none."""
         for through in (manager, other):
             assert all_pages(through, "ada", limit=limit) == ten
             assert sorted(all_pages(through, limit=limit)) == sorted([*ten, "bob's", "nobody's"])
 
     @of_all_users
     def test_pages_hold_each_session_once_where_times_are_equal(self, manager: Any, other: Any) -> None:
-        """Sessions of one and the same microsecond have an order too."""
+        """Sessions with equal times have a fixed order, and come once each."""
         made = [manager.create_session("ada").session_id for _ in range(25)]
 
         for limit in (1, 4, 25):
@@ -99,7 +99,7 @@ class Lists(StoreFixtures):
 
     @of_all_users
     def test_a_list_of_more_than_a_batch_is_whole(self, manager: Any, other: Any) -> None:
-        """A hundred and more sessions, each once."""
+        """A list of over a hundred sessions gives each once."""
         made = [manager.create_session("ada").session_id for _ in range(130)]
 
         assert sorted(ids(other.get_sessions_for_user("ada"))) == sorted(made)
@@ -107,7 +107,7 @@ class Lists(StoreFixtures):
         assert other.count("ada") == 130
 
     def test_a_users_list_of_more_than_a_batch_is_whole(self, manager: Any, other: Any) -> None:
-        """More sessions than a query gives at once: each comes once, with its own."""
+        """A user's list larger than one query gives each session once, with its own messages."""
         for n in range(130):
             manager.create_session(("ada", "bob")[n % 2], session_id=f"s{n}", metadata={"n": n})
 
@@ -121,7 +121,7 @@ class Lists(StoreFixtures):
             assert other.list_sessions(user_id).next_cursor is None
 
     def test_a_saved_user_id_moves_a_session(self, manager: Any, other: Any) -> None:
-        """From one user's list to the other's."""
+        """Saving a new user_id moves the session to that user's list."""
         session = manager.create_session("ada", session_id="s")
         session.user_id = "bob"
         manager.save(session)
@@ -136,7 +136,7 @@ class Lists(StoreFixtures):
     def test_the_list_of_all_users_is_in_order_of_activity(
         self, manager: Any, other: Any, clock: Any, order: Any, limit: Any
     ) -> None:
-        """All of them, of two at the same time too, by pages or at once; a save moves a session."""
+        """The list of all users is ordered by activity, at once or by pages. A save moves a session."""
         times = {}
         for n in range(40):
             clock.pass_(seconds=n % 2)

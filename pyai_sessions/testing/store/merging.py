@@ -1,4 +1,4 @@
-"""Stale copies: what is merged, and what conflicts."""
+"""Tests of saving stale copies: what is merged, and what conflicts."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Merging(StoreFixtures):
     @pytest.mark.parametrize("stored", [0, 3, 31, 70])
     @pytest.mark.parametrize("added", [1, 40])
     def test_both_writers_messages_are_kept(self, manager: Any, other: Any, stored: Any, added: Any) -> None:
-        """Theirs first, then ours; and the object that was saved has both."""
+        """A merge keeps both writers' messages, the stored ones first. The saved object then has all."""
         session = manager.create_session("ada", session_id="s")
         fill(session, stored)
         manager.save(session)
@@ -29,7 +29,7 @@ class Merging(StoreFixtures):
         assert self.sound(other)
 
     def test_three_stale_copies_are_merged_one_after_the_other(self, manager: Any) -> None:
-        """However stale a copy is, its messages come after what is stored."""
+        """Messages of a stale copy follow what is stored, however old the copy is."""
         manager.create_session("ada", session_id="s")
         copies = [manager.get_session("s") for _ in range(3)]
         for name, copy in zip("abc", copies, strict=True):
@@ -40,7 +40,7 @@ class Merging(StoreFixtures):
 
     @pytest.mark.parametrize("part", ["state", "metadata"])
     def test_state_and_metadata_merge_key_by_key(self, manager: Any, other: Any, part: Any) -> None:
-        """Each writer's changes count; of a key that both changed, the later save's."""
+        """State and metadata merge by key. If both writers changed a key, the later save counts."""
         session = manager.create_session("ada", session_id="s")
         getattr(session, part).update(same=0, mine=0, theirs=0, both=0, i_drop=0, they_drop=0)
         manager.save(session)
@@ -59,7 +59,7 @@ class Merging(StoreFixtures):
 
     @pytest.mark.parametrize("part", ["state", "metadata"])
     def test_dicts_merge_by_key_at_every_depth(self, manager: Any, other: Any, part: Any) -> None:
-        """Two writers change different keys of one inner dict: both changes are there, whoever saves first."""
+        """Two writers' changes of different keys of an inner dict are both kept, in either order."""
         for n, order in enumerate(((0, 1), (1, 0))):
             session = manager.create_session("ada", session_id=f"s{n}")
             before = {"old": 0, "deep": {"same": 1, "gone": 1, "both": 1}}
@@ -89,7 +89,7 @@ class Merging(StoreFixtures):
             assert getattr(copies[order[1]], part) == getattr(manager.get_session(f"s{n}"), part)
 
     def test_what_writers_count_and_collect_adds_up(self, manager: Any, other: Any) -> None:
-        """Additions to a number or a list count once each, over several saves, in any order of the writers."""
+        """Additions to numbers and lists count once each, in any order of saves."""
         session = manager.create_session("ada", session_id="s", state={"turns": 10, "cart": ["tea"]})
         copies = [session, other.get_session("s"), manager.get_session("s")]
         for turn in (0, 1, 2, 1, 1, 0, 2):
@@ -107,7 +107,7 @@ class Merging(StoreFixtures):
         assert stored.state["seen"] == [0, 1, 2, 1, 1, 0, 2]
 
     def test_a_value_that_is_set_is_no_addition(self, manager: Any, other: Any) -> None:
-        """`set_state` and `delete_state` mean the value itself, also after additions; what others add to goes on."""
+        """`set_state` and `delete_state` replace the value, and later additions build on it."""
         session = manager.create_session("ada", session_id="s", state={"a": 1, "b": 1, "c": 1})
         mine, theirs = manager.get_session("s"), other.get_session("s")
         for key in "abc":
@@ -137,7 +137,7 @@ class Merging(StoreFixtures):
         assert session.state == {"a": 0, "b": 6, "c": 7, "text": "x"}
 
     def test_a_conflict_can_be_an_error(self, manager: Any, other: Any) -> None:
-        """`on_conflict="error"` writes nothing over another writer's save, and says which revisions they are."""
+        """With `on_conflict="error"` a stale save raises, names both revisions, and writes nothing."""
         mine = manager.create_session("ada", session_id="s")
         theirs = other.get_session("s")
         theirs.add_message("user", "theirs")
@@ -153,7 +153,7 @@ class Merging(StoreFixtures):
         assert other.get_session("s") == theirs
 
     def test_a_fresh_copy_is_saved_in_every_mode(self, manager: Any) -> None:
-        """Where there is no conflict, `on_conflict` changes nothing."""
+        """Without a conflict, `on_conflict` has no effect."""
         session = manager.create_session("ada", session_id="s")
         for mode in ("merge", "error", "overwrite"):
             session.add_message("user", mode)
@@ -162,7 +162,7 @@ class Merging(StoreFixtures):
         assert contents(manager.get_session("s")) == ["merge", "error", "overwrite"]
 
     def test_a_conflict_of_two_rewritten_histories_writes_nothing(self, manager: Any, other: Any) -> None:
-        """Both sides stay as they are."""
+        """If both writers rewrote the history, the save raises, and both sides stay as they are."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         manager.save(session)
@@ -179,7 +179,7 @@ class Merging(StoreFixtures):
         assert self.sound(other)
 
     def test_changes_of_different_messages_are_both_kept(self, manager: Any, other: Any) -> None:
-        """Replaced or removed, in the newest messages or far back, beside messages that either appends."""
+        """Two writers' changes of different messages are both kept, on any page, beside appends."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 100)
         manager.save(session)
@@ -207,7 +207,7 @@ class Merging(StoreFixtures):
         assert self.sound(other)
 
     def test_changes_of_one_message_conflict(self, manager: Any, other: Any) -> None:
-        """Nothing is written, both sides stay; the same change on both sides is none."""
+        """Two different changes of one message raise, and write nothing. Equal changes do not conflict."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         manager.save(session)
@@ -228,7 +228,7 @@ class Merging(StoreFixtures):
         assert contents(other.get_session("s")) == contents(theirs)
 
     def test_messages_written_after_one_that_was_taken_back_conflict(self, manager: Any, other: Any) -> None:
-        """An answer is not kept where its question was removed."""
+        """A message written after one that the other side removed raises, since it may answer that one."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 3)
         manager.save(session)
@@ -243,7 +243,7 @@ class Merging(StoreFixtures):
         assert other.get_session("s") == theirs
 
     def test_an_edit_and_an_append_are_both_kept(self, manager: Any, other: Any) -> None:
-        """Where the last message stands on both sides, an earlier one may change beside an append."""
+        """An edit of an earlier message merges with an append, if both sides have the last message."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         manager.save(session)
@@ -260,7 +260,7 @@ class Merging(StoreFixtures):
         assert self.sound(other)
 
     def test_an_overwriting_save_replaces_what_others_stored(self, manager: Any, other: Any) -> None:
-        """`on_conflict="overwrite"` asks for it; no message and no state of theirs is left."""
+        """With `on_conflict="overwrite"` no message and no state of the other writer is left."""
         mine = manager.create_session("ada", session_id="s")
         theirs = other.get_session("s")
         fill(theirs, 3)

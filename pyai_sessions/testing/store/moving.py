@@ -1,4 +1,4 @@
-"""Moving sessions: exporting them to a file, importing the file, copying them to another store."""
+"""Tests of moving sessions: export to a file, import of the file, and copies to another store."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from pyai_sessions.testing.store.powers import of_all_users
 
 
 def lines_of(manager: Any, **options: Any) -> list[Any]:
-    """Return what an export writes, in the order of the sessions' ids."""
+    """Return the lines of an export, in the order of session ids."""
     file = io.StringIO()
     count = manager.export_sessions(file, **options)
     lines = file.getvalue().splitlines(keepends=True)
@@ -23,7 +23,7 @@ def lines_of(manager: Any, **options: Any) -> list[Any]:
 
 
 def old_store() -> SessionManager:
-    """Return a manager of two users: a long session with a branch, its fork, an archived one, an empty one."""
+    """Return a manager of two users' sessions: a long one with a branch, its fork, an archived one, an empty one."""
     manager = SessionManager({}, clock=StoppedClock())
     session = manager.create_session("ada", session_id="long", metadata={"title": "talk"}, state={"n": 1})
     fill(session, 70)
@@ -43,16 +43,16 @@ def old_store() -> SessionManager:
 
 
 class Moving(StoreFixtures):
-    """Moving sessions into a store, and out of it."""
+    """Export, import and copy."""
 
     @pytest.fixture
     def old(self) -> SessionManager:
-        """Return a manager of another store, with sessions of several kinds."""
+        """Return a manager of another store with several kinds of sessions."""
         return old_store()
 
     @of_all_users
     def test_all_that_is_exported_is_imported_and_exported_the_same(self, manager: Any, other: Any, old: Any) -> None:
-        """Of all users: active and archived ones, branches, forks. Imported again, all are identical."""
+        """An imported export exports the same again. A second import finds every session identical."""
         lines = lines_of(old)
         file = io.StringIO("\n".join(map(json.dumps, lines)) + "\n\n")
 
@@ -67,7 +67,7 @@ class Moving(StoreFixtures):
         assert self.sound(other)
 
     def test_one_session_is_exported(self, manager: Any, other: Any, old: Any) -> None:
-        """By its id; one that is not there, or is another user's, is not found, and nothing is written."""
+        """One session is exported by its id. An absent one, or another user's, is not found."""
         manager.import_sessions(map(json.dumps, lines_of(old)))
 
         assert [each["session_id"] for each in lines_of(other, session_id="long")] == ["long"]
@@ -87,7 +87,7 @@ class Moving(StoreFixtures):
     def test_what_is_stored_with_other_content_is_treated_as_asked(
         self, manager: Any, other: Any, old: Any, on_conflict: Any
     ) -> None:
-        """It stays, and is named; or the import raises; or it is replaced, always or by what is not older."""
+        """A stored session with other content is kept, raises, or is replaced, always or if it is older, as you ask."""
         manager.import_sessions(map(json.dumps, lines_of(old)))
         before = {each: lines_of(other, session_id=each) for each in ("long", "fork")}
         old.append("long", {"role": "user", "content": "later"})
@@ -108,7 +108,7 @@ class Moving(StoreFixtures):
         assert self.sound(other)
 
     def test_a_session_that_was_overwritten_goes_on(self, manager: Any, other: Any, old: Any) -> None:
-        """It is saved, appended to and switched, and a fork of what was there keeps its messages."""
+        """A session that an import overwrote can be used as any other. Forks of the old one keep their messages."""
         long = lines_of(old, session_id="long")
         manager.import_sessions(map(json.dumps, lines_of(old)))
         manager.fork("long", new_id="child")
@@ -135,7 +135,7 @@ class Moving(StoreFixtures):
 
     @of_all_users
     def test_a_copy_that_is_repeated_writes_what_changed(self, manager: Any, other: Any, old: Any) -> None:
-        """The report counts new, same and changed ones; what was changed later in the target stays, and is named."""
+        """A repeated copy writes what changed, reports it, and keeps what changed later in the target."""
         told: list[int] = []
 
         assert old.copy_sessions(manager.store, progress=told.append).inserted == 4

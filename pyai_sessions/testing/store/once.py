@@ -1,4 +1,4 @@
-"""Messages whose ids a caller chose: each is stored once."""
+"""Tests of messages with caller-chosen ids: each is stored once."""
 
 import copy
 import dataclasses
@@ -39,7 +39,7 @@ def _overwrite(manager: Any, hook: Any) -> None:
     manager.save(session, on_conflict="overwrite")
 
 
-DOORS: dict[str, Callable[[Any, Any], Any]] = {
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "append": lambda m, hook: m.append("s", dict(hook)),
     "append beside others": lambda m, hook: m.append("s", {"role": "user", "content": "new"}, dict(hook)),
     "append of a Message": lambda m, hook: m.append("s", Message(**hook)),
@@ -50,7 +50,7 @@ DOORS: dict[str, Callable[[Any, Any], Any]] = {
     "insert_message into a part": lambda m, hook: _save(m, hook, 2, _insert),
     "save that overwrites": _overwrite,
 }
-"""What stores a message of a chosen id."""
+"""Calls that store a message with a chosen id."""
 
 
 def _ids(session: Any) -> list[str]:
@@ -64,8 +64,8 @@ def _talk(manager: Any, count: int, start: int = 0) -> None:
 class Once(StoreFixtures):
     @pytest.mark.parametrize("distance", [0, 100])
     def test_a_message_of_a_chosen_id_is_stored_once(self, manager: Any, other: Any, clock: Any, distance: Any) -> None:
-        """However long ago the first was, by whichever call and store, nothing is stored again and the call returns."""
-        for name, store_again in DOORS.items():
+        """A message with a stored id is not stored again, by any call or store, however old the first is."""
+        for name, store_again in CALLS.items():
             manager.delete("s")
             manager.create_session("ada", session_id="s")
             _talk(manager, 3)
@@ -85,14 +85,14 @@ class Once(StoreFixtures):
 
     @pytest.mark.parametrize("distance", [0, 100])
     def test_other_words_under_a_taken_id_are_refused(self, manager: Any, other: Any, distance: Any) -> None:
-        """They are neither stored nor dropped in silence: the error names the id, and nothing is written."""
+        """Different content under a stored id raises an error that names the id. Nothing is written."""
         manager.create_session("ada", session_id="s")
         _talk(manager, 3)
         manager.append("s", _HOOK)
         _talk(manager, distance, 3)
         before = other.get_session("s")
 
-        for store_again in DOORS.values():
+        for store_again in CALLS.values():
             for change in ({"content": "cancel it"}, {"role": "assistant"}, {"metadata": {"n": 2}}):
                 with pytest.raises(InvalidValueError, match="'tg-1' is taken by another message") as caught:
                     store_again(manager, _HOOK | change)
@@ -103,7 +103,7 @@ class Once(StoreFixtures):
         assert (after, after.revision) == (before, before.revision)
 
     def test_a_refused_message_stays_in_hand(self, manager: Any, other: Any) -> None:
-        """The copy keeps what could not be saved; without it, it is saved."""
+        """A refused message stays in the loaded copy. Without it, the copy can be saved."""
         manager.create_session("ada", session_id="s")
         manager.append("s", _HOOK)
         _talk(manager, 100)
@@ -116,14 +116,14 @@ class Once(StoreFixtures):
             assert contents(session)[-2:] == ["later", "cancel it"]
             session.pop()
         except InvalidValueError:
-            pass  # a store that loads all knows at once
+            pass  # a store that loads all messages refuses at once
 
         manager.save(session)
 
         assert contents(other.get_session("s"))[-2:] == ["99", "later"]
 
     def test_what_a_part_does_not_show_is_found_when_the_rest_is_loaded(self, manager: Any, other: Any) -> None:
-        """`load_history` meets the messages of chosen ids that were added before."""
+        """`load_history` checks earlier messages against chosen ids that were added before."""
         manager.create_session("ada", session_id="s")
         manager.append("s", _HOOK)
         _talk(manager, 100)
@@ -136,7 +136,7 @@ class Once(StoreFixtures):
         assert contents(other.get_session("s")) == ["book it", *map(str, range(100))]
 
     def test_an_id_is_free_again_when_its_message_is_gone(self, manager: Any, other: Any) -> None:
-        """Removed, rewound or cleared: what the store remembers of former pages refuses nothing."""
+        """After a message is removed, rewound or cleared, its id can be used again."""
         manager.create_session("ada", session_id="s")
         _talk(manager, 40)
         manager.append("s", _HOOK)
@@ -165,7 +165,7 @@ class Once(StoreFixtures):
         assert self.sound(other)
 
     def test_forks_and_branches_know_their_messages(self, manager: Any, other: Any) -> None:
-        """A fork has the messages that it shares, a branch those that it kept."""
+        """A fork and a branch know the ids of the messages that they share or kept."""
         manager.create_session("ada", session_id="s")
         _talk(manager, 40)
         manager.append("s", _HOOK)
@@ -191,7 +191,7 @@ class Once(StoreFixtures):
     def test_a_stale_copy_with_the_same_message_is_merged_once(
         self, manager: Any, other: Any, distance: Any, last: Any
     ) -> None:
-        """Two webhooks load, add the same and save: it is stored once, and both return."""
+        """If two stale copies add the same message, it is stored once, and both saves succeed."""
         manager.create_session("ada", session_id="s")
         _talk(manager, 70)
         mine = manager.get_session("s", last=last)
@@ -209,7 +209,7 @@ class Once(StoreFixtures):
     @pytest.mark.parametrize("distance", [0, 40])
     @pytest.mark.parametrize("last", [None, 2])
     def test_a_stale_copy_with_other_words_conflicts(self, manager: Any, other: Any, distance: Any, last: Any) -> None:
-        """Neither of the two is dropped: nothing is written, and the copy in hand is as it was."""
+        """If two stale copies add different content under one id, the second save raises and changes nothing."""
         manager.create_session("ada", session_id="s")
         _talk(manager, 70)
         mine = manager.get_session("s", last=last)
@@ -225,7 +225,7 @@ class Once(StoreFixtures):
         assert other.get_session("s") == before
 
     def test_a_message_given_again_is_stored_once(self, manager: Any, other: Any) -> None:
-        """One object and its copies are one message, whoever drew its id."""
+        """A message object and its copies count as one message, even without a chosen id."""
         manager.create_session("ada", session_id="s")
         message = Message("user", "one")
         copies = copy.copy(message), copy.deepcopy(message), dataclasses.replace(message)
@@ -241,7 +241,7 @@ class Once(StoreFixtures):
         assert other.get_session("s") == session
 
     def test_what_was_exported_is_imported(self, manager: Any, other: Any) -> None:
-        """What is delivered twice does not stand in the way of an import, or of a session from JSON."""
+        """A repeated delivery does not keep the session from being imported or read from JSON."""
         manager.create_session("ada", session_id="s")
         for _ in range(3):
             manager.append("s", _HOOK)
@@ -255,9 +255,9 @@ class Once(StoreFixtures):
         assert _ids(other.get_session("s")) == _ids(session)
 
     def test_any_calls_store_each_message_once(self, manager: Any, other: Any) -> None:
-        """Whatever is delivered in whichever order, by whichever door: what came first under an id stays, once."""
+        """After any sequence of deliveries by any call, the first content of each id is stored, once."""
         ids = st.sampled_from(["a", "b", "\u00e9", '"c'])
-        deliveries = st.tuples(st.sampled_from(sorted(DOORS)), ids, st.booleans(), st.integers(0, 40))
+        deliveries = st.tuples(st.sampled_from(sorted(CALLS)), ids, st.booleans(), st.integers(0, 40))
 
         @settings(max_examples=12, deadline=None, database=None, suppress_health_check=NO_CHECKS)
         @given(st.lists(deliveries, min_size=2, max_size=6))
@@ -265,14 +265,14 @@ class Once(StoreFixtures):
             fill(session := manager.get_or_create_session("s", "ada"), 3)
             manager.save(session)
             model: dict[str, str] = {}
-            for n, (door, message_id, words, count) in enumerate(chosen):
+            for n, (call, message_id, words, count) in enumerate(chosen):
                 content = f"{message_id} {words}"
                 hook = {"role": "user", "content": content, "message_id": message_id}
                 if model.setdefault(message_id, content) == content:
-                    DOORS[door]((manager, other)[n % 2], hook)
+                    CALLS[call]((manager, other)[n % 2], hook)
                 else:
                     with pytest.raises(InvalidValueError):
-                        DOORS[door]((manager, other)[n % 2], hook)
+                        CALLS[call]((manager, other)[n % 2], hook)
                 _talk(manager, count)
             stored = other.get_session("s")
             found = [each.message_id for each in stored.messages]

@@ -1,4 +1,4 @@
-"""What a store can do beyond the four methods: found out, asked for by tests, and reported where it is missing."""
+"""Optional powers of a store: how tests find them out, ask for them, and report missing ones."""
 
 import warnings
 from typing import Any, NoReturn
@@ -20,11 +20,11 @@ MEANING = {
     "list_by_activity": "lists and counts of all users, archive_inactive and clear_all are refused",
     "revisions": "of two writers at the same moment, in two processes, the later replaces the earlier",
 }
-"""The powers that tests ask for, with what their absence means."""
+"""Each optional power, with what happens without it."""
 
 
 def has(manager: SessionManager, power: str) -> bool:
-    """Return whether a manager's store has a power, or what serves as well."""
+    """Return whether a manager's store has a power, or something that replaces it."""
     if power == "list_by_activity":
         try:
             manager.list_sessions(limit=1)
@@ -35,7 +35,7 @@ def has(manager: SessionManager, power: str) -> bool:
 
 
 def _counts_revisions(store: Any) -> bool:
-    """Return whether a store gives a session that it saves a revision."""
+    """Return whether the store sets a revision on a saved session."""
     made = Session()
     outcome(store.save(made))
     outcome(store.delete(made.session_id))
@@ -43,7 +43,7 @@ def _counts_revisions(store: Any) -> bool:
 
 
 def need(manager: SessionManager, power: str, must_have: Any = ()) -> None:
-    """Skip the test, and say so in a warning, where the store lacks a power; fail it where it must have it."""
+    """Skip the test with a warning if the store lacks a power. Fail it if `must_have` names the power."""
     if has(manager, power):
         return
     text = f"{type(manager.store).__name__} has no {power}: {MEANING[power]}"
@@ -53,12 +53,12 @@ def need(manager: SessionManager, power: str, must_have: Any = ()) -> None:
 
 
 def report(text: str) -> NoReturn:
-    """Skip the test, and say so in a warning."""
+    """Skip the test with a warning."""
     warnings.warn(text, MissingPowerWarning, stacklevel=3)
     pytest.skip(text)
 
 
 of_all_users = pytest.mark.usefixtures("_of_all_users")
-"""Marks a test that lists or counts the sessions of all users."""
+"""Marks a test that needs lists or counts of all users' sessions."""
 with_revisions = pytest.mark.usefixtures("_with_revisions")
 """Marks a test in which several writers write at the same moment."""

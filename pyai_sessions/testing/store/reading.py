@@ -1,4 +1,4 @@
-"""Creating and reading."""
+"""Tests of creating and reading sessions."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from pyai_sessions.testing.store.powers import of_all_users
 
 class Reading(StoreFixtures):
     def test_a_created_session_is_stored_at_once(self, manager: Any, clock: Any) -> None:
-        """`create_session` needs no save."""
+        """`create_session` stores the session without a save."""
         session = manager.create_session("ada", session_id="s", metadata={"channel": "web"}, state={"n": 1})
 
         stored = manager.get_session("s")
@@ -27,7 +27,7 @@ class Reading(StoreFixtures):
         assert stored.message_count == 0
 
     def test_a_storage_that_answers_a_read_answers_a_ping(self, manager: Any) -> None:
-        """Empty or not; a ping stores nothing."""
+        """`ping` succeeds whenever a read does, and stores nothing."""
         manager.ping()
         manager.create_session("ada", session_id="s")
         manager.ping()
@@ -35,13 +35,13 @@ class Reading(StoreFixtures):
         assert [each.session_id for each in self.listed(manager, "ada")] == ["s"]
 
     def test_sessions_without_an_id_get_different_ones(self, manager: Any) -> None:
-        """An id is made up where none is given."""
+        """Sessions created without an id get different ids."""
         made = {manager.create_session().session_id for _ in range(10)}
 
         assert len(made) == 10
 
     def test_a_taken_id_is_refused_and_what_is_stored_stays(self, manager: Any) -> None:
-        """Creating never replaces."""
+        """Creating a session under a used id raises, and leaves the stored one."""
         first = manager.create_session("ada", session_id="s", state={"n": 1})
 
         with pytest.raises(SessionExistsError) as caught:
@@ -51,7 +51,7 @@ class Reading(StoreFixtures):
         assert manager.get_session("s") == first
 
     def test_an_id_that_another_writer_took_is_refused(self, manager: Any, other: Any) -> None:
-        """Also to one that has stored sessions before, and has not read this one."""
+        """A store that has not read the id yet raises, too, if another writer used it."""
         other.create_session("bob", session_id="bob's")
         first = manager.create_session("ada", session_id="s")
 
@@ -61,7 +61,7 @@ class Reading(StoreFixtures):
         assert manager.get_session("s") == first
 
     def test_a_session_made_by_hand_is_stored(self, manager: Any, clock: Any) -> None:
-        """`Session(...)` and `save` do what `create_session` does."""
+        """`Session(...)` and `save` store the same as `create_session`."""
         made = Session(session_id="s", user_id="ada", messages=[Message("user", "Hello!")], metadata={"a": 1})
         manager.save(made)
 
@@ -69,7 +69,7 @@ class Reading(StoreFixtures):
         assert ids(manager.get_sessions_for_user("ada")) == ["s"]
 
     def test_a_session_made_by_hand_is_stored_by_save(self, manager: Any) -> None:
-        """Once: the id's check is that of `create_session`."""
+        """A session made by hand is stored once. Its id is checked as `create_session` does."""
         manager.save(Session(session_id="s", user_id="ada", messages=[Message("user", "Hello!")]))
 
         with pytest.raises(SessionExistsError):
@@ -78,7 +78,7 @@ class Reading(StoreFixtures):
         assert contents(manager.get_session("s")) == ["Hello!"]
 
     def test_an_absent_session_is_none(self, manager: Any) -> None:
-        """Reading what is not there gives None, beside others too."""
+        """Reading an absent session returns None, also beside others."""
         manager.create_session(session_id="s")
 
         assert manager.get_session("other") is None
@@ -86,7 +86,7 @@ class Reading(StoreFixtures):
         assert manager.get_session("s/") is None
 
     def test_get_or_create_creates_once(self, manager: Any) -> None:
-        """The second call gets what the first made, whatever else it says."""
+        """The second `get_or_create_session` returns the first session, whatever else it is given."""
         made = manager.get_or_create_session("s", "ada", metadata={"a": 1}, state={"b": 2})
         got = manager.get_or_create_session("s", "ada", metadata={"a": 9})
 
@@ -94,7 +94,7 @@ class Reading(StoreFixtures):
         assert (got.user_id, got.metadata, got.state) == ("ada", {"a": 1}, {"b": 2})
 
     def test_all_fields_are_read_as_they_were_saved(self, manager: Any, other: Any, clock: Any) -> None:
-        """Messages, state and metadata come back equal: tool calls, any Unicode, and times to the microsecond."""
+        """Messages, state and metadata are read as saved: tool calls, any Unicode, and times to the microsecond."""
         clock.pass_(microseconds=1)
         session = manager.create_session("ada", metadata={"title": "\U0001f600", "n": [1, {"a": None}]})
         for fields in RICH:
@@ -114,7 +114,7 @@ class Reading(StoreFixtures):
         ]
 
     def test_a_second_save_replaces_the_first(self, manager: Any) -> None:
-        """What is read is what was saved last, each message once."""
+        """A read returns what was saved last, with each message once."""
         session = manager.create_session("ada", state={"keep": 1, "drop": 2})
         session.add_message("user", "one")
         manager.save(session)
@@ -131,7 +131,7 @@ class Reading(StoreFixtures):
         assert (stored.state, stored.metadata) == ({"keep": 3}, {"title": "Counting"})
 
     def test_a_save_gives_a_new_revision(self, manager: Any) -> None:
-        """The object that was saved knows its revision, and it is the stored one."""
+        """A save sets a new revision on the object, which is the stored one."""
         session = manager.create_session("ada")
         first = session.revision
         session.add_message("user", "one")
@@ -143,7 +143,7 @@ class Reading(StoreFixtures):
 
     @of_all_users
     def test_a_second_store_sees_each_change_at_once(self, manager: Any, other: Any) -> None:
-        """Two stores over one storage are one store."""
+        """Each change by one store is visible at once to another on the same storage."""
         assert other.list_sessions() == []
         session = manager.create_session("ada", session_id="s")
         assert (other.count(), ids(other.list_sessions("ada")), ids(other.get_sessions_for_user("ada"))) == (
@@ -171,13 +171,13 @@ class Reading(StoreFixtures):
         assert (other.count(status=None), other.get_sessions_for_user("ada", include_archived=True)) == (0, [])
 
     def test_a_new_store_has_no_sessions(self, manager: Any) -> None:
-        """The fixture gives an empty store, or the other tests would prove nothing."""
+        """The fixture returns an empty store. Otherwise the other tests would prove nothing."""
         assert self.listed(manager, "ada", "bob") == []
         for user_id in ("ada", "bob", "carol"):
             assert manager.get_sessions_for_user(user_id, include_archived=True) == []
 
     def test_a_second_manager_sees_each_change_at_once(self, manager: Any, other: Any) -> None:
-        """Whatever the store keeps in memory is never older than what is stored."""
+        """What a store keeps in memory is never older than what is stored."""
         session = manager.create_session("ada", session_id="s")
         assert ids(other.get_sessions_for_user("ada")) == ["s"]
 
@@ -196,7 +196,7 @@ class Reading(StoreFixtures):
         assert other.get_sessions_for_user("ada", include_archived=True) == []
 
     def test_what_is_stored_shares_nothing_with_the_object_that_was_saved(self, manager: Any) -> None:
-        """A change that is not saved is not stored, and none reaches an object that was loaded before."""
+        """Later changes of a saved object are not stored until the next save, and reach no other loaded object."""
         session = manager.create_session("ada", session_id="s", metadata={"tags": ["a"]}, state={"n": [1]})
         loaded = manager.get_session("s")
 
@@ -210,7 +210,7 @@ class Reading(StoreFixtures):
             assert contents(each) == []
 
     def test_any_sequence_of_calls_leaves_what_a_dict_would_hold(self, manager: Any, other: Any, clock: Any) -> Any:
-        """Created, appended to, saved, archived, restored and deleted, by two managers by turns."""
+        """After any sequence of calls by two managers in turns, the store holds what a dict would."""
         managers = (manager, other)
 
         class Machine(SessionStoreMachine):

@@ -1,4 +1,4 @@
-"""Taking the words of a message out of all that is stored."""
+"""Tests of redaction: a message's text is removed wherever it is stored."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ SECRET = f"My password is {WORD}, h\u00fcsh!"
 
 
 def with_a_secret(manager: Any, before: int = 40, after: int = 60) -> Any:
-    """Store a session of ada's with the message "pw", which is in branches, state, checkpoints and the summary too."""
+    """Store a session with the message "pw", whose text is in branches, state, checkpoints and the summary, too."""
     session = manager.create_session("ada", session_id="s", metadata={"said": SECRET})
     fill(session, before)
     session.add_message("user", SECRET, message_id="pw", metadata={"draft": SECRET})
@@ -31,7 +31,7 @@ def with_a_secret(manager: Any, before: int = 40, after: int = 60) -> Any:
 
 class Redacting(StoreFixtures):
     def words_of(self, manager: Any, *session_ids: str) -> str:
-        """Return all that can be read of sessions and their branches, as text."""
+        """Return everything that can be read of sessions and their branches, as text."""
         found = ""
         for each in session_ids:
             session = manager.get_session(each)
@@ -40,7 +40,7 @@ class Redacting(StoreFixtures):
         return found
 
     def test_a_redacted_message_says_nothing_any_more_wherever_it_is(self, manager: Any, other: Any) -> None:
-        """In the history, branches, state, checkpoints, summary and metadata; all else stays, and so does its place."""
+        """The text goes from history, branches, state, checkpoints, summary and metadata. All else stays in place."""
         session = with_a_secret(manager)
         before = other.get_session("s")
 
@@ -64,7 +64,7 @@ class Redacting(StoreFixtures):
         assert self.sound(other)
 
     def test_a_redaction_may_be_repeated(self, manager: Any, other: Any) -> None:
-        """The second time there is nothing to do."""
+        """A repeated redaction finds nothing to do."""
         with_a_secret(manager)
         manager.redact("s", "pw")
         before = other.get_session("s")
@@ -75,7 +75,7 @@ class Redacting(StoreFixtures):
         assert other.get_session("s") == before
 
     def test_words_that_are_named_go_from_other_messages_too(self, manager: Any, other: Any) -> None:
-        """Without them, the messages that repeat what was said are named; those that merely have its words are not."""
+        """`words=` also removes text from other messages. Without it, messages that repeat the text are reported."""
         session = with_a_secret(manager)
         session.add_message("assistant", [{"type": "text", "text": f"You said: {SECRET}"}], message_id="echo")
         session.add_message(
@@ -98,7 +98,7 @@ class Redacting(StoreFixtures):
         assert WORD not in self.words_of(other, "s")
 
     def test_a_short_text_is_taken_out_as_a_whole_value_alone(self, manager: Any, other: Any) -> None:
-        """What merely has the same letters, as "book" has those of "ok", stays."""
+        """A short text is removed only where it is a whole value: "ok" does not change "book"."""
         session = manager.create_session("ada", session_id="s", state={"book": "took", "answer": "ok"})
         session.add_message("user", "ok", message_id="pw")
         session.add_message("assistant", "ok", message_id="other")
@@ -110,7 +110,7 @@ class Redacting(StoreFixtures):
         assert contents(other.get_session("s")) == [None, "ok"]
 
     def test_calls_of_tools_keep_their_ids_and_lose_what_was_given_to_them(self, manager: Any, other: Any) -> None:
-        """So that their results still have a call."""
+        """A redacted tool call loses its arguments and keeps its id, so that its result still has a call."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "Log me in.")
         function = {"name": "login", "arguments": f'{{"password":"{WORD}!!"}}'}
@@ -134,7 +134,7 @@ class Redacting(StoreFixtures):
     def test_forks_of_the_same_user_are_redacted_others_are_named(
         self, manager: Any, other: Any, asked: Any, before: Any
     ) -> None:
-        """From whichever of them it is asked; a fork from before the message is not touched."""
+        """Forks of the same user that have the message are redacted. Other users' forks are reported."""
         with_a_secret(manager, before)
         manager.fork("s", new_id="own")
         manager.fork("own", new_id="own of own")
@@ -163,7 +163,7 @@ class Redacting(StoreFixtures):
         assert self.sound(other)
 
     def test_a_session_of_another_user_is_not_found(self, manager: Any, other: Any) -> None:
-        """As everywhere: an absent one, one of another user, a message that is none."""
+        """Absent sessions and messages, and another user's, are not found."""
         with_a_secret(manager)
         before = other.get_session("s")
 
@@ -184,7 +184,7 @@ class Redacting(StoreFixtures):
         assert manager.redact("s", "pw", user_id="ada").session_ids == ["s"]
 
     def test_an_archived_session_is_redacted_and_stays_archived(self, manager: Any, other: Any) -> None:
-        """Its words are as much someone's as those of an active one."""
+        """An archived session can be redacted, and stays archived."""
         with_a_secret(manager)
         manager.archive("s")
 
@@ -195,7 +195,7 @@ class Redacting(StoreFixtures):
 
     @of_all_users
     def test_another_message_of_the_same_id_in_a_fork_stays(self, manager: Any, other: Any, clock: Any) -> None:
-        """It was made at another time, after the fork."""
+        """A different message of the same id, added to a fork later, stays."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 3)
         manager.save(session)
@@ -213,7 +213,7 @@ class Redacting(StoreFixtures):
 
     @pytest.mark.parametrize("change", ["append", "rewrite", "rewrite all", "state"])
     def test_a_copy_in_hand_does_not_bring_the_words_back(self, manager: Any, other: Any, change: Any) -> None:
-        """It was loaded before: its save is merged with what is stored, or refused."""
+        """Saving a copy from before the redaction does not store the text again. It is merged or refused."""
         with_a_secret(manager)
         session, part = other.get_session("s"), other.get_session("s", last=1)
 

@@ -1,4 +1,4 @@
-"""What a store cannot do is refused, by a name that says what is missing."""
+"""Tests that a store refuses what it cannot do, and names what is missing."""
 
 import io
 from typing import Any
@@ -20,16 +20,16 @@ OPERATIONS: dict[str, Any] = {
     "export_sessions(scan=True)": lambda m: m.export_sessions(io.StringIO(), user_id="ada", scan=True),
     "verify": lambda m: m.verify(),
 }
-"""What needs a list of the sessions of all users."""
+"""Calls that need a list of all users' sessions."""
 
 _MESSAGE = {"role": "user", "content": "x"}
 
 
 class Refusals(StoreFixtures):
-    """Nothing is pretended: an operation works or says what it lacks, and what cannot be read is not absent."""
+    """An operation works or raises an error that names what is missing."""
 
     def test_an_unreadable_session_is_not_absent(self, manager: Any, damage: Any) -> None:
-        """To read, list, change or replace it raises, whatever the exception; the others can be read."""
+        """Reading, listing, changing or replacing a damaged session raises some exception. Others can be read."""
         if damage is None:
             report(f"the test of {type(manager.store).__name__} has no fixture `damage`: no row was made unreadable")
         kept = manager.create_session("bob", session_id="kept")
@@ -51,7 +51,7 @@ class Refusals(StoreFixtures):
 
     @pytest.mark.parametrize("operation", OPERATIONS)
     def test_an_operation_works_or_says_what_it_lacks(self, manager: Any, operation: Any) -> None:
-        """Nothing is pretended: what is missing is named, with what would give it, and nothing is changed."""
+        """An operation that the store cannot do raises, names what would make it possible, and changes nothing."""
         act = OPERATIONS[operation]
         session = manager.create_session("ada", session_id="s")
 
@@ -64,7 +64,7 @@ class Refusals(StoreFixtures):
         assert manager.get_session("s") == session
 
     def test_state_is_kept_or_refused(self, manager: Any) -> None:
-        """A store that keeps sessions alone says so, also where state is but read: it is not as if there were none."""
+        """A store without state raises when state is read or written. It does not return an empty one."""
         calls = {
             "user_state": lambda: manager.user_state("ada"),
             "update_user_state": lambda: manager.update_user_state("ada", {"n": 1}),

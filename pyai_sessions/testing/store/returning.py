@@ -1,4 +1,4 @@
-"""Copies that come back: made of JSON, of another store, renamed, or of a session that is gone."""
+"""Tests of saving unusual copies: from JSON, from another store, renamed, or of a deleted session."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 def _again(session: Session) -> Session:
-    """Return what a program has that keeps sessions as JSON in between."""
+    """Return a session as a program gets it back that kept it as JSON."""
     return Session.from_dict(json.loads(session.to_json()))
 
 
@@ -29,7 +29,7 @@ class Returning(StoreFixtures):
     def test_a_copy_of_json_is_saved_as_one_that_was_loaded(
         self, manager: Any, other: Any, mode: Any, count: Any
     ) -> None:
-        """Where nobody has saved the session since the JSON was made: added, changed and removed, again and again."""
+        """A copy from JSON can be changed and saved as a loaded one, if nobody else saved meanwhile."""
         fill(session := manager.create_session("ada", session_id="s", state={"a": 1, "b": 1}), count)
         branch = session.rewind("m1")
         fill(session, count, 2)
@@ -58,7 +58,7 @@ class Returning(StoreFixtures):
         assert self.sound(other)
 
     def test_a_stale_copy_of_json_conflicts(self, manager: Any, other: Any) -> None:
-        """What it was made of is not known any more; to overwrite what is stored is a way, and a new load the other."""
+        """A stale copy from JSON raises, since its base is unknown. Overwriting, or loading again, helps."""
         session = manager.create_session("ada", session_id="s")
         back = _again(session)
         fill(session, 2)
@@ -82,7 +82,7 @@ class Returning(StoreFixtures):
         assert self.sound(other)
 
     def test_a_session_made_by_hand_replaces_another_where_that_is_asked_for(self, manager: Any, other: Any) -> None:
-        """Else its id is taken; an archived session is replaced by nobody."""
+        """Only `on_conflict="overwrite"` lets a session made by hand replace a stored one. An archived one stays."""
         fill(session := manager.create_session("ada", session_id="s", state={"a": 1}), 100)
         manager.save(session)
         for mode in ("merge", "error"):
@@ -101,7 +101,7 @@ class Returning(StoreFixtures):
         assert self.sound(other)
 
     def test_a_stored_session_keeps_its_id(self, manager: Any, other: Any) -> None:
-        """A changed id is no way to copy a session: the error says which is, and nothing is written."""
+        """Saving under a changed id raises an error that names both ids. Nothing is written."""
         fill(session := manager.create_session("ada", session_id="s"), 3)
         manager.save(session)
         for copy in (session, other.get_session("s")):
@@ -119,7 +119,7 @@ class Returning(StoreFixtures):
     def test_a_copy_of_a_session_that_is_gone_says_what_became_of_it(
         self, manager: Any, other: Any, clock: Any
     ) -> None:
-        """It was deleted; or deleted, and created anew. The remedy works."""
+        """The error says whether the session was deleted, or replaced by a new one. Its remedy works."""
         fill(session := manager.create_session("ada", session_id="s"), 3)
         manager.save(session)
         manager.delete("s")
@@ -136,7 +136,7 @@ class Returning(StoreFixtures):
         assert contents(other.get_session("s")) == contents(session)
 
     def test_a_copy_of_another_store_is_not_said_to_be_deleted(self, manager: Any) -> None:
-        """It is in a store of its own, and can be stored in this one, too."""
+        """The error for another store's session does not call it deleted. `import_sessions` stores it here."""
         elsewhere = SessionManager()
         fill(session := elsewhere.create_session("ada", session_id="s"), 3)
         elsewhere.save(session)

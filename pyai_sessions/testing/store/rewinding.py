@@ -1,4 +1,4 @@
-"""Going back, on to another branch, and back again; and a summary in the place of what came before."""
+"""Tests of rewinding, switching between branches, inserting messages, and summaries."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class Rewinding(StoreFixtures):
     @pytest.mark.parametrize("count", [4, 40, 100])
     @pytest.mark.parametrize("kept", [0, 0.3, 0.95])
     def test_what_a_rewind_leaves_is_reached_again(self, manager: Any, other: Any, count: Any, kept: Any) -> None:
-        """Both ways to go on keep all their messages and their state, however often one changes between them."""
+        """After a rewind, both branches keep their messages and state, however often you switch."""
         session = manager.create_session("ada", session_id="s", state={"way": "first"})
         at = int(kept * count) // 2 * 2
         fill(session, at)
@@ -53,7 +53,7 @@ class Rewinding(StoreFixtures):
         assert self.sound(other)
 
     def test_a_session_that_was_never_saved_keeps_what_was_left(self, manager: Any, other: Any) -> None:
-        """Two rewinds before the first save leave two branches."""
+        """Two rewinds before the first save make two branches."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 6)
         session.rewind(1)
@@ -69,7 +69,7 @@ class Rewinding(StoreFixtures):
 
     @pytest.mark.parametrize("count", [10, 100])
     def test_a_rewind_by_turns_works_on_a_part(self, manager: Any, other: Any, count: Any) -> None:
-        """A session of which the newest messages alone were loaded."""
+        """A partly loaded session can be rewound by a number of turns."""
         session = manager.create_session("ada", session_id="s")
         fill(session, count)
         manager.save(session)
@@ -85,7 +85,7 @@ class Rewinding(StoreFixtures):
         assert self.sound(other)
 
     def test_a_pruned_branch_is_gone(self, manager: Any, other: Any) -> None:
-        """By its id, and all of them; the conversation stays."""
+        """`prune` removes one branch or all of them, and keeps the conversation."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 70)
         for _ in range(3):
@@ -109,7 +109,7 @@ class Rewinding(StoreFixtures):
         assert self.sound(other)
 
     def test_the_newest_branches_are_remembered(self, manager: Any, other: Any) -> None:
-        """32 of them: what a head names does not grow without end."""
+        """A session keeps its newest 32 branches, so that heads stay small."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 2)
         for n in range(40):
@@ -124,7 +124,7 @@ class Rewinding(StoreFixtures):
         assert self.sound(other)
 
     def test_to_switch_needs_an_active_session_with_that_branch(self, manager: Any) -> None:
-        """Each lack has its error."""
+        """Switching in an absent or archived session, or to an unknown branch, raises an error of its own."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 2)
         branch = session.rewind(1)
@@ -140,7 +140,7 @@ class Rewinding(StoreFixtures):
 
     @pytest.mark.parametrize("count", [4, 100])
     def test_of_two_writers_one_rewinds(self, manager: Any, other: Any, count: Any) -> None:
-        """What the other appended is kept, or the save conflicts and both sides are intact."""
+        """If one writer rewinds and the other appends, the message is kept, or the save raises and both sides stay."""
         session = manager.create_session("ada", session_id="s")
         fill(session, count)
         manager.save(session)
@@ -159,7 +159,7 @@ class Rewinding(StoreFixtures):
         assert self.sound(other)
 
     def test_of_two_writers_one_switches(self, manager: Any, other: Any) -> None:
-        """A copy of the other branch cannot be saved over it; what it holds is not lost."""
+        """A copy from before a switch cannot be saved over it. Nothing is lost."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 4)
         branch = session.rewind(1)
@@ -176,7 +176,7 @@ class Rewinding(StoreFixtures):
         assert stale.messages[-1].content == "on the branch that was left"
 
     def test_branches_of_two_writers_are_kept(self, manager: Any, other: Any) -> None:
-        """One prunes and one sets the state: both changes stay."""
+        """Pruning by one writer and setting state by another are both kept."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         first, second = session.rewind(1), session.rewind(1)
@@ -197,7 +197,7 @@ class Rewinding(StoreFixtures):
     @pytest.mark.parametrize("count", [3, 100])
     @pytest.mark.parametrize("at", [0, 0.5, 1])
     def test_a_message_is_inserted(self, manager: Any, other: Any, count: Any, at: Any) -> None:
-        """Before the first, between, before the last."""
+        """A message can be inserted before the first, between others, and before the last."""
         session = manager.create_session("ada", session_id="s")
         fill(session, count)
         manager.save(session)
@@ -212,7 +212,7 @@ class Rewinding(StoreFixtures):
         assert self.sound(other)
 
     def test_a_summary_stands_for_what_came_before(self, manager: Any, other: Any) -> None:
-        """A model is given the system's message, the summary and the newest messages; all messages stay."""
+        """A model gets the system message, the summary and the newest messages. All messages stay stored."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("system", "Be brief.")
         fill(session, 100)
@@ -235,7 +235,7 @@ class Rewinding(StoreFixtures):
     def test_instructions_stay_with_a_session_that_is_loaded_in_part(
         self, manager: Any, other: Any, count: Any
     ) -> None:
-        """Also after appends, edits and a branch; and `messages` has what was asked for alone."""
+        """A partly loaded session knows its system message, which `messages` does not add to what was asked for."""
         session = manager.create_session("ada", session_id="s")
         manager.append("s", {"role": "system", "content": "Be brief."})
         manager.append("s", {"role": "developer", "content": "Be kind."})

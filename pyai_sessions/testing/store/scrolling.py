@@ -1,4 +1,4 @@
-"""Messages without their session."""
+"""Tests of reading messages without loading their session."""
 
 from random import Random
 from typing import Any
@@ -12,7 +12,7 @@ from pyai_sessions.testing.store.fixtures import StoreFixtures
 
 
 def stored(manager: Any, count: int, *, own_ids: bool = False) -> Session:
-    """Store a session of so many messages, in steps."""
+    """Store a session of *count* messages, in steps."""
     session: Session = manager.create_session("ada", session_id="s")
     for n in range(count):
         given = {"message_id": f"m{n}"} if own_ids or n % 7 == 3 else {}
@@ -25,7 +25,7 @@ def stored(manager: Any, count: int, *, own_ids: bool = False) -> Session:
 
 class Scrolling(StoreFixtures):
     def test_a_page_of_messages_is_that_part_of_the_session(self, manager: Any, other: Any) -> None:
-        """Before one message, after one, between two, or at the end: in order, and it says what lies beyond."""
+        """A page before, after or between messages, or at the end, is in order, and says whether more lie beyond."""
         session = stored(manager, 230)
         every, random = session.messages, Random(7)  # noqa: S311 (it draws places, not secrets)
         for n in range(150):
@@ -50,7 +50,7 @@ class Scrolling(StoreFixtures):
                 assert page.has_newer == (page[-1] != every[-1])
 
     def test_a_session_is_scrolled_through_in_both_directions(self, manager: Any, other: Any) -> None:
-        """From the end to the beginning and back, by the first and the last message of each page."""
+        """Pages from the end to the beginning and back give every message."""
         every = stored(manager, 150, own_ids=True).messages
         page = manager.get_messages("s", limit=40)
         up = list(page)
@@ -65,7 +65,7 @@ class Scrolling(StoreFixtures):
         assert up == down == every
 
     def test_a_page_stays_the_same_while_others_append(self, manager: Any, other: Any) -> None:
-        """Its place is a message, not a number."""
+        """A page is found by a message id, so appends do not shift it."""
         every = stored(manager, 100).messages
         before = manager.get_messages("s", limit=20)
         other.append("s", *[{"role": "user", "content": f"later {n}"} for n in range(60)])
@@ -74,7 +74,7 @@ class Scrolling(StoreFixtures):
         assert contents_of(manager.get_messages("s", limit=2)) == ["later 58", "later 59"]
 
     def test_one_message_is_found_by_its_id(self, manager: Any, other: Any) -> None:
-        """As it was stored, whatever it holds; None where there is none."""
+        """`get_message` returns the message as stored, or None."""
         session = stored(manager, 80)
         session.add_messages([dict(each) for each in RICH[:3]])
         manager.save(session)
@@ -85,7 +85,7 @@ class Scrolling(StoreFixtures):
         assert manager.get_message("s", Message("user", "never stored").message_id) is None
 
     def test_messages_that_were_removed_are_in_no_page(self, manager: Any, other: Any) -> None:
-        """Also where their page was remembered."""
+        """Removed messages are in no page, even if the store remembers the old one."""
         session = stored(manager, 100)
         page = other.get_messages("s", limit=60)
         session.remove_message(page[0])
@@ -97,7 +97,7 @@ class Scrolling(StoreFixtures):
             other.get_messages("s", before=page[0])
 
     def test_a_session_that_is_not_there_has_no_messages(self, manager: Any) -> None:
-        """Absent, another user's: the same error. An archived one has them."""
+        """An absent session and another user's raise the same error. An archived one can be read."""
         stored(manager, 3)
 
         for session_id, options in (("t", {}), ("s", {"user_id": "bob"})):
@@ -109,7 +109,7 @@ class Scrolling(StoreFixtures):
         assert len(manager.get_messages("s", user_id="ada")) == 3
 
     def test_a_session_without_messages_has_an_empty_page(self, manager: Any) -> None:
-        """And no message before it or after."""
+        """An empty session has an empty page, with nothing before or after it."""
         manager.save(Session(session_id="s", created_at=NOON, updated_at=NOON))
 
         page = manager.get_messages("s")
@@ -118,5 +118,5 @@ class Scrolling(StoreFixtures):
 
 
 def contents_of(messages: list[Message]) -> list[Any]:
-    """Return what messages say."""
+    """Return the contents of messages."""
     return [each.content for each in messages]

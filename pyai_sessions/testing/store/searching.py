@@ -1,4 +1,4 @@
-"""Messages found by what they say."""
+"""Tests of searching messages."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ SAID = [
 
 
 def said(manager: Any, user_id: str, session_id: str) -> None:
-    """Store a session that says what is sought, within many messages that do not."""
+    """Store a session with a text among many messages without it."""
     session = manager.create_session(user_id, session_id=session_id)
     for n in range(50):
         session.add_message("assistant", f"filler {n}")
@@ -30,7 +30,7 @@ def said(manager: Any, user_id: str, session_id: str) -> None:
 
 
 def found(manager: Any, query: str, user_id: str = "ada", **options: Any) -> list[tuple[str, int]]:
-    """Return in which sessions a search finds something, and at which positions."""
+    """Return the sessions and positions of a search's hits."""
     return [(each.session_id, each.position) for each in manager.search(query, user_id, limit=100, **options)]
 
 
@@ -50,14 +50,14 @@ class Searching(StoreFixtures):
         ],
     )
     def test_a_search_finds_messages_by_their_words(self, manager: Any, other: Any, query: str, positions: Any) -> None:
-        """In any script and case, wherever they lie, the latest first; not another user's."""
+        """A search finds words in any script and case, on any page, the latest first, and only the user's."""
         said(manager, "ada", "s")
         said(manager, "bob", "b")
 
         assert found(other, query) == [("s", n) for n in positions]
 
     def test_a_search_in_another_mode_takes_signs(self, manager: Any, other: Any) -> None:
-        """A substring with its spaces and signs; a regular expression as it stands."""
+        """The modes for substrings and regular expressions take spaces and signs as they are."""
         said(manager, "ada", "s")
 
         assert found(other, "bus?", mode="substring") == [("s", 39)]
@@ -65,7 +65,7 @@ class Searching(StoreFixtures):
 
     @of_all_users
     def test_pages_of_hits_hold_each_hit_once(self, manager: Any, other: Any) -> None:
-        """In the same order as all of them at once, whichever order that is."""
+        """Pages of hits are the same hits in the same order as one long page, in either order."""
         for user_id, session_id in (("ada", "s"), ("bob", "b"), ("ada", "t")):
             said(manager, user_id, session_id)
 
@@ -80,7 +80,7 @@ class Searching(StoreFixtures):
             assert len(whole) == 3 * 52
 
     def test_a_hit_is_of_what_is_stored(self, manager: Any, other: Any) -> None:
-        """Not of a message that was changed, nor of a session that was deleted or archived."""
+        """Changed messages, and those of deleted or archived sessions, are not found."""
         said(manager, "ada", "s")
         session = other.get_session("s")
         session.replace_message(session.messages[6], content="Never mind.")
@@ -97,7 +97,7 @@ class Searching(StoreFixtures):
 
     @of_all_users
     def test_a_search_finds_the_same_with_an_index(self, manager: Any, other: Any) -> None:
-        """Wherever the index lies, also what is written after it was made."""
+        """With a search index, a search finds the same, also messages that are stored later."""
         said(manager, "ada", "s")
         manager.build_search_index()
         other.append("s", Message("user", "The night again"))
@@ -108,7 +108,7 @@ class Searching(StoreFixtures):
         assert found(manager, "night") == [("s", 56), ("s", 39), ("s", 6)]
 
     def test_a_hit_comes_with_its_context(self, manager: Any, other: Any) -> None:
-        """The messages around it, and the part of it that matches."""
+        """A hit has the messages around it, and the matching part of its own."""
         said(manager, "ada", "s")
 
         (hit,) = other.search('"night train"', "ada", context=1)

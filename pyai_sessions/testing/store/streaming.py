@@ -1,4 +1,4 @@
-"""A message that is stored while it grows."""
+"""Tests of streaming: a message that is stored while it grows."""
 
 import json
 from datetime import timedelta
@@ -24,7 +24,7 @@ def _break_off(stream: Any, error: Exception) -> None:
 
 class Streaming(StoreFixtures):
     def test_an_answer_is_stored_while_it_grows(self, manager: Any, other: Any, clock: Any) -> None:
-        """With its first piece, then when time has passed, then whole; readers see one message that grows."""
+        """A growing message is stored with its first piece, then from time to time, then whole, as one message."""
         session = manager.create_session("ada", session_id="s")
         fill(session, 40)
         manager.save(session)
@@ -48,7 +48,7 @@ class Streaming(StoreFixtures):
         assert self.sound(other)
 
     def test_what_others_do_meanwhile_stays(self, manager: Any, other: Any, clock: Any) -> None:
-        """Messages that they append come after; a rating of the growing message is kept; so is a copy in hand."""
+        """Messages, ratings and saves of others during a stream are kept."""
         manager.save(manager.create_session("ada", session_id="s"))
         with manager.stream("s", every=0) as answer:
             answer.write("One, ")
@@ -68,7 +68,7 @@ class Streaming(StoreFixtures):
         assert self.sound(other)
 
     def test_an_exception_leaves_what_was_said_as_cut_off(self, manager: Any, other: Any) -> None:
-        """All of it, also what was not stored yet; the exception goes on, and the next model is given the text."""
+        """After an exception, the whole text so far is stored as cut off. The exception is passed on."""
         manager.append(manager.create_session("ada", session_id="s").session_id, {"role": "user", "content": "Well?"})
         error = RuntimeError("the model is gone")
         with pytest.raises(RuntimeError, match="the model is gone"):
@@ -85,7 +85,7 @@ class Streaming(StoreFixtures):
         assert manager.get_session("s", last=2).messages[0].status == "cut off"
 
     def test_a_writer_that_dies_leaves_what_was_stored(self, manager: Any, other: Any, clock: Any) -> None:
-        """As growing while more may come, and as cut off after that, in lists of messages and in sessions."""
+        """If the writer dies, the message reads as growing for a while, and then as cut off."""
         manager.create_session("ada", session_id="s")
         manager.stream("s", patience=30).write("One, ")
 
@@ -97,7 +97,7 @@ class Streaming(StoreFixtures):
         assert fields == {"growing_until"}
 
     def test_the_end_may_have_other_fields(self, manager: Any, other: Any) -> None:
-        """The calls of tools that the answer ended with, and what it cost; also where nothing was said before."""
+        """The end of a stream may set other fields, such as tool calls, even without any text."""
         manager.create_session("ada", session_id="s")
         calls = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
         with manager.stream("s") as answer:
@@ -114,7 +114,7 @@ class Streaming(StoreFixtures):
         assert {each.status for each in (one, two)} == {"complete"}
 
     def test_where_nothing_is_said_nothing_is_stored(self, manager: Any, other: Any) -> None:
-        """No message, whether the block ends well or not."""
+        """A stream without a piece stores no message, whether its block ends well or not."""
         manager.create_session("ada", session_id="s")
         with manager.stream("s") as answer:
             answer.write("")
@@ -125,7 +125,7 @@ class Streaming(StoreFixtures):
         assert other.get_session("s").messages == []
 
     def test_a_long_answer_is_one_message(self, manager: Any, other: Any) -> None:
-        """Also where it grows beyond what a page holds."""
+        """A message that grows larger than a page is still one message."""
         manager.create_session("ada", session_id="s")
         with manager.stream("s", every=0) as answer:
             for n in range(30):
@@ -138,7 +138,7 @@ class Streaming(StoreFixtures):
         assert self.sound(other)
 
     def test_what_cannot_be_streamed_is_refused(self, manager: Any, other: Any) -> None:
-        """Before anything is written, by name; a session that is not there, or goes, when a piece is written."""
+        """Invalid options and pieces raise at once. A piece for an absent session or a removed message raises."""
         manager.create_session("ada", session_id="s")
         refused: list[dict[str, Any]] = [
             {"content": "x"},

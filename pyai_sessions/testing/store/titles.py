@@ -1,4 +1,4 @@
-"""What lists call sessions, and what moves a session in them."""
+"""Tests of titles, and of what counts as activity in lists."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,10 +26,10 @@ _MESSAGES: dict[str, Callable[[Any], object]] = {
 
 
 class Titles(StoreFixtures):
-    """Titles, and the activity by which lists are sorted."""
+    """Titles, and the activity that lists are ordered by."""
 
     def test_a_title_is_given_at_the_creation_or_later(self, manager: Any, other: Any) -> None:
-        """It is a field of the session and of its summary; None takes it away."""
+        """A title is a field of sessions and summaries. None removes it."""
         session = manager.create_session("ada", session_id="s", title="To Vienna")
         assert (session.title, other.get_session("s").title) == ("To Vienna", "To Vienna")
         assert other.list_sessions("ada")[0].title == "To Vienna"
@@ -45,7 +45,7 @@ class Titles(StoreFixtures):
         assert manager.get_or_create_session("t", "ada", title="Newer").title == "New"
 
     def test_any_text_is_a_title(self, manager: Any, other: Any) -> None:
-        """It comes back as it was given, from a session and from lists."""
+        """Any text is kept as a title, in sessions and in lists."""
         titles = [*HOSTILE_IDS, "x" * 1000, "two\nlines", "\U0001f600 Reise"]
         made = {manager.create_session("ada", title=each).session_id: each for each in titles if each.strip()}
 
@@ -55,7 +55,7 @@ class Titles(StoreFixtures):
             assert {each.session_id: each.title for each in listed} == made
 
     def test_what_cannot_be_a_title_is_refused_by_name(self, manager: Any) -> None:
-        """When it is given, and when it is assigned; text that says nothing is no title."""
+        """An invalid or blank title raises when it is given or assigned."""
         session = manager.create_session("ada", session_id="s")
         for title in ("", "  \n", *(each for each in HOSTILE_IDS if not each.strip()), "x" * 1001, b"x", 7, ["x"]):
             with pytest.raises(InvalidValueError) as caught:
@@ -68,7 +68,7 @@ class Titles(StoreFixtures):
         assert manager.get_session("t") is None
 
     def test_without_a_title_a_list_shows_how_the_first_question_begins(self, manager: Any, other: Any) -> None:
-        """One line of at most 60 characters, cut after a word, however the question was stored."""
+        """Without a title, lists show the first question in one line of at most 60 characters, cut after a word."""
         session = manager.create_session("ada", session_id="saved")
         session.add_message("system", "You are kind.")
         session.add_message("user", "Is there a night train\nfrom Vienna  to Lisbon, and which of them has a bed?")
@@ -90,7 +90,7 @@ class Titles(StoreFixtures):
         assert other.get_session("saved").title is None
 
     def test_the_first_question_is_told_of_a_long_session(self, manager: Any, other: Any) -> None:
-        """Of one that is loaded in part, forked, rewound or changed: the question that is the first now."""
+        """A summary shows what is now the first question of a session, long, forked, rewound or changed."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "The first question", message_id="first")
         fill(session, 100)
@@ -121,7 +121,7 @@ class Titles(StoreFixtures):
     def test_what_changes_no_message_moves_no_session(
         self, manager: Any, other: Any, clock: Any, ten: Any, change: str
     ) -> None:
-        """A title, metadata, state, a checkpoint, a summary: ``updated_at`` goes on, lists stay as they are."""
+        """A title, metadata, state, a checkpoint or a summary changes ``updated_at``, but moves no session in lists."""
         session = manager.get_session("s3")
         session.add_message("user", "Hello!")
         manager.save(session)
@@ -147,7 +147,7 @@ class Titles(StoreFixtures):
     def test_a_change_of_messages_moves_a_session_to_the_front(
         self, manager: Any, other: Any, clock: Any, ten: Any, change: str
     ) -> None:
-        """Added, removed, replaced or rewound, though something else was changed and saved before."""
+        """Adding, removing, replacing or rewinding messages moves a session to the front."""
         session = manager.get_session("s3")
         session.add_messages([{"role": "user", "content": f"{n}"} for n in range(3)])
         manager.save(session)
@@ -165,7 +165,7 @@ class Titles(StoreFixtures):
         assert other.get_session("s3").active_at == other.get_session("s3").updated_at >= clock.now
 
     def test_two_writers_of_a_title_and_of_messages_keep_both(self, manager: Any, other: Any, clock: Any) -> None:
-        """The title of the one, the messages and the activity of the other; of two titles the later save's."""
+        """One writer's title and another's messages are both kept. Of two titles the later save counts."""
         manager.create_session("ada", session_id="s")
         one, two = manager.get_session("s"), other.get_session("s")
         clock.pass_(minutes=1)
@@ -183,7 +183,7 @@ class Titles(StoreFixtures):
         assert manager.get_session("s").title == "Hello"
 
     def test_an_import_keeps_titles_and_activity(self, manager: Any, clock: Any) -> None:
-        """What is exported is listed elsewhere as it was."""
+        """An imported session is listed with its title and activity."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "Hello!")
         manager.save(session)
@@ -200,7 +200,7 @@ class Titles(StoreFixtures):
         assert elsewhere.import_sessions([manager.get_session("s")]).identical == 1
 
     def test_redacted_words_go_from_titles_and_first_questions(self, manager: Any, other: Any) -> None:
-        """Whole, or cut off where the first words end; to repeat it finds nothing left to do."""
+        """Redaction also removes text from titles and first questions, even if cut off. A repetition finds nothing."""
         words = "open sesame and much more than that"
         session = manager.create_session("ada", session_id="s", title=f"On {words}")
         session.add_message("user", f"Please keep in mind that the words of my bank are {words}.", message_id="asked")

@@ -1,4 +1,4 @@
-"""Changing a session that is not in hand."""
+"""Tests of `update`, which changes a session without loading it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,7 +23,7 @@ HELLO = {"role": "user", "content": "Hello!"}
 
 class Updating(StoreFixtures):
     def test_an_update_changes_all_that_it_names_at_once(self, manager: Any, other: Any, clock: Any) -> None:
-        """Messages, metadata and state; all else stays, and the revision that it returns is what is stored."""
+        """One update changes messages, metadata and state in one commit, and returns its revision."""
         made = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"deep": {"x": 1, "y": [1]}})
         clock.pass_(minutes=1)
 
@@ -38,7 +38,7 @@ class Updating(StoreFixtures):
         assert self.sound(other)
 
     def test_what_an_update_removes_is_gone(self, manager: Any, other: Any) -> None:
-        """A key, or a value at the end of several; absent is fine. It goes first: an object can be replaced whole."""
+        """Keys, and paths to inner values, are removed before others are set. Absent ones are ignored."""
         manager.create_session(
             "ada", session_id="s", metadata={"a": 1}, state={"deep": {"x": 1, "y": 2}, "n": {"m": 1}}
         )
@@ -54,7 +54,7 @@ class Updating(StoreFixtures):
         assert (stored.metadata, stored.state) == ({}, {"deep": {"y": 2}, "n": {"k": 2}})
 
     def test_an_update_gives_a_title_and_takes_it_away(self, manager: Any, other: Any, clock: Any) -> None:
-        """In the same commit as all else. Without messages the session is where it was in the lists."""
+        """An update sets or removes a title in the same commit. Without messages it is no activity."""
         manager.update("s", HELLO, title="Greetings", create=True, user_id="ada")
         assert other.get_session("s").title == "Greetings"
         active_at = other.get_session("s").active_at
@@ -74,7 +74,7 @@ class Updating(StoreFixtures):
         assert self.sound(other)
 
     def test_updates_of_two_writers_both_stay(self, manager: Any, other: Any) -> None:
-        """By turns, of different keys and messages: each counts, also of a store that wrote the session before."""
+        """Two writers' updates of different keys and messages are both kept."""
         manager.create_session("ada", session_id="s")
         for n in range(40):
             (manager, other)[n % 2].update("s", {"role": "user", "content": f"message {n}"}, state={f"key {n}": n})
@@ -85,7 +85,7 @@ class Updating(StoreFixtures):
         assert self.sound(manager)
 
     def test_an_update_and_a_copy_in_hand_merge(self, manager: Any, other: Any) -> None:
-        """As two saves do."""
+        """A loaded copy merges with an update as with another save."""
         session = manager.create_session("ada", session_id="s", state={"a": 1})
         other.update("s", HELLO, state={"b": 2})
         session.add_message("assistant", "Hi!")
@@ -96,7 +96,7 @@ class Updating(StoreFixtures):
         assert other.get_session("s").state == {"a": 1, "b": 2, "c": 3}
 
     def test_an_update_that_changes_nothing_is_not_written(self, manager: Any, other: Any) -> None:
-        """The same messages, values that are there, what is absent already: the revision stays."""
+        """An update that changes nothing keeps the revision."""
         manager.create_session("ada", session_id="s")
         message = Message("user", "Hello!")
         revision = manager.update("s", message, state={"a": {"b": 1}}, metadata={"c": 1})
@@ -107,7 +107,7 @@ class Updating(StoreFixtures):
         assert other.get_session("s").revision == revision
 
     def test_an_update_creates_a_session_where_it_may(self, manager: Any, other: Any) -> None:
-        """Of that user, with all that it brings; the next call finds it."""
+        """An update may create the session, of the given user, with all that it sets."""
         for n in range(2):
             through = (manager, other)[n]
             through.update("s", {"role": "user", "content": f"{n}"}, state={f"{n}": n}, create=True, user_id="ada")
@@ -126,7 +126,7 @@ class Updating(StoreFixtures):
         assert contents(other.get_session("s")) == ["0", "1"]
 
     def test_an_update_of_another_revision_is_refused(self, manager: Any, other: Any) -> None:
-        """Nothing of it is written; that of the stored one is."""
+        """An update at another revision raises, and writes nothing."""
         manager.create_session("ada", session_id="s")
         first = manager.update("s", HELLO)
         second = other.update("s", HELLO, if_revision=first)
@@ -143,7 +143,7 @@ class Updating(StoreFixtures):
         assert not manager.delete("s", if_revision=second)
 
     def test_an_update_is_refused_as_an_append_is(self, manager: Any, other: Any) -> None:
-        """An archived session, what JSON cannot hold, an id that another message has: nothing is written."""
+        """An archived session, invalid values and a used message id raise, and nothing is written."""
         manager.create_session("ada", session_id="s")
         revision = manager.update("s", {**HELLO, "message_id": "m"})
 
@@ -161,7 +161,7 @@ class Updating(StoreFixtures):
 
     @with_revisions
     def test_updates_of_threads_all_survive(self, manager: Any, other: Any) -> None:
-        """Each message once, each key, in every read from then on; one of them creates the session."""
+        """Concurrent updates are all kept, in every later read. One of them creates the session."""
         events: list[Event] = []
 
         def work(name: int) -> None:
@@ -180,7 +180,7 @@ class Updating(StoreFixtures):
         assert state == {f"{name}": 9 for name in range(4)} | {f"{m}: {n}": True for m in range(4) for n in range(10)}
 
     def test_a_fork_has_the_values_that_it_is_given(self, manager: Any, other: Any) -> None:
-        """Merged into those of its parent, which stays as it is."""
+        """A fork merges given values into its parent's. The parent stays as it is."""
         manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"deep": {"x": 1}})
         fill_and_save(manager, "s", 40)
 
@@ -192,7 +192,7 @@ class Updating(StoreFixtures):
         assert other.get_session("s").metadata == {"a": 1}
 
     def test_several_sessions_are_got_by_their_ids(self, manager: Any, other: Any) -> None:
-        """In the order of the ids, each once; what is not there, or another user's, is left out."""
+        """`get_sessions` returns each session once, in the order of ids. It leaves out absent and other users' ones."""
         for n in range(5):
             manager.create_session("ada" if n else "bob", session_id=f"s{n}")
             fill_and_save(manager, f"s{n}", 30 * n)
@@ -213,7 +213,7 @@ class Updating(StoreFixtures):
 
 
 def fill_and_save(manager: Any, session_id: str, count: int) -> None:
-    """Add messages to a stored session."""
+    """Add messages to a stored session, and save it."""
     session = manager.get_session(session_id)
     fill(session, count)
     manager.save(session)

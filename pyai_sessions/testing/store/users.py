@@ -1,4 +1,4 @@
-"""Users and their counts, the sessions of no user, lists in other orders, and what is idle for long."""
+"""Tests of lists of users, sessions without a user, other orders, and inactive sessions."""
 
 from itertools import product
 from typing import Any
@@ -12,11 +12,11 @@ from pyai_sessions.testing.store.powers import of_all_users
 
 
 class Users(StoreFixtures):
-    """What is asked of the sessions of all users."""
+    """Calls on the sessions of all users."""
 
     @of_all_users
     def test_users_are_listed_with_their_counts(self, manager: Any, other: Any, ten: Any) -> None:
-        """Each user that has sessions of the status, by id, and those of no user last."""
+        """`users` gives each user's number of sessions with the status, by user id. None comes last."""
         manager.archive("s0")
         manager.archive("bob's")
 
@@ -27,7 +27,7 @@ class Users(StoreFixtures):
 
     @of_all_users
     def test_the_sessions_of_no_user_are_listed_and_counted(self, manager: Any, other: Any, clock: Any) -> None:
-        """By NOBODY, in any order, filtered and by pages; None is still refused."""
+        """NOBODY lists and counts sessions without a user. None as a user still raises."""
         for n in range(12):
             manager.create_session("ada" if n % 3 else None, session_id=f"s{n}", metadata={"n": n % 2})
             clock.pass_(minutes=1)
@@ -43,7 +43,7 @@ class Users(StoreFixtures):
                 act(None)
 
     def test_nobody_is_a_user_of_lists_alone(self, manager: Any) -> None:
-        """A call for one session refuses it by name."""
+        """A call for one session raises if it is given NOBODY."""
         manager.create_session(session_id="s")
 
         with pytest.raises(InvalidValueError, match="NOBODY"):
@@ -51,7 +51,7 @@ class Users(StoreFixtures):
 
     @pytest.mark.parametrize("limit", [None, 1, 4, 50])
     def test_a_list_is_sorted_by_creation_or_title(self, manager: Any, other: Any, clock: Any, limit: Any) -> None:
-        """Up or down, page by page; those without a title are last where it goes up."""
+        """A list can be ordered by creation or title, both ways, by pages. Without a title comes last going up."""
         titles = ["b", None, "A", "ä", "B", None, "a", "c"]
         for n, title in enumerate(titles):
             manager.create_session("ada", session_id=f"s{n}", title=title)
@@ -68,7 +68,7 @@ class Users(StoreFixtures):
             assert all_pages(other, "ada", order=f"-{order}", limit=limit) == expected[::-1]
 
     def test_a_cursor_of_another_order_is_refused(self, manager: Any, ten: Any) -> None:
-        """It is no place in this list."""
+        """A cursor of one order raises in another."""
         cursors = {
             order: manager.list_sessions("ada", order=order, limit=2).next_cursor
             for order in ("newest", "created", "-created", "title")
@@ -87,7 +87,7 @@ class Users(StoreFixtures):
 
     @of_all_users
     def test_what_is_idle_for_long_is_told_and_deleted(self, manager: Any, other: Any, clock: Any, ten: Any) -> None:
-        """By its last message, archived or not; a dry run tells what would go, and changes nothing."""
+        """Inactivity counts from the last message, archived or not. A dry run reports sessions, and deletes none."""
         manager.archive("s1")
         session = manager.get_session("s2")
         session.title = "Changed, but idle"
@@ -111,7 +111,7 @@ class Users(StoreFixtures):
         assert self.sound(other)
 
     def test_what_is_no_number_of_days_is_refused(self, manager: Any, ten: Any) -> None:
-        """Nothing is deleted then, nor archived, nor told."""
+        """An invalid number of days raises, and nothing is deleted or archived."""
         for days in (-1, float("nan"), float("inf"), "30", None, True):
             for act, dry_run in product((manager.delete_inactive, manager.archive_inactive), (False, True)):
                 with pytest.raises(InvalidValueError) as caught:

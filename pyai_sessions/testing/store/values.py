@@ -1,4 +1,4 @@
-"""What is refused, and what ids are made of."""
+"""Tests of invalid values, and of ids."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ class Values(StoreFixtures):
     # What cannot be stored -------------------------------------------------------------------------------------------
 
     def test_what_cannot_be_an_id_is_refused(self, manager: Any) -> None:
-        """The id of a new session, and of a user, is text of 1 to 1,024 bytes."""
+        """Ids of new sessions and of users are text of 1 to 1,024 bytes."""
         calls: tuple[Callable[[Any], object], ...] = (
             manager.get_or_create_session,
             manager.get_sessions_for_user,
@@ -38,7 +38,7 @@ class Values(StoreFixtures):
 
     @of_all_users
     def test_options_out_of_range_are_refused(self, manager: Any) -> None:
-        """The error says which argument it was."""
+        """An option that is out of range raises an error that names it."""
         session = manager.create_session("ada", session_id="s")
 
         for name, act in (
@@ -66,7 +66,7 @@ class Values(StoreFixtures):
 
     @of_all_users
     def test_any_text_is_a_user_id(self, manager: Any, other: Any) -> None:
-        """Users of hostile ids have their own sessions, and no one else's."""
+        """Users of any ids have only their own sessions."""
         hostile = self.hostile_ids
         for n, user_id in enumerate(hostile):
             manager.create_session(user_id, session_id=f"s{n}")
@@ -81,7 +81,7 @@ class Values(StoreFixtures):
         assert self.sound(manager)
 
     def test_no_two_ids_are_one_session(self, manager: Any) -> None:
-        """Whatever Unicode ids are made of, each names its own session."""
+        """Different ids of any Unicode name different sessions."""
 
         @settings(max_examples=15, deadline=None, database=None, suppress_health_check=NO_CHECKS)
         @given(st.sets(st.text(st.characters(), min_size=1, max_size=12), min_size=2, max_size=4))
@@ -98,10 +98,10 @@ class Values(StoreFixtures):
 
     @pytest.mark.parametrize("part", ["state", "metadata"])
     def test_what_json_cannot_hold_is_refused_and_nothing_is_stored(self, manager: Any, part: Any) -> None:
-        """The error names the path to the value; what is stored stays, and the save works without the value."""
+        """The error gives the path to the value. Nothing is stored, and without the value the save works."""
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "kept for the next save")
-        vars(session)[part] = {"cursor": {1, 2}}  # past the check of assignments
+        vars(session)[part] = {"cursor": {1, 2}}  # bypasses the check of assignments
 
         with pytest.raises(InvalidValueError) as caught:
             manager.save(session)
