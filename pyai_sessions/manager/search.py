@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.manager.face import Face
+from pyai_sessions.model.fields import check_statuses
 from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.search.cursors import SearchOrder, read_cursor
 from pyai_sessions.search.hits import HitPage
 from pyai_sessions.search.index import index_beside, index_in_file, make_view
-from pyai_sessions.search.queries import Mode
-from pyai_sessions.search.searching import SearchOrder, make_wanted, search
+from pyai_sessions.search.queries import Mode, make_query
+from pyai_sessions.search.searching import Wanted, search
 from pyai_sessions.sessions.backend import Progress
+from pyai_sessions.sessions.filters import check_owner, check_where
 from pyai_sessions.sessions.trips import mending
-from pyai_sessions.values.checks import ANYONE, Anyone, AnyPath, Nobody, check_id, check_progress
+from pyai_sessions.values.checks import (
+    ANYONE,
+    Anyone,
+    AnyPath,
+    Nobody,
+    check_choice,
+    check_count,
+    check_id,
+    check_items,
+    check_limit,
+    check_progress,
+    check_text,
+    check_time,
+    kind_of,
+    sought_id,
+)
+
+_LONGEST_CONTEXT = 100
 
 
 class SearchesMessages(Face):
@@ -61,7 +81,7 @@ class SearchesMessages(Face):
             until: Messages made before this time.
             tools: Whether to look into calls of tools and their results, too.
             order: ``"newest"``: the session with the newest message first, in it the latest hit first. ``"best"``: the
-                highest score first, which looks at all that matches.
+                highest score first, of the 1,000 newest hits, then of the next 1,000; with ``limit=None`` of all.
             one_per_session: Whether to return the best hit of each session alone.
             context: How many messages before and after each hit to return with it, up to 100.
             limit: Hits of the page; None for all.
@@ -90,23 +110,33 @@ class SearchesMessages(Face):
         ('Holidays', 'user', 0, 'Is there a [night train] to [Vienna]?')
 
         """
-        wanted = make_wanted(
-            query,
-            mode=mode,
-            session_id=session_id,
-            user_id=user_id,
-            where=self._plain(where, "where"),
-            status=status,
-            role=role,
-            since=since,
-            until=until,
-            tools=tools,
-            order=order,
-            one_per_session=one_per_session,
-            context=context,
-            limit=limit,
-            cursor=cursor,
-            skip_invalid=skip_invalid,
+        owner, of_nobody = check_owner(user_id)
+        check_choice(order, "order", *get_args(SearchOrder))
+        check_limit(limit, "limit")
+        for name, value in (("tools", tools), ("one_per_session", one_per_session), ("skip_invalid", skip_invalid)):
+            if not isinstance(value, bool):
+                raise InvalidValueError(name, f"is {kind_of(value)}; it is True or False")
+        if check_count(context, "context") > _LONGEST_CONTEXT:
+            problem = f"is {context}; at most {_LONGEST_CONTEXT} messages before and after a hit"
+            raise InvalidValueError("context", problem)
+        roles = [role] if isinstance(role, str) or role is None else check_items(role, "role", "roles")
+        wanted = Wanted(
+            make_query(query, mode),
+            None if session_id is None else sought_id(session_id) or "",
+            owner,
+            of_nobody,
+            check_where(self._plain(where, "where")),
+            check_statuses(status),
+            None if role is None else frozenset(check_text(each, "role") for each in roles),
+            None if since is None else check_time(since, "since"),
+            None if until is None else check_time(until, "until"),
+            tools,
+            order,
+            one_per_session,
+            context,
+            limit,
+            read_cursor(cursor, order),
+            skip_invalid,
         )
         return search(self._engine.backend, self._engine.terms, wanted, self._search_index())
 

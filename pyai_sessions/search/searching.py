@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import heapq
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
-from typing import Any, Literal, NamedTuple, get_args
+from itertools import islice, takewhile
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,38 +14,23 @@ from pyai_sessions.documents.keys import decode_id, encode_id, head_key, page_ke
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.listed import exact
 from pyai_sessions.documents.reading import read_messages, stamp_of_value, summarize
-from pyai_sessions.errors import EncryptionError, InvalidDocumentError, InvalidValueError, SessionStateError
-from pyai_sessions.model.fields import check_statuses
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, SessionStateError
 from pyai_sessions.model.heads import SessionStatus, StoredHead
+from pyai_sessions.search.cursors import Cursor, Place, SearchOrder, cursor_text
 from pyai_sessions.search.hits import Hit, HitPage, snippet_of
 from pyai_sessions.search.index import Candidates, SearchIndex
-from pyai_sessions.search.queries import Mode, Query, make_query, may_match
+from pyai_sessions.search.queries import Query, may_match
 from pyai_sessions.search.texts import texts_of
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
-from pyai_sessions.sessions.filters import check_owner, check_where, fits
+from pyai_sessions.sessions.filters import fits
 from pyai_sessions.sessions.loading import MISSING, live_head
 from pyai_sessions.sessions.scrolling import Scroller
 from pyai_sessions.sessions.trips import Trips
 from pyai_sessions.storage.protocol import Position
-from pyai_sessions.values.checks import (
-    ANYONE,
-    Anyone,
-    Nobody,
-    check_choice,
-    check_count,
-    check_items,
-    check_limit,
-    check_text,
-    check_time,
-    kind_of,
-    sought_id,
-)
 from pyai_sessions.values.messages import Message
 from pyai_sessions.values.recent import Recent
-
-SearchOrder = Literal["newest", "best"]
 
 _TOGETHER = 20
 """Sessions whose pages are read in one trip, if these are few."""
@@ -59,13 +41,14 @@ _FEW = 200
 _FEW_SESSIONS = 500
 """Sessions whose heads are read at once, so that no list need be read."""
 
-_LONGEST_CONTEXT = 100
+_RANKED = 1_000
+"""Matches that are ranked together in the order "best": some tenths of a second."""
 
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Wanted(NamedTuple):
-    """What a search asks for, checked; see `make_wanted`."""
+    """What a search asks for, checked; see `SessionManager.search`."""
 
     query: Query
     session_id: str | None
@@ -77,87 +60,31 @@ class Wanted(NamedTuple):
     since: datetime | None
     until: datetime | None
     tools: bool
-    order: str
+    order: SearchOrder
     one: bool
     context: int
     limit: int | None
-    after: _Key | None
+    after: Cursor | None
     skip_invalid: bool
 
 
-class _Key(NamedTuple):
-    """Where a hit stands in an order: the highest first. *score* is 0 where the order does not depend on it."""
+class _Listed(NamedTuple):
+    """A session to look through: its place in the list, its head, and such pages of it as were read."""
 
-    score: float
-    activity: int
-    member: str
-    position: int
+    place: Position
+    stored: StoredHead
+    pages: Mapping[str, object]
 
 
 class _Found(NamedTuple):
-    key: _Key
+    """A message that matches. *of* is the number of matches that it was chosen from."""
+
     score: float
+    place: Place
+    position: int
     message: Message
     stored: StoredHead
-
-
-def make_wanted(
-    query: str,
-    *,
-    mode: Mode = "words",
-    session_id: str | None = None,
-    user_id: str | Anyone | Nobody = ANYONE,
-    where: Mapping[str, Any] | None = None,
-    status: SessionStatus | None = SessionStatus.ACTIVE,
-    role: str | Iterable[str] | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    tools: bool = False,
-    order: SearchOrder = "newest",
-    one_per_session: bool = False,
-    context: int = 0,
-    limit: int | None = 20,
-    cursor: str | None = None,
-    skip_invalid: bool = False,
-) -> Wanted:
-    """Return what the arguments of a search mean.
-
-    Raises:
-        InvalidValueError: One of them means nothing.
-
-    """
-    owner, of_nobody = check_owner(user_id)
-    check_choice(order, "order", *get_args(SearchOrder))
-    check_limit(limit, "limit")
-    for name, value in (("tools", tools), ("one_per_session", one_per_session), ("skip_invalid", skip_invalid)):
-        if not isinstance(value, bool):
-            raise InvalidValueError(name, f"is {kind_of(value)}; it is True or False")
-    if check_count(context, "context") > _LONGEST_CONTEXT:
-        raise InvalidValueError("context", f"is {context}; at most {_LONGEST_CONTEXT} messages before and after a hit")
-    if session_id is not None:
-        session_id = sought_id(session_id) or ""
-    roles = [role] if isinstance(role, str) or role is None else check_items(role, "role", "roles")
-    begin, end = (
-        None if each is None else check_time(each, name) for name, each in (("since", since), ("until", until))
-    )
-    return Wanted(
-        make_query(query, mode),
-        session_id,
-        owner,
-        of_nobody,
-        check_where(where),
-        check_statuses(status),
-        None if role is None else frozenset(check_text(each, "role") for each in roles),
-        begin,
-        end,
-        tools,
-        order,
-        one_per_session,
-        context,
-        limit,
-        _key_of(cursor, order),
-        skip_invalid,
-    )
+    of: int = 1
 
 
 def search(backend: Backend, terms: Terms, wanted: Wanted, index: SearchIndex | None = None) -> HitPage:
@@ -167,12 +94,10 @@ def search(backend: Backend, terms: Terms, wanted: Wanted, index: SearchIndex | 
     """
     if wanted.limit == 0 or wanted.session_id == "":
         return HitPage([])
-    found = _Search(backend, terms, wanted, _candidates(wanted, index)).found()
-    more = wanted.limit is not None and len(found) > wanted.limit
-    found = found[: wanted.limit]
+    found, cursor = _Search(backend, terms, wanted, _candidates(wanted, index)).page()
     shown = _Shown(backend, terms, wanted)
     hits = [each for each in map(shown.hit, found) if each is not None]
-    return HitPage(hits, _cursor_of(found[-1].key, wanted.order) if more else None)
+    return HitPage(hits, None if cursor is None else cursor_text(cursor))
 
 
 def _candidates(wanted: Wanted, index: SearchIndex | None) -> Candidates | None:
@@ -192,23 +117,62 @@ class _Search(NamedTuple):
     wanted: Wanted
     among: Candidates | None
 
-    def found(self) -> list[_Found]:
-        """Return what was found, one more than was asked for, if there is more."""
-        limit, found = self.wanted.limit, list[_Found]()
-        if self.wanted.order == "best":
-            room = None if limit is None else limit + 1
-            return _first(room, (hit for each in self._sessions() for hit in self._hits(*each, room)))
-        for each in self._sessions():
-            found += self._hits(*each, None if limit is None else limit + 1 - len(found))
+    def page(self) -> tuple[list[_Found], Cursor | None]:
+        """Return the hits of the page, and where it ends if more follow."""
+        wanted = self.wanted
+        after, limit = wanted.after, wanted.limit
+        if wanted.order == "best":
+            return self._best()
+        found = list(self._matches(after and after.last, room=None if limit is None else limit + 1))
+        if limit is None or len(found) <= limit:
+            return found, None
+        return found[:limit], Cursor("newest", found[limit - 1].place)
+
+    def _best(self) -> tuple[list[_Found], Cursor | None]:
+        after, limit = self.wanted.after, self.wanted.limit
+        begin, end = (after.begin, after.end) if after else (None, None)
+        found = list[tuple[_Found, Cursor]]()
+        while True:
+            matches, end = self._ranked_together(begin, end)
+            for each in sorted(matches, key=lambda each: (each.score, each.place), reverse=True):
+                if after is None or (each.score, each.place) < (after.score, after.last):
+                    found.append((each, Cursor("best", each.place, each.score, begin, end)))
             if limit is not None and len(found) > limit:
-                break
-        return found
+                return [each for each, _ in found[:limit]], found[limit - 1][1]
+            if end is None:
+                return [each for each, _ in found], None
+            after, begin, end = None, end, None
+
+    def _ranked_together(self, begin: Place | None, end: Place | None) -> tuple[list[_Found], Place | None]:
+        """Return the matches after *begin* that are ranked together, and the place of the last; None if none follow.
+
+        They end at the place *end* if a page of them was returned before.
+        """
+        if end is not None:
+            return list(self._matches(begin, end)), end
+        limit = self.wanted.limit
+        room = None if limit is None else max(limit, _RANKED)
+        matches = list(self._matches(begin, room=room))
+        is_all = room is None or sum(each.of for each in matches) < room
+        return matches, None if is_all else matches[-1].place
+
+    def _matches(self, begin: Place | None, end: Place | None = None, room: int | None = None) -> Iterator[_Found]:
+        """Iterate over the matches after one place, to another one, in order, until they are as many as *room*."""
+        for listed in self._sessions(begin and begin[:2]):
+            if end is not None and listed.place < end[:2]:
+                return
+            found = self._hits(listed, begin, end, room)
+            yield from found
+            if room is not None:
+                room -= sum(each.of for each in found)
+                if room <= 0:
+                    return
 
     # Sessions ----------------------------------------------------------------------------------------------------
 
-    def _sessions(self) -> Iterator[tuple[Position, StoredHead, Mapping[str, object]]]:
-        """Iterate over the sessions to look through, each with its place in the list, and pages of it."""
-        found, size = self._listed(), 1
+    def _sessions(self, after: Position | None) -> Iterator[_Listed]:
+        """Iterate over the sessions to look through."""
+        found, size = self._listed(after), 1
         while together := list(islice(found, size)):
             size = min(2 * size, _TOGETHER)  # the first may be enough
             few = [stored for _, stored in together if stored.pages <= _FEW // len(together)]
@@ -217,20 +181,20 @@ class _Search(NamedTuple):
                 keys = [key for key in keys if key in self.among.keys]
             pages = self.backend.storage.read(keys) if keys else {}
             for position, stored in together:
-                yield position, stored, pages
+                yield _Listed(position, stored, pages)
 
-    def _listed(self) -> Iterator[tuple[Position, StoredHead]]:
+    def _listed(self, after: Position | None) -> Iterator[tuple[Position, StoredHead]]:
         wanted, among = self.wanted, self.among
         if wanted.session_id is not None:
             stored = self._live(wanted.session_id)
             if stored is not None:
                 yield (0, encode_id(wanted.session_id)), stored
             return
-        after, first = None, ""
-        if wanted.order == "newest" and wanted.after is not None:
-            after = wanted.after.activity, wanted.after.member
-            first = decode_id(wanted.after.member) or ""
-            stored = self._live(first)  # it may have moved in the list since the page before; it goes on where it was
+        first = ""
+        if after is not None:
+            first = decode_id(after[1]) or ""
+            # It may have moved in the list since the page before; it goes on where it was.
+            stored = None if wanted.one else self._live(first)
             if stored is not None:
                 yield after, stored
         if among is not None and len(among.sessions) <= _FEW_SESSIONS:
@@ -244,7 +208,7 @@ class _Search(NamedTuple):
             on_invalid=_ignore if wanted.skip_invalid else None,
             clock=self.terms.clock,
             known={first},
-            whole=wanted.limit is None or wanted.order == "best",
+            whole=wanted.limit is None,
             among=None if among is None else among.sessions,
         )
         for position, stored in walk:
@@ -287,18 +251,18 @@ class _Search(NamedTuple):
 
     # Messages ----------------------------------------------------------------------------------------------------
 
-    def _hits(self, place: Position, stored: StoredHead, pages: Mapping[str, object], room: int | None) -> list[_Found]:
-        """Return the hits in a session that come first, so many as there is room for."""
-        wanted, session_id = self.wanted, stored.head.session_id
-        current: StoredHead | None = stored
+    def _hits(self, listed: _Listed, begin: Place | None, end: Place | None, room: int | None) -> list[_Found]:
+        """Return the hits in a session between two places, the latest first, as many as there is room for."""
+        wanted, session_id = self.wanted, listed.stored.head.session_id
+        current: StoredHead | None = listed.stored
+        pages: Mapping[str, object] = listed.pages
         for _ in Attempts(self.backend, session_id):
             try:
-                found = self._found(place, current, pages)
+                found = self._found(listed.place, current, pages)
                 if wanted.one:
-                    best = max(found, key=lambda each: (each.score, each.key.position), default=None)
-                    return [] if best is None or not _follows(best.key, wanted) else [best]
-                found = (each for each in found if _follows(each.key, wanted))
-                return _first(room, found) if wanted.order == "best" else list(islice(found, room))
+                    return _best_of(found, wanted.order)
+                found = (each for each in found if begin is None or each.place < begin)
+                return list(islice(takewhile(lambda each: end is None or each.place >= end, found), room))
             except _RewrittenError:  # noqa: PERF203 (another writer may come at each try)
                 current, pages = self._live(session_id), {}
                 if current is None:
@@ -314,13 +278,11 @@ class _Search(NamedTuple):
         """Iterate over the messages of a session that match, the latest first."""
         if stored is None:
             return
-        by_score = self.wanted.order == "best"
         for position, message in self._messages(stored, pages):
             if _is_among(message, self.wanted):
                 score = self.wanted.query.score(texts_of(message, tools=self.wanted.tools))
                 if score is not None:
-                    score = round(score, 6)
-                    yield _Found(_Key(score if by_score else 0.0, *place, position), score, message, stored)
+                    yield _Found(round(score, 6), Place(*place, position), position, message, stored)
 
     def _messages(self, stored: StoredHead, pages: Mapping[str, object]) -> Iterator[tuple[int, Message]]:
         """Iterate over the messages in the documents of a session that may match, the latest first, by number."""
@@ -390,7 +352,7 @@ class _Shown:
             user_id=head.user_id,
             title=found.stored.title,
             message_id=message.message_id,
-            position=found.key.position,
+            position=found.position,
             role=message.role,
             timestamp=message.timestamp,
             snippet=snippet,
@@ -415,22 +377,16 @@ def _is_among(message: Message, wanted: Wanted) -> bool:
     )
 
 
-def _first(room: int | None, found: Iterable[_Found]) -> list[_Found]:
-    """Return what comes first by its key, so much as there is room for, in order."""
-
-    def key(each: _Found) -> _Key:
-        return each.key
-
-    return sorted(found, key=key, reverse=True) if room is None else heapq.nlargest(room, found, key=key)
-
-
-def _follows(key: _Key, wanted: Wanted) -> bool:
-    """Return whether a hit comes after the page before."""
-    if wanted.after is None:
-        return True
-    if wanted.order == "newest" and wanted.one:
-        return key.member != wanted.after.member
-    return key < wanted.after
+def _best_of(found: Iterable[_Found], order: SearchOrder) -> list[_Found]:
+    """Return the best of the hits in a session, which stands for all of them."""
+    best, count = None, 0
+    for each in found:
+        count += 1
+        if best is None or (each.score, each.position) > (best.score, best.position):
+            best = each
+    if best is None:
+        return []
+    return [best._replace(place=best.place._replace(position=0), of=count if order == "best" else 1)]
 
 
 def _size(value: object, key: str, session_id: str) -> int:
@@ -445,25 +401,3 @@ def _ignore(err: InvalidDocumentError) -> None:
     """Leave out a damaged session; not one that other keys would open: with wrong ones all would be out."""
     if isinstance(err, EncryptionError):
         raise err
-
-
-# Cursors ----------------------------------------------------------------------------------------------------------
-
-
-def _cursor_of(key: _Key, order: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([order, *key]).encode()).decode()
-
-
-def _key_of(cursor: object, order: str) -> _Key | None:
-    """Return the key that a cursor holds."""
-    if cursor is None:
-        return None
-    try:
-        read: list[Any] = json.loads(base64.urlsafe_b64decode(cursor)) if isinstance(cursor, str) else [""]
-        name, *parts = read
-    except (ValueError, TypeError):
-        name, parts = "", list[Any]()
-    if name != order or list(map(type, parts)) != [float, int, str, int] or decode_id(parts[2]) is None:
-        problem = f"is no next_cursor of search(order={order!r}); leave it out to begin anew"
-        raise InvalidValueError("cursor", problem)
-    return _Key(*parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyai_sessions import SessionManager, SQLiteSessionStore
 from tests.benchmarks.families import Place
-from tests.benchmarks.measure import Call, Effort, interleaved, median, peak_memory, say
+from tests.benchmarks.measure import Call, Effort, forget_peak_memory, interleaved, median, peak_memory, say
 from tests.benchmarks.report import Report
 
 MESSAGES = 20
@@ -18,14 +18,15 @@ USERS = 1_000
 
 SEARCHED = (
     "Milliseconds of a search among so many messages in an SQLite file (NORMAL), 20 in a session, in words whose "
-    "frequency is Zipf's; the median. *rare*: one message has it. *common*: most sessions have it, the newest 20 hits. "
-    "*a phrase*: of two words of middling frequency. *best*: the 20 best hits of a word that a message in 100 has. "
-    "*of a user*: the rare word, in that user's 50 sessions or fewer. *grew*: MB by which the peak of memory grew "
-    "while searching."
+    "frequency is Zipf's; the median. *rare*: one message has it. *of a user*: the rare word, in that user's 50 "
+    "sessions or fewer. *common*: all sessions have it, the newest 20 hits. *a phrase*: one message in 2,000 has it. "
+    "*a prefix*: the first five letters of a word that a message in 100 has. *best*: the 20 best hits of that word, "
+    "and *of a common one*. *peak*: the most memory that the process had meanwhile, in MB."
 )
 BUILT = (
-    "`build_search_index()` of so many messages; *size* is that of the index beside the file's without it. A turn, in "
-    "microseconds, is two messages appended, in one of 50 sessions; both files take turns."
+    "`build_search_index()` of so many messages; *size* is that of the index beside the file's without it, *peak* the "
+    "most memory meanwhile, in MB. A turn, in microseconds, is two messages appended, in one of 50 sessions; both "
+    "files take turns."
 )
 
 
@@ -56,10 +57,14 @@ class Vocabulary:
 
 def measure(report: Report, place: Place, counts: list[int], effort: Effort) -> None:
     searched = report.table(
-        "Search", ("messages", "index", "rare", "of a user", "common", "a phrase", "best", "grew"), SEARCHED
+        "Search",
+        ("messages", "index", "rare", "of a user", "common", "a phrase", "a prefix", "best", "of a common one", "peak"),
+        SEARCHED,
     )
     built = report.table(
-        "Search index", ("messages", "seconds", "µs a message", "size", "a turn without", "a turn with", "ratio"), BUILT
+        "Search index",
+        ("messages", "seconds", "µs a message", "size", "peak", "a turn without", "a turn with", "ratio"),
+        BUILT,
     )
     for number in counts:
         say(f"search: {number:,} messages")
@@ -67,38 +72,42 @@ def measure(report: Report, place: Place, counts: list[int], effort: Effort) -> 
         vocabulary = Vocabulary()
         with SessionManager(SQLiteSessionStore(path, synchronous="NORMAL"), close_store=True) as manager:
             manager.import_sessions(vocabulary.sessions(number))
-            queries = _queries(vocabulary.words, number)
+            queries = _queries(vocabulary, number)
             searched.add(number, "no", *_searches(manager, queries, 1))
             size = _size(manager, path)
             manager.backup(copy)
+            forget_peak_memory()
             start = time.perf_counter()
             manager.build_search_index()
-            seconds = time.perf_counter() - start
+            seconds, peak = time.perf_counter() - start, peak_memory()
             grown = _size(manager, path) - size
             searched.add(number, "yes", *_searches(manager, queries, 5))
             with SessionManager(SQLiteSessionStore(copy, synchronous="NORMAL"), close_store=True) as without:
                 turns = {"without": _turn(without, vocabulary), "with": _turn(manager, vocabulary)}
                 found = interleaved(turns, effort)
         before, after = median(found["without"]), median(found["with"])
-        built.add(number, seconds, seconds * 1e6 / number, grown / size, before, after, after / before)
+        built.add(number, seconds, seconds * 1e6 / number, grown / size, peak, before, after, after / before)
 
 
-def _queries(words: list[str], count: int) -> list[tuple[str, str | None, str]]:
+def _queries(vocabulary: Vocabulary, count: int) -> list[tuple[str, str | None, str]]:
     """Return queries, each with the user it asks for and the order."""
-    middle = count // MESSAGES // 2
+    middle, words = count // MESSAGES // 2, vocabulary.words
     rare = f"unique{middle}"
     return [
         (rare, None, "newest"),
         (rare, f"u{middle % USERS}", "newest"),
         (words[0], None, "newest"),
-        (f'"{words[200]} {words[30]}"', None, "newest"),
+        (f'"{" ".join(vocabulary.texts[0].split()[:3])}"', None, "newest"),
+        (f"{words[1000][:5]}*", None, "newest"),
         (words[1000], None, "best"),
+        (words[0], None, "best"),
     ]
 
 
 def _searches(manager: SessionManager, queries: list[tuple[str, str | None, str]], times: int) -> list[float]:
-    """Return the median milliseconds of each query, and the MB by which the peak of memory grew."""
-    memory, found = peak_memory(), list[float]()
+    """Return the median milliseconds of each query, and the peak of memory."""
+    forget_peak_memory()
+    found = list[float]()
     for query, user, order in queries:
         options = {} if user is None else {"user_id": user}
         samples: list[float] = []
@@ -107,7 +116,7 @@ def _searches(manager: SessionManager, queries: list[tuple[str, str | None, str]
             manager.search(query, order=order, **options)
             samples.append((time.perf_counter() - start) * 1e3)
         found.append(median(samples))
-    return [*found, peak_memory() - memory]
+    return [*found, peak_memory()]
 
 
 def _turn(manager: SessionManager, vocabulary: Vocabulary) -> Call:

@@ -21,6 +21,8 @@ from pyai_sessions import (
     UnsupportedOperationError,
 )
 from pyai_sessions.search.index import SearchIndex
+from pyai_sessions.search.queries import make_query
+from pyai_sessions.storage.sqlite import fulltext
 from pyai_sessions.testing.clock import StoppedClock
 from tests.search import oracle
 from tests.search.test_searching import fill, places
@@ -118,9 +120,25 @@ def test_what_changed_is_indexed_by_later_searches(in_file):
     assert in_file.search('"text 5"') == found
 
 
+def test_an_index_is_not_asked_for_a_word_that_most_documents_have(in_file):
+    """A page of the newest is found by reading a few; the names of all others are not even collected."""
+    for n in range(250):
+        fill(in_file.manager, in_file.clock, [f"night {n}"], "ada", f"s{n}")
+    in_file.index.build()
+
+    assert in_file.index.candidates(make_query("night", "words")) is None
+    assert len(in_file.index.candidates(make_query('"night 5"', "words")).keys) == 1
+    with Reads(in_file.store._engine.backend) as keys:
+        found = in_file.search("night", limit=5)
+
+    assert [each.session_id for each in found] == ["s249", "s248", "s247", "s246", "s245"]
+    assert len(keys) <= 100
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "dict"])
-def test_a_common_word_is_found_in_the_order_of_the_lists(tmp_path, kind):
+def test_a_common_word_is_found_in_the_order_of_the_lists(tmp_path, kind, monkeypatch):
     """Where more sessions may match than are read at once, the list tells which come first."""
+    monkeypatch.setattr(fulltext, "_MANY", 10_000)
     with closing(Stored(kind, tmp_path)) as stored:
         for n in range(520):
             stored.clock.pass_(seconds=1)

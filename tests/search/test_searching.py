@@ -3,6 +3,8 @@
 import secrets
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from itertools import groupby
+from unittest.mock import patch
 
 import diskcache
 import pytest
@@ -22,7 +24,7 @@ from pyai_sessions import (
     SessionManager,
     SQLiteSessionStore,
 )
-from pyai_sessions.search.searching import make_wanted
+from pyai_sessions.search import searching
 from pyai_sessions.testing.clock import NOON, StoppedClock
 from tests.search import oracle
 from tests.search.test_queries import GROUPS, TERMS, TEXTS, written
@@ -118,16 +120,62 @@ def test_a_search_finds_what_a_plain_search_finds(manager, clock, texts, wanted,
     expected = oracle.hits(sessions, *wanted)
 
     assert places(all_pages(manager, query, limit=limit)) == expected
-    best = all_pages(manager, query, limit=limit, order="best")
-    assert sorted(places(best)) == sorted(expected)
-    assert [each.score for each in best] == sorted([each.score for each in best], reverse=True)
-    for order in ("newest", "best"):
-        one = all_pages(manager, query, limit=limit, order=order, one_per_session=True)
-        assert {each.session_id: each.score for each in one} == {
-            session_id: max(each.score for each in best if each.session_id == session_id)
-            for session_id in {each.session_id for each in best}
-        }
-        assert len(one) == len({each.session_id for each in one})
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    texts=SESSIONS,
+    terms=GROUPS,
+    options=st.tuples(st.sampled_from([1, 2, 7, 100, None]), st.sampled_from([1, 5, 1000]), st.booleans()),
+)
+def test_the_best_hits_are_those_of_the_newest_then_of_the_next(manager, clock, texts, terms, options):
+    """Ranked by their scores, so many together, and all for no limit; of each session one, or all."""
+    limit, together, one = options
+    manager.clear_all()
+    for each in texts:
+        clock.pass_(seconds=1)
+        fill(manager, clock, each)
+    query = written(terms, [])
+    newest = manager.search(query, limit=None)
+
+    with patch.object(searching, "_RANKED", together):
+        found = all_pages(manager, query, limit=limit, order="best", one_per_session=one)
+
+    assert found == ranked(newest, len(newest) if limit is None else max(limit, together), one=one)
+    assert all_pages(manager, query, limit=limit, one_per_session=one) == ranked(newest, 1, one=one)
+
+
+def ranked(newest, together, *, one):
+    """Return hits in the order "best", which are given in the order "newest"."""
+    groups = [[*each] for _, each in groupby(newest, lambda each: each.session_id)] if one else [[h] for h in newest]
+    found = []
+    while groups:
+        size = next((n for n in range(len(groups)) if sum(map(len, groups[:n])) >= together), len(groups))
+        block, groups = groups[:size], groups[size:]
+        found += sorted((max(each, key=score) for each in block), key=score, reverse=True)
+    return found
+
+
+def score(hit):
+    return hit.score
+
+
+def test_a_page_of_the_best_hits_goes_on_beside_writers(manager, clock):
+    """No hit comes twice or goes missing: what is newer is ranked with the newest, and the others stay together."""
+    for n in range(4):
+        fill(manager, clock, ["night " * (m + 1) for m in range(5)], "ada", f"s{n}")
+    with patch.object(searching, "_RANKED", 8):
+        before = [each.message_id for each in all_pages(manager, "night", limit=3, order="best")]
+        first = manager.search("night", limit=3, order="best")
+        clock.pass_(seconds=1)
+        fill(manager, clock, ["night"] * 5, "ada", "new")
+        manager.append("s3", Message("user", "a night again"))
+        found, cursor = [*first], first.next_cursor
+        while cursor:
+            page = manager.search("night", limit=3, order="best", cursor=cursor)
+            found, cursor = [*found, *page], page.next_cursor
+
+    assert [each.message_id for each in found if each.message_id in before] == before
 
 
 # What is looked through -----------------------------------------------------------------------------------------------
@@ -306,7 +354,7 @@ def test_a_cursor_goes_on_in_one_session_that_is_written_meanwhile(manager, cloc
 def test_options_that_mean_nothing_are_refused(options, problem):
     """Before anything is read."""
     with pytest.raises(InvalidValueError, match=problem):
-        make_wanted("night", **options)
+        SessionManager().search("night", **options)
 
 
 def test_a_cursor_of_another_order_is_refused(manager, clock):

@@ -16,6 +16,9 @@ _AT_ONCE = 300
 _MERGED = 500
 """Pages of the index, of 4 KB, that are written in one transaction when it is merged."""
 
+_MANY, _PART = 200, 10
+"""An index is of no use if this many documents match, and they are more than this part of all."""
+
 _HAS_FTS5 = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
 
 UNREADABLE = -1
@@ -210,18 +213,27 @@ class FullText:
     # Reading -----------------------------------------------------------------------------------------------------
 
     def matches(self, expression: str, most_due: int) -> Matches | None:
-        """Return which documents hold what an expression of FTS5 asks for; None if more than *most_due* are due."""
+        """Return which documents hold what an expression of FTS5 asks for.
+
+        None if more than *most_due* are due, or if so many match that a look at one after the other finds some soon.
+        """
         due = f"SELECT key FROM {self._due} WHERE typeof(key) = 'text' LIMIT ?"
         last = f"SELECT COALESCE(MAX(id), 0) FROM {self._documents}"
         found = (
             f"SELECT key FROM {self._documents} WHERE id IN (SELECT rowid FROM {self._words} WHERE {self._words} "
-            f"MATCH ?) UNION ALL SELECT key FROM {self._documents} WHERE count < 0"
+            f"MATCH ? LIMIT ?) UNION ALL SELECT key FROM {self._documents} WHERE count < 0"
         )
+        size = f"SELECT COUNT(*) FROM {self._documents}"
         with self.connections.reading() as connection, one_moment(connection):
             changed = [key for (key,) in connection.execute(due, (most_due + 1,)).fetchall()]
             if len(changed) > most_due:
                 return None
-            keys = [key for (key,) in connection.execute(found, (expression,)).fetchall()]
+            keys = [key for (key,) in connection.execute(found, (expression, _MANY)).fetchall()]
+            if len(keys) >= _MANY:
+                most = connection.execute(size).fetchone()[0] // _PART
+                keys = [key for (key,) in connection.execute(found, (expression, most)).fetchall()]
+                if len(keys) >= most:
+                    return None
             return Matches(keys, changed, connection.execute(last).fetchone()[0])
 
     def known(self, keys: Sequence[str]) -> dict[str, tuple[int, str, int]]:
