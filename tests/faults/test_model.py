@@ -7,7 +7,7 @@ from hypothesis.stateful import initialize, multiple, rule
 
 from pyai_sessions import KVSessionStore, Session, SessionExistsError, SessionManager, StorageError
 from pyai_sessions.model.session import history_of
-from tests.documents.test_merge import IDS, USERS, WRITER, Content, TwoWriters
+from tests.documents.test_two_writers import IDS, USERS, WRITER, Content, TwoWriters
 from tests.faults.crashing import Crashing, CrashingDict, Death
 
 CRASHES = st.tuples(

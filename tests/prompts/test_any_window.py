@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message, Session, SessionError, SessionManager, SessionStateError
 from pyai_sessions.prompts.tokens import tokens_of
-from tests.prompts.test_formats import FORMATS, judge
+from tests.prompts.judges import FORMATS, judge
 
 SHAPES = ["openai", "anthropic", "bedrock", "gemini", "responses", "langchain", "ollama", "vercel"]
 ALIASES = {

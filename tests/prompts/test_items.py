@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, Message, Session, SessionManager
 from pyai_sessions.testing import NOON
+from tests.prompts.judges import FORMATS, judge
 from tests.prompts.test_any_window import Fact, block, facts_of, tool_call
-from tests.prompts.test_formats import FORMATS, judge
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at":"sky"}'}}
 SHAPES = {
