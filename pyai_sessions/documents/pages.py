@@ -184,7 +184,7 @@ def with_other_pages(
         pieces.append(_part(run, at, run.pages - at))
         number += run.pages
         if run.messages:  # of a run in pieces, the last says how many there are in all
-            pieces = [each for each in pieces if each.pages]
+            pieces = _without_seams(pieces)
             if pieces:
                 pieces[-1] = msgspec.structs.replace(pieces[-1], messages=run.messages - lost)
             runs, pieces, lost = runs + pieces, [], 0
@@ -198,6 +198,18 @@ def with_other_pages(
         has_turn = any(map(begins, others[n].messages))
         gaps = _without_page(gaps, n, len(made[n]), others[n].before - sum(sizes[n]), has_turn=has_turn)
     return runs, gaps, sizes
+
+
+def _without_seams(pieces: Iterable[Run]) -> list[Run]:
+    """Return pieces of a run without those that have no pages, and those that go on where the one before ends."""
+    found: list[Run] = []
+    for each in pieces:
+        last = found[-1] if found else None
+        if last and (last.owner, last.generation, last.end) == (each.owner, each.generation, each.start):
+            found[-1] = msgspec.structs.replace(last, pages=last.pages + each.pages)
+        elif each.pages:
+            found.append(each)
+    return found
 
 
 def _part(run: Run, number: int, pages: int) -> Run:

@@ -17,6 +17,7 @@ from pyai_sessions.model.session import Session, history_of
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.joining import join_runs
 from pyai_sessions.sessions.loading import RewrittenError, head_of, load, load_from, wanted_of
 from pyai_sessions.sessions.scrolling import Pages
 from pyai_sessions.sessions.trips import Trips
@@ -168,6 +169,7 @@ class Changer(NamedTuple):
             if not self.backend.commit(draft):
                 return None
             forks.free_shared(self.backend, stored, draft)
+            join_runs(self.backend, draft.stored)
             return (result,)
 
         (result,) = until_done(self.backend, session_id, attempt)

@@ -36,7 +36,7 @@ from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_v
 from pyai_sessions.documents.references import read_reference, write_reference
 from pyai_sessions.documents.writing import Draft, amend
 from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
-from pyai_sessions.model.heads import Head, Run, StoredHead, extents, named_runs, owners_of, page_numbers
+from pyai_sessions.model.heads import Head, Run, StoredHead, extents, named_runs, owners_of, page_numbers, united
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import LONGER, Backend
 from pyai_sessions.sessions.loading import MISSING
@@ -87,8 +87,11 @@ def put_reference(storage: Storage, key: str, pages: Mapping[str, int], time_lef
 def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
     """Return whether the head *value* has the same history as the former *head*, and names all pages of *runs*."""
     now = readable_head(value, head.session_id)
-    found = extents(named_runs(now.head)) if now is not None and now.head.edition == head.edition else {}
-    return all(found.get(run.owner, {}).get(run.generation, 0) >= run.end for run in runs)
+    found = page_numbers(named_runs(now.head)) if now is not None and now.head.edition == head.edition else {}
+    return all(
+        any(run.start in each and run.end - 1 in each for each in found.get((run.owner, run.generation), ()))
+        for run in united(runs)
+    )
 
 
 # Removing -----------------------------------------------------------------------------------------------------------
@@ -107,8 +110,12 @@ def may_leave_shared(before: StoredHead | None, draft: Draft) -> bool:
 
 def free_shared(backend: Backend, before: StoredHead | None, draft: Draft) -> None:
     """Remove the shared pages and references that a session named *before* a save, and no longer names after it."""
-    if before is None or not may_leave_shared(before, draft):
-        return
+    if before is not None and may_leave_shared(before, draft):
+        free_left(backend, before, draft)
+
+
+def free_left(backend: Backend, before: StoredHead, draft: Draft) -> None:
+    """Remove the pages and references that a session named *before*, and no longer names, as `free_shared` does."""
     for owner in set(owners_of(named_runs(before.head), draft.session_id)).difference(draft.owners):
         free_pages(backend, owner, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
     if before.is_forked:

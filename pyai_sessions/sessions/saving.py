@@ -30,6 +30,7 @@ from pyai_sessions.model.session_store import OnConflict
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.attempts import Attempts
 from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.joining import has_many_runs, join_runs
 from pyai_sessions.sessions.loading import RewrittenError, head_of, load, load_from
 from pyai_sessions.sessions.removing import purge
 from pyai_sessions.sessions.sought import find_stored
@@ -69,6 +70,9 @@ class Saver(NamedTuple):
         if done:
             mark_saved(session, attempt.draft)
             history_of(session).home = self.home
+            if has_many_runs(attempt.draft.stored):
+                yield None
+                self._join(session, attempt.draft)
             return
         _forget(session, attempt)
         yield None
@@ -83,7 +87,14 @@ class Saver(NamedTuple):
                     assign(session, values_of(merged), history_of(merged))
                 mark_saved(session, draft)
                 history_of(session).home = self.home
+                self._join(session, draft)
                 return
+
+    def _join(self, session: Session, draft: Draft) -> None:
+        """Join the runs of a saved session if they are many. The copy in hand is then one of the new head."""
+        joined = join_runs(self.backend, draft.stored)
+        if joined is not None:
+            history_of(session).origin = origin_of(joined)
 
     def _check(self, session: Session, origin: StoredHead) -> Asking[None]:
         """Raise if a copy cannot be saved; remove new messages that are stored in pages that it has not loaded."""

@@ -12,6 +12,7 @@ from pyai_sessions import (
     SessionManager,
 )
 from pyai_sessions.documents.limits import Terms
+from pyai_sessions.sessions import joining
 from pyai_sessions.sessions.backend import backend_of
 from pyai_sessions.sessions.changing import Changer
 from pyai_sessions.testing import StoppedClock
@@ -342,10 +343,13 @@ class Histories:
     weights = (40, 10, 15, 5, 10, 4, 9, 7)
 
 
+@pytest.mark.parametrize("runs", [64, 2])
 @pytest.mark.parametrize("make", [dict, UserDict])
 @pytest.mark.parametrize("seed", range(3))
-def test_any_history_of_changes_is_what_a_list_says(make, seed):
+def test_any_history_of_changes_is_what_a_list_says(make, seed, runs, monkeypatch):
     """By two writers, beside appends, copies in hand, forks and rewinds: nothing is lost, and no page is left over."""
+    monkeypatch.setattr(joining, "MAX_RUNS", runs)
+    monkeypatch.setattr(joining, "JOINED", min(runs, joining.JOINED))
     mapping = make()
     tried = Histories(mapping, seed)
     for tried.step in range(100):
