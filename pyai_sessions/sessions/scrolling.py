@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pyai_sessions.documents.keys import head_key, page_keys
 from pyai_sessions.documents.limits import Terms
@@ -21,11 +21,11 @@ from pyai_sessions.values.messages import Message
 from pyai_sessions.values.recent import Recent
 from pyai_sessions.values.tokens import ticks, time_of_id
 
-_PROBES = 8
-"""Pages that are read at a time in the search for a message by its time."""
+_PROBES, _PROBES_ON_A_SERVER = 3, 7
+"""Pages that are read at a time in the search for a message by its time: where a trip costs more, more pages."""
 
-_NEAR = 4
-"""Number of pages that are all read instead of being searched by time."""
+_TIME = 200
+"""Bytes of memory for the time of one page."""
 
 
 class Scroller(NamedTuple):
@@ -41,7 +41,7 @@ class Scroller(NamedTuple):
         """Return the newest messages before a message, or the oldest ones after it; by default the newest messages."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, after or before, limit or 0, back=after is None)
-            pages = Pages(stored, known, self.recent)
+            pages = Pages(self.backend, stored, known, self.recent)
             try:
                 start = yield from pages.place(after)
                 stop = yield from pages.place(before)
@@ -54,7 +54,7 @@ class Scroller(NamedTuple):
         """Return one message; None if the session has no message of that id."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, message_id, 1, back=True)
-            pages = Pages(stored, known, self.recent)
+            pages = Pages(self.backend, stored, known, self.recent)
             try:
                 found = yield from pages.find(message_id)
                 return found and pages.read[found.page][found.offset]
@@ -89,7 +89,10 @@ class _Place(NamedTuple):
 class Pages:
     """The pages of a stored head, read when they are needed: *read* maps numbers to the pages that were read."""
 
-    def __init__(self, stored: StoredHead, known: Mapping[str, object], recent: Recent[object]) -> None:
+    def __init__(
+        self, backend: Backend, stored: StoredHead, known: Mapping[str, object], recent: Recent[object]
+    ) -> None:
+        self._probes = _PROBES_ON_A_SERVER if backend.storage.together > 1 else _PROBES
         self._stored = stored
         self._known = known
         self._recent = recent
@@ -203,27 +206,45 @@ class Pages:
         return []
 
     def _near(self, message_id: str) -> Asking[list[int]]:
-        """Return the few pages that may contain a message, from the time at which its id was drawn."""
-        time = time_of_id(message_id)
+        """Return the few pages that may contain a message, from the time at which its id was drawn.
+
+        The times of pages that were read are remembered, so later searches in the same session read fewer.
+        """
+        time, name = time_of_id(message_id), ("times", self._stored.head.session_id)
         if time is None:
             return []
-        low, high = 0, self._count
-        while high - low > _NEAR:
-            probes = range(low, high, -(-(high - low) // _PROBES))
-            yield from self._load(probes)
-            low = max((each for each in probes if _began(self.read[each]) <= time), default=low)
-            high = min(low + probes.step, high)
+        known, low, high = self._recent.get(name), 0, self._count
+        times: dict[str, int] = cast("dict[str, int]", known) if isinstance(known, dict) else {}
+        while high - low > 1:
+            step = -(-(high - low) // (self._probes + 1))
+            probes = range(low + step, high, step)
+            keys = [key for each in probes for key in self._keys(each)]
+            unknown = [each for each, key in zip(probes, keys, strict=True) if key not in times]
+            if unknown and high - low <= (self._probes + 1) // 2:
+                break  # all of them are read at once
+            yield from self._load(unknown)
+            for each, key in zip(probes, keys, strict=True):
+                if key not in times:
+                    times[key] = _began(self.read[each])
+                if times[key] > time:
+                    high = each
+                    break
+                low = each
+        self._recent.put(name, times, _TIME * len(times))
         near = range(max(0, low - 1), min(high + 1, self._count))  # clocks of several hosts differ a little
         yield from self._load(near)
         return list(near)
+
+    def _keys(self, number: int) -> list[str]:
+        return page_keys(self._stored.head.sealed, number, number + 1)
 
     def _messages(self, numbers: range) -> list[Message]:
         return [each for number in numbers for each in self.read[number]]
 
     def _load(self, numbers: Iterable[int]) -> Asking[None]:
         """Read the pages that were not read yet, in one round trip."""
-        sealed, missing = self._stored.head.sealed, [each for each in numbers if each not in self.read]
-        keys = [key for each in missing for key in page_keys(sealed, each, each + 1)]
+        missing = [each for each in numbers if each not in self.read]
+        keys = [key for each in missing for key in self._keys(each)]
         if keys:
             self.read |= zip(missing, (yield from reading(self._stored, keys, self._known)), strict=True)
 

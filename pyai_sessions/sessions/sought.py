@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -35,12 +35,13 @@ class _Pages:
 
     Attributes:
         read: The pages that were read.
-        hashes: The hashes of the ids in these pages. A message whose hash is missing is in none of them.
+        hashes: The hashes of the ids in these pages, each with the key of the page that was read last and has it. A
+            message whose hash is missing is in none of them.
 
     """
 
     read: tuple[Run, ...] = ()
-    hashes: set[int] = field(default_factory=set[int])
+    hashes: dict[int, str] = field(default_factory=dict[int, str])
 
     def unread(self, run: Run) -> list[Run]:
         """Return the pages of a run that were not read."""
@@ -70,8 +71,7 @@ def _seek(
     """Return the messages with these ids in the first *stop* pages that a head names, each with its page's number.
 
     The ids in these pages are read once and remembered in *recent*. So the first call for a session costs a round trip
-    per 1,000 pages; later calls read only new pages, usually none. To return a message that was found, the pages from
-    it to the end are read.
+    per 1,000 pages; later calls read only new pages, usually none, and those that have the messages.
 
     Raises:
         RewrittenError: The session was rewritten, or deleted, since the head was read.
@@ -92,12 +92,20 @@ def _seek(
         keys = unread[start : start + _TOGETHER]
         found = yield Read(keys)
         for key in keys:
-            pages.hashes.update(map(hash, (yield from _ids(stored, key, found.get(key)))))
+            pages.hashes.update(dict.fromkeys(map(hash, (yield from _ids(stored, key, found.get(key)))), key))
     if unread:
         pages.read = united([*pages.read, *new])
         recent.put(("ids", session_id), pages, _ID * (len(pages.hashes) + len(pages.read)))
-    wanted = {each for key, each in sought.items() if key in pages.hashes}
-    return (yield from _found(stored, wanted, stop)) if wanted else []
+    wanted = {each: pages.hashes[key] for key, each in sought.items() if key in pages.hashes}
+    if not wanted:
+        return []
+    numbers = {key: n for n, key in enumerate(page_keys(stored.head.sealed, 0, stop))}
+    likely = sorted({numbers[key] for key in wanted.values() if key in numbers})
+    messages: dict[str, tuple[Message, int]] = {}
+    yield from _look(stored, likely, wanted.keys(), messages)
+    if len(messages) < len(wanted):  # after a switch, for example, an older page has it
+        yield from _look_back(stored, wanted.keys(), stop, messages)
+    return list(messages.values())
 
 
 def _part(run: Run, start: int, end: int) -> Run:
@@ -119,16 +127,23 @@ def _messages(stored: StoredHead, key: str, value: object) -> Asking[list[Messag
     return read_messages(value, key, stored.head.session_id)
 
 
-def _found(stored: StoredHead, wanted: set[str], stop: int | None) -> Asking[list[tuple[Message, int]]]:
+def _look(
+    stored: StoredHead, numbers: Sequence[int], wanted: Collection[str], found: dict[str, tuple[Message, int]]
+) -> Asking[None]:
+    """Read pages, and put the wanted messages that they have into *found*, each with its page's number."""
+    keys = [key for n in numbers for key in page_keys(stored.head.sealed, n, n + 1)]
+    read = (yield Read(keys)) if keys else {}
+    for number, key in zip(numbers, keys, strict=True):
+        messages = yield from _messages(stored, key, read.get(key))
+        found.update((each.message_id, (each, number)) for each in messages if each.message_id in wanted)
+
+
+def _look_back(
+    stored: StoredHead, wanted: Collection[str], stop: int | None, found: dict[str, tuple[Message, int]]
+) -> Asking[None]:
     """Read pages from the newest back, twice as many each time, until all wanted messages are found."""
-    found: dict[str, tuple[Message, int]] = {}
     end, together = stored.pages if stop is None else stop, 1
     while end and len(found) < len(wanted):
         start = max(0, end - together)
-        keys = page_keys(stored.head.sealed, start, end)
-        read = yield Read(keys)
-        for number, key in enumerate(keys, start):
-            messages = yield from _messages(stored, key, read.get(key))
-            found.update((each.message_id, (each, number)) for each in messages if each.message_id in wanted)
+        yield from _look(stored, range(start, end), wanted, found)
         end, together = start, min(2 * together, _TOGETHER)
-    return list(found.values())

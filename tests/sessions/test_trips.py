@@ -1,8 +1,9 @@
 """What each call asks of a storage: trips to a server, statements in a file. They do not grow with anything stored."""
 
 import asyncio
+import random
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from types import SimpleNamespace
 
@@ -412,3 +413,30 @@ def test_messages_in_the_middle_of_a_long_session_cost_a_few_trips(valkey_server
             spent.append(trips.count / 4)
     assert spent[0] <= 5
     assert spent[1] <= 6
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["drawn ids", "ids of one's own"])
+@pytest.mark.parametrize("kind", ["a dict", "SQLite", "Valkey"])
+def test_messages_in_the_middle_cost_the_pages_that_hold_them(kind, chosen, tmp_path, valkey_server):
+    """A process reads some pages more to find the first of a session, and then hardly any."""
+    with ExitStack() as stack:
+        if kind == "Valkey":
+            mapping = RedisMapping(stack.enter_context(valkey_server.client()), prefix=f"cost:{chosen}:")
+        else:
+            mapping = {} if kind == "a dict" else stack.enter_context(closing(SQLiteMapping(tmp_path / "chat.db")))
+        ended = []
+        manager = SessionManager(mapping, on_event=lambda each: each.name == "ended" and ended.append(each))
+        session = manager.create_session("ada", session_id="s")
+        for n in range(20_000):
+            session.add_message("user", f"message {n}", **({"message_id": f"m{n}"} if chosen else {}))
+        manager.save(session)
+        page = len(mapping[next(key for key in mapping if key.startswith("messages/s/"))])
+        ended.clear()
+        for place in random.Random(1).sample(range(100, 20_000), 60):
+            found = manager.get_messages("s", before=session.messages[place])
+            assert list(found) == session.messages[place - 50 : place]
+
+    pages = [each.bytes_read / page for each in ended]
+    assert pages[0] < (650 if chosen else 32)
+    assert sum(pages[-20:]) / 20 < 8
+    assert sum(each.trips for each in ended[-20:]) / 20 <= 5
