@@ -33,8 +33,7 @@ from pyai_sessions import (
     UnsupportedOperationError,
 )
 from pyai_sessions.testing import Recorder, StoppedClock, check_events, find_faults
-from tests.contract.stores import AsyncFullStore
-from tests.stores.test_custom import AsyncStore, MixedStore, SyncStore
+from tests.contract.stores import AsyncFullStore, AsyncStore, MixedStore, SyncStore
 
 DEADLINE = 60
 FRAMEWORKS = ["asyncio", "trio"]

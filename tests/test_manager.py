@@ -108,7 +108,6 @@ class Four:
 
     def __init__(self):
         self.sessions = {}
-        self.closed = False
 
     def save(self, session):
         self.sessions[session.session_id] = session.to_json()
@@ -122,9 +121,6 @@ class Four:
 
     def list_for_user(self, user_id):
         return [each for each in map(Session.from_json, self.sessions.values()) if each.user_id == user_id]
-
-    def close(self):
-        self.closed = True
 
 
 def test_four_methods_make_a_store():
@@ -257,16 +253,6 @@ def test_a_given_store_stays_open(make):
     assert still_open(SessionManager(store))
     store.close()
     assert not still_open(SessionManager(store))
-
-
-def test_a_given_store_of_four_methods_stays_open():
-    """Likewise."""
-    store = Four()
-
-    SessionManager(store).close()
-
-    assert not store.closed
-    assert SessionManager(store).create_session("ada")
 
 
 def test_a_given_mapping_stays_open(tmp_path):

@@ -5,11 +5,7 @@ import threading
 from collections import deque
 from itertools import count
 
-from pyai_sessions import (
-    Session,
-    SessionConflictError,
-    SessionStore,
-)
+from pyai_sessions import Session, SessionConflictError, SessionStore
 
 
 class AsyncStore(SessionStore):
@@ -54,6 +50,16 @@ class SyncStore(SessionStore):
 
     def list_for_user(self, user_id):
         return tuple(Session.from_dict(each) for each in self.rows if each["user_id"] == user_id)
+
+
+class MixedStore(SyncStore):
+    """Saves by a coroutine; reads by an awaitable that is none; does the rest at once."""
+
+    async def save(self, session):
+        super().save(session)
+
+    def get(self, session_id):
+        return asyncio.sleep(0, super().get(session_id))
 
 
 class Unrelated:

@@ -1,10 +1,7 @@
 """Stores of one's own, sync and async, with four methods and with more, that keep the contract of stores."""
 
-import asyncio
-
 import pytest
 
-from pyai_sessions import SessionManager
 from pyai_sessions.testing import SessionStoreContract
 from pyai_sessions.testing.store.appending import Appending
 from pyai_sessions.testing.store.everyday import Everyday
@@ -23,29 +20,6 @@ class TestAsyncStore(SessionStoreContract):
     @pytest.fixture
     def store(self):
         return AsyncStore()
-
-    def test_it_works_inside_a_running_loop(self, manager):
-        """A sync call from async code does not wait for the loop that it blocks."""
-
-        async def chat():
-            session = manager.create_session("ada", session_id="s")
-            session.add_message("user", "Hello!")
-            manager.save(session)
-            return manager.get_sessions_for_user("ada")
-
-        assert [each.message_count for each in asyncio.run(chat())] == [1]
-
-    def test_an_error_of_the_store_reaches_the_caller(self, store):
-        """As it was raised."""
-
-        async def fail(session):
-            msg = "the database is down"
-            raise ConnectionError(msg)
-
-        store.save = fail
-
-        with pytest.raises(ConnectionError, match="the database is down"):
-            SessionManager(store).create_session("ada")
 
 
 @pytest.mark.wide

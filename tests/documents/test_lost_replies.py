@@ -20,7 +20,7 @@ class LosesReplies(FullStore):
 
 
 def lossy(kind):
-    """Return a manager, another on the same storage, and a function that loses the reply to the first one's next save."""
+    """Return a manager, another on its storage, and a function that loses the reply to the first one's next save."""
     if kind == "custom":
         store = LosesReplies()
         return SessionManager(store), SessionManager(store), lambda: setattr(store, "failing", True)

@@ -19,7 +19,7 @@ from pyai_sessions import (
     StorageMovedError,
     StorageUnreachableError,
 )
-from tests.stores.test_custom import SyncStore
+from tests.contract.stores import SyncStore
 
 
 def pings(store):

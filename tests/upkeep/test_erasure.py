@@ -22,9 +22,8 @@ from pyai_sessions import (
     SQLiteSessionStore,
 )
 from pyai_sessions.testing.samples import fill
-from tests.contract.stores import FullStore
+from tests.contract.stores import FullStore, SyncStore
 from tests.faults.crashing import CrashingDict, Death
-from tests.stores.test_custom import SyncStore
 
 KEYS = {"index": b"i" * 32, "a": b"a" * 32}
 PAGE = '{"format":1,"pages":{"g":1}}'

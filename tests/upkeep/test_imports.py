@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyai_sessions import InvalidValueError, Session, SessionManager, SQLiteSessionStore
 from pyai_sessions.model.unrepeated import unrepeated
 from pyai_sessions.testing import NOON
-from tests.stores.test_custom import SyncStore
+from tests.contract.stores import SyncStore
 
 JSON = st.recursive(
     st.none()
