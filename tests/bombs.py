@@ -1,4 +1,4 @@
-"""Pickles that leave a mark where they are opened: nothing may ever open one."""
+"""Pickles that leave a mark when they are opened, since nothing may ever open one."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ from pyai_sessions import InvalidDocumentError, SessionManager
 
 
 class Bomb:
-    """An object whose pickle makes the folder *mark* when it is read; *ballast* makes the pickle big."""
+    """An object whose pickle makes the folder *mark* when it is loaded. *ballast* makes the pickle big."""
 
     def __init__(self, mark, ballast=0):
         self.mark = str(mark)
@@ -25,13 +25,13 @@ def _explode(mark, _):
 
 
 def check_that_it_would_explode(bomb):
-    """Prove that the bomb is one."""
+    """Assert that loading the bomb makes the mark."""
     pickle.loads(pickle.dumps(bomb))  # noqa: S301 (that is the point)
     assert os.path.isdir(bomb.mark)  # noqa: PTH112
 
 
 def meet_bombs(store):
-    """Do all that meets the bombs in the head of "s" and in a page of "paged"."""
+    """Make all calls that read the bombs in the head of "s" and in a page of "paged"."""
     manager = SessionManager(store)
     for session_id in ("s", "paged"):
         with pytest.raises(InvalidDocumentError) as caught:

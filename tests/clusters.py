@@ -12,14 +12,14 @@ import redis.sentinel
 from tests.servers import Server, find_free_port, find_program
 
 DEADLINE = 90.0  # seconds for the servers to agree, or for a slot to move
-NODE_TIMEOUT = 1500  # milliseconds of silence after which the others take a node for dead
+NODE_TIMEOUT = 1500  # milliseconds of silence after which the others consider a node dead
 SLOTS = 16_384
 PRIMARIES = 3
 IN_STEP_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
 def wait_until(what: str, so: Callable[[], bool]) -> None:
-    """Return when *so*; while a server does not answer, it is not so."""
+    """Return when *so* returns true. An error of the server counts as false."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         with suppress(redis.ConnectionError, redis.TimeoutError):
@@ -34,15 +34,15 @@ def wait_until(what: str, so: Callable[[], bool]) -> None:
 
 
 class Known(NamedTuple):
-    """What a node knows of a node."""
+    """What a node knows about a node."""
 
-    primary: str | None  # the id of the one that it is a replica of
+    primary: str | None  # the id of its primary
     slots: tuple[tuple[int, int], ...]
     reachable: bool
 
 
 class Node(Server):
-    """A server of a cluster, with its id there."""
+    """A server of a cluster, with its node id."""
 
     def __init__(self, program: str, *args: str) -> None:
         self.bus_port = find_free_port()
@@ -52,24 +52,24 @@ class Node(Server):
             *("--cluster-enabled", "yes"),
             *("--cluster-port", str(self.bus_port)),
             *("--cluster-node-timeout", str(NODE_TIMEOUT)),
-            *("--cluster-replica-validity-factor", "0"),  # a replica is promoted however long it was cut off
+            *("--cluster-replica-validity-factor", "0"),  # a replica is promoted, no matter how long it was cut off
             *("--cluster-allow-replica-migration", "no"),  # a primary without slots keeps its replica
             *IN_STEP_AT_ONCE,
             *args,
         )
 
     def start(self) -> None:
-        """Start the server and return when it answers; it may not be in step with the others yet."""
+        """Start the server, and return when it answers. It may not be in step with the others yet."""
         super().start()
         self.id = self.say("CLUSTER MYID").decode()
 
     def say(self, *command):
-        """Run a command on a connection of its own, and return the reply."""
+        """Run a command on a new connection, and return the reply."""
         with self.client() as client:
             return client.execute_command(*command)
 
     def known(self) -> dict[str, Known]:
-        """Return what this node knows of each node, itself included, by id."""
+        """Return what this node knows about each node, by id."""
         return {
             each["node_id"]: Known(
                 primary=None if each["master_id"] == "-" else each["master_id"],
@@ -80,13 +80,13 @@ class Node(Server):
         }
 
     def serves(self) -> bool:
-        """Return whether it takes commands, and follows its primary if it has one."""
+        """Return whether it accepts commands, and follows its primary if it has one."""
         link = self.say("INFO", "replication").get("master_link_status", "up")
         return link == "up" and self.say("CLUSTER INFO")["cluster_state"] == "ok"
 
 
 class Cluster:
-    """A cluster of one's own: `Cluster("valkey-server", "--appendonly", "yes")`, with arguments for each node.
+    """A cluster for tests: `Cluster("valkey-server", "--appendonly", "yes")`, with arguments for each node.
 
     Three primaries have a third of the slots each, and each of them a replica, or none with `replicas=0`. The nodes are
     servers, to be killed and paused like any. A primary that stores nothing on disk, and is started again before its
@@ -110,17 +110,17 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """The address of a node that runs; a client learns the others from it."""
+        """Return the address of a running node. A client learns the others from it."""
         return self._up()[0].url
 
     def client(self, **options) -> redis.cluster.RedisCluster:
-        """Return a client that waits 30 seconds at most for each answer; the caller closes it."""
+        """Return a client that waits at most 30 seconds for an answer. The caller closes it."""
         nodes = [redis.cluster.ClusterNode("127.0.0.1", each.port) for each in self._up()]
         defaults = {"startup_nodes": nodes, "socket_timeout": 30.0, "socket_connect_timeout": 30.0}
         return redis.cluster.RedisCluster(**(defaults | options))
 
     def start(self) -> None:
-        """Start the nodes and join them; return when all agree. It takes 2 seconds, which a new node waits anyway."""
+        """Start and join the nodes, and return when all agree. It takes 2 seconds."""
         try:
             self._start()
         except BaseException:
@@ -148,7 +148,7 @@ class Cluster:
             each.close()
 
     def wait_until_ok(self) -> None:
-        """Return when all nodes but those killed or paused serve, agree on who has which slots, and have all slots.
+        """Return when all running nodes serve, and agree on who has which slot.
 
         After a primary was killed: when its replica is promoted. Every replica is then connected to its primary.
         """
@@ -176,7 +176,7 @@ class Cluster:
         return [each for each in self._up() if known[each.id].primary is None]
 
     def primary_of(self, slot: int) -> Node:
-        """Return the node that has a slot, as the first running node knows it."""
+        """Return the node that has a slot, according to the first running node."""
         known = self._up()[0].known()
         for each in self.nodes:
             if any(first <= slot <= last for first, last in known[each.id].slots):
@@ -196,11 +196,11 @@ class Cluster:
     # What happens to it ----------------------------------------------------------------------------------------------
 
     def kill(self, node: Node) -> None:
-        """End a node at once (SIGKILL); `wait_until_ok` then waits for the promotion of its replica."""
+        """Kill a node (SIGKILL). `wait_until_ok` then waits for the promotion of its replica."""
         node.kill()
 
     def restart(self, node: Node) -> None:
-        """Start a killed node, or restart a running one, and return when it is in step with the others."""
+        """Start or restart a node, and return when it is in step with the others."""
         if node.pid is not None:
             node.stop()
         node.start()
@@ -212,7 +212,7 @@ class Cluster:
             each.say("FLUSHALL")
 
     def migrate_slot(self, slot: int, target: Node, batch: int = 10) -> Iterator[int]:
-        """Move a slot the classic way, *batch* keys at each step of the iteration, which yields how many it moved.
+        """Move a slot step by step, *batch* keys at each step of the iteration. Yield the number of keys moved.
 
         The first step moves none: it announces the move, and from then on the slot lies with both nodes. When the
         iteration ends, the target has it and all nodes know.
@@ -230,7 +230,7 @@ class Cluster:
         self.wait_until_ok()
 
     def migrate_slots_atomically(self, first: int, last: int, target: Node) -> None:
-        """Move a run of one node's slots as a whole, and return when it is done. Valkey 9 can do so, Redis 7 cannot."""
+        """Move a range of one node's slots in one step, and return when it is done. Redis 7 cannot do this."""
         source = self.primary_of(first)
         before = set(_migrations(source))
         source.say("CLUSTER MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", target.id)
@@ -248,7 +248,7 @@ class Cluster:
 
 
 def _migrations(node: Node) -> dict[bytes, tuple[bytes, bytes]]:
-    """Return the state and message of each atomic migration of slots, finished ones too, by name."""
+    """Return the state and message of each atomic migration by name, finished ones included."""
     found = {}
     for each in node.say("CLUSTER GETSLOTMIGRATIONS"):
         fields = each if isinstance(each, dict) else dict(zip(each[::2], each[1::2], strict=True))
@@ -267,7 +267,7 @@ class Watcher(Server):
         self.watched = watched
 
     def _command(self) -> list[str]:
-        config = self.folder / "sentinel.conf"  # it rewrites the file: what it learned outlives a restart
+        config = self.folder / "sentinel.conf"  # it rewrites this file, so what it learned survives a restart
         if not config.exists():
             config.write_text(
                 f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nloglevel warning\n"
@@ -279,7 +279,7 @@ class Watcher(Server):
 
 
 class Sentinel:
-    """A primary and its replica, watched by three sentinels, two of which have to agree: `Sentinel("valkey-server")`.
+    """A primary and its replica under three sentinels, of which two must agree: `Sentinel("valkey-server")`.
 
     As a context manager it is started on entry and closed on exit. One that is open when Python exits is closed then.
     """
@@ -301,7 +301,7 @@ class Sentinel:
         self.close()
 
     def start(self) -> None:
-        """Start all, and return when the replica is in step and each sentinel knows it and the others."""
+        """Start all, and return when the replica is in step and all sentinels know each other."""
         try:
             for each in self.servers:
                 each.start()
@@ -322,25 +322,25 @@ class Sentinel:
             each.close()
 
     def client(self, **options) -> redis.Redis:
-        """Return a client of whichever server is primary, which waits 30 seconds at most for each answer."""
+        """Return a client of the present primary, which waits at most 30 seconds for an answer."""
         options = {"socket_timeout": 30.0, "socket_connect_timeout": 30.0} | options
         places = [("127.0.0.1", each.port) for each in self.sentinels]
         return redis.sentinel.Sentinel(places, **options).master_for("main")
 
     def primary(self) -> Server:
-        """Return the server that all sentinels take for the primary."""
+        """Return the server that all sentinels consider the primary."""
         (port,) = {self._told(each)["port"] for each in self.sentinels}
         return next(each for each in self.servers if each.port == port)
 
     def kill_primary(self) -> None:
-        """End the primary at once (SIGKILL), and return when its replica is promoted in its place."""
+        """Kill the primary (SIGKILL), and return when its replica has been promoted."""
         killed = self.primary()
         (other,) = (each for each in self.servers if each is not killed)
         killed.kill()
         wait_until(f"{other!r} is promoted", lambda: self._promoted(other))
 
     def restart(self, server: Server) -> None:
-        """Start a server that was killed, and return when it follows the one that was promoted in its place."""
+        """Start a killed server, and return when it follows the promoted one."""
         server.start()
         wait_until(f"{server!r} is in step", lambda: self._in_step(server))
 

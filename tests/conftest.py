@@ -32,7 +32,7 @@ VARIANTS = re.compile("redis|redis-7.*|sqlitedict|.*(cluster|postgres|sentinel|e
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests of other servers as `wide`; run `long` tests, and those with a long form, in the long form alone."""
+    """Mark tests of other servers as `wide`. Select tests by `--long` or `--quick`."""
     for each in items:
         parameters = each.callspec.params.values() if hasattr(each, "callspec") else ()
         if any(isinstance(name, str) and VARIANTS.fullmatch(name) for name in (*parameters, *fixtures_of(each))):
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out tests of frameworks, and what the quick form does not run, which takes long to collect."""
+    """Skip files that are not selected, since collecting takes long: frameworks' tests, and slow ones for `--quick`."""
     folder, file = collection_path.parts[-2:]
     if folder == "frameworks" and file.startswith("test_"):
         return None if config.getoption("--frameworks") else True
@@ -68,12 +68,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> list[pytest.Item] | None:
-    """Leave out classes of which no test will run: each worker would take seconds to make all their tests."""
+    """Skip classes without a selected test, since making all their tests takes seconds in each worker."""
     if not (isinstance(obj, type) and name.startswith("Test")):
         return None
     option = collector.config.getoption
     if option("--quick") and collector.path.parts[-2] == "contract" and name not in ("TestDict", "TestSQLite"):
-        return []  # of the contract of stores it tries two
+        return []  # of the store contract, run two
     marked = getattr(obj, "pytestmark", [])
     marks = {each.name for each in (*(marked if isinstance(marked, list) else [marked]), *collector.iter_markers())}
     unwanted = {"wide"} if option("markexpr") == "not wide" else set()
@@ -83,7 +83,7 @@ def pytest_pycollect_makeitem(
 
 
 def is_quick(item: pytest.Item) -> bool:
-    """Whether a test needs no server, takes little time, and tries no variant of what another one tries."""
+    """Return whether a test needs no server, is fast, and tries no variant of another test."""
     if item.get_closest_marker("long") or item.get_closest_marker("wide"):
         return False
     names = [*fixtures_of(item), *(item.callspec.params.values() if hasattr(item, "callspec") else ())]
@@ -114,14 +114,14 @@ def fixtures_of(item: pytest.Item) -> tuple[str, ...]:
 
 
 def has_long_form(item: pytest.Item) -> bool:
-    """Whether a test is of the long form."""
+    """Return whether a test belongs to the long form."""
     return (
         "long_form" in fixtures_of(item) or item.get_closest_marker("long") is not None or "faults" in item.path.parts
     )
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """Print a dot for 50 tests that passed, with -q: thousands of dots would push what failed off the screen."""
+    """With -q, print a dot per 50 passed tests. Thousands of dots would push failures off the screen."""
     if config.get_verbosity() < 0 and report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
         return "passed", "" if next(PASSED) % 50 else ".", "PASSED"
     return None
@@ -131,13 +131,13 @@ PASSED = itertools.count(1)
 
 
 def pytest_collection_finish() -> None:
-    """Leave the tests themselves out of each later collection of garbage: it would take a third of a second longer."""
+    """Exclude the collected tests from later garbage collections, each of which would take 0.3 s longer."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Leave out the warnings of what a store lacks, which the line below counts: they are for who writes that store."""
+    """Hide the warnings about missing powers, which the summary counts. They are for authors of stores."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and "warnings" in reporter.stats:
         others = [each for each in reporter.stats["warnings"] if "MissingPowerWarning: " not in each.message]
@@ -147,7 +147,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line why tests were skipped; the failures follow, as the last that is printed."""
+    """Print in one line why tests were skipped, before the failures."""
     reasons = [str(each.longrepr[2]) for each in terminalreporter.stats.get("skipped", ())]
     optional = [each for each in reasons if " has no " in each]  # see pyai_sessions/testing/store/powers.py
     for reason in sorted(set(reasons) - set(optional)):
@@ -160,48 +160,48 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def own_garbage() -> Iterator[None]:
-    """Collect what a test leaves in cycles while its own filters of warnings hold: in a later test they do not."""
+    """Collect each test's garbage while the test's own warning filters apply."""
     yield
     gc.collect()
-    gc.freeze()  # else each such test would look at all that the former ones have loaded
+    gc.freeze()  # otherwise each test would scan everything that earlier ones loaded
 
 
 @pytest.fixture(scope="session")
 def long_form(request: pytest.FixtureRequest) -> bool:
-    """Whether the long form of the fault tests is asked for, by `--long`."""
+    """Return whether `--long` was given."""
     return request.config.getoption("--long")
 
 
 @pytest.fixture(scope="session")
 def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has the library and no optional package."""
+    """Return the Python of an environment with the library and no optional package."""
     return make_environment(tmp_path_factory.mktemp("plain") / "environment")
 
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[Server]:
-    """A Valkey server, shared by the tests of one worker: leave it running."""
+    """A Valkey server shared by the tests of a worker. Leave it running."""
     with Server(PROGRAMS["valkey"]) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Server]:
-    """A Redis server, shared by the tests of one worker: leave it running."""
+    """A Redis server shared by the tests of a worker. Leave it running."""
     with Server(PROGRAMS["redis"]) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server, shared by the tests of one worker: leave it running, and take a database of your own."""
+    """A PostgreSQL server shared by the tests of a worker. Leave it running, and create your own database."""
     with PostgresServer() as server:
         yield server
 
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> str:
-    """The url of an empty PostgreSQL database, of this test alone."""
+    """The URL of an empty PostgreSQL database of this test."""
     return postgres_server.create_database()
 
 
@@ -213,14 +213,14 @@ def any_server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture(scope="session")
 def valkey_cluster() -> Iterator[Cluster]:
-    """A Valkey cluster, shared by the tests of one worker: fail and move what you like, but leave it ok."""
+    """A Valkey cluster shared by the tests of a worker. You may fail and move anything, but leave it ok."""
     with Cluster(PROGRAMS["valkey"]) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[Cluster]:
-    """A Redis cluster, shared by the tests of one worker: fail and move what you like, but leave it ok."""
+    """A Redis cluster shared by the tests of a worker. You may fail and move anything, but leave it ok."""
     with Cluster(PROGRAMS["redis"]) as cluster:
         yield cluster
 
@@ -233,7 +233,7 @@ def any_cluster(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture
 def start_server() -> Iterator[Callable[..., Server]]:
-    """Start a server for this test alone, to stop, kill or fill: `start_server("redis", "--appendonly", "yes")`."""
+    """Return a function that starts a server for this test: `start_server("redis", "--appendonly", "yes")`."""
     servers: list[Server] = []
 
     def start(kind: str, *args: str) -> Server:

@@ -1,4 +1,4 @@
-"""Python environments that have the library with its dependencies, and nothing else unless it is asked for."""
+"""Python environments with the library, its dependencies and chosen extras."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ def make_environment(folder: Path, *extras: str) -> Path:
     show = "import sysconfig; print(sysconfig.get_path('purelib'))"
     done = subprocess.run([python, "-I", "-c", show], capture_output=True, encoding="utf-8", check=True)
     site = Path(done.stdout.strip())
-    # A copy, since type checkers judge what a link leads to as a user's own code.
+    # A copy: type checkers would check the target of a link as the user's own code.
     shutil.copytree(PACKAGE, site / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     for each in closure([*DEPENDENCIES, *extras]):
         for source in top_level_files(each):
@@ -33,7 +33,7 @@ def make_environment(folder: Path, *extras: str) -> Path:
 
 
 def closure(names: list[str]) -> list[Distribution]:
-    """Return the distributions of these names, and all that they need."""
+    """Return these distributions and everything that they need."""
     found: dict[str, Distribution] = {}
     while names:
         name = names.pop().lower().replace("_", "-")
@@ -47,12 +47,12 @@ def closure(names: list[str]) -> list[Distribution]:
 
 
 def top_level_files(each: Distribution) -> set[Path]:
-    """Return the folders and modules of a distribution in its site-packages."""
+    """Return a distribution's folders and modules in its site-packages."""
     tops = {Path(file).parts[0] for file in each.files or ()} - {"..", "__pycache__"}
     return {Path(str(each.locate_file(top))) for top in tops}
 
 
 def run_code(python: Path, code: str, **options: object) -> "subprocess.CompletedProcess[str]":
-    """Run a program by an environment's Python, and return how it ended."""
+    """Run a program with an environment's Python, and return the finished process."""
     command = [str(python), "-W", "error", "-c", code]
     return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, **options)

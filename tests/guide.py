@@ -22,7 +22,7 @@ INSTALL = re.compile(r"^ *pip install (?!\.$)([a-z][a-z0-9 -]*)$", re.MULTILINE)
 
 
 class Block(NamedTuple):
-    """A program of a page, and what it prints."""
+    """A program on a page, and its expected output."""
 
     line: int
     code: str
@@ -35,7 +35,7 @@ def text_of(page: Path) -> str:
 
 
 def pages() -> list[Path]:
-    """Return the README, the index, and the pages in the order in which the index names them."""
+    """Return the README, the index, and the pages in the order of the index."""
     named = [INDEX.parent.joinpath(link.partition("#")[0]).resolve() for link in LINK.findall(text_of(INDEX))]
     found = [ROOT / "README.md", INDEX, *(each for each in named if INDEX.parent in each.parents)]
     return list(dict.fromkeys(found))
@@ -48,25 +48,25 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def packages_of(page: Path) -> list[str]:
-    """Return the packages that a page tells to install."""
+    """Return the packages that a page says to install."""
     return sorted({name for line in INSTALL.findall(text_of(page)) for name in line.split()})
 
 
 def run_block(block: Block, folder: Path, url: str, python: str = sys.executable) -> tuple[int, str, str]:
-    """Run a block in *folder*, with the server at *url* in the place of the one that it names.
+    """Run a block in *folder*, with the server at *url* in place of the one that it names.
 
     Return the exit code, what it printed, and what it wrote to standard error.
     """
     program = folder / "block.py"
     program.write_text(block.code.replace("redis://localhost:6379", url), "utf-8")
-    done = subprocess.run(  # it ends by itself, or pytest's own timeout says where it hangs
+    done = subprocess.run(  # no timeout: pytest's own shows where it hangs
         [python, program.name], cwd=folder, capture_output=True, encoding="utf-8", check=False
     )
     return done.returncode, done.stdout, done.stderr
 
 
 def main() -> None:
-    """Run everything by the interpreter that is named, in a new folder."""
+    """Run all blocks with the given Python in a new folder."""
     from tests.servers import Server
 
     python, failed = str(Path(sys.argv[1]).absolute()), 0

@@ -1,4 +1,4 @@
-"""Other Python processes, for what only another process can do: lock a file, write it, fork, end without closing."""
+"""Other Python processes, which lock a file, write it, fork, or end without closing."""
 
 import os
 import subprocess
@@ -11,17 +11,17 @@ ROOT = Path(__file__).parents[1]
 
 
 def _command(code, arguments):
-    # A fork in a process with threads warns since Python 3.12; those that fork here know.
+    # Python 3.12 and later warn of a fork beside threads, which is intended here.
     return [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code), *map(str, arguments)]
 
 
 def _environment():
-    # The package that is under test here, wherever it lies, and the tests.
+    # The package under test, wherever it is, and the tests.
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def run_python(code, *arguments, timeout=60):
-    """Run *code* in a process of its own and return what it printed; `sys.argv[1:]` are *arguments*."""
+    """Run *code* in a new process, and return its output. `sys.argv[1:]` are *arguments*."""
     done = subprocess.run(
         _command(code, arguments), env=_environment(), capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -37,7 +37,7 @@ def _start(code, arguments):
 
 @contextmanager
 def python_until_told(code, *arguments):
-    """Run *code* until it printed a line; it goes on when the block ends, and reads a line then."""
+    """Run *code* until it prints a line. It goes on when the block ends, with a line to read."""
     with _start(code, arguments) as process:
         try:
             assert process.stdout.readline()
@@ -48,7 +48,7 @@ def python_until_told(code, *arguments):
 
 
 def run_at_once(code, *arguments):
-    """Run *code* in one process for each of *arguments*. Each prints a line, reads one, and all then go on together."""
+    """Run *code* in a process per argument. Each prints a line and reads one, and then all go on at once."""
     with ExitStack() as stack:
         processes = [stack.enter_context(_start(code, each)) for each in arguments]
         for each in processes:
@@ -68,4 +68,4 @@ LOCKED = """
     connection.execute("ROLLBACK")
     connection.close()
 """
-"""Holds the write lock of an SQLite file."""
+"""Code that holds the write lock of an SQLite file."""

@@ -1,8 +1,8 @@
-"""Clients that send every command twice, as one does that sends it again since the reply was lost."""
+"""Redis clients that send every command twice, as after a lost reply."""
 
 
 def repeating(kind):
-    """Return a class of clients whose every command, alone or in a pipeline, is applied twice."""
+    """Return a subclass of a client that applies every command twice, single or in a pipeline."""
 
     class Repeating(kind):
         def execute_command(self, *args, **options):

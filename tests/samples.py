@@ -1,4 +1,4 @@
-"""What the tests of messages, histories and sessions are made of."""
+"""Sample sessions for the tests of messages and histories."""
 
 from pyai_sessions import SessionManager
 

@@ -1,4 +1,4 @@
-"""Real servers for the tests, each a process of its own on 127.0.0.1."""
+"""Real servers for the tests, each a process on 127.0.0.1."""
 
 import atexit
 import fcntl
@@ -21,7 +21,7 @@ from redis.retry import Retry
 MADE_BY_MAKE = Path(__file__).parents[1] / ".servers"
 DEADLINE = 60.0  # seconds for a server to start answering, or to end
 
-# A byte of this file for each port: the process that was given the port keeps the byte locked until it ends.
+# One byte of this file per port: the process that uses the port keeps the byte locked until it ends.
 _ports = os.open(Path(tempfile.gettempdir()) / f"test-servers-{os.getuid()}.ports", os.O_RDWR | os.O_CREAT, 0o600)
 _given_out: set[int] = set()  # a process does not lock itself out
 
@@ -31,7 +31,7 @@ class MissingServerError(Exception):
 
 
 def find_program(name: str) -> str:
-    """Return the path of the server program *name*; without one the tests fail, they do not skip."""
+    """Return the path of a server's program. If it is missing, tests fail; they are not skipped."""
     path = shutil.which(name, path=os.pathsep.join([str(MADE_BY_MAKE), os.environ.get("PATH", os.defpath)]))
     if path is None:
         msg = f"no {name} in {MADE_BY_MAKE} or on PATH: run `make servers`, which gets it"
@@ -40,7 +40,7 @@ def find_program(name: str) -> str:
 
 
 def find_free_port() -> int:
-    """Return a port that nothing listens on now, and that no test of this user is given again while this process runs.
+    """Return a port on which nothing listens. No other test of this user gets it while this process runs.
 
     Asking the kernel for port 0 would give an ephemeral one: while a killed server is down, any outgoing connection on
     the machine could take it, and the server could not come back on its port.
@@ -64,9 +64,9 @@ def find_free_port() -> int:
 
 
 class Server:
-    """A Redis-like server of one's own: `Server("valkey-server", "--appendonly", "yes")`.
+    """A Redis-like server for tests: `Server("valkey-server", "--appendonly", "yes")`.
 
-    It has a port that it keeps, and a folder of its own, which `close` removes. It stores nothing on disk unless *args*
+    It keeps its port. `close` removes its folder. It stores nothing on disk unless *args*
     say so: without `--appendonly yes`, a stopped or killed server comes back empty.
 
     As a context manager it is started on entry and closed on exit. One that is open when Python exits is closed then.
@@ -99,16 +99,16 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None while the server is down."""
+        """Return the process id, or None if the server is down."""
         return self._process.pid if self._process is not None else None
 
     def client(self, **options) -> redis.Redis:
-        """Return a client that tries once and waits 30 seconds at most; the caller closes it."""
+        """Return a client that tries once and waits at most 30 seconds. The caller closes it."""
         defaults = {"socket_timeout": 30.0, "socket_connect_timeout": 30.0, "retry": Retry(NoBackoff(), 0)}
         return redis.Redis.from_url(self.url, **(defaults | options))
 
     def start(self) -> None:
-        """Start the server and return when it answers, its data loaded."""
+        """Start the server, and return when it answers with its data loaded."""
         if self._process is not None:
             msg = f"{self!r} is already running, as process {self.pid}"
             raise RuntimeError(msg)
@@ -121,11 +121,11 @@ class Server:
             raise
 
     def stop(self) -> None:
-        """End the server in good order (SIGTERM)."""
+        """Stop the server cleanly (SIGTERM)."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server at once (SIGKILL), as a crash would."""
+        """Kill the server (SIGKILL), like a crash."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
@@ -134,19 +134,19 @@ class Server:
         self.start()
 
     def pause(self) -> None:
-        """Let the server accept connections and answer nothing (SIGSTOP) until `resume`."""
+        """Suspend the server (SIGSTOP): it accepts connections, but does not answer until `resume`."""
         self._running().send_signal(signal.SIGSTOP)
         self.paused = True
 
     def resume(self) -> None:
-        """Let a paused server go on (SIGCONT)."""
+        """Let a paused server continue (SIGCONT)."""
         self._running().send_signal(signal.SIGCONT)
         self.paused = False
 
     def close(self) -> None:
-        """End the server if it runs, and remove its folder; a second time does nothing."""
+        """Stop the server if it runs, and remove its folder. A second call does nothing."""
         if os.getpid() != self._owner:
-            return  # a forked child leaves through here too, and the server is not its own
+            return  # a forked child comes here, too, but the server belongs to its parent
         atexit.unregister(self.close)
         if self._process is not None:
             self.kill()
@@ -168,7 +168,7 @@ class Server:
     def _end(self, how: signal.Signals) -> None:
         process = self._running()
         process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # a paused process would keep SIGTERM waiting
+        process.send_signal(signal.SIGCONT)  # a paused process does not react to SIGTERM
         try:
             process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
@@ -190,9 +190,9 @@ class Server:
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         try:
             with self.client(socket_timeout=1.0) as client:
-                # By its pid, lest another worker's server answer that took the port in between.
+                # Compare the pid: another worker's server may have taken the port meanwhile.
                 ours = client.info("server")["process_id"] == process.pid
-                return ours and not client.info("persistence").get("loading")  # a sentinel does not speak of it
+                return ours and not client.info("persistence").get("loading")  # a sentinel does not report it
         except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
             return False
 
@@ -201,13 +201,13 @@ NOBODY = 65534  # an unprivileged user, and its group, on any Unix
 
 
 def unprivileged() -> dict[str, object]:
-    """Return what lets a child process run as nobody where this one is root: PostgreSQL refuses to run as root."""
+    """Return options to run a child as user nobody if this process is root, since PostgreSQL refuses to run as root."""
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 @functools.cache
 def find_postgres() -> Path:
-    """Return the folder of `initdb` and `postgres`, from where the user that runs them can start them.
+    """Return the folder of `initdb` and `postgres`, readable for the user that runs them.
 
     A checkout below /root, or one made with a strict umask, is closed to nobody: the programs are then copied to a
     temporary folder, with the libraries and files that they find by their own place, once a process.
@@ -236,7 +236,7 @@ def find_postgres() -> Path:
 
 
 class PostgresServer(Server):
-    """A PostgreSQL server of one's own: `PostgresServer("-c", "log_statement=all")`.
+    """A PostgreSQL server for tests: `PostgresServer("-c", "log_statement=all")`.
 
     Its settings are the default ones, with fsync; what it stored is there after `stop`, `kill` and `start`. A paused
     one keeps new connections waiting, and goes on serving those that it has.
@@ -255,30 +255,30 @@ class PostgresServer(Server):
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def client(self, **options):
-        """Return a psycopg connection that commits each statement; the caller closes it."""
-        import psycopg  # only the tests' environment has it, and benchmarks import this module, too
+        """Return a psycopg connection with autocommit. The caller closes it."""
+        import psycopg  # benchmarks import this module without psycopg installed
 
         return psycopg.connect(self.url, **({"autocommit": True, "connect_timeout": 30} | options))
 
     def create_database(self) -> str:
-        """Create an empty database and return its url: some 30 ms, and nothing to clear up."""
+        """Create an empty database in about 30 ms, and return its URL. It needs no cleaning up."""
         name = next(self._names)
         with self.client() as client:
             client.execute(f"CREATE DATABASE {name}")
         return self.url_of(name)
 
     def start(self) -> None:
-        """Start the server and return when it answers, recovered from a crash if there was one."""
+        """Start the server, and return when it answers, after recovery if it had crashed."""
         if not self.data.exists():
             self._initialise()
         super().start()
 
     def stop(self) -> None:
-        """End the server in good order (SIGINT: SIGTERM would wait until its clients have gone)."""
+        """Stop the server cleanly (SIGINT, since SIGTERM would wait for clients)."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End the server at once, as a crash would: nothing is written any more, and the next start recovers.
+        """Kill the server like a crash. Nothing is written any more, and the next start recovers.
 
         That is SIGQUIT, PostgreSQL's immediate shutdown. After SIGKILL its children would go on with their statements,
         and until they have ended no other server can start on the data.

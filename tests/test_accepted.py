@@ -1,4 +1,4 @@
-"""What is accepted at every door: what is taken is kept as what it is, and the rest is refused by name."""
+"""Values that calls accept: each is kept as it is, or raises an error that names it."""
 
 import json
 import uuid
@@ -22,7 +22,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 
 class OtherTime(datetime):
-    """A datetime of another library: pandas, pendulum and freezegun have such."""
+    """A datetime of another library, as pandas, pendulum and freezegun have."""
 
 
 class Colour(str, Enum):
@@ -57,7 +57,7 @@ NO_TIMES = {
 
 
 def with_time(manager, door, time):
-    """Give a time at a door, and return what is stored of it."""
+    """Pass a time to a call, and return the time that is stored."""
     if door == "Session":
         manager.save(Session(session_id="s", created_at=time))
         return manager.get_session("s").created_at
@@ -85,7 +85,7 @@ DOORS = ["Session", "import", "import of a message", "Message", "append", "add_m
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", TIMES)
 def test_a_time_is_taken_in_any_form_that_names_it(door, name):
-    """A datetime with a zone, ISO text with one and seconds since 1970 are one time, at every door."""
+    """A datetime with a zone, ISO text with a zone, and seconds since 1970 are accepted by every call."""
     stored = with_time(SessionManager(), door, TIMES[name])
 
     assert stored == NOON
@@ -96,7 +96,7 @@ def test_a_time_is_taken_in_any_form_that_names_it(door, name):
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", NO_TIMES)
 def test_what_names_no_time_is_refused_by_field_and_place(door, name):
-    """The error names the field, where it stands, and what is accepted; nothing is stored."""
+    """The error names the field, its place and the accepted forms. Nothing is stored."""
     time, problem = NO_TIMES[name]
     field = "created_at" if door in ("Session", "import") else "timestamp"
     place = {"import": "sessions[0].", "import of a message": "sessions[0].messages[0].", "append": "messages[0]."}
@@ -112,7 +112,7 @@ def test_what_names_no_time_is_refused_by_field_and_place(door, name):
 
 
 def test_lists_take_times_in_any_form():
-    """`before=` and `since=` take what a message takes."""
+    """`before=` and `since=` accept the same times as messages."""
     manager = SessionManager(clock=lambda: NOON)
     manager.append(manager.create_session("ada", session_id="s").session_id, {"role": "user", "content": "x"})
 
@@ -125,7 +125,7 @@ def test_lists_take_times_in_any_form():
 
 
 def test_a_clock_of_another_class_is_stored_as_any_time():
-    """A library that sets the time in tests gives datetimes of its own class."""
+    """A clock may return a subclass of datetime, as libraries for tests do."""
     store = KVSessionStore({}, ttl=100, clock=lambda: OtherTime(2026, 1, 31, 12, tzinfo=timezone.utc))
     manager = SessionManager(store)
     session = manager.create_session("ada", session_id="s")
@@ -156,7 +156,7 @@ def test_a_clock_of_another_class_is_stored_as_any_time():
     ],
 )
 def test_a_clock_that_tells_no_time_is_refused_when_it_is_given(clock, problem):
-    """A clock without a zone is found before a session is made by it."""
+    """A clock without a zone raises when the manager is made."""
     with pytest.raises(InvalidValueError) as caught:
         SessionManager(clock=clock)
 
@@ -189,7 +189,7 @@ ID_DOORS = {
 @pytest.mark.parametrize("door", ID_DOORS)
 @pytest.mark.parametrize("kind", IDS)
 def test_an_id_is_text_at_every_door(door, kind):
-    """A number or a UUID would come back as text, so it is refused where it is given, with the remedy."""
+    """A number or a UUID as an id raises at every call, with the remedy, since it would come back as text."""
     with pytest.raises(InvalidValueError, match=r"_id is .*; it is text: str\(") as caught:
         ID_DOORS[door](SessionManager(), IDS[kind])
 
@@ -197,7 +197,7 @@ def test_an_id_is_text_at_every_door(door, kind):
 
 
 def test_text_of_another_class_is_kept_as_text():
-    """A member of a `str` Enum is its text."""
+    """A member of a `str` Enum is stored as its text."""
     manager = SessionManager()
     session = manager.create_session(Colour.RED, session_id="s", metadata={Colour.RED: Colour.RED})
     session.add_message(Colour.RED, Colour.RED, message_id=Colour.RED, name=Colour.RED)
@@ -212,7 +212,7 @@ def test_text_of_another_class_is_kept_as_text():
 
 @pytest.mark.parametrize("no_id", ["x" * 5000, "", "\u20ac" * 342], ids=["long", "empty", "many bytes"])
 def test_a_text_that_no_session_can_have_for_its_id_is_not_found(no_id):
-    """An id from a url is looked up like any other: there is no such session."""
+    """A text that cannot be an id, as from a URL, is not found."""
     manager = SessionManager()
 
     assert manager.get_session(no_id) is None
@@ -230,7 +230,7 @@ def test_a_text_that_no_session_can_have_for_its_id_is_not_found(no_id):
 
 
 def test_no_id_finds_no_session():
-    """A cookie that is absent is None, and no session has it."""
+    """None as an id, as from an absent cookie, is not found."""
     assert SessionManager().get_session(None) is None
 
 
@@ -238,7 +238,7 @@ def test_no_id_finds_no_session():
 
 
 def test_the_dict_of_a_message_can_be_appended():
-    """What `Message.to_dict` returns is what `append` takes, and so is its JSON."""
+    """`append` accepts what `Message.to_dict` returns, and its JSON."""
     manager, message = SessionManager(), Message("user", "x", metadata={"a": 1}, timestamp=NOON)
     manager.create_session(session_id="s")
 
@@ -248,7 +248,7 @@ def test_the_dict_of_a_message_can_be_appended():
 
 
 def test_a_message_stands_for_its_id():
-    """Where an id of a message is taken, the message itself is."""
+    """A call that accepts a message's id accepts the message."""
     session = Session()
     one, two, three = (session.add_message("user", text) for text in ("one", "two", "three"))
 
@@ -265,7 +265,7 @@ def test_a_message_stands_for_its_id():
 
 
 def test_a_fork_begins_at_a_message():
-    """`fork(at=...)` takes a message, too."""
+    """`fork(at=...)` accepts a message."""
     manager = SessionManager()
     session = manager.create_session(session_id="s")
     one, _ = session.add_message("user", "one"), session.add_message("user", "two")
@@ -303,7 +303,7 @@ def test_a_fork_begins_at_a_message():
     ids=repr,
 )
 def test_an_import_names_session_and_field(given, path, problem):
-    """An error says which of the sessions, by number and by id, which field, and what is accepted."""
+    """The error gives the session's number and id, the field, and what is accepted."""
     with pytest.raises(InvalidValueError) as caught:
         SessionManager().import_sessions([Session(session_id="first"), given])
 
@@ -315,7 +315,7 @@ def test_an_import_names_session_and_field(given, path, problem):
 
 @pytest.mark.parametrize("default", [None, jsonable])
 def test_what_an_import_leaves_out_is_named_by_its_number_and_its_id(default):
-    """Whatever it was given as, and whatever converts values."""
+    """With `skip_invalid`, the report gives the number and id of each session left out."""
     manager = SessionManager(default=default)
     manager.update("part", *[{"role": "user", "content": "x"}] * 100, create=True)
     sessions = [
@@ -337,6 +337,6 @@ def test_what_an_import_leaves_out_is_named_by_its_number_and_its_id(default):
 @pytest.mark.parametrize("text", ["", "{", b"\xff", "[]", "nul", "5", '{"session_id": NaN}', "[" * 100_000, None, 5])
 @pytest.mark.parametrize("kind", [Session, Message])
 def test_text_that_is_no_session_is_refused(kind, text):
-    """`from_json` raises an error of ours, whatever the text."""
+    """`from_json` raises our own error for any invalid text."""
     with pytest.raises(InvalidValueError):
         kind.from_json(text)

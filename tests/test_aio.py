@@ -1,4 +1,4 @@
-"""AsyncSessionManager: the face of SessionManager, awaited; never a blocked loop, never a half-known write."""
+"""Tests of AsyncSessionManager: the same methods as SessionManager, a free event loop, and cancellation."""
 
 import asyncio
 import contextvars
@@ -45,7 +45,7 @@ def framework(request):
 
 
 def run(function, framework="asyncio"):
-    """Run an async function to its end, within the deadline."""
+    """Run an async function to its end, within a deadline."""
 
     async def main():
         with anyio.fail_after(DEADLINE):
@@ -55,7 +55,7 @@ def run(function, framework="asyncio"):
 
 
 class Held(dict):
-    """A dict whose writes wait until they are let go; it counts those at work."""
+    """A dict whose writes wait until they are released. It counts the waiting ones."""
 
     def __init__(self):
         super().__init__()
@@ -75,7 +75,7 @@ class Held(dict):
 
 
 def sharing(mapping, together=8):
-    """Return a store whose calls share trips, as those to Redis do."""
+    """Return a store whose calls share round trips, as Redis calls do."""
     store = KVSessionStore(mapping)
     store._engine.trips.together = together
     return store
@@ -89,13 +89,13 @@ def public(cls):
 
 
 def test_both_faces_have_the_same_methods():
-    """What one can, the other can."""
+    """Both managers have the same public methods."""
     assert public(SessionManager) == public(AsyncSessionManager)
 
 
 @pytest.mark.parametrize("name", sorted(public(SessionManager) - {"store", "close", "namespace", "stream"}))
 def test_both_faces_of_a_method_take_the_same_arguments_and_have_the_same_documentation(name):
-    """They are one method: nothing is said twice."""
+    """A method has the same arguments and the same documentation in both managers."""
     sync, awaited = getattr(SessionManager, name), getattr(AsyncSessionManager, name)
 
     assert inspect.iscoroutinefunction(awaited)
@@ -105,7 +105,7 @@ def test_both_faces_of_a_method_take_the_same_arguments_and_have_the_same_docume
 
 
 def test_the_constructors_differ_by_threads_alone():
-    """A change of the store's argument is a change of both."""
+    """The constructors differ only in `threads=`."""
     sync, awaited = (inspect.signature(each).parameters for each in (SessionManager, AsyncSessionManager))
 
     assert set(awaited) - set(sync) == {"threads"}
@@ -129,12 +129,12 @@ async def settled(value):
 
 
 def told(session):
-    """Return all of a session but its revision, which is drawn."""
+    """Return all of a session but its revision, which is random."""
     return {name: value for name, value in session.to_dict().items() if name != "revision"}
 
 
 async def use_state(manager, see, refused):
-    """Use the state of a user and of the application, where the store keeps such."""
+    """Use user and application state, if the store has it."""
     of_ada = functools.partial(manager.user_state, "ada"), functools.partial(manager.update_user_state, "ada")
     for read, update in ((manager.app_state, manager.update_app_state), of_ada):
         if isinstance(manager.store, KVSessionStore):
@@ -148,7 +148,7 @@ async def use_state(manager, see, refused):
 
 
 async def use(manager, clock):
-    """Use all methods of a manager of either face; return what came of it."""
+    """Call all methods of a manager of either kind, and return the results."""
     seen = []
 
     async def see(value):
@@ -223,7 +223,7 @@ async def use(manager, clock):
     [(kind, each) for kind in STORES for each in FRAMEWORKS if each == "asyncio" or kind not in ASYNCIO],
 )
 def test_both_faces_do_the_same(kind, framework, tmp_path):
-    """Each method, on each kind of store: what sync code sees, async code sees."""
+    """Each method gives the same result in both managers, on each kind of store."""
     (tmp_path / "sync").mkdir()
     (tmp_path / "async").mkdir()
 
@@ -241,7 +241,7 @@ def test_both_faces_do_the_same(kind, framework, tmp_path):
 
 
 def test_an_async_store_written_for_trio_is_awaited_under_trio():
-    """It is awaited by whatever runs the caller."""
+    """A store's coroutines run in the caller's framework, also in trio."""
 
     class AnyioStore(SyncStore):
         async def save(self, session):
@@ -265,7 +265,7 @@ def test_an_async_store_written_for_trio_is_awaited_under_trio():
 
 
 def test_the_loop_goes_on_while_a_mapping_writes(framework):
-    """A storage that takes long holds up its caller alone."""
+    """A slow storage delays only its caller, not the event loop."""
     mapping = Held()
 
     async def main():
@@ -280,7 +280,7 @@ def test_the_loop_goes_on_while_a_mapping_writes(framework):
 
 
 def test_no_more_threads_than_were_asked_for(framework):
-    """However many tasks call."""
+    """Any number of tasks use at most `threads=` threads."""
     together, most, lock = threading.Barrier(3), [0, 0], threading.Lock()
 
     class Counting(SyncStore):
@@ -304,7 +304,7 @@ def test_no_more_threads_than_were_asked_for(framework):
 
 
 def test_a_long_call_holds_up_no_other(framework):
-    """An import of many sessions takes a thread of its own."""
+    """A long import does not delay other calls."""
     reading, go_on = threading.Event(), threading.Event()
 
     def sessions():
@@ -324,7 +324,7 @@ def test_a_long_call_holds_up_no_other(framework):
 
 
 def test_a_ping_waits_for_no_other_call(framework):
-    """It has a thread of its own: a health check is not as slow as what it asks about."""
+    """A ping does not wait for other calls of the manager."""
     saving, go_on = threading.Event(), threading.Event()
 
     class Slow(SyncStore):
@@ -346,13 +346,13 @@ def test_a_ping_waits_for_no_other_call(framework):
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5, "8"])
 def test_what_is_no_number_of_threads_is_refused(threads):
-    """When the manager is made."""
+    """An invalid `threads=` raises when the manager is made."""
     with pytest.raises(InvalidValueError, match=r"^threads is"):
         AsyncSessionManager(threads=threads)
 
 
 def test_async_methods_run_in_the_callers_loop_and_sync_ones_in_threads():
-    """A pool of the store's belongs to the application's own loop."""
+    """A store's coroutines run on the caller's loop, and its other methods in threads."""
     seen = {}
 
     class Store(SyncStore):
@@ -384,7 +384,7 @@ def test_async_methods_run_in_the_callers_loop_and_sync_ones_in_threads():
 
 @pytest.mark.parametrize("store", [SyncStore, AsyncStore])
 def test_a_call_sees_the_context_of_its_caller(store):
-    """A store may find a request's tenant in a context variable, in a thread too."""
+    """A store sees the caller's context variables, in a thread too."""
     tenant, seen = contextvars.ContextVar("tenant"), []
 
     class TenantStore(store):
@@ -403,7 +403,7 @@ def test_a_call_sees_the_context_of_its_caller(store):
 
 
 def test_it_works_in_one_loop_after_another(tmp_path):
-    """As in scripts that call asyncio.run more than once, and in tests."""
+    """A manager can be used in several event loops, one after another."""
     with closing(SQLiteSessionStore(tmp_path / "chat.db", synchronous="NORMAL")) as store:
         manager = AsyncSessionManager(store)
         for n in range(3):
@@ -413,7 +413,7 @@ def test_it_works_in_one_loop_after_another(tmp_path):
 
 
 def test_many_tasks_wait_for_few_threads(framework):
-    """Every call is made, whether a thread was free or not."""
+    """All calls of many tasks are made, although there are few threads."""
 
     async def counted():
         store = KVSessionStore({})
@@ -438,7 +438,7 @@ def test_many_tasks_wait_for_few_threads(framework):
 
 
 async def cancelled_by_task(function, when):
-    """Cancel a call by its task when *when* is set; return whether it raised, after it ended."""
+    """Cancel a call's task when *when* is set. Return whether it raised, after it ended."""
     task = asyncio.ensure_future(function())
     while not when.is_set():  # noqa: ASYNC110 (a thread sets it)
         await asyncio.sleep(0.001)
@@ -450,7 +450,7 @@ async def cancelled_by_task(function, when):
 
 @pytest.mark.parametrize("together", [1, 8])
 def test_a_cancelled_save_raises_when_its_outcome_is_known(together):
-    """It was stored, and the copy in hand is what is stored; the next save goes on from there."""
+    """A cancelled save is stored before it raises, and the session can be saved again."""
     mapping = Held()
 
     async def main():
@@ -476,7 +476,7 @@ def test_a_cancelled_save_raises_when_its_outcome_is_known(together):
 
 
 def test_a_cancelled_save_that_fails_raises_the_cancellation():
-    """The task was told to end; nothing was stored."""
+    """If a cancelled save fails, the task gets the cancellation, and nothing is stored."""
 
     class Failing(Held):
         def __setitem__(self, key, value):
@@ -500,7 +500,7 @@ def test_a_cancelled_save_that_fails_raises_the_cancellation():
 
 
 def test_a_scope_that_ends_waits_for_a_save(framework):
-    """anyio's and trio's cancellation: `move_on_after` around a save."""
+    """A save inside `move_on_after` of anyio ends before the scope does."""
     mapping = Held()
 
     async def main():
@@ -522,7 +522,7 @@ def test_a_scope_that_ends_waits_for_a_save(framework):
 
 
 def test_a_scope_that_was_cancelled_is_not_told_again_and_again():
-    """anyio cancels each await of such a scope: a save that waits for its end keeps that out, and the loop is idle."""
+    """A save in a cancelled scope does not keep the loop busy while it ends."""
     mapping, futures = Held(), []
 
     async def save(manager, session, scope):
@@ -553,7 +553,7 @@ def test_a_scope_that_was_cancelled_is_not_told_again_and_again():
 
 
 def test_a_timeout_of_asyncio_waits_for_a_save():
-    """`asyncio.wait_for`: it raises TimeoutError, and the save is stored."""
+    """If `asyncio.wait_for` times out, the save is stored, and TimeoutError is raised."""
     mapping = Held()
 
     async def main():
@@ -569,7 +569,7 @@ def test_a_timeout_of_asyncio_waits_for_a_save():
 
 @pytest.mark.parametrize("by", ["task", "scope"])
 def test_a_cancelled_save_of_an_async_store_runs_to_its_end(by):
-    """A store's own coroutine is not cut off in the middle of a write."""
+    """A cancelled task does not interrupt a store's coroutine within a write."""
     steps = []
 
     class Slow(AsyncStore):
@@ -603,7 +603,7 @@ def test_a_cancelled_save_of_an_async_store_runs_to_its_end(by):
 
 
 def test_tasks_that_append_to_one_session_lose_nothing():
-    """On a mapping by its atomic commit; on a store of four methods by taking turns."""
+    """Appends of many tasks to one session are all stored, on each kind of store."""
 
     async def main(store, tell):
         async with AsyncSessionManager(store) as manager, anyio.create_task_group() as tasks:
@@ -621,7 +621,7 @@ def test_tasks_that_append_to_one_session_lose_nothing():
 
 
 def test_two_tasks_save_two_copies():
-    """They are merged, as threads' copies are."""
+    """Two tasks' copies are merged, as two threads' are."""
     events = []
 
     async def main():
@@ -644,7 +644,7 @@ def test_two_tasks_save_two_copies():
 
 
 def test_a_deleted_session_stays_deleted():
-    """As for threads."""
+    """Saving a copy of a deleted session raises, as in SessionManager."""
 
     async def main():
         async with AsyncSessionManager({}) as manager:
@@ -660,7 +660,7 @@ def test_a_deleted_session_stays_deleted():
 
 
 class Stopping(dict):
-    """A dict in which the look-up of one key waits, and that of others fails, once they are told to."""
+    """A dict in which one key's look-up waits and others' fail, once they are told to."""
 
     def __init__(self):
         super().__init__()
@@ -682,7 +682,7 @@ async def until(event):
 
 
 def test_many_tasks_chat_through_few_trips():
-    """Each has its own messages, all of them."""
+    """Tasks that share round trips each get all of their own messages."""
     events, mapping = [], {}
 
     async def chat(manager, name):
@@ -703,7 +703,7 @@ def test_many_tasks_chat_through_few_trips():
 
 
 def test_each_hears_of_its_own_error_alone():
-    """The storage fails for one of those that share a trip; another one is taken, another is unreadable."""
+    """Of calls that share a round trip, each gets only its own error."""
     mapping = Stopping()
 
     async def main():
@@ -732,7 +732,7 @@ def test_each_hears_of_its_own_error_alone():
 
 
 def test_a_call_that_takes_long_holds_up_no_other(monkeypatch):
-    """A save that looks at what is stored before goes on in a thread of its own."""
+    """A save that has to merge does not delay the calls that it shared a round trip with."""
     store, reading, go = sharing({}), threading.Event(), threading.Event()
     head = store._engine.backend.head
 
@@ -761,7 +761,7 @@ def test_a_call_that_takes_long_holds_up_no_other(monkeypatch):
 
 
 def test_a_save_that_merges_ends_though_the_manager_is_closed():
-    """Whoever closes it waits for nobody; whoever saves hears what came of it."""
+    """A save that merges ends after the manager is closed, and its caller gets the result."""
     mapping = Stopping()
 
     async def main():
@@ -785,7 +785,7 @@ def test_a_save_that_merges_ends_though_the_manager_is_closed():
 
 
 def test_methods_of_a_class_of_the_users_own_are_called():
-    """Whatever is shared otherwise; one that creates a session saves it by them."""
+    """A subclass's own `save` is called, also by methods that create a session."""
     saved = []
 
     class Own(KVSessionStore):
@@ -810,7 +810,7 @@ def test_methods_of_a_class_of_the_users_own_are_called():
 
 
 def test_leaving_the_block_closes_what_was_made_here(tmp_path, framework):
-    """A url's store; afterwards every call raises."""
+    """Leaving the block closes a store that was made from a URL. Later calls raise."""
 
     async def main():
         async with AsyncSessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
@@ -824,7 +824,7 @@ def test_leaving_the_block_closes_what_was_made_here(tmp_path, framework):
 
 
 def test_leaving_the_block_leaves_open_what_was_given(tmp_path):
-    """A mapping and a store stay the caller's; with `close_store` the store is closed, too."""
+    """Leaving the block does not close a given mapping or store, unless `close_store=True`."""
 
     async def main():
         with closing(SQLiteMapping(tmp_path / "chat.db", synchronous="NORMAL")) as mapping:
@@ -844,7 +844,7 @@ def test_leaving_the_block_leaves_open_what_was_given(tmp_path):
 
 
 def test_sessions_are_exported_imported_and_copied_awaited():
-    """To a file, and between stores whose methods are awaited on the caller's loop, whichever side they are."""
+    """Export, import and copy work with async stores on either side."""
 
     def of_this_loop():
         store, loop = AsyncFullStore(), asyncio.get_running_loop()
@@ -879,7 +879,7 @@ def test_sessions_are_exported_imported_and_copied_awaited():
 
 
 def test_threads_end_with_the_manager():
-    """None is left behind."""
+    """A closed manager leaves no thread behind."""
     before = threading.active_count()
 
     async def main():
@@ -895,13 +895,13 @@ def test_threads_end_with_the_manager():
 
 
 def test_its_repr_names_the_store():
-    """And shows nothing of what it holds."""
+    """The repr names the store, and shows nothing that it holds."""
     assert repr(AsyncSessionManager()) == "<AsyncSessionManager of <MemorySessionStore on a dict>>"
 
 
 @pytest.mark.parametrize("leave", ["cancel", "close"])
 def test_a_stream_whose_task_ends_in_the_middle_keeps_what_was_said(framework, leave):
-    """Cancelled, or as a generator that nobody reads on: all that was written is stored, as cut off."""
+    """If a stream's task is cancelled or no longer read, its text so far is stored as cut off."""
 
     async def speak(manager):
         async with manager.stream("s", every=60) as answer:

@@ -1,4 +1,4 @@
-"""Threads that make calls for an event loop: all are told of, though an exception cuts off what was to tell them."""
+"""Tests of the threads that make calls for an event loop, also when an exception interrupts their bookkeeping."""
 
 import asyncio
 import threading
@@ -12,17 +12,17 @@ LONG = 60.0
 
 
 class Stop(BaseException):
-    """What another thread raises in this one."""
+    """An exception that another thread raises in this one."""
 
 
 @pytest.fixture
 def never_looks(monkeypatch):
-    """Let a loop hear of what ended by being told alone."""
+    """Let a loop learn of ended calls only by being told."""
     monkeypatch.setattr(awaiting, "_LOOK", 3600.0)
 
 
 def in_a_loop(use):
-    """Run a function that gets its loop."""
+    """Run a function that is given its loop."""
 
     async def main():
         return await asyncio.wait_for(use(asyncio.get_running_loop()), LONG)
@@ -36,7 +36,7 @@ def jobs_of(loop, count):
 
 @pytest.mark.usefixtures("never_looks")
 def test_a_loop_is_told_of_all_that_ended_though_somebody_waits_no_more():
-    """In some rounds, if it is much: a task that was cancelled does not keep the others from being told."""
+    """A cancelled task does not keep others from learning that their calls ended, however many these are."""
 
     async def use(loop):
         returns, jobs = _Returns(loop, lambda: None), jobs_of(loop, 50)
@@ -49,7 +49,7 @@ def test_a_loop_is_told_of_all_that_ended_though_somebody_waits_no_more():
 
 
 def test_a_loop_finds_what_ended_without_its_being_told(monkeypatch):
-    """Then it is told again of what ends, and lets threads begin that were kept from it."""
+    """If telling the loop was interrupted, the loop finds ended calls itself, and goes on."""
     monkeypatch.setattr(awaiting, "_LOOK", 0.0)
 
     async def use(loop):
@@ -67,7 +67,7 @@ def test_a_loop_finds_what_ended_without_its_being_told(monkeypatch):
 
 
 def test_a_call_ends_though_the_loop_was_cut_off_in_the_one_before(monkeypatch):
-    """Where it was being told, and has stopped looking since: the next call has it look again."""
+    """If the loop was interrupted while it was told, the next call makes it look again."""
     monkeypatch.setattr(awaiting, "_LOOK", 0.05)
 
     async def use(loop):
@@ -90,7 +90,7 @@ def test_a_call_ends_though_the_loop_was_cut_off_in_the_one_before(monkeypatch):
 
 
 def test_a_call_whose_task_was_cut_off_is_forgotten():
-    """When it has ended: else a loop would keep all such calls, and look for them for ever."""
+    """A call whose task was interrupted is forgotten when it ends."""
 
     async def use(loop):
         returns = _Returns(loop, lambda: None)
@@ -105,7 +105,7 @@ def test_a_call_whose_task_was_cut_off_is_forgotten():
 
 
 def test_what_has_ended_is_looked_for_no_more():
-    """Else a loop would keep all calls that it ever made."""
+    """A loop does not keep calls that have ended."""
 
     async def use(loop):
         workers = _Workers(1)
@@ -118,7 +118,7 @@ def test_what_has_ended_is_looked_for_no_more():
 
 @pytest.mark.usefixtures("never_looks")
 def test_a_task_is_told_of_what_cut_off_the_thread_that_made_its_call(monkeypatch):
-    """It raises that, at once."""
+    """If a thread is interrupted, the task that waits for its call gets the exception at once."""
 
     waits = threading.Event()
 
@@ -139,7 +139,7 @@ def test_a_task_is_told_of_what_cut_off_the_thread_that_made_its_call(monkeypatc
 
 
 def test_a_thread_that_would_rest_takes_what_came_meanwhile():
-    """Who brought it may have found no thread free."""
+    """A thread looks for new calls before it goes idle."""
 
     async def use(loop):
         workers = _Workers(1)
@@ -154,7 +154,7 @@ def test_a_thread_that_would_rest_takes_what_came_meanwhile():
 
 
 def test_the_thread_that_was_at_work_last_goes_on():
-    """Tasks that call one after another use one thread; those that call together use all."""
+    """Consecutive calls use one thread. Concurrent calls use several."""
 
     async def use(loop):
         workers = _Workers(4)
@@ -168,7 +168,7 @@ def test_the_thread_that_was_at_work_last_goes_on():
 
 
 def test_a_job_whose_thread_was_never_woken_is_found(monkeypatch):
-    """What was to wake it was cut off."""
+    """A call is made even if the code that wakes its thread was interrupted."""
     monkeypatch.setattr(awaiting, "_LOOK", 0.01)
 
     async def use(loop):

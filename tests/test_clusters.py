@@ -1,4 +1,4 @@
-"""The clusters and sentinels that the other tests rely on are real, fail over, and move slots under a client."""
+"""Tests of the clusters and sentinels that other tests use: they are real, fail over, and move slots."""
 
 import pytest
 import redis
@@ -12,19 +12,19 @@ pytestmark = pytest.mark.wide
 
 @pytest.fixture
 def cluster(any_cluster):
-    """A cluster that is empty and ok."""
+    """An empty cluster in state ok."""
     any_cluster.wait_until_ok()
     any_cluster.flush()
     return any_cluster
 
 
 def another(cluster, node):
-    """Return a primary that is not *node*."""
+    """Return a primary other than *node*."""
     return next(each for each in cluster.primaries() if each is not node)
 
 
 def test_a_cluster_answers_and_puts_keys_where_their_slots_lie(cluster):
-    """Each primary holds the keys of its own slots, and each of the three holds some."""
+    """Each of the three primaries holds the keys of its own slots."""
     keys = [f"key{n}".encode() for n in range(100)]
     with cluster.client() as client:
         for each in keys:
@@ -37,7 +37,7 @@ def test_a_cluster_answers_and_puts_keys_where_their_slots_lie(cluster):
 
 
 def test_three_primaries_have_all_slots_and_a_replica_each(cluster):
-    """Every node tells the same of the primaries and replicas."""
+    """All nodes agree on the primaries and replicas."""
     primaries = cluster.primaries()
 
     assert len(primaries) == 3
@@ -49,7 +49,7 @@ def test_three_primaries_have_all_slots_and_a_replica_each(cluster):
 
 
 def test_a_killed_primarys_replica_is_promoted_with_what_it_acknowledged(cluster):
-    """Writes that WAIT saw on the replica are there after the failover, and the old primary comes back as a replica."""
+    """A failover keeps writes that WAIT confirmed. The old primary comes back as a replica."""
     slot = key_slot(b"{tag}")
     primary = cluster.primary_of(slot)
     replica = cluster.replica_of(primary)
@@ -69,7 +69,7 @@ def test_a_killed_primarys_replica_is_promoted_with_what_it_acknowledged(cluster
 
 
 def test_a_slot_moves_there_and_back_key_by_key(cluster):
-    """At every step a client reads each key, wherever it lies."""
+    """While a slot moves, a client can read every key at each step."""
     slot = key_slot(b"{tag}")
     source = cluster.primary_of(slot)
     target = another(cluster, source)
@@ -90,7 +90,7 @@ def test_a_slot_moves_there_and_back_key_by_key(cluster):
 
 
 def test_slots_move_as_a_whole_where_the_server_can(cluster):
-    """There and back, on Valkey; Redis 7 says that it does not know the command."""
+    """Valkey moves slots in one step. Redis 7 answers that it does not know the command."""
     slot = key_slot(b"{tag}")
     source = cluster.primary_of(slot)
     target = another(cluster, source)
@@ -110,7 +110,7 @@ def test_slots_move_as_a_whole_where_the_server_can(cluster):
 
 
 def test_a_paused_primary_is_replaced_too(cluster):
-    """It takes part again when it is resumed, as a replica."""
+    """A paused primary is replaced. Resumed, it is a replica."""
     slot = key_slot(b"{tag}")
     primary = cluster.primary_of(slot)
 
@@ -124,7 +124,7 @@ def test_a_paused_primary_is_replaced_too(cluster):
 
 
 def test_a_closed_cluster_leaves_nothing_behind():
-    """Neither processes nor folders; one without replicas has three nodes."""
+    """Closing ends all processes and removes all folders, also of a cluster without replicas."""
     with Cluster("valkey-server", replicas=0) as cluster:
         assert len(cluster.nodes) == 3
 
@@ -133,7 +133,7 @@ def test_a_closed_cluster_leaves_nothing_behind():
 
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_sentinels_promote_the_replica_of_a_killed_primary(kind):
-    """With what it had acknowledged; the client finds it, and the old primary comes back as a replica."""
+    """Sentinels promote a killed primary's replica with its data. The client finds it."""
     with Sentinel(PROGRAMS[kind]) as sentinel, sentinel.client() as client:
         first = sentinel.primary()
         client.set("kept", "yes")

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: each block runs and prints what the page says, and what they name exists."""
+"""Tests of the README and docs/: each block runs and prints what the page shows, and every name exists."""
 
 import builtins
 import re
@@ -21,7 +21,7 @@ def name_of(path):
 
 
 def check(block, page, folder, url):
-    """Run a block; it must succeed, write nothing to standard error, and print what the page says."""
+    """Run a block. It must succeed, write nothing to standard error, and print what the page shows."""
     code, output, errors = run_block(block, folder, url)
 
     assert (code, errors) == (0, ""), f"{name_of(page)}:{block.line}"
@@ -30,7 +30,7 @@ def check(block, page, folder, url):
 
 @pytest.mark.parametrize("page", [each for each in PAGES if blocks_of(each)], ids=name_of)
 def test_the_blocks_of_a_page_run_in_order_in_one_folder(page, tmp_path, valkey_server):
-    """A page can be followed from its top in an empty folder, and each block prints what stands below it."""
+    """The blocks of a page run from top to bottom in an empty folder, and print what the page shows."""
     for block in blocks_of(page):
         output = check(block, page, tmp_path, valkey_server.url.removesuffix("/0"))
 
@@ -51,14 +51,14 @@ def test_each_block_is_of_a_kind_that_is_checked(page):
 
 
 def anchors_of(page):
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name_of)
 def test_each_link_leads_somewhere(page):
-    """A link is to a file of the checkout and, where it names one, to a heading there."""
+    """Each link leads to a file of the checkout, and to a heading in it if it names one."""
     for link in LINK.findall(text_of(page)):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
@@ -68,18 +68,18 @@ def test_each_link_leads_somewhere(page):
 
 
 def test_the_index_names_every_page():
-    """No page is lost, and every page is read in some order."""
+    """The index names each page."""
     assert sorted(INDEX.parent.rglob("*.md")) == sorted(PAGES[1:])
 
 
 def test_the_readme_is_short():
-    """Two hundred lines at most: it is understood in five minutes."""
+    """The README has at most 200 lines."""
     assert len(text_of(PAGES[0]).splitlines()) <= 200
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_what_a_page_names_exists(page):
-    """Each method, each error and each public name that a page writes as code is the library's."""
+    """Each method, error and public name that a page writes as code exists."""
     text = text_of(page)
     for name in re.findall(r"`(\w+Error)`", text):
         assert hasattr(pyai_sessions, name) or hasattr(builtins, name), name
@@ -93,7 +93,7 @@ KNOWN = {"SqliteDict", "Cache", "Index", "RedisCluster", "Sentinel", "TypeAdapte
 
 
 def test_the_reference_lists_every_method():
-    """Nothing that a user can call is left out of the tables."""
+    """The tables of the reference list every public method."""
     text = text_of(ROOT / "docs" / "reference" / "methods.md")
     for kind, prefix in ((SessionManager, "manager"), (Session, "session")):
         ours = [each for each in kind.__mro__ if each.__module__.startswith("pyai_sessions.") and each is not Document]
@@ -113,7 +113,7 @@ def test_the_reference_lists_every_error():
 
 
 def test_each_make_goal_that_is_named_exists():
-    """`make demo` and the like are goals of the Makefile."""
+    """Each `make` goal that a page names is in the Makefile."""
     goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for page in [*PAGES, *OTHERS]:
         named = set(re.findall(r"(?:^    |`)make ((?:[a-z-]+ ?)+)", text_of(page), re.MULTILINE))
@@ -122,7 +122,7 @@ def test_each_make_goal_that_is_named_exists():
 
 
 def test_a_page_says_what_to_install():
-    """A package that a block imports, and the library does not bring, is in a `pip install` line of its page."""
+    """A page has a `pip install` line for each package that its blocks import and the library does not bring."""
     brought = {"pyai_sessions", "redis", "diskcache", "sqlitedict"}
     for page in PAGES:
         for block in blocks_of(page):
@@ -136,7 +136,7 @@ def test_a_page_says_what_to_install():
 
 @pytest.mark.parametrize(("number", "db"), [(2, "agent.db"), (3, "async-agent.db")])
 def test_the_loops_of_the_readme_keep_the_question_of_an_agent_that_fails(number, db, tmp_path):
-    """Who copies a loop loses nothing that a user said, and has one session of calls that came at once."""
+    """The README's loops store the question if the agent fails, and make one session of concurrent calls."""
     block = blocks_of(PAGES[0])[number - 1]
     failing = block._replace(code=block.code.replace('return f"I read', 'raise ConnectionError(f"I read'))
     failing = failing._replace(code=failing.code.replace('messages."', 'messages.")'))

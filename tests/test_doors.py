@@ -1,4 +1,4 @@
-"""Any value at any door: what is accepted is saved, listed, exported, imported and given to a model as what it is."""
+"""Tests that any value given to any call raises there, or is saved, listed, exported and given to a model as it is."""
 
 import json
 from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
@@ -18,17 +18,17 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 
 class Text(str):
-    """Text of a framework's own class."""
+    """A framework's subclass of str."""
 
     __slots__ = ()
 
 
 class Whole(int):
-    """A number of a framework's own class."""
+    """A framework's subclass of int."""
 
 
 class Real(float):
-    """A scalar of numpy is such a float."""
+    """A subclass of float, as numpy's scalars are."""
 
 
 class Word(str, Enum):
@@ -68,7 +68,7 @@ MAPPINGS = [dict, OrderedDict, UserDict, ChainMap, MappingProxyType, lambda d: d
 
 
 def nested(children):
-    """Return lists, tuples and mappings of all kinds."""
+    """Return a strategy for lists, tuples and mappings of all kinds."""
     mapping = st.tuples(st.sampled_from(MAPPINGS), st.dictionaries(TEXTS, children, max_size=2))
     return st.one_of(
         st.lists(children, max_size=2),
@@ -161,7 +161,7 @@ DOORS = {
 
 
 def check_kept(manager, session):
-    """A session that was saved is what is loaded, listed, exported, imported and given to a model."""
+    """Assert that a saved session is the same loaded, listed, exported and imported, and can be given to a model."""
     stored = loaded(manager)
     assert stored == session
     text = stored.to_json()
@@ -179,7 +179,7 @@ def check_kept(manager, session):
     for name in (None, "openai", "anthropic", "gemini"):
         try:
             prompt = stored.history(format=name, speakers=dict.fromkeys(roles, "user"))
-        except SessionError:  # of content that no API takes: a tool's result without its call
+        except SessionError:  # content that no API takes: a tool's result without its call
             continue
         json.dumps(prompt).encode()
     assert manager.verify().problems == []
@@ -189,7 +189,7 @@ def check_kept(manager, session):
 @settings(max_examples=60)
 @given(value=VALUES)
 def test_what_a_door_accepts_is_kept_everywhere(door, value):
-    """A value is refused where it is given, by an error of ours, or is kept: no later save or export fails for it."""
+    """A value raises our own error where it is given, or can be saved and exported later."""
     manager = SessionManager()
 
     try:
@@ -206,7 +206,7 @@ def test_what_a_door_accepts_is_kept_everywhere(door, value):
 @settings(max_examples=40)
 @given(value=VALUES)
 def test_with_a_default_what_a_door_accepts_is_kept_everywhere(door, value):
-    """The same where a default converts what JSON cannot hold."""
+    """The same holds if `default=` converts values that JSON cannot hold."""
     manager = SessionManager(default=jsonable)
 
     try:

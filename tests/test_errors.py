@@ -1,4 +1,4 @@
-"""The exceptions: each can be pickled and copied, and comes out of a worker process whole."""
+"""Tests that exceptions can be pickled and copied, and survive the way out of a worker process."""
 
 import copy
 import inspect
@@ -46,7 +46,7 @@ def a_value(name, type_):
 
 
 def made(kind, value=a_value):
-    """Return an error, made of a value for each parameter; one without a constructor of ours takes a message."""
+    """Return an error made of a value for each parameter, or of a message."""
     if not any("__init__" in vars(each) for each in kind.__mro__ if issubclass(each, SessionError)):
         return kind(value("message", "str"))
     parameters = inspect.signature(kind).parameters.values()
@@ -56,7 +56,7 @@ def made(kind, value=a_value):
 
 
 def attributes_of(error):
-    """Return what an error says of itself, in slots of Python's too: `name` of an ImportError."""
+    """Return an error's attributes, with those in Python's own slots."""
     names = [each for each in dir(error) if not each.startswith("_")]
     return {each: value for each in names if not callable(value := getattr(error, each, None))}
 
@@ -70,7 +70,7 @@ def check_same(found, error):
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data(), way=st.sampled_from(list(WAYS.values())))
 def test_every_error_is_the_same_after_a_copy_and_a_pickle(kind, way, data):
-    """Type, message, arguments and all attributes, those that the caller added, too."""
+    """A copy or pickle of an error keeps its type, message, arguments and attributes."""
     error = made(kind, lambda name, type_: data.draw(BY_TYPE.get(type_, st.none()), label=name))
     error.note_of_the_caller = "kept"
 
@@ -78,7 +78,7 @@ def test_every_error_is_the_same_after_a_copy_and_a_pickle(kind, way, data):
 
 
 class TenantError(errors.SessionNotFoundError):
-    """An error of a user's own, with a constructor of its own."""
+    """A user's subclass with a constructor of its own."""
 
     def __init__(self, tenant: "str", session_id: "str"):
         super().__init__(session_id)
@@ -103,17 +103,17 @@ def pool():
 
 @pytest.mark.parametrize("kind", [*KINDS, TenantError])
 class TestInAWorkerProcess:
-    """The caller gets the error that the worker raised, and the workers go on."""
+    """A caller gets the error that a worker raised, and the workers go on."""
 
     def test_of_a_process_pool_executor(self, executor, kind):
-        """An error that could not be unpickled would break the executor."""
+        """An error that cannot be unpickled would break the executor."""
         with pytest.raises(kind) as caught:
             executor.submit(raise_error, kind).result(timeout=60)
 
         check_same(caught.value, made(kind))
 
     def test_of_a_multiprocessing_pool(self, pool, kind):
-        """An error that could not be unpickled would leave the caller waiting for ever."""
+        """An error that cannot be unpickled would leave the caller waiting for ever."""
         with pytest.raises(kind) as caught:
             pool.apply_async(raise_error, (kind,)).get(timeout=60)
 
@@ -124,7 +124,7 @@ class TestInAWorkerProcess:
 
 
 def holders(path):
-    """Yield all that holds connections or keys, each with what closes it."""
+    """Yield each object that holds connections or keys, with the function that closes it."""
     with ExitStack() as stack:
         file = stack.enter_context(closing(SQLiteSessionStore(path / "chat.db")))
         cache = stack.enter_context(closing(DiskCacheSessionStore(path / "cache")))
@@ -138,14 +138,14 @@ def holders(path):
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_what_holds_connections_is_neither_pickled_nor_copied(tmp_path, way):
-    """The error says where to open it instead."""
+    """Pickling or copying such an object raises an error that says where to open it."""
     for each in holders(tmp_path):
         with pytest.raises(UnsupportedOperationError, match=f"{type(each).__name__} .* in the worker process"):
             way(each)
 
 
 def test_a_manager_that_is_sent_to_a_worker_is_refused_and_the_executor_goes_on(executor):
-    """The caller gets the error, and the next call is made."""
+    """Sending a manager to a worker raises in the caller, and the executor goes on."""
     with pytest.raises(UnsupportedOperationError, match="open the store in the worker process"):
         executor.submit(SessionManager().count).result(timeout=60)
 

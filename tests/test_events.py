@@ -1,4 +1,4 @@
-"""Events: what a manager's ``on_event=`` is told, and what `logging` is; never a word of a conversation."""
+"""Tests of the events that a manager reports to ``on_event=`` and logs, without any text of a conversation."""
 
 import asyncio
 import logging
@@ -43,13 +43,13 @@ MESSAGE = {"role": "user", "content": SECRET}
 
 @pytest.fixture(autouse=True)
 def _no_wait_is_long(monkeypatch):
-    """A busy machine may let any call wait."""
+    """Raise the limit of long waits, since a busy machine may delay any call."""
     monkeypatch.setattr(turns, "WAITED", float("inf"))
     monkeypatch.setattr(our_events, "WAITED", float("inf"))
 
 
 def in_order(told):
-    """Return whether each call has started before all else, and has ended once, after all else."""
+    """Return whether each call starts before its other events, and ends once after them."""
     calls = {}
     for each in told:
         calls.setdefault(each.call, []).append(each)
@@ -75,7 +75,7 @@ def noted(told):
 @pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
 @pytest.mark.parametrize("store", [dict, SyncStore, AsyncStore, lambda: "sqlite:///:memory:"])
 def test_each_method_tells_when_it_starts_and_when_it_has_ended(face, store):
-    """Once each, whatever comes of it, on each kind of store, from both faces."""
+    """Each method of both managers reports one start and one end, whatever the result, on each kind of store."""
     told, clock = [], StoppedClock()
 
     async def main():
@@ -92,7 +92,7 @@ def test_each_method_tells_when_it_starts_and_when_it_has_ended(face, store):
 
 @pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
 def test_all_methods_are_told_and_nothing_else_is_replaced(face):
-    """Also those that a subclass adds; a manager without a hook has its methods as they are."""
+    """Methods of subclasses are reported, too. Without a hook, methods are not wrapped."""
 
     class Mine(face):
         async def chat(self):
@@ -107,7 +107,7 @@ def test_all_methods_are_told_and_nothing_else_is_replaced(face):
 
 
 def test_an_event_tells_the_session_the_outcome_the_time_and_what_was_asked():
-    """Of a call about one session, its id, also of one that the call made."""
+    """An event has the session's id, also of a session that the call made, the outcome and the time."""
     told = []
     manager = SessionManager(on_event=told.append)
     session = manager.create_session("ada", session_id="s")
@@ -125,12 +125,12 @@ def test_an_event_tells_the_session_the_outcome_the_time_and_what_was_asked():
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_the_trips_of_a_call_are_those_that_the_server_answers(awaited, valkey_server, tmp_path):
-    """Also of a call that shares them with others."""
+    """An event counts the call's round trips, shared ones included."""
     told = []
     with closing(redis.Redis.from_url(valkey_server.url)) as client:
         counted = Trips(client)
         store = KVSessionStore(RedisMapping(counted, f"{tmp_path.name}:"))
-        SessionManager(store).create_session("ada", session_id="t")  # the server has the script from now on
+        SessionManager(store).create_session("ada", session_id="t")  # from now on the server has the script
         counted.count = 0
         manager = (AsyncSessionManager if awaited else SessionManager)(store, on_event=told.append)
 
@@ -155,7 +155,7 @@ def test_the_trips_of_a_call_are_those_that_the_server_answers(awaited, valkey_s
 
 @pytest.fixture
 def hooked(tmp_path):
-    """A manager with a hook, what it told, and another manager of the same file."""
+    """Return a manager with a hook, the list of its events, and a second manager of the same file."""
     told = []
     with (
         SessionManager(f"sqlite:///{tmp_path}/chat.db?ttl=60", clock=StoppedClock(), on_event=told.append) as manager,
@@ -199,7 +199,7 @@ def repair(manager, other):
 
 
 def wait(manager, other):
-    """All waiting is long here."""
+    """Make every wait a long one, and cause one."""
     session = manager.create_session("ada", session_id="s")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(turns, "WAITED", -1.0)
@@ -219,7 +219,7 @@ def wait(manager, other):
 def test_what_happens_inside_a_call_is_told_and_logged(  # noqa: PLR0917 (a table)
     hooked, act, expected, method, session_id, caplog
 ):
-    """Once, in that call; the log has the same fields."""
+    """A merge, conflict, purge, repair or wait is reported once, within its call. The log has the same fields."""
     caplog.set_level(logging.DEBUG, "pyai_sessions")
     manager, told, other = hooked
     act(manager, other)
@@ -236,7 +236,7 @@ def test_what_happens_inside_a_call_is_told_and_logged(  # noqa: PLR0917 (a tabl
 
 
 def test_each_try_after_the_first_is_told_and_logged(valkey_server, tmp_path, caplog):
-    """Here others append before each of the first two writes of a save."""
+    """Each retry of a save is reported and logged."""
     caplog.set_level(logging.DEBUG, "pyai_sessions")
     told, meddling = [], []
     with closing(RedisSessionStore(valkey_server.url, prefix=f"{tmp_path.name}:")) as store:
@@ -264,7 +264,7 @@ def test_each_try_after_the_first_is_told_and_logged(valkey_server, tmp_path, ca
 
 
 def test_a_storage_that_does_not_answer_is_told_and_logged_once(caplog):
-    """By its place; a manager without a hook logs likewise."""
+    """A storage that does not answer is reported once, with its address, and logged without a hook, too."""
     told = []
     for on_event in (told.append, None):
         with (
@@ -278,7 +278,7 @@ def test_a_storage_that_does_not_answer_is_told_and_logged_once(caplog):
 
 
 def test_a_thread_that_waited_for_another_says_so_once_nobody_waits_for_it(monkeypatch, caplog):
-    """The hook is not called while others wait for the turn."""
+    """A wait for another thread is reported when no other thread waits for the hook."""
     monkeypatch.setattr(turns, "WAITED", 0.0)
     turn, held, go_on = Turn(), threading.Event(), threading.Event()
 
@@ -307,7 +307,7 @@ def test_a_thread_that_waited_for_another_says_so_once_nobody_waits_for_it(monke
 
 
 def test_a_hook_that_raises_fails_no_call_and_is_logged_once(caplog):
-    """It is called on."""
+    """A hook that raises does not make calls fail. It is logged once, and called again."""
     seen = []
 
     def on_event(event):
@@ -326,7 +326,7 @@ def test_a_hook_that_raises_fails_no_call_and_is_logged_once(caplog):
 
 
 def test_what_a_hook_asks_of_a_manager_is_not_told_to_it():
-    """Else it would never end."""
+    """Calls that a hook makes are not reported to it, or it would never end."""
     told = []
 
     def on_event(event):
@@ -340,7 +340,7 @@ def test_what_a_hook_asks_of_a_manager_is_not_told_to_it():
 
 
 def test_an_exception_from_outside_that_hits_a_hook_is_raised():
-    """Ctrl-C stops a program also there; the next call is told as ever."""
+    """Ctrl-C inside a hook is raised, and the next call is reported."""
     told, first = [], [KeyboardInterrupt]
 
     def on_event(event):
@@ -358,7 +358,7 @@ def test_an_exception_from_outside_that_hits_a_hook_is_raised():
 
 @pytest.mark.parametrize("given", [1, "print", asyncio.sleep, {}])
 def test_what_cannot_be_a_hook_is_refused(given):
-    """When the manager is made."""
+    """An invalid hook raises when the manager is made."""
     for face in (SessionManager, AsyncSessionManager):
         with pytest.raises(InvalidValueError, match=r"^on_event is"):
             face(on_event=given)
@@ -368,7 +368,7 @@ def test_what_cannot_be_a_hook_is_refused(given):
 
 
 def test_calls_of_threads_are_told_apart():
-    """What happens in one is told of none of the others."""
+    """Events of one thread's call do not appear in another's."""
     told = []
     manager = SessionManager(on_event=told.append)
     manager.create_session("ada", session_id="s")
@@ -388,7 +388,7 @@ def test_calls_of_threads_are_told_apart():
 
 @pytest.mark.parametrize("kind", ["SQLite", "Valkey"])
 def test_calls_of_tasks_are_told_apart(kind, tmp_path, valkey_server):
-    """Also where they share trips: each is told its own part."""
+    """Events of one task's call do not appear in another's, even if they share round trips."""
     told = []
     store = {
         "SQLite": lambda: SQLiteSessionStore(tmp_path / "chat.db"),
@@ -414,7 +414,7 @@ def test_calls_of_tasks_are_told_apart(kind, tmp_path, valkey_server):
 
 
 def test_a_call_that_is_cut_off_has_ended_and_the_next_is_told_as_ever():
-    """At whatever point of it: what started has ended, and nothing of it is told of the next."""
+    """A call that is interrupted anywhere reports its end, and the next call reports only its own events."""
     points = 1
     for at in range(1, 10_000):
         told = []
@@ -427,7 +427,7 @@ def test_a_call_that_is_cut_off_has_ended_and_the_next_is_told_as_ever():
         assert names(told[-2:]) == ["started", "ended"]
         assert {each.method for each in told[-2:]} == {"count"}
         if names(cut) == ["started"]:
-            assert tracer.where.endswith((" end", " tell"))  # in the very step that tells of the end
+            assert tracer.where.endswith((" end", " tell"))  # at the step that reports the end
         if tracer.points < at:
             break
     assert points > 5
@@ -438,7 +438,7 @@ def test_a_call_that_is_cut_off_has_ended_and_the_next_is_told_as_ever():
 
 @pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
 def test_no_event_and_no_log_has_a_word_of_a_conversation(face, caplog):
-    """Nor of its state and metadata, nor a user's id; whatever a method is given and whatever it raises."""
+    """No event and no log record has text, state, metadata or a user id, whatever a method is given or raises."""
     caplog.set_level(logging.DEBUG)
     told = []
     key = f"{SECRET}-user"
@@ -471,7 +471,7 @@ def test_no_event_and_no_log_has_a_word_of_a_conversation(face, caplog):
 
 
 def test_the_reference_has_each_event_with_its_level():
-    """A table says what is logged, and how."""
+    """The reference's table has each event with its log level."""
     page = (DOCS / "reference" / "events.md").read_text("utf-8")
 
     for name, (level, _) in our_events._LOGGED.items():
