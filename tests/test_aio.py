@@ -732,7 +732,7 @@ def test_each_hears_of_its_own_error_alone():
 
 
 def test_a_call_that_takes_long_holds_up_no_other(monkeypatch):
-    """A save that has to merge does not delay the calls that it shared a round trip with."""
+    """A save that must first read what is stored does not delay other calls."""
     store, reading, go = sharing({}), threading.Event(), threading.Event()
     head = store._engine.backend.head
 

@@ -14,7 +14,7 @@ START = datetime(2026, 1, 5, 9, 0, tzinfo=timezone.utc)
 
 
 class Ran(NamedTuple):
-    """What became of a command."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -22,7 +22,7 @@ class Ran(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """What it printed, as JSON of the version that this release prints."""
+        """Return the output as JSON, and check its version."""
         found = json.loads(self.out)
         assert found["version"] == 1
         return found
@@ -30,7 +30,7 @@ class Ran(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path, monkeypatch):
-    """An empty folder, a known zone, and no store that the environment names."""
+    """Run in an empty folder, in a known time zone, with no store in the environment."""
     monkeypatch.chdir(tmp_path)
     for name in ("PYAI_SESSIONS_STORE", "PYAI_SESSIONS_KEYS", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)

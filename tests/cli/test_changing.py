@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def content():
-    """Return all that the store holds, as an export has it."""
+    """Return an export of everything in the store."""
     with SessionManager("sqlite:///chat.db") as manager:
         return dict(manager.store.mapping)
 
@@ -27,7 +27,7 @@ def load(session_id):
 
 @pytest.fixture
 def person(monkeypatch):
-    """Lets a person sit at the terminal, who answers each question as the test says; returns the questions."""
+    """Simulate a person at the terminal who gives the test's answers. Return the questions."""
     asked = []
 
     def sit(answer):
@@ -69,7 +69,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(cli, arguments):
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_each_command_has_a_receipt(cli, arguments):
-    """What was done is told, to a person and to a script."""
+    """Each command reports what it did, as text and as JSON."""
     yes = ["--yes"] if arguments[0] in ("rm", "rm-user", "purge") else []
 
     ran = cli(*arguments, *yes, "--json")
@@ -79,7 +79,7 @@ def test_each_command_has_a_receipt(cli, arguments):
 
 @pytest.mark.parametrize("arguments", [["rm", "trip"], ["rm", "--inactive", "1"], ["rm-user", "ada"]], ids=" ".join)
 def test_nothing_is_destroyed_without_an_answer(cli, arguments, person):
-    """Where nobody can be asked, `--yes` is needed; a person who says no keeps all."""
+    """Without a terminal, destructive commands need `--yes`. At a terminal, "no" keeps everything."""
     before = content()
 
     assert cli(*arguments).code == 1
@@ -94,7 +94,7 @@ def test_nothing_is_destroyed_without_an_answer(cli, arguments, person):
 
 
 def test_a_title_is_given_and_taken_away(cli):
-    """The list shows it, and without it the first question."""
+    """A list shows the title, or else the first question."""
     assert cli("title", "hostile", "Be\ncareful").code == 0
     assert load("hostile").title == "Be\ncareful"
     assert cli("ls", "--user", "bob").out.splitlines()[1].endswith("Be careful")
@@ -104,7 +104,7 @@ def test_a_title_is_given_and_taken_away(cli):
 
 
 def test_sessions_are_archived_and_restored(cli):
-    """By their ids, or all that were idle for long."""
+    """Sessions can be archived by id, or all that are inactive."""
     assert cli("archive", "trip", "empty").out == "Now archived: trip, empty\n"
     assert load("trip").status is SessionStatus.ARCHIVED
     assert cli("restore", "trip", "old").code == 0
@@ -114,7 +114,7 @@ def test_sessions_are_archived_and_restored(cli):
 
 
 def test_a_session_that_is_not_there_is_named_and_the_others_are_done(cli):
-    """One wrong id does not keep the right ones from being deleted, and the exit code tells."""
+    """A wrong id does not keep other sessions from being deleted. The exit code shows it."""
     ran = cli("rm", "trip", "nobody", "--yes", "--json")
 
     assert (ran.code, ran.json["deleted"], ran.json["missing"]) == (3, ["trip"], ["nobody"])
@@ -122,7 +122,7 @@ def test_a_session_that_is_not_there_is_named_and_the_others_are_done(cli):
 
 
 def test_a_damaged_session_can_be_deleted(cli):
-    """What cannot be read can be thrown away by its id."""
+    """A damaged session can be deleted by its id."""
     with SessionManager("sqlite:///chat.db") as manager:
         manager.store.mapping["session/trip"] = "{"
 
@@ -131,7 +131,7 @@ def test_a_damaged_session_can_be_deleted(cli):
 
 
 def test_a_user_is_erased_with_a_receipt(cli):
-    """Sessions of every status and the user's state go; the receipt is what `delete_user` tells."""
+    """`rm-user` erases sessions of every status and the user's state, and prints what `delete_user` reports."""
     with SessionManager("sqlite:///chat.db") as manager:
         manager.update_user_state("ada", {"theme": "dark"})
 
@@ -144,7 +144,7 @@ def test_a_user_is_erased_with_a_receipt(cli):
 
 
 def test_purge_counts_and_removes_what_has_expired(cli):
-    """Sessions whose time is over are in no list; their space is freed."""
+    """`purge` removes expired sessions and prints their number."""
     with SessionManager("sqlite:///chat.db?ttl=1", clock=lambda: datetime(2026, 1, 1, tzinfo=timezone.utc)) as manager:
         manager.create_session("ada", session_id="over")
 
@@ -156,7 +156,7 @@ def test_purge_counts_and_removes_what_has_expired(cli):
 
 
 def test_verify_tells_damage_by_its_exit_code_and_repairs(cli):
-    """0: all is well. 1: something is damaged. After a repair all is well."""
+    """`verify` exits with 0 if all is well, and with 1 if something is damaged. A repair mends it."""
     assert cli("verify").out == "4 sessions read, 0 problems found\n"
     with SessionManager("sqlite:///chat.db") as manager:
         manager.store.mapping["session/hostile"] = "{"
@@ -170,7 +170,7 @@ def test_verify_tells_damage_by_its_exit_code_and_repairs(cli):
 
 
 def test_a_backup_is_whole_and_replaces_nothing_by_itself(cli):
-    """The sessions are counted in the copy."""
+    """A backup counts the sessions in the copy, and does not overwrite a file."""
     assert cli("backup", "copy.db").out.startswith("copy.db: 4 sessions, ")
     assert cli("ls", "--store", "copy.db").out == cli("ls").out
     assert cli("backup", "copy.db").code == 2
@@ -179,7 +179,7 @@ def test_a_backup_is_whole_and_replaces_nothing_by_itself(cli):
 
 
 def test_keys_are_rotated(cli):
-    """The newest key is the last of the file; a dry run counts what it would encrypt."""
+    """The newest key is the last one in the file. A dry run counts what would be encrypted."""
     keys = {"index": os.urandom(32), "2026-01": os.urandom(32)}
     mapping = SQLiteMapping("encrypted.db")
     SessionManager(KVSessionStore(Encrypted(mapping, keys))).create_session("ada", session_id="secret")

@@ -19,7 +19,7 @@ COMMAND = re.compile(r"^\$ pyai-sessions ?(.*)\n((?:(?!\$ ).*\n)*)", re.MULTILIN
 
 
 def printed(arguments):
-    """Return what a command prints, on both channels."""
+    """Return what a command prints to standard output and error."""
     channel = io.StringIO()
     with contextlib.redirect_stdout(channel), contextlib.redirect_stderr(channel):
         run(arguments)
@@ -37,7 +37,7 @@ def _in_utc(monkeypatch):
 
 @pytest.mark.usefixtures("_in_utc")
 def test_each_command_of_the_page_prints_what_it_shows(monkeypatch):
-    """The page can be followed from its top; "..." stands for what differs from machine to machine."""
+    """Each command of the page prints what the page shows. "..." stands for anything."""
     checker = doctest.OutputChecker()
     monkeypatch.setenv("PYAI_SESSIONS_STORE", "chat.db")
     wrong = []
@@ -55,7 +55,7 @@ def test_each_command_of_the_page_prints_what_it_shows(monkeypatch):
 
 
 def test_the_page_runs_or_names_every_command():
-    """No command is without a word in the documentation."""
+    """The page runs or names every command."""
     text = PAGE.read_text("utf-8")
     run_there = {command.split()[0] for command, _ in COMMAND.findall(text) if command and command[0] != "-"}
     names = {name for commands in COMMANDS.values() for name in commands}

@@ -218,7 +218,7 @@ def load(session_id):
 
 @pytest.mark.parametrize("source", EXPECTED)
 def test_an_export_of_another_program_is_imported_once(cli, source):
-    """The program is told by what is in its file; given again, the same file adds nothing."""
+    """The program is recognized by the file's content. A second import adds nothing."""
     path, (session_id, title, roles) = write_all(source), EXPECTED[source]
     number = 2 if source == "sharegpt" else 1
 
@@ -239,7 +239,7 @@ def test_an_export_of_another_program_is_imported_once(cli, source):
 
 
 def test_what_a_message_has_besides_its_words_is_kept(cli):
-    """Times, models, tokens, thoughts, calls of tools and files come along."""
+    """Times, models, tokens, thinking, tool calls and files are imported."""
     for source in ("chatgpt", "claude", "claude-code", "codex", "llm"):
         cli("import", write_all(source))
 
@@ -258,7 +258,7 @@ def test_what_a_message_has_besides_its_words_is_kept(cli):
 
 
 def test_a_newer_export_changes_what_has_grown_and_keeps_what_was_changed_here(cli):
-    """New messages come in; a session that goes on in the store stays as it is, and is named."""
+    """A newer export adds new messages. A session that was changed in the store stays, and is reported."""
     cli("import", write_all("claude"))
     grown = json.loads(json.dumps(CLAUDE))
     last = {"uuid": "m3", "sender": "human", "text": "Thanks!", "created_at": "2026-01-06T09:00:00Z", "content": []}
@@ -276,7 +276,7 @@ def test_a_newer_export_changes_what_has_grown_and_keeps_what_was_changed_here(c
 
 
 def test_archives_folders_and_compressed_files_are_read(cli):
-    """As the programs give them."""
+    """Archives, folders and compressed files can be imported."""
     with zipfile.ZipFile("export.zip", "w") as archive:
         archive.writestr("user.json", "{}")
         archive.writestr("conversations.json", json.dumps(CHATGPT))
@@ -289,7 +289,7 @@ def test_archives_folders_and_compressed_files_are_read(cli):
 
 
 def test_our_own_export_comes_back_equal_through_any_other_storage(cli, store, valkey_server):
-    """Exported, imported into another storage, and exported again: the same lines."""
+    """An export that is imported into another storage exports the same lines."""
     cli("export", "--store", store, "-o", "all.jsonl")
     whole = sorted(Path("all.jsonl").read_text("utf-8").splitlines())
     for target in ("other.db", "diskcache://other", f"{valkey_server.url}?prefix=imported:"):
@@ -313,7 +313,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_input_is_named_by_its_line_and_the_rest_is_taken(cli, name):
-    """Nothing is left out in silence; `--strict` stops there."""
+    """An invalid line is reported by number, and the rest imported. With `--strict` the import stops there."""
     text, number, places = BROKEN[name]
     Path(name).write_text(text, "utf-8")
 
@@ -339,7 +339,7 @@ JSON = st.recursive(
 @given(JSON)
 @settings(max_examples=50)
 def test_no_json_breaks_a_reader(value):
-    """Whatever a file has, a reader gives sessions or says what is wrong."""
+    """For any JSON, a reader gives sessions or reports a problem."""
     from importlib import import_module
 
     for source in ("chatgpt", "claude", "claude_code", "codex", "sharegpt"):
@@ -351,7 +351,7 @@ def test_no_json_breaks_a_reader(value):
 @given(st.lists(st.dictionaries(st.text(), st.integers() | st.text(max_size=50)), max_size=9), st.integers(0, 3))
 @settings(max_examples=30)
 def test_an_array_is_read_piece_by_piece(values, indent):
-    """Every element comes, with the line that it begins in."""
+    """A reader of an array gives each element with its first line number."""
     found = list(items(io.StringIO(json.dumps(values, indent=indent or None))))
 
     assert [each.value for each in found] == values
@@ -359,7 +359,7 @@ def test_an_array_is_read_piece_by_piece(values, indent):
 
 
 def test_an_array_of_any_length_takes_the_memory_of_an_element():
-    """A data export of many years is read in bounded memory."""
+    """A long array is read in constant memory."""
 
     class Endless(io.TextIOBase):
         left = 400

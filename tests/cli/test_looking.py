@@ -98,7 +98,7 @@ def test_nothing_of_a_conversation_reaches_the_terminal_as_a_command(cli):
 
 
 def test_a_damaged_session_is_told_and_the_others_are_listed(cli):
-    """Nothing is left out in silence."""
+    """A damaged session is reported, and the others are listed."""
     with SessionManager("sqlite:///chat.db") as manager:
         manager.store.mapping["session/hostile"] = "{"
 

@@ -40,7 +40,7 @@ def test_search_chooses(cli, arguments, positions):
 
 
 def test_search_shows_the_messages_around_a_hit(cli):
-    """As many before and after as were asked for."""
+    """`--context` shows that many messages before and after a hit."""
     out = cli("search", "vienna", "-C", 1).out
 
     assert "        Is there a night train to Vienna?" in out
@@ -57,7 +57,7 @@ def test_a_query_that_means_nothing_is_wrong_usage(cli):
 
 
 def test_hits_are_inert(cli):
-    """What was found does nothing to a terminal."""
+    """Escape sequences in hits do not reach the terminal."""
     out = cli("search", "evil").out
 
     assert "\x1b" not in out
@@ -66,7 +66,7 @@ def test_hits_are_inert(cli):
 
 
 def test_a_damaged_session_is_told_by_a_search(cli):
-    """Nothing is passed over in silence."""
+    """A search reports a damaged session."""
     with SessionManager("sqlite:///chat.db") as manager:
         manager.store.mapping["session/hostile"] = "{"
 

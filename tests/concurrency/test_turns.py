@@ -1,4 +1,4 @@
-"""Turns: who has one, who waits, and what becomes of one whose call was cut off."""
+"""Tests of turns: who has one, who waits, and what happens if its call was interrupted."""
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ def turn():
 
 @pytest.fixture
 def switching():
-    """Let threads change places as often as can be."""
+    """Let threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -39,7 +39,7 @@ def switching():
 
 
 def take_and_vanish(turn):
-    """Take a turn and end without giving it back, as a call does that is cut off."""
+    """Take a turn and end without giving it back, like an interrupted call."""
     turn.take(Claim(current_frame()), LONG, "here")
 
 
@@ -51,7 +51,7 @@ def take_and_give(turn, timeout=LONG):
 
 @pytest.mark.usefixtures("switching")
 def test_one_call_at_a_time_has_it_though_some_never_give_it_back(turn):
-    """Neither does one get it whose predecessor is at work, nor does anyone wait for one that has ended."""
+    """One call at a time has the turn. If a call ends without giving it back, nobody waits for it."""
     counted = 0
 
     def count(n):
@@ -68,11 +68,11 @@ def test_one_call_at_a_time_has_it_though_some_never_give_it_back(turn):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(count, range(8000)))
     assert counted == 8000
-    assert len(turn._claims) <= 2  # what is over is forgotten
+    assert len(turn._claims) <= 2  # ended calls are forgotten
 
 
 def test_the_turn_of_a_call_that_was_cut_off_is_free_for_all(turn):
-    """For the same thread and for another, and also where the traceback keeps the call's frame."""
+    """Any thread can take the turn of an interrupted call, even if a traceback keeps the call's frame."""
     with pytest.raises(ZeroDivisionError) as kept:
         _fail_with(turn)
     take_and_give(turn, timeout=0)
@@ -102,7 +102,7 @@ def test_another_thread_waits_while_the_call_runs(turn):
 
 
 def test_a_thread_that_has_it_is_told_at_once(turn):
-    """It would wait for itself."""
+    """A thread that takes a turn twice gets an error at once, since it would wait for itself."""
     claim = Claim(current_frame())
     turn.take(claim, LONG, "here")
 
@@ -129,7 +129,7 @@ def test_a_claim_keeps_nothing_alive_once_it_is_given_back(turn):
 
 
 def test_a_forked_child_has_the_turns_of_its_own_thread_alone(turn):
-    """Those of the parent's other threads are free there, and nobody else goes first: none would give them back."""
+    """In a forked child, turns of the parent's other threads are free."""
     taken, end = threading.Event(), threading.Event()
     mine, theirs = turn, Turn()
 
@@ -166,7 +166,7 @@ def test_a_forked_child_has_the_turns_of_its_own_thread_alone(turn):
 
 
 def test_turns_of_sessions_are_forgotten_when_nobody_wants_them():
-    """A store that saves a million sessions holds no million turns."""
+    """A store that saves many sessions does not keep a turn for each."""
     storage = FourMethods(SyncStore())
     manager = SessionManager(storage)
     for n in range(3):
@@ -176,14 +176,14 @@ def test_turns_of_sessions_are_forgotten_when_nobody_wants_them():
 
 
 def test_all_that_use_a_store_take_turns():
-    """Managers of the same store see each other's."""
+    """Managers of the same store take turns with each other."""
     store = SyncStore()
 
     assert FourMethods(store).turns is FourMethods(store).turns
 
 
 def test_appends_are_cancelled_at_any_await_and_what_returned_is_stored_once():
-    """The others go on, and the repeat of a cancelled one stores nothing twice."""
+    """Appends cancelled at any await leave others running, and can be repeated without storing twice."""
 
     async def main():
         manager = AsyncSessionManager(AsyncStore())
@@ -205,7 +205,7 @@ def test_appends_are_cancelled_at_any_await_and_what_returned_is_stored_once():
 
 
 def test_appends_take_turns_on_trio():
-    """On trio, too, a cancelled scope leaves its turn to the others."""
+    """On trio, a cancelled scope passes its turn on."""
 
     async def main():
         manager = AsyncSessionManager(AsyncStoreOfTrio())
@@ -240,7 +240,7 @@ class AsyncStoreOfTrio(AsyncStore):
 
 
 class LookedAt(Turn):
-    """A turn that tells how often another thread than its user looked in vain."""
+    """A turn that counts how often another thread looked at it in vain."""
 
     __slots__ = ("looks", "user")
 
@@ -252,7 +252,7 @@ class LookedAt(Turn):
 
 
 def test_one_that_waits_gets_its_turn_beside_one_that_takes_it_again_and_again():
-    """A thread that gives its turn back only to take the next keeps no other out."""
+    """A thread that takes the turn again and again does not keep a waiting thread out."""
     turn, served = LookedAt(), threading.Event()
     turn.looks, turn.user = threading.Semaphore(0), threading.get_ident()
 
@@ -276,9 +276,9 @@ def test_one_that_waits_gets_its_turn_beside_one_that_takes_it_again_and_again()
 
 
 def test_one_that_sleeps_is_woken_by_the_one_that_gives_the_turn_back(monkeypatch):
-    """The one that goes first or else the next, whoever has given up before: none has to look again by itself."""
+    """Giving a turn back wakes the next waiter, even after others gave up."""
     monkeypatch.setattr(turns, "_SLICE", LONG)
-    for patience in (LONG, -1.0):  # none goes first; the one that waits goes first
+    for patience in (LONG, -1.0):  # nobody goes first, then the waiter does
         monkeypatch.setattr(turns, "_PATIENCE", patience)
         turn = LookedAt()
         turn.looks, turn.user = threading.Semaphore(0), threading.get_ident()
@@ -298,7 +298,7 @@ def test_one_that_sleeps_is_woken_by_the_one_that_gives_the_turn_back(monkeypatc
 
 
 def test_one_that_is_woken_in_vain_stays_the_next(monkeypatch):
-    """Another was faster; it is woken again, before those that came after it."""
+    """A woken waiter whom another thread overtook stays the next in line."""
     monkeypatch.setattr(turns, "_SLICE", LONG)
     turn, served, mine = LookedAt(), [], Claim(current_frame())
     turn.looks, turn.user = threading.Semaphore(0), threading.get_ident()
@@ -326,7 +326,7 @@ def test_one_that_is_woken_in_vain_stays_the_next(monkeypatch):
 
 
 def test_one_that_gave_up_goes_first_no_more(turn, monkeypatch):
-    """Its function may go on for long after that, with something else."""
+    """A waiter that gave up does not go first any more, even if its function runs on."""
     monkeypatch.setattr(turns, "_PATIENCE", -1.0)
     mine = Claim(current_frame())
     turn.take(mine, LONG, "here")
@@ -343,7 +343,7 @@ def test_one_that_gave_up_goes_first_no_more(turn, monkeypatch):
 
 
 def test_one_that_goes_first_keeps_others_out_while_it_waits_but_not_its_own_thread(turn):
-    """A handler that interrupts its wait would wait for itself. Once its call was cut off, it keeps nobody out."""
+    """The first in line keeps other threads out, but not its own thread, and nobody once it was interrupted."""
 
     def go_first():
         claim = Claim(current_frame())
@@ -364,12 +364,12 @@ def test_one_that_goes_first_keeps_others_out_while_it_waits_but_not_its_own_thr
 
 
 class OverMeanwhile(Claim):
-    """A claim that is over; before it says so for the first time, *then* is called."""
+    """A claim that is over, and calls *then* the first time that it is asked."""
 
     __slots__ = ("then",)
 
     def is_over(self):
-        """Tell that it is over."""
+        """Return whether it is over."""
         then, self.then = self.then, None
         if then:
             then()
@@ -377,7 +377,7 @@ class OverMeanwhile(Claim):
 
 
 def test_a_thread_that_looked_long_ago_does_not_take_what_another_has(turn):
-    """It saw a claim that is over, and whose successors are forgotten, when it takes the next number."""
+    """A thread that saw an ended claim long ago does not take a turn that another thread has by now."""
     held, turn.latest = Claim(current_frame()), OverMeanwhile()
 
     def go_on():
@@ -392,7 +392,7 @@ def test_a_thread_that_looked_long_ago_does_not_take_what_another_has(turn):
 
 
 def test_claims_that_were_cut_off_are_forgotten(turn):
-    """Wherever a call was cut off that took a turn, later ones take it at once, and remember nothing of it."""
+    """Interrupted claims are forgotten, and later calls take the turn at once."""
     for n in count(1):
         tracer, _ = interrupt(partial(take_and_give, turn), n, stop, lines=True, only=["/turns.py"])
         if tracer.where is None:

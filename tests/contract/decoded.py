@@ -1,10 +1,10 @@
-"""A mapping of text over one of bytes."""
+"""A mapping of text on a mapping of bytes."""
 
 from collections.abc import MutableMapping
 
 
 class Decoded(MutableMapping):
-    """The documents of a mapping of bytes, as text; *encode_key* makes its keys."""
+    """The documents in a mapping of bytes, as text. *encode_key* makes its keys."""
 
     def __init__(self, mapping, encode_key=str):
         self.mapping = mapping

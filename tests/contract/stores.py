@@ -1,4 +1,4 @@
-"""Stores of one's own: of four methods, sync and async, and with all that such a store may have."""
+"""Custom stores for tests: of four methods, sync, async and mixed, and with every optional power."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ from pyai_sessions import Session, SessionConflictError, SessionStore
 
 
 class AsyncStore(SessionStore):
-    """Rows of JSON behind an event loop, as a database's async client has them."""
+    """Rows of JSON behind coroutines, like a database's async client."""
 
     def __init__(self):
         self.rows = {}
@@ -33,7 +33,7 @@ class AsyncStore(SessionStore):
 
 
 class SyncStore(SessionStore):
-    """The same four, without `async`; it gives its sessions in no useful order, and as no list."""
+    """The same four methods without `async`. Its list has no order, and is a tuple."""
 
     def __init__(self):
         self.rows = deque()
@@ -53,7 +53,7 @@ class SyncStore(SessionStore):
 
 
 class MixedStore(SyncStore):
-    """Saves by a coroutine; reads by an awaitable that is none; does the rest at once."""
+    """Saves by a coroutine, reads by another awaitable, and deletes and lists without either."""
 
     async def save(self, session):
         super().save(session)
@@ -63,7 +63,7 @@ class MixedStore(SyncStore):
 
 
 class Unrelated:
-    """Four methods of a class that knows nothing of ours."""
+    """The four methods on a class without our base class."""
 
     def __init__(self):
         self._store = SyncStore()
@@ -72,12 +72,12 @@ class Unrelated:
 
 
 class FullStore(SessionStore):
-    """Rows of JSON with a revision each, and a list of all; beside the JSON what rows are sorted and chosen by."""
+    """Rows of JSON with revisions, and a list by activity."""
 
     def __init__(self):
         self.rows = {}
         self.lock = threading.RLock()
-        self.revisions = count(1)  # of all sessions: none is used twice under an id
+        self.revisions = count(1)  # shared by all sessions, so that no id has the same revision twice
 
     def save(self, session):
         with self.lock:
@@ -118,7 +118,7 @@ class FullStore(SessionStore):
 
 
 class AsyncFullStore(SessionStore):
-    """The same, each method of it a coroutine."""
+    """The same methods as coroutines."""
 
     def __init__(self):
         self._store = FullStore()
@@ -134,6 +134,6 @@ class AsyncFullStore(SessionStore):
         return later
 
     async def save(self, session):
-        """Replaced above, as the other three."""
+        """Do nothing: the constructor replaces this and the other three."""
 
     get = delete = list_for_user = save

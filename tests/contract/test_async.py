@@ -1,4 +1,4 @@
-"""AsyncSessionManager keeps the contracts of SessionManager: each call is awaited in a running loop."""
+"""Contracts of SessionManager, run on AsyncSessionManager by awaiting each call in a loop."""
 
 import asyncio
 import inspect
@@ -18,7 +18,7 @@ from tests.contract.variants import OfItems
 
 
 class Awaited:
-    """An AsyncSessionManager seen as a sync one: each call is awaited in a loop that runs in another thread."""
+    """An AsyncSessionManager with a sync interface. Each call is awaited in another thread's loop."""
 
     def __init__(self, manager, loop):
         self._manager = manager
@@ -54,7 +54,7 @@ class Awaited:
 
 
 class AwaitedStream(Awaited):
-    """An AsyncMessageStream seen as a sync one."""
+    """An AsyncMessageStream with a sync interface."""
 
     def __exit__(self, *error):
         self.leave(*error)

@@ -1,4 +1,4 @@
-"""The contracts of mappings and of stores, on real clusters."""
+"""Contracts of mappings and stores, run on real clusters."""
 
 import secrets
 from contextlib import closing
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.wide
 
 
 class OnACluster:
-    """A prefix of one's own on a cluster that all tests of one worker share."""
+    """An unused prefix on a cluster that all tests of a worker share."""
 
     cluster = "valkey_cluster"
 
@@ -53,7 +53,7 @@ class TestValkeyCluster(OnAStore, OfItemsAndIndexes):
     pass
 
 
-@pytest.mark.long  # a cluster's trips take ten times as long as a server's; tests/storage has the contract of storages
+@pytest.mark.long  # a cluster's round trips take ten times as long; tests/storage runs the contract of storages
 class TestTheWholeContractOnAValkeyCluster(OnAStore, KVSessionStoreContract):
     pass
 

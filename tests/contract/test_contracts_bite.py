@@ -1,4 +1,4 @@
-"""A contract proves something only if what is broken fails it: here broken mappings and stores must."""
+"""Broken mappings and stores, each of which must fail its contract."""
 
 import json
 import os
@@ -724,10 +724,10 @@ POWERS = """
         globals()[f"Test{kind.__name__}"] = contract_of(kind)
 """
 
-# Of what is broken in one way, the rule that catches it is run; without an entry all are, up to the first that fails.
-# Of what is sound, all rules that catch something: that its like passes the whole contract is shown beside this.
+# For each broken class, run the rule that catches it; without an entry run all rules up to the first failure.
+# For sound classes run every rule that catches something. Other files run the whole contract on their like.
 CAUGHT_BY = json.loads(Path(__file__).with_name("caught_by.json").read_text("utf-8"))
-"""The name of a test, by the name of what is broken, by kind. Sound ones have no entry."""
+"""By kind, the rule that catches each broken class. Sound classes have no entry."""
 
 FIRST_FAILURE_IS_ENOUGH = """
     import json
@@ -758,7 +758,7 @@ FIRST_FAILURE_IS_ENOUGH = """
 
 
 def run(folder, module, rules):
-    """Run a module of contract classes, of those in *rules* these alone.
+    """Run a module of contract classes, and only these *rules* if given.
 
     Return by class how many tests passed, failed and ended in an error.
     """
@@ -796,7 +796,7 @@ def run(folder, module, rules):
     ids=["mapping", "store", "custom", "powers"],
 )
 def test_what_is_broken_fails_its_contract_and_what_is_sound_passes(tmp_path, kind, module, sound):
-    """Each broken mapping and store fails a test (a failure, not an error of its fixtures); sound ones fail none."""
+    """Each broken class fails a rule, without an error of its fixtures. Sound classes fail none."""
     catching = CAUGHT_BY[kind]
     rules = {name: [rule] for name, rule in catching.items()} | dict.fromkeys(sound, sorted({*catching.values()}))
     counts = run(tmp_path, module, rules)

@@ -1,4 +1,4 @@
-"""Encrypted mappings keep the contracts of what they are around: of a mapping, and of a store."""
+"""Contracts of mappings and stores, run on encrypted ones."""
 
 import pytest
 import redis
@@ -24,7 +24,7 @@ class TestEncryptedDict(KVSessionStoreContract):
         return Encrypted({}, KEYS)
 
 
-@pytest.mark.long  # what encrypts knows nothing of what it is around
+@pytest.mark.long  # encryption knows nothing of the storage inside
 class TestEncryptedSQLite(Made, ErasingOfDocuments, OfItemsAndIndexes):
     @pytest.fixture
     def make(self, tmp_path, request):

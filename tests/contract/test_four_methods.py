@@ -1,4 +1,4 @@
-"""Stores of one's own, sync and async, with four methods and with more, that keep the contract of stores."""
+"""The contract of stores, run on custom stores, sync and async, with four methods and with more."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncSto
 
 
 class OfCalls(Refusals, Lists, Appending, Everyday, Reading):
-    """What depends on how a store is called, for stores of which another kind keeps the whole contract."""
+    """The rules that depend on how a store is called. Another kind of store runs the whole contract."""
 
 
 class TestAsyncStore(SessionStoreContract):

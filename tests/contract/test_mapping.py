@@ -1,4 +1,4 @@
-"""Mappings that keep the mapping contract: ours, and those of others that sessions are stored in."""
+"""The contract of mappings, run on ours and on those of other packages."""
 
 import dbm.dumb
 import secrets
@@ -33,7 +33,7 @@ class TestSQLiteMappingInMemory(MappingContract):
 
 
 class OpenedTwice(PersistentMappingContract):
-    """A mapping that the context manager `open` opens, here and anew."""
+    """A mapping from the context manager `open`, which can be opened again."""
 
     @pytest.fixture
     def mapping(self, tmp_path):
@@ -150,14 +150,14 @@ class TestRedisMappingWhoseItemsExpire(OneClient):
 
 
 class TestRedisMappingWithAHostilePrefix(OneClient):
-    """A prefix may hold what Redis's patterns give a meaning to."""
+    """The prefix has characters that are special in Redis patterns."""
 
     server = "redis_server"
     prefix = "a*b/?[c-d]^\\{e}:\u00e9"
 
 
 class TestShelf(MappingContract):
-    """Of the dumb dbm, which reads its index once: a second object does not see the changes of the first."""
+    """A shelf of dbm.dumb, which reads its index once, so a second object does not see changes."""
 
     @pytest.fixture
     def mapping(self, tmp_path):

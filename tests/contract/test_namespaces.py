@@ -1,4 +1,4 @@
-"""Namespaces keep the contract, each as if the mapping were its own, and leave their neighbours alone."""
+"""The contract of stores, run in namespaces, and tests that namespaces do not touch each other."""
 
 import dbm.dumb
 import json
@@ -38,7 +38,7 @@ KEYS = {"index": b"i" * 32, "old": b"o" * 32, "new": b"n" * 32}
 
 
 class Under(MutableMapping):
-    """The items of a mapping that lie in a namespace, by their keys within it."""
+    """The items of one namespace of a mapping, by their keys within it."""
 
     def __init__(self, mapping, namespace):
         self.mapping, self.start = mapping, namespace_prefix(namespace)
@@ -60,7 +60,7 @@ class Under(MutableMapping):
 
 
 def move_in(manager):
-    """Fill a store with sessions of the ids and users that the contract uses, some of them with pages."""
+    """Store sessions under the ids and users that the contract uses, some with pages."""
     for n, session_id in enumerate(["s", "s0", "s1", "parent"]):
         session = manager.create_session(("ada", "bob")[n % 2], session_id=session_id)
         fill(session, 40 if session_id in {"s", "parent"} else 1)
@@ -70,14 +70,14 @@ def move_in(manager):
 
 
 def holdings(manager):
-    """Return all that a store shows of its sessions."""
+    """Return everything that a store shows of its sessions."""
     listed = sorted(ids(manager.list_sessions(status=None, limit=None)))
     counts = [manager.count(user, status=None) for user in ("ada", "bob", ANYONE)]
     return listed, counts, [manager.get_session(each) for each in listed], manager.verify().problems
 
 
 class InANamespace(Made):
-    """`mapping` gives the mapping, in which others live as well."""
+    """`mapping` returns the mapping. Neighbours use it, too."""
 
     @pytest.fixture
     def make(self, mapping, request):
@@ -98,7 +98,7 @@ class InANamespace(Made):
 
     @pytest.fixture(autouse=True)
     def _neighbours(self, mapping):
-        """They have the same ids and users, and find all as it was."""
+        """Fill other namespaces with the same ids and users, and check at the end that nothing has changed."""
         neighbours = [SessionManager(KVSessionStore(mapping, namespace=name)) for name in (None, "tenant")]
         for each in neighbours:
             move_in(each)
@@ -170,7 +170,7 @@ NAMES = [None, "a", "A", "session", "messages", "unreadable", "namespace", "acti
 
 
 def test_namespaces_share_nothing_but_the_mapping(mapping):
-    """The same ids and users in each, and in none: every one sees, counts and clears its own alone."""
+    """With the same ids and users in each namespace, each sees, counts and clears only its own."""
     managers = {name: SessionManager(KVSessionStore(mapping, namespace=name)) for name in NAMES}
     for n, (name, manager) in enumerate(managers.items()):
         for session_id in ("s", "t"):
@@ -196,7 +196,7 @@ def test_namespaces_share_nothing_but_the_mapping(mapping):
 
 @pytest.mark.parametrize("name", [None, "a"])
 def test_what_mends_or_removes_stays_within_its_namespace(mapping, name):
-    """Damage, orphans, forks, users and ids are the same in each: not a byte of the others changes."""
+    """Repairs and removals in one namespace change no byte of the others, with the same ids and damage in each."""
     stores = {each: KVSessionStore(mapping, namespace=each, timeout=0.2) for each in (None, "a", "b")}
     managers = {each: SessionManager(store) for each, store in stores.items()}
     documents = mapping.mapping if isinstance(mapping, Encrypted) else mapping
@@ -227,7 +227,7 @@ def test_what_mends_or_removes_stays_within_its_namespace(mapping, name):
 
 
 def test_sessions_of_a_namespace_expire_by_themselves(mapping):
-    """A purge removes those of its own namespace."""
+    """A purge removes only sessions of its own namespace."""
     clock = StoppedClock()
     stores = [KVSessionStore(mapping, namespace=name, ttl=60, clock=clock) for name in (None, "a", "b")]
     managers = [SessionManager(store) for store in stores]
@@ -242,7 +242,7 @@ def test_sessions_of_a_namespace_expire_by_themselves(mapping):
 
 
 def test_a_session_is_read_whole_from_its_own_namespace(mapping):
-    """What one trip brings of its pages are its own, by their keys; the rest is asked for, by others."""
+    """A session's pages are read only from its own namespace."""
     for name in (None, "a"):
         manager = SessionManager(KVSessionStore(mapping, namespace=name))
         session = manager.create_session(session_id="s")
@@ -261,7 +261,7 @@ def test_a_session_is_read_whole_from_its_own_namespace(mapping):
 
 @pytest.mark.parametrize("kind", ["of one's own", "shelf", "files"])
 def test_any_mapping_can_be_divided(kind, tmp_path):
-    """One of text, of bytes, or over a file: nothing but the documents lies there, each in its place."""
+    """A mapping of text, of bytes or of a file can have namespaces, and holds only documents."""
     with closing(shelve.Shelf(dbm.dumb.open(str(tmp_path / "shelf")))) as shelf:
         mapping = {"of one's own": Minimal(), "shelf": shelf, "files": zict.File(tmp_path / "files")}[kind]
         managers = {name: SessionManager(KVSessionStore(mapping, namespace=name)) for name in ("a", None)}
@@ -274,11 +274,11 @@ def test_any_mapping_can_be_divided(kind, tmp_path):
 
 
 def test_lists_of_a_namespace_are_true_after_a_write_that_failed():
-    """It may have been done all the same: the documents tell."""
+    """After a failed write, lists are made from the documents again."""
     mapping = FaultyMapping({})
     manager = SessionManager(KVSessionStore(mapping, namespace="a"))
     manager.create_session("ada", session_id="first")
-    assert manager.count() == 1  # the index is there
+    assert manager.count() == 1  # this builds the index
     mapping.fail(OSError("a reply was lost"), applied=True)
 
     with pytest.raises(StorageError):
@@ -288,7 +288,7 @@ def test_lists_of_a_namespace_are_true_after_a_write_that_failed():
 
 
 def test_any_text_names_a_namespace():
-    """It is percent-encoded, as ids are: none lies in another, or outside."""
+    """Names are percent-encoded, so no namespace lies in another or outside."""
     mapping = {}
     for name in HOSTILE_IDS:
         SessionManager(KVSessionStore(mapping, namespace=name)).create_session("ada", session_id=name)
@@ -301,7 +301,7 @@ def test_any_text_names_a_namespace():
 
 @pytest.mark.parametrize("name", ["", 7, b"a", "x" * 1025], ids=ascii)
 def test_what_can_be_no_namespace_is_refused(name, tmp_path):
-    """Before a file is made."""
+    """An invalid name raises before a file is made."""
     for make in (
         lambda: KVSessionStore({}, namespace=name),
         lambda: SQLiteSessionStore(tmp_path / "c", namespace=name),
@@ -313,7 +313,7 @@ def test_what_can_be_no_namespace_is_refused(name, tmp_path):
 
 
 def test_a_url_names_a_namespace(tmp_path):
-    """As an option of every family, percent-encoded as all that stands in urls."""
+    """A URL of every family takes a percent-encoded `namespace`."""
     url = f"sqlite:///{tmp_path}/chat.db"
     with closing(open_store(f"{url}?namespace=a%2Fb")) as store:
         SessionManager(store).create_session(session_id="s")
@@ -322,7 +322,7 @@ def test_a_url_names_a_namespace(tmp_path):
             assert ids(SessionManager(same).list_sessions()) == ["s"]
     for each in (url, "memory://", f"diskcache:///{tmp_path}/chat", "redis://localhost:1?socket_timeout=1"):
         option = f"{'&' if '?' in each else '?'}namespace=%23%ED%A0%80"
-        with closing(open_store(each + option)) as store:  # a server is not asked before the first call
+        with closing(open_store(each + option)) as store:  # a server is not contacted before the first call
             assert "namespace '#\\ud800' of a" in repr(store)
 
 
@@ -331,13 +331,13 @@ def test_a_url_names_a_namespace(tmp_path):
 )
 @pytest.mark.parametrize("url", ["memory://", "redis://localhost:1"])
 def test_a_url_that_does_not_tell_the_namespace_is_refused(url, query):
-    """A tenant's name that is empty, or was not encoded, must not open the sessions of others."""
+    """An empty or unencoded namespace in a URL raises, so that it cannot open others' sessions."""
     with pytest.raises(InvalidValueError, match=r"namespace (has no value|is given twice)|%23|UTF-8"):
         open_store(f"{url}?{query}")
 
 
 def test_what_another_tool_put_into_a_namespace_is_found_by_a_rebuilt_index(mapping):
-    """In that namespace, and in no other."""
+    """`reindex` finds what another tool wrote into the namespace, and changes no other."""
     managers = [SessionManager(KVSessionStore(mapping, namespace=name)) for name in ("a", "b", None)]
     for manager in managers:
         manager.create_session("ada", session_id="s")
@@ -355,7 +355,7 @@ def test_what_another_tool_put_into_a_namespace_is_found_by_a_rebuilt_index(mapp
 
 
 def test_a_ciphertext_opens_in_its_own_namespace_alone():
-    """Moved to the session of the same id of another tenant, or of none, it is refused."""
+    """A ciphertext that was moved to the same id in another namespace cannot be read."""
     inner = {}
     for name in ("a", "b", None):
         SessionManager(KVSessionStore(Encrypted(inner, KEYS), namespace=name)).create_session("ada", session_id="s")
@@ -370,7 +370,7 @@ def test_a_ciphertext_opens_in_its_own_namespace_alone():
 
 @pytest.mark.parametrize("wrap", [dict, lambda inner: Encrypted(inner, KEYS)], ids=["plain", "another ring"])
 def test_a_ring_that_does_not_fit_is_refused_with_the_place(wrap):
-    """The whole key of the document that shows it, namespace and all; other namespaces may have another ring."""
+    """The error has the document's whole key with its namespace. Other namespaces may use another key ring."""
     inner = {}
     written = wrap(inner)
     SessionManager(KVSessionStore(written, namespace="a")).create_session("ada", session_id="s")
@@ -384,7 +384,7 @@ def test_a_ring_that_does_not_fit_is_refused_with_the_place(wrap):
 
 
 def test_keys_are_rotated_in_all_namespaces(mapping):
-    """By the mapping at once, or by each store its own."""
+    """Keys are rotated by the mapping for all namespaces, or by each store for its own."""
     if isinstance(mapping, Encrypted):
         mapping = mapping.mapping
     old = {name: key for name, key in KEYS.items() if name != "new"}
@@ -407,7 +407,7 @@ def test_keys_are_rotated_in_all_namespaces(mapping):
 
 
 def test_documents_of_a_namespace_are_found_without_an_index(tmp_path):
-    """Written by another tool, or before the index was dropped."""
+    """Documents are found even if their index entries are missing."""
     path = tmp_path / "chat.db"
     for name in (None, "a"):
         with closing(SQLiteSessionStore(path, namespace=name)) as store:
@@ -426,7 +426,7 @@ def test_documents_of_a_namespace_are_found_without_an_index(tmp_path):
 
 
 def test_a_key_of_a_namespace_is_readable(mapping):
-    """``namespace/<name>/`` and the usual key, in any mapping."""
+    """A key is ``namespace/<name>/`` and the usual key, in any mapping."""
     SessionManager(KVSessionStore(mapping, namespace="a/b")).create_session("ada", session_id="s")
 
     assert [key for key in mapping if key.startswith("namespace/")] == ["namespace/a%2Fb/session/s"]

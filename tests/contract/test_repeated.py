@@ -1,4 +1,4 @@
-"""The contracts, where a client sends every command twice: whatever is sent again does once what it says."""
+"""Contracts, run with a client that sends every command twice."""
 
 import secrets
 
@@ -65,7 +65,7 @@ class TestStoreOnACluster(OfStores, Erasing, OfEndings):
 
 
 def test_a_rotation_counts_each_document_once(client, prefix):
-    """A document that was encrypted anew by the first of two commands counts as such."""
+    """A document is counted once if its command is sent twice."""
     keys = {"index": b"i" * 32, "old": b"o" * 32}
     before = SessionManager(KVSessionStore(Encrypted(RedisMapping(client, prefix), keys)))
     for n in range(3):
@@ -76,7 +76,7 @@ def test_a_rotation_counts_each_document_once(client, prefix):
 
 
 def test_a_purge_counts_each_session_once(client, prefix):
-    """A session that the server forgot, and whose entries went with the first of two commands, was purged."""
+    """A session that the server dropped is counted once if the command is sent twice."""
     clock = StoppedClock()
     store = RedisSessionStore(client=client, prefix=prefix, ttl=60, clock=clock)
     manager = SessionManager(store)
@@ -93,7 +93,7 @@ def test_a_purge_counts_each_session_once(client, prefix):
 def test_an_append_that_others_wrote_over_before_it_was_sent_again_is_stored_once(
     valkey_server, prefix, before, others
 ):
-    """Its reply was lost; others then appended, and its message lies in a page when the client repeats it."""
+    """An append that is repeated after its message moved to a page is stored once."""
 
     class Late(redis.Redis):
         def execute_command(self, *args, **options):

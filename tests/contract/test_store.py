@@ -1,4 +1,4 @@
-"""Stores that keep the store contract: in memory, in files, on servers, in mappings of others and of one's own."""
+"""The contract of stores, run in memory, in files, on servers and in mappings."""
 
 import dbm.dumb
 import json
@@ -37,7 +37,7 @@ class TestDict(KVSessionStoreContract):
 
 
 class Strict(PlainStorage):
-    """A storage that is given nothing but what `Storage` says that it is given."""
+    """A storage that asserts what `Storage` promises about its arguments."""
 
     def write(self, changes):
         for each in changes:
@@ -56,9 +56,9 @@ class TestStrictStorage(KVSessionStoreContract):
 
 
 class Minimal:
-    """The least that a mapping needs to be: `[k]`, `[k] = v`, `del` and `iter`."""
+    """The least mapping: `[k]`, `[k] = v`, `del` and `iter`."""
 
-    __slots__ = ("_items",)  # not even a weak reference to it is possible
+    __slots__ = ("_items",)  # so that it takes not even a weak reference
 
     def __init__(self):
         self._items = []
@@ -91,7 +91,7 @@ class TestAMappingOfOnesOwn(OfItems):
 
 
 class InAFile:
-    """Sessions in a table of an SQLite file: `open` gives the store, a second mapping of the table the documents."""
+    """Sessions in a table of an SQLite file. `open` opens a store, and the documents are read past it."""
 
     table_name = "sessions"
 
@@ -211,7 +211,7 @@ class OnAServer(Made):
     def prefix(self, url):
         prefix = f"store:{secrets.token_hex(8)}:"
         yield prefix
-        with redis.Redis.from_url(url) as client:  # the server is shared, and scans read all of it
+        with redis.Redis.from_url(url) as client:  # the server is shared, and a scan reads all of it
             for key in client.scan_iter(prefix + "*", count=1000):
                 client.delete(key)
 
@@ -262,7 +262,7 @@ class TestRedisMappingOfAValkeyClient(OnAServer, OfItems):
 
 @pytest.mark.long
 class TestShelf(OfItems):
-    """The dumb dbm is the one that every Python has, and that any thread may use."""
+    """A shelf of dbm.dumb, which every Python has, and which any thread may use."""
 
     @pytest.fixture
     def store(self, tmp_path):

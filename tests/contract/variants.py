@@ -1,4 +1,4 @@
-"""Parts of the contract, for variants of storages that keep all of it, and how stores of one storage are made."""
+"""Parts of the contract for variants of storages. Another variant of each runs the whole contract."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from pyai_sessions.testing.store.values import Values
 
 
 class Made:
-    """A fixture `make` gives a function that makes a store over the storage under test, each time another."""
+    """The fixture `make` returns a function that opens another store on the storage under test at each call."""
 
     @pytest.fixture
     def store(self, make):
@@ -37,15 +37,15 @@ class Made:
 
 
 class OfItems(SharingState, Damage, SessionsOfDocuments, Rewinding, Appending, Values, Everyday, Reading):
-    """What depends on how a mapping writes, reads and removes its items."""
+    """Rules that depend on how a mapping writes, reads and removes items."""
 
 
 class OfEndings(Expiry, ForkingOfDocuments, EndingOfDocuments, Ending):
-    """What ends with a session and what does not, and how an index hears of it."""
+    """Rules about the end of sessions, and how an index follows it."""
 
 
 class OfIndexes(UpkeepOfState, Upkeep, OfEndings):
-    """What depends on its indexes, and on what ends with a session and what does not."""
+    """Rules that depend on indexes, and on the end of sessions."""
 
 
 class OfItemsAndIndexes(OfIndexes, Forking, OfItems):
@@ -55,4 +55,4 @@ class OfItemsAndIndexes(OfIndexes, Forking, OfItems):
 class OfWrites(
     RedactingOfDocuments, ErasingOfDocuments, ImportsOfDocuments, Updating, Merging, Once, OfItemsAndIndexes
 ):
-    """What depends on how often a storage is given a change."""
+    """Rules that depend on how often a storage gets a change."""
