@@ -1,4 +1,4 @@
-"""What is taken out of documents, and what stays."""
+"""Tests of redacting documents: which text is taken out, and what stays."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def message(content, message_id="pw", **more):
 
 
 def blanker(*contents, words=(), removed="[removed]"):
-    """Return what has learnt of copies of a message that say these."""
+    """Return a blanker that knows a message with these contents."""
     made = Blanker("pw", removed, words)
     made.learn([message(each) for each in contents])
     return made
@@ -33,7 +33,7 @@ def calls(arguments):
     ids=["parts", "arguments", "a blank one", "what stands in its place"],
 )
 def test_what_a_message_says_is_its_words_and_no_structure(said, texts):
-    """Neither types and names, nor what a message that was redacted before has in their place, nor nothing."""
+    """The text of a message excludes types, names, empty values, and marks of an earlier redaction."""
     made = Blanker("pw", "[removed]", ())
 
     made.learn(said)
@@ -51,21 +51,21 @@ def test_what_a_message_says_is_its_words_and_no_structure(said, texts):
     ids=["texts", "words", "escapes"],
 )
 def test_of_two_texts_the_longer_one_goes_first(contents, words, value, left):
-    """Else its rest would stay. It goes however JSON spells it."""
+    """Of two texts the longer one is removed first, however JSON spells it. Otherwise its rest would stay."""
     made = blanker(*contents, words=words)
 
     assert made.document({"state": {"x": value}}) == {"state": {"x": left}}
 
 
 def test_of_a_damaged_document_as_much_can_be_read_afterwards_as_before():
-    """What stands in the place of a word is spelled as JSON spells it."""
+    """The replacement is valid JSON, so a damaged document does not become less readable."""
     made = blanker(SECRET, words=["hunter2"], removed='"no"')
 
     assert made.raw('["hunter2", ', spelled=True) == '["\\"no\\"", '
 
 
 def test_words_go_from_all_of_another_message_but_what_points_to_others():
-    """From the names in it, too; not from its id and role."""
+    """Text is removed from a message's names too, but not from its ids and role."""
     made = blanker(SECRET, words=["user"])
 
     (other,) = made.document({"messages": [message("a user", "user", metadata={"user": 1})]})["messages"]
@@ -74,7 +74,7 @@ def test_words_go_from_all_of_another_message_but_what_points_to_others():
 
 
 def test_branches_of_a_session_in_hand_keep_their_names():
-    """As the stored ones do: of the fields of a branch, those that hold words lose them."""
+    """Only fields with text are changed in a loaded session's branches, as in stored ones."""
     branch = {"branch_id": SECRET, "state": {"x": SECRET}, "messages": []}
 
     made = blanker(SECRET).document({"left": [branch]})
@@ -83,7 +83,7 @@ def test_branches_of_a_session_in_hand_keep_their_names():
 
 
 def test_messages_that_repeat_the_words_are_named():
-    """In a name within them, too; not those that have the letters of a short text; the first 1,000."""
+    """The report names the first 1,000 messages that repeat the text, not those that merely contain a short one."""
     made = blanker(SECRET, "ok")
 
     made.document([message("", "as a name", metadata={SECRET: 1}), message("book", "book")])

@@ -1,4 +1,4 @@
-"""The stored format: two codecs that read each other, keys that no id forges, pages, upgrades, damage."""
+"""Tests of the stored format: the two codecs, keys, pages, upgrades and damage."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ FROZEN = Path(__file__).parent / "frozen" / "format-1"
 
 # What can be stored -----------------------------------------------------------------------------------------------
 
-# All of Unicode: NUL, lone surrogates, and characters that one reader or another takes for a line's end.
+# All of Unicode: NUL, lone surrogates, and characters that some readers treat as line ends.
 texts = st.text(st.characters(), max_size=20) | st.sampled_from(
     ["", "\x00", "\ud800", "\udfff\ud800", "\U0001f600", "\u2028", '"\\', "\x7f", "e\u0301", "\r\n", "NaN"]
 )
@@ -103,14 +103,14 @@ def nested(depth):
 
 
 def in_full(session):
-    """Return all of a session but its revision, unknown fields included, and with the types that == is blind to."""
+    """Return a session without its revision, but with unknown fields and with types that == ignores."""
     found = session.to_dict()
     found.pop("revision", None)
     return json.dumps(found, sort_keys=True)
 
 
 def restored(draft):
-    """Return the session that a draft's documents hold."""
+    """Return the session in the documents of a draft."""
     stored = read_head(draft.head, draft.session_id)
     pages = [read_messages(text, key, draft.session_id) for key, text in draft.pages.items()]
     return restore(stored, pages, StoppedClock())
@@ -127,7 +127,7 @@ DEEP = Session(session_id="deep", state={"deep": nested(MAX_DEPTH - 2)}, message
 @example(Session())
 @example(DEEP)
 def test_the_fast_codec_stores_all_of_a_session(session):
-    """What compose wrote, read_head and restore read, to an equal session."""
+    """`read_head` and `restore` read an equal session from what `compose` wrote."""
     made = restored(compose(session))
 
     assert made == session
@@ -139,7 +139,7 @@ def test_the_fast_codec_stores_all_of_a_session(session):
 @example(Session())
 @example(DEEP)
 def test_the_declared_codec_reads_what_the_fast_one_wrote(session):
-    """A stored conversation of a page is readable with Session.from_json, and with json.loads."""
+    """`Session.from_json` and `json.loads` read a stored conversation of one page."""
     draft = compose(session)
     if draft.pages:  # larger than a page
         return
@@ -155,7 +155,7 @@ def test_the_declared_codec_reads_what_the_fast_one_wrote(session):
 @example(Session())
 @example(DEEP)
 def test_the_fast_codec_reads_what_the_declared_one_wrote(session):
-    """A text made by to_json is a document: it can be put into a mapping by hand."""
+    """The text of `to_json` is a valid document, and can be put into a mapping by hand."""
     text = session.to_json()
 
     made = restore(read_head(text, session.session_id), [], StoppedClock())
@@ -169,7 +169,7 @@ def test_the_fast_codec_reads_what_the_declared_one_wrote(session):
 @example([])
 @example([Message("user", nested(MAX_DEPTH))])
 def test_a_page_is_an_array_of_messages_in_both_codecs(given_messages):
-    """write_messages and Message.to_json write the same; each reads the other's."""
+    """`write_messages` and `Message.to_json` write the same, and read each other's text."""
     page = write_messages(given_messages)
     declared = "[" + ",".join(each.to_json() for each in given_messages) + "]"
 
@@ -185,7 +185,7 @@ def test_a_page_is_an_array_of_messages_in_both_codecs(given_messages):
 @given(sessions())
 @settings(max_examples=60)
 def test_what_a_session_was_read_from_is_written_again(session):
-    """Storing, reading and storing again changes nothing but the tokens of the commit."""
+    """Storing, reading and storing again changes only the tokens of the commit."""
     once = restored(compose(session))
 
     again = restored(compose(once))
@@ -204,7 +204,7 @@ SPELLINGS = {
 @given(sessions(), st.lists(messages(), max_size=3, unique_by=lambda each: each.message_id))
 @settings(max_examples=25)
 def test_messages_are_written_after_what_is_stored(spelling, session, added):
-    """However that is spelled; a message that was changed or taken out is not there any more."""
+    """New messages are added to the stored text as it is. Changed or removed messages are left out of it."""
     head = SPELLINGS[spelling](compose(session).head)
     grown = restore(read_head(head, session.session_id), [], StoppedClock())
     grown._history.extend([each for each in added if grown._history.find(each.message_id) is None])
@@ -220,7 +220,7 @@ def test_messages_are_written_after_what_is_stored(spelling, session, added):
 
 
 def test_a_long_message_is_written_again_with_what_follows():
-    """No session keeps the text of one beside the message itself."""
+    """A session does not keep a second copy of a long message's text."""
     session = restored(compose(Session(messages=[Message("user", "x" * 100_000, message_id="long")])))
     session.add_message("user", "short")
 
@@ -233,7 +233,7 @@ def test_a_long_message_is_written_again_with_what_follows():
 @pytest.mark.parametrize("size", [1, 300, 7_900, 9_000])
 @pytest.mark.parametrize("turn", [1, 2, 5, 32, 33])
 def test_what_is_appended_unseen_is_stored_as_what_is_saved(size, turn):
-    """A full tail becomes a page as it is; no page is larger than those of saves."""
+    """An append turns a full tail into a page without reading it. No page is larger than those of saves."""
     session = Session(session_id="s")
     stored, pages = read_head(compose(session).head, "s"), {}
     for _ in range(20):
@@ -258,7 +258,7 @@ def test_what_is_appended_unseen_is_stored_as_what_is_saved(size, turn):
 
 @pytest.mark.parametrize("kind", [bytes.decode, bytes, bytearray, memoryview])
 def test_a_document_may_come_as_text_or_bytes(kind):
-    """Mappings of bytes give bytes back."""
+    """Documents may be read as text or bytes."""
     session = Session(session_id="s", messages=[Message("user", "ü", message_id="m", timestamp=NOON)])
 
     head = kind(compose(session).head)
@@ -267,7 +267,7 @@ def test_a_document_may_come_as_text_or_bytes(kind):
 
 
 def test_a_document_may_be_formatted_by_hand():
-    """White space and the order of fields are free; so is what has a default."""
+    """White space, the order of fields, and fields with defaults are free in a document."""
     text = '{\n  "state": {"k": 1},\n  "session_id": "s",\n  "format": 1\n}'
 
     made = restore(read_head(text, "s"), [], StoppedClock())
@@ -279,7 +279,7 @@ SPLIT = "\ud83d\ude00"  # an emoji that was cut in two by a stream, and joined a
 
 
 def test_an_emoji_that_was_cut_in_two_is_stored_as_it_will_be_read():
-    """What save stored is what a load gives: the session in hand and the loaded one are equal."""
+    """Joined halves of an emoji are equal in the saved and the loaded session."""
     manager = SessionManager({})
     session = manager.create_session(metadata={SPLIT: SPLIT}, state={SPLIT: [SPLIT]})
     session.add_message(SPLIT, SPLIT, name=SPLIT, metadata={SPLIT: SPLIT})
@@ -292,7 +292,7 @@ def test_an_emoji_that_was_cut_in_two_is_stored_as_it_will_be_read():
 
 @pytest.mark.parametrize("name", ["session_id", "user_id"])
 def test_a_session_of_any_id_that_was_accepted_can_be_found(name):
-    """An id that cannot be read back is refused before anything is written, or made one that can."""
+    """An id that cannot be read back raises before the write, or is normalized to one that can."""
     manager = SessionManager({})
     try:
         session = manager.create_session(**{name: SPLIT})
@@ -315,7 +315,7 @@ hostile_ids = [
 @settings(max_examples=200)
 @example("." * 1024)
 def test_an_id_is_read_back_from_its_key(session_id):
-    """Encoding loses nothing, and what it makes is safe as one part of a key, a path or a url."""
+    """Encoding an id loses nothing, and is safe in keys, paths and URLs."""
     text = encode_id(session_id)
 
     assert decode_id(text) == session_id
@@ -329,7 +329,7 @@ def test_an_id_is_read_back_from_its_key(session_id):
 @example("a", "a%2Fb")
 @example("\ud83d\ude00", "\U0001f600")
 def test_no_id_forges_the_key_of_another(one, other):
-    """Heads and pages of two sessions never share a key, nor lie among each other's."""
+    """Keys of two sessions are never equal, and never lie below each other."""
     if one == other:
         return
 
@@ -341,7 +341,7 @@ def test_no_id_forges_the_key_of_another(one, other):
 
 @pytest.mark.parametrize("session_id", hostile_ids, ids=ascii)
 def test_a_key_tells_whose_it_is(session_id):
-    """Of a head and of a page, whatever the id."""
+    """The key of a head or a page gives the session's id."""
     assert session_of_key(head_key(session_id)) == session_id
     assert session_of_key(f"{page_prefix(session_id)}g-_1/0") == session_id
 
@@ -355,12 +355,12 @@ def test_a_key_tells_whose_it_is(session_id):
     ],
 )  # fmt: skip
 def test_a_foreign_key_is_nobody_s(key):
-    """Keys that we would not have written are left alone: a mapping may hold other things as well."""
+    """Keys that we would not write are ignored, since a mapping may hold other items."""
     assert session_of_key(key) is None
 
 
 def test_sessions_of_hostile_ids_lie_beside_each_other():
-    """Each is stored, found and deleted without touching another; foreign keys stay."""
+    """Sessions of hostile ids can be stored, found and deleted without touching each other or foreign keys."""
     mapping = {"other": "thing", "session": "x", "messages/": "y"}
     manager = SessionManager(mapping)
     for session_id in hostile_ids:
@@ -384,7 +384,7 @@ def pages_of(mapping):
 
 
 def saved(count, size=1, *, step=None):
-    """Return a mapping with a session of *count* messages of *size* characters, saved after every *step*."""
+    """Return a mapping with a session of *count* messages of *size* characters, saved every *step* messages."""
     mapping = {}
     manager = SessionManager(mapping, clock=StoppedClock())
     session = manager.create_session(session_id="s")
@@ -398,7 +398,7 @@ def saved(count, size=1, *, step=None):
 
 @pytest.mark.parametrize("count", [0, 1, PAGE_MESSAGES - 1, PAGE_MESSAGES])
 def test_a_conversation_of_a_page_is_one_json_document(count):
-    """It is readable with json.loads, and with Session.from_json, as it lies there."""
+    """`json.loads` and `Session.from_json` read the stored document."""
     mapping = saved(count, step=7)
 
     assert list(mapping) == ["session/s"]
@@ -412,7 +412,7 @@ def test_a_conversation_of_a_page_is_one_json_document(count):
 @pytest.mark.parametrize("step", [None, 1, 2, 5, 31, 33, 100])
 @pytest.mark.parametrize("count", [33, 64, 65, 200])
 def test_older_messages_lie_in_pages_of_at_most_32(count, step):
-    """Whatever the number of messages a save adds: pages and tail hold each message once, in order."""
+    """Pages and the tail hold each message once, in order, however many a save adds."""
     mapping = saved(count, step=step)
 
     head, pages = json.loads(mapping["session/s"]), pages_of(mapping)
@@ -429,7 +429,7 @@ def test_older_messages_lie_in_pages_of_at_most_32(count, step):
 @pytest.mark.parametrize("size", [600, 5000, PAGE_BYTES - 300, PAGE_BYTES, 100_000])
 @pytest.mark.parametrize("step", [None, 1, 3])
 def test_a_page_holds_at_most_16_kib_of_text_or_a_single_message(size, step):
-    """A larger message has a page to itself."""
+    """A message larger than a page's limit has its own page."""
     mapping = saved(40, size, step=step)
 
     for key, text in mapping.items():
@@ -441,7 +441,7 @@ def test_a_page_holds_at_most_16_kib_of_text_or_a_single_message(size, step):
 
 
 def test_a_page_is_written_once():
-    """Appending never changes a page: only the head and a new page are written."""
+    """Appending writes the head and new pages, and never changes a page."""
     mapping = {}
     manager = SessionManager(mapping)
     session = manager.create_session(session_id="s")
@@ -459,7 +459,7 @@ def test_a_page_is_written_once():
 
 @pytest.mark.parametrize("last", range(0, 110, 7))
 def test_a_part_of_the_history_is_the_last_of_it(last):
-    """Loading the last n gives the same messages as loading all, whatever page they begin in."""
+    """`last=n` loads the last n of all messages, on any page."""
     mapping = saved(100, step=9)
     manager = SessionManager(mapping)
     whole = manager.get_session("s")
@@ -474,7 +474,7 @@ def test_a_part_of_the_history_is_the_last_of_it(last):
 
 @pytest.mark.parametrize("at", [0, 1, 31, 32, 33, 63, 64, 70, 99])
 def test_a_changed_message_leaves_all_other_pages_as_they_are(at):
-    """The page that holds it is written anew, and the former one removed; no other is touched."""
+    """Changing a message writes its page anew, removes the old one, and touches no other."""
     mapping = saved(100)
     before = pages_of(mapping)
     manager = SessionManager(mapping)
@@ -497,7 +497,7 @@ def test_a_changed_message_leaves_all_other_pages_as_they_are(at):
 @given(st.lists(st.sampled_from(["add", "add40", "pop", "drop", "edit", "clear", "save", "part"]), max_size=25))
 @settings(max_examples=60)
 def test_pages_and_head_always_hold_what_the_session_holds(steps):
-    """After any mixture of appending, rewriting and saving, nothing is lost and no page is left over."""
+    """After any mix of appends, changes and saves, nothing is lost and no page is left over."""
     mapping = {}
     manager = SessionManager(mapping)
     session = manager.create_session(session_id="s")
@@ -533,7 +533,7 @@ def test_pages_and_head_always_hold_what_the_session_holds(steps):
 
 
 def test_an_older_format_is_upgraded_when_it_is_read(monkeypatch):
-    """UPGRADES holds a function per older format; the next save writes today's."""
+    """A document of an older format is upgraded when it is read. The next save writes today's."""
     old = {"format": 0, "id": "s", "user": "ada", "turns": [["user", "Hello!"]]}
 
     def upgrade(head):
@@ -589,7 +589,7 @@ def test_an_older_format_is_upgraded_when_it_is_read(monkeypatch):
     ids=lambda value: ascii(value)[:60],
 )
 def test_what_is_not_a_head_of_this_session_is_refused(text, reason):
-    """The error has the key, the session, the document and the reason; the document is left as it is."""
+    """The error has the key, session, document and reason. The document stays as it is."""
     mapping = {"session/s": text}
     manager = SessionManager(mapping)
 
@@ -604,7 +604,7 @@ def test_what_is_not_a_head_of_this_session_is_refused(text, reason):
 
 
 def test_an_unreadable_document_is_never_overwritten():
-    """Neither by a new session of its id, nor by a save, an append or a change of status."""
+    """A new session, a save, an append and a change of status do not overwrite an unreadable document."""
     mapping = {}
     manager = SessionManager(mapping)
     session = manager.create_session("u", session_id="s")
@@ -626,7 +626,7 @@ def test_an_unreadable_document_is_never_overwritten():
 
 
 def test_the_document_of_another_session_is_refused():
-    """A document that was copied under another key does not become another session."""
+    """A document that was copied under another key cannot be read as that session."""
     mapping = saved(40)
     mapping["session/t"] = mapping["session/s"]
 
@@ -635,7 +635,7 @@ def test_the_document_of_another_session_is_refused():
 
 
 def test_unknown_fields_survive_a_load_and_a_save():
-    """Of the head, of messages in the tail and in pages, of checkpoints: what a later release wrote is kept."""
+    """Unknown fields of the head, of messages and of checkpoints are kept."""
     mapping = saved(40)
     manager = SessionManager(mapping)
     session = manager.get_session("s")
@@ -666,7 +666,7 @@ def test_unknown_fields_survive_a_load_and_a_save():
 
 
 def test_unknown_fields_of_messages_are_sealed_with_them():
-    """A tail that goes into a page takes them along, also when it is rewritten."""
+    """Unknown fields of messages move with them into a page, also when the page is rewritten."""
     mapping = {}
     manager = SessionManager(mapping)
     session = manager.create_session(session_id="s")
@@ -682,7 +682,7 @@ def test_unknown_fields_of_messages_are_sealed_with_them():
 
 
 def test_a_session_that_cannot_be_stored_writes_nothing():
-    """What JSON cannot hold is found before the first write, wherever it was put in by hand."""
+    """A value that JSON cannot hold raises before the first write, wherever it was put."""
     mapping = saved(40)
     manager = SessionManager(mapping)
     before = dict(mapping)
@@ -701,7 +701,7 @@ def test_a_session_that_cannot_be_stored_writes_nothing():
 
 @pytest.mark.parametrize("given_messages", [[], [Message("user", "x", message_id="m")], None, "x"], ids=repr)
 def test_a_history_that_was_assigned_to_is_refused(given_messages):
-    """The history changes by the session's methods; the error names them, and nothing is written."""
+    """A history replaced by assignment raises an error that names the methods to use. Nothing is written."""
     mapping = saved(3)
     manager = SessionManager(mapping)
     session = manager.get_session("s")
@@ -730,7 +730,7 @@ def small_document():
 
 
 def reads_or_refuses(manager):
-    """Use all that reads; any error but InvalidDocumentError gets through, and that one must not quote the document."""
+    """Call everything that reads. Only InvalidDocumentError may be raised, and it must not quote the document."""
     for read in (
         lambda: manager.get_session("s"),
         lambda: manager.get_session("s", last=1),
@@ -772,7 +772,7 @@ def as_text(document):
 
 
 def test_any_damaged_byte_is_a_clean_read_or_an_invalid_document():
-    """Bytes flipped, cut off, left out, or a pickle: a reader sees a session or InvalidDocumentError, nothing else."""
+    """Any flipped or missing byte, and a pickle, gives a session or InvalidDocumentError."""
     count = 0
     for document in damages():
         for value in {document, as_text(document)}:
@@ -785,7 +785,7 @@ def test_any_damaged_byte_is_a_clean_read_or_an_invalid_document():
 
 
 def test_any_damaged_byte_in_sqlite_is_a_clean_read_or_an_invalid_document():
-    """Likewise in a database, where the value may be text or a blob, and whose index is made from what is there."""
+    """The same holds in SQLite, for text and for blobs."""
     for document in itertools.islice(damages(), 0, None, 3):
         for value in {document, as_text(document)}:
             mapping = SQLiteMapping(":memory:")
@@ -799,7 +799,7 @@ def test_any_damaged_byte_in_sqlite_is_a_clean_read_or_an_invalid_document():
     "value", ["", "x", "{}", "[7]", "[[]]", '[{"role":1}]', b"\xff", _HOSTILE, 7, "[" * 9999], ids=ascii
 )
 def test_a_damaged_page_is_an_invalid_document(value):
-    """The error names the page; the last messages, which lie in the head, can still be read."""
+    """The error names the page. Messages in the head can still be read."""
     mapping = saved(40)
     page = next(key for key in mapping if key.startswith("messages/"))
     mapping[page] = value
@@ -812,7 +812,7 @@ def test_a_damaged_page_is_an_invalid_document(value):
 
 
 def test_a_page_of_fewer_messages_than_its_head_says_is_an_invalid_document():
-    """Messages that are missing are not passed over in silence."""
+    """A page with fewer messages than its head says raises."""
     mapping = saved(40)
     page = next(key for key in mapping if key.startswith("messages/"))
     mapping[page] = json.dumps(json.loads(mapping[page])[1:])
@@ -822,7 +822,7 @@ def test_a_page_of_fewer_messages_than_its_head_says_is_an_invalid_document():
 
 
 def test_a_missing_page_is_an_invalid_document():
-    """The error names it."""
+    """A missing page raises an error that names it."""
     mapping = saved(40)
     page = next(key for key in mapping if key.startswith("messages/"))
     del mapping[page]
@@ -842,7 +842,7 @@ def pin_tokens(monkeypatch):
 
 
 def test_the_text_written_today_is_this(monkeypatch):
-    """Who changes it makes a new format, with an upgrade; files of this one stay readable."""
+    """If you change this text, you make a new format, and must add an upgrade from this one."""
     pin_tokens(monkeypatch)
     mapping = {}
     manager = SessionManager(mapping, clock=StoppedClock())
@@ -871,7 +871,7 @@ def test_the_text_written_today_is_this(monkeypatch):
 
 
 def test_the_pages_written_today_are_these(monkeypatch):
-    """A page is a bare array; the head names it by owner, generation, pages and messages."""
+    """A page is an array. The head names it by owner, generation, pages and messages."""
     pin_tokens(monkeypatch)
     mapping = {}
     manager = SessionManager(mapping, clock=StoppedClock())
@@ -896,7 +896,7 @@ def test_the_pages_written_today_are_these(monkeypatch):
 
 
 def check_frozen(manager):
-    """Compare all that the frozen documents hold. Made once, never made anew."""
+    """Compare all that the frozen documents hold. They are never made anew."""
     assert manager.count(status=None) == 4
     assert [each.session_id for each in manager.list_sessions(limit=None)] == [
         "anonymous",
@@ -950,7 +950,7 @@ def check_frozen(manager):
 
 
 def test_documents_of_format_1_are_read_for_ever():
-    """What the first release wrote into a mapping is read in full, and goes on."""
+    """Documents of the first release are read in full, and can be changed."""
     mapping = json.loads((FROZEN / "mapping.json").read_text())
 
     assert sum(key.startswith("messages/long/") for key in mapping) == 2
@@ -958,7 +958,7 @@ def test_documents_of_format_1_are_read_for_ever():
 
 
 def test_a_sqlite_file_of_format_1_is_read_for_ever(tmp_path):
-    """The file that the first release made is opened as it is, and goes on."""
+    """A file of the first release can be opened and changed."""
     shutil.copy(FROZEN / "sessions.db", tmp_path)
 
     with SessionManager(f"sqlite:///{tmp_path}/sessions.db") as manager:
@@ -966,7 +966,7 @@ def test_a_sqlite_file_of_format_1_is_read_for_ever(tmp_path):
 
 
 def test_encrypted_documents_of_format_1_are_read_for_ever():
-    """With their keys, compressed or not."""
+    """Encrypted documents of the first release can be read, compressed or not."""
     mapping = json.loads((FROZEN / "encrypted.json").read_text())
     keys = {"index": b"index key, for ever: 32 bytes ok", "2026-01": b"an old key, for ever: 32 bytes k"}
 
@@ -974,7 +974,7 @@ def test_encrypted_documents_of_format_1_are_read_for_ever():
 
 
 def test_the_frozen_documents_are_what_is_written_today():
-    """Sessions like the frozen ones are stored under the same keys, the same fields in the same order."""
+    """Today's documents have the same keys, and the same fields in the same order, as the frozen ones."""
     mapping = json.loads((FROZEN / "mapping.json").read_text())
     rewritten = {}
 
@@ -995,7 +995,7 @@ def test_the_frozen_documents_are_what_is_written_today():
 @pytest.mark.parametrize("user_id", ["", "u" * 1025])
 @pytest.mark.parametrize("make", [dict, lambda: SQLiteMapping(":memory:")], ids=["dict", "SQLite"])
 def test_a_head_of_an_impossible_user_is_refused_and_stops_nothing_else(make, user_id):
-    """A user id that no session can have is damage: an error that names the document, not a broken index."""
+    """A head with an invalid user id raises an error that names it, and does not break the index."""
     mapping = make()
     manager = SessionManager(mapping)
     manager.create_session("ada", session_id="a")
@@ -1011,7 +1011,7 @@ def test_a_head_of_an_impossible_user_is_refused_and_stops_nothing_else(make, us
 
 @pytest.mark.parametrize("start", [-1, 10**6, 10**18, "1"])
 def test_a_head_whose_pages_begin_where_none_can_lie_is_refused(start):
-    """No list of a million keys is made for a number that somebody wrote into a head."""
+    """A head with an absurd page number raises before a list of keys is made."""
     mapping = saved(100)
     head = json.loads(mapping["session/s"])
     head["sealed"][0]["start"] = start

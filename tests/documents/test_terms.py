@@ -1,4 +1,4 @@
-"""The terms of a store: how large what it keeps may be, and for how long it keeps it."""
+"""Tests of a store's terms: limits of size, and times to live."""
 
 import copy
 import json
@@ -48,7 +48,7 @@ def add_many(session):
 
 
 TOO_LARGE = {
-    # What is changed, the limit, the least of it that allows that, one that does not, what the error names.
+    # The change, the limit, its least value that allows the change, one that does not, the name in the error.
     "message": (lambda each: add(each, "é" * 100), "message_bytes", SIZE, SIZE - 1, "message 'm'"),
     "one of many": (add_many, "message_bytes", SIZE, SIZE - 1, "message 'm'"),
     "state": (lambda each: each.state.update(k="vvvv"), "state_bytes", 12, 11, "state"),
@@ -63,7 +63,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_what_is_too_large_is_refused_before_anything_is_written(name):
-    """By its name, what is accepted, and how to set that; at the limit itself it is stored."""
+    """The error names the value, the limit and how to set it. A value at the limit is stored."""
     change, limit, enough, too_few, path = TOO_LARGE[name]
     mapping = {}
     SessionManager(KVSessionStore(mapping)).create_session("ada", session_id="s")
@@ -86,7 +86,7 @@ def test_what_is_too_large_is_refused_before_anything_is_written(name):
 
 @pytest.mark.parametrize("how", ["append", "append unseen", "create", "import", "fork"])
 def test_every_way_in_is_limited(how):
-    """However a message or a session comes: nothing is written."""
+    """Every call that stores a message or session applies the limits, and writes nothing."""
     mapping = {}
     manager = limited(mapping, message_bytes=200, id_bytes=32, state_bytes=20)
     manager.create_session("ada", session_id="s")
@@ -109,7 +109,7 @@ def test_every_way_in_is_limited(how):
 
 
 def test_what_is_stored_already_can_be_gone_on_with():
-    """Limits are for what is new: a session from before they were set is read, appended to, saved and archived."""
+    """A session from before a limit was set can be read, appended to, saved and archived."""
     mapping = {}
     old = SessionManager(KVSessionStore(mapping)).create_session("a" * 50, session_id="s" * 50)
     add(old, [nested(50), "x" * 500], "m" * 50)
@@ -127,7 +127,7 @@ def test_what_is_stored_already_can_be_gone_on_with():
 
 
 def test_no_more_pages_are_loaded_at_once_than_the_limit_says():
-    """Alone or in a list; the newest messages can still be read, saved and appended to: it is not damaged."""
+    """A load or list beyond the limit of pages raises. The newest messages can still be read and saved."""
     mapping = {}
     whole = SessionManager(KVSessionStore(mapping)).create_session("ada", session_id="s")
     for n in range(32 * 6):
@@ -161,7 +161,7 @@ def test_no_more_pages_are_loaded_at_once_than_the_limit_says():
     ids=str,
 )
 def test_what_can_be_no_limit_is_refused(limits):
-    """By its name."""
+    """An invalid limit raises an error that names it."""
     with pytest.raises(InvalidValueError) as caught:
         Limits(**limits)
 
@@ -173,7 +173,7 @@ def test_what_can_be_no_limit_is_refused(limits):
 
 @pytest.mark.parametrize("ttl", [0, -1, 1.5, "60", True, 10**12], ids=str)
 def test_what_can_be_no_time_to_live_is_refused(ttl, tmp_path):
-    """It is in seconds, a hundred years at most; nothing is made on the way."""
+    """A ttl is in seconds, at most a hundred years. An invalid one raises before anything is made."""
     with pytest.raises(InvalidValueError) as caught:
         SQLiteSessionStore(tmp_path / "chat.db", ttl=ttl)
 
@@ -183,7 +183,7 @@ def test_what_can_be_no_time_to_live_is_refused(ttl, tmp_path):
 
 @pytest.mark.parametrize(("option", "value"), [("sliding", 1), ("limits", {"depth": 3})])
 def test_other_terms_are_refused_by_name(option, value, tmp_path):
-    """Before anything is made."""
+    """An unknown option raises an error that names it."""
     with pytest.raises(InvalidValueError) as caught:
         SQLiteSessionStore(tmp_path / "chat.db", **{option: value})
 
@@ -192,7 +192,7 @@ def test_other_terms_are_refused_by_name(option, value, tmp_path):
 
 
 def test_every_store_of_a_url_takes_a_time_to_live(tmp_path):
-    """As options: ttl, and whether it slides."""
+    """Every URL takes `ttl` and `sliding`."""
     for url in ("memory://", f"sqlite:///{tmp_path}/chat.db", f"diskcache:///{tmp_path}/chat"):
         clock = StoppedClock()
         with closing(open_store(f"{url}?ttl=60&sliding=false")) as store:
@@ -207,7 +207,7 @@ def test_every_store_of_a_url_takes_a_time_to_live(tmp_path):
 
 @pytest.mark.parametrize("query", ["ttl=soon", "ttl=0", "sliding=1", "ttl=-1"])
 def test_wrong_terms_in_a_url_are_refused(query):
-    """By the option's name."""
+    """An invalid value in a URL raises an error that names the option."""
     with pytest.raises(InvalidValueError) as caught:
         open_store(f"memory://?{query}")
 
@@ -215,7 +215,7 @@ def test_wrong_terms_in_a_url_are_refused(query):
 
 
 def test_a_store_of_sessions_that_expire_is_one_line():
-    """It is empty again when their time is over."""
+    """Sessions of a store with a ttl are gone when their time is over."""
     clock = StoppedClock()
     manager = SessionManager(MemorySessionStore(ttl=60, clock=clock))
     manager.create_session("ada")

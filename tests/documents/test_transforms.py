@@ -1,4 +1,4 @@
-"""Encrypted: what opens and what does not, keys that come and go, stores that were not encrypted, and bombs."""
+"""Tests of Encrypted: tampering, key rotation, migration of plain stores, and compression bombs."""
 
 import dbm.dumb
 import json
@@ -59,7 +59,7 @@ def write_some(manager):
 
 
 def key_ids(mapping):
-    """Return the ids of the keys that the values are encrypted with; None for those that are not."""
+    """Return the key ids of encrypted values, and None for plain ones."""
     values = [value if isinstance(value, str) else bytes(value).decode() for value in map(mapping.__getitem__, mapping)]
     return {json.loads(each).get("encrypted", ".").partition(".")[0] if each[0] == "{" else "" for each in values}
 
@@ -71,7 +71,7 @@ def key_ids(mapping):
 @settings(max_examples=300)
 @given(key=st.text(), text=st.text(st.characters(exclude_categories=())) | st.text("ab\ud800", min_size=300))
 def test_what_goes_in_comes_out(compress, key, text):
-    """Any text under any key, lone surrogates among them."""
+    """Any text under any key is read as it was written."""
     mapping = Encrypted({}, FIRST, compress=compress)
 
     mapping[key] = text
@@ -82,7 +82,7 @@ def test_what_goes_in_comes_out(compress, key, text):
 
 
 def test_the_same_text_is_never_the_same_ciphertext():
-    """Each write has a nonce of its own."""
+    """Each write uses a new nonce."""
     mapping = Encrypted({}, FIRST)
     seen = set()
 
@@ -94,7 +94,7 @@ def test_the_same_text_is_never_the_same_ciphertext():
 
 
 def test_a_changed_document_does_not_open():
-    """Whichever byte of it is changed, of a head and of a page: it raises, and is left."""
+    """Changing any byte of a head or page makes it unreadable. It stays as it is."""
     inner = {}
     manager = manage(inner)
     manager.create_session("ada", session_id="s")
@@ -114,7 +114,7 @@ def test_a_changed_document_does_not_open():
 
 
 def test_a_moved_document_does_not_open():
-    """Neither under another session's key, nor as another page of its own, nor in the place of a later head."""
+    """A document cannot be read under another session's key, as another page, or in place of a later head."""
     inner = {}
     manager = manage(inner)
     for session_id in ("a", "b"):
@@ -147,7 +147,7 @@ def test_a_moved_document_does_not_open():
     ],
 )
 def test_a_wrong_or_missing_key_is_never_not_found(keys, problem):
-    """It raises an error of its own, which names the key, and leaves all as it is, in a repair too."""
+    """A wrong or missing key raises its own error, which names the key. Nothing changes, in a repair too."""
     inner = {}
     session = write_some(manage(inner))
     before = dict(inner)
@@ -178,7 +178,7 @@ def test_a_wrong_or_missing_key_is_never_not_found(keys, problem):
 
 
 def test_a_session_whose_key_is_lost_can_be_deleted():
-    """What nobody can read, its owner may still want gone."""
+    """A session whose key is lost can be deleted."""
     inner = {}
     write_some(manage(inner))
     manager = manage(inner, LAST)
@@ -192,7 +192,7 @@ def test_a_session_whose_key_is_lost_can_be_deleted():
 
 
 def test_a_plain_store_says_that_a_session_is_encrypted():
-    """Neither empty nor damaged: nothing is set aside."""
+    """A plain store raises at an encrypted session. It does not call it damaged or set it aside."""
     inner = {}
     write_some(manage(inner))
     before = dict(inner)
@@ -208,7 +208,7 @@ def test_a_plain_store_says_that_a_session_is_encrypted():
 
 
 def test_a_damaged_document_is_set_aside_and_the_rest_goes_on():
-    """With the right keys, damage is told from a wrong key, and is mended as in any store; what is aside stays so."""
+    """With the right keys, a damaged document is repaired as in any store, and stays encrypted aside."""
     inner = {}
     manager = manage(inner)
     fill(session := manager.create_session("ada", session_id="s"), 100)
@@ -235,7 +235,7 @@ def test_a_damaged_document_is_set_aside_and_the_rest_goes_on():
 
 
 def test_user_ids_are_hashed_in_documents_and_indexes(tmp_path):
-    """With a key: the same user has another name in another store."""
+    """User ids are hashed with a key, differently in each store."""
     names = []
     for keys in (FIRST, {"index": NEW, "old": OLD}):
         mapping = SQLiteMapping(tmp_path / f"{len(names)}.db")
@@ -254,7 +254,7 @@ def test_user_ids_are_hashed_in_documents_and_indexes(tmp_path):
 
 
 def test_secrets_show_nowhere():
-    """Not in what is printed of the mapping, the store and the manager, nor in an error about a ring."""
+    """Keys do not appear in reprs of mapping, store and manager, nor in errors."""
     mapping = Encrypted({}, {"a": b"secret" * 5 + b"!!"})
 
     for each in (mapping, KVSessionStore(mapping), SessionManager(KVSessionStore(mapping)), mapping.sealer):
@@ -270,26 +270,26 @@ def test_secrets_show_nowhere():
     "ring", [{}, {"index": INDEX}, None, [OLD], {"": OLD}, {"a.b": OLD}, {"k" * 33: OLD}, {1: OLD}]
 )
 def test_what_is_no_ring_is_refused(ring):
-    """A ring has ids of a few plain characters, and a key besides that of the index."""
+    """A key ring needs ids of plain characters, and a key besides the index key."""
     with pytest.raises(InvalidValueError) as caught:
         Encrypted({}, ring)
     assert caught.value.path == "keys"
 
 
 def test_a_mapping_is_encrypted_once():
-    """A second ring around the first would be of no use."""
+    """Encrypting an encrypted mapping raises."""
     with pytest.raises(UnsuitableMappingError, match="Encrypted already"):
         Encrypted(Encrypted({}, FIRST), LAST)
 
 
 def test_what_cannot_keep_sessions_is_refused_within():
-    """An evicting mapping loses encrypted sessions as well."""
+    """An evicting mapping is refused inside Encrypted, too."""
     with pytest.raises(UnsuitableMappingError, match="drops items"):
         KVSessionStore(Encrypted(zict.LRU(10, {}), FIRST))
 
 
 def test_what_was_given_stays_open(tmp_path):
-    """Closing the store closes nothing of the caller's."""
+    """Closing the store closes nothing that the caller passed."""
     with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
         store = KVSessionStore(Encrypted(mapping, FIRST))
         store.save(Session("s"))
@@ -299,7 +299,7 @@ def test_what_was_given_stays_open(tmp_path):
 
 
 def test_a_head_that_was_written_by_hand_can_be_saved():
-    """Formatted anew, it does not begin as ours do: it is compared whole, as in a plain mapping."""
+    """A head that is formatted differently is compared as a whole, and can be saved."""
     mapping = Encrypted({}, FIRST)
     manager = SessionManager(KVSessionStore(mapping))
     manager.create_session("ada", session_id="s")
@@ -322,7 +322,7 @@ def test_a_head_that_was_written_by_hand_can_be_saved():
 
 @pytest.fixture(params=["dict", "sqlite", "sqlitedict", "diskcache", "valkey", "cluster", "shelf", "zict"])
 def inner(request, tmp_path):
-    """An empty mapping of each kind that stores take, and a view of it as text."""
+    """Return an empty mapping of each kind, and a view of it as text."""
     if request.param in ("dict", "zict"):
         yield {} if request.param == "dict" else zict.File(tmp_path / "chat")
     else:
@@ -348,12 +348,12 @@ def _opened(kind, request, folder):
 
 
 def view(inner):
-    """Return a mapping as one of text, past what a shelf makes of it."""
+    """Return a mapping as a mapping of text, also for a shelf."""
     return Decoded(inner.dict, str.encode) if isinstance(inner, shelve.Shelf) else inner
 
 
 def test_rotation_rewrites_all_with_the_newest_key(inner):
-    """In every family: heads, pages, branches and what was set aside. Copies in hand, lists and revisions stay."""
+    """Rotation rewrites heads, pages, branches and set-aside documents in every kind of mapping. Revisions stay."""
     write_some(manage(inner))
     if isinstance(inner, dict):
         Encrypted(inner, FIRST)["a foreign item"] = "by hand"
@@ -383,7 +383,7 @@ def test_rotation_rewrites_all_with_the_newest_key(inner):
 
 
 def test_rotation_names_a_missing_key_when_all_else_is_done():
-    """One lost key does not keep the rest under the old one."""
+    """A missing key is reported after all other documents are rotated."""
     inner = {}
     manage(inner, {"index": INDEX, "lost": b"l" * 32}).create_session("ada", session_id="lost")
     write_some(manage(inner))
@@ -395,7 +395,7 @@ def test_rotation_names_a_missing_key_when_all_else_is_done():
 
 
 def test_rotation_names_what_would_expand_too_far_when_all_else_is_done():
-    """It can still be read where the limits are wider, if its key is kept."""
+    """A document that would expand too far is reported last, and can be read with wider limits."""
     inner = {}
     Encrypted(inner, FIRST, compress=True)["long"] = " ".join(map(str, range(10_000)))
     write_some(manage(inner))
@@ -408,7 +408,7 @@ def test_rotation_names_what_would_expand_too_far_when_all_else_is_done():
 
 
 def test_rotation_leaves_the_time_that_a_session_has_left(valkey_server):
-    """To encrypt anew is no use of a session."""
+    """Rotation does not extend a session's life."""
     prefix = f"rotate:{secrets.token_hex(8)}:"
     with closing(redis.Redis.from_url(valkey_server.url)) as client:
         mapping = RedisMapping(client, prefix=prefix, ttl=3600)
@@ -421,7 +421,7 @@ def test_rotation_leaves_the_time_that_a_session_has_left(valkey_server):
 
 
 def test_rotation_never_overwrites_a_writer(monkeypatch):
-    """What was written between the look and the rewriting stays; one that never rests is given up with an error."""
+    """Rotation keeps what others write meanwhile, and raises if a writer never pauses."""
     inner = {}
     manager = manage(inner)
     manager.create_session("ada", session_id="s")
@@ -447,7 +447,7 @@ def test_rotation_never_overwrites_a_writer(monkeypatch):
 
 
 def test_the_first_key_hashes_users_where_none_is_named_for_it():
-    """It may go on doing that alone, under the id "index"; a ring without it is refused before it hides a session."""
+    """Without a key "index" the first key hashes user ids. A ring that lacks it raises."""
     inner = {}
     manage(inner, {"a": OLD}).create_session("ada", session_id="s")
     assert manage(inner, {"a": OLD, "b": NEW}).rotate_keys() == 1
@@ -465,7 +465,7 @@ def test_the_first_key_hashes_users_where_none_is_named_for_it():
 
 
 def test_only_what_is_encrypted_has_keys_to_rotate():
-    """A plain store says so, and so does one of one's own."""
+    """Rotating a plain or custom store raises."""
     for manager in (SessionManager({}), SessionManager(Foreign())):
         with pytest.raises(UnsupportedOperationError, match="keys to rotate"):
             manager.rotate_keys()
@@ -482,7 +482,7 @@ class Foreign:
 
 
 def test_plain_documents_are_refused():
-    """Where all should be encrypted, what is not is not read, and not overwritten or set aside either."""
+    """In an encrypted store, a plain document raises, and is neither overwritten nor set aside."""
     inner = {}
     session = write_some(SessionManager(inner))
     before = dict(inner)
@@ -506,7 +506,7 @@ def test_plain_documents_are_refused():
 
 
 def test_a_plain_page_in_an_encrypted_session_is_refused():
-    """Who can write the storage, but has no key, cannot put words into a conversation."""
+    """A plain page in an encrypted session raises, so that nobody without a key can add messages."""
     inner = {}
     manager = manage(inner)
     fill(session := manager.create_session("ada", session_id="s"), 100)
@@ -523,7 +523,7 @@ def test_a_plain_page_in_an_encrypted_session_is_refused():
 
 
 def test_a_store_is_migrated_beside_its_use(inner):
-    """Plain and encrypted sessions are listed together; what is saved is encrypted, and `rotate` does the rest."""
+    """During a migration plain and encrypted sessions are listed together. Saves and `rotate` encrypt."""
     plain = SessionManager(KVSessionStore(inner, clock=StoppedClock()))
     write_some(plain)
     for n in range(5):
@@ -554,7 +554,7 @@ def test_a_store_is_migrated_beside_its_use(inner):
 
 
 def test_a_migration_that_was_cut_short_is_repeated(tmp_path):
-    """Cut at the document, nothing is missing from a list, then or later."""
+    """A migration that stops at any document leaves lists complete, and can be repeated."""
     with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
         SessionManager(KVSessionStore(mapping)).create_session("ada", session_id="s")
         store = KVSessionStore(Encrypted(mapping, FIRST, migrate=True))
@@ -578,7 +578,7 @@ def test_a_migration_that_was_cut_short_is_repeated(tmp_path):
 
 
 def test_compression_comes_before_encryption():
-    """What repeats itself takes less room; what does not is left as it is, and a ring opens either."""
+    """Repetitive text takes less space. Other text is not compressed. The same keys open both."""
     sizes = {}
     for compress in (False, True):
         mapping = Encrypted({}, FIRST, compress=compress)
@@ -592,7 +592,7 @@ def test_compression_comes_before_encryption():
 
 
 def planted(frame):
-    """Return an encrypted mapping whose value is this frame of zstandard."""
+    """Return an encrypted mapping whose value is this zstandard frame."""
     mapping = Encrypted({}, FIRST)
     mapping.mapping["messages/s/g/0"] = mapping.sealer.seal("messages/s/g/0", frame).decode()
     return mapping.mapping
@@ -603,7 +603,7 @@ def planted(frame):
     [({}, 200 * 1024 * 1024), ({"max_size": 100_000}, 100_001), ({"max_ratio": 10}, 10_000)],
 )
 def test_a_bomb_is_refused_unopened(limits, size):
-    """What would expand beyond the set size or ratio is named, and takes no memory."""
+    """A value that would expand beyond the size or ratio raises without using memory."""
     compressor = zstandard.ZstdCompressor(level=19)
     bomb = planted(compressor.compress(bytes(size)) if size > 1e6 else compressor.compress(b"a" * size))
     mapping = Encrypted(bomb, FIRST, **limits)
@@ -618,7 +618,7 @@ def test_a_bomb_is_refused_unopened(limits, size):
 
 
 def test_a_bomb_that_lies_is_refused():
-    """A frame whose header says less than it holds, or nothing, or whose end is missing."""
+    """A frame with a false, missing or cut-off size raises."""
     frame = zstandard.ZstdCompressor().compress(b"a" * 1_000_000)
     for lie in (
         frame[:5] + (1000).to_bytes(4, "little") + frame[9:],
@@ -631,7 +631,7 @@ def test_a_bomb_that_lies_is_refused():
 
 
 def test_what_is_written_can_be_read():
-    """Text beyond the limits is stored as it is, not as what would be refused later."""
+    """Text that compression limits would refuse is stored uncompressed."""
     mapping = Encrypted({}, FIRST, compress=True, max_size=10_000, max_ratio=50)
 
     for text in ("ab " * 3000, "ab " * 4000, "a" * 9000):
@@ -641,14 +641,14 @@ def test_what_is_written_can_be_read():
 
 @pytest.mark.parametrize("limits", [{"max_size": 0}, {"max_ratio": 1.5}, {"max_size": True}])
 def test_limits_are_whole_numbers(limits):
-    """An error names the one that is not."""
+    """An invalid limit raises an error that names it."""
     with pytest.raises(InvalidValueError) as caught:
         Encrypted({}, FIRST, **limits)
     assert caught.value.path in limits
 
 
 def test_a_failing_mapping_is_named():
-    """Errors of what lies below pass as they are."""
+    """Errors of the mapping inside are passed on."""
     mapping = FaultyMapping({})
     manager = manage(mapping)
     session = manager.create_session("ada")
@@ -677,7 +677,7 @@ SECRETS = {
 
 
 def tell(manager):
-    """Write all secrets, in each place where a session keeps text, and some of them in pages."""
+    """Store secrets in every place where a session has text, some in pages."""
     session = manager.create_session(SECRETS["user"], session_id="s", metadata={"title": SECRETS["title"]})
     session.set_state("seat", SECRETS["state"])
     for n in range(80):
@@ -692,7 +692,7 @@ def tell(manager):
 
 
 def found_in(folder):
-    """Return which secrets stand in the files of a folder, and how many bytes there are."""
+    """Return which secrets are in a folder's files, and the number of bytes."""
     data = b"".join(each.read_bytes() for each in sorted(folder.rglob("*")) if each.is_file() and each.name != "log")
     return {name for name, text in SECRETS.items() if text.encode() in data}, len(data)
 
@@ -700,7 +700,7 @@ def found_in(folder):
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("kind", ["sqlite", "sqlitedict", "diskcache"])
 def test_no_file_holds_what_was_said_or_who_said_it(kind, compress, tmp_path):
-    """Neither the file nor its log, open or closed; a plain store's files hold all of it."""
+    """An encrypted SQLite file and its log contain no text and no user. A plain one contains all."""
     for name, wanted in (("plain", set(SECRETS)), ("encrypted", set())):
         folder = tmp_path / name
         folder.mkdir()
@@ -716,7 +716,7 @@ def test_no_file_holds_what_was_said_or_who_said_it(kind, compress, tmp_path):
 
 
 def test_no_dump_holds_what_was_said_or_who_said_it(start_server):
-    """Neither Redis's snapshot nor its append-only file, nor a key's dump."""
+    """Redis's snapshot, append-only file and DUMP contain no text and no user."""
     server = start_server("redis", "--appendonly", "yes", "--rdbcompression", "no")
     with closing(server.client()) as client:
         for prefix, keys, wanted in (("encrypted:", FIRST, set()), ("plain:", None, set(SECRETS))):
@@ -731,5 +731,5 @@ def test_no_dump_holds_what_was_said_or_who_said_it(start_server):
 
 
 def test_keys_come_from_the_system():
-    """The README's ring is one."""
+    """The key ring of the README is valid."""
     assert Encrypted({}, {"2026-01": os.urandom(32)}).sealer.key_ids == ["2026-01"]

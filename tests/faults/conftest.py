@@ -13,7 +13,7 @@ from tests.storage.mappings import Folder
 
 @pytest.fixture
 def storage(request, tmp_path):
-    """An empty storage of the kind that the test is parametrised with."""
+    """An empty storage of the parametrized kind."""
     kind = request.param
     if kind == "dict":
         return Storage(kind, {})
@@ -26,7 +26,7 @@ def storage(request, tmp_path):
 
 @pytest.fixture
 def check(request, long_form, capsys):
-    """Assert that nothing was hung, locked, lost or doubled; print the counts in the long form."""
+    """Assert that nothing was hung, locked, lost or doubled. Print the counts in the long form."""
 
     def check(tally):
         if long_form:
@@ -41,7 +41,7 @@ def check(request, long_form, capsys):
 
 @pytest.fixture
 def place(request, tmp_path):
-    """An empty place of the kind that the test is parametrised with."""
+    """An empty place of the parametrized kind."""
     if request.param == "dict":
         return InMapping({})
     if request.param == "folder":
@@ -54,7 +54,7 @@ def place(request, tmp_path):
 
 @pytest.fixture
 def proxy(place):
-    """Lets the connections of what is opened first go through a proxy, if the place is on a server."""
+    """Put a proxy in front of the connections that are opened first, if the place is on a server."""
     if not isinstance(place, OnServer):
         yield
         return
@@ -64,7 +64,7 @@ def proxy(place):
 
 @pytest.fixture
 def tell(request, long_form, capsys):
-    """Print how many writes, or reads, were tried, in the long form."""
+    """Print the number of writes or reads that were tried, in the long form."""
 
     def tell(tried):
         if long_form:

@@ -1,10 +1,10 @@
-"""A plain mapping that crashes at any of its writes."""
+"""A mapping that crashes at a chosen write."""
 
 from collections.abc import MutableMapping
 
 
 class Death(BaseException):
-    """The process ends here: nothing catches it, nothing is cleaned up."""
+    """Stands for the end of the process: nothing catches it, nothing is cleaned up."""
 
 
 class Crashing(MutableMapping):
@@ -22,12 +22,12 @@ class Crashing(MutableMapping):
         self._left = None
 
     def crash(self, at, error, *, applied=False, once=False):
-        """Raise *error* at write number *at* (0: at none), *applied* or not, and at all that follow, or *once*."""
+        """Raise *error* at write number *at* (0: never), *applied* or not, and unless *once* at all later ones."""
         self.crashed = False
         self._left, self._error, self._applied, self._once = at or None, error, applied, once
 
     def recover(self):
-        """Crash no more."""
+        """Stop crashing."""
         self._left = None
 
     def _write(self, act):
@@ -61,4 +61,4 @@ class Crashing(MutableMapping):
 
 
 class CrashingDict(Crashing, dict):
-    """The same, taken for a dict: a store does not try first whether it keeps text, so all writes are of a call."""
+    """The same as a subclass of dict, on which a store makes no trial write. So every write belongs to a call."""

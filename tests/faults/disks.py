@@ -1,4 +1,4 @@
-"""A disk whose power is cut as often as you like: each cut is a copy of what the disk held at one instant."""
+"""A disk whose power can be cut any number of times. Each cut is a copy of the disk at one instant."""
 
 import atexit
 import ctypes
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 NOT_TRIED = "NOT TRIED: power cuts"
-FILE_SYSTEM = "350M"  # mkfs.xfs wants 300 MB; of a sparse file, some 150 MB are ever used
+FILE_SYSTEM = "350M"  # mkfs.xfs needs 300 MB, of which a sparse file uses about 150
 DISK = "80M"
 CLONE = 0x40049409  # FICLONE of linux/fs.h: what `cp --reflink=always` does
 WRITE = 2  # SYNC_FILE_RANGE_WRITE
@@ -28,7 +28,7 @@ class MissingProgramError(Exception):
 
 
 def find_program(name, package):
-    """Return the path of a program of the administrator's; without it the tests fail, they do not skip."""
+    """Return the path of a system program. If it is missing, tests fail; they are not skipped."""
     path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
     if path is None:
         msg = f"no {name}: on Debian it is in {package} (apt-get install {package}); `make faults` installs it"
@@ -38,7 +38,7 @@ def find_program(name, package):
 
 @dataclass(frozen=True)
 class Cut:
-    """What a power cut left: *folder* is the file system as the next start finds it.
+    """A power cut. *folder* is the file system as the next start finds it.
 
     What had returned at *began* (`time.monotonic_ns`) must be there, if it was promised to be; what had not begun at
     *ended* cannot be.
@@ -92,7 +92,7 @@ class Disk:
 
     @contextmanager
     def cut(self):
-        """Cut the power, which those that write do not notice, and start again: see the class `Cut`."""
+        """Cut the power without the writers noticing, and start again. Return the `Cut`."""
         folder = self._outer.parent / f"cut-{next(self._copies)}"
         copy = self._outer / f"{folder.name}.img"
         try:
@@ -107,9 +107,9 @@ class Disk:
             copy.unlink(missing_ok=True)
 
     def close(self):
-        """Unmount all, also what is in use, and remove the files; a second time does nothing."""
+        """Unmount everything, even if in use, and remove the files. A second call does nothing."""
         if os.getpid() != self._owner:
-            return  # a forked child leaves through here too
+            return  # a forked child comes here, too
         atexit.unregister(self.close)
         with ExitStack() as stack:
             stack.callback(self._outer_file.unlink, missing_ok=True)
@@ -122,7 +122,7 @@ class Disk:
         return subprocess.run([*self._sudo, *command], check=False, **options)
 
     def _mount(self, file, folder):
-        """Mount a file; its loop device is given back by itself when it is unmounted."""
+        """Mount a file. Its loop device is released when it is unmounted."""
         self._mounted.append(folder)
         folder.mkdir()
         done = self._run("mount", "-o", "loop", file, folder)
@@ -139,7 +139,7 @@ class Disk:
         failed = ""
         if folder.is_mount():
             done = self._run("umount", folder)
-            if done.returncode:  # a process still has a file open: unmounted when that ends
+            if done.returncode:  # a process still has a file open; the kernel unmounts when it ends
                 failed = done.stderr
                 self._run("umount", "--lazy", folder)
         self._mounted.remove(folder)
@@ -149,7 +149,7 @@ class Disk:
 
 
 def write_back(link, folder, seed, in_order):
-    """In a process: have the kernel write some pages of the files below a folder to the disk, before they are flushed.
+    """In a process: let the kernel write some pages to disk early, as it does at any time.
 
     It may do so at any time, for it is short of memory or the pages are old. SQLite's files bear any order. A server's
     log has no checksums, by which it could notice a hole: it is written *in_order*, as the kernel does by itself.

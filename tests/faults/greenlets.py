@@ -1,4 +1,4 @@
-"""A program under gevent: greenlets that save under time limits, which cut them off wherever they wait.
+"""A program under gevent whose greenlets save under time limits, which interrupt them wherever they wait.
 
 Its argument is the url of a store. It prints how many saves were cut off, and what was wrong afterwards.
 """
@@ -19,7 +19,7 @@ CHATS, ROUNDS = 4, 100
 
 
 def chat(manager, other, name, seen):
-    """Save a message at a time, each under a limit, and again until that has come to its end."""
+    """Save one message at a time under a limit, and repeat until that succeeds."""
     dice = random.Random(name)
     session = manager.create_session(name, session_id=name)
     for n in range(ROUNDS):

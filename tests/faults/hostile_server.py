@@ -1,4 +1,4 @@
-"""A TCP server that speaks as Redis does, and answers what it is told to."""
+"""A TCP server that speaks Redis's protocol, and gives chosen replies."""
 
 import socket
 import threading
@@ -13,17 +13,17 @@ HELLO = (
 
 
 def bulk(text):
-    """Return a text as a reply."""
+    """Return a text as a bulk reply."""
     return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 def array(*items):
-    """Return replies as one."""
+    """Return replies as an array reply."""
     return b"*%d\r\n" % len(items) + b"".join(items)
 
 
 class HostileServer:
-    """Gives one of `replies` to each command, None by closing the connection; when they are used up it closes, too.
+    """Gives one of `replies` to each command; None closes the connection. After the last it closes, too.
 
     With *endless* the last is given to all further commands. With *info* each INFO is given that, and uses up none: a
     store's first call asks for the server's memory before it reads or writes.
@@ -37,7 +37,7 @@ class HostileServer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def answer(self, replies, *, endless=False, info=None):
-        """Answer so from now on."""
+        """Give these replies from now on."""
         self._replies, self._endless, self._info = list(replies), endless, info
 
     def __enter__(self):

@@ -1,4 +1,4 @@
-"""Places where sessions lie, which fail at the n-th write or read: a mapping, an SQLite file, a server."""
+"""Storages that fail at the n-th write or read: a mapping, an SQLite file, a server."""
 
 import errno
 import os
@@ -28,14 +28,14 @@ class Death(BaseException):
 
 
 class Killed(BaseException):
-    """Ends the process where it would be raised, at once."""
+    """Ends the process at once where it would be raised."""
 
     def __init__(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Nth:
-    """Raises at the n-th of the steps that it is given, before or after that took effect."""
+    """Raises at the n-th step, before or after it takes effect."""
 
     def __init__(self, at, error, *, applied=False):
         self.left, self._error, self._applied = at, error, applied
@@ -67,7 +67,7 @@ class Place:
 
     @contextmanager
     def open(self, ring=None):
-        """Open a store of its own, and close all that was opened."""
+        """Open a store, and close all that was opened at the end."""
         with ExitStack() as stack:
             mapping = self.mapping(stack)
             store = KVSessionStore(mapping if ring is None else Encrypted(mapping, ring), timeout=self.timeout)
@@ -75,7 +75,7 @@ class Place:
 
 
 class InMapping(Place):
-    """Any mapping, whose writes fail: a dict, or a folder for another process."""
+    """A mapping whose writes fail: a dict, or a folder for other processes."""
 
     WAYS: ClassVar = {
         "fails": {"error": OSError(errno.EIO, "broken")},
@@ -102,7 +102,7 @@ class InMapping(Place):
         self.opened[0].fail(of="read" if reads else ("write", "delete"), at=at, **self.WAYS[way])
 
     def mend(self):
-        """Fail no more; return whether anything failed."""
+        """Stop failing, and return whether anything failed."""
         self.opened[0].mend()
         return self.opened[0].faults > 0
 
@@ -111,7 +111,7 @@ class InMapping(Place):
 
 
 class Failing(connections.Connection):
-    """A connection whose statements fail: those that write, begin or end a transaction; or those that read."""
+    """A connection that fails at statements which write, begin or end a transaction, or at those which read."""
 
     nth: Nth | None = None
     reads = False
@@ -131,7 +131,7 @@ class Failing(connections.Connection):
 
 
 class InFile(Place):
-    """An SQLite file, whose statements fail."""
+    """An SQLite file whose statements fail."""
 
     TRANSACTIONS = True
     WAYS: ClassVar = {
@@ -161,7 +161,7 @@ class InFile(Place):
 
 
 class OnServer(Place):
-    """A server, to which the connection breaks; a client sends again what has no answer, or does not."""
+    """A server whose connection breaks. The client repeats unanswered commands, or does not."""
 
     WAYS: ClassVar = {
         f"{how}, {retries} retries, scripts {'known' if known else 'new'}": (how, retries, known)

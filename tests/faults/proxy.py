@@ -5,7 +5,7 @@ import threading
 from contextlib import suppress
 
 SETTING_UP = {b"HELLO", b"CLIENT", b"AUTH", b"SELECT", b"PING", b"INFO"}
-"""What clients send when they connect, and a store before its first call; not counted."""
+"""Commands that clients send when they connect, and stores before the first call. They are not counted."""
 
 
 class Proxy:
@@ -32,11 +32,11 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def cut(self, at):
-        """Break the connection before command number *at* from now on."""
+        """Close the connection instead of forwarding command number *at*."""
         self._arm(at, dropping=False)
 
     def drop_reply(self, at):
-        """Break the connection after command number *at* from now on was applied, before its reply."""
+        """Forward command number *at*, and close the connection before its reply."""
         self._arm(at, dropping=True)
 
     def _arm(self, at, *, dropping):
@@ -44,7 +44,7 @@ class Proxy:
             self._left, self._dropping, self.broke = at, dropping, False
 
     def heal(self):
-        """Break no more; return whether a connection was broken since it was asked for."""
+        """Stop breaking connections, and return whether one was broken."""
         with self._lock:
             self._left = None
             return self.broke
@@ -107,7 +107,7 @@ class Proxy:
 
 
 def _read_command(stream):
-    """Return the name of a command and its bytes, as the protocol has it: an array of texts."""
+    """Return a command's name and its bytes in the protocol."""
     head = _read_line(stream)
     parts, name = [head], b""
     for n in range(int(head[1:])):

@@ -1,4 +1,4 @@
-"""The storages that the fault tests break, each named so that any process can open it."""
+"""Storages of the fault tests. Each has a name, by which any process can open it."""
 
 import threading
 from collections.abc import Iterator, MutableMapping
@@ -22,7 +22,7 @@ EXAMPLE = "postgres"
 
 
 class Folder(MutableMapping):
-    """A plain mapping of one's own: each item a file, replaced in one step."""
+    """A mapping with a file per item, which is replaced atomically."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -69,7 +69,7 @@ class Storage:
 
     @contextmanager
     def open(self, *, timeout: float = 30.0, **options) -> Iterator[SessionManager]:
-        """Open a store of its own over the storage, and close all that was opened."""
+        """Open a store on the storage, and close all that was opened at the end."""
         with ExitStack() as stack:
             yield SessionManager(self._store(stack, {"timeout": timeout, **options}))
 

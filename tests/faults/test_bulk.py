@@ -1,4 +1,4 @@
-"""What works on many sessions at once, beside writers and killed in the middle: import, archive_inactive, lists."""
+"""Tests of imports, `archive_inactive` and lists beside writers, and after a kill."""
 
 import os
 import random
@@ -81,7 +81,7 @@ def finish(storage, act):
 
 @pytest.mark.parametrize("storage", KILLED, indirect=True)
 def test_an_import_that_was_killed_is_repeated_and_complete(storage, long_form):
-    """SIGKILL at random instants: each session is there whole or not at all, and none is stored twice."""
+    """After SIGKILL at random instants, each session is stored whole or not at all. A repetition stores the rest."""
     wanted = {f"s{n}": old_session(n) for n in range(COUNT)}
     there = 0
 
@@ -108,7 +108,7 @@ def test_an_import_that_was_killed_is_repeated_and_complete(storage, long_form):
 
 @pytest.mark.parametrize("storage", KILLED, indirect=True)
 def test_archiving_that_was_killed_is_repeated_and_complete(storage, long_form):
-    """Each session is as it was, but for its status; those that were active of late stay so."""
+    """After SIGKILL, only statuses have changed. A repetition archives the rest, and no active session."""
     wanted = {f"s{n}": old_session(n, idle=10_000) for n in range(COUNT)}
     users = {name: each.user_id for name, each in wanted.items()}
     already = {name for name, each in wanted.items() if each.status is SessionStatus.ARCHIVED}
@@ -139,7 +139,7 @@ def test_archiving_that_was_killed_is_repeated_and_complete(storage, long_form):
 
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_an_import_beside_writers_loses_nothing_of_either(storage):
-    """Threads create sessions, of ids of their own and of the import's: whoever comes first, each is there once."""
+    """If an import and threads create the same ids, the first counts, and each session is stored once."""
     with storage.open() as manager:
 
         def live(writer):
@@ -172,7 +172,7 @@ def test_an_import_beside_writers_loses_nothing_of_either(storage):
 
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_archiving_beside_writers_archives_no_active_session(storage):
-    """Who spoke before the archiving came stays active, who came later is refused: no message is lost."""
+    """A session that became active before its turn stays active. A later writer gets an error. No message is lost."""
     with storage.open() as manager:
         manager.import_sessions(old_session(n, idle=10_000) for n in range(0, 2000, 5))
         names = [f"s{n}" for n in range(0, 2000, 5)]
@@ -207,7 +207,7 @@ def test_archiving_beside_writers_archives_no_active_session(storage):
 
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_a_list_of_long_sessions_is_right_beside_a_rewriting_writer(storage):
-    """Each session comes as it was before or after a rewriting, never with messages of two of them."""
+    """A list returns each session as it was before or after a change, never a mix."""
     with ExitStack() as stack:
         reader = stack.enter_context(storage.open())
         writer = reader if storage.kind == "folder" else stack.enter_context(storage.open())

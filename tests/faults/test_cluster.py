@@ -1,4 +1,4 @@
-"""A cluster under load: a node is killed and its replica promoted, slots move; a primary under sentinels is killed."""
+"""Tests of failovers and moving slots under load, on clusters and under sentinels."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ PATIENCE = 30.0  # seconds for writers to be served again
 
 
 class Load:
-    """Writers, each with sessions of its own and a client of its own, that repeat what failed until it is stored."""
+    """Writers with a client and sessions each, which repeat failed calls until they succeed."""
 
     def __init__(self, open_client, prefix, writers=3):
         self.open_client, self.prefix = open_client, prefix
@@ -48,7 +48,7 @@ class Load:
         assert self.failures == []
 
     def go_on(self, turns=60):
-        """Return when so many more turns were acknowledged."""
+        """Wait until so many more turns are acknowledged."""
         wanted, end = len(self.turns) + turns, time.monotonic() + PATIENCE
         while len(self.turns) < wanted:
             assert time.monotonic() < end, "the writers are not served"
@@ -96,7 +96,7 @@ class Load:
                 time.sleep(0.02)
 
     def check(self, *, may_lose=False):
-        """Check the events and the indexes; what no copy in hand has may be lost, if the storage may."""
+        """Check events and indexes. If the storage may lose turns, those without a copy may be lost."""
         with self.manager() as manager:
             check_events(manager, [each for each in self.events if each.session_id in self.in_hand])
             others = [each for each in self.events if each.session_id not in self.in_hand]
@@ -122,7 +122,7 @@ def in_use(client, cluster, prefix):
 
 
 def test_a_replica_takes_over_from_a_killed_node(load, any_cluster):
-    """No turn is torn or stored twice, what a copy in hand has is stored again, and all go on by themselves.
+    """After a failover no turn is torn or doubled, copies restore what the node lost, and writers go on.
 
     Replication is asynchronous: a turn that was acknowledged and not yet replicated is lost with its server, by the
     server's own promise. Here a writer that appends without a copy may lose one, whole; one with a copy may not.
@@ -139,7 +139,7 @@ def test_a_replica_takes_over_from_a_killed_node(load, any_cluster):
 
 
 def test_slots_move_the_classic_way_under_load(load, any_cluster):
-    """Half moved, a slot lies on two servers; saves, appends, reads and lists go on, and none fails."""
+    """While a slot moves between two servers, all saves, appends, reads and lists succeed."""
     with load, any_cluster.client() as client:
         load.go_on()
         slot, source = in_use(client, any_cluster, load.prefix)
@@ -160,7 +160,7 @@ def test_slots_move_the_classic_way_under_load(load, any_cluster):
 
 
 def test_slots_move_as_a_whole_under_load(valkey_cluster, request):
-    """Valkey's atomic migration."""
+    """The same holds for Valkey's atomic migration."""
     load = Load(valkey_cluster.client, f"load:{request.node.name}:")
     with load, valkey_cluster.client() as client:
         load.go_on()
@@ -173,7 +173,7 @@ def test_slots_move_as_a_whole_under_load(valkey_cluster, request):
 
 
 def test_sentinels_promote_a_replica_under_load():
-    """The client of `Sentinel.master_for` finds the new primary; the writers go on by themselves."""
+    """The client of `Sentinel.master_for` finds the new primary, and writers go on."""
     with Sentinel("valkey-server") as sentinel:
         load = Load(sentinel.client, "load:")
         with load:
@@ -185,7 +185,7 @@ def test_sentinels_promote_a_replica_under_load():
 
 
 def test_a_cluster_that_does_not_answer_is_unreachable(valkey_cluster):
-    """No node answers: the library's error, in a bounded time."""
+    """If no node answers, our own error is raised in bounded time."""
     client, hasty = valkey_cluster.client(), valkey_cluster.client(socket_timeout=0.2)
     with closing(RedisSessionStore(client=client, prefix="silent:")) as store:
         manager = SessionManager(store)

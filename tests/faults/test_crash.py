@@ -1,4 +1,4 @@
-"""A write to a plain mapping that fails or ends the process: what others do before the call is repeated."""
+"""Tests of repeated calls after a failed write to a mapping, when others wrote in between."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def append_elsewhere(manager, other):
 @pytest.mark.parametrize("applied", [True, False], ids=["applied", "not applied"])
 @pytest.mark.parametrize(("added", "at"), [(1, 1), (70, 1), (70, 2), (70, 3)])
 def test_a_repeated_append_of_many_stores_each_message_once(at, applied, added, between):
-    """Also of a store that remembers its last append: whatever was appended between the failure and the repetition."""
+    """A repeated append stores each message once, whatever others appended in between."""
     mapping, events = CrashingDict({}), []
     manager = Recorder(SessionManager(KVSessionStore(mapping)), events.append)
     other = Recorder(fresh(mapping.items_), events.append)
@@ -55,7 +55,7 @@ def test_a_repeated_append_of_many_stores_each_message_once(at, applied, added, 
 
 
 def test_a_copy_of_a_session_that_a_crashed_delete_removed_is_refused():
-    """The copy was loaded before; the session is gone; saving it raises and does not bring it back."""
+    """Saving a copy of a session that a crashed `delete` removed raises."""
     mapping = CrashingDict({})
     manager = SessionManager(KVSessionStore(mapping))
     copy = manager.create_session("ada", session_id="s0")

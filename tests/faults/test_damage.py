@@ -1,4 +1,4 @@
-"""Damaged documents on every storage: an InvalidDocumentError or a clean read, no code run, nothing overwritten."""
+"""Tests of damaged documents on every storage: a read is correct or raises, runs no code, overwrites nothing."""
 
 import pickle
 import shelve
@@ -38,7 +38,7 @@ class Raw:
         return self._execute("SELECT CAST(value AS BLOB) FROM {} WHERE key = ?", (key,))[0][0]
 
     def put(self, key, value, *, as_blob=False):
-        """Put bytes where a document lies, as text where the storage tells text from bytes, unless *as_blob*."""
+        """Store bytes as a document, as text if the storage has text, unless *as_blob*."""
         if self.kind == "dict":
             self.at[key] = value
         elif self.kind == "folder":
@@ -85,7 +85,7 @@ def two_sessions(manager, count):
 
 
 def refused(act):
-    """Return whether a call raised InvalidDocumentError; it may also be done."""
+    """Return whether a call raised InvalidDocumentError."""
     refusal = None
     try:
         act()
@@ -96,7 +96,7 @@ def refused(act):
 
 
 def check_reads(manager, other):
-    """Assert that the damaged session s0 reads or is refused, here as in lists, and that the other is as it was."""
+    """Assert that the damaged s0 is read or refused, also in lists, and that the other session is unchanged."""
     found = []
     unreadable = refused(lambda: found.append(manager.get_session("s0")))
     assert unreadable or found[0].session_id == "s0"
@@ -112,7 +112,7 @@ def check_reads(manager, other):
 
 
 def check_writes(manager, raw, key, damaged):
-    """Assert that what is refused is left as it is; appending does not read pages, so damage there may wait."""
+    """Assert that a refused document stays as it is. Appends need not notice damage in pages."""
     head = raw["session/s0"]
     for act in (lambda: manager.append("s0", Message("user", "more")), lambda: manager.archive("s0")):
         if refused(act):
@@ -130,7 +130,7 @@ def damages(document, step):
 
 @pytest.mark.parametrize("storage", [each for each in ALL if each != "dict"], indirect=True)
 def test_any_damaged_byte_is_refused_or_read(storage, manager, raw, long_form):
-    """Each byte of a head flipped three ways, and the head cut off there; in the short form, of every 23rd byte."""
+    """Each byte of a head is flipped three ways, and cut off there. The short form takes every 23rd."""
     _, other = two_sessions(manager, 2)
     document, unreadable = raw["session/s0"], 0
 
@@ -148,7 +148,7 @@ def test_any_damaged_byte_is_refused_or_read(storage, manager, raw, long_form):
 
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_any_damaged_byte_of_a_page_is_refused_or_read(storage, manager, raw, long_form):
-    """The same for a page."""
+    """The same holds for a page."""
     session, other = two_sessions(manager, 40)
     key = page_keys(history_of(session).origin.head.sealed)[0]
     document, head, unreadable = raw[key], raw["session/s0"], 0
@@ -189,7 +189,7 @@ def fuse(tmp_path):
 
 
 def work_through(manager, session):
-    """Do all that a manager can do; what it refuses, it refuses as an invalid document."""
+    """Call everything. Whatever is refused raises InvalidDocumentError."""
     session.add_message("user", "more")
     for act in (
         lambda: manager.get_session("s0"),
@@ -216,7 +216,7 @@ def work_through(manager, session):
 @pytest.mark.parametrize("where", ["head", "page"])
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_a_pickle_is_never_opened(storage, fuse, where, protocol):
-    """A pickle in place of a document is an invalid document, whatever is asked of the session."""
+    """A pickle in place of a document raises InvalidDocumentError at every call."""
     with storage.open() as manager:
         session, _ = two_sessions(manager, 40)
         key = "session/s0" if where == "head" else page_keys(history_of(session).origin.head.sealed)[0]
@@ -229,7 +229,7 @@ def test_a_pickle_is_never_opened(storage, fuse, where, protocol):
 
 
 def test_a_pickle_of_diskcache_s_own_is_never_opened(tmp_path, fuse):
-    """A row that diskcache itself pickled, small or in a file of its own."""
+    """A row that diskcache pickled is not unpickled, in the table or in a file."""
     with closing(diskcache.Cache(str(tmp_path / "chat"), eviction_policy="none")) as cache:
         manager = SessionManager(KVSessionStore(cache))
         session, _ = two_sessions(manager, 1)
@@ -246,7 +246,7 @@ def test_a_pickle_of_diskcache_s_own_is_never_opened(tmp_path, fuse):
 
 
 def test_a_pickle_of_sqlitedict_s_own_is_never_opened(tmp_path, fuse):
-    """A row that a SqliteDict as it opens by default has pickled, and a bomb under a page's key."""
+    """A row that a default SqliteDict pickled is not unpickled."""
     mapping = SqliteDict(str(tmp_path / "chat.db"), autocommit=True)
     with closing(mapping), closing(KVSessionStore(mapping)) as store:
         manager = SessionManager(store)
@@ -261,7 +261,7 @@ def test_a_pickle_of_sqlitedict_s_own_is_never_opened(tmp_path, fuse):
 
 
 def test_a_pickle_in_a_shelf_is_never_opened(tmp_path, fuse):
-    """A shelf's own items are pickles; sessions lie beside them as text."""
+    """A shelf's pickles are not opened. Our documents lie beside them as text."""
     with closing(shelve.open(str(tmp_path / "shelf"))) as shelf:  # noqa: S301  (only written)
         manager = SessionManager(KVSessionStore(shelf))
         session, _ = two_sessions(manager, 40)
@@ -277,7 +277,7 @@ def test_a_pickle_in_a_shelf_is_never_opened(tmp_path, fuse):
 
 @pytest.mark.parametrize("storage", [each for each in IN_FILES if each != "sqlitedict"], indirect=True)
 def test_a_file_that_is_no_database_is_corrupt(storage):
-    """StorageCorruptError, and the file is left as it is."""
+    """Such a file raises StorageCorruptError, and stays as it is."""
     path = storage.at / "chat" / "cache.db" if storage.kind == "diskcache" else storage.at / "chat.db"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"This is a letter to a friend, and no database. " * 200)
@@ -294,7 +294,7 @@ def test_a_file_that_is_no_database_is_corrupt(storage):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_a_database_with_damaged_pages_is_corrupt(storage):
-    """A file whose middle was overwritten: a read works or raises an error of ours, and no save makes it worse."""
+    """A read of an overwritten file works or raises our own error, and no save makes it worse."""
     with storage.open() as manager:
         two_sessions(manager, 200)
     path = storage.at / "chat" / "cache.db" if storage.kind == "diskcache" else storage.at / "chat.db"

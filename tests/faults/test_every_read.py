@@ -1,4 +1,4 @@
-"""Every call that reads fails at each of its reads: it raises, changes nothing, and its repeat returns all."""
+"""Fails each read of every call that reads. The call must raise and change nothing, and its repetition succeed."""
 
 import io
 from itertools import count
@@ -18,7 +18,7 @@ def page(found):
 
 
 def in_pages(manager):
-    """Go through a session as a chat window does: up from its end, then down from its beginning."""
+    """Read a session page by page, up from its end and down from its beginning."""
     up = [manager.get_messages("s0", limit=30)]
     while up[-1].has_older:
         up.append(manager.get_messages("s0", before=up[-1][0], limit=30))
@@ -93,7 +93,7 @@ def items(manager):
 @pytest.mark.parametrize("name", READS)
 @pytest.mark.usefixtures("proxy")
 def test_a_read_that_fails(place, name, long_form, tell):
-    """The call raises, or asks again; it never returns less or something else, and no later call does."""
+    """The call raises or retries. It never returns less, and neither does a later call."""
     read = READS[name]
     with place.open() as manager:
         store_all(manager)

@@ -1,7 +1,7 @@
-"""Every operation fails, and its process is killed, at each of its writes: what is stored is before or after it.
+"""Fails each write of every operation, and kills its process there. The stored state must be before or after it.
 
 The n-th write fails, for each n until the operation has no n-th. Then another store looks at the same data, and the
-operation is repeated: by the caller whose call raised, or by another who does not know how far a dead one came.
+operation is repeated, by the same caller, or by another who does not know how far the dead one came.
 """
 
 import signal
@@ -17,14 +17,14 @@ from tests.faults.places import Death
 from tests.faults.workers import DEADLINE, check_indexes, in_a_process
 
 LEFTOVERS = {"orphan page", "orphan reference"}
-"""What an operation of several steps may leave that was cut short: nothing of a session, and `verify` removes it."""
+"""Problems that an interrupted operation of several steps may leave. `verify` removes them."""
 
 
 # What holds -----------------------------------------------------------------------------------------------------------
 
 
 class Expected(NamedTuple):
-    """What an operation does that nothing disturbs."""
+    """The results of an undisturbed operation."""
 
     before: dict[str, Any]
     after: dict[str, Any]
@@ -33,12 +33,12 @@ class Expected(NamedTuple):
 
 
 def told(result):
-    """Return what a call returned, as far as it can be compared."""
+    """Return a call's result in a form that can be compared."""
     return result.session_id if isinstance(result, Session) else result
 
 
 def prepare(place, operation):
-    """Store what is there before; return what the operation makes of a copy of it."""
+    """Store the initial state, and return what the operation makes of a copy of it."""
     with place.open(operation.rings[0]) as manager:
         store_world(manager)
         operation.arrange(manager)
@@ -60,7 +60,7 @@ def check_lists(manager, found):
 
 
 def is_between(found, before, after):
-    """Whether each text is as it was or as it will be."""
+    """Return whether each text is the old or the new one."""
     if isinstance(found, (list, tuple)) and type(found) is type(before) is type(after):
         return len(found) == len(before) == len(after) and all(map(is_between, found, before, after))
     if isinstance(found, dict):
@@ -71,14 +71,14 @@ def is_between(found, before, after):
 
 
 def mend_all(manager):
-    """Repair what is found; nothing is found then."""
+    """Repair, and assert that no problem is left."""
     report = manager.verify(repair=True)
     assert report
     assert not report.problems or not manager.verify().problems
 
 
 def check_between(place, operation, expected, *, mend):
-    """Another store sees each session before or after, and lists that agree; what is left over can be removed."""
+    """Assert that another store sees each session before or after, and right lists."""
     with place.open(operation.rings[1]) as other:
         found = contents(other, branches=not operation.mends)
         for each in IDS:
@@ -96,7 +96,7 @@ def check_between(place, operation, expected, *, mend):
 
 
 def check_end(place, operation, expected, manager):
-    """The operation is done, whole and once: for the manager that did it, for others, and in what lies there."""
+    """Assert that the operation is done once, as seen by its manager, by others, and in the stored documents."""
     with place.open(operation.rings[1]) as other:
         for each in (manager, other):
             assert contents(each, branches=not operation.mends) == expected.after
@@ -120,7 +120,7 @@ def text_of(value):
 
 
 def attack(base, operation, expected, way, at, *, mend):
-    """Let the n-th write fail, and look; repeat the operation, and look. Return whether there was an n-th write."""
+    """Fail the n-th write and check, then repeat the operation and check. Return whether there was an n-th write."""
     place = base.copy()
     with place.open(operation.rings[1]) as manager:
         act = operation.load(manager)
@@ -151,7 +151,7 @@ def attack(base, operation, expected, way, at, *, mend):
 
 
 def repeat(place, operation, expected):
-    """Do it again in another process, by who does not know how far the dead one came."""
+    """Run the operation again in another process, which does not know how far the dead one came."""
     with place.open(operation.rings[1]) as manager:
         operation.load(manager)()
         check_end(place, operation, expected, manager)
@@ -161,7 +161,7 @@ def repeat(place, operation, expected):
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.usefixtures("proxy")
 def test_a_write_that_fails(place, name, long_form, tell):
-    """Each session is before or after, lists agree, and the same call, repeated, stores all of it, once."""
+    """After a failed write each session is before or after, and lists agree. The repeated call does the rest."""
     operation = OPERATIONS[name]
     expected = prepare(place, operation)
     for at in count(1):
@@ -174,7 +174,7 @@ def test_a_write_that_fails(place, name, long_form, tell):
 
 
 def act_until_killed(link, place, name, at, applied):
-    """In a process: do it, and be killed at the n-th write."""
+    """In a process: run the operation, and be killed at the n-th write."""
     operation = OPERATIONS[name]
     with place.open(operation.rings[1]) as manager:
         act = operation.load(manager)
@@ -187,7 +187,7 @@ def act_until_killed(link, place, name, at, applied):
 @pytest.mark.parametrize("place", ["folder", "sqlite", "valkey"], indirect=True)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_process_that_is_killed(place, name, tell):
-    """SIGKILL before or after a write: each session is before or after, and another process does what is missing."""
+    """After SIGKILL at a write each session is before or after, and another process can do the rest."""
     operation = OPERATIONS[name]
     expected = prepare(place, operation)
     for applied in (False, True):

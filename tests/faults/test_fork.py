@@ -1,4 +1,4 @@
-"""A store that was opened before a fork works in the child, while a thread of the parent goes on saving."""
+"""Tests that a store opened before a fork works in the child, while a thread of the parent saves."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ PER_CHILD = 5
 
 
 def write_in_child(manager, child, path):
-    """Write as the child of a fork, to the parent's session and to one of its own; return the exit code."""
+    """In the child, write to the parent's session and to a new one. Return the exit code."""
     try:
         manager = Recorder(manager, events_to(path))
         known = manager.get_session("s0").message_count
@@ -37,7 +37,7 @@ def write_in_child(manager, child, path):
 
 
 def fork_while_saving(link, storage, children, path):
-    """In a process: save in a thread, and fork meanwhile, again and again; send the children's exit codes."""
+    """In a process: fork again and again while a thread saves. Send the children's exit codes."""
     warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads: the point here
     with ExitStack() as stack:
         manager = stack.enter_context(storage.open())
@@ -72,7 +72,7 @@ def fork_while_saving(link, storage, children, path):
 
 @pytest.mark.parametrize("storage", SHARED, indirect=True)
 def test_a_store_works_on_both_sides_of_a_fork(storage, long_form, tmp_path):
-    """Each child appends, saves and lists by the manager that it was born with; the parent notices nothing."""
+    """Each child can append, save and list through the inherited manager, and the parent is not affected."""
     children = 50 if long_form else 5
 
     codes = results([in_a_process(fork_while_saving, storage, children, tmp_path / "events")])[0]
@@ -85,7 +85,7 @@ def test_a_store_works_on_both_sides_of_a_fork(storage, long_form, tmp_path):
 
 
 def fork_and_close(link, storage):
-    """In a process: fork a child that closes the store it was born with, then use it in the parent."""
+    """In a process: let a forked child close the store, then use it in the parent."""
     with storage.open() as manager:
         manager.create_session("user0", session_id="s0")
         pid = os.fork()
@@ -99,5 +99,5 @@ def fork_and_close(link, storage):
 
 @pytest.mark.parametrize("storage", SHARED, indirect=True)
 def test_a_child_that_closes_the_store_closes_it_for_itself(storage):
-    """The parent's connections and locks stay."""
+    """A child that closes the store leaves the parent's connections and locks."""
     assert results([in_a_process(fork_and_close, storage)]) == [1]

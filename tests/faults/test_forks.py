@@ -1,4 +1,4 @@
-"""Forks beside other writers: none loses a page, and none is left when all are gone."""
+"""Tests of forks beside other writers: no page is lost, and none is left when all sessions are deleted."""
 
 import random
 import secrets
@@ -26,7 +26,7 @@ REFUSALS = (SessionConflictError, SessionDeletedError, SessionExistsError, Sessi
 
 
 class Interrupted:
-    """A client that does something else before one of its trips."""
+    """A client that runs other code before one of its round trips."""
 
     def __init__(self, client, at, act):
         self._client, self._at, self._act = client, at, act
@@ -61,7 +61,7 @@ def say(session, how_many):
 
 
 def check(manager):
-    """Assert that every session can be read whole, and that each message is where it was said."""
+    """Assert that every session can be read whole, with each message in its place."""
     for summary in manager.list_sessions(limit=None):
         session = manager.get_session(summary.session_id)
         assert session.message_count == summary.message_count
@@ -158,7 +158,7 @@ def pairs():
 
 @pytest.mark.parametrize(("act", "other"), pairs())
 def test_between_any_two_steps_another_may_do_anything(client, act, other):
-    """On a server a fork, a deletion and a rewriting are several steps: another's come between any two of them."""
+    """On a server, a fork, a deletion or a rewrite takes several steps. Others may act between any two."""
     for at in count(1):
         prefix = f"forks:{secrets.token_hex(8)}:"
         manager = opened(client, prefix)
@@ -226,7 +226,7 @@ def check_all(storage):
 
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_threads_that_fork_and_delete_leave_no_page(storage):
-    """Four threads with sessions, and forks of forks, of the same few ids."""
+    """Threads that fork and delete the same few ids lose and leave no page."""
     with storage.open() as manager, ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda seed: live(manager, seed), range(4)))
 
@@ -235,7 +235,7 @@ def test_threads_that_fork_and_delete_leave_no_page(storage):
 
 @pytest.mark.parametrize("storage", SHARED, indirect=True)
 def test_processes_that_fork_and_delete_leave_no_page(storage):
-    """Three processes, each with a store of its own."""
+    """Processes that fork and delete the same few ids lose and leave no page."""
     workers = [in_a_process(live_in_a_process, storage, seed) for seed in range(3)]
     for _, link in workers:
         assert receive(link) == "ready"

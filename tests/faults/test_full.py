@@ -1,4 +1,4 @@
-"""A full disk, a locked file, a read-only directory, a server without memory: an error of its own, and nothing lost."""
+"""Tests of full disks, locked files, read-only directories and servers without memory: own errors, nothing lost."""
 
 import os
 import pwd
@@ -32,7 +32,7 @@ def ids_of(manager, session_id="s0"):
 
 
 def fill_up(manager):
-    """Save longer and longer sessions, two ways, until there is no room; check what is left, and return what to repeat.
+    """Save growing sessions until there is no space. Check what is stored, and return the calls to repeat.
 
     The calls that raised must raise StorageFullError, and leave the sessions as they were.
     """
@@ -67,7 +67,7 @@ def fill_up(manager):
 
 
 def go_on(manager, saved, in_hand, appended):
-    """Repeat the calls that failed, now that there is room."""
+    """Repeat the failed calls, now that there is space."""
     manager.save(saved)
     manager.append("s1", message(len(appended) - 1, 50_000))
     manager.create_session("user2", session_id="s2", state={"long": "x" * 60_000})
@@ -98,7 +98,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("kind", ["folder", *IN_FILES])
 def test_a_full_disk_loses_nothing(small_disk, kind):
-    """A save that finds no space raises StorageFullError; with room made, the same save goes through."""
+    """A save on a full disk raises StorageFullError. With space, the same save succeeds."""
     ballast = small_disk / "ballast"
     with Storage(kind, small_disk).open() as manager:
         ballast.write_bytes(b"\0" * 2_500_000)
@@ -112,7 +112,7 @@ def test_a_full_disk_loses_nothing(small_disk, kind):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_a_file_that_may_not_grow_loses_nothing(storage):
-    """SQLite's own limit of pages: the same, where no disk can be filled."""
+    """The same holds for SQLite's own limit of pages."""
     with storage.open() as manager:
         manager.count()
         connections = manager.store._engine.backend._whole._connections
@@ -129,7 +129,7 @@ def test_a_file_that_may_not_grow_loses_nothing(storage):
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_server_at_its_memory_limit_loses_nothing(start_server, kind):
-    """Maxmemory with noeviction: the same; and what is stored can be read and deleted meanwhile."""
+    """The same holds at a server's memory limit. Stored sessions can be read and deleted."""
     server = start_server(kind, "--maxmemory-policy", "noeviction")
     with server.client() as client, closing(RedisSessionStore(server.url)) as store:
         manager = SessionManager(store)
@@ -144,7 +144,7 @@ def test_a_server_at_its_memory_limit_loses_nothing(start_server, kind):
 
 
 def lock(link, path):
-    """In a process: hold a file's exclusive lock until told to let go."""
+    """In a process: hold a file's exclusive lock until told to release it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         link.send("locked")
@@ -155,7 +155,7 @@ def lock(link, path):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_a_locked_file_raises_at_the_deadline(storage):
-    """Another process holds the file: StorageLockedError after `timeout`, and all is as it was."""
+    """While another process holds the file, calls raise StorageLockedError after `timeout`, and change nothing."""
     path = storage.at / "chat" / "cache.db" if storage.kind == "diskcache" else storage.at / "chat.db"
     with storage.open(timeout=0.1) as manager:
         session = manager.create_session("user0", session_id="s0")
@@ -200,7 +200,7 @@ def error_of(storage, act):
 
 
 def write_where_forbidden(link, kind, folder):
-    """In a process without root's rights: save, lose the right to write, try, get it back, save."""
+    """In an unprivileged process: save, lose the right to write, try, get it back, save."""
     if os.getuid() == 0:
         with tempfile.TemporaryDirectory() as scratch:
             act_where_forbidden(kind, scratch)  # imports all that is needed, from where nobody may read
@@ -243,7 +243,7 @@ def act_where_forbidden(kind, folder):
 
 @pytest.mark.parametrize("kind", ["folder", *IN_FILES])
 def test_a_read_only_directory_is_called_so(kind):
-    """Without the right to write, a save raises StorageReadOnlyError; with it back, the same save goes through."""
+    """Without the right to write, a save raises StorageReadOnlyError. With it, the same save succeeds."""
     with ExitStack() as stack:
         folder = tempfile.mkdtemp()  # pytest's own are closed to other users
         stack.callback(shutil.rmtree, folder)

@@ -1,4 +1,4 @@
-"""Time limits of gevent cut greenlets off wherever they wait, and what follows is right."""
+"""Tests that gevent's time limits, which interrupt greenlets, do not disturb later calls."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.wide
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
 def test_a_time_limit_of_gevent_harms_no_later_call(kind, tmp_path, request):
-    """No greenlet hangs or sees another's session, and each message is stored once, whoever was cut off."""
+    """After interruptions no greenlet hangs or gets another's session, and each message is stored once."""
     url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/chat.db"}.get(kind)
     url = url or request.getfixturevalue("valkey_server").url
 

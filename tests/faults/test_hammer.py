@@ -1,4 +1,4 @@
-"""Many writers at once: no message is lost, none is stored twice, no turn is torn apart."""
+"""Tests of many concurrent writers: no message is lost or doubled, and no turn is torn."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -51,7 +51,7 @@ def create(storage, ids):
 
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_threads_lose_no_message(storage, ids, way, turns):
-    """Eight threads on two managers, each with a store of its own."""
+    """Eight threads on two managers, each with its own store, lose no message."""
     create(storage, ids)
     start, events = Barrier(WRITERS), []
 
@@ -76,7 +76,7 @@ def test_threads_lose_no_message(storage, ids, way, turns):
 
 @pytest.mark.parametrize("storage", [*SHARED, EXAMPLE], indirect=True)
 def test_processes_lose_no_message(storage, ids, way, turns, tmp_path):
-    """Eight processes, each with a store of its own; one that would never end is killed, and the others go on."""
+    """Eight processes lose no message, even if one is killed."""
     create(storage, ids)
     plans = [plan(writer, ids, turns if writer else 3_000) for writer in range(WRITERS)]
     workers = Hammers(storage, tmp_path, [(turns, way) for turns in plans])
@@ -91,7 +91,7 @@ def test_processes_lose_no_message(storage, ids, way, turns, tmp_path):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_a_call_that_gave_up_may_be_repeated(storage, way, turns, tmp_path):
-    """Writers who wait a moment only get StorageLockedError; the same call, repeated, stores nothing twice."""
+    """A call that raised StorageLockedError can be repeated, and stores nothing twice."""
     ids = session_ids(1)
     create(storage, ids)
     workers = Hammers(storage, tmp_path, [(plan(writer, ids, turns), way) for writer in range(WRITERS)], timeout=0.005)
@@ -103,7 +103,7 @@ def test_a_call_that_gave_up_may_be_repeated(storage, way, turns, tmp_path):
 
 @pytest.mark.parametrize("storage", SHARED, indirect=True)
 def test_what_others_add_is_kept_while_one_goes_back_and_forth(storage, turns):
-    """Each message whose save or append returned is in the conversation, or in a branch; a rewind takes none away."""
+    """While one writer rewinds and switches, others' stored messages stay in the conversation or a branch."""
     create(storage, session_ids(1))
     with storage.open() as manager:
         manager.append("s0", *({"role": "user", "content": f"{n}", "message_id": f"before{n}"} for n in range(40)))
@@ -124,7 +124,7 @@ def test_what_others_add_is_kept_while_one_goes_back_and_forth(storage, turns):
 
 @pytest.mark.parametrize("storage", SHARED, indirect=True)
 def test_processes_lose_no_change_of_a_users_state(storage, turns):
-    """Each keeps its own key, and a count that is written under the revision that was read misses none."""
+    """Processes that update a user's state lose no key, and no increment under a revision."""
     workers = [in_a_process(change_states, storage, writer, turns) for writer in range(4)]
     for _, link in workers:
         assert receive(link) == "ready"
