@@ -30,10 +30,10 @@ endif
 .SECONDARY:
 .PHONY: help demo quick test wide announce lint types mypy pyright side-by-side bench bench-peers test-integrations faults check interpreters build try-wheel clean servers xfs
 
-help: ## Show the goals
+help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z%.-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo
+demo: $(VENV)/.package $(VENV)/.group-demo ## Run the demo: two processes, one conversation, a crash
 	$(BIN)/python examples/demo.py
 
 test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests (WIDE=1: those of `make wide`, too)
@@ -42,7 +42,7 @@ test: announce $(VENV)/.package $(VENV)/.group-test servers ## Run the tests (WI
 quick: $(VENV)/.package $(VENV)/.group-test servers ## Run the tests that take a minute: no other process, one store of each kind
 	$(BIN)/python -m pytest -q $(WORKERS) --quick $(ARGS)
 
-wide: $(VENV)/.package $(VENV)/.group-test servers ## Run the other tests: clusters, more servers, kills, variants of storages
+wide: $(VENV)/.package $(VENV)/.group-test servers ## Run the remaining tests: clusters, more servers, kills, variants of storages
 	$(BIN)/python -m pytest -q $(WORKERS) -m wide $(ARGS)
 
 announce:
@@ -58,7 +58,7 @@ FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest)
 PLUGINS := tests/integrations/frameworks/suites
 SUITES := $(filter $(FRAMEWORKS),$(basename $(notdir $(wildcard $(PLUGINS)/*.py))))
 
-test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst %,.venv-integrations/%-suite/.made,$(SUITES)) servers ## Run the tests of the frameworks' adapters, each with its framework
+test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst %,.venv-integrations/%-suite/.made,$(SUITES)) servers ## Test the adapters of agent frameworks, each with its framework
 	@set -ex; for each in $(FORMS); do \
 		.venv-integrations/$$each/bin/python -m pytest -q -p no:anyio -p no:asyncio --frameworks tests/integrations/frameworks/test_$${each%%-*}.py $(ARGS); done
 	@set -ex; for each in $(SUITES); do (cd .venv-integrations/$$each-suite && OPENAI_API_KEY=none PYTHONPATH=../../$(PLUGINS):../.. \
@@ -81,11 +81,11 @@ test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst 
 faults: $(VENV)/.package $(VENV)/.group-test servers xfs ## Run the long form of the fault tests
 	$(BIN)/python -m pytest --long --timeout 7200 $(ARGS)
 
-bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS=--quick: a short form), beside peers once those are installed
+bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS=--quick: a short form); with other packages after `make bench-peers`
 	@python=$(VENV)-peers/bin/python; [ -e $(VENV)-peers/.group-peers ] || python=$(BIN)/python; \
 		set -x; $$python -m tests.benchmarks $(ARGS)
 
-bench-peers: $(VENV)-peers/.group-peers ## Install the peers that the benchmarks compare with, into .venv-peers
+bench-peers: $(VENV)-peers/.group-peers ## Install the packages that the benchmarks compare with, into .venv-peers
 
 lint: $(VENV)/.group-lint ## Check style and format
 	$(BIN)/ruff check
@@ -105,7 +105,7 @@ pyright: $(VENV)/.package $(VENV)/.group-types
 # The programs of the documentation are run by try-wheel, and not once more.
 check: WIDE = 1
 check: ARGS += --deselect=tests/test_docs.py::test_the_blocks_of_a_page_run_in_order_in_one_folder
-check: interpreters lint side-by-side test test-$(OLDEST) test-$(NEWEST) ## All that a change must pass
+check: interpreters lint side-by-side test test-$(OLDEST) test-$(NEWEST) ## Run everything that a change must pass
 
 # Each of these uses one core. What they need is made before, as two must not make the same.
 side-by-side: build $(VENV)/.package $(VENV)/.group-types servers
@@ -116,7 +116,7 @@ build: $(VENV)/.made ## Build the wheel
 	$(UV) build -q --wheel
 	@ls dist/*.whl
 
-clean: ## Remove all that the Makefile made
+clean: ## Remove everything that the Makefile made
 	rm -rf $(VENV) $(VENV)-* .servers dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find pyai_sessions tests examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -128,7 +128,8 @@ clean: ## Remove all that the Makefile made
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 # What takes long and is about the work of storages or examples, not of Python, runs once.
 ELSEWHERE := $(addprefix --ignore=tests/, faults upkeep $(addprefix contract/test_, async.py contracts_bite.py encrypted.py \
-	four_methods.py namespaces.py repeated.py) $(addprefix prompts/test_, any_window.py corpus.py formats.py windows.py) \
+	four_methods.py namespaces.py repeated.py) $(addprefix prompts/test_, any_window.py corpus.py formats.py read_prompts.py \
+	translations.py windows.py) \
 	sessions/test_lists.py $(addprefix storage/test_, cluster.py cluster_stores.py contract_bites.py diskcache.py encryption.py \
 	hostile_tables.py listed.py mapping.py mapping_failures.py namespaces.py plain.py postgres.py redis.py redis_stores.py rotation.py sql.py \
 	sqlite.py wrapped.py) $(addprefix test_, clusters.py docs.py \
