@@ -166,7 +166,7 @@ class KeepsMessages(Face):
 
         Costs one trip for the head, and one for the pages that it returns, of 32 messages or 8 KiB each; one for both
         where this process has returned the message at an end of a page before. To find another message among 100,000
-        takes a few trips more and some twenty pages, since an id that we drew begins with its time, and the more of
+        takes a few trips more and some thirty pages, since an id that we drew begins with its time, and the more of
         them this process has found, the fewer. For one with an id of your own the ids in all older messages are read,
         once per process and session.
 

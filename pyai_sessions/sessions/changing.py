@@ -66,7 +66,7 @@ class Changer(NamedTuple):
         self, session_id: str, message_id: str | None, change: Callable[[Message], M], user_id: str | None
     ) -> tuple[Message, M]:
         def make(stored: StoredHead) -> Made[tuple[Message, M]] | None:
-            pages = Pages(self.backend, stored, {}, self.recent)
+            pages = Pages(stored, {}, self.recent)
             call = pages.last() if message_id is None else pages.find(message_id)
             try:
                 place = Trips(self.backend).alone(call)
@@ -140,7 +140,7 @@ class Changer(NamedTuple):
         if not isinstance(to, str) or history_of(session).find(to) is not None:
             return session
         try:
-            place = Trips(self.backend).alone(Pages(self.backend, stored, {}, self.recent).find(to))
+            place = Trips(self.backend).alone(Pages(stored, {}, self.recent).find(to))
         except RewrittenError:
             return None
         return session if place is None else load_from(self.backend, stored, place.page, clock)

@@ -21,8 +21,8 @@ from pyai_sessions.values.messages import Message
 from pyai_sessions.values.recent import Recent
 from pyai_sessions.values.tokens import ticks, time_of_id
 
-_PROBES, _PROBES_ON_A_SERVER = 3, 7
-"""Pages that are read at a time in the search for a message by its time: where a trip costs more, more pages."""
+_PROBES = 7
+"""Pages that are read at a time in the search for a message by its time. Fewer take more trips, and no less time."""
 
 _TIME = 200
 """Bytes of memory for the time of one page."""
@@ -41,7 +41,7 @@ class Scroller(NamedTuple):
         """Return the newest messages before a message, or the oldest ones after it; by default the newest messages."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, after or before, limit or 0, back=after is None)
-            pages = Pages(self.backend, stored, known, self.recent)
+            pages = Pages(stored, known, self.recent)
             try:
                 start = yield from pages.place(after)
                 stop = yield from pages.place(before)
@@ -54,7 +54,7 @@ class Scroller(NamedTuple):
         """Return one message; None if the session has no message of that id."""
         for _ in Attempts(self.backend, session_id):
             stored, known = yield from self._head(session_id, user_id, message_id, 1, back=True)
-            pages = Pages(self.backend, stored, known, self.recent)
+            pages = Pages(stored, known, self.recent)
             try:
                 found = yield from pages.find(message_id)
                 return found and pages.read[found.page][found.offset]
@@ -89,10 +89,7 @@ class _Place(NamedTuple):
 class Pages:
     """The pages of a stored head, read when they are needed: *read* maps numbers to the pages that were read."""
 
-    def __init__(
-        self, backend: Backend, stored: StoredHead, known: Mapping[str, object], recent: Recent[object]
-    ) -> None:
-        self._probes = _PROBES_ON_A_SERVER if backend.storage.together > 1 else _PROBES
+    def __init__(self, stored: StoredHead, known: Mapping[str, object], recent: Recent[object]) -> None:
         self._stored = stored
         self._known = known
         self._recent = recent
@@ -216,12 +213,12 @@ class Pages:
         known, low, high = self._recent.get(name), 0, self._count
         times: dict[str, int] = cast("dict[str, int]", known) if isinstance(known, dict) else {}
         while high - low > 1:
-            step = -(-(high - low) // (self._probes + 1))
+            step = -(-(high - low) // (_PROBES + 1))
             probes = range(low + step, high, step)
             keys = [key for each in probes for key in self._keys(each)]
             unknown = [each for each, key in zip(probes, keys, strict=True) if key not in times]
-            if unknown and high - low <= (self._probes + 1) // 2:
-                break  # all of them are read at once
+            if unknown and high - low <= _PROBES + 1:
+                break  # it would read all of them
             yield from self._load(unknown)
             for each, key in zip(probes, keys, strict=True):
                 if key not in times:

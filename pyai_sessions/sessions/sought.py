@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -132,7 +132,7 @@ def _look(
 ) -> Asking[None]:
     """Read pages, and put the wanted messages that they have into *found*, each with its page's number."""
     keys = [key for n in numbers for key in page_keys(stored.head.sealed, n, n + 1)]
-    read = (yield Read(keys)) if keys else {}
+    read: Mapping[str, object] = (yield Read(keys)) if keys else {}
     for number, key in zip(numbers, keys, strict=True):
         messages = yield from _messages(stored, key, read.get(key))
         found.update((each.message_id, (each, number)) for each in messages if each.message_id in wanted)
