@@ -1,4 +1,4 @@
-"""Documents that were made up to do harm: a clean read or an error by name, in bounded time and memory."""
+"""Tests of hostile documents: a read is correct or raises our own error, in bounded time and memory."""
 
 import copy
 import io
@@ -30,7 +30,7 @@ NAMED = (InvalidDocumentError, InvalidValueError, SessionStateError)
 
 
 def _stored():
-    """Return the items of a mapping with every kind of document, and everything in them that a head can have."""
+    """Return the items of a mapping with every kind of document and every field of a head."""
     items = {}
     manager = SessionManager(KVSessionStore(items))
     session = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"b": [1, 2]})
@@ -52,7 +52,7 @@ STORED = _stored()
 
 
 def all_acts(manager):
-    """Return calls of every kind that meet the documents of "s" and its forks; the last ones take these away."""
+    """Return calls of every kind on the documents of "s" and its forks. The last ones remove these."""
 
     def change(session_id, *, last=None, act=lambda session: session.add_message("user", "more")):
         session = manager.get_session(session_id, last=last)
@@ -100,7 +100,7 @@ def all_acts(manager):
 
 
 def endure(items):
-    """Do all that can be done with what lies in a mapping; what raises, raises an error that names what is wrong."""
+    """Make every call on a mapping's items. Whatever raises must name what is wrong."""
     manager = SessionManager(KVSessionStore(dict(items), timeout=0.2))
     refusals = []
     for act in all_acts(manager):
@@ -113,7 +113,7 @@ def endure(items):
 
 
 def test_without_damage_every_call_works():
-    """What the other tests look at is what the damage does."""
+    """Without damage every call succeeds, so the other tests see only the effect of damage."""
     assert endure(STORED) == []
 
 
@@ -135,7 +135,7 @@ OTHERS = st.sampled_from(
 
 
 def paths(value, path=()):
-    """Iterate over the ways to all that is in a JSON value; of an array, to its ends."""
+    """Iterate over the paths to all parts of a JSON value, and of arrays to their ends."""
     yield path
     if isinstance(value, dict):
         for key in value:
@@ -149,7 +149,7 @@ PATHS = [(key, path) for key, text in STORED.items() for path in paths(json.load
 
 
 def replaced(value, path, other):
-    """Return a JSON value with another in one place."""
+    """Return a JSON value with one part replaced."""
     if not path:
         return other
     changed = copy.copy(value)
@@ -160,7 +160,7 @@ def replaced(value, path, other):
 @given(st.sampled_from(PATHS), OTHERS)
 @settings(max_examples=60)
 def test_any_other_value_in_any_place_is_read_or_refused(place, other):
-    """Other types, huge and negative numbers, times at the edges, names that are no names: in every document."""
+    """Wrong types, extreme numbers and times, and invalid names are read or refused, in every document."""
     key, path = place
 
     endure({**STORED, key: json.dumps(replaced(json.loads(STORED[key]), path, other))})
@@ -169,14 +169,14 @@ def test_any_other_value_in_any_place_is_read_or_refused(place, other):
 @given(st.sampled_from(sorted(STORED)), st.binary(max_size=40) | st.text(max_size=40) | OTHERS.map(json.dumps))
 @settings(max_examples=30)
 def test_anything_in_place_of_a_document_is_refused_or_read(key, value):
-    """Bytes, text, and JSON of another kind."""
+    """Any bytes, text or JSON in place of a document are read or refused."""
     endure({**STORED, key: value})
 
 
 @pytest.mark.parametrize("value", [b"\xff", "", "null", "{}", "[]", "7", 7, [], b'{"format":1,"x":"\xff"}'])
 @pytest.mark.parametrize("key", range(len(STORED)))
 def test_what_is_no_document_is_refused(key, value):
-    """Bytes that are no text, empty JSON, objects of Python's own: in the place of each kind of document."""
+    """Invalid UTF-8, empty JSON and Python objects are refused in place of any document."""
     name = list(STORED)[key]
 
     assert endure({**STORED, name: value}) or name.startswith("forks/")
@@ -185,7 +185,7 @@ def test_what_is_no_document_is_refused(key, value):
 @given(st.sampled_from(sorted(STORED)), st.data())
 @settings(max_examples=40)
 def test_text_that_was_tampered_with_is_read_or_refused(key, data):
-    """Cut out, doubled, put in anywhere: escapes, keys that come twice, numbers without end."""
+    """Text with parts cut out, doubled or inserted is read or refused."""
     text = STORED[key]
     start, end = (data.draw(st.integers(0, len(text))) for _ in range(2))
     piece = data.draw(
@@ -198,7 +198,7 @@ def test_text_that_was_tampered_with_is_read_or_refused(key, data):
 @pytest.mark.parametrize("depth", [90, 900, 100_000])
 @pytest.mark.parametrize("field", ["state", "metadata", "sealed", "messages", "parent", "unheard_of"])
 def test_deep_nesting_is_read_or_refused(field, depth):
-    """No reader runs out of stack."""
+    """Deep nesting does not exhaust the stack."""
     for opening, closing in ("[", "]"), ('{"a":', "}"):
         head = json.dumps({**json.loads(STORED["session/s"]), field: "@"})
 
@@ -224,7 +224,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("head", [STORED["session/s"], "damaged"])
 def test_keys_that_are_nearly_ours_are_left_alone(head):
-    """Nothing of ours has them, so they are neither read nor counted, moved or removed."""
+    """Keys that resemble ours are neither read, counted, moved nor removed."""
     items = {**dict.fromkeys(FOREIGN, "foreign"), **STORED, "session/s": head}
     manager = SessionManager(KVSessionStore(items, timeout=0.2))
 
@@ -241,7 +241,7 @@ def test_keys_that_are_nearly_ours_are_left_alone(head):
 
 
 def claiming(pages, messages=None, **fields):
-    """Return the text of a head that claims so many pages."""
+    """Return the text of a head that claims to have many pages."""
     head = json.loads(STORED["session/s"])
     messages = pages if messages is None else messages
     head["sealed"] = [{"owner": "s", "generation": "g", "pages": pages, "messages": messages}]
@@ -249,7 +249,7 @@ def claiming(pages, messages=None, **fields):
 
 
 def peak_of(act):
-    """Return how many bytes a call held at the most."""
+    """Return the largest number of bytes that a call held."""
     tracemalloc.start()
     try:
         act()
@@ -259,7 +259,7 @@ def peak_of(act):
 
 
 def test_a_head_that_claims_more_pages_than_can_be_is_refused_before_they_are_counted():
-    """A hundred bytes make nobody hold a list of a million million keys."""
+    """A head that claims absurdly many pages raises before a list of keys is made."""
     branch = json.loads(STORED["session/s"])["branches"][0]
     many = [{"owner": "s", "generation": f"g{n}", "pages": MAX_PAGES // 2, "messages": 1} for n in range(3)]
     for head in (
@@ -278,7 +278,7 @@ def test_a_head_that_claims_more_pages_than_can_be_is_refused_before_they_are_co
 
 
 def test_a_reference_that_claims_more_pages_than_can_be_is_refused():
-    """The pages that a fork is said to share are made into a list when it goes."""
+    """A reference that claims absurdly many shared pages raises."""
     key = next(key for key in STORED if key.startswith("forks/s/fork/"))
     items = {**STORED, key: '{"format":1,"pages":{"g":1000000000000}}'}
 
@@ -286,7 +286,7 @@ def test_a_reference_that_claims_more_pages_than_can_be_is_refused():
 
 
 def test_pages_that_are_claimed_and_missing_cost_no_more_than_some_of_them():
-    """As many as can be: the first few thousand that are not there end a call, in lists of many such heads, too."""
+    """A head that claims many missing pages costs at most a few thousand reads, also in lists."""
     heads = {f"session/s{n}": claiming(300_000).replace('"session_id": "s"', f'"session_id": "s{n}"') for n in range(5)}
     manager = SessionManager(KVSessionStore({**heads, "session/s": claiming(300_000)}))
 
@@ -305,7 +305,7 @@ def test_pages_that_are_claimed_and_missing_cost_no_more_than_some_of_them():
 
 
 class Counted(dict):
-    """A dict that counts what is done with its items."""
+    """A dict that counts the accesses to its items."""
 
     done = 0
 
@@ -342,7 +342,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_what_is_done_costs_what_is_stored_and_not_what_is_claimed(claim):
-    """Each call does no more with the items, and writes no more of them out, than there are, and some thousands."""
+    """Each call accesses and writes about as many items as are stored, not as many as are claimed."""
     done = {}
     for n in range(40):
         items = Counted({**STORED, **CLAIMS[claim]})
@@ -365,7 +365,7 @@ def test_what_is_done_costs_what_is_stored_and_not_what_is_claimed(claim):
 
 
 def test_a_session_is_not_stored_that_could_not_be_read(monkeypatch):
-    """Where it grows beyond the number of pages, the save that would be one too many is refused."""
+    """A save that would exceed the number of pages raises."""
     monkeypatch.setattr(drafts, "MAX_PAGES", 2)
     manager = SessionManager(KVSessionStore({}))
     session = manager.create_session(session_id="long")
@@ -384,11 +384,11 @@ def test_a_session_is_not_stored_that_could_not_be_read(monkeypatch):
 
 @pytest.mark.parametrize("cursor", ["--5:s", "\u0665:s", "9" * 20 + ":s", "9" * 5000 + ":s", ":s", "5:", "5:%", 5, "5"])
 def test_a_cursor_that_was_made_up_is_refused(cursor):
-    """It comes back from a browser, or what says that it is one."""
+    """A made-up cursor raises."""
     with pytest.raises(InvalidValueError, match="cursor"):
         SessionManager().list_sessions(cursor=cursor)
 
 
 def test_the_limit_of_pages_is_far_from_what_conversations_have():
-    """32 million messages, or 8 GB."""
+    """The limit allows 32 million messages, or 8 GB."""
     assert documents.MAX_PAGES * drafts.PAGE_MESSAGES == 32_000_000

@@ -1,4 +1,4 @@
-"""Files and directories that were made up to do harm: read, or an error by name, and nothing outside is touched."""
+"""Tests of hostile files and directories: they are read or raise our own error, and nothing outside is touched."""
 
 # ruff: noqa: S608 (the statements are ours)
 
@@ -66,7 +66,7 @@ def filled_file(tmp_path_factory):
 
 @pytest.fixture
 def path(filled_file, tmp_path):
-    """A copy of it."""
+    """A copy of the file."""
     return shutil.copy(filled_file, tmp_path / "chat.db")
 
 
@@ -76,7 +76,7 @@ def change(path, script):
 
 
 def endure(open_store, path):
-    """Do all that can be done with copies of a file; return by act what it raised."""
+    """Make every call on copies of a file. Return what each raised."""
     refusals = {}
     for name, act in ACTS.items():
         copy = shutil.copy(path, f"{path}-{name.replace(' ', '-')}")
@@ -114,7 +114,7 @@ COMPUTED = {
 
 @pytest.mark.parametrize("script", COMPUTED.values(), ids=COMPUTED)
 def test_a_table_that_is_computed_is_refused(path, script):
-    """A view or a computed column can yield rows and bytes without end: none is ever asked for one."""
+    """A view or computed column raises, since it could yield rows and bytes without end."""
     change(path, script)
 
     refusals = endure(open_file, path)
@@ -137,7 +137,7 @@ TRIGGERS = {
 
 @pytest.mark.parametrize("script", TRIGGERS.values(), ids=TRIGGERS)
 def test_a_trigger_ends_a_save_in_an_error_and_nothing_is_written(path, script, monkeypatch):
-    """It is stopped where it does not end by itself, and undone; what is stored can still be read."""
+    """A trigger in the file makes a save raise and write nothing. An endless one is stopped."""
     monkeypatch.setattr(connections, "LONGEST", 0.0)
     change(path, script)
     with closing(open_file(path)) as store:
@@ -153,7 +153,7 @@ def test_a_trigger_ends_a_save_in_an_error_and_nothing_is_written(path, script, 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot bound SQLite's values")
 def test_a_trigger_cannot_make_a_gigabyte(path):
-    """What one value may have is bounded."""
+    """The size of a value is limited."""
     change(
         path,
         "CREATE TABLE junk (x); CREATE TRIGGER t AFTER UPDATE ON sessions BEGIN "
@@ -186,7 +186,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("script", CHANGED.values(), ids=CHANGED)
 def test_other_contents_are_read_or_refused(path, script):
-    """Other types, columns and affinities; `endure` lets nothing but errors of ours through."""
+    """Other types, columns and affinities are read, or raise our own error."""
     change(path, script)
 
     endure(open_file, path)
@@ -209,7 +209,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_wrong_entries_break_no_list_and_are_put_right(path, wrong):
-    """The documents are the truth: lists go without what cannot be, and `reindex` brings it back."""
+    """Lists ignore impossible entries, and `reindex` corrects them."""
     change(path, f"""UPDATE "sessions/lists" SET {wrong} WHERE member = 's'""")
     with closing(open_file(path)) as store:
         manager = SessionManager(store)
@@ -228,7 +228,7 @@ def test_wrong_entries_break_no_list_and_are_put_right(path, wrong):
 @pytest.mark.parametrize("act", [*ACTS, "delete user", "scan", "rows"])
 @pytest.mark.parametrize("column", ["sessions.key", "sessions/lists.member", "sessions/lists.score"])
 def test_a_walk_through_rows_that_are_not_in_order_ends(path, column, act):
-    """By a schema that orders them in another way than they lie: what cannot go on says so, and what can goes on."""
+    """A schema that orders rows differently does not make an iteration endless."""
     with closing(open_file(path)) as store:
         SessionManager(store).import_sessions(Session(session_id=name, user_id="ada") for name in "ABCXYZabcxyz")
     table, name = column.split(".")
@@ -246,7 +246,7 @@ def test_a_walk_through_rows_that_are_not_in_order_ends(path, column, act):
 
 
 def test_entries_of_ids_that_are_none_break_no_list(path):
-    """Bytes, numbers, names that decode to nothing, sessions that never were."""
+    """Entries with bytes, numbers, invalid names or absent sessions do not break lists."""
     rows = "(x'ff', 'user/ada/active', 5), ('%', 'active', 6), ('', 'active', 7), ('no', 'active', 8)"
     change(path, f'INSERT INTO "sessions/lists" (member, list, score) VALUES {rows}')
     with closing(open_file(path)) as store:
@@ -261,7 +261,7 @@ def test_entries_of_ids_that_are_none_break_no_list(path):
 
 
 def test_a_link_to_nothing_is_not_followed(tmp_path):
-    """Whoever may plant a link would else have files made wherever this user may write."""
+    """A dangling symbolic link is not followed, so that nobody else can choose where a file is made."""
     (tmp_path / "chat.db").symlink_to(tmp_path / "elsewhere.db")
 
     with pytest.raises(StorageUnreachableError, match="symbolic link"):
@@ -271,7 +271,7 @@ def test_a_link_to_nothing_is_not_followed(tmp_path):
 
 
 def test_a_folder_in_the_place_of_a_file_is_an_error(tmp_path):
-    """And the other way round."""
+    """A folder in place of a file raises, and a file in place of a folder."""
     (tmp_path / "file").write_text(SECRET)
 
     for make in (
@@ -290,7 +290,7 @@ def test_a_folder_in_the_place_of_a_file_is_an_error(tmp_path):
 
 @pytest.fixture
 def directory(tmp_path):
-    """A diskcache directory with sessions, beside a file that is none of its."""
+    """A diskcache directory with sessions, beside a foreign file."""
     (tmp_path / "outside").write_text(SECRET)
     with closing(DiskCacheSessionStore(tmp_path / "chat")) as store:
         fill(store)
@@ -302,7 +302,7 @@ def directory(tmp_path):
     "name", ["../outside", "{}/outside", "link", "folder/link", "pipe", "folder", ".", "", "no", "a\0b", 7]
 )
 def test_no_file_outside_of_the_directory_is_read_or_deleted(directory, name, mode):
-    """A row may name any file, a link, a pipe, a folder: it is an unreadable document, and the file stays."""
+    """A row that names a foreign file, link, pipe or folder is an unreadable document. The file stays."""
     outside = directory.parent / "outside"
     (directory / "link").symlink_to(outside)
     (directory / "folder").mkdir()
@@ -327,7 +327,7 @@ def test_no_file_outside_of_the_directory_is_read_or_deleted(directory, name, mo
 
 
 def test_a_file_that_claims_to_be_huge_is_not_read(directory):
-    """A hole of a terabyte takes no room on the disk, and would take all of the memory."""
+    """A sparse file of a terabyte is not read into memory."""
     with (directory / "hole.val").open("wb") as file:
         file.truncate(10**12)
     with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
@@ -358,7 +358,7 @@ def test_a_file_that_claims_to_be_huge_is_not_read(directory):
     ],
 )
 def test_settings_that_are_none_are_an_error_or_do_nothing(directory, key, value):
-    """diskcache reads them when it opens a directory."""
+    """Invalid settings in a directory, which diskcache reads, raise or have no effect."""
     with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
         value = value.format(directory.parent) if isinstance(value, str) else value
         connection.execute("INSERT OR REPLACE INTO Settings (key, value) VALUES (?, ?)", (key, value))

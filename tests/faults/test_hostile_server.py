@@ -1,4 +1,4 @@
-"""A server that answers what no Redis answers: each call ends with a result or an error by name, and soon."""
+"""Tests of a hostile server: each call returns or raises our own error, in bounded time."""
 
 import tracemalloc
 from contextlib import closing
@@ -93,7 +93,7 @@ def server():
 
 
 def manager_of(client, ttl=None):
-    """Return a manager on connections of its own: redis-py 8 takes what is left on one for the next command's reply."""
+    """Return a manager with its own connections, since redis-py 8 would pass leftover bytes to the next command."""
     client.connection_pool.disconnect()
     return SessionManager(KVSessionStore(RedisMapping(client, "p:", ttl), timeout=WAIT))
 
@@ -115,7 +115,7 @@ def client(server, request):
 @example("create", (MEMORY, [bulk(b"0")]), None)  # it is no 0, and no 1 either
 @settings(max_examples=60)
 def test_any_reply_gives_a_result_or_an_error_by_name(server, client, act, answers, ttl):
-    """Wrong types and lengths, half replies, errors, garbage: never an error of Python's own."""
+    """Replies of wrong types and lengths, half replies and garbage give a result or our own error."""
     info, replies = answers
     server.answer(replies, info=info)
     refusal = None
@@ -129,7 +129,7 @@ def test_any_reply_gives_a_result_or_an_error_by_name(server, client, act, answe
 
 @pytest.mark.parametrize("reply", [bulk(b"0"), bulk(b"1"), b"$-1\r\n", array(), b"+OK\r\n", bulk(HEAD)])
 def test_a_save_that_was_not_acknowledged_as_a_server_does_raises(server, client, reply):
-    """What a save returned for is stored; a reply that says neither yes nor no is none."""
+    """A save returns only after a valid acknowledgement. Any other reply raises."""
     server.answer([reply], endless=True)
 
     with pytest.raises(StorageError):
@@ -138,7 +138,7 @@ def test_a_save_that_was_not_acknowledged_as_a_server_does_raises(server, client
 
 @pytest.mark.parametrize("act", ACTS)
 def test_a_script_that_is_never_known_ends_in_an_error(server, client, act):
-    """NOSCRIPT is asked again once, not for ever."""
+    """NOSCRIPT is retried once."""
     server.answer([b"-NOSCRIPT No matching script\r\n"], endless=True)
 
     with pytest.raises(StorageError):
@@ -148,7 +148,7 @@ def test_a_script_that_is_never_known_ends_in_an_error(server, client, act):
 @pytest.mark.parametrize("act", ["reindex", "verify", "clear", "keys"])
 @pytest.mark.parametrize("cursor", [b"5", b"18446744073709551615"])
 def test_a_scan_that_goes_round_in_a_circle_ends(server, client, act, cursor):
-    """A cursor that comes again and again never ends a scan: no server does that."""
+    """A repeated cursor ends a scan."""
     server.answer([array(bulk(cursor), array(bulk(b"other:s")))], endless=True)
 
     with pytest.raises(StorageError):
@@ -160,7 +160,7 @@ def test_a_scan_that_goes_round_in_a_circle_ends(server, client, act, cursor):
 )
 @pytest.mark.parametrize("info", [MEMORY, None], ids=["to the call", "to the question before it"])
 def test_a_reply_that_claims_to_be_huge_takes_no_memory(server, client, reply, info):
-    """Only what came is held; what does not come is waited for no longer than the client's timeout."""
+    """A reply uses only the memory of the bytes that came. The rest is awaited until the timeout."""
     server.answer([reply], endless=True, info=info)
     manager = manager_of(client)
     tracemalloc.start()
@@ -176,7 +176,7 @@ def test_a_reply_that_claims_to_be_huge_takes_no_memory(server, client, reply, i
 @pytest.mark.parametrize("reply", [b":1\r\n", array(b":1\r\n", array()), b"$100\r\nabc", b"*1\r\n*x\r\n", None])
 @pytest.mark.parametrize("info", [MEMORY, None], ids=["to the call", "to the question before it"])
 def test_a_store_works_again_when_the_server_does(server, client, reply, info):
-    """What was left of a broken reply is not taken for the next one."""
+    """The rest of a broken reply is not read as the next reply."""
     manager = manager_of(client)
     server.answer([reply], info=info)
     with pytest.raises(SessionError):
@@ -188,7 +188,7 @@ def test_a_store_works_again_when_the_server_does(server, client, reply, info):
 
 
 def test_an_error_does_not_quote_what_the_server_says(server):
-    """A server that does not know a command quotes it, with its arguments; and a hostile one says what it likes."""
+    """An error does not quote the server, which may repeat arguments."""
     with closing(RedisSessionStore(f"redis://:hunter2@127.0.0.1:{server.port}/0", timeout=WAIT)) as store:
         server.answer([b"-ERR unknown command, with args beginning with: 'our secret'\r\n"], endless=True)
 
@@ -210,7 +210,7 @@ def real(any_server):
 
 
 def test_names_that_are_no_text_are_left_alone(real):
-    """Hashes, fields and members of others, in bytes that are not UTF-8, under our prefix and in our indexes."""
+    """Hashes, fields and members with names that are not UTF-8 are ignored."""
     manager = SessionManager(KVSessionStore(RedisMapping(real, "foreign:", 3600)))
     session = manager.create_session("ada", session_id="s")
     real.hset(b"foreign:\xff\xfe", b"session", b"theirs")
@@ -235,7 +235,7 @@ def test_names_that_are_no_text_are_left_alone(real):
 
 
 def test_an_item_that_is_no_text_is_refused_by_name(real):
-    """Where the mapping is read as a mapping."""
+    """Reading such an item through the mapping raises."""
     mapping = RedisMapping(real, "foreign:")
     real.hset("foreign:s", "session", b"\xff")
 

@@ -1,4 +1,4 @@
-"""An exception from outside at any point of a client of Redis or Valkey: nobody else is given its reply, or waits."""
+"""Tests of interruptions inside a Redis client: no other call gets the reply, and none waits for ever."""
 
 import secrets
 from contextlib import ExitStack, closing, contextmanager
@@ -18,7 +18,7 @@ from tests.faults.interrupts import CALLS, Stop, attack, attacked, each_in_short
 pytestmark = pytest.mark.wide
 
 FEW = 4
-"""Connections of a bounded pool: more than the calls at the same time, far fewer than the interruptions."""
+"""Connections of a bounded pool: more than concurrent calls, far fewer than interruptions."""
 
 
 def _blocking(library, url, **options):
@@ -39,11 +39,11 @@ ON_ONE_SERVER = {
 BOUNDED = ["redis", "valkey", "blocking pool", "valkey blocking pool"]
 KINDS = [*ON_ONE_SERVER, "redis cluster", "valkey cluster", "sentinel"]
 DIFFERENT = ["redis", "valkey", "own connection", "blocking pool", "redis cluster", "valkey cluster", "sentinel"]
-"""Kinds that differ in how a command gets its connection."""
+"""Kinds of clients that get their connection in different ways."""
 
 
 class TimeLimit(Exception):  # noqa: N818 (not an error of any library)
-    """What a signal's handler raises, as an ordinary exception."""
+    """A signal handler's exception, derived from Exception."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def sentinel():
 
 @pytest.fixture
 def make(request):
-    """Make clients of one kind, each with new connections."""
+    """Make clients of one kind with new connections."""
     kind, options = request.param, {"socket_timeout": 30}
     with ExitStack() as stack:
         if "cluster" in kind:
@@ -98,7 +98,7 @@ def ask_together(client, key):
 )
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "connecting"])
 def test_no_reply_is_left_for_another_command(make, ask, error, connected, long_form):
-    """At the entry of any function, ours or the client's: each later command gets its own reply, for others, too."""
+    """After an interruption at any function, each later command gets its own reply, in other threads too."""
     key = f"late:{secrets.token_hex(8)}"
 
     def act():
@@ -131,7 +131,7 @@ def test_no_reply_is_left_for_another_command(make, ask, error, connected, long_
 
 
 def count_lent(client):
-    """Return how many connections of a client's pool are lent, or are counted and can never be lent again."""
+    """Return the number of connections of a pool that are in use or lost."""
     pool = client.connection_pool
     if hasattr(pool, "_created_connections"):
         return pool._created_connections - len(pool._available_connections)
@@ -144,7 +144,7 @@ def count_lent(client):
 @pytest.mark.parametrize("make", BOUNDED, indirect=True)
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "connecting"])
 def test_a_pool_with_a_limit_has_as_many_connections_as_before(make, connected, long_form):
-    """Whatever point of a command is interrupted, the connection that it took is there for others."""
+    """After an interruption at any point, the connection is free for others."""
     at, points, step = 0, 1, 1
     while at <= points:
         if at == 0 or not connected:
@@ -168,7 +168,7 @@ def test_a_pool_with_a_limit_has_as_many_connections_as_before(make, connected, 
 
 
 class OnAServer:
-    """Stores on a server or a cluster, each with a client of its own."""
+    """Stores on a server or a cluster, each with its own client."""
 
     def __init__(self, make):
         self._make = make
@@ -185,7 +185,7 @@ class OnAServer:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("make", "name"), each_in_short(KINDS, CALLS, ["redis"]), indirect=["make"])
 def test_after_an_interruption_all_goes_on_on_a_server(make, name, long_form, check, request):
-    """Whatever point of a call is interrupted, of ours or of the client: all that follows is right, from everywhere."""
+    """After an interruption at any point, of ours or the client's, all later calls are right."""
     kind = request.node.callspec.params["make"]
     every = 5 if "cluster" in kind else 1
     most = 12 if kind in ("redis", "valkey", "redis cluster") else 2

@@ -1,4 +1,4 @@
-"""Event loops that Ctrl-C ends, threads that others cut off, and cancelled calls that work on many sessions."""
+"""Tests of event loops that Ctrl-C ends, interrupted threads, and cancelled calls on many sessions."""
 
 import asyncio
 import gc
@@ -42,12 +42,12 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def quiet(caplog):
-    """Let asyncio not tell of each exception in what a loop calls, nor of tasks that are left in a closed loop."""
+    """Silence asyncio's reports of exceptions in callbacks and of tasks left in a closed loop."""
     caplog.set_level("CRITICAL", logger="asyncio")
 
 
 def interrupt_loops(opened, name, *, only=LOOPS, **options):
-    """Interrupt a call in its loop, which goes on; then by Ctrl-C, after which another loop does."""
+    """Interrupt a call in a loop that goes on, then by Ctrl-C in a loop that another one follows."""
     with opened(wrap=awaited) as managers:
         tally = attack(managers, name, only=OURS, **options)
     for leaves in (False, True):
@@ -59,7 +59,7 @@ def interrupt_loops(opened, name, *, only=LOOPS, **options):
 @pytest.mark.parametrize("name", in_short(CALLS | BULK))
 @pytest.mark.parametrize("storage", ["sqlite", "valkey", pytest.param("dict", marks=pytest.mark.long)], indirect=True)
 def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long_form, check):
-    """In that loop, or after Ctrl-C in a second one, whether the call was cancelled in the first or left at work."""
+    """After an interruption, all calls are right, in the same loop or in a second one."""
     options = {"lines": True} if long_form else {"most": 2}
     check(interrupt_loops(partial(attacked, storage, **options_of(name)), name, **options))
 
@@ -68,7 +68,7 @@ def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long
     ("store", "name"), each_in_short([SyncStore, AsyncStore, FullStore, AsyncFullStore], OF_CUSTOM_STORES, [])
 )
 def test_after_an_interruption_a_store_of_ones_own_goes_on(store, name, long_form, check):
-    """The library's own code around it is interrupted, and the wait for it: its own code is its author's affair."""
+    """The same holds for the code around a custom store."""
     options = {"most": 150} if long_form else {"only": WAITS, "most": 2}
     tally = interrupt_loops(partial(attacked, Custom(store())), name, **options)
     with attacked(Custom(store())) as managers:
@@ -91,20 +91,20 @@ def _cancel(managers, name, long_form):
 @pytest.mark.parametrize("name", in_short(CALLS | BULK, (*SHORT, "fork", "import", "redact", "purge")))
 @pytest.mark.parametrize("storage", ["sqlite", "valkey", pytest.param("dict", marks=pytest.mark.long)], indirect=True)
 def test_after_a_cancellation_at_any_await_all_goes_on(storage, name, long_form, check):
-    """A task is cancelled at each await of a call in turn: while it waits, or when what it waits for is there."""
+    """After a cancellation at any await of a call, all later calls are right."""
     with attacked(storage, wrap=awaited, **options_of(name)) as managers:
         check(_cancel(managers, name, long_form))
 
 
 @pytest.mark.parametrize(("store", "name"), each_in_short([AsyncFullStore, AsyncStore], OF_CUSTOM_STORES, []))
 def test_after_a_cancellation_at_any_await_a_store_of_ones_own_goes_on(store, name, long_form, check):
-    """Likewise where the store's own methods are awaited in the caller's task."""
+    """The same holds for the awaits of a custom store's methods."""
     with attacked(Custom(store()), wrap=awaited) as managers:
         check(_cancel(managers, name, long_form))
 
 
 def test_tasks_that_are_left_in_a_closed_loop_keep_no_other_out():
-    """Neither the one that has the turn of a session, nor those that wait for it and are woken no more."""
+    """Tasks left in a closed loop block nobody, whether they have a session's turn or wait for it."""
     manager = AsyncSessionManager(AsyncStore())
     asyncio.run(manager.create_session("ada", session_id="s"))
     loop = asyncio.new_event_loop()
@@ -119,7 +119,7 @@ def test_tasks_that_are_left_in_a_closed_loop_keep_no_other_out():
 
 
 def test_a_manager_keeps_no_loop_that_was_closed():
-    """A program that calls `asyncio.run` for each request holds the loop of the last one at most."""
+    """After many `asyncio.run` a manager holds at most the last loop."""
     manager, loops = AsyncSessionManager({}), []
     for _ in range(3):
         loop = asyncio.new_event_loop()
@@ -135,7 +135,7 @@ def test_a_manager_keeps_no_loop_that_was_closed():
 @pytest.mark.parametrize("name", in_short(CALLS | BULK))
 @pytest.mark.parametrize("storage", ["sqlite", "valkey"], indirect=True)
 def test_after_a_thread_was_cut_off_all_goes_on(storage, name, long_form, check):
-    """By `PyThreadState_SetAsyncExc`, as time limits of task queues do: whether the thread then ends or goes on."""
+    """After `PyThreadState_SetAsyncExc` all calls are right, whether the thread ends or goes on."""
     with attacked(storage, **options_of(name)) as managers:
         by = partial(interrupt_a_thread, managers)
         check(attack(managers, name, by=by, act=stop_this_thread, lines=long_form, most=None if long_form else 8))

@@ -1,4 +1,4 @@
-"""An exception from outside, at any point of any call: what follows is as right as if it had not been there."""
+"""Tests of an exception at any point of any call: all later calls are right."""
 
 import asyncio
 import gc
@@ -48,7 +48,7 @@ FEW = {"only": HOLDS, "most": 8}  # where the code is that of another storage
 
 @pytest.mark.parametrize(("storage", "name"), each_in_short(KINDS, CALLS | BULK, ["dict"]), indirect=["storage"])
 def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
-    """Whatever point of a call is interrupted, its repeat and all other calls are right, from everywhere."""
+    """After an interruption at any point of a call, its repetition and all other calls are right."""
     options = {"shared": True} if storage.kind == "folder" else {}
     long = {**ALL, "every": 1 if name in CALLS else 7}
     with attacked(storage, **options, **options_of(name)) as managers:
@@ -59,7 +59,7 @@ def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
 
 @pytest.mark.parametrize("name", in_short(CALLS))
 def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, long_form, check):
-    """What stands between a store and its file takes nothing that it could keep."""
+    """The same holds for an encrypted namespace."""
     with attacked(Encrypted(tmp_path / "chat.db")) as managers:
         check(attack(managers, name, **ALL if long_form else FEW))
 
@@ -70,7 +70,7 @@ def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, lo
     indirect=["storage"],
 )
 def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage, name, long_form, check):
-    """In the middle of any call: also the very session that the call is saving. The call itself goes on."""
+    """A signal handler within any call can save, also the same session, or gets an error at once. The call goes on."""
     with attacked(storage) as managers:
         tally = attack_with_handler(
             managers, name, **ALL if long_form else SOME if storage.kind in ("dict", "sqlite") else FEW
@@ -80,7 +80,7 @@ def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage,
 
 
 def test_a_handler_may_save_the_session_whose_save_it_interrupts():
-    """Between any two lines that look at the session itself: the save goes on with what the handler has stored."""
+    """If a handler saves the session that is being saved, the save goes on with what the handler stored."""
     with attacked(Storage("dict", {})) as managers:
         tally = attack_with_handler(managers, "save", lines=True, only=["/model/session.py"])
 
@@ -89,12 +89,12 @@ def test_a_handler_may_save_the_session_whose_save_it_interrupts():
 
 
 class TestGarbage:
-    """What an interruption leaves to the collector."""
+    """Interrupted calls leave no garbage to a later test."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def left(cls):
-        """Hold weak references; assert that what they refer to is gone, though nothing was collected by chance."""
+        """Hold weak references, and assert that their objects are gone without a chance collection."""
         gc.disable()
         left = []
         yield left
@@ -104,7 +104,7 @@ class TestGarbage:
     @pytest.mark.usefixtures("own_garbage")
     @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
     def test_a_coroutine_in_a_cycle_is_collected_in_the_test_that_cut_it_off(self, left):
-        """A later test would fail for it: the mark that lets its warning pass does not hold there."""
+        """An interrupted coroutine is collected in the same test, whose marks allow its warning."""
         cycle = [AsyncStore().get("s")]
         cycle.append(cycle)
 
@@ -114,7 +114,7 @@ class TestGarbage:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it was cut off as it began
 @pytest.mark.parametrize("storage", ["dict", "sqlite", "valkey"], indirect=True)
 def test_a_call_whose_thread_is_cut_off_ends_and_the_manager_goes_on(storage, long_form):
-    """An exception at any step of what takes and runs calls in the one working thread leaves no task waiting."""
+    """An exception at any step of the only worker thread leaves no task waiting."""
     with storage.open() as opened, storage.open() as other:
         at, points, step = 0, 1, 1 if long_form else 67
         before = threading.gettrace()
@@ -145,7 +145,7 @@ def test_a_call_whose_thread_is_cut_off_ends_and_the_manager_goes_on(storage, lo
 
 
 def use_in_child(link, make):
-    """In a process: use an async manager, fork, and use it in the child, by its loop and by threads at once."""
+    """In a process: use an async manager, fork, and use it in the child by a loop and by threads."""
     warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
     manager = AsyncSessionManager(make())
 
@@ -167,12 +167,12 @@ def use_in_child(link, make):
 
 @pytest.mark.parametrize("make", [dict, SyncStore, AsyncStore])
 def test_an_async_manager_that_was_used_before_a_fork_works_in_the_child(make):
-    """A server that loads its application before it forks its workers uses the manager in all of them."""
+    """A manager that was used before a fork works in each child."""
     assert results([in_a_process(use_in_child, make)]) == [0]
 
 
 def write_in_threads_of_a_child(link, storage):
-    """In a process: use a store, fork, and use it in the child in many threads at once."""
+    """In a process: use a store, fork, and use it in many threads of the child."""
     warnings.simplefilter("ignore", DeprecationWarning)
     with storage.open() as manager:
         manager.create_session("ada", session_id="s")
@@ -198,7 +198,7 @@ def write_in_threads_of_a_child(link, storage):
 
 @pytest.mark.parametrize("storage", ["sqlite", "diskcache"], indirect=True)
 def test_threads_use_a_store_at_once_after_a_fork(storage, long_form):
-    """The child's connections and turns are made before any of its threads runs."""
+    """A child's threads can use the store at once, all at the same time."""
     times = 30 if long_form else 3
     assert results([in_a_process(write_in_threads_of_a_child, storage)]) == [0]
     for _ in range(times - 1):
@@ -212,14 +212,14 @@ GROUPING = ("/grouping.py", "/turns.py")
 
 @pytest.fixture
 def restless(monkeypatch):
-    """Let those who wait look again at once: the tests of many points would wait for them."""
+    """Let waiting threads look again at once, since tests of many points would wait for them."""
     for module in (grouping, turns):
         monkeypatch.setattr(module, "_SLICE", 0.001)
 
 
 @pytest.mark.usefixtures("restless")
 def test_what_a_thread_brought_that_was_cut_off_while_it_waits_is_not_stored():
-    """It was told that its call ended: at each point on its way into the queue, and of its wait there."""
+    """If a thread is interrupted at any point of its wait in the queue, its item is not stored."""
     group, gate, entered, stored = Group(lambda: "here", 60.0), threading.Event(), threading.Event(), []
 
     def store(items):
@@ -243,7 +243,7 @@ def test_what_a_thread_brought_that_was_cut_off_while_it_waits_is_not_stored():
 
 
 class Crowded(Turn):
-    """A turn; when a call has it for the first time, *then* is called before that call goes on."""
+    """A turn that calls *then* after it is taken for the first time."""
 
     __slots__ = ("then",)
 
@@ -258,7 +258,7 @@ class Crowded(Turn):
 
 @pytest.mark.usefixtures("restless")
 def test_those_who_wait_are_stored_whatever_becomes_of_the_one_that_stores_for_them():
-    """A thread that stores what all have brought is cut off at any of its points; the others lose nothing but time."""
+    """If the thread that stores for others is interrupted at any point, the others' items are stored."""
     places = []
     while None not in places:
         group, turn, stored, others = Group(lambda: "here", 60.0), Crowded(), [], []
@@ -290,7 +290,7 @@ def test_those_who_wait_are_stored_whatever_becomes_of_the_one_that_stores_for_t
 
 
 def in_thread(act, *arguments):
-    """Call a function in a thread that nothing waits for at the end, should it hang; return its future."""
+    """Call a function in a daemon thread, and return its future."""
     future = Future()
 
     def run():

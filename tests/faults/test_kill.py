@@ -1,4 +1,4 @@
-"""A writer killed at any instant: what a save returned for is stored, and every session is whole."""
+"""Tests of killed writers: each save that returned is stored, and every session is whole."""
 
 import os
 import random
@@ -20,14 +20,14 @@ def label(text):
 
 
 def content_of(session):
-    """Return what is compared of a session: its status, its last turn as the state tells it, and its messages."""
+    """Return a session's status, its last turn according to its state, and its messages."""
     if session is None:
         return None
     return session.status.value, session.get_state("turn"), [label(each.content) for each in session.messages]
 
 
 def one_change(manager, session_id, choose, name):
-    """Choose a change of a session; return what it will be afterwards, and the function that changes it."""
+    """Choose a change of a session. Return the expected content and the function that makes the change."""
     session = manager.get_session(session_id)
     if session is None:
         return ("active", None, []), lambda: manager.create_session(user_of(session_id), session_id=session_id)
@@ -62,7 +62,7 @@ def one_change(manager, session_id, choose, name):
 
 
 def live(link, storage, life):
-    """In a process: tell what is stored, then change it until the end comes, telling of each change."""
+    """In a process: report what is stored, then change it until the process is killed, and report each change."""
     choose = random.Random(life)
     with storage.open() as manager:
         sessions = {each: manager.get_session(each) for each in IDS}
@@ -91,7 +91,7 @@ def reports(link):
 
 @pytest.mark.parametrize("storage", ["folder", *SHARED, EXAMPLE], indirect=True)
 def test_a_killed_writer_leaves_every_session_before_or_after_a_save(storage, long_form):
-    """SIGKILL at a random instant of a save; a new process finds what each returned save had stored, and no half."""
+    """After SIGKILL at a random instant, a new process finds what each returned save stored, and no half."""
     kills, moment = (200 if long_form else 8), random.Random(2026)
     stored, begun = dict.fromkeys(IDS), None
     saves = 0

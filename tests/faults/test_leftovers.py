@@ -1,4 +1,4 @@
-"""Pages that a save left behind when it was cut short: the next save of that session removes them."""
+"""Tests that a save removes pages which an interrupted save of the session left."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.faults.crashing import CrashingDict, Death
 
 
 def fill(session, count):
-    """Add so many messages."""
+    """Add *count* messages."""
     for n in range(count):
         session.add_message("user", f"message {n}")
 
@@ -36,7 +36,7 @@ def clear(session):
 @pytest.mark.parametrize("change", [seal_first, seal_more, rewrite_the_middle, clear])
 @pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
 def test_the_next_save_removes_what_a_save_that_was_cut_short_left(change, applied):
-    """Whichever write was the last of a dying process, another loads and saves the session: nothing is left over."""
+    """Whichever write was the last of a dying process, the next save of the session leaves no page over."""
     for write in range(1, 100):
         mapping = CrashingDict({})
         session = Session(session_id="s")

@@ -18,7 +18,7 @@ CRASHES = st.tuples(
 
 
 def view(items):
-    """Return what another process reads: each session's fields and messages."""
+    """Return each session's fields and messages as another process reads them."""
     manager = SessionManager(KVSessionStore(Crashing(items)))
     found = {}
     for summary in manager.list_sessions(status=None, limit=None):
@@ -44,12 +44,12 @@ class TwoWritersWhoCrash(TwoWriters):
 
     @initialize(crashes=st.lists(CRASHES | st.none(), min_size=20, max_size=40))
     def plan(self, crashes):
-        """Say at which calls it comes to a crash: at one in two, of those that write so often."""
+        """Choose the calls that crash: one in two of those that write."""
         self.crashes = iter(crashes)
 
     @rule(target=TwoWriters.copies, session_id=IDS, user=st.sampled_from(USERS), writer=WRITER)
     def create(self, session_id, user, writer):
-        """Save a session made by hand: unlike create_session, that can be repeated with the same object."""
+        """Save a session made by hand, which can be repeated with the same object."""
         made = []
 
         def save():
@@ -80,7 +80,7 @@ class TwoWritersWhoCrash(TwoWriters):
 
     @rule(writer=WRITER)
     def verify(self, writer):
-        """verify(repair=True) may crash as well; it changes no session."""
+        """`verify(repair=True)` may crash, too. It changes no session."""
         before = view(self.mapping.items_)
         self.crash(lambda: self.managers[writer].verify(repair=True))
         assert view(self.mapping.items_) == before
@@ -88,7 +88,7 @@ class TwoWritersWhoCrash(TwoWriters):
         assert not self.managers[1 - writer].verify().problems
 
     def attempt(self, expected, act):
-        """Do what the model is about to do; where a crash is due, let it crash, look, and repeat it."""
+        """Make the call that the model makes. If a crash is due, let it crash, check, and repeat it."""
         self.before = view(self.mapping.items_)
         self.halfway = None
 
@@ -110,7 +110,7 @@ class TwoWritersWhoCrash(TwoWriters):
         return result
 
     def crash(self, act):
-        """Do something with the crash that is next in the plan; return its result, and the crash if it came to one."""
+        """Make a call with the next planned crash. Return its result, and the crash if there was one."""
         at, applied, error = next(self.crashes, None) or (0, False, None)
         self.mapping.crash(at, error and error(), applied=applied, once=error is not Death)
         try:

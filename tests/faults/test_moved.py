@@ -37,7 +37,7 @@ def file_of(storage):
 
 
 def fill(manager):
-    """Store a session; return it with a message that is not stored yet."""
+    """Store a session, and return it with an unsaved message."""
     session = manager.create_session("ada", session_id="s")
     session.add_message("user", "before", message_id="m0")
     manager.save(session)
@@ -84,7 +84,7 @@ CHANGES = {
 
 @pytest.fixture
 def in_a_folder(storage):
-    """The storage in a folder of its own, which can go."""
+    """The storage in its own folder, which can be removed."""
     (storage.at / "folder").mkdir()
     return type(storage)(storage.kind, storage.at / "folder")
 
@@ -92,7 +92,7 @@ def in_a_folder(storage):
 @pytest.mark.parametrize(("change", "words"), CHANGES.items(), ids=[each.__name__ for each in CHANGES])
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_every_call_says_that_the_file_is_gone(in_a_folder, change, words):
-    """No save returns into a file without a name, nothing is read from one, and no file is made in its place."""
+    """If the file is gone, every call raises, and no new file is made in its place."""
     path = file_of(in_a_folder)
     with in_a_folder.open() as manager:
         session = fill(manager)
@@ -111,7 +111,7 @@ def test_every_call_says_that_the_file_is_gone(in_a_folder, change, words):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_a_thread_that_opens_a_connection_says_so_too(storage):
-    """A thread that comes later needs a connection of its own: it makes no empty file, and takes no other one."""
+    """A new thread's connection raises, too, and makes no empty file."""
     raised = []
 
     def act(manager):
@@ -134,7 +134,7 @@ def test_a_thread_that_opens_a_connection_says_so_too(storage):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_with_the_file_put_back_all_goes_on(storage):
-    """The same store saves again, and nothing is lost."""
+    """When the file is back, the same store saves again, and nothing is lost."""
     path = file_of(storage)
     with storage.open() as manager:
         session = fill(manager)
@@ -151,7 +151,7 @@ def test_with_the_file_put_back_all_goes_on(storage):
 
 @pytest.mark.parametrize("kind", ["sqlite", "diskcache"])
 def test_a_log_that_was_removed_is_missed_and_nothing_is_lost(tmp_path, kind):
-    """What was stored before still is, once all have closed the file."""
+    """If the log was removed, calls raise. When all have closed the file, what was stored is there."""
     storage = Storage(kind, tmp_path)
     log = file_of(storage).with_name(f"{file_of(storage).name}-wal")
     with storage.open() as manager:
@@ -169,7 +169,7 @@ def test_a_log_that_was_removed_is_missed_and_nothing_is_lost(tmp_path, kind):
 
 @pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
 def test_a_link_that_leads_elsewhere_is_another_file(storage):
-    """It is what the path names that counts."""
+    """A path that now leads to another file counts as moved."""
     path = file_of(storage)
     with storage.open() as manager:
         fill(manager)
@@ -187,7 +187,7 @@ def test_a_link_that_leads_elsewhere_is_another_file(storage):
 
 @pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
 def test_a_file_that_goes_while_a_save_waits_for_its_turn_is_missed(storage):
-    """The save looks when it has the lock, not before."""
+    """A save checks the file after it has the lock."""
     path = file_of(storage)
     with storage.open(timeout=60) as manager, storage.open() as other, ThreadPoolExecutor(1) as executor:
         session = fill(manager)

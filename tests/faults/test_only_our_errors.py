@@ -1,4 +1,4 @@
-"""No exception of a library below leaves a public method of the storages in files, whatever lies in these."""
+"""Tests that no exception of SQLite or diskcache leaves a public method, whatever is in the file."""
 
 import shutil
 import sqlite3
@@ -76,7 +76,7 @@ OPENED = {
 
 
 def endure(kind, path):
-    """Do all that can be done with a file; anything but an error of ours, or a missing key, leaves here."""
+    """Make every call on a file. Only our own errors and KeyError may be raised."""
     open_it, calls = OPENED[kind]
     with suppress(SessionError), closing(open_it(path)) as opened:
         for each in calls(opened):
@@ -89,7 +89,7 @@ def endure(kind, path):
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """The bytes of an SQLite file with sessions."""
+    """Return the bytes of an SQLite file with sessions."""
     path = tmp_path_factory.mktemp("filled") / "chat.db"
     with SessionManager(SQLiteSessionStore(path, synchronous="OFF"), close_store=True) as manager:
         session = manager.create_session("ada", session_id="s")
@@ -110,7 +110,7 @@ PLACES = st.integers(0, 200) | st.integers(3000, 4200) | st.integers(0, 2**17)
 @example(damage=[], length=0)
 @example(damage=[(0, b"not a database")], length=None)
 def test_a_damaged_file_raises_our_errors_alone(filled, tmp_path, kind, damage, length):
-    """Bytes changed anywhere, or cut off: in the header, the schema, the pages."""
+    """Changed or cut-off bytes anywhere in a file raise only our own errors."""
     found = bytearray(filled[:length])
     for place, text in damage:
         found[place : place + len(text)] = text
@@ -136,7 +136,7 @@ SCHEMAS = [
 @pytest.mark.parametrize("statement", SCHEMAS)
 @pytest.mark.parametrize("kind", OPENED)
 def test_a_damaged_schema_raises_our_errors_alone(filled, tmp_path, kind, statement):
-    """SQLite quotes it in its errors, which Python then cannot decode."""
+    """A damaged schema, which Python may fail to decode in SQLite's error, raises our own error."""
     path = tmp_path / "chat.db"
     path.write_bytes(filled)
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -147,7 +147,7 @@ def test_a_damaged_schema_raises_our_errors_alone(filled, tmp_path, kind, statem
 
 
 def test_a_schema_that_is_not_utf_8_is_called_damaged(filled, tmp_path):
-    """And to be restored from a backup."""
+    """A schema that is not UTF-8 raises StorageCorruptError, which suggests a backup."""
     path = tmp_path / "chat.db"
     path.write_bytes(filled)
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -159,7 +159,7 @@ def test_a_schema_that_is_not_utf_8_is_called_damaged(filled, tmp_path):
 
 
 def test_a_closed_mapping_says_so(tmp_path):
-    """Every method of it, and the store over it."""
+    """Every method of a closed mapping, and of a store on it, raises StorageClosedError."""
     mapping = open_mapping(tmp_path / "chat.db")
     store = KVSessionStore(mapping)
     mapping.close()

@@ -1,4 +1,4 @@
-"""Pickles planted wherever a storage has room for one: no method ever opens one."""
+"""Tests that no method opens a pickle, wherever in a storage it lies."""
 
 import pickle
 import sqlite3
@@ -18,14 +18,14 @@ KEYS = {"one": b"\x00" * 32}
 
 @pytest.fixture
 def mark(tmp_path):
-    """A folder that is there when a pickle was opened; and it is not, when the test ends."""
+    """A path at which an opened pickle makes a folder. Asserts at the end that there is none."""
     check_that_it_would_explode(Bomb(tmp_path / "proof"))
     yield tmp_path / "opened"
     assert not (tmp_path / "opened").exists()
 
 
 def fill(manager):
-    """Store every kind of document: heads, pages, a branch, references, and one that was set aside."""
+    """Store every kind of document: heads, pages, a branch, references, and one set aside."""
     session = manager.create_session("ada", session_id="s")
     for n in range(40):
         session.add_message("user", f"message {n}", message_id=f"m{n}")
@@ -38,7 +38,7 @@ def fill(manager):
 
 
 def documents_of(manager):
-    """Return the keys of all documents by their kinds."""
+    """Return the keys of all documents by kind."""
     kinds = {}
     for key in manager.store._engine.backend.storage.keys(""):
         kinds.setdefault("page" if key.endswith("/0") and "/s/" in key else key.partition("/")[0], key)
@@ -47,7 +47,7 @@ def documents_of(manager):
 
 
 def work(manager, session):
-    """Do all that can be done."""
+    """Make every call."""
     for act in [
         *all_acts(manager),
         lambda: manager.save(session),
@@ -64,7 +64,7 @@ def work(manager, session):
 @pytest.mark.parametrize("kind", ["session", "page", "branch", "forks", "unreadable"])
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_no_pickle_in_the_place_of_a_document_is_opened(storage, mark, kind):
-    """A head, a page, a branch's document, a reference, what was set aside: whatever is asked of the store."""
+    """A pickle in place of any document is not opened by any call."""
     with storage.open(timeout=0.3) as manager:
         session = fill(manager)
         if kind == "unreadable":
@@ -79,7 +79,7 @@ def test_no_pickle_in_the_place_of_a_document_is_opened(storage, mark, kind):
 
 @pytest.mark.parametrize("kind", ["session", "page", "branch", "forks"])
 def test_no_pickle_in_the_place_of_an_encrypted_document_is_opened(tmp_path, mark, kind):
-    """Plain, and not authenticated: it is refused."""
+    """A pickle in place of an encrypted document raises."""
     with closing(SQLiteMapping(tmp_path / "chat.db", synchronous="OFF")) as mapping:
         manager = SessionManager(KVSessionStore(Encrypted(mapping, KEYS), timeout=0.3))
         session = fill(manager)
@@ -92,7 +92,7 @@ def test_no_pickle_in_the_place_of_an_encrypted_document_is_opened(tmp_path, mar
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_no_pickle_in_a_column_is_opened(storage, mark):
-    """Keys that are pickles, rows that diskcache would unpickle, and cells of the index."""
+    """Pickles as keys, as rows that diskcache would unpickle, and in the index are not opened."""
     bomb = pickle.dumps(Bomb(mark))
     table = {"sqlite": "sessions", "sqlitedict": "unnamed", "diskcache": "Cache"}[storage.kind]
     index = {"diskcache": "pyai_sessions"}.get(storage.kind, table)
@@ -118,7 +118,7 @@ def test_no_pickle_in_a_column_is_opened(storage, mark):
 
 @pytest.mark.parametrize("storage", ON_SERVERS, indirect=True)
 def test_no_pickle_in_a_name_is_opened(storage, mark):
-    """Fields, hashes and members of the indexes that are pickles."""
+    """Pickles as names of hashes, fields and members are not opened."""
     bomb = pickle.dumps(Bomb(mark))
     with storage.open(timeout=0.3) as manager:
         session = fill(manager)

@@ -1,4 +1,4 @@
-"""What an interrupted call leaves in the pool of a client: connections, places and locks, each in one chosen case."""
+"""Tests of what an interrupted call leaves in a client's pool: connections, places and locks, case by case."""
 
 import logging
 import sys
@@ -27,7 +27,7 @@ LIBRARIES = pytest.mark.parametrize("library", [redis, valkey])
 
 
 def call_interrupted(clients, act, name, *, by=None, event="call", when=lambda _: True):
-    """Call a client, and return what that raised: Stop, where a function of this name, called *by* another, begins.
+    """Make a call that raises Stop where a function of this name, called *by* another, begins. Return what it raised.
 
     With the event ``"opcode"`` that is at its first step *when* something holds.
     """
@@ -63,14 +63,14 @@ def client_of(library, pool):
 
 
 def nodes_of(library, client):
-    """Return the clients of a cluster's nodes that a client has used."""
+    """Return the clients of the nodes that a cluster's client has used."""
     found = [getattr(each, f"{library.__name__}_connection") for each in client.get_nodes()]
     return [each for each in found if each is not None and idle(each.connection_pool)]
 
 
 @pytest.fixture
 def cluster(valkey_cluster):
-    """Make a client of a cluster, of either library."""
+    """Make a cluster client of either library."""
     port = valkey_cluster.primaries()[0].port
     kinds = {redis: redis.RedisCluster, valkey: valkey.cluster.ValkeyCluster}
     return lambda library: kinds[library](host="127.0.0.1", port=port, socket_timeout=30)
@@ -97,7 +97,7 @@ def ask_together(client):
 @pytest.mark.parametrize("kind", ["redis", "valkey", "own connection", "blocking", "valkey blocking"])
 @pytest.mark.parametrize("act", [ask, ask_together])
 def test_a_reply_that_was_not_read_is_for_nobody_else(valkey_server, kind, act):
-    """A command was sent and its reply not read yet when the call was cut off: the next command gets its own."""
+    """If a call is interrupted before it read the reply, the next command gets its own reply."""
     library = valkey if "valkey" in kind else redis
     with ExitStack() as stack:
         if kind == "own connection":
@@ -116,7 +116,7 @@ def test_a_reply_that_was_not_read_is_for_nobody_else(valkey_server, kind, act):
 
 @LIBRARIES
 def test_a_reply_of_a_connection_that_is_being_made_is_for_nobody_else(valkey_server, library):
-    """The client itself gives back what it was connecting. Pools that can only close all are left the others'."""
+    """A connection that was being made is given back by the client itself. Others' connections stay."""
     pool = library.BlockingConnectionPool.from_url(valkey_server.url, max_connections=2)
     with client_of(library, pool) as client:
         clients = Clients(client)
@@ -137,7 +137,7 @@ def sentinel():
 
 
 def test_a_reply_of_a_sentinel_is_for_nobody_else(sentinel):
-    """A client asks it where the primary is: the connection is closed, and given back."""
+    """A sentinel's connection with an unread reply is closed and given back."""
     with sentinel.client(socket_timeout=30) as client:
         clients = Clients(client)
 
@@ -151,7 +151,7 @@ def test_a_reply_of_a_sentinel_is_for_nobody_else(sentinel):
 
 @LIBRARIES
 def test_an_error_that_a_server_answers_costs_no_connection(valkey_server, library):
-    """Its reply was read: the connection goes on."""
+    """An error reply that was read leaves the connection open."""
     with client_of(library, library.ConnectionPool.from_url(valkey_server.url)) as client:
         clients = Clients(client)
         connection = clients.call(lambda one: one.client_id())
@@ -163,7 +163,7 @@ def test_an_error_that_a_server_answers_costs_no_connection(valkey_server, libra
 
 
 def watched(kind, connected):
-    """Return a class of pools that notes whether a connection is closed when it is given back."""
+    """Return a pool class that records whether a connection is closed when it is given back."""
 
     class Watched(kind):
         def release(self, connection):
@@ -176,7 +176,7 @@ def watched(kind, connected):
 @LIBRARIES
 @pytest.mark.parametrize("where", [{"name": "parse_response"}, {"name": "notify", "by": "get"}])
 def test_a_connection_is_closed_before_others_can_have_it(valkey_server, library, where):
-    """A thread that waits for one would else read the reply to the command that was cut off."""
+    """A connection with an unread reply is closed before another thread can take it."""
     connected = []
     pool = watched(library.BlockingConnectionPool, connected).from_url(valkey_server.url)
     with client_of(library, pool) as client:
@@ -190,7 +190,7 @@ def test_a_connection_is_closed_before_others_can_have_it(valkey_server, library
 
 @LIBRARIES
 def test_connections_to_a_cluster_are_closed_before_others_can_have_them(cluster, library):
-    """Those of a pipeline, too, which asks the nodes by itself."""
+    """The same holds for a cluster's connections, those of a pipeline too."""
     connected = []
     with cluster(library) as client:
         clients = Clients(client)
@@ -206,7 +206,7 @@ def test_connections_to_a_cluster_are_closed_before_others_can_have_them(cluster
 
 @LIBRARIES
 def test_a_reply_to_what_a_cluster_s_client_asks_by_itself_is_for_nobody_else(cluster, library):
-    """It asks which nodes there are: what was not read is closed."""
+    """A connection with an unread reply to the cluster client's own command is closed."""
     with cluster(library) as client:
         clients = Clients(client)
         clients.call(ask_together)
@@ -223,7 +223,7 @@ def test_a_reply_to_what_a_cluster_s_client_asks_by_itself_is_for_nobody_else(cl
 
 
 def count_lent(pool):
-    """Return how many connections of a pool are lent, or are counted and can never be lent again."""
+    """Return the number of connections of a pool that are in use or lost."""
     if hasattr(pool, "_created_connections"):
         return pool._created_connections - len(pool._available_connections)
     return pool.max_connections - pool.pool.qsize()
@@ -231,7 +231,7 @@ def count_lent(pool):
 
 @LIBRARIES
 def test_a_connection_is_given_back_once(valkey_server, library):
-    """Wherever giving it back was cut off: one that is idle twice would be lent to two threads."""
+    """A connection is given back once, wherever giving it back was interrupted."""
     pool = library.ConnectionPool.from_url(valkey_server.url)
     with client_of(library, pool) as client:
         clients = Clients(client)
@@ -247,7 +247,7 @@ def test_a_connection_is_given_back_once(valkey_server, library):
 
 @LIBRARIES
 def test_no_place_is_lost_where_no_server_answers(library):
-    """The client gives a connection back that it could not make; if that is cut off, it is given back once."""
+    """A connection that could not be made is given back once, also after an interruption."""
     pool = library.ConnectionPool(host="127.0.0.1", port=find_free_port(), max_connections=2)
     with client_of(library, pool) as client:
         clients = Clients(client)
@@ -260,7 +260,7 @@ def test_no_place_is_lost_where_no_server_answers(library):
 
 @LIBRARIES
 def test_all_connections_of_a_call_to_a_cluster_are_given_back(cluster, library):
-    """A call may have one of each node; what was not read on them is for nobody else."""
+    """A call with a connection to each node gives all of them back."""
     with cluster(library) as client:
         clients = Clients(client)
         for n in range(20):
@@ -275,7 +275,7 @@ def test_all_connections_of_a_call_to_a_cluster_are_given_back(cluster, library)
 
 @LIBRARIES
 def test_a_connection_by_which_a_cluster_s_client_asks_by_itself_is_given_back(cluster, library):
-    """The client has taken it, and not begun the part at whose end it gives it back."""
+    """A connection that the cluster client took for itself is given back."""
     with cluster(library) as client:
         clients = Clients(client)
         clients.call(ask_together)
@@ -295,7 +295,7 @@ def test_a_connection_by_which_a_cluster_s_client_asks_by_itself_is_given_back(c
 
 @LIBRARIES
 def test_a_node_whose_pool_was_replaced_is_asked_by_the_new_one(cluster, library):
-    """As a client does that learns anew which nodes there are."""
+    """After a client learns of nodes anew, the new pool is used."""
     with cluster(library) as client:
         clients = Clients(client)
         clients.call(ask_together)
@@ -310,7 +310,7 @@ def test_a_node_whose_pool_was_replaced_is_asked_by_the_new_one(cluster, library
 
 @LIBRARIES
 def test_a_client_s_own_connection_stays_its_own(valkey_server, library):
-    """A call that is cut off closes it, and its pool lends another one to others."""
+    """An interrupted call closes the client's own connection, and lends no other."""
     with closing(class_of(library).from_url(valkey_server.url, single_connection_client=True)) as client:
         clients = Clients(client)
         assert clients.call(ping)
@@ -324,7 +324,7 @@ def test_a_client_s_own_connection_stays_its_own(valkey_server, library):
 
 @LIBRARIES
 def test_a_connection_of_another_thread_stays_its_own(valkey_server, library):
-    """A call that is cut off while the client closes all its connections takes none from others."""
+    """An interrupted call that closes all connections takes none from other threads."""
     pool = library.BlockingConnectionPool.from_url(valkey_server.url, max_connections=2)
     with client_of(library, pool) as client:
         clients = Clients(client)
@@ -341,7 +341,7 @@ def test_a_connection_of_another_thread_stays_its_own(valkey_server, library):
 
 @LIBRARIES
 def test_a_call_that_is_cut_off_while_it_waits_says_so(valkey_server, library):
-    """With all connections in use by others there is nothing to give back."""
+    """A call that is interrupted while it waits for a connection has none to give back."""
     pool = library.BlockingConnectionPool.from_url(valkey_server.url, max_connections=1, timeout=30)
     with client_of(library, pool) as client:
         clients = Clients(client)
@@ -356,7 +356,7 @@ def test_a_call_that_is_cut_off_while_it_waits_says_so(valkey_server, library):
 
 @LIBRARIES
 def test_a_place_of_a_pool_is_given_back_whatever_others_do_meanwhile(valkey_server, library):
-    """A call took the place of a connection that was to be made; another gives its own connection back."""
+    """The place of a connection that was to be made is given back, while another is, too."""
     pool = library.BlockingConnectionPool.from_url(valkey_server.url, max_connections=2, timeout=30)
     with client_of(library, pool) as client:
         clients = Clients(client)
@@ -370,7 +370,7 @@ def test_a_place_of_a_pool_is_given_back_whatever_others_do_meanwhile(valkey_ser
 
 @LIBRARIES
 def test_one_that_waits_is_told_of_a_connection_whose_giving_back_was_cut_off(valkey_server, library):
-    """The queue has it then, and did not say so."""
+    """A waiter is woken even if giving the connection back was interrupted before the notification."""
     pool = library.BlockingConnectionPool.from_url(valkey_server.url, max_connections=1, timeout=30)
     waited = []
 
@@ -396,7 +396,7 @@ def test_one_that_waits_is_told_of_a_connection_whose_giving_back_was_cut_off(va
 
 
 class Lock:
-    """The lock of a queue that tells whether somebody waits for it."""
+    """A queue's lock that tells whether somebody waits for it."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -420,7 +420,7 @@ class Lock:
 
 
 def test_a_queue_that_another_thread_uses_is_left_to_it(valkey_server):
-    """Its lock is freed only where nobody else gives it back."""
+    """A queue's lock is freed only if no thread will give it back."""
 
     class Queue(LifoQueue):
         def __init__(self, maxsize):
@@ -459,7 +459,7 @@ def test_a_queue_that_another_thread_uses_is_left_to_it(valkey_server):
 
 
 def test_a_client_of_an_unknown_class_is_used_as_it_is():
-    """What the call raised is raised."""
+    """With a client of an unknown class, the call's exception is raised as it is."""
     with pytest.raises(Stop):
         Clients(object()).call(lambda _: stop())
 
@@ -467,7 +467,7 @@ def test_a_client_of_an_unknown_class_is_used_as_it_is():
 @pytest.mark.skipif(not hasattr(logging, "_releaseLock"), reason="Python 3.13 has no such function")
 @pytest.mark.parametrize("event", ["call", "opcode"])
 def test_the_lock_of_logging_is_freed_once(event):
-    """Where the function that frees it was cut off before it did; not where it had done so."""
+    """The lock of `logging` is freed if its function was interrupted before it did so, and not twice."""
 
     def use():
         with logging._lock:

@@ -1,4 +1,4 @@
-"""Power cuts with the real kernel: what was stored is there at the next start, or the newest turns alone are lost.
+"""Tests of power cuts with the real kernel: what was stored survives, or only the newest turns are lost.
 
 What is simulated: processes write to a store on ext4, and at a random instant the content of its disk is copied; see
 `tests.faults.disks`. The copy has all that the file system had sent to the disk by then. What was only in the memory of
@@ -46,7 +46,7 @@ WRITERS = 3
 
 
 class Kind(NamedTuple):
-    """A storage, how it is opened, and whether what a call returned for is to survive a power cut."""
+    """A storage, how it is opened, and whether acknowledged calls must survive a power cut."""
 
     name: str
     options: dict
@@ -91,7 +91,7 @@ def started(kind, folder, tally=None):
 
 
 def mend_log(kind, folder):
-    """Shorten the files of a server's log by what is damaged at their ends, by its own tool; return whether it was.
+    """Cut damaged ends off a server's log files with its own tool. Return whether there were any.
 
     ext4 may have noted that a file is longer before what was added to it is on the disk: zeros stand there then, and
     the server would not start. Of a file that ends amid a transaction some servers keep the half, and may refuse it at
@@ -108,7 +108,7 @@ def mend_log(kind, folder):
 
 
 class AnswersFirst:
-    """A manager whose append returns before anything is stored: the next one stores it."""
+    """A manager whose append returns before it stores. The next append stores it."""
 
     def __init__(self, manager):
         self._manager = manager
@@ -124,7 +124,7 @@ class AnswersFirst:
 
 
 def write(link, open_storage, writer, path, hasty):
-    """In a process: write turns to sessions that others write too, create some and delete some, until the end comes."""
+    """In a process: write turns to sessions that others write too, create and delete some, until the end."""
     choose, copies = random.Random(writer), {}
     with open_storage() as opened:
         manager = Recorder(AnswersFirst(opened) if hasty else opened, events_to(path))
@@ -151,7 +151,7 @@ def write(link, open_storage, writer, path, hasty):
 
 
 class Writers:
-    """Processes that write to a storage on a disk, and one that has the kernel write back."""
+    """Processes that write to a storage on a disk, and one that makes the kernel write back."""
 
     def __init__(self, open_storage, disk, folder, *, in_order=False, hasty=False):
         folder.mkdir()
@@ -188,11 +188,11 @@ class Writers:
         time.sleep(moment.uniform(0, 0.2))
 
     def pause(self):
-        """Let them stand still."""
+        """Suspend them."""
         self._signal(signal.SIGSTOP)
 
     def resume(self):
-        """Let them go on."""
+        """Let them continue."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, which):
@@ -200,17 +200,17 @@ class Writers:
             os.kill(process.pid, which)
 
     def events(self):
-        """Return what all did and saw up to now."""
+        """Return the events of all so far."""
         return [event for path in self._paths for event in events_from(path)]
 
     def deletions(self):
-        """Return what was deleted."""
+        """Return the deletions so far."""
         paths = [path.with_name(f"{path.name} deletions") for path in self._paths]
         return [event for path in paths if path.exists() for event in events_from(path)]
 
 
 class Tally:
-    """How many power cuts there were, and how many turns had been acknowledged before them and were lost."""
+    """The number of power cuts, and of acknowledged turns that were lost."""
 
     def __init__(self):
         self.cuts = self.acknowledged = self.lost = self.cuts_that_lost = self.most = self.mended = 0
@@ -230,13 +230,13 @@ class Tally:
 
 
 def texts_of(manager):
-    """Return the texts of all sessions that are listed."""
+    """Return the texts of all listed sessions."""
     found = [each.session_id for each in manager.list_sessions(status=None, limit=None)]
     return {each: [message.content for message in manager.get_session(each).messages] for each in found}
 
 
 def check_what_is_left(manager, writers, cut, tally, *, durable):
-    """Assert that a power cut lost nothing that was to survive it, else the newest turns alone; return all texts."""
+    """Assert that the cut lost nothing that must survive, or only the newest turns. Return all texts."""
     events = [
         each
         for each in writers.events()
@@ -261,7 +261,7 @@ def check_what_is_left(manager, writers, cut, tally, *, durable):
 
 
 def go_on(manager):
-    """Write on after a cut; return all texts."""
+    """Continue writing after a cut. Return all texts."""
     manager.get_or_create_session("s0", user_of("s0"))
     manager.append("s0", Message("user", "after the cut"))
     found = texts_of(manager)
@@ -271,7 +271,7 @@ def go_on(manager):
 
 
 def look_at(kind, cut, at, writers, tally):
-    """Start again after a cut, check what is left, go on, and start once more; return the texts that were left."""
+    """Start after a cut, check, write on, and start again. Return the texts that were left."""
     with started(kind, cut.folder / at, tally) as open_copy, open_copy() as manager:
         left = check_what_is_left(manager, writers, cut, tally, durable=kind.durable)
         after = go_on(manager)
@@ -281,7 +281,7 @@ def look_at(kind, cut, at, writers, tally):
 
 
 def cut_again_and_again(disk, kind, folder, cuts, *, hasty=False):
-    """Write to a new storage of a kind, cut the power now and then, check what is left, and return a tally."""
+    """Write to a new storage, cut the power repeatedly, check each time, and return a tally."""
     moment, tally = random.Random(2026), Tally()
     per_storage = 5
     for n in range(cuts // per_storage):
@@ -316,13 +316,13 @@ def disk():
 
 @pytest.fixture
 def cuts():
-    """How many power cuts each storage has to bear."""
+    """Return the number of power cuts for each storage."""
     return 25
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_power_cut_loses_nothing_that_was_promised(disk, kind, cuts, tmp_path, capsys):
-    """What was acknowledged before the cut is there, or the newest turns alone are lost; nothing is torn or doubled."""
+    """What was acknowledged before the cut is there, or only the newest turns are lost. Nothing is torn."""
     tally = cut_again_and_again(disk, KINDS[kind], tmp_path, cuts)
 
     with capsys.disabled():
@@ -333,7 +333,7 @@ def test_a_power_cut_loses_nothing_that_was_promised(disk, kind, cuts, tmp_path,
 
 @pytest.mark.parametrize("kind", ["sqlite", "sqlitedict"])
 def test_the_first_save_into_a_new_file_survives(disk, kind):
-    """The power is cut when the first save into a new file, in a new folder, has returned: the session is there."""
+    """A first save into a new file in a new folder survives a power cut right after it returned."""
     for n in range(5):
         folder = disk.folder / f"new {n}"
         folder.mkdir()
@@ -347,7 +347,7 @@ def test_the_first_save_into_a_new_file_survives(disk, kind):
 
 
 def test_a_backup_that_returned_survives(disk):
-    """The power is cut when a backup has returned: it is whole, and so is one that replaced another."""
+    """A backup that returned survives a power cut, also if it replaced another."""
     with Storage("sqlite", disk.folder).open() as manager:
         for n in range(5):
             session = manager.create_session("ada")
@@ -359,7 +359,7 @@ def test_a_backup_that_returned_survives(disk):
 
 
 def test_a_disk_keeps_what_was_flushed_and_no_more(disk):
-    """After a cut a file that was flushed is whole, and one that was only written is absent or empty."""
+    """The test disk keeps a flushed file, and loses one that was only written."""
     (disk.folder / "written").write_bytes(b"x" * 50_000)
     with (disk.folder / "flushed").open("wb") as file:
         file.write(b"y" * 50_000)
@@ -376,7 +376,7 @@ def test_a_disk_keeps_what_was_flushed_and_no_more(disk):
 
 @pytest.mark.parametrize("fault", ["synchronous=OFF", "answers before it stores"])
 def test_what_loses_turns_is_caught(disk, fault, cuts, tmp_path):
-    """A store that asks for no flush, or that answers too early, does not pass for a durable one."""
+    """A store that does not flush, or that answers too early, fails these tests."""
     off = fault == "synchronous=OFF"
     kind = Kind("sqlite", {"synchronous": "OFF" if off else "FULL"}, durable=True)
 

@@ -1,4 +1,4 @@
-"""Files that the operating system refuses: each by its own words, and with its own remedy."""
+"""Tests of files that the operating system refuses: each error names the cause and a remedy."""
 
 import os
 import pwd
@@ -34,7 +34,7 @@ def use(store):
 
 
 def refusal(open_it):
-    """Return what a store raises, opened, written and read, as text."""
+    """Return the error text of opening, writing and reading a store."""
     try:
         use(open_it())
     except SessionError as err:
@@ -61,7 +61,7 @@ def no_new_files(at):
 
 
 def try_without_rights(link, kind, change, folder):
-    """In a process without root's rights: open what another one may open."""
+    """In an unprivileged process: open a file of another user."""
     if os.getuid() == 0:
         with tempfile.TemporaryDirectory() as scratch:
             refusal(lambda: KINDS[kind](Path(scratch)))  # imports what is needed, from where nobody may read
@@ -117,7 +117,7 @@ def test_what_is_not_permitted_is_called_so(kind, change, error, words):
     ],
 )
 def test_a_place_for_no_file_is_called_what_it_is(tmp_path, place, words):
-    """Nothing is made or changed there."""
+    """A path at which no file can be raises an error that says why. Nothing is made."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     os.mkfifo(tmp_path / "pipe")
@@ -135,7 +135,7 @@ def test_a_place_for_no_file_is_called_what_it_is(tmp_path, place, words):
 
 @pytest.mark.parametrize("place", ["file", "file/deep"])
 def test_a_place_for_no_directory_is_called_what_it_is(tmp_path, place):
-    """Likewise."""
+    """The same holds for a directory."""
     (tmp_path / "file").write_text("mine")
 
     with pytest.raises(StorageUnreachableError, match="a file, not a folder"):
@@ -193,7 +193,7 @@ EXHAUSTED = """
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_many_open_files_are_called_so(tmp_path, kind):
-    """With room again, the same path opens."""
+    """Too many open files raise an error that says so. Later the same path opens."""
     (tmp_path / "a").mkdir()
     (tmp_path / "new").mkdir()
 

@@ -1,4 +1,4 @@
-"""Keys are rotated beside live writers, by a process that is killed in the middle: every session stays readable."""
+"""Tests of a key rotation beside writers by a process that is killed."""
 
 import random
 import time
@@ -25,7 +25,7 @@ IDS = session_ids(10)
 
 @dataclass(frozen=True)
 class EncryptedStorage:
-    """A storage that any process can open, with a ring."""
+    """An encrypted storage that any process can open."""
 
     kind: str
     at: Any
@@ -33,7 +33,7 @@ class EncryptedStorage:
 
     @contextmanager
     def mapping(self):
-        """Open what lies below."""
+        """Open the storage inside."""
         if self.kind in ON_SERVERS:
             url, prefix = self.at
             with closing(redis.Redis.from_url(url)) as client:
@@ -50,7 +50,7 @@ class EncryptedStorage:
 
 
 def rotate(link, storage, waits):
-    """In a process: rotate in small batches; tell when it begins, after each batch, and when it ends.
+    """In a process: rotate in small batches, and report the start, each batch and the end.
 
     It *waits* after the first batch until it is killed.
     """
@@ -69,7 +69,7 @@ def rotate(link, storage, waits):
 
 @pytest.mark.parametrize("storage", ["sqlite", "valkey"], indirect=True)
 def test_a_killed_rotation_beside_writers_leaves_every_session_readable(storage, long_form, tmp_path):
-    """Three writers save and append all the while; at the end all turns are there, under the new key alone."""
+    """Three writers save and append meanwhile. At the end all turns are there, encrypted with the new key."""
     before = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "old": OLD})
     during = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "old": OLD, "new": NEW})
     after = EncryptedStorage(storage.kind, storage.at, {"index": INDEX, "new": NEW})

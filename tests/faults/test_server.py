@@ -1,4 +1,4 @@
-"""Servers that die, come back, stand still, or answer into a broken connection: each turn is stored exactly once."""
+"""Tests of servers that die, restart, pause or lose replies: each turn is stored exactly once."""
 
 import secrets
 import threading
@@ -42,7 +42,7 @@ def client_of(library, proxy):
 
 
 def test_valkey_s_own_client_stores_once_too(any_server):
-    """The same save through valkey-py, whose reply is lost."""
+    """A save through valkey-py whose reply is lost is stored once."""
     with (
         Proxy(any_server.port) as proxy,
         closing(client_of(valkey, proxy)) as client,
@@ -60,7 +60,7 @@ def test_valkey_s_own_client_stores_once_too(any_server):
 
 
 def test_a_read_that_failed_is_unreachable_and_works_again(any_server):
-    """Reads and lists raise the same error, and need nothing to work again."""
+    """A failed read or list raises StorageUnreachableError, and a later one works."""
     with (
         Proxy(any_server.port) as proxy,
         closing(client_of(redis, proxy)) as client,
@@ -97,17 +97,17 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request, start_server):
-    """A server of one's own that keeps what it answered for."""
+    """A server that persists what it acknowledged."""
     return start_server(request.param, *DURABLE)
 
 
 def opened(server, **options):
-    """Return a store whose client tries once."""
+    """Return a store with a client that tries once."""
     return closing(KVSessionStore(RedisMapping(server.client(**options))))
 
 
 def test_a_killed_server_comes_back_with_all_that_was_saved(server):
-    """While it is down a save raises; when it is back the same save goes through, and nothing is there twice."""
+    """While the server is down a save raises. Afterwards the same save succeeds and stores once."""
     events = []
     with opened(server) as store:
         manager = Recorder(SessionManager(store), events.append)
@@ -129,7 +129,7 @@ def test_a_killed_server_comes_back_with_all_that_was_saved(server):
 
 
 def test_writers_outlive_their_server(server, long_form):
-    """Threads that repeat what failed, while the server is killed and started: all is stored once."""
+    """Threads that repeat failed calls store everything once while the server is killed and started."""
     ids, writers = session_ids(3), 4
     done, events, failures = threading.Event(), [], []
     with opened(server) as store:
@@ -160,14 +160,14 @@ def test_writers_outlive_their_server(server, long_form):
 
 
 def wait_for_scripts(server, how_many):
-    """Return once the server ran so many scripts since it started."""
+    """Wait until the server has run so many scripts."""
     with server.client() as client:
         while client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] < how_many:
             pass
 
 
 def test_a_server_that_stands_still_is_unreachable_at_the_deadline(server):
-    """A paused server takes the save and does not answer; what it does when it goes on is not done twice."""
+    """A save to a paused server raises at the timeout. What the server does later is not stored twice."""
     hasty = RedisSessionStore(client=server.client(socket_timeout=0.2))
     events = []
     with closing(hasty), closing(RedisSessionStore(client=server.client())) as store:
@@ -190,7 +190,7 @@ def test_a_server_that_stands_still_is_unreachable_at_the_deadline(server):
 
 
 def test_the_deadline_is_the_store_s(start_server):
-    """A store that made its own client waits no longer than `timeout` for an answer, times the client's own tries."""
+    """A store's own client waits at most `timeout` per try."""
     server = start_server("valkey")
     hasty = RedisSessionStore(server.url, timeout=0.1)
     with closing(hasty), closing(RedisSessionStore(server.url, timeout=30)) as store:
@@ -206,7 +206,7 @@ def test_the_deadline_is_the_store_s(start_server):
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_server_without_its_scripts_gets_them_again(start_server, kind):
-    """SCRIPT FLUSH, or a restart, between two saves goes unnoticed."""
+    """SCRIPT FLUSH or a restart between two saves has no effect."""
     server = start_server(kind)
     with opened(server) as store, server.client() as client:
         manager = SessionManager(store)
@@ -225,7 +225,7 @@ def test_a_server_without_its_scripts_gets_them_again(start_server, kind):
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_replica_refuses_writes_as_read_only(start_server, kind):
-    """On a replica a save raises StorageReadOnlyError; promoted, it takes the same save."""
+    """A save to a replica raises StorageReadOnlyError. After its promotion the same save succeeds."""
     at_once = ("--repl-diskless-sync-delay", "0")
     first, replica = start_server(kind, *at_once), start_server(kind, *at_once)
     with opened(first) as store, opened(replica) as copy, replica.client() as client:

@@ -1,4 +1,4 @@
-"""What is shown of a failure: no password of a url, no words of a conversation; and who may read the files."""
+"""Tests that failures show no password and no text, and that files are private."""
 
 # ruff: noqa: E501 (tables)
 
@@ -28,7 +28,7 @@ PASSWORD = "hush-hush"
 
 
 def shown(err):
-    """Return all that a traceback and a logger show of an error, and of its causes."""
+    """Return everything that a traceback and a logger show of an error and its causes."""
     texts = []
     while err is not None:
         texts += [str(err), repr(err), repr(err.args)]
@@ -37,7 +37,7 @@ def shown(err):
 
 
 def refuse(*acts):
-    """Make calls; return what is shown of the errors that they raise."""
+    """Make calls, and return what is shown of their errors."""
     texts = []
     for act in acts:
         try:
@@ -56,7 +56,7 @@ def fill(manager):
 
 
 def use(manager, session):
-    """Return what is shown of the errors of calls of all kinds."""
+    """Make calls of all kinds, and return what is shown of their errors."""
     session.add_message("user", WORDS)
     return refuse(
         lambda: manager.get_session("s"),
@@ -89,7 +89,7 @@ WRONG = {
 
 @pytest.mark.parametrize("act", WRONG.values(), ids=WRONG)
 def test_what_was_given_is_named_and_not_quoted(act):
-    """The error says where in it the wrong value stands."""
+    """The error names the place of an invalid value, and does not quote text."""
     manager = SessionManager()
     session = fill(manager)
 
@@ -100,7 +100,7 @@ def test_what_was_given_is_named_and_not_quoted(act):
 
 
 def damages(document):
-    """Iterate over ways in which a document may be damaged so that its reader stops where the words are."""
+    """Iterate over damaged forms of a document whose reader stops near the text."""
     words = WORDS.encode()
     yield from (
         document[:-2],
@@ -128,7 +128,7 @@ def damages(document):
 
 @pytest.mark.parametrize("storage", ["dict", "sqlite", "diskcache", "valkey"], indirect=True)
 def test_a_damaged_document_is_named_and_not_quoted(storage, caplog):
-    """It is in the error's attribute `document`, for a rescue by hand, and nowhere else."""
+    """A damaged document is only in the error's attribute `document`."""
     caplog.set_level(logging.DEBUG)
     with storage.open(timeout=0.3) as manager:
         session = fill(manager)
@@ -156,7 +156,7 @@ def test_a_damaged_document_is_named_and_not_quoted(storage, caplog):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_a_file_that_fails_quotes_nothing(storage):
-    """Locked, with a constraint, without its table, closed."""
+    """Errors of a locked, constrained, incomplete or closed file quote nothing."""
     path = storage.at / "chat" / "cache.db" if storage.kind == "diskcache" else storage.at / "chat.db"
     table = {"sqlite": "sessions", "sqlitedict": "unnamed", "diskcache": "Cache"}[storage.kind]
     with storage.open(timeout=0.1) as manager:
@@ -178,7 +178,7 @@ def test_a_file_that_fails_quotes_nothing(storage):
 
 @pytest.mark.parametrize("kind", ON_SERVERS)
 def test_a_server_that_fails_quotes_nothing(start_server, kind):
-    """A wrong password, forbidden and unknown commands, no memory, a key of another kind, no server at all."""
+    """Errors of a server that refuses or fails quote nothing."""
     server = start_server(kind)
     url = f"redis://user:{PASSWORD}@127.0.0.1:{server.port}/0"
     with closing(RedisSessionStore(url, timeout=0.5)) as stranger, server.client() as client:
@@ -207,7 +207,7 @@ def test_a_server_that_fails_quotes_nothing(start_server, kind):
 
 
 def test_a_command_that_a_server_does_not_know_is_not_quoted(start_server):
-    """Redis repeats its arguments, the text to be stored among them."""
+    """An unknown command's arguments, which Redis repeats, are not shown."""
     server = start_server("valkey", "--rename-command", "EVALSHA", "")
     with (
         closing(RedisSessionStore(f"redis://127.0.0.1:{server.port}/0", timeout=0.5)) as store,
@@ -230,7 +230,7 @@ URLS = [
 @pytest.mark.parametrize("password", [PASSWORD, PASSWORD.replace("-", "%2D"), PASSWORD.replace("-", "%252D")])
 @pytest.mark.parametrize("url", URLS)
 def test_a_url_that_is_refused_is_shown_without_its_password(url, password):
-    """Also where it is no url at all, or percent-encoded, or the password stands in the query."""
+    """A refused URL is shown without its password, wherever in the URL that is."""
     for make in (open_store, RedisSessionStore):
         with pytest.raises(SessionError) as caught:
             make(url.format(password)).get("s")
@@ -254,7 +254,7 @@ def umask(request):
 
 @pytest.mark.parametrize("make", [lambda path: SQLiteSessionStore(path / "cache.db"), DiskCacheSessionStore])
 def test_what_is_made_is_for_this_user_alone(tmp_path, make, umask):
-    """0600 and 0700 whatever the umask, the files of the log among them; a value that is long lies in the file, too."""
+    """Files have mode 0600 and folders 0700, whatever the umask, logs and large values included."""
     path = tmp_path / "a" / "b"
     with closing(make(path)) as store:
         manager = SessionManager(store)
@@ -269,7 +269,7 @@ def test_what_is_made_is_for_this_user_alone(tmp_path, make, umask):
 
 @pytest.mark.parametrize("make", [lambda path: SQLiteSessionStore(path / "cache.db"), DiskCacheSessionStore])
 def test_what_is_there_keeps_its_mode(tmp_path, make):
-    """Whoever shared a file or a folder meant to."""
+    """Existing files and folders keep their mode."""
     tmp_path.chmod(0o750)
     (tmp_path / "cache.db").touch(0o640)
 

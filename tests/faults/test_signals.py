@@ -1,4 +1,4 @@
-"""Real signals, at moments of chance, whose handlers raise or save; the other tests choose the moment."""
+"""Tests with real signals at random moments, whose handlers raise or save."""
 
 import random
 import signal
@@ -15,11 +15,11 @@ from tests.faults.workers import in_a_process, receive, results
 
 
 class Stop(BaseException):
-    """What a handler raises."""
+    """The exception that a handler raises."""
 
 
 class Alarms:
-    """Sends a signal to this process after a random time; its handler raises, or saves."""
+    """Sends a signal to this process after a random time. Its handler raises or saves."""
 
     def __init__(self, save, seed):
         self.choose = random.Random(seed)
@@ -42,7 +42,7 @@ class Alarms:
             raise Stop
 
     def interrupt(self, call):
-        """Make a call, during which the signal comes; return whether it returned."""
+        """Make a call during which the signal comes. Return whether it returned."""
         began = time.perf_counter()
         try:
             self.inside = True
@@ -59,7 +59,7 @@ class Alarms:
 
 
 def write_under_signals(link, storage, rounds, seed):
-    """In a process: save and append while signals come; repeat what was cut off; send what was seen."""
+    """In a process: save and append under signals, repeat interrupted calls, and send the results."""
     with storage.open(timeout=60) as manager, storage.open(timeout=60) as other, ThreadPoolExecutor(1) as pool:
         session = manager.create_session("ada", session_id="s")
         manager.create_session("ada", session_id="probe")
@@ -95,7 +95,7 @@ def write_under_signals(link, storage, rounds, seed):
 
 @pytest.mark.parametrize("storage", ["dict", *IN_FILES], indirect=True)
 def test_signals_at_any_moment_leave_all_as_it_is(storage, long_form, capsys):
-    """What was acknowledged is there once, and in order; no call waits for one that a signal cut off."""
+    """Every acknowledged message is stored once and in order, and no call waits for an interrupted one."""
     rounds = 1000 if long_form else 150
 
     process, link = in_a_process(write_under_signals, storage, rounds, 1)

@@ -1,4 +1,4 @@
-"""Writers of one session on a server take turns: none waits while the others write again and again."""
+"""Tests that writers of one session on a server take turns, so that none starves."""
 
 import secrets
 from contextlib import closing
@@ -32,7 +32,7 @@ def client(request):
 
 
 def save_again_and_again(link, url, prefix):
-    """Save one session so many times; send how many messages others stored at most while one save waited."""
+    """Save one session repeatedly. Send how many messages others stored at most while one save waited."""
     with closing(RedisSessionStore(url, prefix, timeout=60)) as store:
         manager = SessionManager(store)
         session = manager.get_session("s", last=10)
@@ -51,7 +51,7 @@ def save_again_and_again(link, url, prefix):
 
 
 def test_no_process_starves(valkey_server, prefix):
-    """All go on until each has had its saves: while one waits, each other has a few turns, not hundreds."""
+    """While one save waits, each other process saves only a few times."""
     with closing(RedisSessionStore(valkey_server.url, prefix)) as store:
         manager = SessionManager(store)
         SessionManager(store).create_session("ada", session_id="s")
@@ -81,7 +81,7 @@ def fields(client, prefix):
 
 
 def test_who_has_the_turn_is_alone(client, prefix, monkeypatch):
-    """Others' commits wait till it has ended: by its commit, or without one; each save is stored, and no conflict."""
+    """Other commits wait until the turn ends, with or without a commit. Each save is stored."""
     monkeypatch.setattr("pyai_sessions.sessions.writers._LEASE", 600)
     manager, _ = opened(client, prefix, timeout=0.1)
     _, another = opened(client, prefix, timeout=2400)
@@ -105,7 +105,7 @@ def test_who_has_the_turn_is_alone(client, prefix, monkeypatch):
 
 
 def test_a_conflict_is_one_also_in_turn(client, prefix):
-    """What another has stored meanwhile is no less a conflict since writers take turns."""
+    """Taking turns does not hide a conflict."""
     manager, _ = opened(client, prefix)
     session = manager.create_session("ada", session_id="s")
     manager.append("s", {"role": "user", "content": "theirs"})
@@ -117,7 +117,7 @@ def test_a_conflict_is_one_also_in_turn(client, prefix):
 
 
 def test_a_turn_that_is_not_ended_is_over_after_a_while(client, prefix):
-    """The process that had it is gone: the next writer waits for a part of its own timeout, and clears it away."""
+    """If the process that has the turn died, the next writer waits for a part of its timeout."""
     manager, backend = opened(client, prefix)
     session = manager.create_session("ada", session_id="s")
     turns = [backend.turn("s"), backend.turn("s")]

@@ -1,4 +1,4 @@
-"""reindex and verify(repair=True) beside live traffic: both indexes are right at the end, and nothing is lost."""
+"""Tests of `reindex` and `verify(repair=True)` beside writers: indexes are right at the end, and nothing is lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -16,7 +16,7 @@ ROUNDS = 12
 
 
 def live(manager, writer):
-    """Create, talk, give away, archive and delete; return the user of each session that stays, and those archived."""
+    """Create, change, give away, archive and delete sessions. Return the users of what stays, and what is archived."""
     users, archived = {}, set()
     for n in range(ROUNDS):
         session_id, owner = f"w{writer}-{n}", f"user {n % 3}"
@@ -38,7 +38,7 @@ def live(manager, writer):
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 @pytest.mark.parametrize("upkeep", ["reindex", "repair"])
 def test_upkeep_beside_writers_leaves_both_indexes_right(storage, upkeep):
-    """Four threads write while another rebuilds or repairs, again and again, among sessions that nobody touches."""
+    """While four threads write, another rebuilds or repairs again and again, beside unchanged sessions."""
     with storage.open() as manager:
         idle = {f"idle{n}": f"user {n % 3}" for n in range(250)}  # more than a batch
         manager.import_sessions(Session(session_id=name, user_id=user) for name, user in idle.items())

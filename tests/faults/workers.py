@@ -1,4 +1,4 @@
-"""What other threads and processes do in the fault tests, and how they are started."""
+"""Workers of the fault tests, in threads and processes."""
 
 import multiprocessing
 import random
@@ -27,7 +27,7 @@ USERS = 5
 
 
 def in_a_process(act, *args):
-    """Start *act(link, \\*args)* in a new process; return the process and our end of its link."""
+    """Start ``act(link, *args)`` in a new process. Return the process and our end of its link."""
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=act, args=(theirs, *args), daemon=True)
     process.start()
@@ -48,7 +48,7 @@ def receive(link):
 
 
 def results(workers):
-    """Return what each worker sent last, all of them ended."""
+    """Return the last message of each worker, after all have ended."""
     found = []
     for process, link in workers:
         with link:
@@ -70,13 +70,13 @@ def user_of(session_id):
 
 
 def plan(writer, ids, turns):
-    """Return the turns of a writer: to which session, and what is said."""
+    """Return a writer's turns: the session and the text of each."""
     choose = random.Random(writer)
     return [(choose.choice(ids), [f"{writer}/{n}/0", f"{writer}/{n}/1"]) for n in range(turns)]
 
 
 def until_stored(act):
-    """Repeat a call, with the same objects, until it does not raise; return how often it did."""
+    """Repeat a call with the same objects until it succeeds. Return the number of failures."""
     failures = 0
     while True:
         try:
@@ -88,7 +88,7 @@ def until_stored(act):
 
 
 def read_some(manager, session_id, other_id, n):
-    """Read a session in one of the ways there are."""
+    """Read a session in one of several ways."""
     if n % 3 == 0:
         manager.get_session(session_id)
     elif n % 3 == 1:
@@ -102,7 +102,7 @@ def read_some(manager, session_id, other_id, n):
 
 
 def write_turns(manager, turns, way):
-    """Write turns to sessions, by stale copies or without one, and read now and then; return how many calls raised."""
+    """Write turns through stale copies or appends, and read sometimes. Return the number of failed calls."""
     copies, failures, first = {}, 0, None
 
     def load(session_id):
@@ -128,7 +128,7 @@ def write_turns(manager, turns, way):
 
 
 def hammer(link, storage, written, timeout, path):
-    """In a process: open the storage, wait for the word, and write; take down the calls in a file."""
+    """In a process: open the storage, wait for the start, write, and record the calls in a file."""
     (first, *others), way = written
     with ExitStack() as stack:
         opened = []
@@ -144,7 +144,7 @@ def hammer(link, storage, written, timeout, path):
 
 
 class Hammers:
-    """Processes that write at the same time, each a plan, as (turns, way)."""
+    """Processes that write at the same time, each with a plan."""
 
     def __init__(self, storage, folder, plans, *, timeout=30):
         self.paths = [folder / f"calls {secrets.token_hex(8)}" for _ in plans]
@@ -158,7 +158,7 @@ class Hammers:
             link.send("go")
 
     def kill(self):
-        """Kill the first amid its calls."""
+        """Kill the first process during its calls."""
         process, link = self.started.pop(0)
         assert receive(link) == "at work"
         process.kill()
@@ -166,7 +166,7 @@ class Hammers:
         link.close()
 
     def events(self):
-        """Return what all did and saw, once those that live have ended."""
+        """Wait for the living processes, and return the events of all."""
         for _, link in self.started:
             assert receive(link) == "at work"
         results(self.started)
@@ -174,21 +174,21 @@ class Hammers:
 
 
 def check_turns(manager, ids, events):
-    """Assert that a right store could have answered so, and that both indexes are right."""
+    """Assert that a correct store could have answered like that, and that both indexes are right."""
     check_events(manager, events)
     check_indexes(manager, {each: user_of(each) for each in ids})
     assert not manager.verify().problems
 
 
 def check_states(manager, plans):
-    """Assert that the key of each writer in the state of each session has what its last update gave it."""
+    """Assert that each writer's key in each session's state has its last value."""
     for turns in plans:
         for session_id, (first, last) in dict(turns).items():
             assert manager.get_session(session_id).state[first.partition("/")[0]] == last
 
 
 def check_indexes(manager, users, archived=()):
-    """Assert that lists and counts hold the sessions of *users* (a user by session), latest activity first."""
+    """Assert that lists and counts hold exactly the sessions of *users*, latest activity first."""
     by_activity = sorted(users, key=lambda each: (manager.get_session(each).active_at, each), reverse=True)
     active = [each for each in by_activity if each not in archived]
     assert [each.session_id for each in manager.list_sessions(limit=None)] == active
@@ -203,7 +203,7 @@ def check_indexes(manager, users, archived=()):
 
 
 def change_states(link, storage, writer, count):
-    """Change the state of a user: a key of one's own, and a count that all have in common."""
+    """Update a user's state: a key of this writer, and a counter that all writers share."""
     with storage.open() as manager:
         link.send("ready")
         link.recv()
@@ -221,7 +221,7 @@ def change_states(link, storage, writer, count):
 
 
 def write_on(link, storage, writer, count):
-    """Add messages to session s0 by turns of append and save, and send the ids of those that were stored."""
+    """Append and save messages to s0 in turns. Send the ids of the stored ones."""
     with storage.open() as manager:
         link.send("ready")
         link.recv()
@@ -246,7 +246,7 @@ def _add_and_save(manager, message):
 
 
 def travel(link, storage, count):
-    """Rewind, edit, and switch to what was left, and send how often that conflicted."""
+    """Rewind, edit and switch back. Send the number of conflicts."""
     choose, conflicts = random.Random(0), 0
     with storage.open() as manager:
         link.send("ready")
@@ -269,7 +269,7 @@ def travel(link, storage, count):
 
 
 def ids_of_all_branches(manager):
-    """Return the ids of the messages of session s0, those of its branches included."""
+    """Return the message ids of s0, with those of its branches."""
     session = manager.get_session("s0")
     found = {each.message_id for each in session.messages}
     for branch in session.branches:
