@@ -51,7 +51,9 @@ announce:
 	@$(if $(ARGS),true,echo "The tests take about 6 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 # Each framework has an environment of its own: one with its lowest release that pyproject.toml allows, one with its newest.
-FRAMEWORKS := openai_agents
+FRAMEWORKS := openai_agents langgraph
+# Frameworks whose tests need packages of their own, such as a kit of the framework.
+KITS := langgraph
 FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest)
 # A framework's own tests, from the source of its newest release, run with our storage in place of its own. A plugin of pytest
 # puts it there; the plugin names what is run, and what is left out, and why.
@@ -68,7 +70,8 @@ test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst 
 	@PYENV_VERSION=3.11 $(UV) venv -q --clear --python 3.11 .venv-integrations/$*
 	$(UV) pip install -q --python .venv-integrations/$*/bin/python -r pyproject.toml \
 		--extra $(subst _,-,$(firstword $(subst -, ,$*))) --resolution $(patsubst $(firstword $(subst -, ,$*))-%,%,$*)
-	$(UV) pip install -q --python .venv-integrations/$*/bin/python --group frameworks
+	$(UV) pip install -q --python .venv-integrations/$*/bin/python --group frameworks \
+		$(addprefix --group kit-,$(filter $(KITS),$(firstword $(subst -, ,$*))))
 	@touch $@
 
 .venv-integrations/%-suite/.made: .venv-integrations/%-highest/.made

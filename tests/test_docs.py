@@ -41,13 +41,15 @@ def test_the_blocks_of_a_page_run_in_order_in_one_folder(page, tmp_path, valkey_
 def test_each_block_is_of_a_kind_that_is_checked(page):
     """Programs run, `text` is what they print; of `console` tests/cli/test_documented.py runs the commands.
 
-    Nothing else stands between fences, and no output without a program.
+    A program that needs a framework is `py`: tests/integrations/frameworks runs it. Nothing else stands between
+    fences, and no output without a program.
     """
     kinds = [kind for kind, _ in FENCE.findall(text_of(page))]
     outputs = [block.output for block in blocks_of(page) if block.output]
 
-    assert set(kinds) <= {"python", "text", *(["console"] if page.stem == "command-line" else [])}
-    assert kinds.count("text") == len(outputs)
+    others = {"command-line": {"console"}, "frameworks": {"py"}}.get(page.stem, set())
+    assert set(kinds) <= {"python", "text"} | others
+    assert kinds.count("text") == len(outputs) + kinds.count("py")
 
 
 def anchors_of(page):

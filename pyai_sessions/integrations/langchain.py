@@ -1,0 +1,136 @@
+"""Messages of LangChain, as LangGraph's state and chat histories hold them: converted into messages, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from pyai_sessions import InvalidValueError, Message, MissingPackageError
+from pyai_sessions.integrations.differences import keep_difference, restored
+from pyai_sessions.prompts.formats import openai
+from pyai_sessions.prompts.formats import parts as p
+from pyai_sessions.prompts.formats.shapes import prompt_messages
+from pyai_sessions.values.checks import Clock, utc_now
+from pyai_sessions.values.json import plain
+
+_NAME = "langchain"
+_TYPES = {"user": "human", "assistant": "ai", "developer": "system"}
+
+Pack = Callable[[Any], Any]
+"""Makes JSON of any object, or an object of the JSON."""
+
+
+def messages_of(items: Iterable[Any], *, pack: Pack | None = None, clock: Clock = utc_now) -> list[Message]:
+    """Return a new message for each of LangChain's messages.
+
+    *pack* makes JSON of a message that holds more than JSON can say, such as an artifact of a tool.
+
+    Raises:
+        InvalidValueError: JSON cannot hold a message, and there is no *pack*; the error names the place.
+
+    """
+    return [_message(each, f"items[{n}]", pack, clock) for n, each in enumerate(items)]
+
+
+def items_of(messages: Iterable[Message], *, unpack: Pack | None = None) -> list[Any]:
+    """Return LangChain's messages: those that messages were made of, and of a message of another origin what it says.
+
+    *unpack* undoes the *pack* of `messages_of`.
+    """
+    return [_object(item, unpack) for each in messages for item in _items(each)]
+
+
+def _message(item: Any, place: str, pack: Pack | None, clock: Clock) -> Message:
+    given: Any = {"type": item.type, "data": item.model_dump()}
+    packed = None
+    try:
+        given = plain(given, place)
+        if pack is not None and _object(given, None) != item:  # JSON makes lists of tuples, for example
+            packed = pack(item)
+    except InvalidValueError:
+        if pack is None:
+            raise
+        packed = pack(item)
+        given = {"type": item.type, "data": {key: each for key, each in given["data"].items() if _is_json(each)}}
+    data = given["data"]
+    kind = data.get("role", "user") if item.type == "chat" else item.type
+    calls = [p.call_of(each["id"], each["name"], each["args"], "", {}) for each in data.get("tool_calls") or ()]
+    message = Message(
+        p.role_of(kind) or kind,
+        data.get("content", ""),
+        metadata={"anthropic": {"tool_result": {"is_error": True}}} if data.get("status") == "error" else {},
+        timestamp=clock(),
+        tool_calls=calls or None,
+        tool_call_id=data.get("tool_call_id"),
+        name=data.get("name"),
+    )
+    keep_difference(message, _NAME, _as_stored(message), given if packed is None else {"packed": packed})
+    return message
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        plain(value, "")
+    except InvalidValueError:
+        return False
+    return True
+
+
+def _object(item: Mapping[str, Any], unpack: Pack | None) -> Any:
+    if "packed" in item and unpack is not None:
+        return unpack(item["packed"])
+    try:
+        messages = import_module("langchain_core.messages")
+    except ImportError as err:
+        raise MissingPackageError("pyai_sessions.integrations.langchain", "langchain-core", name=err.name) from err
+    return messages.messages_from_dict([item])[0]
+
+
+def _items(message: Message) -> Iterable[Any]:
+    """Return a message as dicts of LangChain's: ``type`` and ``data``."""
+    made = restored(message, _NAME, _as_stored(message))
+    is_kept = "packed" in made or made["data"]["id"] != message.message_id
+    return [made] if is_kept else _as_told(message)
+
+
+def _as_stored(message: Message) -> dict[str, Any]:
+    """Return the item that the fields of a message are, one by one. Its id differs from that of any item given."""
+    role = p.role_of(message.role) or message.role
+    content = "" if message.content is None else plain(message.content, "content")
+    is_error = p.own_of(message, "anthropic", "tool_result").get("is_error")
+    item = {"role": role, "content": content, "name": message.name, "tool_call_id": message.tool_call_id}
+    return _item(item, p.calls_of(message), message.message_id, "error" if is_error else "success")
+
+
+def _as_told(message: Message) -> Iterator[dict[str, Any]]:
+    """Yield what a message says as items: several for one that holds results of tools beside other content."""
+    for n, each in enumerate(prompt_messages(message)):
+        said = each.message
+        written, _ = openai.write([said])
+        if written == [{"role": "user", "content": p.EMPTY}] and p.speaker(said) != "user":
+            continue
+        is_error = p.own_of(said, "anthropic", "tool_result").get("is_error")
+        item_id = f"{message.message_id}.{n}" if n else message.message_id
+        yield _item(written[0], p.calls_of(said), item_id, "error" if is_error else "success")
+
+
+def _item(item: Mapping[str, Any], calls: Iterable[p.Call], item_id: str, status: str) -> dict[str, Any]:
+    """Return an item with all fields that LangChain's messages have."""
+    kind = _TYPES.get(item["role"], item["role"])
+    data: dict[str, Any] = {
+        "content": item["content"],
+        "additional_kwargs": {"__openai_role__": "developer"} if item["role"] == "developer" else {},
+        "response_metadata": {},
+        "type": kind,
+        "name": item.get("name"),
+        "id": item_id,
+    }
+    if data["content"] is None:
+        data["content"] = ""
+    if kind == "ai":
+        made = [{"name": each.name, "args": each.input, "id": each.id, "type": "tool_call"} for each in calls]
+        data |= {"tool_calls": made, "invalid_tool_calls": [], "usage_metadata": None}
+    elif kind == "tool":
+        data |= {"tool_call_id": item["tool_call_id"], "artifact": None, "status": status}
+    return {"type": kind, "data": data}
