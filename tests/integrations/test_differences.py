@@ -1,4 +1,4 @@
-"""Differences between JSON values: applied to the one value, they give the other."""
+"""Tests of differences between JSON values: applied to one value, they give the other."""
 
 import json
 from copy import deepcopy
@@ -21,18 +21,18 @@ def text_of(value):
 
 @given(JSON, JSON)
 def test_a_difference_turns_one_value_into_the_other(one, other):
-    """The edits make the other value of the first one, types and signs of zero included."""
+    """Applied to the first value, the edits give the second, with the same types and signs of zero."""
     assert text_of(applied(deepcopy(one), difference(one, other))) == text_of(other)
 
 
 @given(JSON)
 def test_equal_values_have_no_difference(value):
-    """Of what is equal nothing is stored."""
+    """Equal values have no difference to store."""
     assert difference(value, deepcopy(value)) == []
 
 
 def test_a_difference_holds_only_what_differs():
-    """A long text that both values have is not in their difference."""
+    """Text that both values have is not in their difference."""
     said = "a long text"
 
     edits = difference([{"text": said, "n": 1}], [{"text": said, "n": 1.0, "m": []}, "more"])
@@ -42,7 +42,7 @@ def test_a_difference_holds_only_what_differs():
 
 @given(JSON, JSON, JSON)
 def test_a_difference_counts_only_for_the_fields_that_it_was_made_of(written, item, changed):
-    """What was given comes back; once the message's own fields are written otherwise, they alone count."""
+    """A difference gives the original item. If the message's fields changed since, only these count."""
     message = Message("user", "Hello!")
 
     keep_difference(message, "framework", written, item)

@@ -64,7 +64,7 @@ ITEMS = st.lists(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(ITEMS)
 def test_items_come_back_as_they_were_given(items):
-    """Items of every kind come back equal, field by field, from what is stored of them."""
+    """Items of every kind are read equal to what was added."""
     stored = [Message.from_dict(json.loads(json.dumps(each.to_dict()))) for each in messages_of(items)]
 
     assert items_of(stored) == items
@@ -106,7 +106,7 @@ TURN = [
 
 
 def run(*calls):
-    """Return what the last of some coroutines returns."""
+    """Run coroutines, and return the last result."""
 
     async def one_after_another():
         return [await each for each in calls][-1]
@@ -160,7 +160,7 @@ def test_messages_of_others_are_items():
 
 
 def test_an_edited_message_says_what_it_was_edited_to():
-    """After an edit of the content, the content counts, and nothing of the former item comes back."""
+    """After an edit the new content counts, and nothing of the old item is left."""
     manager = SessionManager()
     session = OpenAIAgentsSession("s", manager)
     run(session.add_items(TURN))
@@ -173,7 +173,7 @@ def test_an_edited_message_says_what_it_was_edited_to():
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_no_item_is_given_to_no_model(name):
-    """An object of which nobody knows what it says comes back, and is no part of a prompt."""
+    """An object of an unknown type is kept, but is in no prompt."""
     manager = SessionManager()
     session = OpenAIAgentsSession("s", manager)
     items = [*TURN[:4], {"__enc__": 1, "payload": "c2VjcmV0"}, TURN[4], {"role": "user", "content": "Thanks."}]
@@ -187,7 +187,7 @@ def test_what_is_no_item_is_given_to_no_model(name):
 
 
 def test_adding_is_one_commit():
-    """A batch is stored whole, whatever is in it; nothing is written for none."""
+    """A batch is stored in one commit. An empty one writes nothing."""
     events = []
     manager = SessionManager(on_event=events.append)
 
@@ -198,7 +198,7 @@ def test_adding_is_one_commit():
 
 
 def test_two_callers_take_two_items():
-    """Each of several callers that take items at the same time gets an item of its own, of one message too."""
+    """Callers that take items at the same time get different ones."""
     manager = SessionManager()
     calls = [{"type": "function_call", "call_id": f"c{n}", "name": "f", "arguments": "{}"} for n in range(8)]
 
@@ -213,7 +213,7 @@ def test_two_callers_take_two_items():
 
 
 def test_clearing_keeps_the_session():
-    """The items go; title and state of the session stay. Of a session that is not there nothing happens."""
+    """Clearing removes the items, and keeps title and state. An absent session stays absent."""
     manager = SessionManager()
     session = OpenAIAgentsSession("s", manager, user_id="ada")
 
@@ -239,7 +239,7 @@ def test_another_users_session_is_not_read_and_not_written():
 
 
 def test_an_archived_session_is_read_and_not_written():
-    """An archived session has its items still, and takes none."""
+    """An archived session has its items, and takes no new ones."""
     manager = SessionManager()
     session = OpenAIAgentsSession("s", manager)
     run(session.add_items(TURN))
@@ -252,7 +252,7 @@ def test_an_archived_session_is_read_and_not_written():
 
 
 def test_the_limit_of_the_settings_holds():
-    """Without a limit of its own, a call takes that of the session's settings."""
+    """A call without a limit uses the limit of the session's settings."""
 
     class Settings:
         limit = 2

@@ -1,4 +1,4 @@
-"""A session's messages: read as a list, changed by the session, loaded in part."""
+"""Tests of a session's messages: read like a list, changed by the session, and loaded in part."""
 
 import copy
 from datetime import timedelta
@@ -22,7 +22,7 @@ def session(clock):
 
 
 def stored_part(session, last):
-    """Return a session of which a store loaded the newest *last* messages alone."""
+    """Return a session that a store loaded with its newest *last* messages only."""
     store = KVSessionStore({})
     store.save(Session.from_json(session.to_json()))
     return store.get(session.session_id, last=last)
@@ -32,7 +32,7 @@ def stored_part(session, last):
 
 
 def test_the_history_is_read_as_a_list(session):
-    """Iteration, indexes, slices, length, membership and search are a list's."""
+    """Iteration, indexes, slices, length, membership and search work as in a list."""
     messages = session.messages
     as_list = list(messages)
 
@@ -51,13 +51,13 @@ def test_the_history_is_read_as_a_list(session):
 
 
 def test_an_index_beyond_the_history_is_an_index_error(session):
-    """As with a list."""
+    """An index beyond the history raises IndexError."""
     with pytest.raises(IndexError):
         session.messages[3]
 
 
 def test_the_history_compares_as_a_list(session):
-    """It equals a list or a tuple of the same messages, and the history of an equal session."""
+    """A history equals a list or tuple of the same messages, and another history."""
     as_list = list(session.messages)
 
     assert session.messages == as_list
@@ -69,13 +69,13 @@ def test_the_history_compares_as_a_list(session):
 
 
 def test_an_empty_history_is_false():
-    """As with a list."""
+    """An empty history is false."""
     assert not Session().messages
     assert Session().messages == []
 
 
 def test_the_history_follows_the_session(session):
-    """A view that was taken before sees what is added after."""
+    """A history that was taken earlier shows messages that are added later."""
     view = session.messages
 
     session.add_message("user", "later")
@@ -85,7 +85,7 @@ def test_the_history_follows_the_session(session):
 
 @pytest.mark.parametrize("name", ["append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"])
 def test_a_list_method_that_changes_is_refused_with_the_remedy(session, name):
-    """A caller who takes it for a list of their own learns which methods of the session to use."""
+    """A list method that would change the history raises an error that names the session's method."""
     with pytest.raises(ImmutableError, match=r"change it by session\.add_message, pop"):
         getattr(session.messages, name)()
 
@@ -99,7 +99,7 @@ def test_a_list_method_that_changes_is_refused_with_the_remedy(session, name):
     ],
 )
 def test_the_history_has_no_item_assignment(session, change):
-    """The session's methods are the only way to change its history."""
+    """Assigning to an item of the history raises."""
     with pytest.raises((AttributeError, TypeError)):
         change(session)
 
@@ -107,7 +107,7 @@ def test_the_history_has_no_item_assignment(session, change):
 
 
 def test_a_copied_session_has_a_history_of_its_own(session):
-    """A deep copy and its original change apart, and both can be stored."""
+    """A deep copy and its original change independently, and both can be stored."""
     copied = copy.deepcopy(session)
 
     copied.add_message("user", "only here")
@@ -120,7 +120,7 @@ def test_a_copied_session_has_a_history_of_its_own(session):
 
 
 def test_an_added_message_has_the_given_fields_and_is_returned(session):
-    """add_message takes all fields of Message and returns what the history now ends with."""
+    """`add_message` takes all fields of Message, and returns the new last message."""
     message = session.add_message(
         "tool", {"temp": 21}, metadata={"ms": 5}, timestamp=NOON, message_id="id", tool_call_id="call_1", name="weather"
     )
@@ -130,14 +130,14 @@ def test_an_added_message_has_the_given_fields_and_is_returned(session):
 
 
 def test_an_added_message_has_the_time_of_the_session_s_clock(session, clock):
-    """A session that a manager made follows the manager's clock."""
+    """A session of a manager uses the manager's clock."""
     clock.pass_(hours=1)
 
     assert session.add_message("user", "").timestamp == NOON + timedelta(hours=1)
 
 
 def test_a_field_that_messages_do_not_have_is_refused(session):
-    """A misspelt field is an error, not data lost."""
+    """A misspelled field raises."""
     with pytest.raises(TypeError, match="metadat"):
         session.add_message("user", "", metadat={})
 
@@ -145,7 +145,7 @@ def test_a_field_that_messages_do_not_have_is_refused(session):
 
 
 def test_a_message_id_is_unique_within_its_session(session):
-    """A second message of an id is refused, whether the first came by add_message or with the session."""
+    """A different message of a used id raises, however the first was added."""
     with pytest.raises(InvalidValueError, match="'m1' is taken by another message of the session"):
         session.add_message("user", "", message_id="m1")
     with pytest.raises(InvalidValueError, match="is the same of two of these messages"):
@@ -155,7 +155,7 @@ def test_a_message_id_is_unique_within_its_session(session):
 
 
 def test_a_message_that_the_session_has_is_not_added_again(session):
-    """The same id and content: the call returns the message that is there, and nothing changes."""
+    """Adding the same id and content again returns the message that is there, and changes nothing."""
     session.add_message("user", "book it", message_id="tg-1")
     before = session.to_dict()
 
@@ -167,7 +167,7 @@ def test_a_message_that_the_session_has_is_not_added_again(session):
 
 
 def test_an_id_is_free_again_when_its_message_is_gone(session):
-    """After pop or remove_message the id may be used anew."""
+    """After `pop` or `remove_message` the id can be used again."""
     session.pop()
     session.remove_message("m0")
 
@@ -179,13 +179,13 @@ def test_an_id_is_free_again_when_its_message_is_gone(session):
 
 @pytest.mark.parametrize("given", [["text"], [{"role": "user", "content": ""}], [None]])
 def test_a_history_of_other_things_than_messages_is_refused(given):
-    """The error names the item."""
+    """An item that is not a message raises an error that names it."""
     with pytest.raises(InvalidValueError, match=r"^messages\[0\] is .*; it is a Message$"):
         Session(messages=given)
 
 
 def test_a_session_takes_a_copy_of_given_messages():
-    """A given list is not the session's own."""
+    """A session copies a given list."""
     given = [Message("user", "Hello!")]
     session = Session(messages=given)
 
@@ -195,7 +195,7 @@ def test_a_session_takes_a_copy_of_given_messages():
 
 
 def test_pop_removes_and_returns_the_last_message(session):
-    """The opposite of add_message."""
+    """`pop` removes and returns the last message."""
     last = session.messages[-1]
 
     assert session.pop() is last
@@ -203,13 +203,13 @@ def test_pop_removes_and_returns_the_last_message(session):
 
 
 def test_pop_of_an_empty_history_says_so():
-    """The error names the session."""
+    """`pop` on an empty history raises an error that names the session."""
     with pytest.raises(SessionStateError, match="session 's' has no message to pop"):
         Session(session_id="s").pop()
 
 
 def test_a_replaced_message_keeps_its_place_and_id(session):
-    """The fields that are not given stay."""
+    """A replaced message keeps its place, its id and the fields that are not given."""
     before = session.messages[1]
 
     made = session.replace_message("m1", content="edited")
@@ -221,13 +221,13 @@ def test_a_replaced_message_keeps_its_place_and_id(session):
 
 
 def test_the_id_of_a_message_cannot_be_replaced(session):
-    """The id names the message, for other writers as well."""
+    """A message's id cannot be changed, since other writers use it."""
     with pytest.raises(InvalidValueError, match="message_id names the message to replace and cannot change"):
         session.replace_message("m1", message_id="other")
 
 
 def test_a_replacement_that_json_cannot_hold_leaves_the_message(session):
-    """Nothing is replaced by half."""
+    """An invalid replacement changes nothing."""
     with pytest.raises(InvalidValueError, match="content is a set"):
         session.replace_message("m1", content={1})
 
@@ -235,20 +235,20 @@ def test_a_replacement_that_json_cannot_hold_leaves_the_message(session):
 
 
 def test_a_removed_message_is_returned(session):
-    """The others stay, in their order."""
+    """`remove_message` returns the message, and keeps the order of the others."""
     assert session.remove_message("m1").content == "text 1"
     assert contents(session) == ["text 0", "text 2"]
 
 
 @pytest.mark.parametrize("method", ["remove_message", "replace_message"])
 def test_a_message_that_is_not_there_is_named(session, method):
-    """The error names session and message."""
+    """The error for an absent message names session and message."""
     with pytest.raises(SessionStateError, match="session 's' has no message 'm9'"):
         getattr(session, method)("m9")
 
 
 def test_clear_messages_leaves_metadata_and_state(session):
-    """Only the history goes."""
+    """`clear_messages` removes only the history."""
     session.metadata["title"] = "T"
     session.set_state("k", 1)
 
@@ -263,7 +263,7 @@ def test_clear_messages_leaves_metadata_and_state(session):
 
 
 def test_a_session_loaded_in_part_counts_all_and_shows_the_last(session):
-    """message_count is of the conversation, messages is what was asked for."""
+    """In a partly loaded session `message_count` counts all, and `messages` has the loaded ones."""
     part = stored_part(session, last=2)
 
     assert part.message_count == 3
@@ -273,7 +273,7 @@ def test_a_session_loaded_in_part_counts_all_and_shows_the_last(session):
 
 
 def test_what_needs_the_whole_history_is_refused_on_a_part(session):
-    """A part cannot be written as if it were all; the error says how to load the rest."""
+    """A method that needs the whole history raises on a part, and says how to load the rest."""
     for n in range(200):
         session.add_message("user", f"more {n}")
     part = stored_part(session, last=2)
@@ -286,7 +286,7 @@ def test_what_needs_the_whole_history_is_refused_on_a_part(session):
 
 
 def test_all_messages_of_a_part_are_removed(session):
-    """Those that were not loaded, too; what another writer appends meanwhile stays."""
+    """Clearing a part removes the messages that were not loaded, too. Others' later appends stay."""
     for n in range(200):
         session.add_message("user", f"more {n}")
     part = stored_part(session, last=2)
@@ -298,7 +298,7 @@ def test_all_messages_of_a_part_are_removed(session):
 
 
 def test_a_part_forgets_no_message_by_pop(session):
-    """Popping what is shown, and then one more, never removes more than one a time."""
+    """Each `pop` on a part removes exactly one message."""
     part = stored_part(session, last=1)
 
     assert part.pop().message_id == "m2"
@@ -309,7 +309,7 @@ def test_a_part_forgets_no_message_by_pop(session):
 
 
 def test_a_part_can_be_appended_to(session):
-    """What was asked for, and what was added since."""
+    """A part shows the loaded messages and those added since."""
     part = stored_part(session, last=1)
 
     part.add_message("user", "new")
@@ -322,7 +322,7 @@ def test_a_part_can_be_appended_to(session):
 
 
 def test_history_is_what_a_model_s_client_takes(session):
-    """Dicts of role and content, with tool fields where a message has them."""
+    """`history` returns dicts of role and content, with tool fields where a message has them."""
     session.add_message("assistant", None, tool_calls=CALLS)
     session.add_message("tool", "21", tool_call_id="call_1", name="weather")
 
@@ -351,19 +351,19 @@ def test_history_is_what_a_model_s_client_takes(session):
     ids=repr,
 )
 def test_history_chooses_roles_first_and_then_the_last(session, arguments, expected):
-    """*last* counts the messages of the wanted roles; what instructs the model stays, and what was asked."""
+    """*last* counts messages of the chosen roles. Instructions and the question stay."""
     assert [each["content"] for each in session.history(**arguments)] == expected
 
 
 @pytest.mark.parametrize("last", [-1, 1.5, "2", True])
 def test_history_refuses_what_is_no_count(session, last):
-    """The error says what is accepted."""
+    """An invalid count raises an error that says what is accepted."""
     with pytest.raises(InvalidValueError, match=r"^last is .*; it is a whole number of 0 or more, or None for all$"):
         session.history(last=last)
 
 
 def test_history_is_the_caller_s_own(session):
-    """A client may change the dicts it was given; the session stays."""
+    """Changing the returned dicts does not change the session."""
     session.add_message("user", PARTS)
     history = session.history()
 

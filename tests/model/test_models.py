@@ -1,4 +1,4 @@
-"""Session, Checkpoint, SessionSummary: what users hold in their hands."""
+"""Tests of Session, Checkpoint and SessionSummary."""
 
 import json
 from dataclasses import FrozenInstanceError, replace
@@ -37,7 +37,7 @@ def session(clock):
 
 
 def test_state_is_set_read_and_deleted(session):
-    """A key that is not there reads as the default."""
+    """An absent key reads as the default."""
     session.set_state("topic", {"name": "PYAI"})
 
     assert session.get_state("topic") == {"name": "PYAI"}
@@ -47,7 +47,7 @@ def test_state_is_set_read_and_deleted(session):
 
 
 def test_deleting_state_that_is_not_there_is_fine(session):
-    """And is no change: the session's time stays."""
+    """Deleting an absent key changes nothing, not even the session's time."""
     before = session.updated_at
 
     session.delete_state("absent")
@@ -56,7 +56,7 @@ def test_deleting_state_that_is_not_there_is_fine(session):
 
 
 def test_a_set_state_does_not_follow_what_was_given(session):
-    """The session holds a copy."""
+    """The session copies a given value."""
     given = [1]
     session.set_state("list", given)
 
@@ -70,7 +70,7 @@ def test_a_set_state_does_not_follow_what_was_given(session):
     [("cursor", {1}, "state['cursor']"), ("a", [0, {"b": {1}}], "state['a'][1]['b']"), (7, 1, "key")],
 )
 def test_a_state_that_json_cannot_hold_is_refused_and_changes_nothing(session, key, value, path):
-    """The error names the part; the state and the time stay."""
+    """The error names the part. State and time stay."""
     before = session.updated_at
 
     with pytest.raises(InvalidValueError) as caught:
@@ -83,14 +83,14 @@ def test_a_state_that_json_cannot_hold_is_refused_and_changes_nothing(session, k
 
 @pytest.mark.parametrize("field", ["metadata", "state"])
 def test_metadata_and_state_are_json_objects(field):
-    """What is no dict, or what JSON cannot hold, is refused when the session is made."""
+    """Metadata and state that are not JSON objects raise when the session is made."""
     for given, problem in [([1], "is a list; it is"), (None, "is None; it is"), ({1: 2}, "has the key 1")]:
         with pytest.raises(InvalidValueError, match=f"^{field} {problem}"):
             Session(**{field: given})
 
 
 def test_a_session_does_not_follow_what_it_was_made_of():
-    """Metadata and state are copies, all the way down."""
+    """Metadata and state are deep copies."""
     metadata, state = {"tags": ["a"]}, {"deep": {"x": [1]}}
     session = Session(metadata=metadata, state=state)
 
@@ -101,7 +101,7 @@ def test_a_session_does_not_follow_what_it_was_made_of():
 
 
 def test_a_new_session_is_active_and_empty():
-    """No message, no state, no revision, the same time twice."""
+    """A new session has no messages, state or revision, and two equal times."""
     session = Session()
 
     assert session.status is SessionStatus.ACTIVE
@@ -111,7 +111,7 @@ def test_a_new_session_is_active_and_empty():
 
 
 def test_archive_marks_the_session(session):
-    """The status is text as well."""
+    """`archive` sets the status, which is also text."""
     session.archive()
 
     assert session.status is SessionStatus.ARCHIVED
@@ -120,7 +120,7 @@ def test_archive_marks_the_session(session):
 
 
 def test_a_status_may_be_given_as_text_and_nothing_else():
-    """The error names both."""
+    """A status may be text. An invalid one raises an error with the given and the accepted ones."""
     assert Session(status="archived").status is SessionStatus.ARCHIVED
     with pytest.raises(InvalidValueError, match="status is 'gone'; it is 'active' or 'archived'"):
         Session(status="gone")
@@ -130,7 +130,7 @@ def test_a_status_may_be_given_as_text_and_nothing_else():
 
 
 def test_a_checkpoint_holds_the_point_and_the_state(session):
-    """Its name, the length and end of the history, the state as it was, the time."""
+    """A checkpoint has a name, the length and end of the history, the state, and a time."""
     session.set_state("k", [1])
 
     made = session.checkpoint("before")
@@ -140,7 +140,7 @@ def test_a_checkpoint_holds_the_point_and_the_state(session):
 
 
 def test_a_checkpoint_cannot_change(session):
-    """Neither by assignment nor from within, nor by the session's state."""
+    """A checkpoint cannot be assigned to, and does not follow the session's state."""
     session.set_state("k", [1])
     made = session.checkpoint("c")
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_cannot_change(session):
 
 
 def test_rewind_returns_to_a_checkpoint(session):
-    """Later messages and later checkpoints go, the state is what it was; the checkpoint stays for another time."""
+    """`rewind` removes later messages and checkpoints, restores the state, and keeps the checkpoint."""
     session.set_state("k", 1)
     session.checkpoint("c")
     session.add_message("user", "later")
@@ -169,7 +169,7 @@ def test_rewind_returns_to_a_checkpoint(session):
 
 
 def test_rewind_takes_the_checkpoint_itself(session):
-    """What checkpoint returned is as good as its name."""
+    """`rewind` takes a checkpoint or its name."""
     made = session.checkpoint("c")
     session.add_message("user", "later")
 
@@ -179,7 +179,7 @@ def test_rewind_takes_the_checkpoint_itself(session):
 
 
 def test_a_rewound_state_can_change_and_be_rewound_again(session):
-    """The checkpoint's state is copied, not lent."""
+    """`rewind` copies the checkpoint's state."""
     session.set_state("k", [1])
     session.checkpoint("c")
 
@@ -191,7 +191,7 @@ def test_a_rewound_state_can_change_and_be_rewound_again(session):
 
 
 def test_rewind_to_the_empty_beginning():
-    """A checkpoint before the first message leads back to none."""
+    """A checkpoint before the first message leads to an empty history."""
     session = Session()
     session.checkpoint("start")
     session.add_message("user", "x")
@@ -202,7 +202,7 @@ def test_rewind_to_the_empty_beginning():
 
 
 def test_a_checkpoint_of_a_taken_name_replaces_the_other(session):
-    """Names are unique; the newer stands last."""
+    """A new checkpoint replaces one of the same name, and is last."""
     session.checkpoint("a")
     session.checkpoint("b")
     session.add_message("user", "x")
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_a_taken_name_replaces_the_other(session):
 
 
 def test_rewind_to_an_unknown_checkpoint_names_the_known_ones(session):
-    """The error lists what there is."""
+    """The error lists the known checkpoints."""
     with pytest.raises(InvalidValueError, match="to is 'x', no id of a message; the session's checkpoints are: none"):
         session.rewind("x")
     session.checkpoint("a")
@@ -226,7 +226,7 @@ def test_rewind_to_an_unknown_checkpoint_names_the_known_ones(session):
 
 @pytest.mark.parametrize("change", [lambda s: s.pop(), lambda s: s.remove_message("m1")])
 def test_rewind_to_a_history_that_is_gone_is_refused(session, change):
-    """What was removed cannot come back; nothing changes."""
+    """A checkpoint whose messages were removed raises, and nothing changes."""
     session.checkpoint("c")
     change(session)
     before = session.to_json()
@@ -251,7 +251,7 @@ def test_rewind_to_a_history_that_is_gone_is_refused(session, change):
     ids=["timestamp", "created_at", "updated_at", "checkpoint"],
 )
 def test_times_are_aware_and_in_utc(name, make):
-    """A time of another zone is converted, a naive one is refused: no one knows which it is."""
+    """A time of another zone is converted. A naive one raises."""
     made = make(datetime(2026, 1, 31, 17, 30, tzinfo=timezone(timedelta(hours=5, minutes=30))))
 
     assert made == NOON
@@ -263,7 +263,7 @@ def test_times_are_aware_and_in_utc(name, make):
 
 
 def test_default_times_are_now_in_utc():
-    """Between the time before and the time after."""
+    """Default times are the present time in UTC."""
     before = datetime.now(timezone.utc)
     session = Session()
     message = session.add_message("user", "")
@@ -289,7 +289,7 @@ CHANGES = {
 @pytest.mark.parametrize("seconds", [3600, 0, -3600], ids=["forward", "still", "backward"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_updated_at_goes_forward_whatever_the_clock_does(session, clock, change, seconds):
-    """Each change has a later time, though the clock stands still or is set back: lists are ordered by it."""
+    """Each change has a later time, even if the clock stands still or goes back."""
     session.set_state("there", 1)
     session.checkpoint("c")
     before = session.updated_at
@@ -307,7 +307,7 @@ def test_updated_at_goes_forward_whatever_the_clock_does(session, clock, change,
 
 @pytest.fixture
 def full(session):
-    """A session that has something in every field."""
+    """A session with a value in every field."""
     session.metadata.update(title="Rome", tags=["a", {"b": None}])
     session.set_state("cursor", {"page": 2})
     session.checkpoint("c")
@@ -320,7 +320,7 @@ def full(session):
 
 
 def test_a_session_comes_back_equal_from_its_json(full):
-    """Every field, nested ones included, with the right types."""
+    """`from_json` restores every field with its type."""
     made = Session.from_json(full.to_json())
 
     assert made == full
@@ -332,7 +332,7 @@ def test_a_session_comes_back_equal_from_its_json(full):
 
 
 def test_a_session_comes_back_equal_from_its_dict(full):
-    """to_dict is JSON values; from_dict is its opposite."""
+    """`to_dict` returns JSON values, and `from_dict` restores the session."""
     as_dict = full.to_dict()
 
     assert json.loads(json.dumps(as_dict)) == as_dict
@@ -340,7 +340,7 @@ def test_a_session_comes_back_equal_from_its_dict(full):
 
 
 def test_the_json_of_a_session_is_one_documented_object():
-    """Field names, times in ISO 8601 with a Z, plain text for the status."""
+    """The JSON has field names, times in ISO 8601 with a Z, and a status as text."""
     message = Message("user", "Hello!", timestamp=NOON + timedelta(microseconds=1), message_id="m")
     session = Session(session_id="s", user_id="ada", created_at=NOON, updated_at=NOON, messages=[message])
 
@@ -371,12 +371,12 @@ def test_the_json_of_a_session_is_one_documented_object():
 
 
 def test_to_json_takes_the_options_of_json_dumps(full):
-    """indent, sort_keys and their like."""
+    """`to_json` takes the options of `json.dumps`."""
     assert full.to_json(indent=2, sort_keys=True).startswith('{\n  "checkpoints"')
 
 
 def test_a_dict_of_a_session_is_the_caller_s_own(full):
-    """Changing it does not change the session."""
+    """Changing the dict does not change the session."""
     before = full.to_json()
     as_dict = full.to_dict()
 
@@ -389,7 +389,7 @@ def test_a_dict_of_a_session_is_the_caller_s_own(full):
 
 @pytest.mark.parametrize("kind", [Message, Checkpoint])
 def test_a_part_comes_back_equal_from_its_json_and_dict(full, kind):
-    """Messages and checkpoints can be sent alone."""
+    """Messages and checkpoints have the same methods."""
     for each in full.messages if kind is Message else full.checkpoints:
         assert kind.from_json(each.to_json()) == each
         assert kind.from_dict(each.to_dict()) == each
@@ -404,13 +404,13 @@ def test_a_schema_reads_what_it_wrote(full):
 
 
 def test_a_schema_reads_what_to_json_wrote(full):
-    """One JSON, whichever way it was written."""
+    """The schema reads the JSON of `to_json`."""
     for each in (full, full.messages[3], full.checkpoints[0]):
         assert type(each).schema().loads(each.to_json()) == each
 
 
 def test_a_schema_says_what_is_wrong():
-    """A service can check what it was sent before it makes a session of it."""
+    """A schema reports what is wrong in its input."""
     errors = Session.schema().validate({"session_id": 7, "updated_at": "yesterday", "messages": [{"role": 1}]})
 
     assert {"session_id", "updated_at", "messages"} <= errors.keys()
@@ -418,12 +418,12 @@ def test_a_schema_says_what_is_wrong():
 
 @pytest.mark.parametrize("text", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00+00:00", "2026-01-31T13:00:00+01:00"])
 def test_times_are_read_in_any_zone(text):
-    """ISO 8601, as others write it."""
+    """ISO 8601 times of any zone are read."""
     assert Message.from_dict({"role": "user", "content": "", "timestamp": text}).timestamp == NOON
 
 
 def test_absent_fields_have_their_defaults():
-    """A session written by hand needs no more than it has to say."""
+    """Absent fields of a session written by hand have defaults."""
     session = Session.from_json('{"session_id": "s", "messages": [{"role": "user", "content": "Hello!"}]}')
 
     assert session.session_id == "s"
@@ -440,7 +440,7 @@ def with_unknown_fields(full):
 
 
 def test_unknown_fields_survive_a_round_trip(full):
-    """What a later release or another program added to a session, a message or a checkpoint is kept."""
+    """Unknown fields of a session, message or checkpoint are kept."""
     given = with_unknown_fields(full)
 
     made = Session.from_dict(given)
@@ -450,7 +450,7 @@ def test_unknown_fields_survive_a_round_trip(full):
 
 
 def test_unknown_fields_stay_when_the_session_changes(full):
-    """A replaced message keeps its own; the session and its checkpoints keep theirs."""
+    """Unknown fields stay when the session changes, and a replaced message keeps its own."""
     made = Session.from_dict(with_unknown_fields(full))
 
     made.replace_message("m1", content="edited")
@@ -472,19 +472,19 @@ def test_what_is_no_json_object_is_refused(kind, given):
 
 
 def test_a_number_without_end_is_refused():
-    """JSON text may hold 1e999, which Python reads as infinity."""
+    """1e999, which Python reads as infinity, raises."""
     with pytest.raises(InvalidValueError, match="message_count is inf; it is a whole number"):
         Checkpoint.from_dict({"name": "c", "message_count": float("inf")})
 
 
 def test_a_newer_format_is_refused():
-    """Reading it would lose what is new in it."""
+    """A newer format raises, since reading it would lose data."""
     with pytest.raises(InvalidValueError, match="format is 2; this release reads format 1"):
         Session.from_dict({"format": 2, "session_id": "s"})
 
 
 def test_a_head_whose_older_messages_lie_elsewhere_is_refused():
-    """A part is never taken for the whole."""
+    """A head with pages cannot be read as a whole session."""
     with pytest.raises(InvalidValueError, match="sealed names pages that hold the older messages; load it through"):
         Session.from_dict({"format": 1, "sealed": [{"owner": "s", "generation": "g", "pages": 1, "messages": 32}]})
 
@@ -501,7 +501,7 @@ def everything_secret():
 
 
 def test_a_repr_shows_no_conversation_text():
-    """A repr ends up in logs: it has ids and sizes."""
+    """A repr has only ids and sizes."""
     session = everything_secret()
     summary = SessionSummary("s", "ada", session.metadata, 2, session.status, NOON, NOON, NOON, title="My words")
 
@@ -530,7 +530,7 @@ def test_a_repr_shows_no_conversation_text():
     ],
 )
 def test_an_error_shows_no_conversation_text(failing):
-    """Nor does its repr, or what caused it."""
+    """An error, its repr and its cause show no text of a conversation."""
     with pytest.raises(Exception) as caught:  # noqa: PT011  (whatever it is)
         failing(everything_secret())
 
@@ -541,7 +541,7 @@ def test_an_error_shows_no_conversation_text(failing):
 
 
 def test_a_replaced_session_keeps_the_fields_of_later_releases():
-    """`dataclasses.replace` carries them over: from JSON, from a store, and under another id."""
+    """`dataclasses.replace` keeps unknown fields, from JSON and from a store, also under another id."""
     manager = SessionManager()
     given = Session.from_dict({**manager.create_session("ada", session_id="s").to_dict(), "later": {"x": 1}})
     manager.save(given)

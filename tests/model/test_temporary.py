@@ -1,4 +1,4 @@
-"""What is temporary of a session: it stays with the object."""
+"""Tests of `session.temporary`, which is never stored."""
 
 import copy
 import dataclasses
@@ -11,7 +11,7 @@ from pyai_sessions import InvalidValueError, Session, SessionManager
 
 
 def test_what_is_temporary_stays_with_the_object():
-    """It survives saves and merges, and is in no store, export, copy, pickle or comparison."""
+    """It survives saves and merges of the object, and is in no store, export, copy, pickle or comparison."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="s")
     kept = session.temp["client"] = object()
@@ -39,7 +39,7 @@ def test_what_is_temporary_stays_with_the_object():
 
 
 def test_what_is_temporary_is_a_dict():
-    """Another can be assigned; what is none is refused by name."""
+    """Another dict can be assigned. Other types raise."""
     session = Session()
     session.temp = {"a": 1}
 

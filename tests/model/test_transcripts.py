@@ -96,7 +96,7 @@ user:
 
 
 def test_times_are_shown_in_the_zone_that_is_asked_for(session):
-    """By name, or as a tzinfo; without one there are none."""
+    """Times are shown in a zone, by name or tzinfo; without one they are left out."""
     for zone in ("Asia/Kolkata", timezone(timedelta(hours=5, minutes=30))):
         first = session.transcript(zone=zone).splitlines()[0]
         assert first == "system, 2026-01-31 17:30:00 +0530:"
@@ -104,7 +104,7 @@ def test_times_are_shown_in_the_zone_that_is_asked_for(session):
 
 
 def test_what_is_left_out_is_counted(session):
-    """By `last=`, of the roles that are asked for, and what is not loaded."""
+    """Messages that `last=`, the roles or a partial load leave out are counted."""
     manager = SessionManager()
     manager.import_sessions([session])
     part = manager.get_session(session.session_id, last=2)
@@ -142,13 +142,13 @@ def test_lines_are_wrapped_at_a_width():
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(session, options, problem):
-    """The error names it, and says what is accepted."""
+    """An invalid option raises an error that says what is accepted."""
     with pytest.raises(InvalidValueError, match=problem):
         session.transcript(**options)
 
 
 def test_a_transcript_is_text_that_no_log_shows(session):
-    """It is a str in every way, but its repr, which logs have, holds no word."""
+    """A transcript is a str whose repr shows no text."""
     transcript = session.transcript()
 
     assert isinstance(transcript, str)

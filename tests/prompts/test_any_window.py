@@ -1,4 +1,4 @@
-"""Windows of any conversation, in the shapes of any API, loaded in any way: held against a plain search through all.
+"""Tests of windows of any conversation, in any API's shape and loaded in any way, against an exhaustive search.
 
 A conversation is generated as events, each of one or more facts: who says what, a tool's call, a tool's result. It is
 stored in the shape of one API or another. The oracle knows the facts alone.
@@ -27,7 +27,7 @@ SPEAKERS = {"critic": "told", "narrator": "told"}
 
 
 class Fact(NamedTuple):
-    """What a message says: kind is user, assistant, system, other, call or result; *what* is a text or a call's id."""
+    """A statement of a message: *kind* is user, assistant, system, other, call or result; *what* a text or an id."""
 
     kind: str
     what: str
@@ -56,7 +56,7 @@ def ask(ids, text=None):
 
 
 def answer(*ids, text=None):
-    """Return results, and what the user says with them, as one event: APIs with blocks have them in one message."""
+    """Return results and the user's words with them as one event, as APIs with blocks store them."""
     words = (Fact("user", text),) if text else ()
     return Event("user", (*(Fact("result", each) for each in ids), *words))
 
@@ -82,7 +82,7 @@ CONVERSATIONS = st.tuples(st.lists(say("system"), max_size=2), st.lists(STEPS, m
 
 
 def block(fact, shape):
-    """Return a fact as a block of a content."""
+    """Return a fact as a content block."""
     kind, what = fact
     if kind == "call":
         return {
@@ -138,7 +138,7 @@ def store(session, said, shape):
 
 
 def split(events, shape):
-    """Return the events as so many stored messages as a shape makes of them."""
+    """Return the events as the stored messages that a shape makes of them."""
     if shape not in ("openai", "langchain", "ollama"):
         return events
     made = []
@@ -153,14 +153,14 @@ def split(events, shape):
 
 
 class Unit(NamedTuple):
-    """Facts that go together: a message's words, or an assistant's calls with their results."""
+    """Facts that stay together: a message's text, or calls with their results."""
 
     facts: tuple[tuple[int, Fact], ...]
     begins: bool
 
 
 def units_of(events, first, *, tell):
-    """Return the units of events, whose numbers begin with *first*: each result with the latest call of its id."""
+    """Return the units of events numbered from *first*. A result belongs to the latest call of its id."""
     messages = []
     for n, each in enumerate(events, first):
         messages += [(n, [fact]) for fact in each.facts if fact.kind == "result"]
@@ -193,13 +193,13 @@ def units_of(events, first, *, tell):
 
 
 def size(units):
-    """Return how many messages units are: stored ones, and results that say that a call was interrupted."""
+    """Return the number of messages of units: stored ones, and results that report an interrupted call."""
     stored = {n for unit in units for n, fact in unit.facts if fact.kind != "lost"}
     return len(stored) + sum(fact.kind == "lost" for unit in units for _, fact in unit.facts)
 
 
 def count(text):
-    """Count the tokens of a text, none of which is in a tool's call or result: APIs differ in what these say."""
+    """Count the tokens of a text, except those of a tool's call or result, which APIs write differently."""
     return text.count("X") + text.count("Y")
 
 
@@ -207,7 +207,7 @@ LOST = "[interrupted: this call has no result, and whether it took effect is not
 
 
 def tokens(units):
-    """Return the tokens of units, as messages of Chat Completions."""
+    """Return the tokens of units as Chat Completions messages."""
     total = 0
     for unit in units:
         calls = [tool_call(fact.what, "openai") for _, fact in unit.facts if fact.kind == "call"]
@@ -220,7 +220,7 @@ def tokens(units):
 
 
 def longest(events, last, max_tokens, *, tell=True):
-    """Return the facts of the longest window of events, by trying each: what instructs, and all from each place on.
+    """Return the facts of the longest window that fits, by trying each start.
 
     Where the place is within a turn, what begins the turn comes first. None: there is no window.
     """
@@ -287,7 +287,7 @@ ASKED = [Event("user", (Fact("user", "X"),)), ask(["c1"]), answer("c1", text="Y"
 @given(CONVERSATIONS, st.sampled_from(SHAPES), st.booleans(), *LIMITS.values())
 @example(ASKED, "anthropic", True, 3, None)  # a message that is a result and a question counts once
 def test_a_window_is_the_longest_that_fits_whatever_the_shape(events, shape, tell, last, max_tokens):
-    """By number and by tokens; whoever speaks first, and whatever was interrupted; or it is an error by name."""
+    """A window by messages or tokens is the longest that fits, in every shape, or raises our own error."""
     session, events = stored(events, shape), split(events, shape)
     expected = longest(events, last, max_tokens, tell=tell)
     how = {
@@ -312,7 +312,7 @@ def test_a_window_is_the_longest_that_fits_whatever_the_shape(events, shape, tel
 @given(CONVERSATIONS, st.sampled_from(SHAPES), st.sampled_from(FORMATS), *LIMITS.values())
 @example([ask(["c1"])], "gemini", "gemini", None, None)  # a call with an id of Gemini's is answered by that
 def test_a_window_is_one_that_its_api_takes(events, shape, format_, last, max_tokens):
-    """In each format, from each shape; where one is needed, a user's message comes first."""
+    """A window in each format is valid, from each shape, and begins with a user if the API needs that."""
     session = stored(events, shape)
     try:
         window = session.history(
@@ -356,7 +356,7 @@ def completed(manager, part):
 
 
 def saved(events, shape, every, keep_last):
-    """Return the manager of a session of events, saved again and again, summed up, and gone on with elsewhere."""
+    """Return the manager of a session that was saved in steps, summed up, and continued elsewhere."""
     manager = SessionManager()
     session = manager.create_session(session_id="s")
     for n, each in enumerate(events):
@@ -386,7 +386,7 @@ def saved(events, shape, every, keep_last):
     ),
 )
 def test_a_window_is_the_same_however_the_session_was_loaded(events, how, way, lasts, limits):
-    """In part, as a fork, after a switch, completed; in the middle of a turn; before a question is added and after."""
+    """A window is the same in a partly loaded session, a fork, after a switch, and before a new question."""
     assume(len(events) > 1)
     manager, _ = saved(events, **how)
     loaded, last = lasts
@@ -409,7 +409,7 @@ def test_a_window_is_the_same_however_the_session_was_loaded(events, how, way, l
 @pytest.mark.parametrize("keep_last", [None, 60])
 @pytest.mark.parametrize("steps", [40, 400])
 def test_a_part_of_a_long_turn_has_its_question(steps, keep_last):
-    """However far back it is, and also where it is asked for next to the end."""
+    """A partly loaded turn has its question, however far back it is."""
     events = [ask(["c1"]), answer("c1")] * steps
     events = [Event("user", (Fact("user", "first"),)), Event("user", (Fact("user", "look"),)), *events]
     manager, _ = saved(events, "openai", 30, keep_last)
@@ -423,7 +423,7 @@ def test_a_part_of_a_long_turn_has_its_question(steps, keep_last):
 
 
 class Counting(dict):
-    """A mapping that counts what is read of it."""
+    """A mapping that counts what is read from it."""
 
     def __init__(self):
         super().__init__()
@@ -436,7 +436,7 @@ class Counting(dict):
 
 @pytest.mark.parametrize("by", ["save", "append"])
 def test_a_part_of_a_turn_costs_a_page_more_however_long_the_turn_is(by):
-    """The head names the page with the question, also where a newer turn has begun since."""
+    """Loading a part of a long turn reads one more page, which the head names."""
     costs = []
     for steps in (100, 1000):
         mapping = Counting()
@@ -514,7 +514,7 @@ def test_a_head_names_where_no_turn_begins_however_its_pages_were_rewritten(rewr
 
 
 def test_a_question_that_was_summed_up_is_not_told_again():
-    """A summary in the middle of a long turn stands for its question, also in a part of the session."""
+    """A summary within a long turn stands for the question, also in a part."""
     manager = SessionManager()
     session = manager.create_session(session_id="s")
     session.add_message("user", "go")

@@ -1,4 +1,4 @@
-"""Every conversation of chatterbot-corpus, in all its languages, saved and read back: here, and by another process."""
+"""Tests that save every conversation of chatterbot-corpus, and read it here and in another process."""
 
 import importlib.util
 import json
@@ -44,7 +44,7 @@ def read_corpus():
 
 
 def load_corpus():
-    """Return the sessions: one a file, of all its conversations one after the other, a user a language."""
+    """Return sessions: one for each file, with all its conversations, and a user for each language."""
     sessions = []
     for name, conversations in read_corpus().items():
         messages = [
@@ -73,7 +73,7 @@ def load_corpus():
 
 @contextmanager
 def opened(kind, place):
-    """Open a store of a kind at its place: in a folder, or at a url with a prefix."""
+    """Open a store of a kind in a folder, or at a URL with a prefix."""
     with ExitStack() as stack:
         if kind == "SQLite":
             store = SQLiteSessionStore(Path(place) / "chat.db", synchronous="NORMAL")
@@ -96,7 +96,7 @@ def opened(kind, place):
 
 
 def compare(store, corpus):
-    """Hold what a store has against the corpus: every session, every list, every count."""
+    """Compare every session, list and count of a store with the corpus."""
     manager = SessionManager(store)
     for session in corpus:
         assert store.get(session.session_id) == session
@@ -118,7 +118,7 @@ def corpus():
 
 
 def test_the_corpus_is_what_it_is_taken_for(corpus):
-    """Thousands of conversations, in many scripts, some far longer than a page."""
+    """The corpus has thousands of conversations in many scripts, some longer than a page."""
     assert len({each.user_id for each in corpus}) >= 20
     assert sum(each.metadata["conversations"] for each in corpus) >= 7000
     assert max(each.message_count for each in corpus) > 500
@@ -128,7 +128,7 @@ def test_the_corpus_is_what_it_is_taken_for(corpus):
 
 @pytest.mark.parametrize("make", [MemorySessionStore, lambda: KVSessionStore({})], ids=["memory", "dict"])
 def test_every_conversation_is_kept_in_memory(make):
-    """Read back equal, listed by language."""
+    """Every conversation is read equal, and listed by language."""
     store = make()
     for session in load_corpus():
         store.save(session)
@@ -141,7 +141,7 @@ LONG = [pytest.param(each, marks=pytest.mark.long) for each in ("SqliteDict", "d
 
 @pytest.mark.parametrize("kind", ["SQLite", "diskcache", "shelve", "valkey_server", *LONG])
 def test_every_conversation_is_read_by_another_process(kind, tmp_path, request):
-    """Saved here, read back equal here and by a process that loads the corpus itself."""
+    """Every conversation is read equal here, and by a process that loads the corpus itself."""
     place = str(tmp_path)
     if kind.endswith("_server"):
         place = f"{request.getfixturevalue(kind).url} corpus:{secrets.token_hex(8)}:"

@@ -1,4 +1,4 @@
-"""Items that add_messages and append are given: of any API, of frameworks, our own; all of what they say is kept."""
+"""Tests of items of any API or framework that `add_messages` and `append` take."""
 
 import pytest
 from hypothesis import given, settings
@@ -75,7 +75,7 @@ SHAPES = {
 
 
 def ended(window):
-    """Return the last two messages of a window in short, without ids."""
+    """Return the last two messages of a window in short form, without ids."""
     call, result = window[-2:]
     text = result["content"] if isinstance(result["content"], str) else result["content"][0]["text"]
     assert call["tool_calls"][0]["id"] == result["tool_call_id"]
@@ -85,7 +85,7 @@ def ended(window):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
 def test_items_of_every_shape_are_translated(shape, together):
-    """A call and its result, given at once or as they come: every format tells them."""
+    """A call and its result, added at once or one by one, are in every format."""
     session = Session(messages=[Message("user", "What colour?")])
     for items in [SHAPES[shape]] if together else [[each] for each in SHAPES[shape]]:
         session.add_messages(items)
@@ -101,7 +101,7 @@ def test_items_of_every_shape_are_translated(shape, together):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_append_takes_what_add_messages_takes(shape):
-    """Without loading the session, one by one: what has an id to go by."""
+    """`append` takes the same items, without loading the session, if they have ids to match."""
     if shape in ("gemini", "ollama", "the former function_call"):  # their results name no call
         return
     manager = SessionManager()
@@ -115,7 +115,7 @@ def test_append_takes_what_add_messages_takes(shape):
 
 
 def test_what_a_model_made_is_one_message():
-    """Reasoning, words and parallel calls of OpenAI's Responses, until the next input."""
+    """Reasoning, text and parallel calls of Responses become one message until the next input."""
     items = [
         {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
         {
@@ -151,7 +151,7 @@ def test_what_a_model_made_is_one_message():
 
 
 def test_clients_objects_are_taken():
-    """As they came, by add_messages and by append, and their dumps."""
+    """Objects of the clients and their dumps can be added and appended."""
     from openai.types.chat import ChatCompletionMessage
 
     reply = ChatCompletionMessage.model_validate({"role": "assistant", "content": "Hi", "annotations": []})
@@ -174,7 +174,7 @@ MINE = Message(
 
 
 def mine():
-    """Return a message with all fields, and one that no release knows."""
+    """Return a message with all fields and an unknown one."""
     made = Message.from_dict({**MINE.to_dict(), "later": [1]})
     assert made.unknown_fields == {"later": [1]}
     return made
@@ -183,7 +183,7 @@ def mine():
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("as_dict", [False, True], ids=["message", "dict"])
 def test_our_own_messages_are_taken_whole(format_, as_dict):
-    """Each field, and unknown ones, which no API is sent."""
+    """A `Message` keeps every field. Unknown fields are sent to no API."""
     given_ = mine().to_dict() if as_dict else mine()
     session, manager = Session(), SessionManager()
     manager.create_session("ada", session_id="s")
@@ -200,7 +200,7 @@ def test_our_own_messages_are_taken_whole(format_, as_dict):
 
 
 def test_messages_of_another_session_are_taken():
-    """With their ids: each is there once, however often it is added."""
+    """Messages of another session keep their ids, and are stored once."""
     other = Session(messages=[mine(), Message("tool", "blue", tool_call_id="c1")])
     session = Session()
 
@@ -226,7 +226,7 @@ BESIDE = {"timestamp": NOON.isoformat(), "metadata": {"source": "mail"}, "messag
     ],
 )
 def test_time_metadata_and_id_beside_an_item_are_kept(format_, item):
-    """And so is a key that nobody knows, which no API is sent."""
+    """Time, metadata, id and unknown keys beside an item are kept. Unknown keys are sent to no API."""
     session = Session()
 
     [added] = session.add_messages([{**item, **BESIDE, "my_score": 7}], format=format_)
@@ -238,7 +238,7 @@ def test_time_metadata_and_id_beside_an_item_are_kept(format_, item):
 
 
 def test_an_id_names_one_message():
-    """An item that becomes several is refused with one."""
+    """An item that becomes several messages raises if it has one id."""
     blocks = [{"type": "tool_result", "tool_use_id": "c1", "content": "x"}, {"type": "text", "text": "and?"}]
 
     with pytest.raises(InvalidValueError, match=r"items\[0\].message_id is one id, and the item becomes 2 messages"):
@@ -258,7 +258,7 @@ def test_an_id_names_one_message():
     ],
 )
 def test_what_is_of_no_known_shape_is_refused(items, problem):
-    """The error names what was given, and what is accepted; nothing is added."""
+    """The error names the item and what is accepted. Nothing is added."""
     session = Session()
 
     with pytest.raises(InvalidValueError, match=problem):
@@ -281,7 +281,7 @@ FACTS = st.lists(
 @settings(max_examples=60)
 @given(BLOCKS, FACTS, st.sampled_from(["add_message", "Message", "append", "add_messages", "import"]))
 def test_blocks_mean_the_same_by_whichever_door_they_come(shape, facts, door):
-    """A content of blocks, and the results of its calls: what a model is told is what add_messages makes of them."""
+    """Blocks in a message's content give a model the same as the items of `add_messages`."""
     calls = [each for each in facts if each.kind == "call"]
     turns = [("assistant", [block(each, shape) for each in facts])]
     if calls:
@@ -311,7 +311,7 @@ def test_blocks_mean_the_same_by_whichever_door_they_come(shape, facts, door):
 
 
 def test_a_call_of_a_framework_is_told_by_its_name():
-    """Stored as it is, without translation: the formats know its name and arguments."""
+    """A framework's call that is stored untranslated is written with its name and arguments."""
     for shape in ("langchain", "ollama"):
         session = Session(
             messages=[Message("user", "x"), Message("assistant", "", tool_calls=[tool_call("c1", shape)])]

@@ -1,4 +1,4 @@
-"""The rules that judge prompts bite: each broken one is told."""
+"""Tests of the rules for prompts: each broken rule is reported."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def answer(call_id, content="1"):
 
 
 def test_what_openai_takes_passes():
-    """System messages anywhere, the assistant first, parallel calls answered in any order."""
+    """Valid: system messages anywhere, the assistant first, parallel calls answered in any order."""
     system = {"role": "system", "content": "s"}
 
     check_openai([said(), user()])
@@ -66,7 +66,7 @@ def test_what_openai_takes_passes():
     ],
 )
 def test_what_breaks_openais_rules_is_told(items, rule):
-    """The error says which rule."""
+    """The error names the broken rule."""
     with pytest.raises(AssertionError, match=rule):
         check_openai(items)
 
@@ -87,7 +87,7 @@ SYSTEM = {"role": "system", "content": "s"}
 
 
 def test_what_anthropic_takes_passes():
-    """Results in any order, text after them, a system message before the assistant's."""
+    """Valid: results in any order, text after them, a system message before the assistant's."""
     items = [user(), said([TEXT, use("a"), use("b")]), user([result("b"), result("a"), TEXT]), SYSTEM, said(), user()]
 
     check_anthropic(Prompt(items, [TEXT]))
@@ -123,7 +123,7 @@ def test_what_anthropic_takes_passes():
     ],
 )
 def test_what_breaks_anthropics_rules_is_told(items, rule):
-    """The error says which rule."""
+    """The error names the broken rule."""
     with pytest.raises(AssertionError, match=rule):
         check_anthropic(items)
 
@@ -148,7 +148,7 @@ ASKS = content("user", X)
 
 
 def test_what_gemini_takes_passes():
-    """Results by name, or by id; text after them; an empty text that is signed."""
+    """Valid: results by name or id, text after them, an empty text with a signature."""
     items = [
         ASKS,
         content("model", X, call(), call("g", id="1")),
@@ -185,7 +185,7 @@ def test_what_gemini_takes_passes():
     ],
 )
 def test_what_breaks_geminis_rules_is_told(items, rule):
-    """The error says which rule."""
+    """The error names the broken rule."""
     with pytest.raises(AssertionError, match=rule):
         check_gemini(items)
 
@@ -206,7 +206,7 @@ def document(name):
 
 
 def test_what_bedrock_takes_passes():
-    """Results in any order, text after them, a document beside a text, a cache point in the system text."""
+    """Valid: results in any order, text after them, a document beside a text, a cache point in the system text."""
     items = [
         user([X, document("a (1)")]),
         said([tool_use("a"), X, tool_use("b")]),
@@ -245,7 +245,7 @@ def test_what_bedrock_takes_passes():
     ],
 )
 def test_what_breaks_bedrocks_rules_is_told(items, rule):
-    """The error says which rule."""
+    """The error names the broken rule."""
     with pytest.raises(AssertionError, match=rule):
         check_bedrock(items)
 
@@ -264,7 +264,7 @@ def output(call_id, kind="function_call_output", **changes):
 
 
 def test_what_responses_take_passes():
-    """Reasoning before a call or words, outputs in any order, the assistant first."""
+    """Valid: reasoning before a call or text, outputs in any order, the assistant first."""
     output_message = {"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text"}]}
     items = [REASONING, output_message, called("a"), called("b"), output("b"), output("a"), REASONING, said(), user()]
 
@@ -294,6 +294,6 @@ def test_what_responses_take_passes():
     ],
 )
 def test_what_breaks_the_rules_of_responses_is_told(items, rule):
-    """The error says which rule."""
+    """The error names the broken rule."""
     with pytest.raises(AssertionError, match=rule):
         check_responses(items)

@@ -1,4 +1,4 @@
-"""Windows: what of a conversation a model is given."""
+"""Tests of windows: the part of a conversation that a model is given."""
 
 from datetime import timedelta
 
@@ -30,7 +30,7 @@ def result(name, content="21", **fields):
 
 
 def said(window):
-    """Return a window in short: u1 for a user's message, c for calls, r for results."""
+    """Return a window in short form: u1 is a user's message, c are calls, r are results."""
     short = {"user": "u", "assistant": "a", "tool": "r", "system": "s", "developer": "d"}
     return " ".join("c" if each.get("tool_calls") else short[each["role"]] for each in window)
 
@@ -67,7 +67,7 @@ CONVERSATIONS = st.tuples(
 
 
 def anew(messages):
-    """Return a session with copies of messages, each with an id of its own."""
+    """Return a session with copies of messages under new ids."""
     return Session(
         messages=[
             Message(each.role, each.content, tool_calls=each.tool_calls, tool_call_id=each.tool_call_id)
@@ -79,7 +79,7 @@ def anew(messages):
 @given(CONVERSATIONS, st.sampled_from(["openai", "anthropic", "gemini"]), st.integers(0, 12), st.integers(0, 300))
 @settings(max_examples=300)
 def test_any_window_is_accepted_by_each_format(messages, form, last, max_tokens):
-    """Whatever was cut, and wherever."""
+    """Each format accepts any window, wherever it was cut."""
     session = anew(messages)
     try:
         window = session.history(last=last, max_tokens=max_tokens, format=form)
@@ -93,7 +93,7 @@ def test_any_window_is_accepted_by_each_format(messages, form, last, max_tokens)
 @given(CONVERSATIONS, st.integers(0, 12))
 @settings(max_examples=100)
 def test_a_part_of_a_session_gives_what_the_whole_gives(messages, last):
-    """A window reaches no further back than what is loaded; what fits into that is the same."""
+    """A window of a part is that of the whole session, as far as it is loaded."""
     manager = SessionManager()
     whole = manager.create_session(session_id="s")
     for n in range(60):
@@ -130,7 +130,7 @@ def test_a_part_of_a_session_gives_what_the_whole_gives(messages, last):
     ],
 )
 def test_calls_and_results_stay_together_or_go_together(messages, window, orphans):
-    """Results move up to their call; what has no counterpart goes, and `repair` names it."""
+    """Results follow their call. Calls and results without counterpart are left out, and `repair` names them."""
     session = Session(messages=messages)
 
     if window:
@@ -142,7 +142,7 @@ def test_calls_and_results_stay_together_or_go_together(messages, window, orphan
 
 
 def test_repair_writes_what_history_shows():
-    """Messages that held nothing but orphans are removed, others keep what is left of them; a second one finds none."""
+    """`repair` removes orphans, and messages that held nothing else. A second one finds none."""
     session = Session(
         messages=[
             Message("user", "Weather?", message_id="m0"),
@@ -166,7 +166,7 @@ def test_repair_writes_what_history_shows():
 
 
 def test_repair_of_a_part_takes_a_result_for_no_orphan():
-    """Its call may lie in what was not loaded; a call without a result is one, and its repair can be saved."""
+    """In a part, `repair` keeps results, since their call may not be loaded, and removes calls without result."""
     manager = SessionManager()
     session = manager.create_session(session_id="s")
     for n in range(60):
@@ -194,7 +194,7 @@ def test_repair_of_a_part_takes_a_result_for_no_orphan():
 
 
 def talk(*roles, **fields):
-    """Return a session of messages in short: u, a, s, c (two calls with their results)."""
+    """Return a session of messages in short form: u, a, s, c (two calls with their results)."""
     session = Session(**fields)
     for n, role in enumerate(roles):
         if role == "c":
@@ -229,12 +229,12 @@ def talk(*roles, **fields):
     ],
 )
 def test_last_is_at_most_so_many_from_a_users_turn_on(roles, last, window):
-    """The system's message is not counted; of a turn that is too long what began it stays, and its newest steps."""
+    """*last* does not count the system message. Of a turn that is too long, the question and the newest steps stay."""
     assert said(talk(*roles).history(last=last)) == window
 
 
 def test_max_tokens_counts_what_instructs_the_model():
-    """It stays in any case; where it alone is too long, that is an error."""
+    """Instructions always stay, and count. If they alone are too long, it raises."""
     session = talk(*"suaua")
     whole = sum(tokens_of(each, estimate) for each in session.messages)
 
@@ -247,7 +247,7 @@ def test_max_tokens_counts_what_instructs_the_model():
 
 
 class Encoding:
-    """An encoder as tiktoken's: a token for each word."""
+    """An encoder like tiktoken's, with a token for each word."""
 
     def encode_ordinary(self, text):
         return text.split()
@@ -255,7 +255,7 @@ class Encoding:
 
 @pytest.mark.parametrize("count", [lambda text: len(text.split()), Encoding()], ids=["callable", "encoder"])
 def test_any_counter_of_tokens_will_do(count):
-    """10 words and 4 for each message."""
+    """A counter may be any function. Each message adds 4."""
     session = talk(*"uaua")
 
     assert said(session.history(max_tokens=28, count_tokens=count)) == "u a"
@@ -264,13 +264,13 @@ def test_any_counter_of_tokens_will_do(count):
 
 @pytest.mark.parametrize("count", [7, lambda _: -1, lambda _: 1.5, lambda _: None, lambda _: True])
 def test_what_counts_no_tokens_is_refused(count):
-    """The error says what is accepted."""
+    """An invalid counter raises an error that says what is accepted."""
     with pytest.raises(InvalidValueError, match=r"^count_tokens "):
         talk("u").history(max_tokens=100, count_tokens=count)
 
 
 def test_tiktoken_s_encoding_is_taken_as_it_is():
-    """Its special tokens are text like any other; the estimate errs to the safe side, whatever the language."""
+    """A tiktoken encoding can be passed. Our own estimate is never lower, in any language."""
     encoding = tiktoken.Encoding(
         "bytes",
         pat_str=r"\s*\S+|\s+",
@@ -300,12 +300,12 @@ def test_tiktoken_s_encoding_is_taken_as_it_is():
     ],
 )
 def test_the_estimate_is_as_documented(content, tokens):
-    """4 a message, 1 for 4 ASCII characters or 1 other, 1,000 for an image, JSON as its text."""
+    """The estimate is 4 per message, 1 per 4 ASCII characters or other character, and 1,000 per image."""
     assert tokens_of(Message("user", content), estimate) == tokens
 
 
 def test_roles_are_chosen_first():
-    """Without the tools' results their calls go; without users a window begins anywhere."""
+    """Without the role of results, calls are left out. Without users, a window begins anywhere."""
     session = talk(*"sucaua")
 
     assert said(session.history(roles={"user", "assistant"})) == "u a u a"
@@ -314,7 +314,7 @@ def test_roles_are_chosen_first():
 
 
 def test_since_a_time_or_a_message():
-    """The system's message stays; the window begins with a user's."""
+    """`since=` keeps the system message, and begins with a user's."""
     clock = StoppedClock()
     session = Session()
     for n, role in enumerate(["system", "user", "assistant", "user", "assistant"]):
@@ -337,7 +337,7 @@ def test_since_a_time_or_a_message():
 
 
 def test_a_summary_takes_the_place_of_what_it_sums_up():
-    """After the instructions; the newest messages, back to the beginning of their turn, stay."""
+    """A summary follows the instructions. The newest messages stay from the beginning of their turn."""
     session = talk(*"suauauau")
     made = session.compact("They talked.", keep_last=2)
 
@@ -355,7 +355,7 @@ def test_a_summary_takes_the_place_of_what_it_sums_up():
 
 
 def test_a_summary_follows_edits_and_goes_with_what_it_sums_up():
-    """A message that is corrected leaves it; without its last message it stands for nothing."""
+    """An edit of a summed-up message keeps the summary. Without its last message it is gone."""
     session = talk(*"uauau")
     session.compact("They talked.", keep_last=1)
     assert session.summary.message_count == 4
@@ -383,7 +383,7 @@ def test_a_summary_follows_edits_and_goes_with_what_it_sums_up():
     ],
 )
 def test_nothing_cannot_be_summed_up(roles, keep_last, reason):
-    """The error says why; there is no summary."""
+    """Summing up nothing raises."""
     session = talk(*roles)
     with pytest.raises(SessionStateError, match=reason):
         session.compact("They talked.", keep_last=keep_last)
@@ -392,7 +392,7 @@ def test_nothing_cannot_be_summed_up(roles, keep_last, reason):
 
 @pytest.mark.parametrize("given", ["", None, 7])
 def test_a_summary_is_text(given):
-    """The one before stays."""
+    """A summary that is not text raises, and the one before stays."""
     session = talk(*"ua")
     session.compact("They talked.")
     with pytest.raises(InvalidValueError):
@@ -405,7 +405,7 @@ def test_a_summary_is_text(given):
 
 @pytest.mark.parametrize("form", ["openai", "anthropic", "gemini"])
 def test_what_history_gives_can_be_added_elsewhere(form):
-    """The words and the calls are the same; what is refused leaves the session as it was."""
+    """What `history` returns can be added to another session. If it is refused, nothing changes."""
     session = talk(*"sucaua")
     window = session.history(format=form)
     CHECKS[form](window)
@@ -424,7 +424,7 @@ def test_what_history_gives_can_be_added_elsewhere(form):
 
 @pytest.mark.parametrize("form", ["openai", "anthropic", "gemini"])
 def test_results_may_be_added_after_their_calls(form):
-    """As an agent does it: what the model said, then what the tools gave, in two steps."""
+    """Results may be added in a later call than their calls."""
     session = talk(*"u")
     session.add_message("assistant", None, tool_calls=[call("c1"), call("c2")])
     asked = session.history(roles={"user"}, format=form)
@@ -443,7 +443,7 @@ def test_results_may_be_added_after_their_calls(form):
 
 
 def test_a_question_longer_than_the_limit_is_an_error():
-    """It does not vanish: the error says how long it is, and what to do."""
+    """A question that exceeds the limit raises an error with its size and the remedy."""
     session = Session(messages=[Message("user", "x" * 4000)])
 
     with pytest.raises(InvalidValueError, match=r"max_tokens leaves 100 tokens .* takes 1004; raise it, or shorten"):
@@ -452,7 +452,7 @@ def test_a_question_longer_than_the_limit_is_an_error():
 
 @pytest.mark.parametrize("form", [None, "openai", "anthropic", "gemini"])
 def test_what_the_assistant_said_first_stays(form):
-    """Where the API wants a user first, a user's message says that the assistant speaks first."""
+    """If an API needs a user first, a user's message says that the assistant begins."""
     session = Session(messages=[Message("assistant", "Shall I check in?"), Message("user", "yes")])
 
     window = session.history(format=form)
@@ -472,7 +472,7 @@ def test_what_the_assistant_said_first_stays(form):
 
 @pytest.mark.parametrize("form", ["openai", "anthropic", "gemini"])
 def test_an_interrupted_call_is_told(form):
-    """The model learns that it made the call, and that nobody knows what came of it; or not, if that is wanted."""
+    """A call without a result gets one that says that it was interrupted, unless that is turned off."""
     session = Session(messages=[Message("user", "charge my card"), calls("c1"), Message("user", "did it work?")])
 
     assert "whether it took effect is not known" in str(session.history(format=form))
@@ -482,7 +482,7 @@ def test_an_interrupted_call_is_told(form):
 
 
 def test_an_interrupted_call_is_told_in_the_shape_of_its_api():
-    """Where messages are given as they were added, so is the result."""
+    """Without a format, such a result has the shape of the call's API."""
     use = {"type": "tool_use", "id": "c1", "name": "charge", "input": {}}
     session = Session(messages=[Message("user", "charge my card"), Message("assistant", [use])])
 
@@ -494,7 +494,7 @@ def test_an_interrupted_call_is_told_in_the_shape_of_its_api():
 
 @pytest.mark.parametrize("form", [None, "openai", "anthropic", "gemini"])
 def test_half_a_character_does_not_stop_a_client(form):
-    """What is given can be sent as UTF-8; what is stored stays."""
+    """A window can be encoded as UTF-8. The stored text stays as it is."""
     session = talk("u")
     session.add_message("assistant", None, tool_calls=[call("c\ud800")])
     session.add_message("tool", "cut \ud83d", tool_call_id="c\ud800")
@@ -507,7 +507,7 @@ def test_half_a_character_does_not_stop_a_client(form):
 
 
 def test_roles_mean_what_they_are_usually_called():
-    """Windows, turns and formats know who speaks."""
+    """Usual names of roles are known to windows, turns and formats."""
     session = Session()
     for n in range(26):
         session.add_message("human", f"q{n}")
@@ -524,7 +524,7 @@ def test_roles_mean_what_they_are_usually_called():
 
 
 def test_speakers_say_what_any_role_means():
-    """Also one that all APIs know: in a conversation of two programs, the one that asks may be called the assistant."""
+    """`speakers=` gives any role a meaning, also a known one."""
     session = Session(messages=[Message("assistant", "Where?"), Message("user", "There.")])
 
     window = session.history(format="openai", speakers={"assistant": "user", "user": "assistant"})
@@ -534,7 +534,7 @@ def test_speakers_say_what_any_role_means():
 
 @pytest.mark.parametrize("role", ["tool", "user", "assistant", "function"])
 def test_a_message_with_the_id_of_a_call_is_its_result(role):
-    """Whatever its role: it stands with the call, and the call is not told to have been interrupted."""
+    """A message of any role with a call's id is its result."""
     session = Session(messages=[Message("user", "?"), calls("a"), Message(role, "21", tool_call_id="a")])
 
     window = session.history(format="openai")
@@ -545,7 +545,7 @@ def test_a_message_with_the_id_of_a_call_is_its_result(role):
 
 
 def test_a_role_that_no_api_knows_is_refused_by_name():
-    """Where a format is asked for; speakers= says what it means."""
+    """With a format, an unknown role raises unless `speakers=` gives it a meaning."""
     session = Session(messages=[Message("patient", "It hurts."), Message("doctor", "Where?")])
 
     assert [each["role"] for each in session.history(last=2)] == ["patient", "doctor"]
@@ -564,7 +564,7 @@ def test_a_role_that_no_api_knows_is_refused_by_name():
 
 
 def test_results_in_blocks_are_no_turn_and_orphans_of_them_are_found():
-    """`rewind` goes to the user's own words; `repair` takes out blocks, and leaves the others."""
+    """With results in blocks, `rewind` goes to the user's own words, and `repair` removes only orphaned blocks."""
     session = Session()
     session.add_message("user", "look")
     uses = [{"type": "tool_use", "id": each, "name": "look", "input": {}} for each in ("t0", "t1")]
@@ -580,7 +580,7 @@ def test_results_in_blocks_are_no_turn_and_orphans_of_them_are_found():
 
 
 def test_a_time_or_a_message_says_since_when():
-    """What is neither is refused, with what is accepted."""
+    """Any other `since=` raises an error that says what is accepted."""
     session = talk(*"uaua")
 
     assert said(session.history(since="2020-01-01T00:00:00Z")) == "u a u a"
@@ -590,7 +590,7 @@ def test_a_time_or_a_message_says_since_when():
 
 @pytest.mark.parametrize("first", ["user", "assistant"])
 def test_windows_of_real_dialogues_are_whole_turns(first):
-    """Of every dialogue, in all languages, whoever speaks first: the newest turns that fit, in each format."""
+    """A window of any dialogue of the corpus is the newest turns that fit, in each format."""
     names = [["human", "ai"], ["user", "model"], ["User", "bot"]]
     for n, session in enumerate(load_corpus()):
         said_ = [each.content for each in session.messages][:60]
@@ -611,7 +611,7 @@ def test_windows_of_real_dialogues_are_whole_turns(first):
 
 
 def test_only_the_oldest_turn_of_a_window_has_a_gap():
-    """What comes before an answer that does not fit is left out, even where it would fit."""
+    """Messages before one that does not fit are left out, even if they would fit."""
     texts = ["old", "old", "asked", "x" * 4000, "shown", "new", "new"]
     roles = ["user", "assistant", "user", "assistant", "assistant", "user", "assistant"]
     session = Session(messages=[Message(role, text) for role, text in zip(roles, texts, strict=True)])

@@ -1,4 +1,4 @@
-"""A plain search, which reads everything and knows no shortcut: what `Searcher` is held against."""
+"""A plain search that reads everything, to compare `Searcher` with."""
 
 import unicodedata
 
@@ -25,7 +25,7 @@ def words(text):
 
 
 def has_phrase(text, phrase, *, prefix=False):
-    """Return whether the words of a phrase follow one another in a text."""
+    """Return whether a text has the words of a phrase in sequence."""
     there, wanted = words(text), words(phrase)
     for n in range(len(there) - len(wanted) + 1):
         part = there[n : n + len(wanted)]
@@ -44,7 +44,7 @@ def texts(message):
 
 
 def is_hit(message, all_of, none_of=()):
-    """Return whether a message has one of each group of phrases, and none of the others.
+    """Return whether a message has one phrase of each group, and none of the excluded ones.
 
     A phrase that ends with ``*`` is a prefix.
     """
@@ -56,7 +56,7 @@ def is_hit(message, all_of, none_of=()):
 
 
 def hits(sessions, all_of, none_of=()):
-    """Return the ids of the messages found: those of the session of latest activity first, its latest first."""
+    """Return the ids of matching messages, latest session first, latest message first."""
     ordered = sorted(sessions, key=lambda each: (each.active_at, each.session_id), reverse=True)
     return [
         (session.session_id, message.message_id, len(session.messages) - 1 - n)

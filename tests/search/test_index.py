@@ -1,4 +1,4 @@
-"""The search index: derived from the documents beside any writers, and never believed."""
+"""Tests of the search index, which is derived from documents while others write."""
 
 import sqlite3
 import zlib
@@ -31,7 +31,7 @@ KEYS = {"1": b"k" * 32}
 
 
 class Stored:
-    """A manager of a store with a search index, and a second one over the same storage, which knows of no index."""
+    """A manager of a store with a search index, and another on the same storage without one."""
 
     def __init__(self, kind, path):
         self.clock = StoppedClock()
@@ -70,7 +70,7 @@ def in_file(tmp_path):
 
 
 class Reads:
-    """The keys that a storage was asked for meanwhile."""
+    """Records the keys that a storage is asked for."""
 
     def __init__(self, backend):
         self.storage = backend.storage
@@ -94,7 +94,7 @@ class Reads:
 
 
 def test_only_documents_that_may_match_are_read(in_file):
-    """Of many sessions and pages, those that the index names."""
+    """A search reads only the sessions and pages that the index names."""
     for n in range(30):
         fill(in_file.manager, in_file.clock, [f"text {n} {m} of the night" for m in range(70)], "ada", f"s{n}")
     in_file.index.build()
@@ -107,7 +107,7 @@ def test_only_documents_that_may_match_are_read(in_file):
 
 
 def test_what_changed_is_indexed_by_later_searches(in_file):
-    """Some of it by each; until then it is looked at."""
+    """Each search indexes some changed documents, and looks into the rest."""
     for n in range(60):
         fill(in_file.manager, in_file.clock, [f"text {n}"], "ada", f"s{n}")
 
@@ -121,7 +121,7 @@ def test_what_changed_is_indexed_by_later_searches(in_file):
 
 
 def test_an_index_is_not_asked_for_a_word_that_most_documents_have(in_file):
-    """A page of the newest is found by reading a few; the names of all others are not even collected."""
+    """For a word of most documents, a page of newest hits is found in a few reads, without collecting all names."""
     for n in range(250):
         fill(in_file.manager, in_file.clock, [f"night {n}"], "ada", f"s{n}")
     in_file.index.build()
@@ -137,7 +137,7 @@ def test_an_index_is_not_asked_for_a_word_that_most_documents_have(in_file):
 
 @pytest.mark.parametrize("kind", ["sqlite", "dict"])
 def test_a_common_word_is_found_in_the_order_of_the_lists(tmp_path, kind, monkeypatch):
-    """Where more sessions may match than are read at once, the list tells which come first."""
+    """If more sessions may match than are read at once, the list gives the order."""
     monkeypatch.setattr(fulltext, "_MANY", 10_000)
     with closing(Stored(kind, tmp_path)) as stored:
         for n in range(520):
@@ -182,7 +182,7 @@ ACTIONS = st.one_of(
 
 
 def edited(session, what, value):
-    """Change a session in hand in one way."""
+    """Change a loaded session in one way."""
     message = session.messages[len(session.messages) // 3] if session.messages else None
     if what == "give":
         session.user_id = f"user {value}"
@@ -220,7 +220,7 @@ def change(stored, manager, session, what, value):
 
 
 def keep_up(stored, manager, what, name, value):
-    """Do something that concerns many sessions; return whether it is such a thing."""
+    """Make a call on many sessions, if the name is one. Return whether it is."""
     if what == "index":
         stored.index.build()
     elif what == "search":
@@ -237,7 +237,7 @@ def keep_up(stored, manager, what, name, value):
 
 
 def act(stored, what, name, value):
-    """Do one thing, through one of the two managers; not where the session's state forbids it."""
+    """Make one call through one of the two managers, if the session's state allows it."""
     manager = stored.manager if name == "a" else stored.other
     stored.clock.pass_(seconds=1)
     if keep_up(stored, manager, what, name, value):
@@ -253,7 +253,7 @@ def act(stored, what, name, value):
 @settings(max_examples=100)
 @given(st.sampled_from(["sqlite", "dict", "encrypted"]), st.lists(ACTIONS, max_size=15), WORDS, st.booleans())
 def test_an_index_finds_what_a_plain_search_finds(tmp_path_factory, kind, actions, word, of_user):
-    """After appends, edits, deletions, forks, redactions, erasures by two managers, indexed now and then."""
+    """After any changes by two managers, a search with an index finds what a plain search finds."""
     with closing(Stored(kind, tmp_path_factory.mktemp("index"))) as stored:
         for each in actions:
             act(stored, *each)
@@ -266,7 +266,7 @@ def test_an_index_finds_what_a_plain_search_finds(tmp_path_factory, kind, action
 
 
 def interrupting(monkeypatch, action):
-    """Let others write right after an index was asked."""
+    """Let others write right after the index was asked."""
     ask = SearchIndex.candidates
 
     def candidates(self, query):
@@ -279,7 +279,7 @@ def interrupting(monkeypatch, action):
 
 @pytest.mark.parametrize("indexes", [True, False])
 def test_messages_that_move_while_an_index_is_asked_are_found(stored, monkeypatch, indexes):
-    """Into pages that it did not know, also where another search indexes these at once."""
+    """Messages that move into new pages while the index is asked are found."""
     fill(stored.manager, stored.clock, [f"night {n}" for n in range(20)], "ada", "a")
     stored.index.build()
     before = stored.search("night", limit=None)
@@ -296,7 +296,7 @@ def test_messages_that_move_while_an_index_is_asked_are_found(stored, monkeypatc
 
 
 def test_messages_that_move_out_of_a_page_while_an_index_is_asked_are_found(stored, monkeypatch):
-    """Into the head, which did not hold what is looked for."""
+    """Messages that move into the head while the index is asked are found."""
     fill(stored.manager, stored.clock, [*["night"] * 32, *["day"] * 5], "ada", "a")
     stored.index.build()
 
@@ -315,7 +315,7 @@ def test_messages_that_move_out_of_a_page_while_an_index_is_asked_are_found(stor
 
 
 def test_what_other_programs_write_into_the_file_is_found(in_file):
-    """The triggers of the file note it, whoever writes."""
+    """The file's triggers record changes by any program."""
     with closing(SqliteDict(str(in_file.path), "sessions", encode=str, decode=str, journal_mode="WAL")) as plain:
         plain["session/x"] = (
             '{"format":1,"session_id":"x","messages":[{"role":"user","message_id":"m","timestamp":'
@@ -335,7 +335,7 @@ def test_what_other_programs_write_into_the_file_is_found(in_file):
 
 
 def test_a_file_that_is_open_for_reading_alone_is_searched(in_file):
-    """What is not indexed yet is looked at."""
+    """In a read-only file, documents that are not indexed are looked into."""
     for n in range(70):
         fill(in_file.manager, in_file.clock, [f"night {n}"], "ada", f"s{n}")
 
@@ -348,7 +348,7 @@ def test_a_file_that_is_open_for_reading_alone_is_searched(in_file):
 
 
 def test_an_index_is_removed_and_made_anew(in_file):
-    """A search finds the same with it and without."""
+    """A search finds the same with the index, without it, and with a new one."""
     fill(in_file.manager, in_file.clock, ["night"] * 70, "ada", "a")
     in_file.index.build()
     found = in_file.search("night", limit=None)
@@ -364,7 +364,7 @@ def test_an_index_is_removed_and_made_anew(in_file):
 
 
 def test_an_index_takes_the_place_of_no_other_table(in_file):
-    """A store may have a table whose name is that of another one's index."""
+    """An index does not replace a table of the same name."""
     in_file.manager.drop_search_index()
     with closing(SQLiteSessionStore(in_file.path, "sessions/search")) as store:
         fill(SessionManager(store), in_file.clock, ["night"], "ada", "a")
@@ -377,7 +377,7 @@ def test_an_index_takes_the_place_of_no_other_table(in_file):
 
 
 def test_a_document_that_cannot_be_read_is_told_of(in_file):
-    """As it is without an index, whatever is looked for."""
+    """A search raises at an unreadable document, as without an index."""
     fill(in_file.manager, in_file.clock, ["night"] * 40, "ada", "a")
     with closing(sqlite3.connect(in_file.path)) as connection:
         connection.execute("UPDATE sessions SET value = substr(value, 1, 99) WHERE key LIKE 'messages/%'")
@@ -393,7 +393,7 @@ def test_a_document_that_cannot_be_read_is_told_of(in_file):
 
 
 def words_in(path):
-    """Return all that the tables of the index hold."""
+    """Return everything that the tables of the index contain."""
     with closing(sqlite3.connect(path)) as connection:
         blocks = [row[0] for row in connection.execute('SELECT block FROM "sessions/search_data"')]
         packed = connection.execute('SELECT words FROM "sessions/search/documents" WHERE words NOTNULL').fetchall()
@@ -403,7 +403,7 @@ def words_in(path):
 
 @pytest.mark.parametrize("how", ["delete_user", "redact", "clear_all"])
 def test_an_erasure_leaves_no_word_in_the_index(in_file, how):
-    """Nor in what FTS5 keeps of rows that are gone."""
+    """Erased text is not in the index, nor in what FTS5 keeps of deleted rows."""
     every = fill(in_file.manager, in_file.clock, ["a secret", *["night"] * 50], "ada", "a").messages
     fill(in_file.manager, in_file.clock, ["night"], "bob", "b")
     in_file.index.build()
@@ -421,7 +421,7 @@ def test_an_erasure_leaves_no_word_in_the_index(in_file, how):
 
 
 def test_an_encrypted_store_has_no_index_on_disk(tmp_path):
-    """It would show the words."""
+    """An encrypted store has no index on disk, which would contain the text."""
     with (
         closing(Stored("encrypted", tmp_path)) as stored,
         pytest.raises(UnsupportedOperationError, match="would show their words; leave path out"),
@@ -436,7 +436,7 @@ def test_an_encrypted_store_has_no_index_on_disk(tmp_path):
 
 
 def test_keys_are_rotated_beside_an_index():
-    """What is encrypted anew says the same."""
+    """After a key rotation, a search with the index finds the same."""
     mapping, clock = {}, StoppedClock()
     manager = SessionManager(KVSessionStore(Encrypted(mapping, KEYS)), clock=clock)
     fill(manager, clock, ["night"] * 40, "ada", "a")

@@ -1,4 +1,4 @@
-"""Queries: what they mean, what is refused, what is matched."""
+"""Tests of queries: what they mean, match and refuse."""
 
 from importlib import import_module
 
@@ -29,7 +29,7 @@ TEXT = "The night-train to Vienna leaves at 9; don't be late, Zoë!"
     ],
 )  # fmt: skip
 def test_what_matches(query):
-    """All words, phrases in order, prefixes, one of several, none of what is excluded."""
+    """A query matches all its words, phrases in order, prefixes, one of alternatives, and no excluded word."""
     assert matches(query, TEXT)
 
 
@@ -41,12 +41,12 @@ def test_what_matches(query):
     ],
 )  # fmt: skip
 def test_what_does_not_match(query):
-    """A word that is missing, in another order, begun but not ended, or excluded."""
+    """A word that is missing, out of order, only a prefix, or excluded does not match."""
     assert not matches(query, TEXT)
 
 
 def test_a_phrase_is_not_found_across_two_texts():
-    """Parts of a message are no one text."""
+    """A phrase does not match across two parts of a message."""
     query = make_query('"night train"', "words")
 
     assert query.score(["night", "train"]) is None
@@ -76,7 +76,7 @@ def test_a_phrase_is_not_found_across_two_texts():
     ],
 )
 def test_a_query_that_means_nothing_is_refused(query, mode, problem):
-    """The error names what is wrong, and the remedy."""
+    """An invalid query raises an error with the cause and the remedy."""
     with pytest.raises(InvalidValueError, match=problem) as raised:
         make_query(query, mode)
 
@@ -84,13 +84,13 @@ def test_a_query_that_means_nothing_is_refused(query, mode, problem):
 
 
 def test_an_unknown_mode_is_refused():
-    """The error names those there are."""
+    """The error names the modes."""
     with pytest.raises(InvalidValueError, match="mode is 'fuzzy'; it is 'words', 'substring' or 'regex'"):
         make_query("night", "fuzzy")
 
 
 def test_a_regular_expression_that_explodes_is_ended():
-    """By a bound on the time that it may take on one text; the error does not quote the text."""
+    """A regular expression that takes too long on a text raises. The error does not quote the text."""
     query = make_query(r"(a|aa)+(b|c?)+$", "regex")
 
     with pytest.raises(InvalidValueError, match=r"takes more than .* on one message") as raised:
@@ -100,7 +100,7 @@ def test_a_regular_expression_that_explodes_is_ended():
 
 
 def test_a_regular_expression_needs_a_package(monkeypatch):
-    """The error says which one."""
+    """Without the package, the error names it."""
 
     def without(name, *args):
         if name == "regex":
@@ -114,7 +114,7 @@ def test_a_regular_expression_needs_a_package(monkeypatch):
 
 
 def test_substrings_and_regular_expressions():
-    """A substring has its spaces and signs, in any case; a regular expression is taken as it stands."""
+    """A substring matches with its spaces and signs, in any case. A regular expression is used as it is."""
     for query in ("NIGHT-TRAIN", "9; don't", "ight-tr", "zoe!", "! ".strip()):
         assert matches(query, TEXT, "substring")
     assert not matches("night train", TEXT, "substring")
@@ -124,7 +124,7 @@ def test_substrings_and_regular_expressions():
 
 
 def test_a_score_is_higher_for_more_matches_and_shorter_messages():
-    """And says the same in any store."""
+    """A score is higher for more matches and shorter messages, and the same in any store."""
     query = make_query("night train", "words")
     twice, once, long = (
         query.score([text]) for text in ("night train night train", "night train", "night train " + "x " * 100)
@@ -146,7 +146,7 @@ GROUPS = st.lists(st.lists(TERMS, min_size=1, max_size=2), min_size=1, max_size=
 
 
 def written(groups, excluded=()):
-    """Return the query of groups of phrases, of each of which one must be there."""
+    """Return the query of groups of phrases, one of each of which must match."""
 
     def term(phrase):
         return f'"{phrase[:-1]}"*' if phrase.endswith("*") else f'"{phrase}"'
@@ -156,7 +156,7 @@ def written(groups, excluded=()):
 
 @given(TEXTS, GROUPS, st.lists(TERMS, max_size=1))
 def test_queries_match_what_a_plain_search_finds(text, groups, excluded):
-    """Whatever the script; and no document that holds it is passed over before it is decoded."""
+    """Queries in any script match what a plain search matches, and no matching document is skipped undecoded."""
 
     def has(phrase):
         return oracle.has_phrase(text, phrase.rstrip("*"), prefix=phrase.endswith("*"))
@@ -172,7 +172,7 @@ def test_queries_match_what_a_plain_search_finds(text, groups, excluded):
 
 @given(TEXTS, st.integers(0, 5), st.integers(1, 6))
 def test_any_part_of_a_text_is_found_as_a_substring(text, start, size):
-    """With its signs and spaces, in its document too."""
+    """Any part of a text is found as a substring, with its signs and spaces."""
     part = text[start : start + size]
     if not part.strip() or not oracle.folded(part):
         return
@@ -187,7 +187,7 @@ def test_any_part_of_a_text_is_found_as_a_substring(text, start, size):
 
 @given(st.text(max_size=400), st.text("ab \n", max_size=400), st.sampled_from(["a", "b*", '"a b"']))
 def test_a_snippet_is_short_and_shows_the_first_match(before, after, query):
-    """In one line; what is marked in it is what was looked for."""
+    """A snippet is one line with the first match marked."""
     wanted = make_query(query, "words")
     text = f"{before} a b {after}"
 

@@ -1,4 +1,4 @@
-"""Searches through whole stores, on every kind of storage, held against a plain search."""
+"""Tests of searches through stores of every kind, compared with a plain search."""
 
 import secrets
 from contextlib import closing, contextmanager
@@ -53,7 +53,7 @@ INDEXED = [
 
 @pytest.fixture(params=[*STORES, *INDEXED])
 def store(request, tmp_path):
-    """Return a store, of which the messages are indexed, if its name says so, from the beginning."""
+    """Return a store. Its messages are indexed from the beginning if its name says so."""
     name, _, index = request.param.partition(", ")
     url = request.getfixturevalue("valkey_server").url if name == "valkey" else None
     with closing(STORES[name](tmp_path, url)) as store:
@@ -73,7 +73,7 @@ def manager(store, clock):
 
 
 def all_pages(manager, query, **options):
-    """Return the hits of all pages, and check that each page but the last is full."""
+    """Return the hits of all pages. Check that all but the last are full."""
     found, cursor = [], None
     while True:
         page = manager.search(query, cursor=cursor, **options)
@@ -89,7 +89,7 @@ def places(hits):
 
 
 def fill(manager, clock, contents, user_id="ada", session_id=None):
-    """Store a session of these texts, by turns of a user and an assistant, a second apart."""
+    """Store a session of these texts, by user and assistant in turns, a second apart."""
     session = manager.create_session(user_id, session_id=session_id)
     for n, content in enumerate(contents):
         clock.pass_(seconds=1)
@@ -110,7 +110,7 @@ SESSIONS = st.lists(st.lists(TEXTS, max_size=70), max_size=3)
     limit=st.sampled_from([1, 2, 7, 100, None]),
 )
 def test_a_search_finds_what_a_plain_search_finds(manager, clock, texts, wanted, limit):
-    """The same messages at the same places in the same order, on every storage, by pages of any size."""
+    """A search finds the same messages in the same order on every storage, by pages of any size."""
     manager.clear_all()
     for each in texts:
         clock.pass_(seconds=1)
@@ -129,7 +129,7 @@ def test_a_search_finds_what_a_plain_search_finds(manager, clock, texts, wanted,
     options=st.tuples(st.sampled_from([1, 2, 7, 100, None]), st.sampled_from([1, 5, 1000]), st.booleans()),
 )
 def test_the_best_hits_are_those_of_the_newest_then_of_the_next(manager, clock, texts, terms, options):
-    """Ranked by their scores, so many together, and all for no limit; of each session one, or all."""
+    """Best hits are ranked by score among so many newest, with one per session or all."""
     limit, together, one = options
     manager.clear_all()
     for each in texts:
@@ -146,7 +146,7 @@ def test_the_best_hits_are_those_of_the_newest_then_of_the_next(manager, clock, 
 
 
 def ranked(newest, together, *, one):
-    """Return hits in the order "best", which are given in the order "newest"."""
+    """Return hits in the order "best". They are given in the order "newest"."""
     groups = [[*each] for _, each in groupby(newest, lambda each: each.session_id)] if one else [[h] for h in newest]
     found = []
     while groups:
@@ -161,7 +161,7 @@ def score(hit):
 
 
 def test_a_page_of_the_best_hits_goes_on_beside_writers(manager, clock):
-    """No hit comes twice or goes missing: what is newer is ranked with the newest, and the others stay together."""
+    """Pages of best hits give no hit twice and lose none, while others write."""
     for n in range(4):
         fill(manager, clock, ["night " * (m + 1) for m in range(5)], "ada", f"s{n}")
     with patch.object(searching, "_RANKED", 8):
@@ -182,7 +182,7 @@ def test_a_page_of_the_best_hits_goes_on_beside_writers(manager, clock):
 
 
 def test_a_search_looks_at_the_messages_it_is_asked_for(manager, clock):
-    """Of a user, a session, a role, a time, of metadata, of no user."""
+    """A search can be limited to a user, session, role, time, metadata, or no user."""
     first = fill(manager, clock, ["night one", "night two", "day"], "ada", "a")
     fill(manager, clock, ["night three"] * 40, "bob", "b")
     fill(manager, clock, ["night four"], None, "n")
@@ -207,7 +207,7 @@ def test_a_search_looks_at_the_messages_it_is_asked_for(manager, clock):
 
 
 def test_a_hit_is_never_of_what_is_gone(manager, clock):
-    """Deleted, archived, expired, edited, moved to another user, or left on a branch."""
+    """Deleted, archived, expired, edited, moved or discarded messages are not found."""
     session = fill(manager, clock, ["night one", "night two", *["day"] * 40, "night three"], "ada", "a")
     fill(manager, clock, ["night four"], "ada", "b")
 
@@ -231,7 +231,7 @@ def test_a_hit_is_never_of_what_is_gone(manager, clock):
 
 
 def test_an_expired_session_is_not_found(clock):
-    """Also before it is purged."""
+    """An expired session is not found, also before it is purged."""
     manager = SessionManager(KVSessionStore({}, ttl=60, clock=clock), clock=clock)
     fill(manager, clock, ["night"])
 
@@ -241,7 +241,7 @@ def test_an_expired_session_is_not_found(clock):
 
 
 def test_a_fork_is_found_with_what_it_shares(manager, clock):
-    """Each session with its own messages; pages that are shared belong to both."""
+    """Messages on shared pages are found in each session that has them."""
     fill(manager, clock, [f"night {n}" for n in range(70)], "ada", "a")
     manager.fork("a", 50, new_id="f")
     manager.delete("a")
@@ -251,7 +251,7 @@ def test_a_fork_is_found_with_what_it_shares(manager, clock):
 
 
 def test_context_surrounds_a_hit(manager, clock):
-    """So many messages before and after, as far as the session has them, across pages."""
+    """A hit has so many messages before and after it, across pages."""
     every = fill(manager, clock, [f"text {n}" for n in range(100)], "ada", "a").messages
 
     for n in (0, 1, 31, 32, 33, 64, 98, 99):
@@ -261,7 +261,7 @@ def test_context_surrounds_a_hit(manager, clock):
 
 
 def test_texts_of_tools_are_found_when_asked_for(manager, clock):
-    """Calls and results, in the fields of a message or in parts; what was said is found without."""
+    """Calls and results are found only if asked for."""
     session = manager.create_session("ada", session_id="a")
     session.add_message(
         "user", [{"type": "text", "text": "weather in Vienna?"}, {"type": "image_url", "url": "Vienna"}]
@@ -286,7 +286,7 @@ def test_texts_of_tools_are_found_when_asked_for(manager, clock):
 
 
 def test_messages_that_are_written_with_escapes_are_found():
-    """A document of another program may spell a character as its number."""
+    """Characters that a document spells as escapes are found."""
     head = (
         '{"format":1,"session_id":"a","messages":[{"role":"user","message_id":"m","timestamp":"2026-01-31T12:00:00Z",'
         '"content":"\\u006eight"}]}'
@@ -299,7 +299,7 @@ def test_messages_that_are_written_with_escapes_are_found():
 
 
 def test_pages_go_on_beside_writers(manager, clock):
-    """A session that moved to the front since, or was deleted, makes no other hit come twice or go missing."""
+    """A session that moved or was deleted does not make other hits come twice or go missing."""
     for n in range(4):
         fill(manager, clock, ["night"] * 3, "ada", f"s{n}")
     first = manager.search("night", limit=5)
@@ -320,7 +320,7 @@ def test_pages_go_on_beside_writers(manager, clock):
 
 
 def test_a_cursor_goes_on_in_one_session_that_is_written_meanwhile(manager, clock):
-    """Where a search is within a session, its activity does not matter."""
+    """A cursor within one session does not depend on the session's activity."""
     fill(manager, clock, ["night"] * 5, "ada", "a")
     for order in ("newest", "best"):
         first = manager.search("night", session_id="a", limit=2, order=order)
@@ -352,7 +352,7 @@ def test_a_cursor_goes_on_in_one_session_that_is_written_meanwhile(manager, cloc
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, problem):
-    """Before anything is read."""
+    """Invalid options raise before anything is read."""
     with pytest.raises(InvalidValueError, match=problem):
         SessionManager().search("night", **options)
 
@@ -367,7 +367,7 @@ def test_a_cursor_of_another_order_is_refused(manager, clock):
 
 
 def test_a_damaged_session_is_told_of(clock):
-    """Unless asked to leave it out."""
+    """A search raises at a damaged session, unless asked to skip it."""
     mapping = {}
     manager = SessionManager(KVSessionStore(mapping), clock=clock)
     fill(manager, clock, ["night"] * 40, "ada", "a")
@@ -381,7 +381,7 @@ def test_a_damaged_session_is_told_of(clock):
 
 
 def test_a_page_of_hits_is_a_list_and_json(manager, clock):
-    """It comes back from JSON with its cursor; its repr, and a hit's, show no text."""
+    """A page of hits can be written as JSON with its cursor. Its repr shows no text."""
     fill(manager, clock, ["night one", "night two"], "ada", "a")
     page = manager.search("night", limit=1, context=1)
 
@@ -397,7 +397,7 @@ def test_a_page_of_hits_is_a_list_and_json(manager, clock):
 
 @contextmanager
 def interfering(storage, action):
-    """Call *action* once, before pages are read."""
+    """Call *action* once before pages are read."""
     read = storage.read
     left = [action]
 
@@ -415,7 +415,7 @@ def interfering(storage, action):
 
 @pytest.mark.parametrize("change", ["edit", "delete"])
 def test_a_session_that_is_rewritten_while_it_is_read(clock, change):
-    """Is read again: the hits are those of what is stored then."""
+    """A session that is rewritten while it is read is read again."""
     mapping = {}
     manager = SessionManager(KVSessionStore(mapping), clock=clock)
     fill(manager, clock, ["night"] * 100, "ada", "a")
@@ -437,7 +437,7 @@ def test_a_session_that_is_rewritten_while_it_is_read(clock, change):
 
 
 def test_a_session_as_a_hit_is_a_session(manager, clock):
-    """An empty session, and one without text, are passed over."""
+    """Sessions without messages, or without text, are skipped."""
     manager.save(Session(session_id="empty", created_at=NOON, updated_at=NOON))
     session = manager.create_session("ada", session_id="n")
     session.add_message("assistant", None)

@@ -1,4 +1,4 @@
-"""The view of messages in an SQLite file."""
+"""Tests of the view of messages in an SQLite file."""
 
 import sqlite3
 from contextlib import closing
@@ -37,7 +37,7 @@ def rows(path, name="messages", columns="session_id, user_id, position, message_
 
 
 def expected(manager):
-    """Return the rows that sessions make."""
+    """Return the view's rows for these sessions."""
     found = []
     for summary in manager.list_sessions(status=None):
         session = manager.get_session(summary.session_id)
@@ -49,7 +49,7 @@ def expected(manager):
 
 @pytest.mark.parametrize("namespace", [None, "acme's/1"])
 def test_the_view_shows_all_messages_of_all_sessions(manager, path, namespace):
-    """In order, through pages, edits and forks, whatever the ids; of a namespace its own alone."""
+    """The view has all messages in order, of any ids, pages and forks. A namespace's view has only its own."""
     clock = StoppedClock()
     fill(manager, clock, ["elsewhere"] * 3, "bob", "other")
     of = manager if namespace is None else manager.namespace(namespace)
@@ -79,7 +79,7 @@ def test_the_view_shows_all_messages_of_all_sessions(manager, path, namespace):
 @settings(max_examples=25)
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4, unique=True))
 def test_pages_of_any_owner_are_found(tmp_path_factory, ids):
-    """Ids are encoded in SQL as they are in keys."""
+    """The SQL encodes ids as keys do."""
     path = tmp_path_factory.mktemp("view") / "chat.db"
     ids = [each for each in ids if "\0" not in each]  # at which SQLite's text functions end
     with SessionManager(SQLiteSessionStore(path, synchronous="OFF"), close_store=True) as manager:
@@ -92,7 +92,7 @@ def test_pages_of_any_owner_are_found(tmp_path_factory, ids):
 
 
 def test_the_view_passes_over_what_cannot_be_read(manager, path):
-    """A damaged document breaks no query."""
+    """A damaged document does not break a query."""
     fill(manager, StoppedClock(), ["text"] * 40, "ada", "a")
     fill(manager, StoppedClock(), ["text"], "ada", "b")
     manager.build_messages_view()
@@ -106,7 +106,7 @@ def test_the_view_passes_over_what_cannot_be_read(manager, path):
 
 
 def test_a_view_takes_the_place_of_no_table(manager, path):
-    """Of another view it does."""
+    """A view replaces another view, but no table."""
     fill(manager, StoppedClock(), ["text"], "ada", "a")
 
     with pytest.raises(InvalidValueError, match="name is 'Sessions', and the file has a table of that name"):
@@ -122,6 +122,6 @@ def test_a_view_takes_the_place_of_no_table(manager, path):
     ("mapping", "why"), [({}, "lie in no SQLite file"), (Encrypted({}, {"1": b"k" * 32}), "are encrypted")]
 )
 def test_what_no_sql_can_read_has_no_view(mapping, why):
-    """The error says why, and what to do."""
+    """If SQL cannot read a store's messages, making the view raises an error that says why."""
     with pytest.raises(UnsupportedOperationError, match=f"{why}; use search"):
         SessionManager(KVSessionStore(mapping)).build_messages_view()

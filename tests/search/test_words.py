@@ -1,4 +1,4 @@
-"""The words of a text: in any script, and what counts as the same."""
+"""Tests of the words of a text, in any script."""
 
 import unicodedata
 
@@ -35,7 +35,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_words_of_scripts(name):
-    """Letters and digits, case and accents aside; a character each where no spaces stand between words."""
+    """Words are letters and digits without case and accents. In scripts without spaces each character is one."""
     text, expected = SCRIPTS[name]
 
     assert words(text) == expected
@@ -45,7 +45,7 @@ def test_words_of_scripts(name):
 @example("½", "ᾳ")
 @example("\u0928\u093c", "\u1100\u1161\u11a8")
 def test_what_is_folded_has_a_place_in_the_text(text, other):
-    """A text folds as its parts do; each word is found in the part of the text that it is said to come from."""
+    """A folded word keeps its position in the original text."""
     assert "".join(sign for sign, _, _ in fold_at(text)) == fold(text)
     assert [word for word, _, _ in words_at(text)] == words(text)
     assert fold(fold(text)) == fold(text)
@@ -56,7 +56,7 @@ def test_what_is_folded_has_a_place_in_the_text(text, other):
 
 @pytest.mark.wide
 def test_words_of_29_languages():
-    """They are what a library of regular expressions with Unicode's classes says, in whatever normal form."""
+    """Words agree with a library of Unicode regular expressions, in any normal form."""
     for conversations in read_corpus().values():
         for conversation in conversations:
             for text in [conversation] if isinstance(conversation, str) else conversation:

@@ -1,4 +1,4 @@
-"""Messages of a session that is not in hand: what is written, and that nothing else is lost by it."""
+"""Tests of changing messages of a session without loading it: what is written, and what stays."""
 
 import json
 from collections import UserDict
@@ -37,7 +37,7 @@ def gone(_):
 
 
 def apply(works, message_id, change, *user_id):
-    """Let a Changer change a message, or remove it."""
+    """Let a Changer change or remove a message."""
     if change is gone:
         return works.remove("s", message_id, *user_id)
     return works.replace("s", message_id, change, *user_id)
@@ -72,7 +72,7 @@ def pages(mapping):
 @pytest.mark.parametrize("change", [rated(5), said("another"), gone])
 @pytest.mark.parametrize("at", [2, 31, 32, 50, 95, 96, 99])
 def test_one_page_is_written_and_no_other(at, change):
-    """However far back the message lies; what followed it stays where it lay, and the former page is gone."""
+    """A change writes only the message's page anew, and removes the old one, however far back it is."""
     mapping = {}
     stored(mapping)
     before = pages(mapping)
@@ -91,7 +91,7 @@ def test_one_page_is_written_and_no_other(at, change):
 
 
 def test_a_page_without_messages_is_named_no_more():
-    """Its number is not given again: a reader may hold the former head."""
+    """An empty page is not named any more. Its number is not used again, since a reader may have the old head."""
     mapping = {}
     stored(mapping, 40)
     works = changer(mapping)
@@ -108,7 +108,7 @@ def test_a_page_without_messages_is_named_no_more():
 
 
 def test_messages_that_grow_are_cut_into_several_pages():
-    """As the messages of a full tail are."""
+    """Messages that grow larger than a page are split into several."""
     mapping = {}
     stored(mapping)
     works = changer(mapping)
@@ -123,7 +123,7 @@ def test_messages_that_grow_are_cut_into_several_pages():
 
 
 def test_a_change_that_changes_nothing_is_not_written():
-    """The revision stays."""
+    """A change to the same values keeps the revision."""
     mapping = {}
     stored(mapping)
     apply(changer(mapping), "m3", rated(5))
@@ -135,7 +135,7 @@ def test_a_change_that_changes_nothing_is_not_written():
 
 
 def test_a_rating_is_no_activity():
-    """The session keeps its place in lists, and its life is not prolonged; another content, or a removal, counts."""
+    """A rating does not move the session in lists or extend its life. New content and a removal do."""
     mapping, clock = {}, StoppedClock()
     manager = SessionManager(KVSessionStore(mapping, ttl=3600), clock=clock)
     session = manager.create_session("ada", session_id="s")
@@ -154,7 +154,7 @@ def test_a_rating_is_no_activity():
 
 
 def test_the_title_the_instructions_and_the_question_follow_their_messages():
-    """What a head says of the first messages is right after a change of these."""
+    """After a change of the first messages, the head's title, instructions and question are right."""
     mapping = {}
     manager = SessionManager(mapping)
     session = manager.create_session("ada", session_id="s")
@@ -178,7 +178,7 @@ def test_the_title_the_instructions_and_the_question_follow_their_messages():
 
 
 def test_a_summary_counts_the_messages_that_are_left():
-    """A message that it sums up is removed, and it stands for one less."""
+    """If a summed-up message is removed, the summary counts one less."""
     mapping = {}
     session = stored(mapping)
     session.compact("so far", keep_last=20)
@@ -194,7 +194,7 @@ def test_a_summary_counts_the_messages_that_are_left():
 
 @pytest.mark.parametrize("last", [1, 10, 40])
 def test_a_copy_loaded_in_part_merges_with_a_rating_far_back_without_reading_what_lies_between(last):
-    """It reads the pages that it has loaded, and no others; what it shows stays what it asked for."""
+    """A partly loaded copy merges with a change far back, without reading the pages between."""
     mapping, seen = {}, []
     stored(mapping, 1000)
     manager = SessionManager(mapping, on_event=seen.append)
@@ -214,7 +214,7 @@ def test_a_copy_loaded_in_part_merges_with_a_rating_far_back_without_reading_wha
 
 @pytest.mark.parametrize("make", [dict, UserDict])
 def test_what_a_message_said_before_it_was_changed_is_kept_nowhere_but_in_forks_and_branches(make):
-    """The former page is removed; where a fork shares it, redact takes the words out of it, too."""
+    """The old page is removed. If a fork shares it, `redact` removes the text there, too."""
     mapping = make()
     stored(mapping)
     manager, works = SessionManager(mapping), changer(mapping)
@@ -235,7 +235,7 @@ def test_what_a_message_said_before_it_was_changed_is_kept_nowhere_but_in_forks_
 
 
 def test_pages_in_pieces_that_others_share_are_copied_whole():
-    """Another user's fork gets pages of its own before a redaction; it keeps the words."""
+    """Before a redaction, another user's fork gets its own copies of shared pages, and keeps the text."""
     mapping = {}
     stored(mapping)
     manager, works = SessionManager(mapping), changer(mapping)
@@ -256,7 +256,7 @@ def test_pages_in_pieces_that_others_share_are_copied_whole():
 
 
 class Histories:
-    """A session that two writers change at random in all ways, beside a list that says what it should hold."""
+    """A session that two writers change at random, compared with a list."""
 
     def __init__(self, mapping, seed):
         self.random, self.mapping, self.step = Random(seed), mapping, 0
@@ -347,7 +347,7 @@ class Histories:
 @pytest.mark.parametrize("make", [dict, UserDict])
 @pytest.mark.parametrize("seed", range(3))
 def test_any_history_of_changes_is_what_a_list_says(make, seed, runs, monkeypatch):
-    """By two writers, beside appends, copies in hand, forks and rewinds: nothing is lost, and no page is left over."""
+    """After any changes by two writers, with appends, copies, forks and rewinds, the session equals the list."""
     monkeypatch.setattr(joining, "MAX_RUNS", runs)
     monkeypatch.setattr(joining, "JOINED", min(runs, joining.JOINED))
     mapping = make()

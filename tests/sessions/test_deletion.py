@@ -1,4 +1,4 @@
-"""A deletion that the storage cut short is repeated by those alone who may."""
+"""Tests of repeating a deletion that the storage interrupted."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from pyai_sessions.testing import FaultyMapping
 
 
 def test_a_deletion_that_failed_is_not_repeated_for_another_user():
-    """What it left belongs to the user whose session it was."""
+    """Another user's deletion does not remove what a failed deletion left."""
     mapping = FaultyMapping({})
     manager = SessionManager(mapping)
     session = manager.create_session("ada", session_id="s")

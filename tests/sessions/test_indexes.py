@@ -1,4 +1,4 @@
-"""The lists against a plain model of them, what they read, and what upkeep writes."""
+"""Tests of lists against a plain model, of what they read, and of what upkeep writes."""
 
 from collections import Counter
 from datetime import timedelta
@@ -27,7 +27,7 @@ WRITER = st.integers(0, 1)
 
 
 class Lists(RuleBasedStateMachine):
-    """Two managers over one storage, and a dict of what they should list: id to user, metadata, status and time.
+    """Two managers on one storage, and a dict of the expected entries: user, metadata, status and time by id.
 
     Of lists that are under way it is known which sessions nobody touched since their first page.
     """
@@ -48,7 +48,7 @@ class Lists(RuleBasedStateMachine):
             each["untouched"].discard(name)
 
     def chosen(self, user_id, where, status):
-        """Return the ids that a list has, latest activity first; those of one time in any order."""
+        """Return the ids of a list, latest activity first. Equal times may come in any order."""
         found = [
             (time, name)
             for name, (user, metadata, kept, time) in self.model.items()
@@ -60,7 +60,7 @@ class Lists(RuleBasedStateMachine):
         ]
         return [name for _, name in sorted(found, reverse=True)]
 
-    # Changes: each has a time of its own, by a clock that may stand still
+    # Changes: each has a different time, even if the clock stands still
 
     @rule(seconds=st.sampled_from([0, 1, 60]))
     def wait(self, seconds):
@@ -156,7 +156,7 @@ class Lists(RuleBasedStateMachine):
 
     @rule(user=ASKED, where=METADATA, status=STATUSES, page=PAGES, reader=WRITER)
     def list_all(self, user, where, status, page, reader):
-        """All pages together, and the count."""
+        """Return all pages together, and the count."""
         manager = self.managers[reader]
         expected = self.chosen(user, where, status)
         found, cursor = [], None
@@ -228,7 +228,7 @@ TestListsOnSQLite.settings = settings(max_examples=150, stateful_step_count=50)
 
 
 class Counting(dict):
-    """A dict that counts its reads, writes and deletions by the kind of key."""
+    """A dict that counts reads, writes and deletions by kind of key."""
 
     def __init__(self):
         super().__init__()
@@ -249,7 +249,7 @@ class Counting(dict):
 
 
 def after_read(manager, session_id, act):
-    """Act, as another writer may, once the head of a session was read with others."""
+    """Call *act*, as another writer, once a session's head was read with others."""
     backend = manager.store._engine.backend
     heads = backend.heads
 
@@ -270,7 +270,7 @@ def mapping():
 
 @pytest.fixture
 def manager(mapping):
-    """Two hundred and fifty sessions of ada, two of them long, a day apart."""
+    """250 sessions of user "ada", two of them long, a day apart."""
     clock = StoppedClock()
     manager = SessionManager(mapping, clock=clock)
     made = []
@@ -288,7 +288,7 @@ def manager(mapping):
 
 
 def test_a_page_of_a_list_reads_its_own_heads_alone(manager, mapping):
-    """And one to know whether there is more; no page of messages, whatever is asked for."""
+    """A page reads its own heads and one more, and no page of messages."""
     page = manager.list_sessions("ada", limit=10)
     assert mapping.done == {("read", "session"): 11}
 
@@ -299,7 +299,7 @@ def test_a_page_of_a_list_reads_its_own_heads_alone(manager, mapping):
 
 
 def test_a_count_reads_no_document(manager, mapping):
-    """It is the length of an index; with a filter it reads the heads, once each, and no page of messages."""
+    """A count reads the length of an index. With a filter it reads each head once."""
     assert manager.count("ada") == 250
     assert mapping.done == {}
 
@@ -308,14 +308,14 @@ def test_a_count_reads_no_document(manager, mapping):
 
 
 def test_a_filtered_list_reads_heads_alone(manager, mapping):
-    """Those that it passes over too, up to the end of its page and a batch."""
+    """A filtered list reads heads up to the end of its page and a batch."""
     assert len(manager.list_sessions(where={"n": 3}, limit=2)) == 2
     assert mapping.done["read", "session"] <= 200
     assert {key for _, key in mapping.done} == {"session"}
 
 
 def test_upkeep_writes_nothing_where_all_is_right(manager, mapping):
-    """reindex and verify read; only what is wrong is written."""
+    """`reindex` and `verify` write only what is wrong."""
     before = dict(mapping)
 
     assert manager.reindex() == 250
@@ -328,7 +328,7 @@ def test_upkeep_writes_nothing_where_all_is_right(manager, mapping):
 
 
 def test_archiving_reads_and_writes_what_is_due(manager, mapping):
-    """The heads of the sessions that were idle for so long, and no page of messages."""
+    """`archive_inactive` reads only heads of sessions that are due."""
     assert manager.archive_inactive(days=240) == 10
 
     assert mapping.done["write", "session"] == 10
@@ -338,7 +338,7 @@ def test_archiving_reads_and_writes_what_is_due(manager, mapping):
 
 @pytest.mark.parametrize("name", ["s3", "s5"])
 def test_a_session_that_is_saved_between_reading_and_archiving_stays_active(manager, name):
-    """Its head was read as idle, and changed before it was written: it is looked at again, and keeps its messages."""
+    """If a session is saved after its head was read, it is read again and stays active."""
     before = manager.get_session(name).message_count
     after_read(manager, name, lambda: manager.append(name, {"role": "user", "content": "here"}))
 
@@ -352,7 +352,7 @@ def test_a_session_that_is_saved_between_reading_and_archiving_stays_active(mana
 
 @pytest.mark.parametrize("act", ["delete", "archive"])
 def test_a_session_that_ends_between_reading_and_archiving_is_not_counted(manager, act):
-    """Deleted, or archived by another: it is as the other left it."""
+    """A session that others delete or archive meanwhile is not counted."""
     after_read(manager, "s3", lambda: getattr(manager, act)("s3"))
 
     assert manager.archive_inactive(days=200) == 50 - 1
@@ -374,7 +374,7 @@ def test_a_session_that_ends_between_reading_and_archiving_is_not_counted(manage
 )
 @pytest.mark.parametrize("act", ["reindex", "repair"])
 def test_a_session_that_changes_while_its_entry_is_mended_is_indexed_as_it_is(manager, mapping, change, act):
-    """Its head was read, and changed before the entry was written: the newer document counts."""
+    """If a session changes while its entry is corrected, the newer document counts."""
     text = mapping["session/s3"].replace('"user_id":"ada"', '"user_id":"eve"')
     dict.__setitem__(mapping, "session/s3", text)
     after_read(manager, "s3", lambda: change(manager))

@@ -1,4 +1,4 @@
-"""Runs of pages that are joined, so that a head does not grow with the number of changes."""
+"""Tests of joining runs of pages, so that a head does not grow with the number of changes."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.sessions.test_changing import named, pages, stored
 
 
 class Told(dict):
-    """A mapping, a manager of it, and what the manager's calls have cost."""
+    """A mapping, its manager, and the cost of the manager's calls."""
 
     def __init__(self):
         self.manager = SessionManager(self, on_event=self._keep)
@@ -34,7 +34,7 @@ def rate_each_page(told, ids):
 
 
 def save_each_page(told, ids):
-    """Rate a message of each page of a session in hand, and save it each time."""
+    """Rate a message of each page of a loaded session, and save each time."""
     session = told.manager.get_session("s")
     for n in range(5, len(ids), 32):
         session.replace_message(ids[n], metadata={"rating": n})
@@ -42,7 +42,7 @@ def save_each_page(told, ids):
 
 
 def save_all_pages(told, ids):
-    """Rate a message of each page of a session in hand, and save it once."""
+    """Rate a message of each page of a loaded session, and save once."""
     session = told.manager.get_session("s")
     for n in range(5, len(ids), 32):
         session.replace_message(ids[n], metadata={"rating": n})
@@ -50,7 +50,7 @@ def save_all_pages(told, ids):
 
 
 def rewind_each_page(told, ids):
-    """Let the last answer be given again where each page ends."""
+    """Rewind and answer again at the end of each page."""
     told.manager.clear_messages("s")
     for _ in range(0, len(ids), 32):
         told.manager.append("s", *[{"role": "user", "content": "word " * 20}] * 33)
@@ -59,7 +59,7 @@ def rewind_each_page(told, ids):
 
 @pytest.mark.parametrize("change", [rate_each_page, save_each_page, save_all_pages, rewind_each_page])
 def test_a_head_does_not_grow_with_the_changes_of_a_long_session(change):
-    """However many pages were changed: it names few runs, and a turn writes no more than before."""
+    """However many pages changed, the head names few runs, and a turn writes no more than before."""
     told = Told()
     ids = [each.message_id for each in stored(told, 3200).messages]
 
@@ -82,7 +82,7 @@ def test_a_head_does_not_grow_with_the_changes_of_a_long_session(change):
 
 
 def test_a_fork_sees_that_the_pages_which_it_is_to_share_were_copied(monkeypatch):
-    """Their messages are the same, but the parent no longer names them: they may be removed."""
+    """A fork notices that its parent no longer names the pages to share, which may be removed."""
     monkeypatch.setattr(joining, "MAX_RUNS", 2)
     monkeypatch.setattr(joining, "JOINED", 2)
     mapping = {}
@@ -99,7 +99,7 @@ def test_a_fork_sees_that_the_pages_which_it_is_to_share_were_copied(monkeypatch
 
 
 def test_a_save_whose_runs_were_joined_leaves_a_copy_that_is_not_stale(monkeypatch):
-    """Its next save is one trip; a copy in other hands merges, though the pages that it knows are gone."""
+    """After a save that joined runs, the next takes one round trip, and other copies merge."""
     monkeypatch.setattr(joining, "MAX_RUNS", 4)
     monkeypatch.setattr(joining, "JOINED", 3)
     told = Told()
@@ -123,7 +123,7 @@ def test_a_save_whose_runs_were_joined_leaves_a_copy_that_is_not_stale(monkeypat
 
 
 class Full(Told):
-    """A mapping that fails where more than one page is written for a head."""
+    """A mapping that fails if more than one page is written for a head."""
 
     fails, _pages = False, 0
 
@@ -135,7 +135,7 @@ class Full(Told):
 
 
 def test_runs_stay_where_too_much_would_be_copied_or_the_storage_fails(monkeypatch):
-    """The change is stored all the same, and a later one joins them."""
+    """If joining would copy too much, or fails, the change is stored, and a later one joins."""
     monkeypatch.setattr(joining, "MAX_RUNS", 2)
     monkeypatch.setattr(joining, "JOINED", 2)
     monkeypatch.setattr(joining, "MAX_COPIED", 1)

@@ -1,4 +1,4 @@
-"""Lists beside writers: within one call each session comes once, and none that was there all the time is missing."""
+"""Tests of lists beside writers: one call gives each session once, and misses none that stays."""
 
 import random
 import secrets
@@ -36,7 +36,7 @@ def manager(request, tmp_path):
 
 @pytest.fixture
 def writers(manager):
-    """Threads that let sessions become active, one or another."""
+    """Threads that make sessions active at random."""
     ended = threading.Event()
     names = ids(manager.list_sessions(limit=None))
 
@@ -57,7 +57,7 @@ def writers(manager):
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize("user", [{}, {"user_id": "ada"}])
 def test_a_whole_list_has_each_session_once(manager, writers, order, user):
-    """Those that become active meanwhile are where they are by then; the list is in order."""
+    """A whole list gives each session once, in order, while sessions become active."""
     for _ in range(15):
         page = manager.list_sessions(order=order, limit=None, **user)
 
@@ -70,7 +70,7 @@ def test_a_whole_list_has_each_session_once(manager, writers, order, user):
 @pytest.mark.parametrize("limit", [120, 300])
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_no_page_has_a_session_twice(manager, writers, order, limit):
-    """Pages of more than one read, too."""
+    """No page gives a session twice, also if it needs more than one read."""
     for _ in range(15):
         page = manager.list_sessions(order=order, limit=limit)
 
@@ -79,7 +79,7 @@ def test_no_page_has_a_session_twice(manager, writers, order, limit):
 
 
 def test_a_users_sessions_are_listed_once_each(manager, writers):
-    """With their messages."""
+    """A user's list gives each session once, with its messages."""
     for _ in range(5):
         sessions = manager.get_sessions_for_user("ada")
 

@@ -1,4 +1,4 @@
-"""The state of users and of the application: beside other writers, after lost replies, encrypted, and expiring."""
+"""Tests of user and application state with concurrent writers, lost replies, encryption and expiry."""
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +44,7 @@ paths = st.lists(names | st.lists(names, min_size=1, max_size=3), max_size=2)
 
 
 def merged(state, changes):
-    """Return what RFC 7396 makes of a state, but that None is a value."""
+    """Return a state merged as by RFC 7396, except that None is a value."""
     if not (isinstance(state, dict) and isinstance(changes, dict)):
         return changes
     return {**state, **{key: merged(state[key], each) if key in state else each for key, each in changes.items()}}
@@ -59,7 +59,7 @@ def removed(state, path):
 
 
 class StateMachine(RuleBasedStateMachine):
-    """Two managers of one storage, of which one may be behind, and a plain dict."""
+    """Two managers of one storage, one of which may be stale, and a plain dict."""
 
     revisions = Bundle("revisions")
 
@@ -137,7 +137,7 @@ TestAgainstADict = StateMachine.TestCase
 @settings(deadline=None, max_examples=50)
 @given(st.lists(objects, max_size=4))
 def test_updates_are_merged_one_after_another(changes):
-    """What is stored is what the changes make of nothing, whether they come in one process or another."""
+    """Updates by several managers give the same state as on a dict."""
     mapping = {}
     for each in changes:
         SessionManager(mapping).update_user_state("ada", each)
@@ -161,7 +161,7 @@ def mapping(request, tmp_path):
 
 
 def test_writers_of_different_keys_all_succeed(mapping):
-    """However many write at the same time, each change is stored."""
+    """Concurrent updates of different keys are all stored."""
     managers = [SessionManager(KVSessionStore(mapping, timeout=60)) for _ in range(4)]
 
     def write(n):
@@ -175,7 +175,7 @@ def test_writers_of_different_keys_all_succeed(mapping):
 
 
 def test_a_compared_counter_counts_each_time(mapping):
-    """Of two that read the same revision one writes; the other reads again."""
+    """Of two writers that read the same revision, one writes, and the other reads again."""
     managers = [SessionManager(KVSessionStore(mapping, timeout=60)) for _ in range(3)]
     conflicts = []
 
@@ -196,7 +196,7 @@ def test_a_compared_counter_counts_each_time(mapping):
 
 
 class Resending(Wrapper):
-    """A storage whose client sends every write twice, since the first reply is lost; *between* comes in between."""
+    """A storage whose client sends every write twice. *between* is called in between."""
 
     def __init__(self, inner, between):
         super().__init__(inner)
@@ -229,7 +229,7 @@ class Resending(Wrapper):
 @pytest.mark.parametrize("others", [0, 1, 5])
 @pytest.mark.parametrize("compared", [False, True])
 def test_a_write_that_is_sent_twice_is_one(others, compared):
-    """Also where others wrote between the two: what they wrote stays, and no conflict with itself is raised."""
+    """A write that is sent twice is applied once, keeps what others wrote between, and raises no conflict."""
     inner = storage_of({}, listed)
     other = SessionManager(KVSessionStore(inner))
     between = []
@@ -250,7 +250,7 @@ def test_a_write_that_is_sent_twice_is_one(others, compared):
 
 
 def test_an_encrypted_state_shows_neither_user_nor_text():
-    """The key has a hash in the place of the user; an update costs no trip more than one that is not encrypted."""
+    """The key has the user's hash. An update takes no more round trips than a plain one."""
     inner = {}
     manager = SessionManager(KVSessionStore(Encrypted(inner, KEYS)))
 
@@ -263,7 +263,7 @@ def test_an_encrypted_state_shows_neither_user_nor_text():
 
 
 def test_an_encrypted_state_is_bound_to_its_key():
-    """One that was moved to another user cannot be read there."""
+    """A state that was moved to another user cannot be read."""
     inner = {}
     manager = SessionManager(KVSessionStore(Encrypted(inner, KEYS)))
     manager.update_user_state("ada", {"n": 1})
@@ -277,7 +277,7 @@ def test_an_encrypted_state_is_bound_to_its_key():
 
 
 def test_state_is_rotated(tmp_path):
-    """Encrypted with the newest key, it stays what it was, and at its revision."""
+    """Rotation encrypts a state with the newest key, and keeps its revision."""
     with closing(SQLiteMapping(tmp_path / "state.db")) as inner:
         before = SessionManager(KVSessionStore(Encrypted(inner, KEYS))).update_user_state("ada", {"n": 1})
         manager = SessionManager(KVSessionStore(Encrypted(inner, NEWER)))
@@ -297,7 +297,7 @@ USERS = ADA, BOB, CAROL, DAN = "ada.", "bob.", "carol.", "dan."
 
 @pytest.mark.parametrize("namespace", [None, "tenant"])
 def test_plain_state_is_encrypted(namespace):
-    """While a storage is migrated, it is read, changed and erased by the user's plain key; rotated, that is gone."""
+    """During a migration a plain state is read, changed and erased. Rotation moves it to the hashed key."""
     inner, clock = {}, StoppedClock()
     plain = SessionManager(KVSessionStore(inner, namespace=namespace), clock=clock)
     for user in USERS:
@@ -321,7 +321,7 @@ def test_plain_state_is_encrypted(namespace):
 
 
 def test_a_ring_that_does_not_fit_is_told():
-    """By another index key the state of a user would lie elsewhere: it is not as if there were none."""
+    """With another index key, reading a state raises. It does not return an empty one."""
     inner = {}
     manager = SessionManager(KVSessionStore(Encrypted(inner, KEYS)))
     manager.create_session(ADA)
@@ -335,7 +335,7 @@ def test_a_ring_that_does_not_fit_is_told():
 
 
 def test_a_server_forgets_state_that_expires(redis_server):
-    """Its hash lives as long as the state does; a session of the same id lives by itself."""
+    """A state's hash expires with the state, independently of a session of the same id."""
     prefix = f"{secrets.token_hex(8)}:"
     with closing(redis.Redis.from_url(redis_server.url)) as client:
         mapping = RedisMapping(client, prefix=prefix)
@@ -358,7 +358,7 @@ def test_a_server_forgets_state_that_expires(redis_server):
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("call", ["rotate", "update", "erase"])
 def test_a_move_that_is_cut_short_loses_nothing(call, applied):
-    """Whichever write fails while a plain state is encrypted: it is before or after, and repeated, all is done."""
+    """If a write fails while a plain state is encrypted, nothing is lost, and a repetition completes it."""
     before, after = {"n": 1}, {"rotate": {"n": 1}, "update": {"n": 1, "m": 2}, "erase": {}}[call]
     for at in count(1):
         items = {}

@@ -1,4 +1,4 @@
-"""What each call asks of a storage: trips to a server, statements in a file. They do not grow with anything stored."""
+"""Tests of the cost of calls: round trips to a server, and statements in a file, independent of what is stored."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ DEADLINE = 60.0
 
 
 class Trips:
-    """A client of a server that counts its round trips."""
+    """A client that counts its round trips."""
 
     def __init__(self, client):
         self._client, self.count = client, 0
@@ -44,7 +44,7 @@ class Trips:
 
 
 class Statements:
-    """Counts the statements that connections run, those of a transaction's begin and end included."""
+    """Counts the statements of connections, with those that begin and end transactions."""
 
     def __init__(self, monkeypatch):
         self.count, self._last = 0, None
@@ -63,7 +63,7 @@ class Statements:
 
 
 def fill(manager, messages):
-    """Store two sessions of so many messages and twenty short ones, of one user."""
+    """Store two sessions of *count* messages and twenty short ones, of one user."""
     for n in range(22):
         session = manager.create_session("ada", session_id=f"s{n}", metadata={"channel": "web"})
         for each in range(messages if n < 2 else 2):
@@ -118,7 +118,7 @@ WITHOUT_PAGES = {  # where nothing is shared
 
 
 def spending(manager, counter, messages):
-    """Return what each kind of call costs."""
+    """Return the cost of each kind of call."""
     session = manager.get_session("s0")
     manager.append("s1", {"role": "user", "content": "the first"})
     forks, shown = {}, []
@@ -169,7 +169,7 @@ def spending(manager, counter, messages):
 def test_round_trips(valkey_server, messages, way):
     with valkey_server.client() as client:
         trips = Trips(client)
-        for _ in range(2):  # at first the server learns the scripts
+        for _ in range(2):  # first send the scripts to the server
             mapping = RedisMapping(trips, prefix=f"trips:{messages}:{way}:")
             manager = SessionManager(KVSessionStore(WAYS[way](mapping)))
             fill(manager, messages)
@@ -182,7 +182,7 @@ def test_round_trips(valkey_server, messages, way):
 @pytest.mark.parametrize("instructed", [False, True])
 @pytest.mark.parametrize("forked", [False, True])
 def test_the_end_of_a_session_comes_in_one_trip(valkey_server, forked, instructed):
-    """However much is wanted, once it was loaded so; what is unforeseen and what lies with a parent costs one more."""
+    """A session's end takes one round trip if the last load was like it. Other ends and parents' pages cost one more."""
     with valkey_server.client() as client:
         trips = Trips(client)
         prefix = f"end:{forked}:{instructed}:"
@@ -231,7 +231,7 @@ def test_statements(tmp_path, messages, way, monkeypatch):
 
 
 class Backend:
-    """A backend, and its storage, that note what they are asked; what is in `failing` fails."""
+    """A backend whose storage records its calls. Those in `failing` fail."""
 
     together = 8
 
@@ -239,7 +239,7 @@ class Backend:
         self.storage, self.asked, self.failing = self, [], {}
 
     def mend(self):
-        """Nothing is held here that an interrupted call could leave behind."""
+        """Do nothing: an interrupted call leaves nothing open here."""
 
     def _note(self, what, given):
         self.asked.append((what, list(given)))
@@ -291,7 +291,7 @@ def test_an_error_is_raised_where_the_call_asks(backend):
 
 
 def test_what_many_ask_is_asked_together(backend):
-    """In one trip all documents are read, each once; in another one all drafts are written."""
+    """All reads of many calls take one round trip, each document once, and all writes another."""
     asks = [Write("d"), Read(["a"]), None, Read(["p", "q"]), Read(["b"]), Read(["a", "r"])]
 
     found = SharedTrips(backend).answers(asks)
@@ -331,7 +331,7 @@ def test_a_method_of_the_users_own_shares_nothing(backend):
 
 
 class Waiting(Trips):
-    """A client whose first trip waits until it is let go."""
+    """A client whose first round trip waits until it is released."""
 
     def __init__(self, client):
         super().__init__(client)
@@ -345,12 +345,12 @@ class Waiting(Trips):
 
 
 def test_many_tasks_share_their_trips(valkey_server):
-    """However many call while one is on its way: one trip for all their heads, one for all pages, one for all saves."""
+    """Tasks that call while one is on its way share a trip for heads, one for pages and one for saves."""
 
     async def main(client):
         manager = SessionManager(RedisMapping(client, "shared:"))
         fill(manager, 60)
-        manager.list_sessions("ada")  # the server has learnt the scripts
+        manager.list_sessions("ada")  # the server has the scripts
         async with AsyncSessionManager(RedisMapping(client, "shared:", allow_eviction=True), threads=1) as manager:
 
             async def alike(calls):
@@ -382,7 +382,7 @@ def test_many_tasks_share_their_trips(valkey_server):
 
 
 def test_a_backend_that_answers_too_little_leaves_nobody_waiting(valkey_server, monkeypatch):
-    """Its fault is raised in every task that asked."""
+    """If a backend answers too little, every waiting task gets an error."""
 
     async def main(client):
         async with AsyncSessionManager(RedisMapping(client, "short:"), threads=1) as manager:
@@ -396,7 +396,7 @@ def test_a_backend_that_answers_too_little_leaves_nobody_waiting(valkey_server, 
 
 
 def test_messages_in_the_middle_of_a_long_session_cost_a_few_trips(valkey_server):
-    """A process that has never seen it finds them by the time in an id, with one trip more for ten times as many."""
+    """A new process finds messages in the middle in a few trips: one more for ten times as many messages."""
     with valkey_server.client() as client:
         trips = Trips(client)
         spent = []
@@ -418,7 +418,7 @@ def test_messages_in_the_middle_of_a_long_session_cost_a_few_trips(valkey_server
 @pytest.mark.parametrize("chosen", [False, True], ids=["drawn ids", "ids of one's own"])
 @pytest.mark.parametrize("kind", ["a dict", "SQLite", "Valkey"])
 def test_messages_in_the_middle_cost_the_pages_that_hold_them(kind, chosen, tmp_path, valkey_server):
-    """A process reads some pages more to find the first of a session, and then hardly any."""
+    """A process reads a few extra pages for the first message of a session, and hardly any later."""
     with ExitStack() as stack:
         if kind == "Valkey":
             mapping = RedisMapping(stack.enter_context(valkey_server.client()), prefix=f"cost:{chosen}:")

@@ -1,4 +1,4 @@
-"""Stores of one's own, of four methods: sync, async or mixed, from sync code and from inside a running loop."""
+"""Tests of custom stores of four methods, sync, async or mixed, with and without a running event loop."""
 
 import asyncio
 import contextvars
@@ -36,7 +36,7 @@ def store(request):
 
 
 def within_deadline(act):
-    """Return what *act* returns, from a thread of its own, so that a dead-lock is a failure and no endless wait."""
+    """Return the result of *act*, run in a thread, so that a deadlock fails the test."""
     future = Future()
 
     def run():
@@ -50,7 +50,7 @@ def within_deadline(act):
 
 
 def use(store):
-    """Use all that four methods can do; return what came of it."""
+    """Use everything that four methods can do, and return the results."""
     manager = SessionManager(store, clock=StoppedClock())
     session = manager.create_session("ada", session_id="s", metadata={"t": 1})
     session.add_message("user", "one")
@@ -69,7 +69,7 @@ EXPECTED = (["one", "two"], True, (0, 1), (True, False), None)
 
 
 def test_it_works_from_sync_code(store):
-    """The manager is sync, whatever the store is."""
+    """The sync manager works with any kind of store."""
     assert within_deadline(lambda: use(store)) == EXPECTED
 
 
@@ -83,7 +83,7 @@ def test_it_works_from_inside_a_running_loop(store):
 
 
 def test_it_works_from_many_threads_at_once(store):
-    """Calls of several threads, some with a loop of their own, do not wait for each other's end."""
+    """Calls of several threads, some inside a loop, do not block each other."""
     manager = SessionManager(store)
 
     async def in_loop(n):
@@ -101,7 +101,7 @@ def test_it_works_from_many_threads_at_once(store):
 
 
 class ForwardingStore(SessionStore):
-    """An async store that keeps its sessions in the state of others, by a manager of another async store."""
+    """An async store that uses the sync manager of another async store."""
 
     def __init__(self):
         self.inner = SessionManager(AsyncStore())
@@ -123,14 +123,14 @@ class ForwardingStore(SessionStore):
 
 
 def run_apart(code):
-    """Run code in a Python of its own: a dead-lock there ends with it; return its exit code."""
+    """Run code in a new Python, so that a deadlock ends with it. Return the exit code."""
     command = [sys.executable, "-c", "from tests.stores.test_custom import *\n" + textwrap.dedent(code)]
     env = {"PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(command, env=env, timeout=2 * DEADLINE, check=False).returncode
 
 
 def test_an_async_store_may_use_another_by_a_manager():
-    """A call from within a store's coroutine, which runs in a loop of ours, does not wait for itself."""
+    """A manager's call inside a store's coroutine does not wait for itself."""
     code = f"""
         import signal
         signal.alarm({DEADLINE})
@@ -141,7 +141,7 @@ def test_an_async_store_may_use_another_by_a_manager():
 
 
 def test_it_works_in_a_forked_child():
-    """A child has its parent's memory and not its threads: it starts a loop of its own."""
+    """A forked child, which has no threads of its parent, starts its own loop."""
     code = f"""
         import os, signal, warnings
         warnings.simplefilter("ignore")  # Python warns of a fork beside a thread, which is what is tried here
@@ -158,7 +158,7 @@ def test_it_works_in_a_forked_child():
 
 
 def test_a_coroutine_sees_the_context_of_its_caller():
-    """A store may find a request's connection in a context variable."""
+    """A store sees the caller's context variables."""
     tenant = contextvars.ContextVar("tenant")
 
     class TenantStore(AsyncStore):
@@ -176,7 +176,7 @@ def test_a_coroutine_sees_the_context_of_its_caller():
 
 @pytest.mark.parametrize("kind", [SyncStore, AsyncStore])
 def test_an_error_of_the_store_comes_as_it_is(kind):
-    """A custom store's exceptions are its own: neither wrapped nor swallowed."""
+    """A custom store's exceptions are neither wrapped nor swallowed."""
 
     class FailingStore(kind):
         def get(self, session_id):
@@ -199,7 +199,7 @@ def test_an_error_of_the_store_comes_as_it_is(kind):
     ],
 )
 def test_what_four_methods_cannot_do_says_what_is_missing(call):
-    """The error names the optional method and the index; nothing is written."""
+    """The error names the missing method and the index. Nothing is written."""
     store = SyncStore()
 
     with pytest.raises(UnsupportedOperationError) as caught:
@@ -214,7 +214,7 @@ def test_what_four_methods_cannot_do_says_what_is_missing(call):
 
 
 def test_what_an_index_cannot_give_either_says_what_is_missing():
-    """No list to rebuild it from, no `close`: each is named."""
+    """`reindex` without a list, and `close_store=True` without `close`, raise errors that name the method."""
     store = SyncStore()
 
     for call, needs in (
@@ -228,7 +228,7 @@ def test_what_an_index_cannot_give_either_says_what_is_missing():
 
 @pytest.mark.parametrize("given", [None, 7, ""], ids=repr)
 def test_arguments_are_checked_before_the_store_is_asked(given):
-    """A store of one's own need not check ids."""
+    """The manager checks ids, so that a store need not."""
 
     class NeverAsked(SyncStore):
         def get(self, session_id):
@@ -244,7 +244,7 @@ def test_arguments_are_checked_before_the_store_is_asked(given):
         for call in (manager.get_session, manager.delete):
             with pytest.raises(InvalidValueError):
                 call(given)
-    else:  # no session has such an id
+    else:  # a session cannot have such an id
         assert (manager.get_session(given), manager.delete(given)) == (None, False)
 
 
@@ -252,7 +252,7 @@ def test_arguments_are_checked_before_the_store_is_asked(given):
 
 
 class ListsFromTheBeginning(SyncStore):
-    """Its list ignores from where on it is asked for."""
+    """Its list ignores the start."""
 
     def list_by_activity(self, after, limit):
         return sorted(map(Session.from_dict, self.rows), key=lambda each: each.session_id)[:limit]
@@ -271,7 +271,7 @@ class DeletesNothing(ListsFromTheBeginning):
     ],
 )
 def test_a_list_that_comes_back_to_where_it_was_ends_in_an_error(kind, act):
-    """A call that could never end names the method of the store that does not do what it should."""
+    """A list that never ends raises an error that names the store's method."""
     clock = StoppedClock()
     manager = SessionManager(kind(), clock=clock)
     manager.import_sessions(Session(f"s{n}", "ada", updated_at=clock.now) for n in range(150))

@@ -1,4 +1,4 @@
-"""Paths and urls: each is opened as what it says, or refused by an error that says what is accepted."""
+"""Tests of paths and URLs: each opens what it names, or raises an error that says what is accepted."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ HUSH = "hush-hush"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """The home folder, and another one to work in."""
+    """A home folder, and another folder to work in."""
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -46,7 +46,7 @@ def use(store):
 
 
 def files_in(folder):
-    """Return the files below a folder, without SQLite's logs of those that are still open."""
+    """Return the files below a folder, without SQLite's logs."""
     files = [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
     return sorted(each for each in files if not each.endswith(("-wal", "-shm")))
 
@@ -68,7 +68,7 @@ def files_in(folder):
     ],
 )
 def test_a_tilde_is_the_home_folder(home, open_it, made):
-    """In every form of a path; and no folder named so is made."""
+    """A tilde is the home folder in every form of path."""
     use(open_it())
 
     assert files_in(home) == [made]
@@ -76,7 +76,7 @@ def test_a_tilde_is_the_home_folder(home, open_it, made):
 
 
 def test_a_file_named_with_a_tilde_is_written_with_a_dot_before(home):
-    """What names no home folder is refused, and the error says so."""
+    """A "~" that names no home folder raises an error that says how to write such a file name."""
     with pytest.raises(InvalidValueError, match=r"'~chat\.db', which names no home folder; .* '\./~chat\.db'"):
         SQLiteSessionStore("~chat.db")
 
@@ -86,7 +86,7 @@ def test_a_file_named_with_a_tilde_is_written_with_a_dot_before(home):
 
 @pytest.mark.parametrize("kind", [str, Path, os.fsencode])
 def test_a_path_is_taken_in_any_form(home, kind):
-    """Text, a Path, bytes: the same file, and the same directory."""
+    """Text, Path and bytes name the same file or directory."""
     use(SQLiteSessionStore(kind("folder/chat.db")))
     use(DiskCacheSessionStore(kind("cache")))
 
@@ -98,7 +98,7 @@ def test_a_path_is_taken_in_any_form(home, kind):
 )
 @pytest.mark.parametrize("kind", [SQLiteSessionStore, SQLiteMapping, DiskCacheSessionStore])
 def test_a_url_that_is_given_as_a_path_is_refused(home, kind, url):
-    """The error says what takes urls; no folder is made, and no password is shown."""
+    """The error says what takes URLs. Nothing is made, and no password is shown."""
     with pytest.raises(InvalidValueError, match=r"is a url .* open_store\(url\)") as caught:
         kind(url)
 
@@ -108,7 +108,7 @@ def test_a_url_that_is_given_as_a_path_is_refused(home, kind, url):
 
 @pytest.mark.parametrize("path", ["", b"", None, 5, object(), "a\0b", b"a\0b", "a\ud800b", "chat.db/", ["chat.db"]])
 def test_what_no_path_can_be_is_refused(home, path):
-    """By name, before anything is made."""
+    """An invalid path raises before anything is made."""
     with pytest.raises(InvalidValueError) as caught:
         SQLiteSessionStore(path)
 
@@ -121,7 +121,7 @@ def test_what_no_path_can_be_is_refused(home, path):
 
 
 def test_a_directory_whose_name_diskcache_would_replace_is_refused(home):
-    """It puts the values of environment variables into it."""
+    """A directory name in which diskcache would replace environment variables raises."""
     with pytest.raises(InvalidValueError, match=r"holds a '\$'"):
         DiskCacheSessionStore("$HOME/chat")
 
@@ -130,7 +130,7 @@ def test_a_directory_whose_name_diskcache_would_replace_is_refused(home):
 
 
 def test_a_relative_path_in_a_folder_that_is_gone_is_refused(home):
-    """With what to do; a whole path is taken."""
+    """A relative path in a removed folder raises, with the remedy. An absolute one works."""
     gone = home / "gone"
     gone.mkdir()
     os.chdir(gone)
@@ -157,7 +157,7 @@ def open_cache(path):
 @pytest.mark.parametrize("open_it", [open_sqlite_dict, open_index, open_cache])
 @pytest.mark.parametrize("name", ["chat", "a%41 b", "\udcff"])
 def test_a_mapping_of_a_relative_path_is_the_one_that_it_has_open(home, open_it, name):
-    """Also where the current folder changed since: nothing is made there, and nothing read."""
+    """A mapping opened by a relative path stays the same if the current folder changes."""
     mapping = open_it(name)
     at_first = Path.cwd()
     os.chdir(home)
@@ -176,7 +176,7 @@ def test_a_mapping_of_a_relative_path_is_the_one_that_it_has_open(home, open_it,
 
 
 def test_a_diskcache_of_a_relative_path_that_a_thread_cannot_find_is_refused(home):
-    """In another thread diskcache has no connection yet, and would open another directory."""
+    """A diskcache that would open another directory in a new thread raises."""
     index = diskcache.Index("chat")
     os.chdir(home)
 
@@ -191,7 +191,7 @@ def test_a_diskcache_of_a_relative_path_that_a_thread_cannot_find_is_refused(hom
 
 
 def test_a_path_object_is_an_sqlite_file(home):
-    """A manager opens and closes it."""
+    """A manager opens a Path as an SQLite file, and closes it."""
     with SessionManager(Path("chat.db")) as manager:
         manager.create_session("ada", session_id="s")
 
@@ -220,7 +220,7 @@ def test_a_path_object_is_an_sqlite_file(home):
     ],
 )
 def test_text_that_names_no_store_is_refused_with_the_remedy(home, given_, words):
-    """It is never shown with what may be a password, and nothing is made."""
+    """Such text raises, makes nothing, and is not shown with a possible password."""
     with pytest.raises(InvalidValueError, match=words) as caught:
         SessionManager(given_)
 
@@ -253,7 +253,7 @@ class Guesses(dict):
     ],
 )
 def test_what_is_no_mapping_or_makes_values_up_is_refused(given_, words):
-    """When the manager is made, not when a session is lost."""
+    """A mapping that makes up missing values, or none at all, raises when the manager is made."""
     import array
     import collections
 
@@ -264,7 +264,7 @@ def test_what_is_no_mapping_or_makes_values_up_is_refused(given_, words):
 
 
 def test_a_mapping_that_knows_of_missing_keys_and_makes_none_up_is_taken():
-    """ChainMap and a defaultdict without a factory raise KeyError."""
+    """A ChainMap, and a defaultdict without a factory, are accepted."""
     from collections import ChainMap, defaultdict
 
     for each in (ChainMap({}), defaultdict(None)):
@@ -274,7 +274,7 @@ def test_a_mapping_that_knows_of_missing_keys_and_makes_none_up_is_taken():
 
 
 def test_a_store_is_not_made_of_a_url_or_a_path():
-    """The error names what opens them."""
+    """The error names the functions that open them."""
     for each in ("sqlite:///chat.db", Path("chat.db")):
         with pytest.raises(UnsuitableMappingError, match=r"open_store\(url\)"):
             KVSessionStore(each)
@@ -282,7 +282,7 @@ def test_a_store_is_not_made_of_a_url_or_a_path():
 
 @pytest.mark.parametrize("session", [None, "s", {}, 5])
 def test_a_history_is_loaded_of_a_session_alone(session):
-    """Anything else is refused by name."""
+    """`load_history` of anything else raises."""
     with pytest.raises(InvalidValueError, match="it is a Session"):
         SessionManager().load_history(session)
 
@@ -301,7 +301,7 @@ IN_TEMPORARY_FOLDERS = settings(max_examples=60, suppress_health_check=[HealthCh
 
 
 def outcome(open_it):
-    """Use a store, where it opens; return the error that refused it otherwise."""
+    """Use a store if it opens, else return the error."""
     refused = None
     try:
         use(open_it())
@@ -323,7 +323,7 @@ def is_there(path):
 
 @pytest.fixture
 def fresh(home):
-    """Return a function that makes a new folder below the working one, and works in it."""
+    """Return a function that makes a new folder, and works in it."""
     work = Path.cwd()
     numbers = iter(range(10**6))
 
@@ -343,7 +343,7 @@ def fresh(home):
 @example(path="~", kind=str)
 @example(path="a//b/../c", kind=str)
 def test_any_path_is_the_file_that_it_names_or_refused(fresh, path, kind):
-    """In the current folder, or from the root; ``~`` is the home folder."""
+    """Any path of a file names that file, or raises."""
     here = fresh()
     try:
         given_ = kind(path)
@@ -360,7 +360,7 @@ def test_any_path_is_the_file_that_it_names_or_refused(fresh, path, kind):
 @given(path=PATHS)
 @example(path="$x")
 def test_any_directory_is_the_one_that_it_names_or_refused(fresh, path):
-    """Likewise."""
+    """Any path of a directory names that directory, or raises."""
     here = fresh()
 
     refused = outcome(lambda: DiskCacheSessionStore(path))
@@ -373,7 +373,7 @@ def test_any_directory_is_the_one_that_it_names_or_refused(fresh, path):
 @given(path=PATHS)
 @example(path="a?b#c%41")
 def test_any_path_that_is_quoted_in_a_url_is_the_file_that_it_names(fresh, path):
-    """`urllib.parse.quote` is all that it needs, and what SQLiteSessionStore takes the url takes."""
+    """A path quoted by `urllib.parse.quote` in a URL names the same file as for SQLiteSessionStore."""
     here = fresh()
     try:
         url = f"sqlite:///{quote(os.fsencode(path))}"
@@ -397,7 +397,7 @@ def test_any_path_that_is_quoted_in_a_url_is_the_file_that_it_names(fresh, path)
     ),
 )
 def test_any_url_is_opened_or_refused(fresh, scheme, rest, query):
-    """No error but ours, and nothing outside of the folder, as the url names none."""
+    """Any URL opens, or raises our own error. Nothing outside the folder is made."""
     fresh()
 
     outcome(lambda: open_store(scheme + rest + query))

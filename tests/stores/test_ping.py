@@ -1,4 +1,4 @@
-"""A ping raises what a read would raise, as the error of the storage at hand."""
+"""Tests that a ping raises the same error as a read would."""
 
 import asyncio
 import sqlite3
@@ -23,7 +23,7 @@ from tests.contract.stores import SyncStore
 
 
 def pings(store):
-    """Return what pings of both faces raise; None for one that returns."""
+    """Return what pings of both managers raise, or None."""
 
     async def awaited():
         await AsyncSessionManager(store).ping()
@@ -38,7 +38,7 @@ def pings(store):
 
 
 def test_a_ping_of_a_file_that_was_moved_says_so(tmp_path):
-    """What the store would write would be lost."""
+    """A ping raises if the file was moved, since writes would be lost."""
     with closing(SQLiteSessionStore(tmp_path / "chat.db")) as store:
         assert pings(store) == [None, None]
         (tmp_path / "chat.db").rename(tmp_path / "other.db")
@@ -47,7 +47,7 @@ def test_a_ping_of_a_file_that_was_moved_says_so(tmp_path):
 
 
 def test_a_ping_of_a_damaged_file_says_so(tmp_path):
-    """Though it was opened while it was whole."""
+    """A ping raises if the file is damaged, also after it was opened."""
     with closing(SQLiteSessionStore(tmp_path / "chat.db")) as store:
         SessionManager(store).create_session("ada")
         with closing(sqlite3.connect(tmp_path / "chat.db")) as other:
@@ -61,7 +61,7 @@ def test_a_ping_of_a_damaged_file_says_so(tmp_path):
 
 @pytest.mark.parametrize("kind", ["SQLite", "diskcache", "Redis", "a dict"])
 def test_a_ping_of_a_closed_store_says_so(kind, tmp_path, valkey_server):
-    """It was closed, and is reached no more."""
+    """A ping of a closed store raises StorageClosedError."""
     store = {
         "SQLite": lambda: SQLiteSessionStore(tmp_path / "chat.db"),
         "diskcache": lambda: DiskCacheSessionStore(tmp_path / "chats"),
@@ -75,13 +75,13 @@ def test_a_ping_of_a_closed_store_says_so(kind, tmp_path, valkey_server):
 
 
 def test_a_ping_of_a_server_that_is_not_there_says_so():
-    """No address that answers."""
+    """A ping of an absent server raises StorageUnreachableError."""
     with closing(RedisSessionStore("redis://127.0.0.1:1")) as store:
         assert pings(store) == [StorageUnreachableError] * 2
 
 
 def test_a_ping_of_a_store_of_the_users_own_raises_what_it_raises():
-    """It is asked for a session."""
+    """A ping of a custom store reads a session, and passes its error on."""
 
     class Down(SyncStore):
         def get(self, session_id):

@@ -1,4 +1,4 @@
-"""What a custom store may have beside its four methods, and the index that a manager keeps for one that lacks it."""
+"""Tests of a custom store's optional powers, and of the index that replaces a list by activity."""
 
 import asyncio
 import threading
@@ -40,7 +40,7 @@ def clock():
 
 
 def fill(manager, clock, count=7):
-    """Create s0, s1, … of ada and bob in turn, a day apart; archive s3."""
+    """Create s0, s1, … of ada and bob in turns, a day apart, and archive s3."""
     for n in range(count):
         manager.create_session("ada" if n % 2 == 0 else "bob", session_id=f"s{n}", metadata={"even": n % 2 == 0})
         clock.pass_(days=1)
@@ -56,7 +56,7 @@ def revised(request):
 
 
 def test_threads_that_save_and_append_lose_nothing(revised):
-    """Each message once, whoever was faster."""
+    """Threads that save and append store each message once."""
     events = []
     manager = Recorder(SessionManager(revised), events.append)
     manager.create_session("ada", session_id="s")
@@ -78,7 +78,7 @@ def test_threads_that_save_and_append_lose_nothing(revised):
 
 
 def test_a_store_that_refuses_what_nobody_changed_is_not_asked_again():
-    """The store's own error is raised."""
+    """If a store refuses a save although nobody else saved, its error is raised."""
 
     class Refusing(FullStore):
         refusing = False
@@ -99,7 +99,7 @@ def test_a_store_that_refuses_what_nobody_changed_is_not_asked_again():
 
 
 class ToTheSecond(SyncStore):
-    """Keeps times to the second, as columns of some databases do."""
+    """Keeps times to the second, like some databases."""
 
     def get(self, session_id):
         session = super().get(session_id)
@@ -132,7 +132,7 @@ def test_a_store_that_changes_times_is_compared_with():
 
 @pytest.mark.parametrize("kind", [SyncStore, AsyncStore])
 def test_a_store_that_gives_back_what_it_was_given_is_read_once_a_save(kind):
-    """To compare; of one that counts revisions a save is one call."""
+    """A store without revisions is read once per save, to compare."""
     store, calls = kind(), []
     plain = store.get
     store.get = lambda session_id: calls.append(session_id) or plain(session_id)
@@ -148,7 +148,7 @@ def test_a_store_that_gives_back_what_it_was_given_is_read_once_a_save(kind):
 
 
 def test_a_save_is_one_call_of_a_store_that_counts_revisions(revised):
-    """Also beside a branch, and after an append."""
+    """A save is one call if the store has revisions, also with a branch."""
     manager = SessionManager(revised)
     session = manager.create_session("ada", session_id="s")
     session.add_message("user", "one")
@@ -174,7 +174,7 @@ def listed(request):
 
 
 def test_archiving_asks_for_no_more_than_it_archives(clock):
-    """The list ends where the sessions are young enough, on the page after."""
+    """`archive_inactive` stops listing one page after the last inactive session."""
     store = FullStore()
     asked, plain = [], store.list_by_activity
     store.list_by_activity = lambda after, limit: asked.append(after) or plain(after, limit)
@@ -187,7 +187,7 @@ def test_archiving_asks_for_no_more_than_it_archives(clock):
 
 
 def test_all_sessions_are_verified(listed, clock):
-    """They can all be read."""
+    """`verify` reads all sessions of a store that lists them."""
     manager = SessionManager(listed, clock=clock)
     fill(manager, clock)
 
@@ -200,7 +200,7 @@ def test_all_sessions_are_verified(listed, clock):
 
 
 class ClosedStore(SyncStore):
-    """Tells how often it was closed."""
+    """Counts how often it was closed."""
 
     closed = 0
 
@@ -209,7 +209,7 @@ class ClosedStore(SyncStore):
 
 
 class AsyncClosedStore(SyncStore):
-    """The same, awaited."""
+    """The same, closed by a coroutine."""
 
     closed = 0
 
@@ -220,7 +220,7 @@ class AsyncClosedStore(SyncStore):
 
 @pytest.mark.parametrize("kind", [ClosedStore, AsyncClosedStore])
 def test_a_given_store_stays_open_unless_the_manager_was_told_to_close_it(kind):
-    """By either manager."""
+    """A given store is closed only with `close_store=True`, by either manager."""
     store = kind()
 
     async def main(*, close_store):
@@ -253,7 +253,7 @@ def index(request, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("limit", [1, 3, 50])
 def test_an_index_lists_what_four_methods_cannot(kind, index, clock, limit):
-    """All users' sessions, by activity, status and metadata; it holds no message."""
+    """With an index, all users' sessions can be listed and counted. It holds no text and no metadata."""
     manager = SessionManager(kind(), index=index, clock=clock)
     fill(manager, clock)
     manager.append("s1", {"role": "user", "content": "a secret"})
@@ -269,7 +269,7 @@ def test_an_index_lists_what_four_methods_cannot(kind, index, clock, limit):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_index_makes_all_methods_work(kind, index, clock):
-    """What needs a list of all sessions has one."""
+    """With an index, every method that needs a list of all sessions works."""
     manager = SessionManager(kind(), index=index, clock=clock)
     fill(manager, clock)
     manager.delete("s6")
@@ -284,14 +284,14 @@ def test_an_index_makes_all_methods_work(kind, index, clock):
 
 
 def test_an_index_outlives_the_manager(index, clock):
-    """Another manager, in another process or next year, finds it as it was left."""
+    """A later manager finds the index as it was."""
     fill(SessionManager(store := SyncStore(), index=index, clock=clock), clock)
 
     assert pages(SessionManager(store, index=index), 50) == ["s6", "s5", "s4", "s2", "s1", "s0"]
 
 
 def test_an_entry_shows_nothing_that_the_store_does_not_bear_out(index, clock):
-    """What was deleted, archived or given away behind the manager's back is as the store has it."""
+    """Sessions that were changed or deleted without the manager are listed as the store has them."""
     manager = SessionManager(store := SyncStore(), index=index, clock=clock)
     fill(manager, clock)
     store.delete("s6")
@@ -311,7 +311,7 @@ def test_an_entry_shows_nothing_that_the_store_does_not_bear_out(index, clock):
 
 
 def test_an_index_is_built_from_a_store_that_can_be_listed(index, clock):
-    """An empty one at its first use; later by `reindex`."""
+    """An empty index is built at its first use, and by `reindex` later."""
     store = FullStore()
     fill(SessionManager(store, clock=clock), clock)
     manager = SessionManager(store, index=index, clock=clock)
@@ -327,7 +327,7 @@ def test_an_index_is_built_from_a_store_that_can_be_listed(index, clock):
 
 
 def test_a_save_that_fails_leaves_no_session_in_lists(index, clock):
-    """The entry comes first, and is passed over as long as it has no session."""
+    """The entry is written first. Lists skip it as long as there is no session."""
 
     class Failing(SyncStore):
         failing = False
@@ -347,14 +347,14 @@ def test_a_save_that_fails_leaves_no_session_in_lists(index, clock):
 
 
 def test_an_index_is_refused_where_there_are_indexes():
-    """Beside a mapping or a store of ours it would be a second truth."""
+    """An index beside a mapping or one of our stores raises."""
     for store in (None, {}, "memory://"):
         with pytest.raises(InvalidValueError, match=r"^index was given beside a"):
             SessionManager(store, index={})
 
 
 def test_an_index_serves_async_code(index, clock):
-    """Its mapping works in threads, the store is awaited."""
+    """An index works with an async store."""
 
     async def main():
         async with AsyncSessionManager(AsyncStore(), index=index, clock=clock) as manager:
@@ -368,7 +368,7 @@ def test_an_index_serves_async_code(index, clock):
 
 
 def test_a_list_by_activity_that_fails_is_not_an_empty_list(clock):
-    """The store's error reaches the caller."""
+    """An error of the store's list reaches the caller."""
 
     class Failing(FullStore):
         def list_by_activity(self, after, limit):

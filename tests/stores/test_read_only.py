@@ -1,4 +1,4 @@
-"""An SQLite file that is opened for reading alone: wherever it lies, it is read, and is left as it is."""
+"""Tests of SQLite files opened read-only: they can be read anywhere, and stay unchanged."""
 
 import io
 import os
@@ -34,13 +34,13 @@ def fill(path, **options):
 
 @pytest.fixture
 def path(tmp_path):
-    """A file with two sessions, which nobody has open."""
+    """A file with two sessions that nobody has open."""
     fill(tmp_path / "chat.db")
     return tmp_path / "chat.db"
 
 
 def check(path):
-    """Read all that can be read of a file, by the url; what would write is refused, and nothing is written."""
+    """Read everything of a file by the URL. Writes raise, and nothing is written."""
     before = path.read_bytes()
     with SessionManager(f"sqlite:///{path}?mode=ro") as manager:
         session = manager.get_session("s")
@@ -69,14 +69,14 @@ def check(path):
 
 
 def test_a_file_is_read_and_not_written(path):
-    """By a url or by an argument."""
+    """A file is opened read-only by a URL or an argument."""
     check(path)
     with closing(SQLiteSessionStore(path, read_only=True)) as store:
         assert SessionManager(store).count() == 2
 
 
 def test_a_reader_sees_what_a_writer_stores_meanwhile(path):
-    """As any reader does."""
+    """A read-only store sees what others write."""
     with closing(open_store(f"sqlite:///{path}?mode=ro")) as store, closing(SQLiteSessionStore(path)) as writer:
         reader = SessionManager(store)
         assert reader.count() == 2
@@ -86,7 +86,7 @@ def test_a_reader_sees_what_a_writer_stores_meanwhile(path):
 
 
 def test_a_file_of_a_rollback_journal_is_read(path):
-    """Another tool may have left WAL mode."""
+    """A file without WAL can be read."""
     with closing(sqlite3.connect(path)) as file:
         file.execute("PRAGMA journal_mode=DELETE")
 
@@ -95,7 +95,7 @@ def test_a_file_of_a_rollback_journal_is_read(path):
 
 @pytest.fixture
 def read_only_disk(tmp_path):
-    """A folder, and a function that makes its file system read-only; it takes root, or sudo without a password."""
+    """A folder, and a function that makes its file system read-only. It needs root."""
     sudo = [] if os.getuid() == 0 else ["sudo", "-n"]
     options = f"size=8m,mode=0700,uid={os.getuid()}"
     folder = tmp_path / "disk"
@@ -107,7 +107,7 @@ def read_only_disk(tmp_path):
 
 
 def test_a_file_on_a_read_only_disk_is_read(read_only_disk):
-    """SQLite alone cannot read one that is in WAL mode there."""
+    """A file in WAL mode on a read-only disk can be read, which SQLite alone cannot."""
     folder, mount = read_only_disk
     fill(folder / "chat.db")
     mount("ro")
@@ -116,7 +116,7 @@ def test_a_file_on_a_read_only_disk_is_read(read_only_disk):
 
 
 def test_what_comes_to_a_disk_that_was_read_only_is_seen(read_only_disk):
-    """A store that read it at rest looks for writers at each read."""
+    """A store opened on a read-only disk sees later writers."""
     folder, mount = read_only_disk
     fill(folder / "chat.db")
     mount("ro")
@@ -132,7 +132,7 @@ def test_what_comes_to_a_disk_that_was_read_only_is_seen(read_only_disk):
 
 
 def test_a_file_whose_log_cannot_be_read_there_is_refused(read_only_disk):
-    """What lies in the log would be missing in silence."""
+    """A file whose log cannot be read raises, since data would be missing."""
     folder, mount = read_only_disk
     with closing(SQLiteSessionStore(folder / "chat.db")) as writer:
         SessionManager(writer).create_session("carol", session_id="u")
@@ -158,7 +158,7 @@ check(Path(sys.argv[1]))
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_a_file_in_a_folder_of_another_user_is_read(tmp_path):
-    """Neither the file nor its folder can be written by this one."""
+    """A file that this user cannot write can be read."""
     fill(tmp_path / "chat.db")
     for each in (tmp_path, *tmp_path.parents):  # pytest's own folders are for its user alone
         if each.is_relative_to(tempfile.gettempdir()) and each != Path(tempfile.gettempdir()):
@@ -173,7 +173,7 @@ def test_a_file_in_a_folder_of_another_user_is_read(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path):
-    """Nor are its folders."""
+    """An absent file and its folders are not made."""
     for path in (tmp_path / "none.db", tmp_path / "none" / "chat.db"):
         with pytest.raises(StorageUnreachableError, match="no such file"):
             SQLiteSessionStore(path, read_only=True)
@@ -181,13 +181,13 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path):
 
 
 def test_a_table_that_is_not_there_is_not_made(path):
-    """Its name may be wrong."""
+    """An absent table is not made."""
     with pytest.raises(StorageReadOnlyError, match="has no table 'others'"):
         SQLiteSessionStore(path, "others", read_only=True)
 
 
 def test_an_item_of_a_mapping_is_not_written(path):
-    """A mapping by itself is read alone, too."""
+    """A read-only mapping does not write."""
     with closing(SQLiteMapping(path, read_only=True)) as mapping:
         assert "session/s" in mapping
         with pytest.raises(StorageReadOnlyError):
@@ -196,7 +196,7 @@ def test_an_item_of_a_mapping_is_not_written(path):
 
 @pytest.mark.parametrize("url", ["sqlite:///{}?mode=rx", "sqlite:///{}?mode=", "sqlite:///:memory:?mode=ro"])
 def test_a_mode_that_cannot_be_is_refused(url, path):
-    """Before anything is opened."""
+    """An invalid mode raises before anything is opened."""
     with pytest.raises(InvalidValueError, match=r"^(mode|read_only) "):
         open_store(url.format(path))
     with pytest.raises(InvalidValueError, match=r"^read_only "):

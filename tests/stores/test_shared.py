@@ -1,4 +1,4 @@
-"""One store, many managers and namespaces: they share its connections and its threads, and nothing else."""
+"""Tests of one store with many managers and namespaces, which share only connections and threads."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ MANY = 1_000
 
 @pytest.fixture
 def our_threads():
-    """A function that returns the threads that managers have started since."""
+    """Return a function that returns the threads which managers have started since."""
     before = set(threading.enumerate())
     return lambda: [
         each for each in threading.enumerate() if each.name.startswith("pyai_sessions") and each not in before
@@ -40,13 +40,13 @@ def our_threads():
 
 
 def open_files(folder=Path("/")):
-    """How many files and sockets this process has open: those of a folder alone, as other tests may close some now."""
+    """Return the number of this process's open files below a folder."""
     return sum(Path(os.path.realpath(each)).is_relative_to(folder) for each in Path("/proc/self/fd").iterdir())
 
 
 @pytest.fixture
 def client(valkey_server):
-    """A client of a server of its own database, which counts its round trips."""
+    """A client of an empty database, which counts its round trips."""
     with closing(redis.Redis.from_url(valkey_server.url)) as made:
         yield Trips(made)
 
@@ -55,7 +55,7 @@ def client(valkey_server):
 
 
 def test_a_thousand_namespaces_use_the_connections_of_one_store(tmp_path, our_threads):
-    """Of a file, with one thread: one."""
+    """A thousand namespaces of a file use one connection per thread."""
     with closing(SQLiteSessionStore(tmp_path / "chat.db", synchronous="OFF")) as store:
         manager = SessionManager(store)
         manager.create_session("ada", session_id="s")
@@ -73,7 +73,7 @@ def test_a_thousand_namespaces_use_the_connections_of_one_store(tmp_path, our_th
 def test_hundreds_of_awaited_namespaces_use_the_threads_and_connections_of_one_manager(
     kind, tmp_path, client, our_threads
 ):
-    """However many call at the same time."""
+    """Hundreds of async namespaces use the threads and connections of one manager."""
     store = {
         "SQLite": lambda: SQLiteSessionStore(tmp_path / "chat.db", synchronous="OFF"),
         "Valkey": lambda: KVSessionStore(RedisMapping(client, f"{tmp_path.name}:")),
@@ -101,7 +101,7 @@ def test_hundreds_of_awaited_namespaces_use_the_threads_and_connections_of_one_m
 
 @pytest.mark.parametrize("wrap", [lambda mapping: mapping, lambda mapping: Encrypted(mapping, {"a": bytes(32)})])
 def test_calls_of_many_namespaces_share_their_trips_and_nothing_else(wrap, tmp_path, client):
-    """Under the same session id each finds its own, and so does the part that has no namespace."""
+    """Calls of many namespaces share round trips. Each finds its own session under the same id."""
     store = KVSessionStore(wrap(RedisMapping(client, f"{tmp_path.name}:")))
 
     async def main():
@@ -134,7 +134,7 @@ def test_calls_of_many_namespaces_share_their_trips_and_nothing_else(wrap, tmp_p
 
 
 def test_a_namespace_is_the_one_that_a_store_is_opened_with():
-    """It is the same part of the storage, whichever way it is opened."""
+    """A namespace is the same however it is opened."""
     mapping = {}
     manager = SessionManager(mapping)
     manager.namespace("acme/1").create_session("ada", session_id="s")
@@ -144,7 +144,7 @@ def test_a_namespace_is_the_one_that_a_store_is_opened_with():
 
 
 def test_a_namespace_is_as_its_manager():
-    """It has its clock, its default, its hook, its ttl, and what a class of the user's own has."""
+    """A namespace has its manager's clock, default, hook, ttl and class."""
     told, clock = [], StoppedClock()
 
     class Mine(SessionManager):
@@ -167,7 +167,7 @@ def test_a_namespace_is_as_its_manager():
 
 @pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
 def test_what_can_have_no_such_namespace_says_so(face):
-    """A namespace itself, a store of four methods, and a name that is none."""
+    """A namespace, a custom store and an invalid name raise."""
     for name in ("", None, 7, "n" * 2000):
         with pytest.raises(InvalidValueError, match=r"^namespace "):
             face().namespace(name)
@@ -177,7 +177,7 @@ def test_what_can_have_no_such_namespace_says_so(face):
 
 
 def test_a_namespace_is_closed_with_its_manager_and_not_before(tmp_path):
-    """Closing it frees nothing."""
+    """Closing a namespace closes nothing."""
     with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
         with manager.namespace("acme") as part:
             part.create_session("ada")
@@ -201,7 +201,7 @@ def test_a_namespace_is_closed_with_its_manager_and_not_before(tmp_path):
 
 
 def test_what_is_remembered_of_one_namespace_is_used_for_no_other():
-    """Of sessions of the same id: neither what was appended last, nor where messages lie."""
+    """What is remembered of a session is not used for one of the same id in another namespace."""
     manager = SessionManager()
     one, two = manager.namespace("one"), manager.namespace("two")
     for part in (manager, one, two):
@@ -222,7 +222,7 @@ def test_what_is_remembered_of_one_namespace_is_used_for_no_other():
 
 
 def test_what_is_remembered_of_all_namespaces_is_bounded():
-    """By the bytes that a store remembers, not by their number."""
+    """One limit in bytes holds for all namespaces together."""
     store = KVSessionStore({})
     for n in range(5_000):
         store.namespace(f"tenant {n}")
@@ -235,7 +235,7 @@ def test_what_is_remembered_of_all_namespaces_is_bounded():
 
 @pytest.mark.parametrize("store", [lambda: KVSessionStore({}), SyncStore])
 def test_managers_of_one_store_share_their_threads_which_end_with_the_last(store, our_threads):
-    """A manager that is opened later has threads again."""
+    """Managers of one store share threads, which end with the last manager and start again with the next."""
     made = store()
 
     async def main():
@@ -259,7 +259,7 @@ def test_managers_of_one_store_share_their_threads_which_end_with_the_last(store
 
 
 def test_one_manager_serves_both_faces():
-    """What it has, both have; what one stores, the other finds."""
+    """A sync and an async manager of one store see the same sessions."""
     told, clock = [], StoppedClock()
     manager = SessionManager(clock=clock, default=jsonable, on_event=told.append)
 
@@ -277,7 +277,7 @@ def test_one_manager_serves_both_faces():
 
 
 def test_a_manager_closes_what_another_opened_where_it_is_told_to(tmp_path):
-    """As with a store."""
+    """`close_store=True` closes another manager's store."""
     manager = SessionManager(f"sqlite:///{tmp_path}/chat.db")
     run(AsyncSessionManager(manager).close)
     assert manager.count() == 0
@@ -288,7 +288,7 @@ def test_a_manager_closes_what_another_opened_where_it_is_told_to(tmp_path):
 
 
 def test_namespaces_are_made_by_threads_at_the_same_time():
-    """Each thread finds what the others stored."""
+    """Threads that open namespaces at the same time find each other's sessions."""
     manager = SessionManager()
     manager.namespace("acme").create_session("ada", session_id="s")
     threads = [

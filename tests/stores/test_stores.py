@@ -1,4 +1,4 @@
-"""The makers of stores, and the urls that name them."""
+"""Tests of the functions that open stores, and of their URLs."""
 
 import os
 import secrets
@@ -33,7 +33,7 @@ from pyai_sessions import (
     ],
 )
 def test_a_url_names_a_store(tmp_path, monkeypatch, url, kind, made):
-    """Relative to the working folder, or absolute; the session is where the url says."""
+    """A URL may be relative or absolute. The session is stored there."""
     monkeypatch.chdir(tmp_path)
 
     with closing(open_store(url.format(here=tmp_path))) as store:
@@ -46,7 +46,7 @@ def test_a_url_names_a_store(tmp_path, monkeypatch, url, kind, made):
 
 
 def test_options_follow_as_a_query(tmp_path):
-    """Those of the store; the table is the one that they name."""
+    """A URL's query has the store's options."""
     url = f"sqlite:///{tmp_path}/chat.db?table_name=my%20chats&synchronous=NORMAL"
     with closing(open_store(url)) as store:
         store.save(Session(session_id="s"))
@@ -58,7 +58,7 @@ def test_options_follow_as_a_query(tmp_path):
 
 
 def test_a_url_of_a_server_carries_prefix_and_time_to_live(any_server):
-    """And what the client takes stays in it."""
+    """A Redis URL has our options, and the client's, which stay in it."""
     prefix = f"stores:{secrets.token_hex(8)}:"
     with closing(open_store(f"{any_server.url}?prefix={prefix}&ttl=1000&socket_timeout=7")) as store:
         store.save(Session(session_id="s"))
@@ -73,7 +73,7 @@ def test_a_url_of_a_server_carries_prefix_and_time_to_live(any_server):
 
 @pytest.mark.parametrize("url", ["redis://localhost:6379/2", "rediss://localhost:6380", "unix:///run/redis.sock"])
 def test_every_kind_of_redis_url_is_taken(url):
-    """It connects at first use."""
+    """Every kind of Redis URL is accepted. The client connects at its first use."""
     with closing(open_store(url)) as store:
         assert type(store) is RedisSessionStore
 
@@ -103,7 +103,7 @@ def test_every_kind_of_redis_url_is_taken(url):
     ],
 )
 def test_what_names_no_store_is_refused_without_its_credentials(tmp_path, monkeypatch, url):
-    """The error says what is accepted; nothing is made."""
+    """The error says what is accepted, without credentials. Nothing is made."""
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(InvalidValueError) as caught:
@@ -115,7 +115,7 @@ def test_what_names_no_store_is_refused_without_its_credentials(tmp_path, monkey
 
 
 def test_a_manager_opens_a_url_and_closes_it(tmp_path):
-    """What it opened itself, it closes; a store that it was given stays open."""
+    """A manager closes what it opened, and leaves a given store open."""
     with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
         manager.create_session("ada", session_id="s")
         opened = manager.store

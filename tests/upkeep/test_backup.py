@@ -1,4 +1,4 @@
-"""Backups: a copy of one moment, made while others write, and whole or not there."""
+"""Tests of backups: each is a copy of one moment, made while others write, complete or absent."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ def manager(tmp_path):
 
 
 def test_a_backup_holds_what_a_plain_copy_lacks(tmp_path, manager, path):
-    """What was stored last lies in the log beside the file, which a copy of the file alone is without."""
+    """A backup has what is only in the log, which a copy of the file lacks."""
     plain = shutil.copy(tmp_path / "chat.db", tmp_path / "plain.db")
 
     manager.backup(path)
@@ -77,7 +77,7 @@ def test_a_backup_holds_what_a_plain_copy_lacks(tmp_path, manager, path):
 
 
 def test_a_backup_is_for_this_user_alone_and_leaves_nothing_beside_it(manager, path):
-    """Neither logs nor a part of it; its folder is made, for this user too."""
+    """A backup and its new folder are private, and no log or part lies beside it."""
     manager.backup(path)
 
     assert os.listdir(path.parent) == ["backup.db"]  # noqa: PTH208 (its names are the point)
@@ -86,7 +86,7 @@ def test_a_backup_is_for_this_user_alone_and_leaves_nothing_beside_it(manager, p
 
 
 def test_a_file_that_is_there_is_replaced_only_when_told(manager, path):
-    """The refusal says how; the file is as it was."""
+    """An existing file raises an error that says how to replace it, and stays."""
     path.parent.mkdir()
     path.write_bytes(b"another's")
 
@@ -102,7 +102,7 @@ def test_a_file_that_is_there_is_replaced_only_when_told(manager, path):
 
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_the_file_of_the_store_is_never_the_backup(tmp_path, manager, overwrite):
-    """Under whatever name."""
+    """The store's own file raises, under any name."""
     (tmp_path / "link.db").symlink_to("chat.db")
     for each in ("chat.db", "link.db", "../" + tmp_path.name + "/chat.db"):
         with pytest.raises(InvalidValueError, match="the file of this store"):
@@ -112,7 +112,7 @@ def test_the_file_of_the_store_is_never_the_backup(tmp_path, manager, overwrite)
 
 
 def test_a_database_in_use_is_not_replaced(manager, path):
-    """SQLite would apply the log that lies beside it to the backup."""
+    """A database in use raises, since SQLite would apply its log to the backup."""
     with SessionManager(path) as other:
         fill(other, 1)
         with pytest.raises(InvalidValueError, match="-wal' beside it"):
@@ -122,7 +122,7 @@ def test_a_database_in_use_is_not_replaced(manager, path):
 
 
 def test_a_backup_that_fails_leaves_what_was_there(manager, path):
-    """No part of it stays, and an older one is whole."""
+    """A failed backup leaves no part of it, and an older one complete."""
     path.mkdir(parents=True)
 
     with pytest.raises(StorageError):
@@ -133,7 +133,7 @@ def test_a_backup_that_fails_leaves_what_was_there(manager, path):
 
 @pytest.mark.parametrize("given", [None, 5, "", "a\0b", "sqlite:///backup.db"])
 def test_what_is_no_path_is_refused(manager, given):
-    """By name."""
+    """An invalid path raises an error that names it."""
     with pytest.raises(InvalidValueError) as caught:
         manager.backup(given)
 
@@ -141,7 +141,7 @@ def test_what_is_no_path_is_refused(manager, given):
 
 
 def test_a_namespace_is_backed_up_with_the_whole_file(tmp_path, path):
-    """All tables and namespaces of the file."""
+    """A backup of a namespace has all tables and namespaces of the file."""
     with closing(SQLiteSessionStore(tmp_path / "chat.db", namespace="one")) as one:
         fill(SessionManager(one), 1)
     with closing(SQLiteSessionStore(tmp_path / "chat.db", "other table")) as other:
@@ -154,7 +154,7 @@ def test_a_namespace_is_backed_up_with_the_whole_file(tmp_path, path):
 
 
 def test_an_encrypted_store_is_backed_up_encrypted(tmp_path, path):
-    """The same keys open it, and no word of it can be read without."""
+    """A backup of an encrypted store opens with the same keys, and shows no text."""
     keys = {"k": bytes(32)}
     with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping, closing(SQLiteMapping(path)) as copy:
         manager = SessionManager(Encrypted(mapping, keys))
@@ -169,7 +169,7 @@ def test_an_encrypted_store_is_backed_up_encrypted(tmp_path, path):
 
 @pytest.mark.parametrize("journal_mode", ["DELETE", "WAL"])
 def test_a_sqlite_dict_is_backed_up(tmp_path, path, journal_mode):
-    """In whatever mode its file is."""
+    """A SqliteDict's file is backed up in any mode."""
     mapping = SqliteDict(str(tmp_path / "chat.db"), "sessions", journal_mode=journal_mode)
     with mapping, closing(KVSessionStore(mapping)) as store:
         fill(SessionManager(store))
@@ -179,7 +179,7 @@ def test_a_sqlite_dict_is_backed_up(tmp_path, path, journal_mode):
 
 
 def test_a_store_in_memory_is_backed_up_into_a_file(path):
-    """An SQLite database in memory, as any."""
+    """An SQLite database in memory is backed up into a file."""
     with SessionManager("sqlite:///:memory:") as manager:
         fill(manager)
         manager.backup(path)
@@ -188,7 +188,7 @@ def test_a_store_in_memory_is_backed_up_into_a_file(path):
 
 
 def test_async_managers_back_up_too(tmp_path, path):
-    """The same method, awaited."""
+    """AsyncSessionManager has the same method."""
 
     async def back_up():
         async with AsyncSessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
@@ -221,7 +221,7 @@ class FourMethods:
     ],
 )
 def test_other_storages_say_how_they_are_backed_up(tmp_path, path, make, way):
-    """By name, and nothing is made."""
+    """Other storages raise an error that says how to back them up."""
     with (
         SessionManager(make(tmp_path), close_store=True) as manager,
         pytest.raises(UnsupportedOperationError, match=way),
@@ -257,7 +257,7 @@ def said(path, session_id="s"):
 
 
 def test_a_directory_of_diskcache_is_backed_up_whole(cached, copied):
-    """It opens as any; values of other programs, which lie in files, come with it, and it is for this user alone."""
+    """A diskcache directory is backed up with foreign values in files, and is private."""
     cached.store.mapping["theirs"] = "x" * 100_000
 
     cached.backup(copied)
@@ -275,7 +275,7 @@ def test_a_directory_of_diskcache_is_backed_up_whole(cached, copied):
 
 
 def test_a_directory_is_replaced_only_when_told_and_only_by_its_like(cached, copied):
-    """What is no directory of diskcache is never removed; the store's own directory is never the backup."""
+    """Only a diskcache directory is replaced, and never the store's own."""
     copied.mkdir(parents=True)
     with pytest.raises(InvalidValueError, match="overwrite=True"):
         cached.backup(copied)
@@ -296,7 +296,7 @@ def test_a_directory_is_replaced_only_when_told_and_only_by_its_like(cached, cop
 
 
 def test_a_value_that_is_deleted_during_a_backup_is_not_half_there(cached, copied, monkeypatch):
-    """Its row is of an earlier moment than its deletion: the copy is begun anew, and has neither."""
+    """If a value is deleted during a backup, the copy is made again without it."""
     index = cached.store.mapping
     index["theirs"] = "x" * 100_000
     index["lost before"] = "y" * 100_000
@@ -324,7 +324,7 @@ def test_a_value_that_is_deleted_during_a_backup_is_not_half_there(cached, copie
     ["../../secret", "{tmp}/secret", "pipe", "link", "cache.db", "../cache/inner", "\0", "x" * 5000, "pipe/x", "loop"],
 )
 def test_no_file_that_diskcache_did_not_write_is_copied(tmp_path, cached, copied, name):
-    """A row may name any: those outside of the directory, pipes and the table itself stay where they are."""
+    """Files that a row names outside the directory, pipes and the table itself are not copied."""
     folder = Path(cached.store.mapping.directory)
     (tmp_path / "secret").write_text("secret")
     os.mkfifo(folder / "pipe")
@@ -362,7 +362,7 @@ def is_a_beginning(found):
 
 @pytest.mark.parametrize("kind", ["sqlite", "diskcache"])
 def test_each_of_many_backups_beside_writers_is_of_one_moment(tmp_path, request, kind):
-    """Threads and a process write; every backup is sound, holds what was stored before, and ends soon enough."""
+    """Every backup beside writers is sound, has what was stored before it, and ends in time."""
     manager = request.getfixturevalue("manager" if kind == "sqlite" else "cached")
     url, name = (f"sqlite:///{tmp_path}", "chat.db") if kind == "sqlite" else (f"diskcache://{tmp_path}", "cache")
     done = threading.Event()
@@ -407,7 +407,7 @@ def test_each_of_many_backups_beside_writers_is_of_one_moment(tmp_path, request,
 
 
 def test_a_writer_goes_on_while_a_backup_is_under_way(tmp_path, manager, path):
-    """In the middle of the copy another connection stores something: it is not in the backup, and waits for nothing."""
+    """A write during a backup does not wait, and is not in the backup."""
     big = manager.create_session("ada", session_id="big")
     for _ in range(600):
         big.add_message("user", "x" * 10_000)

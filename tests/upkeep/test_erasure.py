@@ -1,4 +1,4 @@
-"""Erasing a user: cut short anywhere, beside writers, without the keys, and what a storage holds besides documents."""
+"""Tests of erasing a user: interrupted, beside writers, without keys, and outside of documents."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def manager(request, tmp_path):
 
 
 def chats(manager, user_id="ada", count=100):
-    """Store a long session with a branch, a fork of it by the user, one by another, and an archived one."""
+    """Store a long session with a branch, a fork of it by the user, another's fork, and an archived session."""
     fill(session := manager.create_session(user_id, session_id=f"{user_id}'s"), count)
     manager.save(session)
     session.rewind("m80")
@@ -58,7 +58,7 @@ def chats(manager, user_id="ada", count=100):
 
 
 def test_a_scan_clears_what_crashes_left_of_sessions_that_are_gone(manager):
-    """Nothing says whose it was: pages that no session names, references of forks that never were."""
+    """A scan removes pages that no session names, and references of forks that never existed."""
     chats(manager, "bob")
     raw = manager.store.mapping
     kept = set(raw)
@@ -74,7 +74,7 @@ def test_a_scan_clears_what_crashes_left_of_sessions_that_are_gone(manager):
 
 
 def test_a_reference_of_a_fork_that_never_was_goes_with_the_session(manager):
-    """With the pages that only it named, and it is counted."""
+    """Such a reference goes with the session and the pages that only it named, and is counted."""
     chats(manager)
     raw = manager.store.mapping
     raw["messages/archived/g/0"] = "[]"
@@ -89,7 +89,7 @@ def test_a_reference_of_a_fork_that_never_was_goes_with_the_session(manager):
 
 
 def test_a_set_aside_fork_of_another_user_keeps_what_it_shares(manager):
-    """For whoever mends it; the record names it."""
+    """Shared pages of another user's fork that was set aside stay, and the report names it."""
     session = chats(manager)
     manager.fork(session.session_id, user_id="bob", new_id="fork")
     raw = manager.store.mapping
@@ -105,7 +105,7 @@ def test_a_set_aside_fork_of_another_user_keeps_what_it_shares(manager):
 
 
 def test_a_damaged_fork_leaves_no_reference_with_the_session_it_was_forked_from(manager):
-    """Its head says no more what it shared; the other's pages stay."""
+    """Erasing a damaged fork removes its reference. The parent's pages stay."""
     session = chats(manager, "bob")
     before = set(manager.store.mapping)
     manager.fork(session.session_id, user_id="ada", new_id="fork")
@@ -119,7 +119,7 @@ def test_a_damaged_fork_leaves_no_reference_with_the_session_it_was_forked_from(
 
 
 def test_the_last_fork_takes_the_pages_along_that_it_alone_shares(manager):
-    """Also those of another user's session, which was deleted before; they are counted."""
+    """The last fork's erasure removes pages that only it shares, also a deleted user's, and counts them."""
     session = chats(manager, "bob")
     manager.fork(session.session_id, user_id="ada", new_id="fork")
     manager.delete_user("bob")
@@ -132,7 +132,7 @@ def test_the_last_fork_takes_the_pages_along_that_it_alone_shares(manager):
 
 
 def test_any_number_of_sessions_is_erased(manager):
-    """More than are read together."""
+    """More sessions than one batch are erased."""
     manager.import_sessions(Session(f"s{n}", "ada") for n in range(250))
 
     assert len(manager.delete_user("ada")) == 250
@@ -141,7 +141,7 @@ def test_any_number_of_sessions_is_erased(manager):
 
 
 class GivenAway(dict):
-    """A mapping in which another writer gives a session to another user, once its head was read so often."""
+    """A mapping in which another writer changes a session's user after so many reads of its head."""
 
     reads = 0
 
@@ -155,7 +155,7 @@ class GivenAway(dict):
 
 @pytest.mark.parametrize("reads", [1, 2])
 def test_a_session_that_is_given_to_another_meanwhile_stays(reads):
-    """Whose it is counts when it is deleted."""
+    """A session that changes its user before it is deleted stays."""
     mapping = GivenAway()
     manager = SessionManager(mapping)
     manager.create_session("ada", session_id="s")
@@ -168,7 +168,7 @@ def test_a_session_that_is_given_to_another_meanwhile_stays(reads):
 
 
 def test_what_was_set_aside_of_a_session_goes_with_its_head_that_was(manager):
-    """Its page first, its head later: the head says of whom the session of that id was."""
+    """A page set aside earlier goes with its head that was set aside later, which names the user."""
     chats(manager)
     raw = manager.store.mapping
     page = max(key for key in raw if key.startswith("messages/ada%27s/"))
@@ -184,7 +184,7 @@ def test_what_was_set_aside_of_a_session_goes_with_its_head_that_was(manager):
 
 
 def test_an_erasure_that_was_cut_short_is_repeated():
-    """Wherever it was: no session of the user is left then, and after a scan nothing at all."""
+    """After an interruption anywhere, a repetition erases all sessions, and with a scan everything."""
     at = 0
     while True:
         at += 1
@@ -208,7 +208,7 @@ def test_an_erasure_that_was_cut_short_is_repeated():
 
 
 def test_writers_beside_an_erasure_bring_nothing_back(manager):
-    """What they append is refused or erased: no document of an erased session is left, and no index entry."""
+    """Appends beside an erasure raise or are erased, and leave no document and no entry."""
     for n in range(4):
         fill(session := manager.create_session("ada", session_id=f"s{n}"), 40)
         manager.save(session)
@@ -236,7 +236,7 @@ def test_writers_beside_an_erasure_bring_nothing_back(manager):
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_user_is_erased_without_the_key_of_his_documents(tmp_path, listed):
-    """The key is lost: whose a head is stands beside it, hashed. Without a list, too; other users' stay."""
+    """A user is erased without the key, by the hash beside the head, also without a list."""
     with closing(SQLiteMapping(tmp_path / "chat.db")) as inner:
         manager = SessionManager(KVSessionStore(Encrypted(inner, KEYS)))
         chats(manager)
@@ -254,7 +254,7 @@ def test_a_user_is_erased_without_the_key_of_his_documents(tmp_path, listed):
 
 
 def test_the_indexes_no_longer_tell_the_user(tmp_path):
-    """Also where they listed what was not there any more, or another user's by now."""
+    """No index names the user, also where its entries were wrong."""
     path = tmp_path / "chat.db"
     with closing(SessionManager(SQLiteSessionStore(path), close_store=True)) as manager:
         for name in ("gone", "given away", "given and torn", "there"):
@@ -275,7 +275,7 @@ def test_the_indexes_no_longer_tell_the_user(tmp_path):
 
 
 def test_a_server_has_no_key_left_that_names_the_user(valkey_server):
-    """Of damaged sessions either, with an expiry: no sorted set has a member of them."""
+    """No key and no member of a sorted set names the user, also after damage and expiry."""
     prefix = f"{secrets.token_hex(8)}:"
     with closing(SessionManager(RedisSessionStore(valkey_server.url, prefix, 60), close_store=True)) as manager:
         chats(manager)
@@ -291,18 +291,18 @@ def test_a_server_has_no_key_left_that_names_the_user(valkey_server):
 
 
 class _Forgets:
-    """A custom store's lists of users that lack a session, as an index of its own may."""
+    """A custom store whose user lists lack a session."""
 
     def list_for_user(self, user_id):
         return [each for each in super().list_for_user(user_id) if each.session_id != "unlisted"]
 
 
 class Forgetful(_Forgets, SyncStore):
-    """With four methods alone."""
+    """Such a store with four methods."""
 
 
 def test_a_custom_stores_list_of_all_users_is_scanned():
-    """Where the list of the user lacks a session; the manager's own index forgets the user, too."""
+    """A scan finds a session that the user's list lacks. The manager's own index forgets the user, too."""
     store, index = Forgetful(), {}
     manager = SessionManager(store, index=index)
     for name in ("listed", "unlisted", "gone"):
@@ -319,11 +319,11 @@ def test_a_custom_stores_list_of_all_users_is_scanned():
 
 
 class ForgetfulOfUsers(_Forgets, FullStore):
-    """The same, with a list of all."""
+    """Such a store with a list of all users."""
 
 
 def test_what_a_users_list_lacks_is_found_in_the_list_of_all():
-    """It is exported and erased, if everything is to be scanned."""
+    """With a scan, a session that the user's list lacks is exported and erased."""
     manager = SessionManager(ForgetfulOfUsers())
     for name in ("listed", "unlisted"):
         manager.create_session("ada", session_id=name)
@@ -338,12 +338,12 @@ def test_what_a_users_list_lacks_is_found_in_the_list_of_all():
 
 
 def in_files(folder, text):
-    """Return the names of files in which a text stands."""
+    """Return the names of files that contain a text."""
     return [each.name for each in folder.rglob("*") if each.is_file() and text.encode() in each.read_bytes()]
 
 
 def checkpoint(folder):
-    """Write the log of an SQLite file into it, and empty the log."""
+    """Move the log of an SQLite file into it, and empty the log."""
     [path] = [each for each in folder.rglob("*") if each.is_file() and each.suffix == ".db"]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
@@ -352,7 +352,7 @@ def checkpoint(folder):
 @pytest.mark.parametrize("open_store", [SQLiteSessionStore, DiskCacheSessionStore])
 @pytest.mark.parametrize("act", ["delete", "delete_user", "rewrite", "clear_all"])
 def test_deleted_text_stands_in_no_file_after_a_checkpoint(tmp_path, open_store, act):
-    """Neither in the pages of the file that came free, nor in what is left of others, nor in the log."""
+    """After a checkpoint, deleted text is neither in free pages, nor in parts of others, nor in the log."""
     with closing(SessionManager(open_store(tmp_path / "chat.db"), close_store=True)) as manager:
         manager.create_session("ada", session_id="s")
         manager.create_session("bob", session_id="kept")
@@ -376,7 +376,7 @@ def test_deleted_text_stands_in_no_file_after_a_checkpoint(tmp_path, open_store,
 
 @pytest.mark.filterwarnings("always::diskcache.UnknownFileWarning", "always::diskcache.EmptyDirWarning")
 def test_a_file_that_diskcache_made_of_a_large_document_goes_by_its_own_check(tmp_path):
-    """`check(fix=True)` removes files that no row names, and leaves the sessions as they are."""
+    """`check(fix=True)` removes files that no row names, and keeps the sessions."""
     with closing(DiskCacheSessionStore(tmp_path / "chat")) as store:
         manager, index = SessionManager(store), store.mapping
         kept = manager.create_session("bob", session_id="kept")

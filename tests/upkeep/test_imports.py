@@ -1,4 +1,4 @@
-"""What an import takes: anything that other programs may have written, and not more than a batch of it at a time."""
+"""Tests of imports of anything that other programs may have written, in batches."""
 
 import json
 
@@ -26,7 +26,7 @@ JSON = st.recursive(
 
 
 def full_dict():
-    """Return what to_dict gives of a session that has something in every field."""
+    """Return the `to_dict` of a session with a value in every field."""
     session = Session(
         session_id="s", user_id="ada", metadata={"a": [1]}, state={"b": {}}, created_at=NOON, updated_at=NOON
     )
@@ -37,7 +37,7 @@ def full_dict():
 
 
 def places(value, path=()):
-    """Yield the path to each value within a JSON value."""
+    """Yield the path to each part of a JSON value."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in items:
@@ -48,7 +48,7 @@ PLACES = sorted(places(full_dict()), key=repr)
 
 
 def with_a_change(path, change):
-    """Return the full dict with another value at *path*; without it, where *change* is `...`."""
+    """Return the full dict with another value at *path*, or without it if *change* is `...`."""
     if not path:
         return None if change is ... else change
     made = inner = full_dict()
@@ -66,7 +66,7 @@ def with_a_change(path, change):
 @settings(max_examples=600)
 @given(path=st.sampled_from(PLACES), change=st.just(...) | JSON)
 def test_what_another_program_wrote_is_imported_whole_or_named(kind, path, change):
-    """One value of a session is another, or is missing: it is stored and can be read, or refused by name."""
+    """A session with one value changed or missing is stored and can be read, or raises an error that names it."""
     manager = SessionManager({} if kind == "kept" else SyncStore())
     given_dict = with_a_change(path, change)
 
@@ -98,7 +98,7 @@ def test_what_another_program_wrote_is_imported_whole_or_named(kind, path, chang
 
 
 def test_big_sessions_are_stored_a_few_at_a_time(tmp_path):
-    """A batch ends after some megabytes too, so that sessions of any size can be imported."""
+    """A batch also ends after some megabytes."""
     taken, told = 0, []
 
     def sessions():
@@ -124,7 +124,7 @@ def test_big_sessions_are_stored_a_few_at_a_time(tmp_path):
 
 
 def test_one_session_of_many_megabytes_is_imported():
-    """A session is never cut: it may be larger than a batch."""
+    """One session may be larger than a batch."""
     session = Session(session_id="s", user_id="ada", messages=[])
     for _ in range(3):
         session.add_message("tool", "x" * 4_000_000)
@@ -147,7 +147,7 @@ def point(count, last):
 
 
 def test_what_named_a_message_of_a_repeated_id_goes_on_to_name_it():
-    """Checkpoints, the summary, branches and theirs; what named no message stays as it is."""
+    """Checkpoints, summaries and branches follow a message that gets a new id."""
     given = {
         "messages": messages("m", "m"),
         "checkpoints": [point(2, "m"), point(2, "other"), point(9, "m")],
@@ -177,7 +177,7 @@ def test_what_named_a_message_of_a_repeated_id_goes_on_to_name_it():
 
 
 def test_long_ids_that_stand_twice_stay_apart():
-    """A new id begins with what a long one begins with, which others may do as well."""
+    """New ids of long repeated ids stay unique."""
     long = ["x" * 1000 + each for each in "ab"]
 
     made, _ = unrepeated({"messages": messages(*long, *long), "left": ["none"]})

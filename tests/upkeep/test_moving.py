@@ -1,4 +1,4 @@
-"""Moved is whole: what one storage exports, any other imports, and holds it as it was."""
+"""Tests that any storage imports what another exports, and holds the same."""
 
 import io
 import json
@@ -59,7 +59,7 @@ def rich(session, _):
 
 
 def with_a_message(act):
-    """Return an act that takes the message at a part of the conversation's length, where there is one."""
+    """Return an act on the message at a part of the conversation's length, if there is one."""
 
     def acts(session, part):
         if session.messages:
@@ -95,7 +95,7 @@ def switch(manager, session, part):
 
 
 def unknown(manager, session, value):
-    """Store the session once more, as a later release would."""
+    """Store the session with fields of a later release."""
     line = {**session.to_dict(), "session_id": f"{session.session_id}?", "of a later release": value}
     manager.import_sessions([line | {"messages": [each | {"too": value} for each in line["messages"]]}])
     return manager.get_session(f"{session.session_id}?")
@@ -112,14 +112,14 @@ STEPS = st.lists(
 
 
 def everything(manager):
-    """Return all lines of an export, by the sessions' ids."""
+    """Return all lines of an export, by session id."""
     file = io.StringIO()
     manager.export_sessions(file)
     return sorted(map(json.loads, file.getvalue().splitlines()), key=lambda each: each["session_id"])
 
 
 def take(manager, session, step, value):
-    """Do one thing with a session; return the one to go on with."""
+    """Make one change of a session, and return the session to go on with."""
     if step in STORED:
         return STORED[step][1](manager, session, value)
     with suppress(SessionStateError):  # it has nothing to sum up
@@ -132,7 +132,7 @@ def take(manager, session, step, value):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(target=st.sampled_from(sorted(STORAGES)), steps=STEPS, archived=st.booleans())
 def test_what_was_exported_is_imported_anywhere_and_is_the_same_there(source, target, steps, archived):
-    """Branches, forks, checkpoints, summaries, unknown fields, archived ones; imported again, all are identical."""
+    """Every part of a session is the same after export and import. A second import finds all identical."""
     clock = StoppedClock()
     with tempfile.TemporaryDirectory() as path, ExitStack() as stack:
         old, new = (
@@ -164,7 +164,7 @@ def test_what_was_exported_is_imported_anywhere_and_is_the_same_there(source, ta
 
 @pytest.mark.parametrize("store", [FullStore, SyncStore])
 def test_a_store_that_keeps_no_state_says_so(store):
-    """The sessions are copied, then the error names what the target does not keep; `skip_invalid` tells it instead."""
+    """A copy into a store without state copies the sessions, then raises. `skip_invalid` reports it instead."""
     old, new = SessionManager(), SessionManager(store())
     old.create_session("ada", session_id="s")
     old.update_user_state("ada", {"n": 1})

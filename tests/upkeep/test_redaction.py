@@ -1,4 +1,4 @@
-"""Redaction: cut short at any operation, beside forks and writers, and in files."""
+"""Tests of redaction: interrupted anywhere, beside forks and writers, and in files."""
 
 import threading
 from contextlib import closing, suppress
@@ -22,7 +22,7 @@ from tests.upkeep.test_erasure import checkpoint, in_files
 
 
 def family(manager):
-    """Store a session with a secret, forks of it by the same user and by another, and what a crash left."""
+    """Store a session with a secret, forks by the same user and by another, and what a crash left."""
     with_a_secret(manager)
     manager.fork("s", new_id="own")
     manager.fork("own", user_id="bob", new_id="bob's")
@@ -40,7 +40,7 @@ def own_documents(mapping):
 @pytest.mark.parametrize("of", ["write", "delete", "read"])
 @pytest.mark.parametrize("applied", [False, True])
 def test_a_redaction_that_was_cut_short_anywhere_is_repeated(of, applied, long_form):
-    """At each operation in turn: the repeat finds what the message says in what is left, and leaves nothing of it.
+    """After a failure at any operation, a repetition finds the text in what is left, and removes all of it.
 
     Reads are many, and change nothing: each fourth of them fails, in the long form each.
     """
@@ -67,7 +67,7 @@ def test_a_redaction_that_was_cut_short_anywhere_is_repeated(of, applied, long_f
 
 
 def test_a_redaction_counts_what_it_changed_and_names_what_it_cannot_read():
-    """Beside the copies in pages that no session names: heads and documents that are damaged."""
+    """The report counts changed documents, also pages that no session names, and names damaged ones."""
     items = {}
     manager = SessionManager(items)
     session = manager.create_session("ada", session_id="s", state={"said": SECRET})
@@ -86,7 +86,7 @@ def test_a_redaction_counts_what_it_changed_and_names_what_it_cannot_read():
 
 
 def test_other_words_of_the_message_in_a_fork_go_as_well():
-    """It was replaced there, and is still that message."""
+    """A message that was replaced in a fork is redacted there, too."""
     items = {}
     manager = SessionManager(items)
     session = manager.create_session("ada", session_id="s")
@@ -104,7 +104,7 @@ def test_other_words_of_the_message_in_a_fork_go_as_well():
 
 @pytest.mark.parametrize("at", range(1, 8))
 def test_a_redaction_in_a_custom_store_is_repeated(at):
-    """The session itself is saved last."""
+    """In a custom store the session itself is saved last, so a repetition works."""
 
     class Failing(FullStore):
         saves = 0
@@ -136,7 +136,7 @@ def test_a_redaction_in_a_custom_store_is_repeated(at):
 
 @pytest.mark.parametrize("open_store", [SQLiteSessionStore, DiskCacheSessionStore])
 def test_redacted_words_stand_in_no_file_after_a_checkpoint(tmp_path, open_store):
-    """Neither in what came free in the file, nor in the log."""
+    """After a checkpoint, redacted text is neither in free parts of the file nor in the log."""
     with closing(SessionManager(open_store(tmp_path / "chat.db"), close_store=True)) as manager:
         family(manager)
         manager.delete("bob's")
@@ -150,7 +150,7 @@ def test_redacted_words_stand_in_no_file_after_a_checkpoint(tmp_path, open_store
 
 
 class Meddling(dict):
-    """A mapping in which other threads begin to act when certain keys are read."""
+    """A mapping in which other threads act when certain keys are read."""
 
     def __init__(self):
         super().__init__()
@@ -167,7 +167,7 @@ class Meddling(dict):
 @pytest.mark.parametrize("skip", range(0, 24, 3))
 @pytest.mark.parametrize("act", ["append", "rewind", "fork", "save", "delete"])
 def test_writers_at_the_same_time_do_not_keep_the_words(act, skip):
-    """What they store meanwhile is looked through, too, or refused; a fork that is made meanwhile is redacted."""
+    """What others store meanwhile is redacted or refused, and so is a fork."""
     mapping = Meddling()
     manager, other = SessionManager(mapping), SessionManager(KVSessionStore(mapping))
     family(manager)

@@ -1,4 +1,4 @@
-"""What works on all sessions holds a batch of them in memory, however many there are."""
+"""Tests that methods for all sessions hold only a batch of them in memory."""
 
 import tracemalloc
 from contextlib import closing
@@ -16,7 +16,7 @@ REMEMBERED = 256 * 1024
 
 
 def idle_sessions(count):
-    """Yield sessions of five users; every hundredth has pages."""
+    """Yield sessions of five users. Every hundredth has pages."""
     for n in range(count):
         session = Session(session_id=f"s{n}", user_id=f"user {n % 5}", created_at=NOON, updated_at=NOON)
         for _ in range(40 if n % 100 == 0 else 1):
@@ -36,7 +36,7 @@ def read_all_pages(manager, **options):
 
 
 def peaks(path, count):
-    """Return what each of the works held at most, in bytes, beyond what was there before it."""
+    """Return the peak memory of each method in bytes, beyond what was used before."""
     found = {}
     with closing(SQLiteSessionStore(path, synchronous="OFF")) as store:
         manager = SessionManager(store)
@@ -69,7 +69,7 @@ def traced():
 
 
 def test_memory_does_not_grow_with_the_number_of_sessions(tmp_path, traced, long_form):
-    """Ten times as many sessions in an SQLite file: import, pages, upkeep and archiving hold no more than before."""
+    """With ten times as many sessions, import, lists, upkeep and archiving need no more memory."""
     count = 2000 if long_form else 500
     few, many = peaks(tmp_path / "few.db", count), peaks(tmp_path / "many.db", 10 * count)
 

@@ -1,4 +1,4 @@
-"""The check of a sound store finds nothing, whoever writes beside it; what is damaged is found all the same."""
+"""Tests of `verify` beside writers: it reports no false problem, and finds all damage."""
 
 import itertools
 import json
@@ -48,7 +48,7 @@ def store(request, tmp_path):
 
 
 def change(manager, random_):
-    """Do one thing with one of a few sessions."""
+    """Make one change of one of a few sessions."""
     name = f"s{random_.randrange(4)}"
     act = random_.choice(["append", "append", "save", "rewind", "fork", "delete", "archive", "restore", "give away"])
     with suppress(SessionStateError):
@@ -91,7 +91,7 @@ def writers(store):
 
 
 def test_a_sound_store_is_found_sound_beside_writers(writers):
-    """Again and again, whatever it meets half way."""
+    """`verify` beside writers finds no problem in a sound store."""
     for _ in range(15):
         assert writers.verify().problems == []
 
@@ -107,7 +107,7 @@ def write_in_a_process(link, path):
 
 
 def test_a_sound_file_is_found_sound_beside_a_process_that_writes(tmp_path):
-    """Its commits come between any two reads."""
+    """The same holds if another process commits between any two reads."""
     process, link = in_a_process(write_in_a_process, tmp_path)
     assert link.recv() == "begun"
     with closing(sqlite(tmp_path)) as store:
@@ -118,7 +118,7 @@ def test_a_sound_file_is_found_sound_beside_a_process_that_writes(tmp_path):
 
 
 def test_damage_is_found_beside_writers(store, writers):
-    """A session that no index lists, an entry of none, a torn head, a page that is missing, one of no session."""
+    """Unlisted sessions, wrong entries, torn heads, missing pages and orphan pages are found beside writers."""
     raw = store.mapping
     for name in ("torn", "paged", "moved"):
         session = writers.create_session("carol", session_id=name)
@@ -147,7 +147,7 @@ def test_damage_is_found_beside_writers(store, writers):
 
 
 class Restless(dict):
-    """A dict in which another program changes one document after each look at it, so many times."""
+    """A dict in which another program changes one document after each of so many reads."""
 
     changing, changes = None, 0
 
@@ -161,7 +161,7 @@ class Restless(dict):
 
 @pytest.mark.parametrize("kind", ["session", "messages"])
 def test_what_changes_while_it_is_set_aside_is_set_aside_as_it_is_then(kind):
-    """A repair moves only what it looked at; it says that it is done when nothing unreadable is left."""
+    """A repair sets aside a document only as it read it, and repeats until nothing unreadable is left."""
     mapping = Restless()
     manager = SessionManager(mapping)
     session = manager.create_session("ada", session_id="s")
@@ -179,7 +179,7 @@ def test_what_changes_while_it_is_set_aside_is_set_aside_as_it_is_then(kind):
 
 
 def test_a_wrong_place_in_the_list_of_what_expires_is_found_and_mended(store):
-    """Every list is compared with the documents: a session is not counted as expired that is not."""
+    """Wrong entries in the list of expiring sessions are found and corrected."""
     manager, storage = SessionManager(store), store._engine.backend.storage
     manager.create_session("ada", session_id="s")
     right = storage.scan("expiry")
@@ -195,7 +195,7 @@ def test_a_wrong_place_in_the_list_of_what_expires_is_found_and_mended(store):
 
 @pytest.mark.parametrize("damage", ["head", "page", "message"])
 def test_a_repair_that_was_cut_short_sets_nothing_aside_twice(damage):
-    """It is repeated after a failure at any of its writes: each unreadable document is then kept once."""
+    """A repair that is repeated after a failure sets each document aside once."""
     for of, at in itertools.product(["write", "delete"], range(1, 12)):
         manager = SessionManager({})
         mapping = manager.store.mapping

@@ -1,4 +1,4 @@
-"""Metadata and state hold JSON alone: what is put in is checked there and then, at every depth, and kept as a copy."""
+"""Tests that metadata and state hold only JSON: each value is checked at once, at every depth, and copied."""
 
 import copy
 import json
@@ -40,7 +40,7 @@ DOORS = {
 
 @pytest.fixture(params=["made", "created", "loaded"])
 def session(request):
-    """Return a session with something in its state, made by hand, created, or loaded."""
+    """Return a session with some state, made by hand, created, or loaded."""
     state = {"deep": {"er": [{"a": 1}]}}
     if request.param == "made":
         return Session(session_id="s", state=state)
@@ -51,7 +51,7 @@ def session(request):
 
 @pytest.mark.parametrize("door", DOORS)
 def test_what_json_cannot_hold_is_refused_where_it_is_put(session, door):
-    """The error comes from the statement that puts it in, names the place and the remedy; nothing changes."""
+    """The statement that puts an invalid value raises, names the place and the remedy, and changes nothing."""
     before = session.to_dict()
 
     with pytest.raises(InvalidValueError, match=r"is a datetime\.datetime.* default=jsonable") as caught:
@@ -66,7 +66,7 @@ def test_what_json_cannot_hold_is_refused_where_it_is_put(session, door):
 
 @pytest.mark.parametrize("door", DOORS)
 def test_what_is_put_in_is_stored(session, door):
-    """A value that is taken at any door is saved, loaded, and is what it was."""
+    """An accepted value is saved and loaded as it was."""
     manager = SessionManager()
     DOORS[door](session, {"a": [1, ("b", None)], "\ud83d\ude00": True})
     fresh = Session.from_dict({**session.to_dict(), "session_id": "t"})
@@ -79,7 +79,7 @@ def test_what_is_put_in_is_stored(session, door):
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_default_converts_what_is_put_in(door):
-    """What JSON cannot hold is converted where it is put in, so it reads the same before and after a save."""
+    """A value that JSON cannot hold is converted at once, so that it reads the same before and after a save."""
     manager = SessionManager(default=jsonable)
     manager.create_session("ada", session_id="s", state={"deep": {"er": [{"a": 1}]}})
     session = manager.get_session("s")
@@ -93,7 +93,7 @@ def test_a_default_converts_what_is_put_in(door):
 
 @pytest.mark.parametrize("bad", [5, None, ("a", 1), b"a"], ids=repr)
 def test_a_key_is_text(session, bad):
-    """JSON has no other keys: 5 would come back as "5"."""
+    """A key that is not text raises, since 5 would be read as "5"."""
     for act in (
         lambda: session.state.__setitem__(bad, 1),
         lambda: session.state.update({bad: 1}),
@@ -108,7 +108,7 @@ class Number(IntEnum):
 
 
 def test_a_key_and_a_value_are_what_comes_back(session):
-    """Two halves of a character are that character, and a number of a class of one's own is a number."""
+    """Halves of a character are joined, and numbers of other classes become plain, at once."""
     session.state["\ud83d\ude00"] = "\ud83d\ude00"
     session.state["number"] = Number.ONE
 
@@ -117,7 +117,7 @@ def test_a_key_and_a_value_are_what_comes_back(session):
 
 
 def test_a_default_converts_a_key():
-    """As it converts the keys of what is put in."""
+    """`default=` converts keys as it converts values."""
     session = SessionManager(default=jsonable).create_session()
 
     session.state[UUID(int=1)] = 1
@@ -126,7 +126,7 @@ def test_a_default_converts_a_key():
 
 
 def test_what_is_stored_deeper_than_is_accepted_can_be_read():
-    """The rest of it is as it was: to guard each level of a document by others would end Python's stack."""
+    """A document that is nested deeper than accepted can be read without exhausting the stack."""
     value = {}
     for _ in range(10_000):
         value = {"a": value}
@@ -140,7 +140,7 @@ def test_what_is_stored_deeper_than_is_accepted_can_be_read():
 
 
 def test_nesting_is_counted_from_the_root():
-    """What a save would refuse is refused where it is put in, however it grew so deep."""
+    """Nesting is counted from the root, so that a value which a save would refuse is refused at once."""
     session = Session()
     inner = session.state
     for _ in range(99):
@@ -153,7 +153,7 @@ def test_nesting_is_counted_from_the_root():
 
 
 def test_it_is_a_dict_to_everyone():
-    """Equality, json, isinstance, copies and pickles are those of a dict; a copy is plain and free."""
+    """Equality, json, isinstance, copies and pickles are those of a dict. A copy is a plain dict."""
     state = Session(state={"a": [1, {"b": 2}]}).state
 
     assert state == {"a": [1, {"b": 2}]}
@@ -175,7 +175,7 @@ READING = {
 
 @pytest.mark.parametrize("kind", [JSONDict, JSONList])
 def test_every_method_that_puts_something_in_is_checked(kind):
-    """What a dict or a list inherits from Python's puts nothing in, in any release of Python."""
+    """Every method of dict and list that adds values is checked, in any release of Python."""
     base = dict if issubclass(kind, dict) else list
     inherited = {name for name in dir(base) if not name.startswith("_") and getattr(kind, name) == getattr(base, name)}
 
@@ -215,7 +215,7 @@ def containers_in(value):
 
 
 def step(state, act, place, value):
-    """Change a container somewhere in the state; return whether it was refused."""
+    """Change a container somewhere in the state. Return whether it was refused."""
     found = containers_in(state)
     at = found[place % len(found)]
     try:
@@ -249,7 +249,7 @@ def step(state, act, place, value):
 @settings(max_examples=150)
 @given(state=st.dictionaries(st.text(max_size=3), JSON, max_size=3), steps=STEPS)
 def test_any_changes_are_refused_or_saved(state, steps):
-    """A state can be saved after each step, and is loaded as it is; what is refused changes nothing."""
+    """After any step a state can be saved and loaded. A refused step changes nothing."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="s", state=state)
     for act, place, value in steps:
@@ -291,7 +291,7 @@ def test_any_changes_are_refused_or_saved(state, steps):
     ],
 )
 def test_an_assignment_is_checked_there_and_then(session, name, value, problem):
-    """What cannot be stored is refused by the assignment, not by a save that comes later; nothing changes."""
+    """An invalid assignment raises at once, and changes nothing."""
     before = session.to_dict()
 
     with pytest.raises(InvalidValueError) as caught:
@@ -302,13 +302,13 @@ def test_an_assignment_is_checked_there_and_then(session, name, value, problem):
 
 
 def test_a_field_cannot_be_deleted(session):
-    """A session without a user has None."""
+    """Deleting a field of a session raises."""
     with pytest.raises(InvalidValueError, match="user_id cannot be deleted; assign another value"):
         del session.user_id
 
 
 def test_checkpoints_take_checkpoints_alone(session):
-    """The list of checkpoints refuses what is none, and can lose one."""
+    """The list of checkpoints takes only checkpoints. They can be removed."""
     session.checkpoint("a")
     for act in (
         lambda: session.checkpoints.append("b"),
@@ -343,7 +343,7 @@ class Chat(Session):
 
 
 def test_a_field_of_a_subclass_is_not_lost_in_silence():
-    """A store keeps a session's own fields; what a class adds is refused by name when it is saved or imported."""
+    """A subclass's extra field raises when the session is saved or imported."""
     manager = SessionManager()
     chat = Chat(session_id="s")
     chat.title = "T"
@@ -361,7 +361,7 @@ def test_a_field_of_a_subclass_is_not_lost_in_silence():
 
 
 def test_a_field_of_a_subclass_of_message_is_refused_when_it_is_added():
-    """The same of messages."""
+    """A Message subclass's extra field raises when the message is added."""
 
     class Rated(Message):
         pass

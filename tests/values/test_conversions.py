@@ -1,4 +1,4 @@
-"""default=: what JSON cannot hold is converted at every door, and what comes back is JSON."""
+"""Tests of `default=`, which converts values that JSON cannot hold, in every call."""
 
 import dataclasses
 import json
@@ -53,14 +53,14 @@ class Attrs:
 
 @dataclasses.dataclass
 class Named:
-    """Has fields of names that methods have."""
+    """Has fields with the names of methods."""
 
     to_dict: int
     tolist: int
 
 
 class Scalar:
-    """What a scalar or an array of numpy has."""
+    """Resembles a scalar or an array of numpy."""
 
     def __init__(self, value):
         self.value = value
@@ -120,7 +120,7 @@ VALUES = {
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_value_of_a_known_type_is_converted(kind):
-    """`jsonable` gives JSON by itself, and as the default of json.dumps and of a manager."""
+    """`jsonable` converts known types, alone and as `default=` of json.dumps and of a manager."""
     value, expected = VALUES[kind]
 
     assert jsonable(value) == expected
@@ -130,7 +130,7 @@ def test_a_value_of_a_known_type_is_converted(kind):
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_converted_value_comes_back_as_the_json_that_it_became(kind):
-    """What is read before a save and after it is the same, at each door of a manager and of its sessions."""
+    """A converted value reads the same before and after a save, in every call."""
     value, expected = VALUES[kind]
     manager = SessionManager(default=jsonable)
     session = manager.create_session("ada", session_id="s", metadata={"x": value}, state={"x": value})
@@ -162,7 +162,7 @@ def test_a_converted_value_comes_back_as_the_json_that_it_became(kind):
 
 
 def test_sessions_of_a_list_convert_what_they_are_given():
-    """All that a manager gives does, whatever gave it; a stale copy too, when it was merged."""
+    """Every session that a manager returns converts, also after a merge."""
     manager = SessionManager(default=jsonable)
     manager.create_session("ada", session_id="s")
     mine, theirs = manager.get_sessions_for_user("ada")[0], manager.get_or_create_session("s")
@@ -177,7 +177,7 @@ def test_sessions_of_a_list_convert_what_they_are_given():
 
 
 def test_an_async_manager_converts_as_well():
-    """AsyncSessionManager takes the same default."""
+    """AsyncSessionManager takes the same `default=`."""
 
     async def use():
         async with AsyncSessionManager(default=jsonable) as manager:
@@ -202,7 +202,7 @@ def test_an_async_manager_converts_as_well():
 
 
 def test_without_a_default_the_refusal_names_it():
-    """The error says how such a value can be taken."""
+    """Without `default=` the error says how such a value can be accepted."""
     with pytest.raises(InvalidValueError, match=r"convert it, or let SessionManager\(\.\.\., default=jsonable\) do so"):
         SessionManager().create_session(state={"x": NOON})
 
@@ -215,7 +215,7 @@ def test_without_a_default_the_refusal_names_it():
     ],
 )
 def test_what_jsonable_cannot_convert_is_refused_by_place(value):
-    """A function, a class, a generator or NaN has no JSON form; the error names the place, with a default too."""
+    """A function, a class, a generator or NaN raises an error that names the place."""
     with pytest.raises(InvalidValueError, match=r"^value\['a'\]\[0\]"):
         jsonable({"a": [value]})
     with pytest.raises(InvalidValueError, match=r"^state\['a'\]\[0\]"):
@@ -223,7 +223,7 @@ def test_what_jsonable_cannot_convert_is_refused_by_place(value):
 
 
 def test_a_default_of_ones_own_is_that_of_json_dumps():
-    """It gets what JSON cannot hold, and raises TypeError for what it does not know."""
+    """A function of yours gets values that JSON cannot hold, and raises TypeError for unknown ones."""
 
     def default(value):
         if isinstance(value, complex):
@@ -243,14 +243,14 @@ def test_a_default_of_ones_own_is_that_of_json_dumps():
     "default", [lambda value: value, lambda _: object(), lambda value: [value], lambda value: {"a": object()}]
 )
 def test_a_default_that_converts_nothing_ends(default):
-    """One that returns what it was given, or such a thing again, is an error, no loop."""
+    """A function that returns its argument, or something like it, raises instead of looping."""
     with pytest.raises(InvalidValueError, match=r"^state\['x'\]"):
         SessionManager(default=default).create_session(state={"x": object()})
 
 
 @pytest.mark.parametrize("default", [5, "jsonable", dict])
 def test_what_is_no_default_is_refused(default):
-    """A default is a function."""
+    """A `default=` that is not a function raises."""
     for manager in (SessionManager, AsyncSessionManager):
         with pytest.raises(InvalidValueError, match=r"^default is .*; it is a function, such as jsonable"):
             manager(default=default)

@@ -1,4 +1,4 @@
-"""Sessions in the hands of others: copies, pickles, FastAPI, pydantic, msgspec, yaml, json; all of it, or an error."""
+"""Tests of sessions in copies, pickles, FastAPI, pydantic, msgspec, yaml and json: complete, or an error."""
 
 import copy
 import dataclasses
@@ -36,7 +36,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 
 def filled(session):
-    """Give a session something in every field, and return it."""
+    """Give a session a value in every field, and return it."""
     session.add_message("user", "Hello!", message_id="m0", metadata={"a": [1]})
     session.add_message("assistant", [{"type": "text", "text": "Hi"}], message_id="m1", tool_calls=[{"id": "c"}])
     session.state["cart"] = [{"id": 1}]
@@ -80,7 +80,7 @@ COPIES = {
 
 @pytest.mark.parametrize("duplicate", COPIES)
 def test_a_copy_is_equal_and_independent(session, duplicate):
-    """What is done to one is not seen in the other, at any depth."""
+    """A copy is equal, and changes independently at any depth."""
     copied = COPIES[duplicate](session)
 
     assert copied == session
@@ -101,7 +101,7 @@ def test_a_copy_is_equal_and_independent(session, duplicate):
 
 @pytest.mark.parametrize("duplicate", ["copy", "deepcopy", "pickle"])
 def test_a_copy_and_its_original_can_both_be_saved(manager, session, duplicate):
-    """They are two copies of one session, also where it was not saved yet: the changes of both are kept."""
+    """A copy and its original are two copies of one session, and merge."""
     copied = COPIES[duplicate](session)
     copied.add_message("user", "in the copy", message_id="copy")
     copied.state["copy"] = True
@@ -118,7 +118,7 @@ def test_a_copy_and_its_original_can_both_be_saved(manager, session, duplicate):
 
 
 def test_a_replaced_session_goes_on_from_the_stored_one(manager):
-    """`dataclasses.replace` leaves a session what it is to its store; of another id it is new."""
+    """`dataclasses.replace` keeps a session's tie to the store. Under another id it is new."""
     manager.save(filled(manager.create_session("ada", session_id="s")))
     session = manager.get_session("s")
 
@@ -136,7 +136,7 @@ def test_a_replaced_session_goes_on_from_the_stored_one(manager):
 
 @pytest.mark.parametrize("duplicate", ["copy", "deepcopy", "pickle", "replace"])
 def test_a_copy_of_a_part_is_such_a_part(manager, duplicate):
-    """A session that was loaded in part is copied in part, can be saved, and never stands for the whole."""
+    """A copy of a partly loaded session is partly loaded, can be saved, and never counts as the whole."""
     long = manager.create_session("ada", session_id="s")
     for n in range(100):
         long.add_message("user", f"text {n}")
@@ -154,14 +154,14 @@ def test_a_copy_of_a_part_is_such_a_part(manager, duplicate):
 
 
 def test_a_session_of_a_lambda_s_clock_can_be_pickled(manager):
-    """The clock and the default stay with the process."""
+    """A pickle leaves out the clock and the default."""
     session = SessionManager(clock=lambda: NOON, default=lambda value: None).create_session(session_id="s")
 
     assert pickle.loads(pickle.dumps(session)) == session  # noqa: S301
 
 
 def test_messages_are_a_list_that_follows_the_session():
-    """The same list object shows what is added, removed, loaded and hidden."""
+    """One list object shows what is added, removed and loaded."""
     manager = SessionManager()
     long = manager.create_session("ada", session_id="s")
     view = long.messages
@@ -189,7 +189,7 @@ def test_messages_are_a_list_that_follows_the_session():
 
 
 def test_a_session_is_freed_when_it_is_no_longer_used(manager):
-    """No circle of references keeps a conversation in memory until the garbage collector runs."""
+    """A session has no reference cycle that keeps it in memory."""
     manager.save(filled(manager.create_session("ada", session_id="s")))
     gc.disable()
     try:
@@ -216,7 +216,7 @@ AS_JSON = {
 
 @pytest.mark.parametrize("encode", AS_JSON)
 def test_an_encoder_writes_the_whole_session(session, encode):
-    """What it writes is what `to_dict` returns, and can be read back."""
+    """An encoder writes what `to_dict` returns, and it can be read back."""
     written = AS_JSON[encode](session)
 
     assert written == session.to_dict()
@@ -236,7 +236,7 @@ OF_FIELDS = {
 
 @pytest.mark.parametrize("encode", OF_FIELDS)
 def test_an_encoder_of_dataclasses_loses_no_message(session, encode):
-    """It writes the dataclass's fields, all messages among them, as plain JSON."""
+    """An encoder of dataclasses writes all fields and messages as JSON."""
     written = OF_FIELDS[encode](session)
 
     plain = session.to_dict()
@@ -250,7 +250,7 @@ def test_an_encoder_of_dataclasses_loses_no_message(session, encode):
 
 
 def test_what_asdict_gives_is_plain(session):
-    """Its dicts and lists take anything: they are the caller's own."""
+    """`asdict` gives plain dicts and lists."""
     made = dataclasses.asdict(session)
 
     made["state"]["cart"].append({1})
@@ -263,7 +263,7 @@ def test_what_asdict_gives_is_plain(session):
 
 @pytest.mark.parametrize("encode", [json.dumps, msgspec.json.encode, yaml.safe_dump])
 def test_messages_by_themselves_are_written_whole_or_refused(session, encode):
-    """No encoder writes an empty list where there are messages."""
+    """No encoder writes an empty list for messages."""
     try:
         written = encode(session.messages)
     except (TypeError, yaml.YAMLError):
@@ -272,7 +272,7 @@ def test_messages_by_themselves_are_written_whole_or_refused(session, encode):
 
 
 def test_messages_and_a_default_are_json(session):
-    """`json.dumps(session.messages, default=jsonable)` writes all of them."""
+    """`json.dumps(session.messages, default=jsonable)` writes all messages."""
     assert json.loads(json.dumps(session.messages, default=jsonable)) == [each.to_dict() for each in session.messages]
 
 
@@ -298,13 +298,13 @@ def test_a_pydantic_model_holds_sessions_and_messages(session):
 
 @pytest.mark.parametrize("given", [5, None, {"role": 5}, {"content": "x"}, {"role": "user", "timestamp": "noon"}])
 def test_pydantic_refuses_what_is_no_message(given):
-    """Its error is a ValidationError with our text."""
+    """An invalid message raises ValidationError with our text."""
     with pytest.raises(pydantic.ValidationError, match="is "):
         pydantic.TypeAdapter(Message).validate_python(given)
 
 
 def test_fastapi_takes_and_returns_sessions(manager):
-    """A route may return a session, its messages, summaries or a page of them, with and without an annotation."""
+    """A route may return a session, messages, summaries or a page, with and without annotation."""
     app = FastAPI()
     manager.save(filled(manager.create_session("ada", session_id="s")))
 
@@ -366,7 +366,7 @@ def test_fastapi_takes_and_returns_sessions(manager):
     ],
 )
 def test_what_is_excluded_is_not_written(session, options, left):
-    """`exclude=` and its like, and FastAPI's `response_model_exclude=`, hide fields: also those of the messages."""
+    """`exclude=` and `response_model_exclude=` leave fields out, also those of messages."""
     session.set_state("none", None)  # what JSON of the user's own holds is no field
     expected = left(session.to_dict())
     app = FastAPI()
@@ -388,7 +388,7 @@ def test_what_is_excluded_is_not_written(session, options, left):
 
 
 def test_half_a_character_does_not_keep_a_session_from_going_out(session):
-    """JSON in UTF-8 has U+FFFD for what a cut stream leaves, as `history` has; in Python and in ASCII it stays."""
+    """JSON in UTF-8 has U+FFFD for a lone surrogate. Python values and ASCII keep it."""
     session.add_message("assistant", ["cut \ud83d", {"\udc00": "\U0001f600"}])
     adapter = pydantic.TypeAdapter(Session)
 
@@ -400,7 +400,7 @@ def test_half_a_character_does_not_keep_a_session_from_going_out(session):
 
 
 def test_a_page_of_a_list_goes_out_with_its_cursor(manager):
-    """Whatever writes it, and however a route is annotated: who reads it can ask for the next page."""
+    """Every encoder and route writes a page with its cursor."""
     for n in range(3):
         manager.create_session("ada", session_id=f"s{n}", metadata={"n": [n]})
     app = FastAPI()
@@ -433,7 +433,7 @@ def test_a_page_of_a_list_goes_out_with_its_cursor(manager):
 
 
 def test_a_page_is_a_sequence_of_summaries(manager):
-    """It has a length, indexes and slices, and equals a list or a tuple of the same."""
+    """A page has a length, indexes and slices, and equals a list or tuple of the same."""
     for n in range(3):
         manager.create_session("ada", session_id=f"s{n}")
     page = manager.list_sessions("ada")
@@ -455,7 +455,7 @@ def test_a_page_is_a_sequence_of_summaries(manager):
 
 
 def test_a_page_of_messages_goes_out_with_what_it_says_of_others(manager):
-    """Whatever writes it, and however a route is annotated: a chat window knows whether it can scroll."""
+    """Every encoder and route writes whether more messages lie beyond the page."""
     session = manager.create_session("ada", session_id="s")
     for n in range(5):
         session.add_message("user", f"text {n}", metadata={"n": [n]})
@@ -487,7 +487,7 @@ def test_a_page_of_messages_goes_out_with_what_it_says_of_others(manager):
 
 
 def test_a_part_is_not_written_as_the_whole(manager):
-    """`to_dict` of a session that was loaded in part raises, through pydantic too."""
+    """`to_dict` of a partly loaded session raises, through pydantic too."""
     long = manager.create_session("ada", session_id="s")
     for n in range(100):
         long.add_message("user", f"text {n}")
@@ -502,7 +502,7 @@ def test_a_part_is_not_written_as_the_whole(manager):
 
 @pytest.mark.parametrize("encode", OF_FIELDS)
 def test_a_part_that_an_encoder_of_fields_writes_says_so(manager, encode):
-    """It has the number of all messages, and is no whole session again: not for `from_dict`, nor for an import."""
+    """An encoded part has the number of all messages, and cannot be read or imported as a whole."""
     long = manager.create_session("ada", session_id="s")
     for n in range(100):
         long.add_message("user", f"text {n}")
@@ -520,7 +520,7 @@ def test_a_part_that_an_encoder_of_fields_writes_says_so(manager, encode):
 
 
 def test_a_summary_is_no_session(manager):
-    """Its JSON has no messages: it does not become a session without any."""
+    """A summary's JSON cannot be read as a session without messages."""
     manager.save(filled(manager.create_session("ada", session_id="s")))
 
     with pytest.raises(InvalidValueError, match="messages are 0 of the session's 2 messages"):
@@ -544,7 +544,7 @@ def test_a_summary_is_no_session(manager):
     ],
 )
 def test_a_change_of_what_does_not_change_says_what_to_do(session, act, remedy):
-    """Whoever assigns to a message, or changes what it holds, is told the method that does it."""
+    """Changing a message raises an error that names the method to use."""
     before = session.to_dict()
 
     with pytest.raises(ImmutableError) as caught:

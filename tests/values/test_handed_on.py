@@ -1,4 +1,4 @@
-"""What a manager returns, handed on: copied, pickled, taken apart and written as JSON, it loses nothing."""
+"""Tests that what a manager returns can be copied, pickled and written as JSON without loss."""
 
 import copy
 import dataclasses
@@ -51,7 +51,7 @@ def manager():
 
 
 def shown(value):
-    """Return all that can be asked of a value, in the order of its fields."""
+    """Return everything that can be read of a value, in the order of its fields."""
     kind = type(value).__name__
     return kind, value, [getattr(value, name) for name in FIELDS.get(kind, ())]
 
@@ -61,7 +61,7 @@ def shown(value):
     [(way, name) for way in COPIES for name in RETURNED if way != "replace" or name != "SharedState"],
 )
 def test_a_copy_of_what_is_returned_has_all_of_it(manager, duplicate, name):
-    """It is of the same class, equal, and has the same revision, cursor and answers to what comes before and after."""
+    """A copy has the same class, is equal, and keeps revision, cursor, and whether more lies beyond."""
     given = RETURNED[name](manager)
 
     assert shown(COPIES[duplicate](given)) == shown(given)
@@ -69,7 +69,7 @@ def test_a_copy_of_what_is_returned_has_all_of_it(manager, duplicate, name):
 
 @pytest.mark.parametrize("name", RETURNED)
 def test_what_is_returned_is_json_with_jsonable(manager, name):
-    """`json.dumps(value, default=jsonable)` writes all of it, and so does it in a dict or a list; a part raises."""
+    """`json.dumps(value, default=jsonable)` writes everything, also inside a dict or list. A part raises."""
     given = RETURNED[name](manager)
     if name == "a part of a Session":
         given = given.messages
@@ -82,7 +82,7 @@ def test_what_is_returned_is_json_with_jsonable(manager, name):
 
 @pytest.mark.parametrize("name", [name for name in RETURNED if name not in ("a part of a Session", "SharedState")])
 def test_what_has_a_to_dict_is_json_without_a_default(manager, name):
-    """Values that JSON does not have were converted when they came in: `json.dumps(value.to_dict())` suffices."""
+    """`json.dumps(value.to_dict())` needs no default."""
     given = RETURNED[name](manager)
     taken = given.to_dict() if hasattr(given, "to_dict") else dataclasses.asdict(given)
 
@@ -91,7 +91,7 @@ def test_what_has_a_to_dict_is_json_without_a_default(manager, name):
 
 @pytest.mark.parametrize("name", [name for name in RETURNED if name != "SharedState"])
 def test_asdict_has_every_field(manager, name):
-    """`dataclasses.asdict` gives what JSON takes with `default=jsonable`."""
+    """`dataclasses.asdict` has every field, and is JSON with `default=jsonable`."""
     given = RETURNED[name](manager)
 
     taken = dataclasses.asdict(given)
@@ -101,7 +101,7 @@ def test_asdict_has_every_field(manager, name):
 
 
 def test_the_state_of_a_user_is_a_mapping(manager):
-    """`json.dumps` takes it as it is, and `dict` makes a plain one."""
+    """`json.dumps` and `dict` take a user's state."""
     state = manager.user_state("ada")
 
     assert json.loads(json.dumps(state)) == dict(state) == {"a": {"b": "1"}}
@@ -110,7 +110,7 @@ def test_the_state_of_a_user_is_a_mapping(manager):
 @pytest.mark.parametrize("of", ["from JSON", "before its first save"])
 @pytest.mark.parametrize("name", COPIES)
 def test_a_session_that_was_never_loaded_is_handed_on_with_what_only_its_copy_knows(name, of):
-    """Its revision, its branches and the time of its last message; a copy under another id is a new session."""
+    """A copy keeps revision, branches and last activity. Under another id it is a new session."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="s")
     session.add_message("user", "one")

@@ -1,4 +1,4 @@
-"""Two changes of one JSON value: what both sides keep."""
+"""Tests of merging two changes of one JSON value."""
 
 import copy
 
@@ -14,11 +14,11 @@ OBJECTS = st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, max_si
 )
 PATHS = st.lists(KEYS, min_size=1, max_size=3).map(tuple)
 CHANGES = st.dictionaries(PATHS, LEAVES | st.just(ABSENT), max_size=4)
-"""Values that are set at paths, or deleted there."""
+"""Changes: values to set at paths, or to delete there."""
 
 
 def changed(base, changes):
-    """Return a copy with changes, as code would make them: ``state["a"]["b"] = 1``, ``del state["a"]``."""
+    """Return a copy with changes made as code would: ``state["a"]["b"] = 1``, ``del state["a"]``."""
     value = copy.deepcopy(base)
     for path, leaf in changes.items():
         at = value
@@ -37,7 +37,7 @@ def changed(base, changes):
 
 
 def found(value, path):
-    """Return what lies at a path; ABSENT where nothing does."""
+    """Return the value at a path, or ABSENT."""
     for key in path:
         if type(value) is not dict or key not in value:
             return ABSENT
@@ -46,7 +46,7 @@ def found(value, path):
 
 
 def paths_of(value, before=()):
-    """Return the paths of all keys of a dict, to every depth."""
+    """Return the paths of all keys of a dict, at every depth."""
     for key, inner in value.items():
         yield (*before, key)
         if type(inner) is dict:
@@ -54,14 +54,14 @@ def paths_of(value, before=()):
 
 
 def apart(path, others):
-    """Return whether no other path leads to this one, or begins with it."""
+    """Return whether no other path equals this one or is its beginning or continuation."""
     return not any(path[: len(each)] == each[: len(path)] for each in others)
 
 
 @given(OBJECTS, CHANGES, CHANGES)
 @settings(max_examples=400)
 def test_neither_side_loses_what_it_alone_changed(base, mine, theirs):
-    """What one side set or deleted, and the other did not touch, is so in what both become."""
+    """What only one side set or deleted is so in the result."""
     both = join(base, changed(base, mine), changed(base, theirs))
 
     for own, others in ((mine, theirs), (theirs, mine)):
@@ -77,7 +77,7 @@ def test_neither_side_loses_what_it_alone_changed(base, mine, theirs):
 @given(OBJECTS, CHANGES, CHANGES)
 @settings(max_examples=400)
 def test_it_does_not_matter_who_saves_first(base, one, other):
-    """But where both set one value to different ones: the later stays there."""
+    """The result does not depend on the order, except where both set one value."""
     a, b = changed(base, one), changed(base, other)
 
     first, second = join(base, a, b), join(base, b, a)
@@ -99,7 +99,7 @@ def test_it_does_not_matter_who_saves_first(base, one, other):
 @given(OBJECTS, CHANGES, CHANGES)
 @settings(max_examples=200)
 def test_a_repeated_merge_changes_nothing(base, mine, theirs):
-    """A save whose reply was lost is made again on what it stored."""
+    """Merging again with the own result changes nothing."""
     a = changed(base, mine)
     both = join(base, a, changed(base, theirs))
 
@@ -121,7 +121,7 @@ def test_numbers_add_up_whatever_the_order(base, added):
 
 @given(st.lists(LEAVES, max_size=3) | st.just(ABSENT), st.lists(st.lists(LEAVES, max_size=3), min_size=2, max_size=4))
 def test_items_are_appended_whatever_the_order(base, added):
-    """Each side's items, in their order, after what was stored before."""
+    """Each side's items follow what was stored, in their order."""
     start = [] if base is ABSENT else base
     stored = [*start, *added[0]]
     for each in added[1:]:
@@ -131,19 +131,19 @@ def test_items_are_appended_whatever_the_order(base, added):
 
 
 def test_what_is_neither_number_nor_list_is_not_added():
-    """Truth is no number; a list that lost its beginning is no longer one that was appended to."""
+    """Booleans are not added, and a list that lost its beginning is not appended to."""
     for base, mine, theirs in ((1, True, 1), (1, 2, "x"), ("a", "ab", "ac"), ([1], [2, 3], [1]), ([1], 2, [1])):
         assert add(base, mine, theirs) is ABSENT
 
 
 def test_true_is_a_change_of_one():
-    """Python takes them for equal; JSON does not."""
+    """True and 1 are different values."""
     assert join({"a": 1}, {"a": True}, {"a": 1, "b": 0}) == {"a": True, "b": 0}
     assert type(join({"a": 1}, {"a": True}, {"a": 1, "b": 0})["a"]) is bool
 
 
 def test_a_dict_that_one_deleted_and_the_other_only_took_from_is_gone():
-    """Nothing was put into it that would be lost; with something new in it, that alone stays."""
+    """A dict that one side deleted is gone if the other only removed keys. New keys in it stay."""
     base = {"x": {"a": 1, "b": 2}, "y": 1}
 
     for theirs in ({}, {"a": 1}):

@@ -1,4 +1,4 @@
-"""Message: a part of a conversation, which does not change."""
+"""Tests of Message, which is immutable."""
 
 import copy
 import os
@@ -18,7 +18,7 @@ from tests.samples import CALLS, PARTS
     "field", ["role", "content", "metadata", "timestamp", "message_id", "tool_calls", "tool_call_id", "name", "new"]
 )
 def test_a_message_cannot_be_assigned_to(field):
-    """A message does not change, so sealed pages need not be written again."""
+    """Assigning to a field of a message raises."""
     with pytest.raises(FrozenInstanceError):
         setattr(Message("user", "Hello!"), field, "x")
 
@@ -37,7 +37,7 @@ def test_a_message_cannot_be_assigned_to(field):
     ],
 )
 def test_a_message_cannot_be_changed_from_within(change):
-    """Immutability is deep: no part of a part can change."""
+    """Every container inside a message is immutable."""
     message = Message("user", PARTS, metadata={"tags": ["a"]}, tool_calls=CALLS)
     before = message.to_json()
 
@@ -48,7 +48,7 @@ def test_a_message_cannot_be_changed_from_within(change):
 
 
 def test_a_message_does_not_follow_what_it_was_made_of():
-    """A later change of a given list or dict does not reach the message."""
+    """A message copies given lists and dicts."""
     parts, metadata, calls = copy.deepcopy((PARTS, {"tags": ["a"]}, CALLS))
     message = Message("user", parts, metadata=metadata, tool_calls=calls)
 
@@ -60,7 +60,7 @@ def test_a_message_does_not_follow_what_it_was_made_of():
 
 
 def test_message_ids_are_random_and_do_not_repeat():
-    """An id that is not given is 32 hex digits, another for each message."""
+    """A made-up message id has 32 random hex digits."""
     ids = {Message("user", "").message_id for _ in range(1000)}
 
     assert len(ids) == 1000
@@ -68,7 +68,7 @@ def test_message_ids_are_random_and_do_not_repeat():
 
 
 def test_session_ids_are_random_and_do_not_repeat():
-    """An id that is not given is sess_ and 32 hex digits, another for each session."""
+    """A made-up session id is sess_ and 32 random hex digits."""
     ids = {Session().session_id for _ in range(1000)}
 
     assert len(ids) == 1000
@@ -79,7 +79,7 @@ def test_session_ids_are_random_and_do_not_repeat():
     "given", ["x", "a/b", "..", "%2F", "ü" * 512, "x" * 1024, "\U0001f600" * 256, "\x00", "\ud800"]
 )
 def test_an_id_is_any_text_of_up_to_a_kibibyte(given):
-    """Ids are the caller's: any Unicode of 1 to 1,024 bytes in UTF-8."""
+    """An id is any Unicode text of 1 to 1,024 bytes in UTF-8."""
     session = Session(session_id=given, user_id=given)
 
     assert session.add_message("user", "", message_id=given).message_id == given
@@ -111,7 +111,7 @@ def test_an_id_is_any_text_of_up_to_a_kibibyte(given):
     ids=["session_id", "user_id", "message_id", "add_message", "checkpoint"],
 )
 def test_what_cannot_be_an_id_is_refused(name, make, given, problem):
-    """The error says which id, what it is, and what is accepted."""
+    """The error names the id's kind, what it is, and what is accepted."""
     with pytest.raises(InvalidValueError) as caught:
         make(given)
 
@@ -121,20 +121,20 @@ def test_what_cannot_be_an_id_is_refused(name, make, given, problem):
 
 @pytest.mark.parametrize("role", ["user", "assistant", "system", "tool", "developer", "function", "", "\U0001f916"])
 def test_a_role_is_free_text(role):
-    """Frameworks have roles of their own: none is refused."""
+    """A role may be any text."""
     assert Message(role, "").role == role
 
 
 @pytest.mark.parametrize("field", ["role", "name", "tool_call_id"])
 def test_a_text_field_refuses_what_is_no_text(field):
-    """The error names the field and what it is."""
+    """The error names the field and the value's type."""
     with pytest.raises(InvalidValueError, match=f"^{field} is an int; it is text$"):
         Message(**{"role": "user", "content": "", field: 1})
 
 
 @pytest.mark.parametrize("content", ["", "text", PARTS, {"result": [1, None]}, None, 0, 1.5, True, [], {}], ids=repr)
 def test_content_is_any_json(content):
-    """Text, multimodal parts, a tool's result, nothing."""
+    """Content may be any JSON: text, parts, a tool's result, None."""
     assert Message("tool", content).content == content
 
 
@@ -156,7 +156,7 @@ def test_content_is_any_json(content):
     ids=repr,
 )
 def test_a_field_that_cannot_be_stored_is_refused_when_the_message_is_made(fields, path):
-    """The error names the part; nothing is appended."""
+    """An invalid field raises when the message is made, and names the part."""
     session = Session()
 
     with pytest.raises(InvalidValueError) as caught:
@@ -167,7 +167,7 @@ def test_a_field_that_cannot_be_stored_is_refused_when_the_message_is_made(field
 
 
 def test_messages_are_equal_when_all_fields_are():
-    """Equality is of values, not of objects; and equal messages hash alike."""
+    """Messages with equal fields are equal, and have equal hashes."""
     one, other, third = (Message("user", text, timestamp=NOON, message_id="m") for text in ("a", "a", "b"))
 
     assert one == other
@@ -177,14 +177,14 @@ def test_messages_are_equal_when_all_fields_are():
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_a_copied_message_is_equal(duplicate):
-    """Copying is harmless."""
+    """A copy of a message is equal to it."""
     message = Message("user", PARTS, metadata={"a": 1}, tool_calls=CALLS)
 
     assert duplicate(message) == message
 
 
 def test_only_a_new_message_has_an_id_that_no_store_can_know():
-    """One that was copied, pickled, made from JSON or given before may be stored already: its id is looked for."""
+    """A copied, pickled, parsed or used message may be stored already, so its id is looked up."""
     message = Message("user", "x")
     again = pickle.loads(pickle.dumps(message))  # noqa: S301 (our own)
     others = [again, copy.copy(message), replace(message), Message.from_dict(message.to_dict()), Message(**vars(again))]
@@ -196,7 +196,7 @@ def test_only_a_new_message_has_an_id_that_no_store_can_know():
 
 
 def test_a_forked_process_does_not_take_its_parents_message_for_new():
-    """Both may give it to a store."""
+    """After a fork, a message of the parent does not count as new."""
     message = Message("user", "x")
     child = os.fork()
     if not child:

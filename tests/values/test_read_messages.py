@@ -1,4 +1,4 @@
-"""Messages that a store has read: they get their fields, and the containers in them freeze, when one looks at them."""
+"""Tests of messages read from a store, which decode and freeze their fields at the first access."""
 
 import copy
 import json
@@ -54,7 +54,7 @@ LOOKS = {
 
 
 def stored(messages, *, as_text=False):
-    """Return messages as a store reads them back."""
+    """Return messages as a store reads them."""
     page = write_messages(messages)
     return read_messages(page.decode() if as_text else page, "messages/s/g/0", "s")
 
@@ -69,7 +69,7 @@ def shapes(value):
 @given(MESSAGES, st.booleans(), st.lists(st.sampled_from(sorted(LOOKS)), max_size=4))
 @settings(max_examples=300)
 def test_a_message_that_was_read_is_the_one_that_was_written_however_one_looks(messages, as_text, looks):
-    """Each way to look at one gives what it gives of the message that was constructed, in whatever order."""
+    """Any access, in any order, gives the same as on the constructed message."""
     read = stored(messages, as_text=as_text)
 
     for name in looks:
@@ -98,7 +98,7 @@ PAGE = write_messages(
 @given(st.integers(0, len(PAGE) - 1), st.binary(max_size=2), st.integers(0, 2), st.booleans())
 @settings(max_examples=1000)
 def test_what_can_be_read_can_be_looked_at(at, piece, gone, as_text):
-    """Damage is found when the page is read, in bytes and in text: no look at a message fails, and no save."""
+    """Damage is found when the page is read. No later access or save fails."""
     page = PAGE[:at] + piece + PAGE[at + gone :]
     try:
         messages = read_messages(page.decode("utf-8", "surrogatepass") if as_text else page, "messages/s/g/0", "s")
@@ -114,7 +114,7 @@ def test_what_can_be_read_can_be_looked_at(at, piece, gone, as_text):
 )
 @pytest.mark.parametrize("field", ["content", "metadata", "tool_calls"])
 def test_what_no_message_can_hold_is_found_when_it_is_read(field, value):
-    """JSON has no limits of depth and size; a message has."""
+    """JSON that exceeds a message's limits is found when it is read."""
     inner = {"content": value, "metadata": f'{{"a":{value}}}', "tool_calls": f"[{value}]"}[field]
     page = f'[{{"role":"user","timestamp":"2026-01-31T12:00:00Z","message_id":"a","{field}":{inner}}}]'
 
@@ -126,7 +126,7 @@ def test_what_no_message_can_hold_is_found_when_it_is_read(field, value):
     "value", ["[" * 99 + "]" * 99, "[" + "9" * 4200 + "]", "null", "1.5", '"\\ud83d\\ude00"', '"\\ud800"']
 )
 def test_what_a_message_can_just_hold_is_read(value):
-    """The limits of what is read are those of what is written."""
+    """The limits for reading are those for writing."""
     page = f'[{{"role":"user","timestamp":"2026-01-31T12:00:00Z","message_id":"a","content":{value}}}]'
 
     (message,) = read_messages(page, "messages/s/g/0", "s")
@@ -136,7 +136,7 @@ def test_what_a_message_can_just_hold_is_read(value):
 
 
 def test_a_look_that_was_interrupted_is_repeated():
-    """An exception between any two steps of the first look leaves a message of which the next look gets all."""
+    """If the first access is interrupted anywhere, the next one is complete."""
     made = Message("user", ["naïve"], metadata={"a": [1]}, tool_calls=[{}], timestamp=NOON)
     at, points = 1, 1
     while at <= points:
@@ -153,7 +153,7 @@ def test_a_look_that_was_interrupted_is_repeated():
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_message_that_was_read_cannot_be_changed(field):
-    """Neither before a look nor after it."""
+    """A read message is immutable, before and after the first access."""
     (message,) = stored([Message("user", [{"a": 1}], metadata={"a": [1]}, tool_calls=[{}])])
 
     for _ in range(2):
@@ -167,7 +167,7 @@ def test_a_message_that_was_read_cannot_be_changed(field):
 
 
 def test_a_message_of_a_loaded_session_stays_the_same_object():
-    """However often it is looked at, itself and what it holds."""
+    """Repeated access returns the same objects."""
     manager = SessionManager(KVSessionStore({}))
     session = manager.create_session("ada", session_id="s")
     session.add_message("user", [{"type": "text", "text": "é"}])
@@ -180,7 +180,7 @@ def test_a_message_of_a_loaded_session_stays_the_same_object():
 
 
 def test_a_name_that_no_message_has_is_no_attribute():
-    """A typing error is told as of any object, of a message that was read, too."""
+    """An unknown attribute raises AttributeError."""
     (message,) = stored([Message("user", "x")])
 
     for each in (message, Message("user", "x")):

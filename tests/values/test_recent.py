@@ -1,4 +1,4 @@
-"""What is remembered of the sessions used last: bounded, and right."""
+"""Tests of what a store remembers of recent sessions."""
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ CALLS = st.tuples(st.sampled_from(["put", "get", "pop"]), st.integers(0, 30), st
 @given(st.lists(CALLS, max_size=200))
 @settings(max_examples=200)
 def test_what_is_remembered_is_the_last_that_was_put_and_is_bounded(calls):
-    """A value may be forgotten, never mistaken; what was just put is there, unless it is larger than half of all."""
+    """A remembered value is the last one put. Older ones are forgotten beyond the limit."""
     recent, model = Recent(20_000), {}
     for n, (act, key, size) in enumerate(calls):
         if act == "put":
@@ -32,7 +32,7 @@ def test_what_is_remembered_is_the_last_that_was_put_and_is_bounded(calls):
 
 
 def test_what_is_larger_than_half_is_not_kept():
-    """One value cannot drive out all others."""
+    """A value larger than half of the limit is not kept."""
     recent = Recent(10_000)
     recent.put("small", 1, 100)
     recent.put("large", 2, 9_000)
@@ -41,7 +41,7 @@ def test_what_is_larger_than_half_is_not_kept():
 
 
 def test_what_is_used_is_remembered_while_others_come_and_go():
-    """To find a value counts as using it; an entry takes memory also where its value has no size."""
+    """A found value counts as used, and each entry counts toward the limit."""
     recent = Recent(20_000)
     recent.put("used", "value", 100)
 
@@ -59,7 +59,7 @@ def held(store):
 
 
 def test_nothing_is_remembered_of_a_deleted_session():
-    """Deleted alone, with its user, or with all."""
+    """Nothing is remembered of a deleted session, whichever call deleted it."""
     store = KVSessionStore({})
     manager = SessionManager(store)
     for name, user in (("a", "ada"), ("b", "bob"), ("c", "carol")):
@@ -88,7 +88,7 @@ class Counting(dict):
 
 
 def test_the_pages_of_a_session_are_read_once_for_chosen_ids():
-    """The first such append reads the ids of all pages, later ones those of new pages alone; drawn ids read none."""
+    """The first append with a chosen id reads all pages, later ones only new pages. Made-up ids read none."""
     mapping = Counting()
     manager = SessionManager(KVSessionStore(mapping))
     manager.create_session("ada", session_id="s")
@@ -120,7 +120,7 @@ def test_the_pages_of_a_session_are_read_once_for_chosen_ids():
 
 
 def ten_pages(mapping):
-    """Store a session with ten pages, the last five of which it has since a fork."""
+    """Store a session with ten pages, of which the last five came after a fork."""
     manager = SessionManager(KVSessionStore(mapping))
     for session_id in ("s", "fork"):
         manager.fork("s", new_id="fork") if session_id == "fork" else manager.create_session("ada", session_id="s")
@@ -131,7 +131,7 @@ def ten_pages(mapping):
 
 
 def test_a_message_that_is_stored_costs_the_pages_from_it_to_the_end():
-    """Beside the ids of all pages that are not loaded, which are read once."""
+    """Besides the ids of unloaded pages, which are read once, a stored message costs the pages from it to the end."""
     mapping = Counting()
     manager = ten_pages(mapping)
     mapping.reads = 0
@@ -155,7 +155,7 @@ def test_a_message_that_is_stored_costs_the_pages_from_it_to_the_end():
 
 
 class Deleting(dict):
-    """Deletes all, as another process does, as soon as a page is read."""
+    """Deletes everything, like another process, when a page is read."""
 
     def __getitem__(self, key):
         if key.startswith("messages/"):
@@ -164,7 +164,7 @@ class Deleting(dict):
 
 
 def test_a_session_that_is_deleted_while_its_messages_are_sought_is_not_found():
-    """Its pages are not missing, since no head names them any more."""
+    """If a session is deleted during the look-up, it is not found, rather than damaged."""
     mapping = {}
     ten_pages(mapping)
 
@@ -173,7 +173,7 @@ def test_a_session_that_is_deleted_while_its_messages_are_sought_is_not_found():
 
 
 def test_a_page_that_cannot_be_read_is_named_when_a_message_is_sought():
-    """An append of a message of a chosen id needs it, and stores nothing."""
+    """An append with a chosen id raises at an unreadable page, and stores nothing."""
     mapping = {}
     manager = ten_pages(mapping)
     key = next(each for each in mapping if each.startswith("messages/"))

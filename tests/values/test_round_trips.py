@@ -1,4 +1,4 @@
-"""Whatever a session holds, it comes back from each way out of the process as it was, or is refused by name."""
+"""Tests that any session survives each way out of the process, or raises."""
 
 import copy
 import json
@@ -44,7 +44,7 @@ UNKNOWN = st.dictionaries(st.sampled_from(["x-a", "x-b"]), JSON, max_size=2)
 
 @st.composite
 def sessions(draw):
-    """Return a session with anything in it, in memory alone."""
+    """Return a session with any content, in memory only."""
     made = Session(user_id=draw(st.none() | st.just("ada")), metadata=draw(OBJECT), state=draw(OBJECT))
     for fields in draw(st.lists(MESSAGE, max_size=4)):
         made.add_message(**fields)
@@ -86,7 +86,7 @@ WAYS = {
 
 
 def all_of(session):
-    """Return what a session holds, as far as one can look at it."""
+    """Return everything that can be read of a session."""
     return session.to_dict(), session.branches, session.unknown_fields, session.message_count, session.revision
 
 
@@ -94,7 +94,7 @@ def all_of(session):
 @settings(max_examples=40)
 @given(session=sessions())
 def test_a_session_comes_back_whole(way, session):
-    """Messages of all kinds, branches, checkpoints, a summary, unknown fields; and so do its parts by themselves."""
+    """Messages, branches, checkpoints, a summary and unknown fields come back, and so do the parts alone."""
     parts = [*session.messages, *session.branches, *session.checkpoints, *filter(None, [session.summary])]
 
     back = WAYS[way](session, Session)
@@ -111,7 +111,7 @@ def test_a_session_comes_back_whole(way, session):
 @settings(max_examples=40)
 @given(session=sessions(), last=st.integers(0, 5))
 def test_a_loaded_session_comes_back_or_is_refused(way, session, last):
-    """One that was loaded in part is copied and pickled as such; as JSON it is refused by name, and so by pydantic."""
+    """A partly loaded session can be copied and pickled. As JSON, and in pydantic, it raises."""
     manager = SessionManager(KVSessionStore({}, ttl=3600))
     manager.import_sessions([session])
     part = manager.get_session(session.session_id, last=last)
@@ -136,7 +136,7 @@ def test_a_loaded_session_comes_back_or_is_refused(way, session, last):
 @settings(max_examples=40)
 @given(session=sessions(), limit=st.integers(0, 3))
 def test_pages_of_lists_come_back_whole(way, session, limit):
-    """Summaries and messages, with the cursor, or with what says that there are more."""
+    """Pages of summaries and messages keep the cursor, and whether more lies beyond."""
     manager = SessionManager(KVSessionStore({}, ttl=3600))
     manager.import_sessions([session])
     manager.fork(session.session_id)

@@ -1,4 +1,4 @@
-"""Random tokens: no two are alike, in whatever thread or process they are drawn."""
+"""Tests of random tokens, which are unique across threads and processes."""
 
 import re
 import subprocess
@@ -11,19 +11,19 @@ from pyai_sessions.values.tokens import new_id, new_token
 
 
 def test_an_id_is_32_hex_digits():
-    """128 bits of the operating system's randomness."""
+    """An id has 128 bits from the operating system."""
     assert re.fullmatch("[0-9a-f]{32}", new_id())
 
 
 @pytest.mark.parametrize("count", [3, 6, 9, 12])
 def test_a_token_is_safe_in_a_key_and_a_url(count):
-    """Four characters for three bytes, none that a key would encode."""
+    """A token has four characters per three bytes, all safe in keys and URLs."""
     assert re.fullmatch(f"[A-Za-z0-9_-]{{{count // 3 * 4}}}", new_token(count))
 
 
 @pytest.mark.parametrize("draw", [new_id, lambda: new_token(12)], ids=["ids", "tokens"])
 def test_tokens_of_many_threads_are_distinct(draw):
-    """Drawing many at a time gives none of them twice."""
+    """Tokens of many threads are all different."""
     with ThreadPoolExecutor(8) as threads:
         drawn = list(threads.map(lambda _: draw(), range(20_000)))
 
@@ -31,7 +31,7 @@ def test_tokens_of_many_threads_are_distinct(draw):
 
 
 def test_a_forked_child_does_not_repeat_its_parent_s_tokens():
-    """A revision of the child's must never be taken for one of the parent's."""
+    """A forked child draws other tokens than its parent."""
     code = """if True:
         import os
         from pyai_sessions.values.tokens import new_id, new_token

@@ -1,4 +1,4 @@
-"""JSON values: what a document can hold, what it refuses and by which name, and containers that stay as they are."""
+"""Tests of JSON values: what is accepted, what is refused, and immutable containers."""
 
 import copy
 import json
@@ -52,7 +52,7 @@ JSON_VALUES = [
 
 @pytest.mark.parametrize("value", JSON_VALUES, ids=repr)
 def test_a_json_value_is_copied_as_it_is(value):
-    """What JSON can hold comes back equal and of the same type."""
+    """A JSON value is copied equal and of the same type."""
     copied = plain(value, "content")
 
     assert copied == value
@@ -61,7 +61,7 @@ def test_a_json_value_is_copied_as_it_is(value):
 
 @pytest.mark.parametrize("value", JSON_VALUES, ids=repr)
 def test_a_json_value_is_read_back_from_its_text(value):
-    """Text is the stdlib's JSON as well: both readers see the same value."""
+    """Our text and the standard library's are read alike."""
     text = write(value)
 
     assert read(text) == value
@@ -79,7 +79,7 @@ def test_a_json_value_is_read_back_from_its_text(value):
     ],
 )
 def test_a_relative_of_a_json_type_becomes_that_type(given, kept):
-    """Tuples become lists, subclasses their base: what is held is what a reader will see."""
+    """Tuples become lists, and subclasses their base type, at once."""
     copied = plain(given, "content")
 
     assert copied == kept
@@ -88,12 +88,12 @@ def test_a_relative_of_a_json_type_becomes_that_type(given, kept):
 
 
 def test_a_dict_keeps_its_order():
-    """Keys come back in the order in which they were given."""
+    """Keys keep their order."""
     assert list(plain({"z": 1, "a": 2, "m": 3}, "state")) == ["z", "a", "m"]
 
 
 def test_a_copy_shares_nothing_with_the_given_value():
-    """A later change of what was given does not reach the copy."""
+    """Changing the given value does not change the copy."""
     given = {"a": [1, {"b": 2}]}
 
     copied = plain(given, "state")
@@ -123,7 +123,7 @@ def test_a_copy_shares_nothing_with_the_given_value():
 )
 @pytest.mark.parametrize("make", [plain, frozen])
 def test_what_json_cannot_hold_is_refused_by_its_path(make, value, problem):
-    """The error names the part as the caller would write it, and is a ValueError of our family."""
+    """The error is our ValueError, and names the part as the caller would write it."""
     with pytest.raises(InvalidValueError) as caught:
         make(value, "state")
 
@@ -135,13 +135,13 @@ def test_what_json_cannot_hold_is_refused_by_its_path(make, value, problem):
 
 @pytest.mark.parametrize("make", [plain, frozen])
 def test_the_error_of_a_type_names_the_accepted_ones(make):
-    """An error says what would be accepted."""
+    """The error names the accepted types."""
     with pytest.raises(InvalidValueError, match="it is None, a bool, a number, text, a list, or a dict"):
         make({1}, "content")
 
 
 def test_nesting_is_accepted_up_to_the_limit_and_refused_beyond():
-    """A hundred levels are held, written and read; one more is refused."""
+    """A hundred levels are accepted, and one more is refused."""
     deepest = nested(MAX_DEPTH)
 
     assert read(write(plain(deepest, "content"))) == deepest
@@ -151,7 +151,7 @@ def test_nesting_is_accepted_up_to_the_limit_and_refused_beyond():
 
 
 def test_a_value_that_contains_itself_is_refused():
-    """A circle is nested without end: it is refused, not followed."""
+    """A value that contains itself raises."""
     circle = {}
     circle["again"] = circle
 
@@ -161,7 +161,7 @@ def test_a_value_that_contains_itself_is_refused():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_integer_is_held_up_to_what_python_itself_converts(sign):
-    """14,000 bits are held and read back; more is refused before the interpreter's own limit is met."""
+    """Integers of up to 14,000 bits are accepted. Larger ones raise our own error."""
     huge = sign * (2**14_000 - 1)
 
     assert len(str(abs(huge))) < sys.int_info.default_max_str_digits
@@ -171,7 +171,7 @@ def test_an_integer_is_held_up_to_what_python_itself_converts(sign):
 
 
 def test_the_error_of_a_value_does_not_quote_text():
-    """Refused content stays out of messages: an error ends up in a log."""
+    """The error does not quote text."""
     with pytest.raises(InvalidValueError) as caught:
         plain(["a secret", {"secret words"}], "content")
 
@@ -210,7 +210,7 @@ MUTATIONS = {
     ("kind", "mutate"), [(kind, mutate) for kind, mutations in MUTATIONS.items() for mutate in mutations]
 )
 def test_a_frozen_container_refuses_every_change(kind, mutate):
-    """Whatever could change it raises and names the remedy, and it stays as it is."""
+    """Every change raises an error that names the remedy."""
     container = frozen({"a": 1}, "metadata") if kind is FrozenDict else frozen([1, 2], "content")
     before = copy.copy(container)
 
@@ -222,7 +222,7 @@ def test_a_frozen_container_refuses_every_change(kind, mutate):
 
 @pytest.mark.parametrize("kind", MUTATIONS)
 def test_every_mutating_method_of_a_container_is_covered(kind):
-    """No method of dict or list changes a frozen one: those that are inherited only read."""
+    """Every method of dict and list that changes is overridden."""
     reading = {
         dict: {"copy", "fromkeys", "get", "items", "keys", "values"},
         list: {"copy", "count", "index"},
@@ -234,7 +234,7 @@ def test_every_mutating_method_of_a_container_is_covered(kind):
 
 
 def test_a_frozen_value_is_frozen_all_the_way_down():
-    """Freezing reaches each container within."""
+    """Containers are frozen at every depth."""
     value = frozen({"a": [{"b": []}]}, "content")
 
     assert type(value) is FrozenDict
@@ -244,7 +244,7 @@ def test_a_frozen_value_is_frozen_all_the_way_down():
 
 
 def test_a_frozen_value_equals_and_encodes_as_a_plain_one():
-    """A reader need not know that it is frozen."""
+    """A frozen value equals the plain one, and has the same JSON."""
     given = {"a": [1, {"b": 2}]}
     value = frozen(given, "content")
 
@@ -255,7 +255,7 @@ def test_a_frozen_value_equals_and_encodes_as_a_plain_one():
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])  # noqa: S301
 def test_a_copy_of_a_frozen_value_can_change(duplicate):
-    """A copy is the caller's own: plain, and free."""
+    """A copy of a frozen value is plain and can be changed."""
     value = frozen({"a": [1]}, "content")
 
     copied = duplicate(value)
@@ -267,19 +267,19 @@ def test_a_copy_of_a_frozen_value_can_change(duplicate):
 
 @pytest.mark.parametrize("text", ["", "{", "nul", "[1,]", "NaN", "[Infinity]", "[-Infinity]", '"\ud800'])
 def test_text_that_is_not_json_is_a_value_error(text):
-    """Reading raises ValueError alone, whatever the text; NaN and its like are not JSON."""
+    """Any invalid text, NaN included, raises ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011  (of any reader)
         read(text)
 
 
 def test_text_nested_beyond_any_stack_is_a_value_error():
-    """A hostile depth does not end in a RecursionError."""
+    """Very deep text raises ValueError rather than RecursionError."""
     with pytest.raises(ValueError, match="nested too deeply"):
         read("[" * 200_000)
 
 
 def test_lone_surrogates_are_written_as_escapes():
-    """A chat stream may be cut inside an emoji; its text is plain ASCII then, and comes back whole."""
+    """Lone surrogates are written as escapes in ASCII, and read back."""
     text = write({"a\udc80": ["\ud83d", 2**70]})
 
     assert text == rb'{"a\udc80":["\ud83d",1180591620717411303424]}'
@@ -303,7 +303,7 @@ def test_lone_surrogates_are_written_as_escapes():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_error_says_what_was_given_with_its_article(value, said):
-    """What was given is said in English: "an int", "bytes", not "a int", "a bytes"."""
+    """Errors use the right article: "an int", "bytes"."""
     found = kind_of(value).replace(f"{__name__}.", "tests.values.test_values.")
 
     assert found == said
@@ -311,5 +311,5 @@ def test_an_error_says_what_was_given_with_its_article(value, said):
 
 @pytest.mark.parametrize(("count", "said"), [(0, "0 messages"), (1, "1 message"), (2, "2 messages")])
 def test_one_thing_is_said_in_the_singular(count, said):
-    """A number of things is said in English, too."""
+    """Errors use the singular for one."""
     assert counted(count, "message") == said
