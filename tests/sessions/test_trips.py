@@ -182,7 +182,7 @@ def test_round_trips(valkey_server, messages, way):
 @pytest.mark.parametrize("instructed", [False, True])
 @pytest.mark.parametrize("forked", [False, True])
 def test_the_end_of_a_session_comes_in_one_trip(valkey_server, forked, instructed):
-    """A session's end takes one round trip if the last load was like it. Other ends and parents' pages cost one more."""
+    """A session's end takes one round trip if the last load was like it. Other ends and parents' pages cost another."""
     with valkey_server.client() as client:
         trips = Trips(client)
         prefix = f"end:{forked}:{instructed}:"
