@@ -1,4 +1,4 @@
-"""Broken storages: for each rule of the contract one that breaks it."""
+"""Broken storages, one for each rule of the contract."""
 
 import fnmatch
 import threading
@@ -6,7 +6,7 @@ import threading
 from tests.storage.plain import Data, PlainStorage
 
 RULES = {}
-"""By the rule that catches it: a broken storage, and the parameters of the rule."""
+"""By rule: the broken storage that it catches, and the rule's parameters."""
 
 
 def caught_by(rule, **parameters):
@@ -47,7 +47,7 @@ class TakesNoPairForAll(PlainStorage):
 
 @caught_by("test_a_document_is_kept_as_it_is")
 class MakesNumbers(PlainStorage):
-    """As a column of SQLite without a type of its own."""
+    """Turns texts into numbers, like an SQLite column without a type."""
 
     def put(self, key, value):
         super().put(key, value)
@@ -62,7 +62,7 @@ class CutsTexts(PlainStorage):
 
 
 class ReadsNeighbours(PlainStorage):
-    """`"a/" <= key <= "a0"` takes one too many."""
+    """Reads `"a/" <= key <= "a0"`, which is one key too many."""
 
     def found(self, key):
         if not key.endswith("/"):
@@ -76,7 +76,7 @@ caught_by("test_a_slash_drops_all_below_and_no_neighbour", dropped="page/a/")(Re
 
 @caught_by("test_documents_of_a_place_are_read_at_one_moment")
 class ShowsTheHalfOfAChange(PlainStorage):
-    """After each document that it puts it lets others in, and waits until one has read."""
+    """Lets others read after each document that it puts."""
 
     def read(self, keys):
         found = super().read(keys)
@@ -121,7 +121,7 @@ class FoldsCase(PlainStorage):
 
 @caught_by("test_no_key_is_missed_while_others_write")
 class ListsByNumber(PlainStorage):
-    """As a client of `LIMIT 100 OFFSET n`."""
+    """Lists keys by `LIMIT 100 OFFSET n`."""
 
     def keys(self, prefix=""):
         n = 0
@@ -192,7 +192,7 @@ class StopsAtTheFirstRefusal(PlainStorage):
 
 @caught_by("test_of_changes_that_expect_the_same_the_first_is_applied")
 class ComparesBeforeItApplies(PlainStorage):
-    """As one query for all expectations, then one statement for all that hold."""
+    """Compares all changes first, then applies all that hold."""
 
     def write(self, changes):
         held = [all(self.begins(*expected) for expected in each.expect) for each in changes]
@@ -279,7 +279,7 @@ class WantsAList(PlainStorage):
 
 @caught_by("test_members_stand_in_the_order_of_their_scores")
 class RoundsScores(PlainStorage):
-    """As a float of 32 bits."""
+    """Keeps scores as 32-bit floats."""
 
     def move(self, listing):
         new = listing.new
@@ -309,7 +309,7 @@ class ScansTheWhole(PlainStorage):
 
 
 class TrustsTheHint(PlainStorage):
-    """Takes a member from where the writer believes it to stand alone: its lists hold pairs."""
+    """Removes a member only at the old score that the change names."""
 
     def move(self, listing):
         members = self.data.lists.setdefault(listing.list, set())
@@ -378,7 +378,7 @@ class ListsNoNamespace(PlainStorage):
 
 @caught_by("test_two_storages_see_each_others_writes_at_once")
 class RemembersCounts(PlainStorage):
-    """A cache that only its own writes renew."""
+    """Caches counts until its own next write."""
 
     def __init__(self, data, **options):
         super().__init__(data, **options)
@@ -402,7 +402,7 @@ class ForgetsListsAtTheEnd(PlainStorage):
 
 @caught_by("test_of_two_writers_of_one_place_one_is_first")
 class ComparesBeforeItLocks(PlainStorage):
-    """Both writers compare before one of them writes: they meet in between."""
+    """Compares before it takes the lock, so that two writers can both succeed."""
 
     def write(self, changes):
         answers = [all(self.begins(key, start) for key, start in each.expect) for each in changes]
@@ -421,7 +421,7 @@ class SaysAppliedOfAll(PlainStorage):
 
 
 class KeepsNobodyOut(PlainStorage):
-    """Its exclusive use is of no use."""
+    """Its exclusive use excludes nobody."""
 
     def exclusive(self):
         return self.data.nothing
@@ -439,7 +439,7 @@ class StaysExclusive(PlainStorage):
     def __exit__(self, kind, *rest):
         if kind is None:
             super().__exit__(kind, *rest)
-        else:  # as if another thread had it now
+        else:  # as if another thread had the lock
             self.timeout = 0
             self.data.lock = threading.Lock()
             self.data.lock.acquire()

@@ -1,4 +1,4 @@
-"""Encrypted storages, as the contract of storages asks them: by names of users, which they do not give back."""
+"""Encrypted storages for the contract: lists are asked for by names of users, which come back hashed."""
 
 from pyai_sessions import Encrypted
 from pyai_sessions.encryption.storage import EncryptedStorage
@@ -17,7 +17,7 @@ def encrypted(inner, keys=FIRST, **options):
 
 
 class Told(EncryptedStorage):
-    """An encrypted storage that says in `listings` by which names lists were written."""
+    """An encrypted storage whose `listings` give the names by which lists were written."""
 
     def __init__(self, inner, sealer, names):
         super().__init__(inner, sealer)

@@ -1,4 +1,4 @@
-"""What the tests of storages on Redis and on clusters share."""
+"""Helpers of the tests of storages on Redis servers and clusters."""
 
 import secrets
 
@@ -10,7 +10,7 @@ def new_prefix():
 
 
 class Counted:
-    """A client that counts its trips."""
+    """A client that counts its round trips."""
 
     def __init__(self, client):
         self._client, self.trips = client, 0
@@ -33,7 +33,7 @@ class Counted:
         return pipeline
 
     def cost(self, act):
-        """Return the trips of a call."""
+        """Return the round trips of a call."""
         before = self.trips
         act()
         return self.trips - before

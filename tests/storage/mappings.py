@@ -1,4 +1,4 @@
-"""Mappings that storages are tried on: of text, of bytes alone, a folder of files, and one that fails."""
+"""Mappings for the tests of storages: of text, of bytes, a folder of files, and one that fails."""
 
 from collections.abc import MutableMapping
 from urllib.parse import quote, unquote
@@ -8,12 +8,12 @@ from pyai_sessions.testing.storage import derive
 
 
 def open_storage(mapping, **options):
-    """Return a storage over a mapping, whose lists are those of the contract's documents."""
+    """Return a storage on a mapping, with lists derived from the contract's documents."""
     return MappingStorage(mapping, derive=derive, **options)
 
 
 class Folder:
-    """A mapping of one's own: a file per item, for any number of processes."""
+    """A mapping with a file per item, for any number of processes."""
 
     def __init__(self, path):
         self.path = path
@@ -44,7 +44,7 @@ class Folder:
 
 
 class BytesAlone(MutableMapping):
-    """Keys and values come back as bytes, as in a dbm file, and no text is taken as a value."""
+    """Takes only bytes as values, and returns keys and values as bytes, like a dbm file."""
 
     def __init__(self):
         self.items_ = {}
@@ -71,7 +71,7 @@ class BytesAlone(MutableMapping):
 
 
 class Watched(dict):
-    """A dict that notes what is done to it, and can be asked to fail then."""
+    """A dict that records the calls on it, and can fail at one."""
 
     def __init__(self, *args):
         super().__init__(*args)

@@ -1,4 +1,4 @@
-"""The simplest storage: two dicts and a lock. Broken ones derive from it, which the contract must catch."""
+"""The simplest storage: two dicts and a lock. The broken storages derive from it."""
 
 import threading
 
@@ -7,7 +7,7 @@ from pyai_sessions.storage.protocol import Storage
 
 
 class Data:
-    """What storages of one data share."""
+    """The data that storages share."""
 
     def __init__(self):
         self.lock = threading.RLock()

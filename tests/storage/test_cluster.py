@@ -1,4 +1,4 @@
-"""Clusters of Redis and Valkey as storages: the contract, and what it does not reach."""
+"""Tests of storages on clusters: the contract, and what it does not cover."""
 
 import secrets
 
@@ -53,7 +53,7 @@ class TestOnAValkeyCluster(OnACluster):
 
 @pytest.mark.long
 class TestOnARedisCluster(OnACluster):
-    """With a client of valkey-py, which decodes."""
+    """With a decoding client of valkey-py."""
 
     @pytest.fixture
     def client(self, client_of_redis):
@@ -64,7 +64,7 @@ class TestOnARedisCluster(OnACluster):
 
 
 def listed(revision, before=None, **lists):
-    """Return a change of a document that says where its member is listed, as `derive` reads it."""
+    """Return a change of a document that names its member's lists, as `derive` reads them."""
     new = {name: score for name, (_, score) in lists.items() if score is not None}
     old = {name: score for name, (score, _) in lists.items() if score is not None}
     return change("s", revision, before, listed=new, was=old)
@@ -81,7 +81,7 @@ def storage(counted):
 
 
 def test_a_refused_change_takes_nothing_from_the_one_that_won(storage):
-    """Though both listed the same member at the same score; what it listed beside that goes again."""
+    """A refused change removes only its own entries, not the winner's at the same score."""
     assert storage.write([listed("r1", active=(None, 7))]) == [True]
 
     assert storage.write([listed("r2", active=(None, 7), archived=(None, 7))]) == [False]
@@ -91,7 +91,7 @@ def test_a_refused_change_takes_nothing_from_the_one_that_won(storage):
 
 
 def test_a_member_goes_only_from_where_it_was_seen(storage):
-    """What another writer listed meanwhile stays."""
+    """An entry that another writer added meanwhile stays."""
     storage.write([listed("r1", active=(None, 7))])
 
     assert storage.write([listed("r2", "r1", active=(6, None))]) == [True]

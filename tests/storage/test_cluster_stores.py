@@ -1,4 +1,4 @@
-"""What is special to a cluster: indexes on other servers than the documents."""
+"""Tests of stores on clusters, where indexes lie on other servers than documents."""
 
 import random
 import secrets
@@ -42,7 +42,7 @@ def open_store(client, prefix, **options):
 
 
 def test_a_session_lies_as_on_one_server(client, prefix):
-    """Its hash has the same name and fields, so that a server's sessions can be moved to a cluster and back."""
+    """A session's hash is the same as on one server, so that it can be moved between both."""
     manager = SessionManager(open_store(client, prefix))
     session = manager.create_session("ada", session_id="s/1")
     for n in range(40):
@@ -56,7 +56,7 @@ def test_a_session_lies_as_on_one_server(client, prefix):
 
 
 def test_sessions_spread_over_all_servers(client, prefix, any_cluster):
-    """And so does the index of all of them."""
+    """Sessions and the index of all sessions are spread over all servers."""
     manager = SessionManager(open_store(client, prefix))
     manager.import_sessions(Session(user_id="ada") for _ in range(300))
 
@@ -68,7 +68,7 @@ def test_sessions_spread_over_all_servers(client, prefix, any_cluster):
 
 
 def test_sessions_of_one_server_are_listed_after_reindex(client, prefix, any_server):
-    """They were moved by their hashes."""
+    """Sessions that were moved by their hashes are listed after `reindex`."""
     with any_server.client() as alone, closing(RedisSessionStore(client=alone, prefix=prefix)) as store:
         old = SessionManager(store)
         for n in range(5):
@@ -86,7 +86,7 @@ def test_sessions_of_one_server_are_listed_after_reindex(client, prefix, any_ser
 
 
 def test_a_client_of_valkey_py_serves_as_well(any_cluster, prefix):
-    """One that decodes; its pipelines and errors are its own."""
+    """A decoding client of valkey-py works, with its own pipelines and errors."""
     port = any_cluster.primaries()[0].port
     with closing(valkey.cluster.ValkeyCluster(host="127.0.0.1", port=port, decode_responses=True)) as client:
         manager = SessionManager(open_store(client, prefix))
@@ -115,7 +115,7 @@ def test_a_client_of_valkey_py_serves_as_well(any_cluster, prefix):
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize("limit", [1, 7, 50, 1000])
 def test_a_list_of_all_users_is_in_order(client, prefix, order, limit):
-    """Its buckets are merged, of whatever lengths they are: here most sessions were active in one minute."""
+    """The list of all users merges its buckets in order, also if most sessions are in one."""
     dice = random.Random(limit)
     times = {f"s{n}": START + timedelta(seconds=dice.choice([n % 60, n, 10_000 - n])) for n in range(400)}
     manager = SessionManager(open_store(client, prefix))
@@ -139,11 +139,11 @@ def test_a_list_of_all_users_is_in_order(client, prefix, order, limit):
 
 
 class Crash(Exception):  # noqa: N818 (not an error of any library)
-    """The process ends here."""
+    """Stands for the end of the process."""
 
 
 class CrashingClient:
-    """A cluster's client whose process ends at one trip, of whose commands some were applied."""
+    """A cluster client whose process ends at one round trip, of which some commands were applied."""
 
     def __init__(self, client, at, applied):
         self._client, self._at, self._applied = client, at, applied
@@ -237,7 +237,7 @@ APPLIED = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
 @pytest.mark.parametrize("ttl", [30 * 24 * 3600, pytest.param(None, marks=pytest.mark.long)])
 def test_a_crash_between_the_steps_hides_no_session(valkey_cluster, change, applied, ttl):
-    """At whichever trip a process ends, and whatever of that trip was applied: the lists hold what is stored."""
+    """After a crash at any round trip, applied in any part, the lists have every stored session."""
     with valkey_cluster.client() as client:
         for at in count(1):
             prefix, clock = f"crash:{secrets.token_hex(8)}:", StoppedClock()
@@ -279,7 +279,7 @@ def test_a_crash_between_the_steps_hides_no_session(valkey_cluster, change, appl
 
 
 def test_an_expired_session_is_in_no_list_and_no_count(client, prefix):
-    """And `purge_expired` removes what is left of it, but not what was created anew under its id."""
+    """An expired session is in no list. `purge_expired` removes its rest, but not a new session of its id."""
     manager = SessionManager(open_store(client, prefix, ttl=1))
     for n in range(4):
         manager.create_session(f"user {n % 2}", session_id=f"s{n}")
@@ -299,7 +299,7 @@ def test_an_expired_session_is_in_no_list_and_no_count(client, prefix):
 
 
 def test_shared_pages_live_as_long_as_what_shares_them(client, prefix):
-    """On another server than the fork, and though their session was deleted, which is in no list any more."""
+    """Shared pages of a deleted session stay on their server as long as a fork shares them."""
     manager = SessionManager(open_store(client, prefix, ttl=1000))
     session = manager.create_session("ada", session_id="s")
     for n in range(100):
@@ -322,7 +322,7 @@ def test_shared_pages_live_as_long_as_what_shares_them(client, prefix):
 
 
 def test_a_session_that_lives_on_is_not_purged(client, prefix):
-    """Its time was prolonged by a store with another ttl; how long the server would keep the hash does not matter."""
+    """A session whose life was extended by a store with another ttl is not purged."""
     manager = SessionManager(open_store(client, prefix, ttl=1))
     for name in "st":
         manager.create_session("ada", session_id=name)
@@ -343,7 +343,7 @@ def test_a_session_that_lives_on_is_not_purged(client, prefix):
 
 
 def test_no_node_that_answers_is_unreachable(prefix, valkey_cluster):
-    """The client's exception for it is none of its own family."""
+    """If no node answers, StorageUnreachableError is raised."""
 
     class Lost:
         def __getattr__(self, name):

@@ -1,4 +1,4 @@
-"""Many drafts in one commit: each is stored or refused, and listed, as it would be alone."""
+"""Tests of many drafts in one commit: each is stored or refused as it would be alone."""
 
 from contextlib import closing
 
@@ -23,7 +23,7 @@ def store(request, tmp_path):
 
 
 def changed(store, session_id, *, keep=None, more=1):
-    """Return the draft of a stored session with messages *more*, after the first *keep* of those that it had."""
+    """Return the draft of a stored session with only the first *keep* messages, and *more*."""
     session = store.get(session_id)
     if keep is not None:
         session.rewind(session.messages[keep - 1].message_id)
@@ -33,7 +33,7 @@ def changed(store, session_id, *, keep=None, more=1):
 
 
 def test_drafts_that_are_committed_together_do_not_depend_on_each_other(store):
-    """Stale ones, taken ids, pages that go and an index that lacks one; to do it again changes nothing."""
+    """Stale copies, used ids, removed pages and missing entries of one draft do not affect another."""
     manager, backend = SessionManager(store), store._engine.backend
     for name in ("first", "second", "stale", "unlisted"):
         session = manager.create_session("ada", session_id=name)

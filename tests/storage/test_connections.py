@@ -1,4 +1,4 @@
-"""Connections to an SQLite file: what a fork, an interruption and a file's journal ask of them."""
+"""Tests of connections to SQLite files: forks, interruptions and journals."""
 
 import gc
 import os
@@ -43,7 +43,7 @@ def connections(path):
 
 
 def in_child(act):
-    """Call a function in a forked child; return its exit code, 0 where the function returns True."""
+    """Run a function in a forked child. Return the exit code, 0 if it returned True."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
         pid = os.fork()
@@ -65,7 +65,7 @@ def values(connections):
 
 
 def test_a_child_uses_no_connection_of_its_parent_and_closes_none(connections):
-    """SQLite forbids both: the child would share the parent's place in the file, and tidy up in its name."""
+    """A forked child neither uses nor closes its parent's connections, which SQLite forbids."""
     with connections.reading() as connection:
         parents = weakref.ref(connection)
     del connection
@@ -84,7 +84,7 @@ def test_a_child_uses_no_connection_of_its_parent_and_closes_none(connections):
 
 @pytest.fixture
 def busy(connections, monkeypatch):
-    """Let another thread be in a transaction, and yet another be reading, and let no fork wait for them."""
+    """Keep one thread in a transaction and one in a read, and let no fork wait for them."""
     monkeypatch.setattr(forks, "_PATIENCE", 0.0)
     end, entered = threading.Event(), threading.Semaphore(0)
 
@@ -111,7 +111,7 @@ def busy(connections, monkeypatch):
 
 
 def test_a_child_leaves_the_transaction_of_its_parent_alone(busy):
-    """The call that has it open is not there: to end it, as one that was cut off, is the parent's affair."""
+    """A forked child does not end a transaction of the parent."""
     used = weakref.ref(busy._used)
 
     def mend():
@@ -124,12 +124,12 @@ def test_a_child_leaves_the_transaction_of_its_parent_alone(busy):
 
 @pytest.mark.usefixtures("busy")
 def test_a_child_that_forks_waits_for_no_call_of_its_parent():
-    """They are not there, and would never end."""
+    """A child that forks does not wait for the parent's calls."""
     assert in_child(lambda: not module._gate.inside and not module._gate._forks) == 0
 
 
 def test_a_fork_waits_for_transactions_and_who_begins_anew_waits_for_the_fork(connections, tmp_path, monkeypatch):
-    """What the call in the transaction does meanwhile goes on, in other files too, since the fork waits for its end."""
+    """A fork waits for open transactions. New ones wait for the fork."""
     me, waited, order = threading.local(), set(), []
     entered, fork_waits, reader_came = (threading.Event() for _ in range(3))
     events = {"fork": fork_waits, "reader": reader_came}
@@ -179,12 +179,12 @@ def test_a_fork_waits_for_transactions_and_who_begins_anew_waits_for_the_fork(co
 
 
 class Waited(Exception):  # noqa: N818 (it tells that a call would wait)
-    """Holds how many calls have a connection meanwhile."""
+    """The number of calls that have a connection meanwhile."""
 
 
 @pytest.fixture
 def told(monkeypatch):
-    """Let whoever would wait for a fork, or fork and wait, raise instead."""
+    """Raise in whoever would wait for a fork, or wait before a fork."""
 
     def sleep(_):
         raise Waited(len(module._gate.inside))
@@ -194,7 +194,7 @@ def told(monkeypatch):
 
 @pytest.mark.usefixtures("told")
 def test_a_fork_waits_neither_for_its_own_thread_nor_for_calls_that_were_cut_off(connections):
-    """The one could not go on before the fork is over, the others have ended. The thread that forks goes on as well."""
+    """A fork does not wait for calls of its own thread, nor for interrupted ones."""
     gate = module._gate
     with ThreadPoolExecutor(1) as pool:
         pool.submit(lambda: gate.enter(Claim(current_frame(0)))).result(DEADLINE)
@@ -211,7 +211,7 @@ def test_a_fork_waits_neither_for_its_own_thread_nor_for_calls_that_were_cut_off
 
 @pytest.mark.usefixtures("told")
 def test_a_call_waits_for_each_fork_but_not_for_ever(connections, monkeypatch):
-    """One that takes longer than it may keeps nobody out; who waits for another is not what that waits for."""
+    """A call waits for a fork until a deadline."""
     over, ahead = time.monotonic() - 1, time.monotonic() + DEADLINE
     monkeypatch.setattr(module._gate, "_forks", {0: over})
     assert values(connections) == [1, 2]
@@ -226,7 +226,7 @@ def test_a_call_waits_for_each_fork_but_not_for_ever(connections, monkeypatch):
 
 @pytest.mark.parametrize("lend", ["reading", "writing"])
 def test_calls_that_were_cut_off_are_forgotten(connections, lend):
-    """Wherever that was: a fork waits for none of them, and they are no part of what comes after."""
+    """Interrupted calls are forgotten, and no fork waits for them."""
 
     def use():
         with getattr(connections, lend)() as connection:
@@ -246,14 +246,14 @@ def test_calls_that_were_cut_off_are_forgotten(connections, lend):
 
 
 def handle(connections):
-    """Write as a signal handler does in the middle of a call."""
+    """Write, like a signal handler within a call."""
     with connections.writing() as connection:
         connection.execute("INSERT INTO t VALUES (3)")
 
 
 @pytest.mark.parametrize("journal", ["DELETE", "TRUNCATE", "PERSIST", "WAL"])
 def test_a_handler_writes_while_its_thread_reads_where_the_journal_is_a_wal(path, journal):
-    """With other journals the commit would wait for the very read that it interrupts: it is told so at once."""
+    """In WAL mode, a handler can write while its thread reads. In other modes it gets an error at once."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA journal_mode={journal}")
     with closing(Connections(str(path), timeout=30, synchronous="NORMAL")) as connections:
@@ -272,7 +272,7 @@ def test_a_handler_writes_while_its_thread_reads_where_the_journal_is_a_wal(path
 
 
 def test_a_handler_writes_while_its_thread_reads_another_file(path, tmp_path):
-    """Nothing waits for that."""
+    """A handler can write to another file than its thread reads."""
     with (
         closing(sqlite3.connect(tmp_path / "other.db")) as made,
         closing(Connections(str(path), timeout=30, synchronous="NORMAL")) as connections,
@@ -287,7 +287,7 @@ def test_a_handler_writes_while_its_thread_reads_another_file(path, tmp_path):
 
 @pytest.mark.parametrize("wal", [True, False])
 def test_another_opens_and_closes_a_new_file_at_any_moment(tmp_path, wal):
-    """The log that it makes, and deletes when it closes the file, is not missed: this connection never opened it."""
+    """If another process opens and closes a new file, its deleted log is not missed."""
 
     def read():
         with connections.reading():

@@ -1,4 +1,4 @@
-"""The contract of storages proves something only if what is broken fails it: here each rule must catch a storage."""
+"""Tests that each rule of the storages' contract catches a broken storage."""
 
 import inspect
 import threading
@@ -18,7 +18,7 @@ class Kit(StorageContract):
 
 
 class Free:
-    """A context that keeps nobody out."""
+    """A context that excludes nobody."""
 
     def __enter__(self):
         pass
@@ -28,7 +28,7 @@ class Free:
 
 
 def follow(rule, kind, parameters):
-    """Run a rule of the contract on storages of a kind."""
+    """Run a rule of the contract on a kind of storage."""
     data = Data()
     data.threads = threading.active_count()
     data.was_read = threading.Event()
@@ -47,13 +47,13 @@ def follow(rule, kind, parameters):
 
 
 def test_each_rule_has_a_storage_that_breaks_it():
-    """A new rule needs one too."""
+    """Each rule has a broken storage, so a new rule needs one."""
     assert sorted(RULES) == sorted(name for name in dir(StorageContract) if name.startswith("test_"))
 
 
 @pytest.fixture
 def _without_shrinking():
-    """Let machines take the same steps each time, and end at the first failure."""
+    """Make machines deterministic, and stop them at the first failure."""
     settings.register_profile("without shrinking", phases=[Phase.generate], derandomize=True)
     settings.load_profile("without shrinking")
     yield
@@ -63,7 +63,7 @@ def _without_shrinking():
 @pytest.mark.usefixtures("_without_shrinking")
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_fails_on_a_broken_storage_alone(rule):
-    """It passes on the simplest storage, and fails on the one that differs from it in one method."""
+    """A rule passes on the simplest storage, and fails on one that differs in one method."""
     kind, parameters = RULES[rule]
     follow(rule, PlainStorage, parameters)
 

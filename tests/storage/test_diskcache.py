@@ -1,4 +1,4 @@
-"""SQLite storage on diskcache's table: the contract, and what diskcache would evict, put in a file, or unpickle."""
+"""Tests of SQLiteStorage on diskcache's table: the contract, eviction, values in files, and pickles."""
 
 import os
 import sqlite3
@@ -43,7 +43,7 @@ class TestIndex(OfDiskcache):
 
 @pytest.mark.long
 class TestCache(OfDiskcache):
-    """A Cache that evicts nothing, of the community's fork."""
+    """A Cache without eviction, of the community's fork."""
 
     def open(self, path):
         return diskcache_community.Cache(path, eviction_policy="none")
@@ -85,7 +85,7 @@ def rows(directory, query, *parameters):
 
 
 def test_documents_stay_inside_the_table_whatever_their_size(storage, index, directory):
-    """diskcache moves values of 32 KiB to files, which a killed process loses. It reads ours as text."""
+    """Documents stay in the table, although diskcache puts values of 32 KiB into files."""
     for size in (1, 100_000, 10):
         storage.write([Change(put=[("doc/a", b"x" * size)])])
 
@@ -107,7 +107,7 @@ def test_diskcache_counts_our_rows(storage, index):
 
 @pytest.mark.parametrize("put", ["a comparison", "no comparison"])
 def test_a_document_that_diskcache_wrote_to_a_file_is_read_and_brought_in(storage, index, directory, put):
-    """Another tool put it there; it is compared like any other, and the next change keeps it in the table."""
+    """A document in a file of diskcache can be read. The next change moves it into the table."""
     index["doc/a"] = "x" * 100_000
     assert len(files(directory)) == 1
     assert storage.read(["doc/a"]) == {"doc/a": b"x" * 100_000}
@@ -121,7 +121,7 @@ def test_a_document_that_diskcache_wrote_to_a_file_is_read_and_brought_in(storag
 
 
 def test_what_was_written_as_text_to_a_file_is_listed(index):
-    """When the lists are made."""
+    """Such a document is listed when lists are made."""
     index["doc/a"] = document("r1", ("active", "a", 5), text="x" * 100_000).decode()
 
     with closing(storage_of(index, derive)) as storage:
@@ -129,7 +129,7 @@ def test_what_was_written_as_text_to_a_file_is_listed(index):
 
 
 def test_a_document_does_not_expire_with_the_row_that_it_replaces(storage, index):
-    """Another tool had given that a time to live, and diskcache would remove the document."""
+    """A document does not inherit the time to live of the row that it replaces."""
     for key in ("doc/a", "doc/b"):
         index.cache.set(key, "old", expire=3600)
 
@@ -143,7 +143,7 @@ def test_a_document_does_not_expire_with_the_row_that_it_replaces(storage, index
 
 @pytest.mark.parametrize("ballast", [0, 100_000], ids=["in a row", "in a file"])
 def test_a_pickle_is_never_opened(storage, index, directory, tmp_path, ballast):
-    """It is no text, begins with nothing, and is set aside as the pickle that it is."""
+    """A pickle is an unreadable document, and is set aside as it is."""
     bomb = Bomb(tmp_path / "exploded", ballast)
     index["doc/a"] = bomb
     value = storage.read(["doc/a"])["doc/a"]
@@ -168,7 +168,7 @@ def test_a_pickle_is_never_opened(storage, index, directory, tmp_path, ballast):
     "name", ["../outside", "{}/outside", "link", "folder/link", "pipe", "folder", "hole", ".", "", "no", "a\0b", 7]
 )
 def test_no_file_outside_of_the_directory_is_read(storage, index, directory, name):
-    """A row may name any file, a link, a pipe, a folder, a hole of a terabyte: it is no text, and the file stays."""
+    """A row that names a foreign file, link, pipe, folder or sparse file is an unreadable document."""
     outside = directory.parent / "outside"
     outside.write_text("not of this directory")
     (directory / "link").symlink_to(outside)
@@ -207,7 +207,7 @@ def test_no_file_outside_of_the_directory_is_read(storage, index, directory, nam
     ids=["Cache", "Index of a Cache", "JSONDisk", "FanoutCache", "Deque"],
 )
 def test_what_may_lose_documents_is_refused(directory, library, make):
-    """What evicts, has a disk that documents would bypass, or several files: the error says how to open it."""
+    """A cache that evicts, has another disk class or several files raises an error with the remedy."""
     mapping = make(library, str(directory))
 
     with ExitStack() as opened:

@@ -1,4 +1,4 @@
-"""diskcache directories: what diskcache would evict, move out of its table, or unpickle."""
+"""Tests of stores in diskcache directories: eviction, values in files, and pickles."""
 
 import json
 import sqlite3
@@ -83,7 +83,7 @@ def files(directory):
     ids=["Cache", "LRU", "Index of an evicting Cache", "JSONDisk", "Index of JSONDisk"],
 )
 def test_a_cache_that_may_lose_sessions_is_refused(directory, library, make):
-    """One that evicts, or whose disk sessions would bypass. The error says in a line how to open the directory."""
+    """A cache that evicts, or has another disk class, raises an error that says how to open the directory."""
     mapping = make(library, str(directory))
 
     with closing(getattr(mapping, "cache", mapping)), pytest.raises(UnsuitableMappingError) as caught:
@@ -94,7 +94,7 @@ def test_a_cache_that_may_lose_sessions_is_refused(directory, library, make):
 
 
 def test_shards_and_queues_are_refused(directory, library):
-    """A FanoutCache commits to several files, a Deque is no mapping."""
+    """A FanoutCache and a Deque raise."""
     with (
         library.FanoutCache(str(directory)) as fanout,
         library.Deque(directory=str(directory / "deque")).cache as cache,
@@ -110,7 +110,7 @@ def test_shards_and_queues_are_refused(directory, library):
 
 
 def test_documents_stay_inside_the_table_whatever_their_size(store, directory):
-    """diskcache moves values of 32 KiB to files, which a killed process loses."""
+    """Documents stay in the table, although diskcache puts values of 32 KiB into files."""
     session = talk(store, text="x" * 100_000, count=3)
 
     assert files(directory) == []
@@ -118,7 +118,7 @@ def test_documents_stay_inside_the_table_whatever_their_size(store, directory):
 
 
 def test_diskcache_reads_our_documents_as_text(store, index, directory):
-    """`index["session/<id>"]`, of a new session and of a changed one, small or big."""
+    """`index["session/<id>"]` returns the text of new and changed sessions, of any size."""
     session = talk(store)
     assert Session.from_json(index["session/s"]) == session
 
@@ -130,7 +130,7 @@ def test_diskcache_reads_our_documents_as_text(store, index, directory):
 
 
 def test_diskcache_counts_our_rows(store, index):
-    """`len(index)` and iteration agree, after saves, changes and deletions."""
+    """`len(index)` and iteration agree after saves, changes and deletions."""
     for n in range(5):
         talk(store, f"s{n}", count=40)
     store.delete("s1")
@@ -144,7 +144,7 @@ def test_diskcache_counts_our_rows(store, index):
 
 
 def test_a_document_that_diskcache_wrote_to_a_file_is_read_and_brought_in(store, index, directory):
-    """Another tool put it there; the next save keeps it in the table."""
+    """A document in a file of diskcache can be read. The next save moves it into the table."""
     session = talk(store, text="x" * 100_000)
     index["session/s"] = index["session/s"]
     assert len(files(directory)) == 1
@@ -159,7 +159,7 @@ def test_a_document_that_diskcache_wrote_to_a_file_is_read_and_brought_in(store,
 
 
 def test_a_cache_of_policy_none_evicts_nothing(directory, library):
-    """However small its limit is."""
+    """With policy "none" nothing is evicted, at any size limit."""
     with (
         library.Cache(str(directory), eviction_policy="none", size_limit=1, cull_limit=10) as cache,
         closing(KVSessionStore(cache)) as store,
@@ -173,7 +173,7 @@ def test_a_cache_of_policy_none_evicts_nothing(directory, library):
 
 
 def test_a_directory_is_for_its_owner_alone(tmp_path):
-    """0700, and what lies in it is of that user."""
+    """A directory has mode 0700, and its files are private."""
     with closing(DiskCacheSessionStore(tmp_path / "chat")) as store:
         talk(store)
 
@@ -181,7 +181,7 @@ def test_a_directory_is_for_its_owner_alone(tmp_path):
 
 
 def test_another_process_reads_what_was_saved(store, directory):
-    """Without a close in between."""
+    """Another process reads what was saved, without a close."""
     talk(store)
 
     printed = run_python(
@@ -199,7 +199,7 @@ def test_another_process_reads_what_was_saved(store, directory):
 
 
 def test_parent_and_child_both_save_after_a_fork(directory):
-    """The child opens connections of its own."""
+    """A forked child opens its own connections."""
     printed = run_python(
         """
         import os, sys
@@ -225,7 +225,7 @@ def test_parent_and_child_both_save_after_a_fork(directory):
 
 
 def test_a_directory_that_another_process_locked_raises_within_the_timeout(directory):
-    """diskcache itself would wait for ever in `index[key] = value`."""
+    """A locked directory raises within the timeout."""
     with closing(DiskCacheSessionStore(directory, timeout=0.2)) as store:
         session = talk(store)
         session.add_message("user", "during the lock")
@@ -241,7 +241,7 @@ def test_a_directory_that_another_process_locked_raises_within_the_timeout(direc
 
 
 def test_a_directory_that_another_process_locked_is_not_waited_for_longer_than_the_timeout(directory, monkeypatch):
-    """Nor is it opened: diskcache itself would try for a minute, a millisecond after the other."""
+    """Opening a locked directory raises within the timeout."""
     DiskCacheSessionStore(directory).close()
 
     def sleep(_):
@@ -259,7 +259,7 @@ def test_a_directory_that_another_process_locked_is_not_waited_for_longer_than_t
 
 
 def test_a_closed_store_says_so(directory):
-    """And leaves nothing open."""
+    """A closed store raises StorageClosedError, and has nothing open."""
     store = DiskCacheSessionStore(directory)
     session = talk(store)
     store.close()
@@ -275,7 +275,7 @@ def test_a_closed_store_says_so(directory):
 
 
 def test_closing_a_store_leaves_the_given_index_open(index):
-    """What the caller opened, the caller closes."""
+    """Closing a store does not close the given index."""
     store = KVSessionStore(index)
     talk(store)
     store.close()
@@ -285,7 +285,7 @@ def test_closing_a_store_leaves_the_given_index_open(index):
 
 
 def test_a_directory_that_holds_no_cache_is_an_error_that_names_it(tmp_path):
-    """A file in its place, and a file in it that is no database."""
+    """A file in place of the directory, or an invalid database in it, raises."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageUnreachableError) as caught:
         DiskCacheSessionStore(tmp_path / "file")
@@ -303,7 +303,7 @@ def test_a_directory_that_holds_no_cache_is_an_error_that_names_it(tmp_path):
 
 @pytest.mark.parametrize("ballast", [0, 100_000], ids=["in a row", "in a file"])
 def test_a_pickle_is_never_opened(store, index, tmp_path, ballast):
-    """diskcache unpickles what it reads; we raise instead, in every call that meets it."""
+    """A pickle raises in every call that reads it."""
     bomb = Bomb(tmp_path / "exploded", ballast)
     talk(store, "paged", count=100)
     index["session/s"] = bomb
@@ -317,7 +317,7 @@ def test_a_pickle_is_never_opened(store, index, tmp_path, ballast):
 
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "missing.val"])
 def test_a_row_cannot_name_a_file_outside_its_directory(store, directory, name):
-    """What a planted row points to is not read."""
+    """A file outside the directory that a row names is not read."""
     (directory.parent / "secret.txt").write_text("secret")
     talk(store)
     with closing(sqlite3.connect(directory / "cache.db")) as connection:

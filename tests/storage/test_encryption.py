@@ -1,4 +1,4 @@
-"""Encrypted storages: what lies within, what is compared, and how lists name users."""
+"""Tests of encrypted storages: stored values, comparison, and users in lists."""
 
 import json
 
@@ -54,7 +54,7 @@ class TestANamespaceOfAnEncryptedStorage(Contract):
 
 
 def heads(**users):
-    """Return the heads of sessions, by their ids, of these users, as a plain store has them."""
+    """Return heads of sessions by id, with these users, as a plain store has them."""
     mapping = {}
     manager = SessionManager(KVSessionStore(mapping, clock=StoppedClock()))
     for session_id, user_id in users.items():
@@ -63,7 +63,7 @@ def heads(**users):
 
 
 def save(storage, key, text, *, old=None, under=""):
-    """Write a head with all that lists hold because of it."""
+    """Write a head with its list entries."""
     lists = [Listing(name, member, old, score) for name, member, score in listed(under + key, lambda: text)]
     assert storage.write([Change(put=[(under + key, text)], lists=lists)]) == [True]
 
@@ -72,7 +72,7 @@ def save(storage, key, text, *, old=None, under=""):
 
 
 def test_a_document_lies_encrypted_and_bound_to_its_whole_key():
-    """In its namespace too: moved to another key, or to the same one of another namespace, it does not open."""
+    """A document cannot be read under another key, or under the same key of another namespace."""
     data = Data()
     storage = encrypted(PlainStorage(data))
     save(storage, "session/s", heads(s="ada lovelace")["session/s"])
@@ -89,7 +89,7 @@ def test_a_document_lies_encrypted_and_bound_to_its_whole_key():
 
 
 def test_what_cannot_be_opened_is_an_error_in_the_place_of_the_document():
-    """A key that is missing, plain text, damage: each as its own error; values that are no text come as they are."""
+    """A missing key, plain text and damage are returned as different errors. Other values come as they are."""
     data = Data()
     put(encrypted(PlainStorage(data)), "messages/s/g/0", b"[]")
     data.texts |= {"messages/s/g/1": "[]", "messages/s/g/2": "half a docum", "messages/s/g/3": 5}
@@ -103,7 +103,7 @@ def test_what_cannot_be_opened_is_an_error_in_the_place_of_the_document():
 
 @pytest.mark.parametrize("keys", [FIRST, LAST], ids=["damaged", "key missing"])
 def test_what_cannot_be_opened_can_be_set_aside(keys):
-    """What is stored is put as it is. With the right ring it opens under the key where it is aside."""
+    """An unreadable value is set aside as stored. With the right keys it can be read there."""
     data = Data()
     first = encrypted(PlainStorage(data))
     save(first, "session/s", heads(s="ada")["session/s"])
@@ -148,7 +148,7 @@ KEYS = ["session/s", "messages/s/g/0", "forks/s/t/i", "doc/s", "unreadable/s/t/s
 @settings(max_examples=200)
 @given(data=st.data(), migrate=st.booleans())
 def test_a_change_is_applied_where_the_text_begins_as_expected(data, migrate):
-    """The text, not what is stored: by its stamp, by less, by all of it; one that is applied already counts as well."""
+    """The plain text is compared, by its beginning or whole. A change that was applied counts as applied."""
     model, storage = PlainStorage(), encrypted(PlainStorage(), migrate=migrate)
     stored = data.draw(st.dictionaries(st.sampled_from(KEYS), st.sampled_from(TEXTS)))
     for key, text in stored.items():
@@ -170,7 +170,7 @@ def test_a_change_is_applied_where_the_text_begins_as_expected(data, migrate):
 @settings(max_examples=100)
 @given(start=st.sampled_from([STAMP, "{", '{"format":1,"enc', "half a", "half a docum", "", "x", "\ufffd"]))
 def test_what_cannot_be_opened_is_compared_as_it_is_stored(start):
-    """As the engine sees it: by its stamp, or whole."""
+    """An unreadable value is compared by its stamp, or as stored."""
     for value in ("half a docum", STAMP + ',"encrypted":"lost.AAAAAAAA:AAAA"}'):
         data = Data()
         data.texts["session/s"] = value
@@ -180,7 +180,7 @@ def test_what_cannot_be_opened_is_compared_as_it_is_stored(start):
 
 
 def test_a_head_of_ours_is_compared_without_a_look():
-    """A save costs one write of the storage within, and nothing is read."""
+    """A save is one write to the storage inside, without a read."""
     calls = []
 
     class Watched(PlainStorage):
@@ -209,7 +209,7 @@ USER = "user/ada/active"
 
 
 def test_users_are_hashed_once():
-    """In names of lists and in members; what comes back is taken as it is, and names the same."""
+    """Users in names of lists and members are hashed. Hashed names are accepted as they are."""
     data = Data()
     storage = encrypted(PlainStorage(data))
     lists = [Listing(USER, "s", None, 1), Listing("expiry", "s/active/ada", None, 2), Listing("active", "s", None, 1)]
@@ -235,7 +235,7 @@ def test_users_are_hashed_once():
 
 
 def test_a_user_whose_id_looks_hashed_is_hashed():
-    """An id that begins with "=" stands percent-encoded in names of lists, and meets no hash."""
+    """A user id that begins with "=" is percent-encoded, and cannot equal a hash."""
     storage = encrypted(PlainStorage())
     hashed = f"={sealer().user('ada')}"
     put(storage, "doc/s", b"", lists=[Listing(f"user/{hashed.replace('=', '%3D')}/active", "s", None, 1)])
@@ -246,7 +246,7 @@ def test_a_user_whose_id_looks_hashed_is_hashed():
 
 @pytest.mark.parametrize("migrate", [False, True])
 def test_a_member_that_is_taken_out_by_one_name_and_put_in_by_another_is_in(migrate):
-    """Whoever mends a list drops what it gave back, and adds what the document says: each member changes once."""
+    """A change that removes a member by the hashed name and adds it by the plain one leaves it listed."""
     written = []
 
     class Watched(PlainStorage):
@@ -270,7 +270,7 @@ def test_a_member_that_is_taken_out_by_one_name_and_put_in_by_another_is_in(migr
 @pytest.mark.parametrize("under", ["", "namespace/a%2Fb/"])
 @pytest.mark.parametrize("ttl", [None, 60])
 def test_lists_that_are_made_of_documents_are_those_that_were_written(under, ttl):
-    """Encrypted heads show what lists hold because of them: any storage can make its lists anew."""
+    """Encrypted heads show their list entries, so any storage can derive lists from them."""
     written = {}
     clock = StoppedClock()
     manager = SessionManager(KVSessionStore(written, ttl=ttl, clock=clock))
@@ -296,7 +296,7 @@ def test_lists_that_are_made_of_documents_are_those_that_were_written(under, ttl
 
 
 def test_plain_and_encrypted_documents_stand_in_one_list_while_migrating():
-    """In order, each once; what is written moves to the hashed list, and leaves the plain one."""
+    """During a migration a list has plain and encrypted entries, each once, in order. A write moves an entry."""
     inner = PlainStorage()
     documents = heads(a="ada", b="ada", c="ada", d="bob")
     for n, (key, text) in enumerate(documents.items()):
@@ -323,7 +323,7 @@ def test_plain_and_encrypted_documents_stand_in_one_list_while_migrating():
 
 
 def test_a_plain_member_of_what_expires_moves_while_migrating():
-    """It is taken as it comes from the list."""
+    """An entry of the list of expiring sessions moves, too."""
     inner = PlainStorage()
     put(inner, "doc/s", b"{}", lists=[Listing("expiry", "s/active/ada", None, 5)])
     storage = encrypted(inner, migrate=True)
@@ -350,7 +350,7 @@ def test_a_plain_member_of_what_expires_moves_while_migrating():
     ],
 )
 def test_a_ring_that_does_not_fit_is_refused(under, keys, problem):
-    """Before anything is written, and before a list of a user seems empty; other namespaces may have another ring."""
+    """A key ring that does not fit raises before a write, and before a list seems empty."""
     inner = PlainStorage()
     save(inner if keys is None else encrypted(inner), "session/s", heads(s="ada")["session/s"], under=under)
     storage = encrypted(inner, keys or FIRST)
@@ -372,7 +372,7 @@ def test_a_ring_that_does_not_fit_is_refused(under, keys, problem):
 
 
 def test_a_page_that_begins_as_a_head_is_compared_by_its_text():
-    """Encrypted, only heads show how they begin."""
+    """A page is compared by its plain text, since only encrypted heads show their beginning."""
     storage = encrypted(PlainStorage())
     put(storage, "messages/s/g/0", STAMP.encode() + b"}")
 
@@ -380,7 +380,7 @@ def test_a_page_that_begins_as_a_head_is_compared_by_its_text():
 
 
 def test_a_ring_fits_what_it_wrote():
-    """It is looked at once: from then on a list costs one call."""
+    """A key ring is checked once. Later lists take one call."""
     calls = []
 
     class Watched(PlainStorage):
@@ -401,7 +401,7 @@ def test_a_ring_fits_what_it_wrote():
 
 @pytest.mark.parametrize("name", SAID)
 def test_an_encrypted_storage_is_what_the_one_within_says_of_itself(name):
-    """Encryption changes none of it."""
+    """An encrypted storage has the attributes of the storage inside."""
     inner, said = PlainStorage(), object()
     setattr(inner, name, said)
 
@@ -409,5 +409,5 @@ def test_an_encrypted_storage_is_what_the_one_within_says_of_itself(name):
 
 
 def test_an_encrypted_storage_does_all_by_the_one_within():
-    """No method is the protocol's own, which the storage within may do better."""
+    """An encrypted storage overrides every method of the protocol."""
     assert [name for name in DONE if name not in {**vars(Wrapper), **vars(EncryptedStorage)}] == []

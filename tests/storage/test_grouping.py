@@ -1,4 +1,4 @@
-"""Group commit: what threads bring together is stored together, and each hears what came of its own."""
+"""Tests of group commit: items of several threads are stored together, and each gets its own result."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ DEADLINE = 60.0
 
 
 class Storage:
-    """Keeps what it is given, call by call; a call waits until `open` is set."""
+    """Records the calls. A call waits until `open` is set."""
 
     def __init__(self):
         self.calls = []
@@ -63,7 +63,7 @@ def waiting(group, count):
 
 
 def started(group, storage, pool, items):
-    """Begin to put items, one after another in the queue: the first is at work, the others wait."""
+    """Put items one after another. The first is at work, the others wait."""
     futures = [pool.submit(group.put, items[0], storage.store)]
     assert storage.entered.acquire(timeout=DEADLINE)
     for n, each in enumerate(items[1:], 1):
@@ -136,7 +136,7 @@ def test_an_interrupted_thread_leaves_nobody_waiting(group, storage):
 
 
 def test_those_who_wait_are_woken(group, storage, monkeypatch):
-    """By the one that stores for them, and the next by the one whose turn ends: none has to look again by itself."""
+    """Waiting threads are woken by the one that stores for them, and the next one when a turn ends."""
     monkeypatch.setattr(grouping, "_SLICE", 3600.0)
     with ThreadPoolExecutor(4) as pool:
         futures = started(group, storage, pool, list(range(4)))
@@ -150,12 +150,12 @@ def test_those_who_wait_are_woken(group, storage, monkeypatch):
 
 
 def waiting_ones():
-    """Return those who wait, wherever they are."""
+    """Return all waiting threads."""
     return [each for each in gc.get_objects() if isinstance(each, grouping._Waiting)]
 
 
 def test_a_handler_that_stores_while_its_thread_stores_is_told_at_once(group):
-    """It would wait for itself, and so would the others whose items are in the queue."""
+    """A handler that stores while its thread does gets an error at once, since it would wait for itself."""
 
     def store(items):
         if items == [0]:
@@ -231,7 +231,7 @@ def test_every_item_is_stored_once_whatever_the_threads_do(group):
 
 
 def test_a_save_leaves_no_frames_for_the_collector(tmp_path):
-    """A frame that refers to itself would keep all that a save held till the collector runs: it cost a turn a sixth."""
+    """A save leaves no frame in a reference cycle, which would cost a sixth of a turn."""
     managers = [SessionManager({}), SessionManager(SQLiteSessionStore(tmp_path / "chat.db"))]
     sessions = [(each, each.create_session("ada")) for each in managers]
     gc.collect()

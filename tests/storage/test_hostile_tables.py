@@ -1,4 +1,4 @@
-"""Tables that were made up to do harm: an error by name or a clean answer, and never a walk without end."""
+"""Tests of hostile tables: a call is correct or raises our own error, and ends."""
 
 # ruff: noqa: S608 (the statements are ours)
 
@@ -36,7 +36,7 @@ def filled(tmp_path_factory):
 
 @pytest.fixture
 def changed(filled, tmp_path):
-    """Return a function that opens a storage on a copy of the file that SQL was run on."""
+    """Return a function that opens a storage on a copy of the file after running SQL on it."""
     with ExitStack() as opened:
 
         def changed(script):
@@ -50,7 +50,7 @@ def changed(filled, tmp_path):
 
 
 def endure(storage):
-    """Do all that can be done; return by act what it raised of ours."""
+    """Make every call. Return our own errors by call."""
     refusals = {}
     for name, act in MORE_ACTS.items():
         try:
@@ -78,7 +78,7 @@ COMPUTED = {
 
 @pytest.mark.parametrize("script", COMPUTED.values(), ids=COMPUTED)
 def test_a_table_that_is_computed_is_refused(changed, script):
-    """A view or a computed column can yield rows and bytes without end: none is ever asked for one."""
+    """A view or computed column raises, since it could yield rows and bytes without end."""
     storage = changed(script)
 
     refusals = endure(storage)
@@ -89,7 +89,7 @@ def test_a_table_that_is_computed_is_refused(changed, script):
 
 @pytest.mark.parametrize("name", ["Sessions", "SESSIONS"])
 def test_a_table_whose_name_differs_in_case_alone_is_refused(filled, tmp_path, name):
-    """To SQLite it is the same: two storages would have the same documents."""
+    """A table name that differs only in case raises, since SQLite treats both as one."""
     path = shutil.copy(filled, tmp_path / "chat.db")
     with closing(SQLiteMapping(path, name)) as mapping:
         storage = storage_of(mapping, derive)
@@ -101,7 +101,7 @@ def test_a_table_whose_name_differs_in_case_alone_is_refused(filled, tmp_path, n
 
 @pytest.mark.parametrize("name", ["sessions/lists", "a/Lists", "sessions/lists/counts"])
 def test_a_table_cannot_have_the_name_of_a_list_table(tmp_path, name):
-    """One store's lists would be another's documents."""
+    """A table with the name of a list table raises."""
     with pytest.raises(InvalidValueError):
         SQLiteMapping(tmp_path / "new.db", name)
 
@@ -121,7 +121,7 @@ TRIGGERS = {
 @pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
 @pytest.mark.parametrize("action", TRIGGERS.values(), ids=TRIGGERS)
 def test_a_trigger_ends_a_write_in_an_error_and_nothing_is_written(changed, action, event, monkeypatch):
-    """It is stopped where it does not end by itself; a document that is passed over is not taken for written."""
+    """A trigger makes a write raise. An endless one is stopped, and a skipped write is noticed."""
     monkeypatch.setattr(connections, "LONGEST", 0.0)
     storage = changed(f"CREATE TABLE junk (x); {ON.format(event=event, action=action)}")
     before = (storage.read(["doc/", "page/"]), sorted(storage.listings()))
@@ -141,7 +141,7 @@ def test_a_trigger_ends_a_write_in_an_error_and_nothing_is_written(changed, acti
 
 
 def test_a_trigger_that_passes_over_deletions_is_an_error(changed):
-    """A document that stays is not taken for deleted, and stays in its lists."""
+    """A trigger that skips a deletion makes it raise. The document stays in its lists."""
     storage = changed(ON.format(event="DELETE", action="SELECT RAISE(IGNORE)"))
 
     for expected in ("", '{"revision"'):
@@ -175,7 +175,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("script", CHANGED.values(), ids=CHANGED)
 def test_other_contents_are_read_or_refused(changed, script):
-    """Other types, columns and affinities: `endure` lets nothing but errors of ours through."""
+    """Other types, columns and affinities are read, or raise our own error."""
     with suppress(StorageError):
         endure(changed(script))
 
@@ -189,7 +189,7 @@ WRONG = {
 
 @pytest.mark.parametrize("score", WRONG.values(), ids=WRONG)
 def test_a_score_that_is_no_number_breaks_no_list_and_is_put_right(changed, score):
-    """Scans go without it, what is told of the lists shows that it is wrong, and a change of the member mends it."""
+    """Scans skip a score that is not a number. Listings show it, and a change of the member mends it."""
     storage = changed(f"""UPDATE "sessions/lists" SET score = {score} WHERE member = 'a'""")
 
     assert (1, "b") in storage.scan("active")
@@ -205,7 +205,7 @@ def test_a_score_that_is_no_number_breaks_no_list_and_is_put_right(changed, scor
 
 @pytest.mark.parametrize("column", ["list", "member"])
 def test_names_that_are_no_text_break_no_list(changed, column):
-    """They are passed over, in scans and in what is told of the lists; a member that is missing is listed anew."""
+    """Names that are not text are skipped. A missing member can be listed again."""
     storage = changed(f"""UPDATE "sessions/lists" SET {column} = x'ff' WHERE member = 'a'""")
 
     assert len(storage.scan("active")) == 11
@@ -216,7 +216,7 @@ def test_names_that_are_no_text_break_no_list(changed, column):
 
 @pytest.mark.parametrize("column", ["sessions.key", "sessions/lists.list", "sessions/lists.score"])
 def test_a_walk_through_rows_that_are_not_in_order_ends(changed, column):
-    """By a schema that orders them in another way than they lie: what cannot go on says so."""
+    """With a schema that orders rows differently, an iteration raises rather than never end."""
     table, name = column.split(".")
     other = f"replace(sql, '{name} TEXT', '{name} TEXT COLLATE NOCASE')"
     if name == "score":
@@ -227,7 +227,7 @@ def test_a_walk_through_rows_that_are_not_in_order_ends(changed, column):
 
 
 def test_a_schema_that_takes_keys_for_the_same_gives_no_document_for_another(changed):
-    """What was not asked for is not returned."""
+    """With a schema that equates keys, no document of another key is returned."""
     script = (
         "UPDATE sqlite_master SET sql = replace(sql, 'key TEXT', 'key TEXT COLLATE NOCASE') WHERE name = 'sessions'"
     )
@@ -239,7 +239,7 @@ def test_a_schema_that_takes_keys_for_the_same_gives_no_document_for_another(cha
 
 
 def test_a_walk_that_goes_in_a_circle_is_cut_off(changed, monkeypatch):
-    """Where each page of keys ends at the same place."""
+    """An iteration whose pages end at the same key raises."""
     storage = changed("SELECT 1")
     monkeypatch.setattr(storage._table, "_in_order", storage._table._in_order[:1] * 2)
     first = storage._lists._in_order[0]
@@ -251,7 +251,7 @@ def test_a_walk_that_goes_in_a_circle_is_cut_off(changed, monkeypatch):
 
 
 def test_damaged_pages_are_an_error_and_not_an_empty_file(filled, tmp_path):
-    """Reading raises, it does not answer that there is nothing."""
+    """Reading damaged pages raises."""
     path = tmp_path / "chat.db"
     shutil.copy(filled, path)
     execute(path, "PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,4 @@
-"""What lists hold because of a stored document: of heads alone, encrypted or not, whole or damaged."""
+"""Tests of the list entries that follow from a stored document."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def hashed(user_id):
 @pytest.mark.parametrize("name", ["plain", "encrypted"])
 @pytest.mark.parametrize("kind", [str, bytes, bytearray])
 def test_a_head_stands_in_the_lists_of_its_status_and_its_user(under, name, kind):
-    """In its namespace, by its activity; what expires stands in another, by when it does."""
+    """A head is in the lists of its status and user by activity, and in that of expiring sessions by its end."""
     key = f"{under}session/s%2F1"
 
     def stored(head):
@@ -69,7 +69,7 @@ def test_a_head_stands_in_the_lists_of_its_status_and_its_user(under, name, kind
 
 @pytest.mark.parametrize("tear", [lambda text: text[:-30], lambda text: text.replace('"format":1', '"format":x')])
 def test_a_damaged_head_stands_where_it_can_be_told(tear):
-    """In its user's list, where reading it raises: unreadable is not absent."""
+    """A damaged head stays in its user's list, so that reading the list raises."""
     assert lists_of(tear(head_of("ada"))) == [("active", "s%2F1", NOW), ("user/ada/active", "s%2F1", NOW)]
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_head_stands_where_it_can_be_told(tear):
     ],
 )
 def test_a_damaged_encrypted_head_stands_where_it_can_be_told(tear):
-    """By its hashed user, which is never taken for a plain one."""
+    """A damaged encrypted head stays in the list of its hashed user."""
     value = tear(sealer().seal("session/s%2F1", head_of("ada").encode()).decode())
 
     assert lists_of(value) == [("active", "s%2F1", NOW), (f"user/{hashed('ada')}/active", "s%2F1", NOW)]
@@ -92,7 +92,7 @@ def test_a_damaged_encrypted_head_stands_where_it_can_be_told(tear):
 
 @pytest.mark.parametrize("value", ["", "half a docum", b"\xff\xfe", 5, {"a": 5}, '{"user_id":""}', '{"user_id":5}'])
 def test_what_tells_nothing_of_itself_is_listed_as_nobodys(value):
-    """A head's key alone says that there is a session."""
+    """A head without a readable user is listed as a session of no user."""
     assert lists_of(value) == [("active", "s%2F1", 0)]
 
 
@@ -102,12 +102,12 @@ def test_what_tells_nothing_of_itself_is_listed_as_nobodys(value):
      "session/s/1", "namespace/session/s", "namespace/a/messages/s/g/0", "Session/s"],
 )  # fmt: skip
 def test_no_other_document_is_listed_or_read(key):
-    """Most documents of a storage are pages."""
+    """Only heads are read and listed."""
     assert list(listed(key, lambda: pytest.fail("it was read"))) == []
 
 
 def test_a_document_that_is_gone_is_not_listed():
-    """It was removed after its key was listed."""
+    """A document that was removed after its key was read is not listed."""
     assert lists_of(None) == []
 
 
@@ -118,7 +118,7 @@ SEALED = sealer().seal("session/s%2F1", HEAD)
 
 @st.composite
 def torn(draw):
-    """Return a head of which some bytes are other ones, or missing."""
+    """Return a head with changed or missing bytes."""
     text = bytearray(draw(st.sampled_from([HEAD, SEALED])))
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, min(len(text), 400)))
@@ -129,7 +129,7 @@ def torn(draw):
 @settings(max_examples=300)
 @given(torn() | st.text() | st.binary() | st.integers())
 def test_no_document_fails_to_be_listed(value):
-    """Whatever lies there: each of its lists has a name that is one of ours, and a score that all storages take."""
+    """Any bytes give valid list names and scores."""
     found = lists_of(value)
 
     for name, member, score in found:
@@ -140,6 +140,6 @@ def test_no_document_fails_to_be_listed(value):
 
 
 def test_what_is_shown_in_the_clear_is_what_the_head_says():
-    """The test above tears what these tests tell of."""
+    """The plain part of an encrypted head agrees with the head."""
     shown = json.loads(SEALED)
     assert (shown["activity"], shown["expires"], shown["status"]) == (NOW, ENDS, "active")

@@ -1,4 +1,4 @@
-"""MappingStorage: the contract on all kinds of mappings, and what the contract does not reach."""
+"""Tests of MappingStorage: the contract on all kinds of mappings, and what it does not cover."""
 
 import dbm.dumb
 import errno
@@ -48,7 +48,7 @@ class TestBytesAlone(OfMapping):
 
 @pytest.mark.long
 class TestShelf(OfMapping):
-    """Its dbm file, opened without the shelf's pickles."""
+    """The dbm file of a shelf, without the shelf's pickles."""
 
     @pytest.fixture
     def mapping(self, tmp_path):
@@ -67,7 +67,7 @@ class TestFolder(OfMapping):
 
 @pytest.mark.long
 class TestSharedFolder(TestFolder):
-    """Other processes write it too: lists are made of the documents each time."""
+    """A folder that other processes write, so lists are derived each time."""
 
     shared = True
 
@@ -80,7 +80,7 @@ class TestSharedFolder(TestFolder):
 
 
 def test_a_change_puts_in_order_then_drops_in_order_then_asks_the_mapping_to_keep_it():
-    """A mapping cannot do it in one step: what is cut off leaves the former document, or the whole new one."""
+    """A change puts, drops, then flushes, so that an interruption leaves the old or the new document."""
     mapping = Watched()
     storage = open_storage(mapping)
     apply(storage, Change(put=[("page/a/1/0", b"old"), ("page/a/0", b"old"), ("doc/a", b"old")]))
@@ -106,7 +106,7 @@ def test_a_change_puts_in_order_then_drops_in_order_then_asks_the_mapping_to_kee
 
 @pytest.mark.parametrize("name", ["sync", "commit"])
 def test_a_mapping_is_asked_once_a_write_to_keep_what_was_written(name):
-    """By its `sync` or `commit`, if it has one; not where all changes are refused, nor for a read."""
+    """Each write that applied a change calls `sync` or `commit` once. Reads and refused writes do not."""
     calls = []
     mapping = type("Buffered", (dict,), {name: lambda self: calls.append(len(self))})()
     storage = open_storage(mapping)
@@ -120,7 +120,7 @@ def test_a_mapping_is_asked_once_a_write_to_keep_what_was_written(name):
 
 
 def test_a_change_is_kept_by_its_repetition_when_the_mapping_failed_to_keep_it():
-    """It is applied already, but not yet kept: the mapping is asked again."""
+    """A repeated change flushes again, even if it was applied before."""
     mapping = Watched()
     storage = open_storage(mapping)
     saved = change("a", "r1", listed={"active": 1})
@@ -136,7 +136,7 @@ def test_a_change_is_kept_by_its_repetition_when_the_mapping_failed_to_keep_it()
 
 
 def test_bytes_or_text_is_found_out_once_and_leaves_nothing():
-    """A mapping of bytes refuses text; nothing else than what was written lies in it then."""
+    """A trial finds out whether a mapping takes bytes or text, and leaves nothing behind."""
     mapping = BytesAlone()
     storage = open_storage(mapping)
 
@@ -153,7 +153,7 @@ def test_bytes_or_text_is_found_out_once_and_leaves_nothing():
     ids=["shouts", "cuts", "forgets", "wraps"],
 )
 def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(tmp_path, changed):
-    """And nothing is left in it."""
+    """A mapping that changes values raises at the first write, and nothing is left in it."""
     items = {}
 
     class Changing(Folder):
@@ -176,7 +176,7 @@ def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(
 
 
 def test_a_mapping_that_cuts_bytes_is_refused_at_the_first_write():
-    """As one that changes text is."""
+    """A mapping that shortens bytes raises at the first write."""
 
     class Cutting(BytesAlone):
         def __setitem__(self, key, value):
@@ -192,7 +192,7 @@ def test_a_mapping_that_cuts_bytes_is_refused_at_the_first_write():
 
 @pytest.mark.parametrize("value", [b"\xff\xfe", bytearray(b"a"), 12, 1.5, {"a": 1}, ["text"]], ids=repr)
 def test_what_is_no_document_is_read_compared_and_put_back_as_it_is(value):
-    """Another program's value is moved beside whole; a change that expects any document takes its place."""
+    """Another program's value can be moved as it is, and replaced by a change that expects any document."""
     mapping = {"doc/a": value}
     storage = open_storage(mapping)
     found = storage.read(["doc/a"])["doc/a"]
@@ -206,7 +206,7 @@ def test_what_is_no_document_is_read_compared_and_put_back_as_it_is(value):
 
 
 def test_none_is_no_document():
-    """A mapping that holds it holds nothing: it is absent to read and to compare."""
+    """None counts as an absent document."""
     storage = open_storage({"doc/a": None})
 
     assert storage.read(["doc/a"]) == {}
@@ -215,14 +215,14 @@ def test_none_is_no_document():
 
 
 def test_a_foreign_key_that_ends_with_a_slash_is_not_read():
-    """It stands for all below, of which a storage that is not ordered reads none."""
+    """A key that ends with a slash means all below, and is not read itself."""
     assert open_storage({"page/a/": "foreign", "page/a/1": "text"}).read(["page/a/", "page/a/1"]) == {
         "page/a/1": "text"
     }
 
 
 def test_keys_that_are_no_text_are_left_alone():
-    """Keys in bytes are told as text, others not at all; walks and drops pass over them."""
+    """Keys in bytes are listed as text. Other keys are ignored."""
     mapping = {1: "a", ("doc", "a"): "b", None: "c", b"raw/b/1": "d", b"\xff/b": "e", "doc/a": "f"}
     storage = open_storage(mapping)
 
@@ -237,7 +237,7 @@ def test_keys_that_are_no_text_are_left_alone():
 
 
 def test_lists_are_made_of_the_documents_at_the_first_scan():
-    """Only documents that can be listed are read, once; changes keep the lists up, and no scan walks again."""
+    """The first scan reads each head once. Later changes update the lists."""
     first = open_storage({})
     apply(first, *[change(place, "r1", listed={"active": n}, pages={"1": "p"}) for n, place in enumerate("abc")])
     mapping = Watched(first._mapping)
@@ -256,7 +256,7 @@ def test_lists_are_made_of_the_documents_at_the_first_scan():
 
 
 def test_the_lists_of_one_namespace_are_made_of_its_documents_alone():
-    """So the first list of one costs what it holds, not what all hold."""
+    """The first scan of a namespace reads only its own documents."""
     first = open_storage({})
     unders = ["", "namespace/n/", "namespace/m/"]
     apply(first, *[change("a", "r1", listed={"active": n}, under=under) for n, under in enumerate(unders)])
@@ -274,7 +274,7 @@ def test_the_lists_of_one_namespace_are_made_of_its_documents_alone():
     "prefix", ["", "n", "namespace/", "namespace/n", "namespace/n/", "namespace/n/a", "a", "namespace/m"]
 )
 def test_lists_of_namespaces_are_told_at_once_whatever_begins_their_names(prefix):
-    """Also where nothing is known yet, and where no document bears a list out."""
+    """`listings` of a namespace are right at the first call, also without documents."""
     unders = ["", "namespace/n/", "namespace/n0/"]
     first = open_storage({})
     apply(first, *[change("a", "r1", listed={"active": n}, under=under) for n, under in enumerate(unders)])
@@ -290,7 +290,7 @@ def test_lists_of_namespaces_are_told_at_once_whatever_begins_their_names(prefix
 
 
 def test_what_lies_below_a_place_is_found_without_a_walk_after_the_first_one():
-    """Keys of a kind are known by their places, and changes keep that up; dropping all below does not walk either."""
+    """After the first iteration, keys below a place are known, and changes keep them up to date."""
     mapping = Watched(
         {f"ref/p{n}/{m}": "text" for n in range(50) for m in range(3)} | {"ref/p1": "no", "ref/p10/0": "x"}
     )
@@ -311,7 +311,7 @@ def test_what_lies_below_a_place_is_found_without_a_walk_after_the_first_one():
 
 
 def test_a_walk_through_all_keys_renews_what_is_known_of_them():
-    """What others wrote past the storage is met there, and found below its place from then on."""
+    """An iteration over all keys finds what others wrote."""
     mapping = {"ref/a/1": "text"}
     storage = open_storage(mapping)
     assert list(storage.keys("ref/a/")) == ["ref/a/1"]
@@ -323,7 +323,7 @@ def test_a_walk_through_all_keys_renews_what_is_known_of_them():
 
 
 def test_storages_over_one_mapping_share_what_they_know():
-    """What one writes, the other lists at once; two equal mappings are two."""
+    """Storages on one mapping share their lists. Equal mappings do not."""
     mapping = {}
     one, two, another = open_storage(mapping), open_storage(mapping), open_storage({})
     assert (one.count("active"), two.count("active"), list(two.keys("page/a/"))) == (0, 0, [])
@@ -337,7 +337,7 @@ def test_storages_over_one_mapping_share_what_they_know():
 
 
 def test_what_is_known_does_not_outlive_its_mapping():
-    """A dict that takes the place of another in memory starts with no list."""
+    """A new dict at the same address in memory starts without lists."""
     for _ in range(50):
         storage = open_storage({})
         assert storage.count("active") == 0
@@ -346,7 +346,7 @@ def test_what_is_known_does_not_outlive_its_mapping():
 
 
 def test_a_shared_mapping_lists_what_other_processes_wrote(tmp_path):
-    """`shared=True`: each scan is made of the documents, each look below a place walks through all keys."""
+    """With `shared=True` each scan and look-up reads the mapping."""
     folder = Folder(tmp_path / "chat")
     ours, plain = open_storage(folder, shared=True), open_storage(Folder(tmp_path / "chat"))
     theirs = open_storage(Folder(tmp_path / "chat"))  # as in another process: another object
@@ -365,7 +365,7 @@ def test_a_shared_mapping_lists_what_other_processes_wrote(tmp_path):
 
 
 def test_lists_do_not_grow_with_moves():
-    """Members that move for ever, and come and go, leave no more behind than twice what is listed."""
+    """A list's memory stays below twice its entries, however often members move."""
     lists = Lists()
     for n in range(5000):
         lists.move("active", f"m{n % 10}", n)
@@ -379,7 +379,7 @@ def test_lists_do_not_grow_with_moves():
 
 
 def test_removed_members_are_not_passed_over_for_ever():
-    """A list that is emptied from its start costs each scan what is left."""
+    """A list that is emptied from its start stays cheap to scan."""
     lists = Lists()
     for n in range(2000):
         lists.move("active", f"m{n}", n)

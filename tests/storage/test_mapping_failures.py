@@ -1,4 +1,4 @@
-"""MappingStorage: what its failures mean, and that the call after one is right, whatever cut off the one before."""
+"""Tests of MappingStorage after failures and interruptions: the error, and the next call."""
 
 import dbm.dumb
 import errno
@@ -25,7 +25,7 @@ from tests.storage.mappings import Watched, open_storage
 
 
 def derived(mapping):
-    """Return what lists hold because of the documents, as a storage finds that sees the mapping first."""
+    """Return the list entries that follow from the documents, as a new storage finds them."""
     return all_listed(open_storage(dict(mapping)))
 
 
@@ -46,7 +46,7 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize("operation", ["get", "put", "drop", "walk", "sync"])
 def test_an_error_of_the_mapping_is_ours(name, operation):
-    """Whatever it was asked: the error says what it means, has it as its cause, and quotes nothing of it."""
+    """An error of the mapping is raised as ours, with the meaning and the cause, and quotes nothing."""
     error, expected = ERRORS[name]
     mapping = Watched({"doc/a": "text"})
     storage = open_storage(mapping)
@@ -74,7 +74,7 @@ def test_an_error_of_the_mapping_is_ours(name, operation):
     "fault", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=["error", "interrupt"]
 )
 def test_after_a_change_that_failed_anywhere_the_next_call_is_right(fault):
-    """Lists and keys are then found anew: they are what the documents say. The change can be written again."""
+    """After a failed change, lists and keys are derived from the documents, and the change can be repeated."""
     for nth in range(1, 12):
         mapping = Watched()
         storage = open_storage(mapping)
@@ -104,7 +104,7 @@ def test_after_a_change_that_failed_anywhere_the_next_call_is_right(fault):
 
 
 def test_an_error_of_the_caller_s_own_passes_through_while_others_are_kept_out():
-    """It is none of the mapping's, and comes out as it is; those of the mapping are ours there, too."""
+    """In exclusive use, the caller's own exception is raised as it is, and the mapping's as ours."""
     mapping = Watched({"doc/a": "text"})
     storage = open_storage(mapping)
 
@@ -116,7 +116,7 @@ def test_an_error_of_the_caller_s_own_passes_through_while_others_are_kept_out()
 
 
 def test_an_interrupt_passes_through():
-    """Ctrl-C is no failure of the storage."""
+    """KeyboardInterrupt is raised as it is."""
     mapping = Watched()
     mapping.fail(KeyboardInterrupt())
 
@@ -125,7 +125,7 @@ def test_an_interrupt_passes_through():
 
 
 def test_what_a_call_left_open_that_was_cut_off_before_its_end_is_mended_by_the_next():
-    """An interrupt may come between the last step and the end of the turn: nothing that ran then is relied on."""
+    """If a call was interrupted before its end, the next derives lists from the documents."""
     mapping = {}
     storage = open_storage(mapping)
     apply(storage, change("a", "r1", listed={"active": 1}))
@@ -143,7 +143,7 @@ def test_what_a_call_left_open_that_was_cut_off_before_its_end_is_mended_by_the_
 
 @pytest.mark.parametrize("act", ["write", "scan", "keys", "exclusive"])
 def test_after_an_interruption_at_any_point_the_next_call_is_right(act):
-    """Ctrl-C can come before any line: no turn is left behind, lists and keys are what the documents say."""
+    """After an interruption at any line, no turn is held, and lists and keys agree with the documents."""
 
     def write_inside():
         with storage.exclusive():
@@ -179,7 +179,7 @@ def test_after_an_interruption_at_any_point_the_next_call_is_right(act):
 
 
 def test_a_thread_that_waits_too_long_for_another_raises():
-    """A mapping that does not return holds up its own caller, and others until their deadline."""
+    """A mapping that hangs makes other threads raise at their timeout."""
     entered, leave = threading.Event(), threading.Event()
 
     class Slow(dict):
@@ -213,7 +213,7 @@ def test_a_thread_that_waits_too_long_for_another_raises():
 
 
 def test_a_call_in_the_middle_of_a_call_is_refused():
-    """A handler that the mapping calls, as a signal handler, cannot wait for the call that it interrupts."""
+    """A call within a call of the same thread raises, since it would wait for itself."""
     errors = []
 
     class Calling(dict):
@@ -232,7 +232,7 @@ def test_a_call_in_the_middle_of_a_call_is_refused():
 
 
 def test_a_closed_file_says_so(tmp_path):
-    """Whatever its module raises then."""
+    """A closed file raises StorageClosedError, whatever its module raises."""
     with dbm.dumb.open(str(tmp_path / "chat")) as file:
         storage = open_storage(file)
         apply(storage, put("doc/a"))
@@ -243,7 +243,7 @@ def test_a_closed_file_says_so(tmp_path):
 
 
 def test_a_child_can_use_a_storage_after_a_fork():
-    """Though another thread of the parent had its turn at that moment."""
+    """A forked child can use the storage, even if another thread had the turn."""
     printed = run_python(
         """
         import os, threading

@@ -1,4 +1,4 @@
-"""Any mapping: what is refused, what two stores over one share, and what its failures mean."""
+"""Tests of stores in any mapping: what is refused, what stores share, and failures."""
 
 import dbm.dumb
 import shelve
@@ -29,7 +29,7 @@ def talk(store, session_id="s", user_id="ada", count=1):
 
 
 class Folder:
-    """A mapping of one's own: a file per item, for any number of processes."""
+    """A mapping with a file per item, for any number of processes."""
 
     def __init__(self, path):
         self.path = path
@@ -68,7 +68,7 @@ ANOTHER_PROCESS = """
 
 
 class _Cache(dict):
-    """Made as cachetools makes its caches: a class Cache of the package, and others that derive from it."""
+    """Resembles cachetools' caches: a class Cache of that package, from which others derive."""
 
 
 _Cache.__name__ = "Cache"
@@ -89,7 +89,7 @@ _LRUCache = type("LRUCache", (_Cache,), {"__module__": "cachetools"})
     ids=["zict.LRU", "zict.WeakValueMapping", "Cache", "LRUCache", "WeakValueDictionary", "WeakKeyDictionary"],
 )
 def test_a_mapping_that_drops_items_is_refused(mapping):
-    """Sessions would vanish. The error says in a line what to use."""
+    """A mapping that drops items raises an error that says in one line what to use."""
     with pytest.raises(UnsuitableMappingError) as caught:
         KVSessionStore(mapping)
 
@@ -132,7 +132,7 @@ def test_what_is_no_mutable_mapping_is_refused(thing):
     ids=["shouts", "cuts", "forgets", "wraps"],
 )
 def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(change):
-    """And nothing of the session is left in it."""
+    """A mapping that changes values raises at the first write, and nothing is left in it."""
 
     class Changing(Folder):
         def __init__(self):
@@ -162,7 +162,7 @@ def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(
 
 
 def test_stores_over_one_dict_share_its_index():
-    """What one saves, archives or deletes, the other lists at once, though both keep their lists in memory."""
+    """Two stores on one dict list each other's changes at once."""
     mapping = {}
     one, two = (SessionManager(KVSessionStore(mapping)) for _ in range(2))
     assert (one.count(), two.count()) == (0, 0)
@@ -178,7 +178,7 @@ def test_stores_over_one_dict_share_its_index():
 
 
 def test_equal_mappings_are_not_one():
-    """Two dicts with the same items hold two stores."""
+    """Two equal dicts are two stores."""
     one, two = SessionManager({}), SessionManager({})
     talk(one)
 
@@ -186,7 +186,7 @@ def test_equal_mappings_are_not_one():
 
 
 def test_an_index_does_not_outlive_its_mapping():
-    """A dict that takes the place of another in memory starts with no index."""
+    """A new dict at the same address in memory starts without an index."""
     for _ in range(50):
         manager = SessionManager({})
         assert manager.count() == 0
@@ -194,7 +194,7 @@ def test_an_index_does_not_outlive_its_mapping():
 
 
 def test_a_mapping_that_holds_sessions_is_indexed_when_it_is_first_asked():
-    """Filled by an earlier process, or copied."""
+    """A mapping that already has sessions is indexed at the first list."""
     mapping = {}
     for n in range(5):
         talk(KVSessionStore(mapping), f"s{n}", count=40)
@@ -206,7 +206,7 @@ def test_a_mapping_that_holds_sessions_is_indexed_when_it_is_first_asked():
 
 
 def test_a_shared_mapping_lists_what_another_process_wrote(tmp_path):
-    """`shared=True`: each list scans the mapping."""
+    """With `shared=True` each list scans the mapping."""
     store = KVSessionStore(Folder(tmp_path / "chat"), shared=True)
     manager = SessionManager(store)
     talk(store, "ours")
@@ -222,7 +222,7 @@ def test_a_shared_mapping_lists_what_another_process_wrote(tmp_path):
 
 
 def test_a_mapping_that_is_not_shared_lists_what_another_process_wrote_after_reindex(tmp_path):
-    """Reading needs no index; lists know this process's sessions until then."""
+    """Without `shared=True`, another process's session can be read, and is listed after `reindex`."""
     store = KVSessionStore(Folder(tmp_path / "chat"))
     manager = SessionManager(store)
     talk(store, "ours")
@@ -236,7 +236,7 @@ def test_a_mapping_that_is_not_shared_lists_what_another_process_wrote_after_rei
 
 
 def test_a_shelf_is_read_by_a_later_process(tmp_path):
-    """Its file holds the documents, as text."""
+    """A shelf's file has the documents as text."""
     path = str(tmp_path / "chat")
     with shelve.open(path) as shelf:  # noqa: S301 (nothing in it is unpickled)
         session = talk(KVSessionStore(shelf), count=100)
@@ -261,7 +261,7 @@ def test_a_shelf_is_read_by_a_later_process(tmp_path):
 
 
 def test_a_mapping_of_bytes_gets_bytes(tmp_path):
-    """As a dbm file: found out by a trial that leaves nothing behind."""
+    """A mapping of bytes is recognized by a trial that leaves nothing behind."""
     with dbm.dumb.open(str(tmp_path / "chat")) as file:
         store = KVSessionStore(file)
         session = talk(store, count=40)
@@ -290,7 +290,7 @@ def test_a_mapping_is_asked_to_keep_what_was_saved(name):
 
 
 def test_a_key_that_the_mapping_cannot_hold_is_an_error(tmp_path):
-    """A file's name is too short for a long id: nothing is stored, and the others are still listed."""
+    """A key that is too long for a file name raises, stores nothing, and does not disturb lists."""
     store = KVSessionStore(zict.File(tmp_path / "chat"))
     talk(store)
 
@@ -305,7 +305,7 @@ def test_a_key_that_the_mapping_cannot_hold_is_an_error(tmp_path):
 
 
 def test_a_pickle_in_a_shelf_is_never_opened(tmp_path):
-    """A shelf unpickles what it reads; we read its file, and raise."""
+    """A pickle in a shelf raises."""
     bomb = Bomb(tmp_path / "exploded")
     with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
         store = KVSessionStore(shelf)
