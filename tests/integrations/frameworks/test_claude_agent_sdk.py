@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
+from pathlib import Path
 
 import claude_agent_sdk as sdk
 import pytest
@@ -26,6 +28,7 @@ from pyai_sessions import (
 from pyai_sessions.integrations.claude_agent_sdk import ClaudeSessionStore, session_id_of
 from tests.integrations.test_claude_agent_sdk import SESSION, TURN
 
+ROOT = Path(__file__).parents[3]
 KEY = {"project_key": "-app", "session_id": SESSION}
 
 
@@ -237,3 +240,18 @@ def test_messages_by_hand_and_entries_are_one_conversation():
 
     assert [each for each in entries if each in TURN] == TURN
     assert entries[1]["parentUuid"] == TURN[0]["uuid"]
+
+
+def test_the_program_of_the_documentation_prints_what_it_says(tmp_path):
+    """The page runs as it stands, and prints what stands below it."""
+    page = (ROOT / "docs" / "how-to" / "frameworks.md").read_text("utf-8")
+    pattern = r"^```py\n([^`]*?claude_agent_sdk.*?)^```\n\n```text\n(.*?)^```\n"
+    program, output = re.search(pattern, page, re.DOTALL | re.MULTILINE).groups()
+    (tmp_path / "program.py").write_text(program, "utf-8")
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+    )
+
+    assert (run.stdout, run.stderr) == (output, "")
