@@ -1,4 +1,4 @@
-"""An exception, or a handler that saves, at one point of a call; and what must hold of every call after it.
+"""Interrupts a call at one point by an exception or a saving handler, and checks all later calls.
 
 `Storage.open` (or any object with such an `open`) gives the managers: one whose call is interrupted, another that looks
 from outside, as a second connection does. `attack` interrupts a call of `CALLS` at each point, and tells what it saw.
@@ -93,7 +93,7 @@ class Tracer:
 
 
 def interrupt(call, at, act, *, lines=False, only=None, opcodes=False):
-    """Make a call, and *act* at its point number *at*; return the tracer, and what the call raised or returned."""
+    """Make a call, with *act* at its point number *at*. Return the tracer and the call's exception or result."""
     tracer = Tracer(at, act, lines=lines, only=only, opcodes=opcodes)
     before, hook = sys.gettrace(), sys.unraisablehook
     # What is raised while a generator is being closed is dropped by Python itself: such a point is no interruption.
@@ -110,7 +110,7 @@ def interrupt(call, at, act, *, lines=False, only=None, opcodes=False):
 
 
 class Stop(BaseException):
-    """What comes from outside: no exception that a library may take for one of its own."""
+    """An exception from outside, which no library may handle as its own."""
 
 
 def stop():
@@ -118,7 +118,7 @@ def stop():
 
 
 class CtrlC(Stop, KeyboardInterrupt):
-    """What ends an event loop, wherever in it it comes."""
+    """An exception that ends an event loop."""
 
 
 def press_ctrl_c():
@@ -126,7 +126,7 @@ def press_ctrl_c():
 
 
 def stop_this_thread():
-    """Raise as another thread does that cuts this one off: Python raises it after this call, or soon."""
+    """Raise in this thread as another thread does: after this call, or soon."""
     thread = ctypes.c_ulong(threading.get_ident())
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(Stop)) == 1
 
@@ -138,7 +138,7 @@ _numbers = count()
 
 @dataclass
 class Call:
-    """A call that can be interrupted, and what is right after it has been repeated."""
+    """A call to interrupt, and the check of its repetition."""
 
     prepare: object  # manager → what the call needs
     act: object  # manager, what it needs → result
@@ -329,7 +329,7 @@ _TTL = 3600
 
 
 def options_of(name):
-    """Return what a store needs for a call: those that look at what is old need a clock that can be set back."""
+    """Return the store options that a call needs. Calls on old sessions need a clock that can be set back."""
     return {"purge": {"clock": StoppedClock(), "ttl": _TTL}, "archive what is idle": {"clock": StoppedClock()}}.get(
         name, {}
     )
@@ -496,7 +496,7 @@ def each_in_short(kinds, calls, whole):
 
 @dataclass
 class Tally:
-    """What was seen: points interrupted, calls that followed, and what was wrong with them."""
+    """The interrupted points, the later calls, and what was wrong with them."""
 
     points: int = 0
     after: int = 0
@@ -524,7 +524,7 @@ class Tally:
 
 
 class Attacked:
-    """The managers over one storage, and a probe session to which all of them write after each interruption."""
+    """Managers on one storage, and a probe session that all write after each interruption."""
 
     def __init__(self, face, manager, other, pool):
         self.face, self.manager, self.other, self.pool = face, manager, other, pool
@@ -538,22 +538,22 @@ class Attacked:
         self.written.append(message.content)
 
     def by_other(self):
-        """Write by another connection of its own."""
+        """Write through another connection."""
         self._append(self.other, "other")
 
     def by_thread(self):
-        """Write by another thread, with the manager that was interrupted."""
+        """Write in another thread with the interrupted manager."""
         self.pool.submit(self._append, self.manager, "thread").result(HANG)
 
     def by_self(self):
-        """Write by this thread, with the manager that was interrupted."""
+        """Write in this thread with the interrupted manager."""
         self._append(self.face, "self")
         assert self.written[-1] in _texts(self.other, self.probe)[-3:], "lost: what another connection cannot see"
 
 
 @contextmanager
 def attacked(storage, *, wrap=None, timeout=TIMEOUT, **options):
-    """Open two managers over a storage, and a thread; *wrap* makes another face of a manager."""
+    """Open two managers on a storage, and a thread. *wrap* makes another kind of manager."""
     with ExitStack() as stack:
         manager = stack.enter_context(storage.open(timeout=timeout, **options))
         other = stack.enter_context(storage.open(timeout=timeout, **options))
@@ -562,7 +562,7 @@ def attacked(storage, *, wrap=None, timeout=TIMEOUT, **options):
 
 
 def count_points(managers, call, *, lines=False, only=None, by=interrupt):
-    """Return how many points a call has."""
+    """Return the number of points of a call."""
     needs = call.prepare(managers.face)
     tracer, outcome = by(lambda: call.act(managers.face, needs), 0, stop, lines=lines, only=only)
     if isinstance(outcome, BaseException):
@@ -571,7 +571,7 @@ def count_points(managers, call, *, lines=False, only=None, by=interrupt):
 
 
 def _chosen(points, every, first, most):
-    """Return the points to interrupt: each *every*-th, or so many of them, evenly."""
+    """Return the points to interrupt: each *every*-th, or a number of them, evenly spread."""
     if most is not None:
         every = max(1, -(-points // most))
         first = every // 2 + 1
@@ -648,7 +648,7 @@ def attack_with_handler(managers, name, *, lines=False, only=None, every=1, firs
 
 
 def _append_and_save(manager, session, kept, *, saves):
-    """Write to the session of the interrupted call: by a copy of one's own, then by the very object that it saves."""
+    """Write to the interrupted call's session: by another copy, then by the object that it saves."""
     if saves:
         message = Message("user", f"handler {next(_numbers)}")
         with suppress(SessionNotFoundError):
@@ -658,7 +658,7 @@ def _append_and_save(manager, session, kept, *, saves):
 
 
 def _check_kept(manager, session_id, kept):
-    """Assert that what a handler was told is stored was not overwritten by the call that it interrupted."""
+    """Assert that the interrupted call did not overwrite what a handler stored."""
     if kept:
         found = Counter(_texts(manager, session_id))
         assert [found[each] for each in kept] == [1] * len(kept), "lost: what a handler appended"
@@ -711,7 +711,7 @@ def _judge(tally, name, tracer, call):
 
 
 def _check_listed(manager, session_id):
-    """Assert that a session, if the call that was cut off has left one, is listed with its user's."""
+    """Assert that a session left by the interrupted call is in its user's list."""
     session = manager.get_session(session_id)
     if session is not None and session.status is SessionStatus.ACTIVE:
         listed = [each.session_id for each in manager.list_sessions(session.user_id, limit=None)]
@@ -746,7 +746,7 @@ class Encrypted:
 
 @dataclass(frozen=True)
 class Custom:
-    """A storage that is a store of one's own: all managers share it."""
+    """A custom store as a storage, shared by all managers."""
 
     store: object
 
@@ -799,7 +799,7 @@ class Awaited:
 
 @contextmanager
 def awaited(manager, **options):
-    """Give the async face of a manager's store. Another thread must not use it: the loop is this thread's."""
+    """Return the async manager of a manager's store. Only this thread may use it."""
     face = Awaited(AsyncSessionManager(manager.store), **options)
     try:
         yield face
@@ -810,7 +810,7 @@ def awaited(manager, **options):
 
 
 class Steps:
-    """Counts the awaits of calls, and cancels the task at one: while it waits, or when it has its answer."""
+    """Counts the awaits of calls, and cancels the task at one, before or after its answer."""
 
     def __init__(self, at, *, answered):
         self.at, self.answered = at, answered
@@ -854,7 +854,7 @@ class _Followed:
 
 
 def cancel(managers, call, at, _act, *, answered, **_options):
-    """Make a call, and cancel its task at an await; as `interrupt`."""
+    """Make a call, and cancel its task at an await. Return like `interrupt`."""
     steps = managers.face.steps = Steps(at, answered=answered)
     try:
         outcome = call()

@@ -1,4 +1,4 @@
-"""All that changes what is stored, as a table: operations that a fault test interrupts, repeats and looks at.
+"""A table of all operations that change what is stored, which the fault tests interrupt and repeat.
 
 Each is a function that loads what it needs and returns the call that is to be interrupted. Called again, on another
 manager, it is what a caller does who does not know whether his call was stored: he looks, and does what is missing.
@@ -30,7 +30,7 @@ NOW = NOON + timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that changes what is stored.
+    """An operation that changes what is stored.
 
     Attributes:
         load: Returns, of a manager, the call that is to be interrupted.
@@ -58,7 +58,7 @@ OPERATIONS: dict[str, Operation] = {}
 
 
 def operation(arrange=lambda _: None, **options):
-    """Enter a function in the table, under its name."""
+    """Add a function to the table under its name."""
 
     def enter(load):
         OPERATIONS[load.__name__.replace("_", " ")] = Operation(load, arrange, **options)
@@ -82,7 +82,7 @@ def store_world(manager):
 
 
 def say(session, how_many, word="message"):
-    """Add messages, of ids that tell them: those that are there already are not added again."""
+    """Add messages with fixed ids. Those that are there already are not added again."""
     for n in range(how_many):
         session.add_message("user", f"{word} {n}", message_id=f"{word}{n}")
 
@@ -96,7 +96,7 @@ def has(session, message_id):
 
 
 def nothing():
-    """Do what is left to do for one who finds his call done."""
+    """Return what an already completed call has left to do: nothing."""
 
 
 # Sessions that begin --------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def save_a_new_session(manager):
 
 
 def store_mortals(manager):
-    """Store sessions that have expired when the operation is tried."""
+    """Store sessions that have expired when the operation runs."""
     mortal = SessionManager(KVSessionStore(manager.store.mapping, ttl=30), clock=StoppedClock())
     for session_id in ("mortal", "new"):
         session = mortal.create_session("bob", session_id=session_id)
@@ -195,7 +195,7 @@ def fork_all(manager):
 
 
 def fork_and_delete_the_parent(manager):
-    """Leave s1 as a fork of a fork, whose parents are gone."""
+    """Make s1 a fork of a fork whose parents are deleted."""
     manager.fork("s0", new_id="child", user_id="eve")
     manager.delete("s1")
     manager.append("child", *said(40))
@@ -567,7 +567,7 @@ def clear_all(manager):
 
 
 def tell_a_secret(manager):
-    """Let the words of a message stand in a page, a branch and a fork of the same user."""
+    """Put a message's text into a page, a branch and a fork of the same user."""
     manager.fork("s0", new_id="child", user_id="ada")
     leave_a_branch(manager)
     session = manager.get_session("s0")
@@ -589,7 +589,7 @@ def redact_in_a_parent(manager):
 
 
 def write_unlisted(manager):
-    """Put a session into the mapping as another program might: no list has it."""
+    """Put a session into the mapping without list entries, as another program might."""
     other = SessionManager()
     session = other.create_session("ada", session_id="unlisted")
     say(session, 3)
@@ -606,7 +606,7 @@ DAMAGED = ('[{"role":"user","content":"cut', '{"format":1,')
 
 
 def damage(manager):
-    """Cut a page short, leave a page that no head names and a head that cannot be read, and forget a list's entry."""
+    """Cut a page, leave an orphan page and an unreadable head, and remove a list entry."""
     mapping = manager.store.mapping
     page = min(key for key in mapping if key.startswith("messages/s0/"))
     mapping[page], mapping["session/bad"] = DAMAGED
@@ -676,7 +676,7 @@ def rotate_keys(manager):
 
 
 def contents(manager, *, branches=True):
-    """Return what is stored of each session: its fields, its messages, and those of the branches that it left."""
+    """Return each session's fields, messages and branches as stored."""
     found: dict[str, Any] = {}
     branched = set()
     for session_id in IDS:
@@ -705,7 +705,7 @@ def states(manager):
 
 
 def exported(manager, user):
-    """Return a user's sessions as an export has them."""
+    """Return the export of a user's sessions."""
     file = io.StringIO()
     manager.export_sessions(file, user_id=user)
     return [json.loads(line) for line in file.getvalue().splitlines()]

@@ -1,4 +1,4 @@
-"""Namespaces of a storage: each is as a storage of its own, whatever lies in the others."""
+"""Tests that each namespace of a storage behaves like a separate storage."""
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ UNDERS = ["", namespace_prefix("a"), namespace_prefix("a/b")]
 KEYS = ["doc/a", "doc/b", "page/a/1", "page/a/1/0", "page/a/2", "a"]
 LISTS = ["active", "user/ada/active", "a"]
 ODD = ["namespace", "namespace/", "namespace/a", "namespace//doc/a", "namespace/a b/doc/a", "namespace/%61/doc/a"]
-"""Keys that look as if they were of a namespace: they are foreign ones of the part without one."""
+"""Keys that look like those of a namespace, but belong to the part without one."""
 
 keys = st.sampled_from(KEYS)
 starts = st.none() | st.sampled_from(["", "0", "1"])
@@ -33,7 +33,7 @@ changes = st.builds(
 
 
 def state(storage):
-    """Return all that a storage shows."""
+    """Return everything that a storage shows."""
     return {
         "documents": storage.read(sorted(set(storage.keys()))),
         "keys": [sorted(storage.keys(prefix)) for prefix in ("", "doc/", "page/a/", "n", "namespace/")],
@@ -48,7 +48,7 @@ def state(storage):
 @settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 2), changes), max_size=12))
 def test_parts_of_one_storage_are_as_storages_of_their_own(steps):
-    """Whatever is written to one: it answers as a storage that holds it alone, and the others show nothing of it."""
+    """A namespace answers any writes like a separate storage, and others do not change."""
     inner = PlainStorage()
     parts = [Namespaced(inner, under) for under in UNDERS]
     models = [PlainStorage() for _ in UNDERS]
@@ -60,7 +60,7 @@ def test_parts_of_one_storage_are_as_storages_of_their_own(steps):
 
 
 def test_what_only_looks_like_a_namespace_is_of_the_part_without_one():
-    """Foreign keys with no encoded name are listed there, and are in no namespace."""
+    """A key whose namespace is not encoded belongs to the part without one."""
     inner = PlainStorage()
     for key in ODD:
         assert inner.write([Change(put=[(key, b"foreign")], lists=[Listing(key, "m", None, 1)])]) == [True]
@@ -73,7 +73,7 @@ def test_what_only_looks_like_a_namespace_is_of_the_part_without_one():
 
 
 def test_a_repeated_change_counts_as_applied_in_a_namespace():
-    """`done` and `lives` reach the storage."""
+    """`done` and `lives` are passed to the storage."""
     seen = []
 
     class Watched(PlainStorage):
@@ -100,7 +100,7 @@ def test_a_repeated_change_counts_as_applied_in_a_namespace():
     ],
 )
 def test_a_place_is_the_second_part_of_a_key(key, place):
-    """After the namespace; keys without a slash share one."""
+    """A place is the second part of a key, after the namespace. Keys without a slash share one."""
     assert place_of(key) == place
 
 
@@ -123,7 +123,7 @@ class TestANamespace(StorageContract):
 
 
 class TestOneThatCounts(TestANamespace):
-    """A storage that counts what calls ask of it is otherwise the one within."""
+    """A storage that counts calls is otherwise like the one inside."""
 
     @pytest.fixture
     def reopen(self, data):
@@ -138,7 +138,7 @@ DONE = [name for name, value in vars(Storage).items() if not name.startswith("_"
 
 @pytest.mark.parametrize("name", SAID)
 def test_a_wrapped_storage_is_what_the_one_within_says_of_itself(name):
-    """How far away it is, what it forgets, what its writes leave meanwhile: a wrapper changes none of it."""
+    """A wrapper has the attributes of the storage inside."""
     inner, said = PlainStorage(), object()
     setattr(inner, name, said)
 
@@ -147,12 +147,12 @@ def test_a_wrapped_storage_is_what_the_one_within_says_of_itself(name):
 
 @pytest.mark.parametrize("kind", [Namespaced, Counted])
 def test_a_wrapped_storage_does_all_by_the_one_within(kind):
-    """No method is the protocol's own, which the storage within may do better."""
+    """A wrapper overrides every method of the protocol."""
     assert [name for name in DONE if name not in {**vars(Wrapper), **vars(kind)}] == []
 
 
 def test_a_wrapper_holds_and_closes_the_storage_within():
-    """So that whoever has the wrapper alone can end it."""
+    """Closing a wrapper closes the storage inside."""
     calls = []
 
     class Watched(PlainStorage):

@@ -1,4 +1,4 @@
-"""The contract of storages on the simplest one, and on the example for authors."""
+"""The contract of storages, run on the simplest one and on the example for authors."""
 
 import pytest
 

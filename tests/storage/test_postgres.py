@@ -1,4 +1,4 @@
-"""The example of a storage of one's own, on a real PostgreSQL server: examples/postgres_storage.py.
+"""Tests of examples/postgres_storage.py on a real PostgreSQL server.
 
 `tests/test_examples.py` runs the contracts on it; hammers and kills are among the fault tests.
 """
@@ -47,7 +47,7 @@ def storage(postgres_url):
 
 
 def test_a_second_process_goes_on_with_the_conversation(storage, postgres_url):
-    """What one process saves another one loads, adds to and lists, at once."""
+    """Another process loads, extends and lists what one saved."""
     manager = SessionManager(storage)
     manager.create_session("ada", session_id="s")
     manager.append("s", {"role": "user", "content": "ours"})
@@ -72,7 +72,7 @@ def test_a_second_process_goes_on_with_the_conversation(storage, postgres_url):
 
 
 def test_many_storages_may_open_at_once(postgres_url):
-    """The tables are made once, whoever comes first."""
+    """Storages that open at the same time make the tables once."""
     start = Barrier(8, timeout=30)
 
     def open_and_write(number):
@@ -85,7 +85,7 @@ def test_many_storages_may_open_at_once(postgres_url):
 
 
 def test_many_tasks_write_in_few_transactions(storage, sql):
-    """Saves that many tasks of an event loop make at the same time are committed together."""
+    """Concurrent saves of an event loop's tasks are committed together."""
 
     async def main():
         async with AsyncSessionManager(storage) as manager:
@@ -100,12 +100,12 @@ def test_many_tasks_write_in_few_transactions(storage, sql):
 
 
 def transactions(sql):
-    """Return how many transactions have written in this database."""
+    """Return the number of transactions that have written in this database."""
     return int(sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")[0][0])
 
 
 def test_sql_reads_what_is_stored(storage, sql):
-    """A document is JSON in a query."""
+    """SQL can query a document as JSON."""
     manager = SessionManager(storage)
     manager.create_session("ada", session_id="s1", metadata={"channel": "web"})
     manager.create_session("ada", session_id="s2", metadata={"channel": "app", "n": 1})
@@ -118,7 +118,7 @@ def test_sql_reads_what_is_stored(storage, sql):
 
 @pytest.mark.parametrize("refused", [StorageReadOnlyError, StoragePermissionError])
 def test_a_server_that_refuses_to_write_has_its_error(storage, postgres_url, refused):
-    """A replica and a role without rights raise what says so, and nothing is written."""
+    """A replica, and a role without rights, raise errors that say so."""
     if refused is StoragePermissionError:
         with psycopg.connect(postgres_url) as connection:
             connection.execute("CREATE ROLE reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
@@ -133,7 +133,7 @@ def test_a_server_that_refuses_to_write_has_its_error(storage, postgres_url, ref
 
 
 def test_a_password_is_in_no_error():
-    """A url that nobody answers at is named without it."""
+    """An error shows the URL without its password."""
     with pytest.raises(StorageUnreachableError) as caught:
         PostgresStorage("postgresql://ada:s3cret@127.0.0.1:1/chat", timeout=1.0)
 
@@ -142,7 +142,7 @@ def test_a_password_is_in_no_error():
 
 
 def test_after_a_restart_of_the_server_one_call_fails_at_the_most():
-    """Of all connections that the storage had: the next call connects anew."""
+    """After a restart at most one call fails, and the next one connects again."""
     with PostgresServer() as server, closing(PostgresStorage(server.create_database(), timeout=30.0)) as storage:
         with ExitStack() as stack, ThreadPoolExecutor(4) as threads:
             start = Barrier(4, timeout=30)
@@ -193,7 +193,7 @@ async def crash(server, storage, events):
 
 
 def test_what_was_acknowledged_survives_a_crash_of_the_server():
-    """The server is killed under many writers: every message that a call returned for is there, in order, once."""
+    """After a crash under many writers, every acknowledged message is there, in order, once."""
     events = []
 
     with PostgresServer() as server, closing(PostgresStorage(server.create_database(), timeout=30.0)) as storage:

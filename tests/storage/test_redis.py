@@ -1,4 +1,4 @@
-"""Redis and Valkey servers as storages: the contract with each client, and what it does not reach."""
+"""Tests of storages on servers: the contract with each client, and what it does not cover."""
 
 import pytest
 import redis
@@ -92,7 +92,7 @@ def storage(client, prefix):
 
 
 def test_a_place_is_one_hash_and_a_list_one_sorted_set(storage, client, prefix):
-    """The names that the module documents; in a namespace, too."""
+    """Places and lists have the documented key names, in a namespace too."""
     for under in ("", "namespace/n/"):
         storage.write(
             [
@@ -114,7 +114,7 @@ def test_a_place_is_one_hash_and_a_list_one_sorted_set(storage, client, prefix):
 
 
 def test_what_is_no_text_is_left_alone(storage, client, prefix):
-    """Hashes, fields, lists and members of others, in bytes that are not UTF-8; scores that are no whole numbers."""
+    """Foreign names that are not UTF-8, and scores that are not whole numbers, are ignored."""
     storage.write([save("r1", active=(None, 2))])
     client.hset(prefix.encode() + b"\xff\xfe", b"doc", b"theirs")
     client.hset(f"{prefix}s", b"\xff", b"theirs")
@@ -138,7 +138,7 @@ def test_what_is_no_text_is_left_alone(storage, client, prefix):
 
 
 def test_a_damaged_document_is_moved_as_it_is(storage, client, prefix):
-    """Bytes that are no text are read, put and compared as they are."""
+    """Bytes that are not text are read, put and compared as they are."""
     client.hset(f"{prefix}s", "doc", b"\xff\x00\xc4")
     value = storage.read(["doc/s"])["doc/s"]
 
@@ -151,7 +151,7 @@ def test_a_damaged_document_is_moved_as_it_is(storage, client, prefix):
 
 
 def test_each_call_is_one_trip(client, prefix):
-    """However many keys, places, changes and lists it concerns."""
+    """Each call is one round trip, for any number of keys and changes."""
     counted = Counted(client)
     storage = RedisStorage(RedisMapping(counted, prefix), timeout=30)
     pages = [(f"page/s/g/{n}", b"page") for n in range(150)]
@@ -177,7 +177,7 @@ def test_each_call_is_one_trip(client, prefix):
 
 
 def test_a_place_never_lives_shorter(storage, client, prefix):
-    """A new one gets its time, another one keeps what is longer; 0 leaves it, None keeps it for ever."""
+    """A new place gets its time. An existing one keeps a longer time; 0 keeps it, and None means for ever."""
 
     def left(lives):
         storage.write([Change(put=[("doc/s", b"text")], lives=lives)])
@@ -194,7 +194,7 @@ def test_a_place_never_lives_shorter(storage, client, prefix):
 
 
 def test_a_refused_change_prolongs_nothing(storage, client, prefix):
-    """Nor does one that expects a document prolong a place without it."""
+    """A refused change does not extend a place's life."""
     storage.write([Change(put=[("doc/s", b"text")], lives=1_000_000)])
 
     assert storage.write([Change(expect=[("forks/s/f/1", "")], lives=9_000_000)]) == [False]
@@ -206,7 +206,7 @@ def test_a_refused_change_prolongs_nothing(storage, client, prefix):
 @pytest.mark.parametrize("name", ["s", "/active", "/archived"])
 @pytest.mark.parametrize("expected", [True, False])
 def test_a_key_of_another_type_fails_the_whole_change(storage, client, prefix, name, expected):
-    """Whichever it is: document, lists and time to live stay as they were."""
+    """A key of another type fails the whole change, and nothing changes."""
     change = save("r2", "r1", active=(1, None), archived=(None, 2))._replace(lives=1000)
     storage.write([save("r1", active=(None, 1))])
     if name == "s":
@@ -224,7 +224,7 @@ def test_a_key_of_another_type_fails_the_whole_change(storage, client, prefix, n
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_full_server_takes_a_change_whole_or_not_at_all(start_server, kind):
-    """One that moves a member from list to list leaves it where it was; one that only removes is applied."""
+    """A full server applies a change whole or not at all. Removals are applied."""
     with start_server(kind).client() as client:
         storage = RedisStorage(RedisMapping(client, "full:"), timeout=30)
         storage.write([save("r1", active=(None, 1))])
@@ -242,7 +242,7 @@ def test_a_full_server_takes_a_change_whole_or_not_at_all(start_server, kind):
 
 @pytest.mark.parametrize(("policy", "lives", "refused"), [("allkeys-lru", 0, True), ("volatile-lru", 1000, True)])
 def test_a_server_that_evicts_is_refused(start_server, policy, lives, refused):
-    """Before anything is written, and where only what expires would go, for changes that let it expire alone."""
+    """A server that evicts raises before a write, unless it evicts only expiring keys and all changes expire."""
     with start_server("valkey").client() as client:
         client.config_set("maxmemory", "100mb")
         client.config_set("maxmemory-policy", policy)
@@ -266,7 +266,7 @@ def test_a_server_that_evicts_is_refused(start_server, policy, lives, refused):
 @pytest.mark.parametrize("when", ["cut", "drop_reply"])
 @pytest.mark.parametrize("changes", [1, 3])
 def test_a_lost_reply_stores_nothing_twice(any_server, client, prefix, when, changes):
-    """The call raises, its changes are stored or not; written again they are applied once, and so again later."""
+    """After a lost reply the call raises. Repeated, its changes are applied once."""
     with Proxy(any_server.port) as proxy, redis.Redis(port=proxy.port, socket_timeout=30, retry=None) as through:
         storage = RedisStorage(RedisMapping(through, prefix), timeout=30)
         new = [save("r1", place=f"s{n}", active=(None, n)) for n in range(changes)]
@@ -287,7 +287,7 @@ def test_a_lost_reply_stores_nothing_twice(any_server, client, prefix, when, cha
 
 @pytest.mark.parametrize("script_is_known", [True, False])
 def test_a_client_that_sends_again_writes_once(any_server, client, prefix, script_is_known):
-    """Though the reply to the first was lost, it returns what it always returns."""
+    """A client that repeats a command after a lost reply returns the usual result."""
     retry = redis.retry.Retry(redis.backoff.NoBackoff(), 3)
     options = {"socket_timeout": 30, "retry": retry, "retry_on_error": [redis.exceptions.ConnectionError]}
     with Proxy(any_server.port) as proxy, redis.Redis(port=proxy.port, **options) as through:
@@ -340,7 +340,7 @@ def hostile():
 @example("scan", [array(*[part for n in range(9) for part in (bulk(b"%d" % n), bulk(b"1"))])] * 2)
 @settings(max_examples=60)
 def test_any_reply_gives_a_result_or_an_error_by_name(hostile, act, replies):
-    """Wrong types, lengths and numbers: never an error of Python's own, and never a call without end."""
+    """Replies of wrong types, lengths and numbers give a result or our own error."""
     server, client = hostile
     client.connection_pool.disconnect()
     server.answer(replies, endless=True)
@@ -354,7 +354,7 @@ def test_any_reply_gives_a_result_or_an_error_by_name(hostile, act, replies):
 
 @pytest.mark.parametrize("reply", [b":3\r\n", b":-1\r\n", bulk(b"1"), b"+OK\r\n", b"$-1\r\n", array()])
 def test_a_write_that_is_not_acknowledged_raises(hostile, reply):
-    """What `write` returned for is stored; a reply that says neither yes nor no is none."""
+    """A write returns only after a valid acknowledgement."""
     server, client = hostile
     client.connection_pool.disconnect()
     server.answer([reply], endless=True)

@@ -1,4 +1,4 @@
-"""What servers and clients refuse: each an error that names the cause, and what helps against it."""
+"""Tests of what servers and clients refuse: each error names the cause and the remedy."""
 
 import secrets
 import threading
@@ -30,7 +30,7 @@ def prefix():
 
 
 def calls(store):
-    """Return what reads, writes, lists and deletes."""
+    """Return calls that read, write, list and delete."""
     manager = SessionManager(store)
     return [
         lambda: manager.get_session("s"),
@@ -42,7 +42,7 @@ def calls(store):
 
 
 def check_each(store, kind, cause, remedy):
-    """Assert that each call raises an error of this very class, that says so."""
+    """Assert that each call raises exactly this class with this text."""
     for call in calls(store):
         with pytest.raises(StorageError) as caught:
             call()
@@ -87,7 +87,7 @@ def check_each(store, kind, cause, remedy):
     ],
 )
 def test_a_url_of_which_a_part_would_be_passed_over_is_refused(url, told):
-    """Before anything connects, by name, and without what may be a password."""
+    """A URL with a part that would be ignored raises before connecting, without showing a possible password."""
     with pytest.raises(InvalidValueError) as caught:
         RedisSessionStore(url)
 
@@ -111,7 +111,7 @@ def test_a_url_of_which_a_part_would_be_passed_over_is_refused(url, told):
     ],
 )
 def test_what_is_a_url_is_accepted(url):
-    """With every part, and with the options of stores beside those of clients."""
+    """A URL may have every part, and options of stores and clients."""
     RedisSessionStore(url).close()
     open_store(url + ("&" if "?" in url else "?") + "prefix=app:&ttl=60&allow_eviction=true").close()
 
@@ -121,7 +121,7 @@ def test_what_is_a_url_is_accepted(url):
 
 @pytest.mark.parametrize("library", [redis, valkey])
 def test_a_full_pool_says_so(valkey_server, prefix, library):
-    """The connections are in use by others: to repeat the call would not help, a larger pool does."""
+    """If all connections are in use, the error suggests a larger pool, since repeating would not help."""
     pool = library.ConnectionPool.from_url(valkey_server.url, max_connections=1)
     client = (redis.Redis if library is redis else valkey.Valkey)(connection_pool=pool)
     taken = client.pubsub()
@@ -135,7 +135,7 @@ def test_a_full_pool_says_so(valkey_server, prefix, library):
 
 
 def test_threads_that_share_a_pool_that_waits_all_get_their_turn(valkey_server, prefix):
-    """With one connection for eight threads: each call gives it back."""
+    """Eight threads can share one connection of a blocking pool."""
     pool = redis.BlockingConnectionPool.from_url(valkey_server.url, max_connections=1, timeout=60)
     with closing(redis.Redis(connection_pool=pool)) as client:
         manager = SessionManager(RedisSessionStore(client=client, prefix=prefix))
@@ -157,7 +157,7 @@ def test_threads_that_share_a_pool_that_waits_all_get_their_turn(valkey_server, 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_wrong_password_and_a_missing_one_say_so(start_server, kind):
-    """The server answers, and refuses: what helps is the right one."""
+    """A wrong or missing password raises an error that says so."""
     server = start_server(kind)
     with server.client() as client:
         client.config_set("requirepass", "right")
@@ -171,7 +171,7 @@ def test_a_wrong_password_and_a_missing_one_say_so(start_server, kind):
 )
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_user_who_may_not_do_what_a_store_does_is_told(start_server, kind, rules):
-    """NOPERM, of a command, of keys and within scripts; who may all but ask for settings is served."""
+    """NOPERM raises an error that names the permission. A user who may not read settings can use the store."""
     server = start_server(kind)
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "ada", "on", ">hush", *rules.split())
@@ -188,7 +188,7 @@ def test_a_user_who_may_not_do_what_a_store_does_is_told(start_server, kind, rul
 
 
 def test_a_key_of_another_type_says_so(any_server, prefix):
-    """Where a session or an index should be: it stays as it is, and the error says what to do."""
+    """A key of another type in place of a session or index stays, and the error says what to do."""
     with any_server.client() as client, closing(RedisSessionStore(any_server.url, prefix=prefix)) as store:
         manager = SessionManager(store)
         for name, call in (
@@ -217,14 +217,14 @@ def test_a_key_of_another_type_says_so(any_server, prefix):
     ],
 )
 def test_what_a_server_refuses_says_why(reply, kind, cause, remedy):
-    """Whatever it answers: an error that names the cause, and a remedy that helps."""
+    """Every refusal of a server raises an error with the cause and a remedy."""
     with HostileServer() as server, redis.Redis(port=server.port, socket_timeout=30, retry=None) as client:
         server.answer([reply], endless=True)
         check_each(KVSessionStore(RedisMapping(client, "p:")), kind, cause, remedy)
 
 
 def test_a_server_without_tls_says_so(valkey_server):
-    """A client that asks for TLS where none is spoken."""
+    """A TLS client on a plain server raises an error that says so."""
     with closing(RedisSessionStore(valkey_server.url.replace("redis:", "rediss:"), timeout=1)) as store:
         with pytest.raises(StorageError) as caught:
             store.get("s")
@@ -233,13 +233,13 @@ def test_a_server_without_tls_says_so(valkey_server):
 
 
 def test_a_database_that_the_server_does_not_have_says_so(any_server):
-    """Its number is in the url."""
+    """An absent database number raises an error that says so."""
     with closing(RedisSessionStore(any_server.url.replace("/0", "/9999"), timeout=30)) as store:
         check_each(store, StorageError, "no database of this number", "redis://host:port/0")
 
 
 def test_a_client_of_a_cluster_s_node_and_the_reverse_say_so(valkey_cluster):
-    """A plain client has to be a cluster's."""
+    """A plain client on a cluster, and the reverse, raise errors that say so."""
     port = valkey_cluster.primaries()[0].port
     with closing(RedisSessionStore(f"redis://127.0.0.1:{port}")) as store, pytest.raises(StorageError) as caught:
         _ = [store.get(f"s{n}") for n in range(30)]
@@ -256,7 +256,7 @@ def limit(client, policy, memory="100mb"):
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_server_that_evicts_sessions_is_refused(start_server, kind):
-    """Before anything is written, with the policy and the remedy; unless the loss is accepted."""
+    """A server that evicts raises before a write, with its policy and the remedy, unless you accept the loss."""
     server = start_server(kind)
     with server.client() as client:
         for policy, ttl, refused in (
@@ -289,7 +289,7 @@ def test_a_server_that_evicts_sessions_is_refused(start_server, kind):
 
 
 def test_a_cluster_that_evicts_sessions_is_refused(valkey_cluster, prefix):
-    """If one of its servers does."""
+    """A cluster raises if one of its servers evicts."""
     one = valkey_cluster.primaries()[-1]
     with one.client() as node, valkey_cluster.client() as client:
         limit(node, "allkeys-lru")

@@ -1,4 +1,4 @@
-"""Redis and Valkey servers: what lies there, what expires, and what clients and servers do."""
+"""Tests of stores on Redis and Valkey: keys, expiry, clients and servers."""
 
 import pickle
 import secrets
@@ -85,7 +85,7 @@ NEIGHBOURS = ["", "inner:", "active/", "user/ada/", "namespace/a/", "s:", "other
 
 
 def neighbours(any_server, prefix):
-    """Return stores whose prefixes begin one another, without and with a namespace, by both."""
+    """Return stores with prefixes that begin alike, with and without a namespace."""
     found = {}
     for more in NEIGHBOURS:
         for namespace in (None, "a", "user", "/", "other"):
@@ -95,7 +95,7 @@ def neighbours(any_server, prefix):
 
 
 def test_neighbours_on_a_server_never_meet(any_server, client, prefix):
-    """Stores of prefixes that begin one another mend, erase and clear what is theirs, and nothing of each other's."""
+    """Stores with prefixes that begin alike repair, erase and clear only their own sessions."""
     managers = neighbours(any_server, prefix)
     foreign = [f"{prefix}{each}" for each in ("my:hash", "inner:/x", "/other/%ff", "/active/", "/user/ada", "a/b")]
     for name in foreign:
@@ -122,7 +122,7 @@ def test_neighbours_on_a_server_never_meet(any_server, client, prefix):
 
 
 def test_neighbouring_mappings_hold_their_own_items_alone(client, prefix):
-    """Whatever their keys are: a mapping of a shorter prefix neither shows nor clears those of a longer one."""
+    """A mapping does not show or clear items of one with a longer prefix."""
     keys = ["session/s", "inner:s", "kind/inner:s", "kind//s", "kind/namespace/a", "namespace/a/k/inner:s", "k/\ud800:"]
     mappings = [RedisMapping(client, prefix + more) for more in NEIGHBOURS]
     for mapping in mappings:
@@ -136,7 +136,7 @@ def test_neighbouring_mappings_hold_their_own_items_alone(client, prefix):
 
 
 def names_of(layout, namespace, texts):
-    """Return the names of all keys that a storage can write for these ids and users."""
+    """Return all key names that a storage can write for these ids and users."""
     under = namespace_prefix(namespace)
     keys = ["kind", *(f"kind/{each}" for each in (*texts, *NEIGHBOURS)), *map(head_key, texts)]
     lists = [EXPIRY]
@@ -162,7 +162,7 @@ PREFIXES = (
     .map(lambda parts: ("a:" + "".join(parts[0]), "a:" + "".join(parts[0] + parts[1])))
     .filter(lambda prefixes: all(map(accepted, prefixes)))
 )
-"""Two prefixes, of which the first begins the second."""
+"""Two prefixes; the second begins with the first."""
 
 
 @given(
@@ -172,7 +172,7 @@ PREFIXES = (
     kinds=st.tuples(st.booleans(), st.booleans()),
 )
 def test_two_stores_never_name_the_same_key(prefixes, namespaces, texts, kinds):
-    """Of any two prefixes that are accepted, and any namespaces, ids and users, on a server and on a cluster."""
+    """Stores of two accepted prefixes never use the same key, for any namespaces, ids and users."""
     ids = [*texts, *WORDS, *(f"{each}{more}" for each in WORDS for more in WORDS)]
     names = []
     for prefix, namespace, clustered in zip(prefixes, namespaces, kinds, strict=True):
@@ -184,7 +184,7 @@ def test_two_stores_never_name_the_same_key(prefixes, namespaces, texts, kinds):
 
 @pytest.mark.parametrize("bad", ["", "tenant1", "app.", "/", "/app/", "app:/", "app//", "app%", "a:/b:", 7, b"a:"])
 def test_a_prefix_that_others_could_be_taken_for_is_refused(bad, any_server):
-    """It says what it is, and what would do; a usual one is accepted."""
+    """An ambiguous prefix raises an error that suggests another."""
     for make in (lambda: RedisSessionStore(any_server.url, prefix=bad), lambda: RedisMapping(redis.Redis(), bad)):
         with pytest.raises(InvalidValueError) as caught:
             make()
@@ -195,7 +195,7 @@ def test_a_prefix_that_others_could_be_taken_for_is_refused(bad, any_server):
 
 
 def test_a_session_of_a_namespace_lives_as_long_as_the_mapping_says(client, prefix):
-    """So it is without a namespace."""
+    """A mapping's ttl applies in namespaces, too."""
     talk(KVSessionStore(RedisMapping(client, prefix, ttl=1000), namespace="a"))
 
     assert 0 < client.ttl(f"{prefix}/namespace/a/s") <= 1000
@@ -205,7 +205,7 @@ def test_a_session_of_a_namespace_lives_as_long_as_the_mapping_says(client, pref
 
 
 def test_a_session_is_one_hash_beside_two_sorted_sets(store, client, prefix):
-    """The names that the module documents; ids stand in them percent-encoded."""
+    """Sessions and indexes have the documented key names, with percent-encoded ids."""
     session = talk(store, "s/1*", "a:b", count=100)
 
     assert keys(client, prefix) == {
@@ -224,7 +224,7 @@ def test_a_session_is_one_hash_beside_two_sorted_sets(store, client, prefix):
 
 
 def test_a_deleted_session_leaves_no_key(store, client, prefix):
-    """Neither its own nor in an index."""
+    """A deleted session leaves no key and no entry."""
     talk(store, count=100)
     store.clock = lambda: Session().created_at.replace(year=2100)
     assert SessionManager(store).archive_inactive(days=1) == 1
@@ -234,7 +234,7 @@ def test_a_deleted_session_leaves_no_key(store, client, prefix):
 
 
 def test_stores_of_different_prefixes_do_not_meet(store, any_server, client, prefix):
-    """Nor where one prefix begins with another; keys of others stay when a store is cleared."""
+    """Stores of different prefixes share nothing, and clearing one keeps others' keys."""
     talk(store)
     with closing(RedisSessionStore(any_server.url, prefix=prefix + "inner:")) as inner:
         talk(inner, user_id="bob")
@@ -249,7 +249,7 @@ def test_stores_of_different_prefixes_do_not_meet(store, any_server, client, pre
 
 
 def test_scripts_that_the_server_forgot_are_sent_again(store, client):
-    """A restarted server, or SCRIPT FLUSH, between two saves."""
+    """After SCRIPT FLUSH or a restart, scripts are sent again."""
     session = talk(store)
     client.script_flush()
     session.add_message("assistant", "still here")
@@ -261,7 +261,7 @@ def test_scripts_that_the_server_forgot_are_sent_again(store, client):
 
 
 def test_a_save_is_one_round_trip(store, any_server, client, prefix):
-    """The server is sent one command, however long the conversation is."""
+    """A save is one command, however long the conversation is."""
     session = talk(store, count=100)
     session.add_message("user", "one more")
     client.ping()  # it is connected
@@ -311,7 +311,7 @@ def haunt(client, sets):
 @pytest.mark.parametrize("wrong", [drop, drop_those_of_users, shift, swap, haunt])
 @pytest.mark.parametrize("act", ["reindex", "repair"])
 def test_wrong_sorted_sets_are_put_right(store, client, prefix, wrong, act):
-    """Entries missing, of another time or status, or of no session: more than a batch, in both indexes."""
+    """`reindex` and a repair correct missing, wrong and superfluous entries in both indexes."""
     manager = SessionManager(store)
     sessions = [Session(session_id=f"s{n}", user_id=("ada", "bob")[n % 2]) for n in range(250)]
     for each in sessions[::5]:
@@ -337,7 +337,7 @@ def test_wrong_sorted_sets_are_put_right(store, client, prefix, wrong, act):
 
 
 def test_upkeep_writes_nothing_where_all_is_right(store, client):
-    """reindex, verify and a repair read; the server counts no change."""
+    """`reindex`, `verify` and a repair write nothing if all is right."""
     manager = SessionManager(store)
     SessionManager(store).import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(250))
     talk(store, count=100)
@@ -354,7 +354,7 @@ def test_upkeep_writes_nothing_where_all_is_right(store, client):
 
 
 def test_every_save_begins_the_time_to_live_anew(any_server, client, prefix):
-    """A session in use does not expire: by save, append, archive and restore."""
+    """Save, append, archive and restore start the ttl anew."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
         manager = SessionManager(store)
         session = talk(store)
@@ -372,7 +372,7 @@ def test_every_save_begins_the_time_to_live_anew(any_server, client, prefix):
 
 
 def test_shared_pages_live_as_long_as_what_shares_them(any_server, client, prefix):
-    """Each save of a fork keeps the pages of its parents alive, deleted or not, a little longer than itself."""
+    """Each save of a fork keeps its parents' pages alive a little longer than itself."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
         manager = SessionManager(store)
         talk(store, count=100)
@@ -403,7 +403,7 @@ def test_shared_pages_live_as_long_as_what_shares_them(any_server, client, prefi
 
 
 def kinds_of_fork(manager, without):
-    """Return functions that each make what shares pages of "s", which expires, and lives for ever itself."""
+    """Return functions that each make a session which shares pages of the expiring "s", and does not expire."""
 
     def fork_anew():  # of a former session of its own id
         manager.fork("s", new_id="child")
@@ -425,7 +425,7 @@ def kinds_of_fork(manager, without):
 
 @pytest.mark.parametrize("kind", kinds_of_fork(None, None))
 def test_a_fork_without_an_expiry_outlives_its_parents(any_server, client, prefix, kind):
-    """Of a store without a ttl, as after a deployment that dropped it: its pages stay, whatever its parents do."""
+    """The pages of a fork without a ttl stay, whatever happens to its parents."""
     with (
         SessionManager(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000), close_store=True) as manager,
         SessionManager(RedisSessionStore(any_server.url, prefix=prefix), close_store=True) as without,
@@ -446,7 +446,7 @@ def test_a_fork_without_an_expiry_outlives_its_parents(any_server, client, prefi
 
 
 def test_a_fork_is_whole_when_its_parent_has_expired(any_server, client, prefix):
-    """The parent is there for nobody, and goes when it is purged; the fork goes on, and its end frees the pages."""
+    """A fork of an expired parent is whole. Its end frees the pages."""
     with (
         closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store,
         SessionManager(RedisSessionStore(any_server.url, prefix=prefix), close_store=True) as without,
@@ -466,7 +466,7 @@ def test_a_fork_is_whole_when_its_parent_has_expired(any_server, client, prefix)
 
 @pytest.mark.parametrize("ttl", [None, 1000])
 def test_a_session_in_the_place_of_one_whose_pages_forks_share_lives_as_it_should(any_server, client, prefix, ttl):
-    """Neither what is left of the former session nor what is new there goes before its time."""
+    """A new session under the id of one whose pages are shared keeps both for their own times."""
     other_ttl = 1000 if ttl is None else None
     with (
         closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=other_ttl)) as before,
@@ -486,7 +486,7 @@ def test_a_session_in_the_place_of_one_whose_pages_forks_share_lives_as_it_shoul
 
 
 def test_a_missing_reference_is_mended_for_as_long_as_its_fork_lives(any_server, client, prefix):
-    """For ever, or so long: the owner's pages stay for the fork, and no longer."""
+    """A repaired reference keeps the owner's pages for as long as the fork lives."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
         manager = SessionManager(store)
         talk(store, count=100)
@@ -503,7 +503,7 @@ def test_a_missing_reference_is_mended_for_as_long_as_its_fork_lives(any_server,
 
 
 def test_what_a_family_leaves_expires_with_it(any_server, client, prefix):
-    """A deleted session's pages are no session: in no list, no count, and nothing to purge."""
+    """A deleted session's shared pages are in no list, no count and no purge."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store:
         manager = SessionManager(store)
         talk(store, count=100)
@@ -519,7 +519,7 @@ def test_what_a_family_leaves_expires_with_it(any_server, client, prefix):
 
 
 def test_an_expired_session_is_gone_from_everything_at_once(any_server, client, prefix):
-    """From reads, lists, counts and index entries; those that do not expire stay."""
+    """An expired session is in no read, list, count or index. Others are."""
     with (
         closing(RedisSessionStore(any_server.url, prefix=prefix)) as kept,
         closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store,
@@ -547,7 +547,7 @@ def test_an_expired_session_is_gone_from_everything_at_once(any_server, client, 
 
 @pytest.mark.parametrize("anew", ["eve", "Ädä / 1", None])
 def test_an_expired_session_makes_room_for_another_of_its_id(any_server, client, prefix, anew):
-    """It goes from its user's list and count, and the new one stays in all of its own."""
+    """A new session under an expired one's id replaces it in all lists and counts."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store:
         manager = SessionManager(store)
         talk(store, "s")
@@ -564,7 +564,7 @@ def test_an_expired_session_makes_room_for_another_of_its_id(any_server, client,
 
 
 def test_an_append_does_not_bring_an_expired_session_back(any_server, client, prefix):
-    """Though the store remembers what it appended last; a session created anew under the id is another."""
+    """An append to an expired session raises, even if the store remembers it."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
         manager = SessionManager(store)
         for again in range(2):
@@ -586,7 +586,7 @@ def test_an_append_does_not_bring_an_expired_session_back(any_server, client, pr
 
 
 def test_a_session_that_the_server_drops_early_is_not_listed(any_server, client, prefix):
-    """Expired by another hand, before its time: no read, list or page shows it, and verify finds its entries."""
+    """A session that the server dropped early is in no read or list, and `verify` finds its entries."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
         manager = SessionManager(store)
         for n in range(3):
@@ -603,7 +603,7 @@ def test_a_session_that_the_server_drops_early_is_not_listed(any_server, client,
 
 
 def plant_expired_parents(client, prefix, count):
-    """Store what expired parents of forks leave: heads that the server has not forgotten, and that stay due."""
+    """Store expired parents of forks, whose heads the server still has."""
     with client.pipeline() as pipeline:
         for n in range(count):
             name = f"parent{n:06}"
@@ -615,7 +615,7 @@ def plant_expired_parents(client, prefix, count):
 
 
 def calls_of(client, act):
-    """Return how often each command ran during *act*, those of scripts, too."""
+    """Return how often each command ran during *act*, scripts included."""
     before = client.info("commandstats")
     act()
     after = client.info("commandstats")
@@ -624,7 +624,7 @@ def calls_of(client, act):
 
 
 def test_expired_parents_of_forks_hide_no_other_expired_session(any_server, client, prefix):
-    """They stay due until they are purged; each save clears away some of what the server forgot, behind them, too."""
+    """Saves clear away dropped sessions even behind expired parents that stay."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
         manager = SessionManager(store)
         plant_expired_parents(client, prefix, 30)
@@ -644,7 +644,7 @@ def test_expired_parents_of_forks_hide_no_other_expired_session(any_server, clie
 
 @pytest.mark.parametrize("count", [50, 999, 1000, 1001, 3500])
 def test_no_count_looks_at_all_that_is_due_in_one_script(any_server, client, prefix, count):
-    """However much has expired: the count is right, and no script or command goes through more than a thousand."""
+    """A count is right, and no script or command looks at more than a thousand entries."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
         manager = SessionManager(store)
         plant_expired_parents(client, prefix, count)
@@ -663,7 +663,7 @@ def test_no_count_looks_at_all_that_is_due_in_one_script(any_server, client, pre
 
 
 def test_purging_counts_what_had_expired(any_server, client, prefix):
-    """Once; a session that was created anew under the id is not touched."""
+    """`purge_expired` counts each expired session once, and keeps a new one of the same id."""
     with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1)) as store:
         manager = SessionManager(store)
         talked = [talk(store, f"s{n}") for n in range(3)]
@@ -677,7 +677,7 @@ def test_purging_counts_what_had_expired(any_server, client, prefix):
 
 @pytest.mark.parametrize("ttl", [0, -1, 1.5, "60", True])
 def test_what_cannot_be_a_time_to_live_is_refused(ttl):
-    """Whole seconds above 0, or None."""
+    """A ttl is a whole number of seconds above 0, or None."""
     with pytest.raises(InvalidValueError) as caught:
         RedisSessionStore("redis://localhost", ttl=ttl)
 
@@ -690,7 +690,7 @@ def test_what_cannot_be_a_time_to_live_is_refused(ttl):
 @pytest.mark.parametrize("kind", [redis.Redis, valkey.Valkey])
 @pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 3, "decode_responses": True}])
 def test_a_clients_settings_stay_as_they_are(any_server, prefix, kind, options):
-    """The connection's options, the callbacks, and what its own commands return."""
+    """A given client keeps its options, callbacks and results."""
     with kind.from_url(any_server.url, **options) as client:
         client.set(prefix + "mine", "1")
         before = (
@@ -716,7 +716,7 @@ def test_a_clients_settings_stay_as_they_are(any_server, prefix, kind, options):
     [redis.asyncio.Redis, redis.asyncio.RedisCluster, valkey.asyncio.Valkey, dict, object],
 )
 def test_a_client_that_cannot_serve_is_refused(kind):
-    """Asynchronous ones, and what is no client. The error says in a line what can."""
+    """An async client, or another object, raises an error that says what is accepted."""
     client = kind.__new__(kind)  # a cluster's constructor would connect
 
     with pytest.raises(UnsuitableMappingError) as caught:
@@ -727,7 +727,7 @@ def test_a_client_that_cannot_serve_is_refused(kind):
 
 
 def test_a_client_may_be_given_and_stays_open(any_server, prefix):
-    """In place of the url, not beside it."""
+    """A client may be given instead of a URL, and stays open."""
     with any_server.client() as client:
         store = RedisSessionStore(client=client, prefix=prefix)
         talk(store)
@@ -742,7 +742,7 @@ def test_a_client_may_be_given_and_stays_open(any_server, prefix):
 
 
 def test_a_store_connects_only_at_first_use(start_server):
-    """It can be made before the server runs."""
+    """A store can be made before the server runs."""
     server = start_server("valkey")
     server.kill()
     with closing(RedisSessionStore(server.url, timeout=30)) as store:
@@ -752,7 +752,7 @@ def test_a_store_connects_only_at_first_use(start_server):
 
 
 def test_a_store_uses_its_server_again_after_a_restart(start_server):
-    """A connection that broke is opened anew."""
+    """After a restart the store connects again."""
     server = start_server("redis", "--appendonly", "yes")
     with closing(RedisSessionStore(server.url, timeout=30)) as store:
         session = talk(store)
@@ -767,7 +767,7 @@ def test_a_store_uses_its_server_again_after_a_restart(start_server):
 
 
 def test_an_unreachable_server_is_an_error_without_credentials(start_server):
-    """In its text, its cause's, and the store's own name."""
+    """The error, its cause and the store's name show no credentials."""
     server = start_server("valkey")
     server.kill()
     url = f"redis://user:hush@127.0.0.1:{server.port}/0"
@@ -791,7 +791,7 @@ def test_an_unreachable_server_is_an_error_without_credentials(start_server):
 
 
 def test_a_wrong_password_is_an_error_without_it(start_server):
-    """The server answers, and refuses."""
+    """The error for a wrong password does not show it."""
     server = start_server("redis")
     with server.client() as client:
         client.config_set("requirepass", "right")
@@ -804,7 +804,7 @@ def test_a_wrong_password_is_an_error_without_it(start_server):
 
 
 def test_a_server_that_answers_nothing_raises_within_the_timeout(start_server):
-    """Every wait has an end."""
+    """A server that does not answer raises within the timeout."""
     server = start_server("valkey")
     with closing(RedisSessionStore(server.url, timeout=0.3)) as store:
         session = talk(store)
@@ -823,7 +823,7 @@ def test_a_server_that_answers_nothing_raises_within_the_timeout(start_server):
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_a_full_server_refuses_a_save_and_keeps_what_it_has(start_server, kind):
-    """At its memory limit: nothing of the save is stored, reads go on."""
+    """At the memory limit a save raises and stores nothing. Reads work."""
     server = start_server(kind)
     with server.client() as client, closing(RedisSessionStore(server.url, timeout=30)) as store:
         session = talk(store)
@@ -844,7 +844,7 @@ def test_a_full_server_refuses_a_save_and_keeps_what_it_has(start_server, kind):
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_a_replica_refuses_a_save(start_server, kind):
-    """It is read-only; the error says so."""
+    """A save to a replica raises an error that says so."""
     server = start_server(kind)
     with server.client() as client, closing(RedisSessionStore(server.url, timeout=30)) as store:
         session = talk(store)
@@ -859,7 +859,7 @@ def test_a_replica_refuses_a_save(start_server, kind):
 
 
 def test_a_key_of_another_kind_is_an_error(store, client, prefix):
-    """Where a session's hash should be: it is neither absent nor overwritten."""
+    """A key of another type in place of a session raises, and is not overwritten."""
     client.set(prefix + "s", "mine")
 
     for act in (lambda: store.get("s"), lambda: talk(store)):
@@ -871,7 +871,7 @@ def test_a_key_of_another_kind_is_an_error(store, client, prefix):
 
 @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://localhost:port/0", "", "memory://"])
 def test_what_is_no_url_of_a_server_is_refused(url):
-    """When the store is made, not at first use."""
+    """An invalid URL raises when the store is made."""
     with pytest.raises(InvalidValueError) as caught:
         RedisSessionStore(url)
 
@@ -882,7 +882,7 @@ def test_what_is_no_url_of_a_server_is_refused(url):
 
 
 def test_a_pickle_on_the_server_is_never_opened(store, client, prefix, tmp_path):
-    """Whatever lies in a hash: reading it raises."""
+    """Any bytes in a hash raise when they are read, and are not unpickled."""
     bomb = Bomb(tmp_path / "exploded")
     talk(store, "paged", count=100)
     client.hset(prefix + "s", "session", pickle.dumps(bomb))

@@ -1,4 +1,4 @@
-"""Rotation: keys come and go beside other writers, and plain documents become encrypted ones."""
+"""Tests of key rotation beside writers, and of encrypting plain documents."""
 
 from contextlib import suppress
 
@@ -41,18 +41,18 @@ DOCUMENTS = documents()
 
 
 def write_some(storage, under=""):
-    """Write documents, with what lists hold because of them."""
+    """Write documents with their list entries."""
     for key, text in DOCUMENTS.items():
         put(storage, under + key, text, listings(under + key, text))
 
 
 def listings(key, text, old=None):
-    """Return what changes in lists when a document is put."""
+    """Return the changes of lists for a document."""
     return [Listing(name, member, old, score) for name, member, score in listed(key, lambda: text)]
 
 
 def key_ids(storage):
-    """Return the ids of the keys that documents are encrypted with; None for those that are not."""
+    """Return the key ids of documents, and None for plain ones."""
     found = [read_envelope(value) for value in storage.read(list(storage.keys())).values()]
     return {each and each.key_id for each in found}
 
@@ -63,7 +63,7 @@ def texts(storage, keys=DOCUMENTS, under=""):
 
 
 class Watched(PlainStorage):
-    """A storage that remembers what is written, and lets something happen before."""
+    """A storage that records its writes, and can call something before one."""
 
     def __init__(self):
         super().__init__()
@@ -77,7 +77,7 @@ class Watched(PlainStorage):
 
 
 def test_all_is_encrypted_with_the_newest_key():
-    """Heads, pages, references, foreign documents and what was set aside; lists stay, and nothing is due again."""
+    """Every document is encrypted with the newest key. Lists stay, and a repetition finds nothing to do."""
     inner, told = PlainStorage(), []
     storage = encrypted(inner)
     write_some(storage)
@@ -97,7 +97,7 @@ def test_all_is_encrypted_with_the_newest_key():
 
 
 def test_a_rotation_writes_each_place_once(monkeypatch):
-    """In batches, told one by one; no two changes of one trip are of one place, and none is a use of it."""
+    """A rotation writes in batches, reports each, and does not extend a session's life."""
     monkeypatch.setattr(rotation, "TOGETHER", 4)
     inner, told = Watched(), []
     write_some(encrypted(inner))
@@ -115,7 +115,7 @@ def test_a_rotation_writes_each_place_once(monkeypatch):
 
 
 def test_keys_are_rotated_in_all_namespaces_or_in_one():
-    """Without a namespace all that the storage holds is encrypted anew; with one, its documents alone."""
+    """Without a namespace a rotation covers all of them; with one, only its documents."""
     inner = PlainStorage()
     for under in UNDERS:
         write_some(encrypted(inner), under)
@@ -130,7 +130,7 @@ def test_keys_are_rotated_in_all_namespaces_or_in_one():
 
 
 def test_a_missing_key_is_named_when_all_else_is_done():
-    """One lost key does not keep the rest under the old one."""
+    """A missing key is reported after all other documents are rotated."""
     inner = PlainStorage()
     put(encrypted(inner, {"index": FIRST["index"], "lost": b"l" * 32}), "messages/s/lost/0", b"[]")
     write_some(encrypted(inner))
@@ -142,7 +142,7 @@ def test_a_missing_key_is_named_when_all_else_is_done():
 
 
 def test_what_would_expand_too_far_is_named_when_all_else_is_done():
-    """It can still be read where the limits are wider, if its key is kept."""
+    """A document that would expand too far is reported last."""
     inner = PlainStorage()
     put(encrypted(inner, compress=True), "messages/s/long/0", b" ".join(b"%d" % n for n in range(50_000)))
     write_some(encrypted(inner))
@@ -159,7 +159,7 @@ def test_what_would_expand_too_far_is_named_when_all_else_is_done():
     [({"index": NEW, "old": OLD}, "hashed with another key"), (None, "it is not encrypted, as all")],
 )
 def test_a_ring_that_does_not_fit_rotates_nothing(keys, problem):
-    """Its users would be lost, or all would be encrypted that should not be."""
+    """A key ring that does not fit raises before anything is written."""
     inner = PlainStorage()
     write_some(inner if keys is None else encrypted(inner))
     before = dict(inner.data.texts)
@@ -172,7 +172,7 @@ def test_a_ring_that_does_not_fit_rotates_nothing(keys, problem):
 
 @pytest.mark.parametrize("migrate", [False, True])
 def test_damaged_documents_are_left(migrate):
-    """No key opens them, and plain bytes that are no text cannot be compared."""
+    """Damaged documents stay as they are."""
     inner = PlainStorage()
     write_some(encrypted(inner))
     head = inner.data.texts["session/s"]
@@ -190,7 +190,7 @@ def test_damaged_documents_are_left(migrate):
 
 
 def test_a_rotation_never_overwrites_a_writer():
-    """What was written between the look and the rewriting stays, and all of its place is encrypted anew."""
+    """What others write meanwhile stays, and is encrypted."""
     inner, tries = Watched(), []
     write_some(encrypted(inner))
     writer = encrypted(inner, BOTH)
@@ -211,7 +211,7 @@ def test_a_rotation_never_overwrites_a_writer():
 
 
 def test_a_document_that_never_rests_is_given_up():
-    """With an error that names it; a document that is gone meanwhile is none that is due."""
+    """A document that changes all the time raises an error that names it. A deleted one is ignored."""
     inner = Watched()
     write_some(encrypted(inner))
     stale = encrypted(PlainStorage(inner.data))
@@ -235,7 +235,7 @@ class _Cut(Exception):  # noqa: N818 (as an interrupt)
 @settings(max_examples=60)
 @given(cuts=st.lists(st.integers(0, 8), max_size=4), migrate=st.booleans(), derived=st.booleans(), data=st.data())
 def test_a_rotation_that_is_cut_short_is_repeated(cuts, migrate, derived, data):
-    """Wherever it is cut, all is readable and listed; what is repeated ends with all under the new key alone."""
+    """After an interruption anywhere everything is readable, and a repetition completes the rotation."""
     mapping, left = {}, []
 
     class Cutting(MappingStorage if derived else PlainStorage):
@@ -282,7 +282,7 @@ def test_a_rotation_that_is_cut_short_is_repeated(cuts, migrate, derived, data):
 
 
 def test_plain_documents_are_encrypted_while_a_storage_is_migrated():
-    """Those of ours; what is foreign stays as it is, and so do plain documents of other namespaces."""
+    """During a migration our plain documents are encrypted. Foreign ones, and other namespaces', stay."""
     inner = Watched()
     for under in UNDERS:
         write_some(inner, under)
@@ -306,7 +306,7 @@ def test_plain_documents_are_encrypted_while_a_storage_is_migrated():
 
 
 def test_plain_documents_are_refused_where_all_should_be_encrypted():
-    """Named when all else is done, where the ring fits the rest."""
+    """Without a migration, plain documents are reported after the rest is rotated."""
     inner = PlainStorage()
     write_some(encrypted(inner))
     inner.data.texts["messages/s/plain/0"] = "[]"

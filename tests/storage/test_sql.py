@@ -1,4 +1,4 @@
-"""SQLiteStorage beside its contract: what other tools wrote, how much a call reads, and what other processes do."""
+"""Tests of SQLiteStorage beyond its contract: other tools' data, cost, and other processes."""
 
 # ruff: noqa: S608 (the names of tables are ours)
 
@@ -61,7 +61,7 @@ def execute(path, query, parameters=()):
 
 
 def fill(storage, count=1, **options):
-    """Save *count* documents and list them."""
+    """Store *count* documents with list entries."""
     saved = [change(f"p{n}", "r1", listed={"active": n, "user/ada/active": n}, **options) for n in range(count)]
     assert storage.write([change("a", "r1", listed={"active": -1}, pages={"1": "one"}), *saved]) == [True] * (count + 1)
 
@@ -71,7 +71,7 @@ def fill(storage, count=1, **options):
 
 @pytest.mark.parametrize("first", ["scan", "count", "listings", "write"])
 def test_what_was_written_before_there_were_lists_is_listed(path, first):
-    """Once, in the first call that needs lists, in every namespace; only what can be listed is read for that."""
+    """Documents from before there were lists are listed at the first call, in every namespace."""
     texts = {f"doc/p{n}": document("r1", ("active", f"p{n}", n)) for n in range(1200)}
     texts |= {"namespace/n/doc/p": document("r1", ("namespace/n/active", "p", 7)), "doc/torn": b"torn"}
     texts |= {"page/p/1": b"a page", "notes": b"a stranger's", "doc/odd": document("r1", ("active", "odd", 5))}
@@ -103,7 +103,7 @@ def test_what_was_written_before_there_were_lists_is_listed(path, first):
 
 
 def test_whatever_another_program_put_there_is_read_and_can_be_set_aside(storage, path):
-    """NULL is a document that begins with nothing; numbers are their digits; bytes that are no text stay so."""
+    """NULL, numbers and bytes from other programs are read as documents, and can be set aside."""
     values = {"null": None, "number": 5, "float": 5.5, "bytes": b"\xff\x00\xfe", "text": "text"}
     storage.count("active")
     for name, value in values.items():
@@ -136,7 +136,7 @@ def test_whatever_another_program_put_there_is_read_and_can_be_set_aside(storage
 
 
 def test_a_plain_sqlitedict_reads_our_documents_as_text(storage, path):
-    """As they were put, and so does SQL."""
+    """A plain SqliteDict, and SQL, read our documents as text."""
     storage.write([Change(put=[("doc/a", '{"name":"héllo"}'.encode())])])
 
     with closing(SqliteDict(str(path), tablename="sessions", encode=str, decode=str, journal_mode="WAL")) as plain:
@@ -145,7 +145,7 @@ def test_a_plain_sqlitedict_reads_our_documents_as_text(storage, path):
 
 
 def test_lists_without_their_counts_are_counted_again(path):
-    """Another tool copied the table alone."""
+    """If only the table was copied, lists are counted again."""
     with closing(SQLiteMapping(path)) as mapping:
         fill(storage_of(mapping, derive), 3)
     for each in ("TRIGGER {}/added", "TRIGGER {}/removed", "TABLE {}/counts", "INDEX {}/order"):
@@ -163,7 +163,7 @@ def test_lists_without_their_counts_are_counted_again(path):
 
 
 def steps(mapping, call):
-    """Return how many steps of SQLite's machine a call takes."""
+    """Return the number of SQLite's virtual machine steps of a call."""
     taken = []
     with mapping.connections.reading() as connection:
         connection.set_progress_handler(lambda: taken.append(1), 1)
@@ -182,7 +182,7 @@ def statements(mapping, call):
 
 @pytest.mark.parametrize("under", ["", "namespace/n/"])
 def test_what_other_lists_hold_costs_nothing(storage, mapping, under):
-    """To scan, to count, to tell of members and of a namespace, to move a member: no tenant pays for another."""
+    """The cost of a call does not depend on other lists' lengths."""
 
     def move():
         revision = storage.read([f"{under}doc/p0"])[f"{under}doc/p0"].decode()[13:].partition('"')[0]
@@ -210,7 +210,7 @@ def test_what_other_lists_hold_costs_nothing(storage, mapping, under):
 
 
 def test_a_count_costs_nothing_by_the_length_of_the_list(storage, mapping):
-    """It is kept by triggers, not found by counting."""
+    """The cost of a count does not depend on the list's length."""
     fill(storage, 1)
     before = [steps(mapping, lambda: storage.count("active")) for _ in range(2)][1]
 
@@ -221,7 +221,7 @@ def test_a_count_costs_nothing_by_the_length_of_the_list(storage, mapping):
 
 
 def test_a_save_is_one_transaction_of_few_statements(storage, mapping):
-    """One comparison that writes the document, one statement for each list."""
+    """A save is one statement for the document and one for each list, in one transaction."""
     storage.write([change("a", "r1", listed={"active": 1, "user/ada/active": 1})])
     saved = change("a", "r2", "r1", listed={"active": 2, "user/ada/active": 2}, was={"active": 1, "user/ada/active": 1})
 
@@ -231,7 +231,7 @@ def test_a_save_is_one_transaction_of_few_statements(storage, mapping):
 
 
 def test_a_list_that_is_empty_leaves_no_name_behind(storage, path):
-    """It may be that of a user who wants to be forgotten."""
+    """An empty list leaves no name, which could be an erased user's."""
     storage.write([change("a", "r1", listed={"user/ada/active": 1})])
     gone = Change(drop=["doc/a"], lists=[Listing("user/ada/active", "a", 1, None)])
 
@@ -242,7 +242,7 @@ def test_a_list_that_is_empty_leaves_no_name_behind(storage, path):
 
 
 def test_what_is_dropped_is_overwritten_in_the_file(storage, path):
-    """So no tool that reads the file past SQLite finds it."""
+    """Dropped text is overwritten in the file."""
     for text in (b"a small secret", b"a big secret" * 2000):
         storage.write([Change(put=[("doc/a", text)])])
         storage.write([Change(put=[("doc/a", b"another")])])
@@ -257,7 +257,7 @@ def test_what_is_dropped_is_overwritten_in_the_file(storage, path):
 
 
 def test_keys_of_what_a_table_mostly_holds_come_as_they_lie(storage):
-    """On a file that the system does not hold in memory each seek costs as much as a hundred documents."""
+    """Keys that most rows match are read in the table's order, since seeks are expensive."""
     names = [f"doc/{n * 7919 % 1000}" for n in range(1000)]  # not in the order of their keys
     for start in range(0, 1000, 100):
         storage.write([Change(put=[(name, b"text")]) for name in names[start : start + 100]])
@@ -269,7 +269,7 @@ def test_keys_of_what_a_table_mostly_holds_come_as_they_lie(storage):
 
 
 def test_no_key_is_missed_where_rows_are_rewritten_meanwhile(storage, path):
-    """A VACUUM, and changes of documents, leave them where a walk through the table will come by."""
+    """A VACUUM or changes during an iteration do not make it miss a key."""
     storage.write([Change(put=[(f"doc/gone{n}", b"text") for n in range(300)])])
     storage.write([change(f"p{n}", "r1") for n in range(1500)])
     seen = []
@@ -286,7 +286,7 @@ def test_no_key_is_missed_where_rows_are_rewritten_meanwhile(storage, path):
 
 
 def test_a_table_without_rowid_is_walked_by_its_keys(path):
-    """Whoever made it."""
+    """A table without rowid can be iterated over."""
     execute(path, "CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
     with closing(SQLiteMapping(path)) as mapping:
         storage = storage_of(mapping, derive)
@@ -300,7 +300,7 @@ def test_a_table_without_rowid_is_walked_by_its_keys(path):
 
 
 def test_a_file_that_another_process_locked_raises_within_the_timeout(path):
-    """The call that failed raises, and the same call works once the lock is gone; readers do not wait."""
+    """A locked file makes writes raise within the timeout. Readers do not wait."""
     with closing(SQLiteMapping(path, timeout=0.2)) as mapping:
         storage = storage_of(mapping, derive)
         fill(storage)
@@ -319,7 +319,7 @@ def test_a_file_that_another_process_locked_raises_within_the_timeout(path):
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("closed", ["mapping", "SqliteDict"])
 def test_a_mapping_that_its_owner_closed_says_so(path, closed, act):
-    """The storage does not outlive it."""
+    """After its mapping is closed, the storage raises StorageClosedError."""
     mapping = SQLiteMapping(path) if closed == "mapping" else SqliteDict(str(path))
     with closing(storage_of(mapping, derive)) as storage:
         fill(storage)
@@ -330,7 +330,7 @@ def test_a_mapping_that_its_owner_closed_says_so(path, closed, act):
 
 
 def test_closing_a_storage_leaves_the_given_mapping_open(mapping, storage):
-    """What the caller opened, the caller closes."""
+    """Closing a storage does not close the given mapping."""
     fill(storage)
     storage.close()
 
@@ -339,7 +339,7 @@ def test_closing_a_storage_leaves_the_given_mapping_open(mapping, storage):
 
 @pytest.mark.parametrize("act", ACTS)
 def test_a_file_that_was_renamed_is_not_written(storage, path, act):
-    """What is written to it would be lost."""
+    """A write to a renamed file raises."""
     fill(storage)
     path.rename(path.with_name("moved.db"))
 
@@ -348,7 +348,7 @@ def test_a_file_that_was_renamed_is_not_written(storage, path, act):
 
 
 def test_a_file_that_is_opened_for_reading_is_read(path):
-    """Documents and lists; a write is refused."""
+    """A read-only file's documents and lists can be read. A write raises."""
     with closing(SQLiteMapping(path)) as mapping:
         fill(storage_of(mapping, derive))
 
@@ -364,7 +364,7 @@ def test_a_file_that_is_opened_for_reading_is_read(path):
 
 
 def test_a_file_that_is_opened_for_reading_and_was_never_listed_says_so(path):
-    """Its documents are read; its lists are not made up."""
+    """A read-only file without lists raises at a list."""
     with closing(SqliteDict(str(path), encode=str, decode=str)) as plain:
         plain["doc/a"] = document("r1", ("active", "a", 1)).decode()
         plain.commit()
@@ -381,7 +381,7 @@ def test_a_file_that_is_opened_for_reading_and_was_never_listed_says_so(path):
 
 
 def test_parent_and_child_both_write_after_a_fork(path):
-    """The child opens connections of its own; a SqliteDict's thread, which is not there, is not asked."""
+    """A forked child opens its own connections."""
     printed = run_python(
         """
         import os, sys
@@ -410,7 +410,7 @@ def test_parent_and_child_both_write_after_a_fork(path):
 
 
 def test_a_write_in_a_transaction_of_the_callers_own_is_a_part_of_it(storage, mapping):
-    """It is undone with the rest; and lists that were made in it are made again."""
+    """A write in the caller's transaction is rolled back with it."""
 
     def fail():
         with mapping.connections.writing() as connection:
@@ -430,7 +430,7 @@ def test_a_write_in_a_transaction_of_the_callers_own_is_a_part_of_it(storage, ma
 
 
 def test_what_is_done_is_looked_for_before_what_is_expected(storage):
-    """Also where a document that is done begins as expected."""
+    """`done` is compared before `expect`."""
     for expected in ("", "{", '{"revision":"r1"', '{"revision":"r1","listed"'):
         storage.write([Change(put=[("doc/a", document("r1"))])])
         again = Change(expect=[("doc/a", expected)], done='{"revision":"r1"', put=[("doc/a", b"another")])
@@ -440,7 +440,7 @@ def test_what_is_done_is_looked_for_before_what_is_expected(storage):
 
 
 def test_a_connection_that_is_still_reading_is_not_lent_again(storage, mapping):
-    """An exception may have cut a call off before it could end its transaction: the next would read what was."""
+    """A connection with an open read of an interrupted call is not used again."""
     fill(storage)
 
     def fail():
@@ -460,7 +460,7 @@ def test_a_connection_that_is_still_reading_is_not_lent_again(storage, mapping):
 
 
 def test_a_backup_is_a_storage_with_its_lists(storage, path, tmp_path):
-    """Of one moment, in a new file, which is not overwritten unless that is asked for."""
+    """A backup has the documents and lists of one moment, and overwrites a file only if asked."""
     fill(storage, 3)
     storage.backup(tmp_path / "copy.db", overwrite=False)
     storage.write([Change(drop=["doc/p0"], lists=[Listing("active", "p0", 0, None)])])
@@ -476,7 +476,7 @@ def test_a_backup_is_a_storage_with_its_lists(storage, path, tmp_path):
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
-    """It may be something that its owner needs."""
+    """A file that is not a database raises, and stays."""
     path.write_bytes(b"a diary, not a database. " * 100)
 
     with pytest.raises(StorageCorruptError) as caught:
@@ -491,7 +491,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
 
 @pytest.mark.parametrize("together", [2, 3])
 def test_changes_of_one_place_that_come_together_are_applied_one_after_another(storage, together):
-    """As a deletion of one thread and a creation of another: what was written last is there, and is listed."""
+    """Concurrent changes of one place are applied in turn. The last is stored and listed."""
     assert storage.write([change("a", "r1", listed={"active": 1})]) == [True]
     gone = Change([("doc/a", start_of("r1"))], drop=["doc/a", "page/a/"], lists=[Listing("active", "a", 1, None)])
     anew = change("a", "r2", listed={"active": 2})._replace(expect=[("doc/a", None)])

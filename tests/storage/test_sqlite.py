@@ -1,4 +1,4 @@
-"""SQLiteStorage on SqliteDict's table: the contract, and what files, other tools and other processes do."""
+"""Tests of SQLiteStorage on SqliteDict's table: the contract on each way to open it."""
 
 from contextlib import ExitStack, closing
 
@@ -31,14 +31,14 @@ class OfSQLite(StorageContract):
 
 
 class TestFile(OfSQLite):
-    """A file by its path: each storage has connections of its own."""
+    """A file by its path. Each storage has its own connections."""
 
     def open(self, path, timeout):
         return SQLiteMapping(path, synchronous="OFF", timeout=timeout)
 
 
 class TestSqliteDict(OfSQLite):
-    """A SqliteDict of text, as its user opens one."""
+    """A SqliteDict of text."""
 
     def open(self, path, timeout):
         return SqliteDict(str(path), encode=str, decode=str, autocommit=True, journal_mode="WAL")
@@ -46,7 +46,7 @@ class TestSqliteDict(OfSQLite):
 
 @pytest.mark.long
 class TestPicklingSqliteDict(OfSQLite):
-    """A SqliteDict as it opens by default, whose own pickles are never read; its journal is not a write-ahead log."""
+    """A default SqliteDict, whose pickles are never read. Its journal is not a WAL."""
 
     def open(self, path, timeout):
         return SqliteDict(str(path))
@@ -54,7 +54,7 @@ class TestPicklingSqliteDict(OfSQLite):
 
 @pytest.mark.long
 class TestMemory(StorageContract):
-    """A database in memory has one connection, which storages share by sharing the mapping."""
+    """A database in memory. Storages share its one connection through the mapping."""
 
     @pytest.fixture
     def mapping(self):

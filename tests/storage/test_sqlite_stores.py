@@ -1,4 +1,4 @@
-"""SQLite files: what SqliteDict would lose, hide or run, and what files and other processes do."""
+"""Tests of stores in SQLite files, alone and through a SqliteDict."""
 
 import gc
 import json
@@ -50,7 +50,7 @@ def store(path):
 
 
 def plain_dict(path, **options):
-    """A SqliteDict as its documentation opens one for text."""
+    """Open a SqliteDict of text as its documentation shows."""
     return closing(SqliteDict(str(path), **{"tablename": "sessions", "encode": str, "decode": str} | options))
 
 
@@ -67,7 +67,7 @@ def talk(store, session_id="s", user_id="ada", count=3):
 
 @pytest.mark.parametrize("options", [{}, {"autocommit": True}, {"encode": str, "decode": str}])
 def test_a_save_through_a_sqlitedict_needs_no_commit(path, options):
-    """Nobody commits, the process ends at once: what `save` returned for is in the file."""
+    """A save is in the file when it returns, without a commit or close."""
     run_python(
         """
         import os, sys
@@ -90,7 +90,7 @@ def test_a_save_through_a_sqlitedict_needs_no_commit(path, options):
 
 @pytest.mark.parametrize(("option", "pragma"), [("OFF", 0), ("NORMAL", 1), ("FULL", 2), ("EXTRA", 3)])
 def test_our_connections_are_as_durable_as_they_say(path, option, pragma):
-    """`synchronous` is set on each connection, and the file's journal is a WAL."""
+    """Each connection has the chosen `synchronous`, and the journal is a WAL."""
     with closing(SQLiteSessionStore(path, synchronous=option)) as store:
         talk(store)
         with store.mapping.connections.reading() as connection:
@@ -99,7 +99,7 @@ def test_our_connections_are_as_durable_as_they_say(path, option, pragma):
 
 
 def test_a_store_is_fully_durable_unless_told_otherwise(store, path):
-    """FULL by default; EXTRA over a plain SqliteDict, which sets OFF and whose journal is removed at each commit."""
+    """`synchronous` is FULL by default, and EXTRA for a plain SqliteDict."""
     with store.mapping.connections.reading() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     with (
@@ -111,7 +111,7 @@ def test_a_store_is_fully_durable_unless_told_otherwise(store, path):
 
 
 def test_a_save_is_one_transaction(store, path):
-    """A reader on a connection of its own sees head, pages and index entry together, or none of them."""
+    """Another connection sees head, pages and index entry together, or none of them."""
     seen = []
     stop = threading.Event()
     listed = "SELECT count(*) FROM \"sessions/lists\" WHERE list = 'active'"
@@ -141,7 +141,7 @@ def test_a_save_is_one_transaction(store, path):
 
 
 def test_a_file_that_another_process_locked_raises_within_the_timeout(path):
-    """The call that failed raises; nothing was written, and the same call works once the lock is gone."""
+    """A locked file makes a save raise within the timeout, and the same save succeeds later."""
     with closing(SQLiteSessionStore(path, timeout=0.2)) as store:
         session = talk(store)
         session.add_message("user", "during the lock")
@@ -164,7 +164,7 @@ def test_a_file_that_another_process_locked_raises_within_the_timeout(path):
 
 
 def test_a_sqlitedict_whose_file_is_locked_raises_in_the_call(path):
-    """So it is over a plain SqliteDict, whose own errors surface in a later call."""
+    """With a SqliteDict, too, the call itself raises."""
     with plain_dict(path, journal_mode="WAL") as mapping, closing(KVSessionStore(mapping, timeout=0.2)) as store:
         session = talk(store)
         session.add_message("user", "during the lock")
@@ -177,7 +177,7 @@ def test_a_sqlitedict_whose_file_is_locked_raises_in_the_call(path):
 
 
 def test_a_thread_that_waits_too_long_for_another_raises(path):
-    """Threads of one process have the same deadline."""
+    """Threads of one process have the same timeout."""
     with closing(SQLiteSessionStore(path, timeout=0.1)) as store:
         talk(store)
         entered, leave = threading.Event(), threading.Event()
@@ -202,7 +202,7 @@ def test_a_thread_that_waits_too_long_for_another_raises(path):
 
 @pytest.mark.parametrize("name", ["chat.db", "a b?c=d#e%20f.db"])
 def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, name):
-    """Flag "r": sessions and lists are read, every write is refused."""
+    """With flag "r", reads and lists work, and writes raise."""
     with closing(SQLiteSessionStore(tmp_path / name)) as store:
         session = talk(store)
 
@@ -225,7 +225,7 @@ def test_a_sqlitedict_opened_for_reading_reads_and_refuses_to_write(tmp_path, na
 
 
 def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
-    """SqliteDict's thread changes the journal when it starts: no connection of ours may stand in its way."""
+    """A SqliteDict that changes the journal mode can open our file."""
     with closing(SQLiteSessionStore(path)) as store:
         talk(store)
 
@@ -255,7 +255,7 @@ def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
 
 @pytest.mark.parametrize("close", ["the store", "the mapping"])
 def test_a_closed_store_says_so(path, close):
-    """Every call after `close` raises: none hangs, and none opens the file again."""
+    """After `close` every call raises, and does not open the file again."""
     store = SQLiteSessionStore(path)
     manager = SessionManager(store)
     session = talk(store)
@@ -275,7 +275,7 @@ def test_a_closed_store_says_so(path, close):
 
 
 def test_a_sqlitedict_that_its_owner_closed_says_so(path):
-    """The store does not outlive the mapping that it was given; closing the store leaves the mapping open."""
+    """After the SqliteDict is closed, the store raises."""
     mapping = SqliteDict(str(path))
     store = KVSessionStore(mapping)
     talk(store)
@@ -288,7 +288,7 @@ def test_a_sqlitedict_that_its_owner_closed_says_so(path):
 
 
 def test_closing_a_store_leaves_the_given_sqlitedict_open(path):
-    """What the caller opened, the caller closes."""
+    """Closing a store does not close the given SqliteDict."""
     with plain_dict(path) as mapping:
         store = KVSessionStore(mapping)
         talk(store)
@@ -300,7 +300,7 @@ def test_closing_a_store_leaves_the_given_sqlitedict_open(path):
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
-    """It may be something that its owner needs."""
+    """A file that is not a database raises, and stays."""
     path.write_bytes(b"a diary, not a database. " * 100)
 
     with pytest.raises(StorageCorruptError) as caught, closing(SQLiteSessionStore(path)) as store:
@@ -311,7 +311,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
 
 
 def test_a_damaged_database_is_an_error_and_not_an_empty_one(path):
-    """Pages of the file were overwritten: reading raises, it does not answer that there is nothing."""
+    """Reading a damaged database raises."""
     with closing(SQLiteSessionStore(path)) as store:
         for n in range(50):
             talk(store, f"s{n}", count=20)
@@ -330,7 +330,7 @@ def test_a_damaged_database_is_an_error_and_not_an_empty_one(path):
 
 @pytest.mark.parametrize("name", [".", "file/chat.db"])
 def test_a_place_where_no_file_can_be_is_an_error_that_names_it(tmp_path, name):
-    """A folder, or a path through a file."""
+    """A folder, or a path through a file, raises an error that names it."""
     (tmp_path / "file").touch()
 
     with pytest.raises(StorageUnreachableError) as caught, closing(SQLiteSessionStore(tmp_path / name)) as store:
@@ -340,7 +340,7 @@ def test_a_place_where_no_file_can_be_is_an_error_that_names_it(tmp_path, name):
 
 
 def test_files_and_folders_are_for_their_owner_alone(tmp_path):
-    """0600 and 0700, with the journal's files; folders that exist keep their mode."""
+    """Files have mode 0600 and new folders 0700. Existing folders keep theirs."""
     (tmp_path / "mine").mkdir(mode=0o755)
     path = tmp_path / "mine" / "a" / "b" / "chat.db"
 
@@ -354,7 +354,7 @@ def test_files_and_folders_are_for_their_owner_alone(tmp_path):
 
 
 def test_a_relative_path_stays_the_file_that_it_was(tmp_path, monkeypatch):
-    """Whatever folder the process goes to afterwards."""
+    """A relative path stays the same file if the current folder changes."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     with closing(SQLiteSessionStore("chat.db")) as store, plain_dict("other.db") as mapping:
@@ -373,7 +373,7 @@ def test_a_relative_path_stays_the_file_that_it_was(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["SQLiteSessionStore", "KVSessionStore(SqliteDict)"])
 def test_parent_and_child_both_save_after_a_fork(path, kind):
-    """The child opens connections of its own; a SqliteDict's worker thread, which is not there, is not asked."""
+    """A forked child opens its own connections, and does not use a SqliteDict's thread."""
     printed = run_python(
         """
         import os, sys
@@ -404,7 +404,7 @@ def test_parent_and_child_both_save_after_a_fork(path, kind):
 
 
 def test_processes_that_open_a_new_file_at_once_all_can(path):
-    """Making the file, its journal and its index is no race."""
+    """Processes can open a new file at the same time."""
     code = """
         import sys
         from pyai_sessions import SQLiteSessionStore, Session, SessionManager
@@ -433,7 +433,7 @@ def test_processes_that_open_a_new_file_at_once_all_can(path):
     ids=["compressing", "shouting", "own keys"],
 )
 def test_a_sqlitedict_with_a_codec_of_its_own_is_refused(path, options):
-    """Sessions would bypass it. The error says in a line how to open the file."""
+    """A SqliteDict with a custom codec raises an error that says how to open the file."""
     with closing(SqliteDict(str(path), **options)) as mapping, pytest.raises(UnsuitableMappingError) as caught:
         KVSessionStore(mapping)
 
@@ -456,7 +456,7 @@ def test_a_sqlitedict_with_a_codec_of_its_own_is_refused(path, options):
     ],
 )
 def test_what_cannot_be_an_option_is_refused_by_name(tmp_path, options, named):
-    """Before a file is made."""
+    """An invalid option raises before a file is made."""
     with pytest.raises(InvalidValueError) as caught:
         SQLiteSessionStore(**{"path": tmp_path / "new" / "chat.db"} | options)
 
@@ -465,7 +465,7 @@ def test_what_cannot_be_an_option_is_refused_by_name(tmp_path, options, named):
 
 
 def test_a_mapping_of_text_refuses_other_values(path):
-    """Rather than pickle them."""
+    """A mapping of text raises at other values. It does not pickle them."""
     with closing(SQLiteMapping(path)) as mapping:
         for key, value in (("key", b"bytes"), ("key", 7), ("key", None), (7, "text"), (b"key", "text")):
             with pytest.raises(InvalidValueError):
@@ -478,7 +478,7 @@ def test_a_mapping_of_text_refuses_other_values(path):
 
 
 def test_a_pickle_in_the_file_is_never_opened(path, tmp_path):
-    """Under the key of a session or a page, in any call: reading raises, and the pickle does not run."""
+    """A pickle in place of a session or page raises in every call."""
     bomb = Bomb(tmp_path / "exploded")
     with closing(SqliteDict(str(path), tablename="sessions", autocommit=True)) as pickling:
         with closing(KVSessionStore(pickling)) as store:
@@ -520,7 +520,7 @@ WRONG = {
 
 
 def steps(mapping, call):
-    """Return how many steps of SQLite's machine a call takes."""
+    """Return the number of SQLite's virtual machine steps of a call."""
     taken = []
     with mapping.connections.reading() as connection:
         connection.set_progress_handler(lambda: taken.append(1), 1)
@@ -529,7 +529,7 @@ def steps(mapping, call):
 
 
 def test_what_other_namespaces_hold_costs_nothing(path):
-    """Nor what expired there: no tenant waits for another to purge."""
+    """The cost of a call does not depend on other namespaces."""
     clock, yesterday = StoppedClock(), StoppedClock()
     yesterday.pass_(days=-1)
     with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
@@ -551,7 +551,7 @@ def test_what_other_namespaces_hold_costs_nothing(path):
 
 @pytest.mark.parametrize("namespace", [None, "a"])
 def test_what_has_not_expired_costs_a_count_and_a_purge_nothing(path, namespace):
-    """They look at what has, by the index of that, and at a sum."""
+    """The cost of counts and purges does not depend on sessions that have not expired."""
     clock = StoppedClock()
     with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
         manager = SessionManager(KVSessionStore(mapping, namespace=namespace, clock=clock))
@@ -569,7 +569,7 @@ def test_what_has_not_expired_costs_a_count_and_a_purge_nothing(path, namespace)
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("act", ["reindex", "repair"])
 def test_a_wrong_index_table_is_put_right(store, path, wrong, act):
-    """Entries missing, wrong, or of no session, of more than a batch: no list shows what no document bears out."""
+    """`reindex` and a repair correct any number of missing, wrong and superfluous entries."""
     manager = SessionManager(store)
     names = {f"s{n}": ("ada", "carol")[n % 2] for n in range(250)}
     SessionManager(store).import_sessions(Session(session_id=name, user_id=user) for name, user in names.items())
@@ -592,7 +592,7 @@ def test_a_wrong_index_table_is_put_right(store, path, wrong, act):
 
 
 def test_upkeep_writes_nothing_where_all_is_right(store, path):
-    """reindex, verify and a repair leave the file as it is; where one entry is wrong, that is written."""
+    """`reindex`, `verify` and a repair write only what is wrong."""
     manager = SessionManager(store)
     SessionManager(store).import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(250))
     talk(store, count=100)
@@ -612,7 +612,7 @@ def test_upkeep_writes_nothing_where_all_is_right(store, path):
 
 
 def test_reindex_reads_each_head_once_as_they_lie(store):
-    """On a file that the system does not hold in memory each seek costs as much as a hundred heads."""
+    """`reindex` reads heads in the table's order, since seeks are expensive."""
     manager = SessionManager(store)
     names = [f"s{n * 7919 % 1000}" for n in range(1000)]  # not in the order of their keys
     manager.import_sessions(Session(session_id=name, user_id="ada") for name in names)
@@ -627,7 +627,7 @@ def test_reindex_reads_each_head_once_as_they_lie(store):
 
 @pytest.mark.parametrize("meanwhile", ["a VACUUM", "a rotation"])
 def test_reindex_misses_none_that_move_meanwhile(path, meanwhile):
-    """What rewrites rows leaves them where a walk through the table will come by."""
+    """Rows that move during `reindex` are not missed."""
     ring = {"index": b"i" * 32, "old": b"o" * 32}
 
     def act(done):
@@ -654,7 +654,7 @@ def test_reindex_misses_none_that_move_meanwhile(path, meanwhile):
 
 
 def test_a_table_without_rowid_is_reindexed(path):
-    """Whoever made it."""
+    """`reindex` works on a table without rowid."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE sessions (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
     with closing(SQLiteSessionStore(path)) as store:
@@ -670,7 +670,7 @@ def test_a_table_without_rowid_is_reindexed(path):
 
 
 def test_a_plain_sqlitedict_reads_our_sessions_as_json(store, path):
-    """`SqliteDict(path, tablename="sessions", encode=str, decode=str)`: a short conversation is one document."""
+    """A plain SqliteDict reads a short conversation as one JSON document."""
     session = talk(store)
     store.close()
 
@@ -684,7 +684,7 @@ def test_a_plain_sqlitedict_reads_our_sessions_as_json(store, path):
 
 
 def test_a_plain_sqlitedict_reads_the_heads_and_pages_of_long_sessions(store, path):
-    """Such heads are filled up with spaces, which JSON readers pass over; `Session.from_json` wants the pages too."""
+    """A plain SqliteDict reads padded heads as JSON. `Session.from_json` needs the pages, too."""
     session = talk(store, count=100)
     store.close()
 
@@ -703,7 +703,7 @@ def test_a_plain_sqlitedict_reads_the_heads_and_pages_of_long_sessions(store, pa
 
 
 def test_a_head_is_filled_up_while_the_session_has_pages(store, path):
-    """A short one is not; whatever is appended, archived or cleared, the text stays JSON, and of the newest save."""
+    """Heads of sessions with pages are padded. They are valid JSON after every change."""
     manager = SessionManager(store)
     session = talk(store, count=3)
     with plain_dict(path, journal_mode="WAL") as mapping:
@@ -731,7 +731,7 @@ def test_a_head_is_filled_up_while_the_session_has_pages(store, path):
 
 
 def test_a_plain_sqlitedict_beside_an_open_store_keeps_the_journal(store, path):
-    """`journal_mode="WAL"`: SqliteDict would change it otherwise, which SQLite refuses while the store is open."""
+    """A SqliteDict beside an open store needs `journal_mode="WAL"`."""
     session = talk(store)
 
     with plain_dict(path, journal_mode="WAL", autocommit=True) as mapping:
@@ -743,7 +743,7 @@ def test_a_plain_sqlitedict_beside_an_open_store_keeps_the_journal(store, path):
 
 
 def test_sqlite3_reads_our_sessions_by_sql(store, path):
-    """The text is JSON to SQLite's own functions."""
+    """SQLite's JSON functions read our documents."""
     talk(store)
 
     with closing(sqlite3.connect(path)) as connection:
@@ -756,7 +756,7 @@ def test_sqlite3_reads_our_sessions_by_sql(store, path):
 
 @pytest.mark.parametrize("options", [{}, {"encode": json.dumps, "decode": json.loads}, {"encode": str, "decode": str}])
 def test_sessions_saved_through_a_sqlitedict_are_read_by_our_store(path, options):
-    """Whatever its codec is, the documents are the same text; lists and counts too."""
+    """A store reads and lists sessions that were saved through a SqliteDict."""
     with (
         closing(SqliteDict(str(path), tablename="sessions", **options)) as mapping,
         closing(KVSessionStore(mapping)) as through,
@@ -770,7 +770,7 @@ def test_sessions_saved_through_a_sqlitedict_are_read_by_our_store(path, options
 
 
 def test_a_table_that_was_filled_by_a_plain_sqlitedict_is_listed(store, path, tmp_path):
-    """Documents copied before there was an index are indexed when they are first asked for."""
+    """Documents that were copied into the table are listed at the first call."""
     sessions = [talk(store, f"s{n}", count=n) for n in (1, 40)]
     talk(store, "bob's", "bob")
     store.close()
@@ -790,7 +790,7 @@ def test_a_table_that_was_filled_by_a_plain_sqlitedict_is_listed(store, path, tm
 
 
 def test_two_tables_of_a_file_hold_two_stores(path):
-    """Neither sees or clears the other's."""
+    """Stores in two tables of a file are separate."""
     with closing(SQLiteSessionStore(path, "one")) as one, closing(SQLiteSessionStore(path, "two")) as two:
         managers = [SessionManager(each) for each in (one, two)]
         talk(one)
@@ -803,7 +803,7 @@ def test_two_tables_of_a_file_hold_two_stores(path):
 
 
 def test_a_sqlitedict_in_memory_is_a_mapping_like_any_other():
-    """It has no file that could be opened again."""
+    """A SqliteDict in memory is used as a mapping."""
     with closing(SqliteDict(encode=str, decode=str)) as temporary, closing(SqliteDict(":memory:")) as in_memory:
         for mapping in (temporary, in_memory):
             with closing(KVSessionStore(mapping)) as store:
@@ -814,7 +814,7 @@ def test_a_sqlitedict_in_memory_is_a_mapping_like_any_other():
 
 
 def test_a_store_that_is_dropped_leaves_no_file_open(path):
-    """A five-line script closes nothing; its connections end with the store all the same."""
+    """A store that is garbage-collected closes its connections."""
 
     def opened():
         return [each for each in Path("/proc/self/fd").iterdir() if str(path) in os.path.realpath(each)]
@@ -831,7 +831,7 @@ def test_a_store_that_is_dropped_leaves_no_file_open(path):
 
 @pytest.mark.parametrize("held", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 def test_a_store_is_opened_and_read_while_another_process_writes(path, held):
-    """What is there needs not be made: nothing waits for the writer's transaction."""
+    """Opening and reading do not wait for another process's transaction."""
     with closing(SQLiteSessionStore(path)) as store:
         store.save(Session(session_id="s", user_id="ada"))
 

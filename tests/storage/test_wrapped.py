@@ -1,4 +1,4 @@
-"""Namespaces, encryption and both, around each storage: what lies in it is listed, compared, rotated and left alone."""
+"""Tests of namespaces and encryption around each kind of storage."""
 
 import secrets
 from contextlib import closing
@@ -47,7 +47,7 @@ def inner(request, tmp_path):
 
 
 def held(storage):
-    """Return what a storage holds of our documents, and what its lists of them hold."""
+    """Return a storage's documents of ours, with their list entries."""
     lists = [
         (storage.scan(each), storage.scan(each, limit=1, newest_first=True), storage.count(each)) for each in LISTS
     ]
@@ -56,7 +56,7 @@ def held(storage):
 
 @pytest.mark.parametrize("wrap", [lambda inner: inner, encrypted], ids=["plain", "encrypted"])
 def test_parts_of_a_storage_are_as_storages_of_their_own(inner, wrap):
-    """The same documents in each: what is written, compared or dropped in one leaves the others."""
+    """The same documents in several namespaces can be written, compared and dropped separately."""
     parts = [Namespaced(wrap(inner), under) for under in UNDERS]
     expected = None
     for part in parts:
@@ -82,7 +82,7 @@ def test_parts_of_a_storage_are_as_storages_of_their_own(inner, wrap):
 
 @pytest.mark.parametrize("under", UNDERS[:2])
 def test_keys_are_rotated_and_lists_stay(inner, under):
-    """Nothing is told by the old key, and nothing is due again."""
+    """A rotation leaves nothing under the old key, and keeps the lists."""
     part = Namespaced(encrypted(inner), under)
     write_some(part)
     before = held(part)
@@ -97,7 +97,7 @@ def test_keys_are_rotated_and_lists_stay(inner, under):
 
 @pytest.mark.parametrize("under", UNDERS[:2])
 def test_a_plain_storage_is_migrated_beside_its_use(inner, under):
-    """Plain and encrypted documents are listed together till all are encrypted; no user's id is left."""
+    """During a migration plain and encrypted documents are listed together. At the end no user id is readable."""
     write_some(Namespaced(inner, under))
     part = Namespaced(encrypted(inner, migrate=True), under)
     before = held(part)
@@ -120,7 +120,7 @@ def test_a_plain_storage_is_migrated_beside_its_use(inner, under):
 
 @pytest.mark.parametrize("under", UNDERS[:2])
 def test_damaged_documents_are_set_aside_as_they_are(inner, under):
-    """What cannot be opened moves within its place, and is then as unreadable as before."""
+    """A document that cannot be decrypted is set aside unchanged."""
     part = Namespaced(encrypted(inner), under)
     write_some(part)
     assert inner.write([Change(put=[(f"{under}session/s", b"half a docum")])]) == [True]
@@ -134,7 +134,7 @@ def test_damaged_documents_are_set_aside_as_they_are(inner, under):
 
 
 def test_lists_are_written_and_read_by_any_name_of_a_user(inner):
-    """Hashed names come back as they are stored, and are taken again."""
+    """Lists accept plain and hashed names of users."""
     storage = encrypted(inner)
     write_some(storage)
     names = {name for name, _, _ in storage.listings() if name.startswith("user/")}
