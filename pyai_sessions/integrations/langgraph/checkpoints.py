@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from importlib import import_module
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from pyai_sessions import Message, Session
+from pyai_sessions import Message, Session, SessionConflictError, SessionNotFoundError
 from pyai_sessions.integrations.langchain import items_of, messages_of
 from pyai_sessions.integrations.langgraph.log import NAME, Log, leave_out, part_of, record, remove, start_of
 from pyai_sessions.values.checks import Anyone, check_choice
@@ -17,7 +18,7 @@ from pyai_sessions.values.recent import Recent
 _START = "00000000-0000-6000-8000-000000000000"
 """The id of the checkpoint of a session that has none yet: it is before all others."""
 
-_NEWEST = 64
+_NEWEST = 32
 """Messages that are read first: the newest checkpoint is among them, as a rule."""
 
 _SPARSE = 32
@@ -33,10 +34,20 @@ Steps = Generator[tuple[str, tuple[Any, ...], dict[str, Any]], Any, Any]
 
 
 class Tip(NamedTuple):
-    """The newest checkpoint of a thread that this saver has read or stored, and its messages."""
+    """The newest checkpoint of a thread that this saver has read or stored.
+
+    Attributes:
+        checkpoint_id: The checkpoint's id.
+        said: Its messages, those objects that the graph has.
+        kept: Copies of them, which no graph changes: what a graph is given if *revision* is that of the session.
+        revision: The revision of the session that this saver knows whole; empty if others have changed it.
+
+    """
 
     checkpoint_id: str
-    said: list[Any]
+    said: Sequence[Any] = ()
+    kept: Sequence[Any] = ()
+    revision: str = ""
 
 
 class Tips(Recent[Tip]):
@@ -45,9 +56,9 @@ class Tips(Recent[Tip]):
     def __init__(self) -> None:
         super().__init__(64 << 20)
 
-    def remember(self, thread_id: str, checkpoint_id: str, said: list[Any] | None) -> None:
+    def remember(self, thread_id: str, tip: Tip) -> None:
         """Keep the newest checkpoint of a thread. A message is taken for 1,000 bytes."""
-        self.put(thread_id, Tip(checkpoint_id, said or []), 1000 * len(said or ()))
+        self.put(thread_id, tip, 1000 * len(tip.said))
 
 
 class _Thread(NamedTuple):
@@ -102,27 +113,29 @@ class Checkpoints:
         )
         tip = self._tips.get(thread.thread_id)
         new = said or []
+        held: Sequence[Any] = ()
         if (
             said is not None
             and tip is not None
             and tip.checkpoint_id == thread.checkpoint_id
             and _begin(said, tip.said)
         ):
-            new = said[len(tip.said) :]
+            new, held = said[len(tip.said) :], tip.kept
         elif said is not None:
             session: Session | None = yield self._session(thread)
             new, gone = (said, []) if session is None else self._compared(said, Log(session.messages))
+            tip = None
             if session is not None and gone:
                 leave_out(session, gone, made)
                 session.add_messages([*self._messages(new), made])
                 yield _call("save", session)
-                self._remember(thread, checkpoint["id"], said)
+                self._remember(thread, Tip(checkpoint["id"], said))
                 return thread.config(checkpoint["id"])
         options: dict[str, Any] = {}
         if tip is None or crc32(checkpoint["id"].encode()) % _SPARSE == 0:
             options["metadata"] = {NAME: {"at": {checkpoint["id"]: made.message_id}}}
-        yield self._update(thread, *self._messages(new), made, **options)
-        self._remember(thread, checkpoint["id"], said)
+        revision = yield from self._update(thread, tip, *self._messages(new), made, **options)
+        self._remember(thread, Tip(checkpoint["id"], said or [], [*held, *map(_copy, new)], revision))
         return thread.config(checkpoint["id"])
 
     def _put_writes(self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str) -> Steps:
@@ -137,11 +150,20 @@ class Checkpoints:
         tip, options = self._tips.get(thread.thread_id), dict[str, Any]()
         if tip is not None and not thread.namespace and str(thread.checkpoint_id) < tip.checkpoint_id:
             options["metadata"] = {NAME: {"late": {thread.checkpoint_id: {made.message_id: 0}}}}
-        yield self._update(thread, made, **options)
+        revision = yield from self._update(thread, tip, made, **options)
+        if tip is not None and self._tips.get(thread.thread_id) is tip:
+            self._tips.remember(thread.thread_id, tip._replace(revision=revision))
 
-    def _update(self, thread: _Thread, *messages: Message, **options: Any) -> Any:
-        user_id = self._user_id if thread.user_id is None else thread.user_id
-        return _call("update", thread.thread_id, *messages, create=True, user_id=user_id, **options)
+    def _update(self, thread: _Thread, tip: Tip | None, *messages: Message, **options: Any) -> Steps:
+        """Append to a thread, and return its revision if nobody else has changed it since *tip*, else nothing."""
+        options["user_id"] = self._user_id if thread.user_id is None else thread.user_id
+        if tip is not None and tip.revision:
+            try:
+                return (yield _call("update", thread.thread_id, *messages, if_revision=tip.revision, **options))
+            except (SessionConflictError, SessionNotFoundError):
+                pass  # others have changed the session, or deleted it
+        yield _call("update", thread.thread_id, *messages, create=True, **options)
+        return ""
 
     def _compared(self, said: list[Any], log: Log) -> tuple[list[Any], list[Message]]:
         """Return what a state says that a log does not, and the messages of the log that the state lacks."""
@@ -153,9 +175,9 @@ class Checkpoints:
             place += len(items)
         return said[place:], []
 
-    def _remember(self, thread: _Thread, checkpoint_id: str, said: list[Any] | None) -> None:
+    def _remember(self, thread: _Thread, tip: Tip) -> None:
         if not thread.namespace:
-            self._tips.remember(thread.thread_id, checkpoint_id, said)
+            self._tips.remember(thread.thread_id, tip)
 
     def _messages(self, items: Sequence[Any]) -> list[Message]:
         return messages_of(items, pack=self._packed)
@@ -195,6 +217,11 @@ class Checkpoints:
         n = log.find(thread.namespace, wanted)
         if n is None and (thread.namespace or wanted is not None):
             return None
+        tip = None if n is None or wanted is not None or thread.namespace else self._tips.get(thread.thread_id)
+        if n is not None and tip is not None and tip.revision == session.revision:
+            made = self._tuple(thread, log, n, said=[_copy(each) for each in tip.kept])
+            self._remember(thread, tip._replace(said=list(made.checkpoint["channel_values"].get(self._key, ()))))
+            return made
         if not log.is_whole and (n is None or part_of(log.messages[n])["said"]):
             page = yield self._pages(thread, before=log.messages[0], limit=None)
             log, n = log.older(page, is_whole=True), None if n is None else n + len(page)
@@ -207,7 +234,8 @@ class Checkpoints:
         made = self._tuple(thread, log, n, late)
         if thread.checkpoint_id is None and not thread.namespace:
             said = made.checkpoint["channel_values"].get(self._key)
-            self._remember(thread, made.checkpoint["id"], list(said) if _are_messages(said) else None)
+            said = list(said) if _are_messages(said) else []
+            self._remember(thread, Tip(made.checkpoint["id"], said, [_copy(each) for each in said], session.revision))
         return made
 
     def _around(self, thread: _Thread, checkpoint_id: str, start: str | None) -> Steps:
@@ -224,12 +252,15 @@ class Checkpoints:
             n = log.find(thread.namespace, checkpoint_id)
         return None if n is None else log
 
-    def _tuple(self, thread: _Thread, log: Log, n: int, late: Iterable[Message] = ()) -> Any:
-        """Return the checkpoint of a record of the log."""
+    def _tuple(
+        self, thread: _Thread, log: Log, n: int, late: Iterable[Message] = (), said: list[Any] | None = None
+    ) -> Any:
+        """Return the checkpoint of a record of the log, with the messages that it says, if they are known."""
         part = part_of(log.messages[n])
         checkpoint, metadata = self._unpacked(part["data"])
         if part["said"]:
-            checkpoint["channel_values"][self._key] = items_of(log.spoken(n), unpack=self._unpacked)
+            found = items_of(log.spoken(n), unpack=self._unpacked) if said is None else said
+            checkpoint["channel_values"][self._key] = found
         thread = thread._replace(namespace=part["ns"])
         return _framework().CheckpointTuple(
             thread.config(part["checkpoint"]),
@@ -251,7 +282,7 @@ class Checkpoints:
             "channel_values": {self._key: said},
             "channel_versions": {self._key: self.get_next_version(None, None)},
         }
-        self._remember(thread, _START, said)
+        self._remember(thread, Tip(_START, said))
         metadata: dict[str, Any] = {"source": "update", "step": -1, "parents": {}}
         return _framework().CheckpointTuple(thread.config(_START), checkpoint, metadata, None, [])
 
@@ -357,6 +388,16 @@ def _are_messages(value: object) -> bool:
     return all(isinstance(each, kind) for each in value)  # pyright: ignore[reportUnknownVariableType]
 
 
-def _begin(said: list[Any], former: list[Any]) -> bool:
+def _copy(message: Any) -> Any:
+    """Return a copy of a message of LangChain's, whose fields can be changed."""
+    made = message.model_copy()
+    values: dict[str, Any] = vars(made)
+    for name, value in values.items():
+        if isinstance(value, (dict, list)):
+            values[name] = copy(value)
+    return made
+
+
+def _begin(said: Sequence[Any], former: Sequence[Any]) -> bool:
     """Return whether a list begins with another."""
     return len(said) >= len(former) and all(one is two or one == two for one, two in zip(said, former, strict=False))

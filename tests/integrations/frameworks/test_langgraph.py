@@ -291,6 +291,18 @@ def test_a_message_changed_by_others_is_what_it_was_changed_to():
     assert (said.content, said.id) == ("new", message.message_id)
 
 
+def test_what_a_graph_changes_in_place_is_not_in_the_next_state():
+    """A message that a graph changes without returning it is the next time what is stored, in this process too."""
+    manager = SessionManager()
+    saver = LangGraphSaver(manager)
+    saver.put(CONFIG, checkpoint(1, messages=[AIMessage("one", id="1", additional_kwargs={"a": 1})]), {}, {})
+
+    for _ in range(2):
+        [message] = saver.get_tuple(CONFIG).checkpoint["channel_values"]["messages"]
+        assert (message.content, message.additional_kwargs) == ("one", {"a": 1})
+        message.content, message.additional_kwargs["a"] = "changed", 2
+
+
 def test_an_early_checkpoint_is_found_without_the_thread():
     """Time travel by id reads what surrounds the checkpoint in the log, not what follows it."""
 
