@@ -26,7 +26,7 @@ def command(script, *args):
 
 
 def start(script, *args, cwd, text="", env=None):
-    """Run a script to its end and return how it ended."""
+    """Run a script to its end, and return the finished process."""
     return subprocess.run(
         command(script, *args),
         cwd=cwd,
@@ -39,7 +39,7 @@ def start(script, *args, cwd, text="", env=None):
 
 
 def run(script, *args, **options):
-    """Run a script to its end and return what it printed; it must succeed and print no warning."""
+    """Run a script, and return its output. It must succeed without a warning."""
     done = start(script, *args, **options)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -57,7 +57,7 @@ def stored_messages(db, user_id="ada"):
 
 
 class StreamingModel(BaseHTTPRequestHandler):
-    """Answers each request with "That is number <n>.", n counting the messages received, as a stream of events."""
+    """Answers each request with a stream of "That is number <n>.", n being the number of messages received."""
 
     protocol_version = "HTTP/1.1"
 
@@ -87,7 +87,7 @@ class StreamingModel(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def model():
-    """A model's server on 127.0.0.1, with what it was asked in `requests`, and its url and key in `env`."""
+    """A model's server on 127.0.0.1. `requests` records the requests, and `env` has its URL and key."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), StreamingModel)
     server.requests = []
     server.complete = True
@@ -113,12 +113,12 @@ LONGEST = {"chat.py": 75, "demo.py": 80, "fastapi_chat.py": 130, "from_sql.py": 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_is_short(path):
-    """An example fits on a screen; a server on a large one, a whole store on a few."""
+    """An example fits on a screen, a server on a large one, a store on a few."""
     assert len(path.read_text("utf-8").splitlines()) < LONGEST.get(path.name, 60)
 
 
 def test_quickstart_runs_alone_in_an_empty_folder(tmp_path):
-    """The quick start needs no file beside it, and finds the sessions of its earlier runs."""
+    """The quick start needs no other file, and finds sessions of earlier runs."""
     shutil.copy(EXAMPLES / "quickstart.py", tmp_path)
 
     first = run("quickstart.py", cwd=tmp_path)
@@ -140,14 +140,14 @@ def test_swap_backends_runs_on_all_four_mappings(tmp_path, any_server):
 
 
 def test_swap_backends_takes_the_url_from_the_environment(tmp_path, valkey_server):
-    """REDIS_URL serves as well as an argument."""
+    """REDIS_URL has the same effect as an argument."""
     output = run(EXAMPLES / "swap_backends.py", cwd=tmp_path, env={"REDIS_URL": valkey_server.url})
 
     assert "\nRedisMapping 'Tea'" in output
 
 
 def test_swap_backends_says_that_redis_is_left_out(tmp_path):
-    """Without a url the other three run, and the last line says what is missing."""
+    """Without a URL the other three run, and the last line says what is missing."""
     *lines, last = run(EXAMPLES / "swap_backends.py", cwd=tmp_path).splitlines()
 
     assert len(lines) == 3
@@ -174,7 +174,7 @@ def test_a_second_process_goes_on_with_the_conversation_of_the_first(tmp_path):
 
 
 def test_each_user_has_a_conversation_of_their_own(tmp_path):
-    """--user chooses whose conversation goes on, --db the file that holds it."""
+    """`--user` chooses the conversation, and `--db` the file."""
     for user in ("ada", "grace"):
         output = run(EXAMPLES / "chat.py", "--db", "talks.db", "--user", user, cwd=tmp_path, text=f"I am {user}.")
 
@@ -185,7 +185,7 @@ def test_each_user_has_a_conversation_of_their_own(tmp_path):
 
 
 def test_a_model_is_sent_the_history_and_its_stream_is_stored(tmp_path, model):
-    """Where the environment names a model, each request holds the conversation so far, in the next process too."""
+    """With a model in the environment, each request has the conversation so far, also of earlier processes."""
     run(EXAMPLES / "chat.py", cwd=tmp_path, text="One\nTwo", env=model.env)
 
     output = run(EXAMPLES / "chat.py", cwd=tmp_path, text="Three", env=model.env)
@@ -207,7 +207,7 @@ def test_a_model_is_sent_the_history_and_its_stream_is_stored(tmp_path, model):
 
 
 def test_an_answer_that_breaks_off_is_not_stored_and_its_question_is(tmp_path, model):
-    """A stream without its end is an error; the question is stored, and the next start answers it first."""
+    """If a stream breaks off, only the question is stored, and the next start answers it."""
     run(EXAMPLES / "chat.py", cwd=tmp_path, text="One", env=model.env)
     model.complete = False
 
@@ -233,7 +233,7 @@ def test_an_answer_that_breaks_off_is_not_stored_and_its_question_is(tmp_path, m
     ],
 )
 def test_an_example_says_which_packages_it_needs(name, install, plain_python, tmp_path):
-    """What the library does not bring is named by its last line, with how to install it."""
+    """The last line of the output names a missing package and how to install it."""
     command = [plain_python, EXAMPLES / name]
     done = subprocess.run(command, cwd=tmp_path, input="Hello!", capture_output=True, encoding="utf-8", check=False)
 
@@ -243,7 +243,7 @@ def test_an_example_says_which_packages_it_needs(name, install, plain_python, tm
 
 
 def test_a_terminal_gets_a_prompt_and_ctrl_d_ends_the_chat(tmp_path):
-    """On a terminal chat.py asks for each message, and Ctrl-D at the prompt ends it in good order."""
+    """On a terminal chat.py shows a prompt, and Ctrl-D ends it cleanly."""
     controller, terminal = pty.openpty()
     try:
         with subprocess.Popen(
@@ -267,7 +267,7 @@ def test_a_terminal_gets_a_prompt_and_ctrl_d_ends_the_chat(tmp_path):
 
 
 def read_until(controller, text):
-    """Return what the terminal shows from now until *text*."""
+    """Return what the terminal shows until *text*."""
     shown = b""
     end = time.monotonic() + 240
     while text not in shown:
@@ -290,7 +290,7 @@ def test_the_demo_loses_nothing_and_says_what_to_try_next(tmp_path):
 
 @pytest.mark.wide
 def test_what_the_demo_says_to_try_next_works(tmp_path):
-    """Each of its commands can be copied into a shell; a chat of a second run leaves the first as it is."""
+    """Each command that the demo suggests works in a shell. A second run leaves the first one's chat."""
     output = run(EXAMPLES / "demo.py", cwd=tmp_path)
     again = run(EXAMPLES / "demo.py", cwd=tmp_path)
 
@@ -317,7 +317,7 @@ def test_what_the_demo_says_to_try_next_works(tmp_path):
 
 
 def test_the_demo_fails_where_a_message_is_lost(tmp_path):
-    """A demo that cannot fail shows nothing: with a chat.py that does not store a question, it exits with an error."""
+    """With a chat.py that does not store a question, the demo exits with an error."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     chat = tmp_path / "examples" / "chat.py"
     text = chat.read_text("utf-8")
@@ -331,7 +331,7 @@ def test_the_demo_fails_where_a_message_is_lost(tmp_path):
 
 
 def test_a_mapping_of_ones_own_keeps_a_conversation(tmp_path):
-    """Each run goes on where the one before stopped."""
+    """Each run continues the last one's conversation."""
     first = run(EXAMPLES / "own_mapping.py", cwd=tmp_path)
     second = run(EXAMPLES / "own_mapping.py", cwd=tmp_path)
 
@@ -340,7 +340,7 @@ def test_a_mapping_of_ones_own_keeps_a_conversation(tmp_path):
 
 
 def test_a_storage_of_ones_own_keeps_a_conversation(tmp_path):
-    """Each run goes on where the one before stopped."""
+    """Each run continues the last one's conversation."""
     first = run(EXAMPLES / "lmdb_storage.py", cwd=tmp_path)
     second = run(EXAMPLES / "lmdb_storage.py", cwd=tmp_path)
 
@@ -349,7 +349,7 @@ def test_a_storage_of_ones_own_keeps_a_conversation(tmp_path):
 
 
 def test_postgres_storage_takes_a_url_as_an_argument_or_from_the_environment(tmp_path, postgres_url):
-    """Each run goes on where the one before stopped; without a url it says what is missing."""
+    """Each run continues the conversation. Without a URL it says what is missing."""
     first = run(EXAMPLES / "postgres_storage.py", postgres_url, cwd=tmp_path)
     second = run(EXAMPLES / "postgres_storage.py", cwd=tmp_path, env={"DATABASE_URL": postgres_url})
     done = start(EXAMPLES / "postgres_storage.py", cwd=tmp_path, env={"DATABASE_URL": ""})
@@ -367,17 +367,17 @@ def test_postgres_storage_takes_a_url_as_an_argument_or_from_the_environment(tmp
     ],
 )
 def test_what_is_of_ones_own_passes_the_contracts(tmp_path, name, long_form):
-    """As a reader would try it: both files in a folder, and pytest without any option of ours."""
+    """Both files of an example in a folder pass under plain pytest."""
     pass_the_contracts(tmp_path, name, whole=long_form)
 
 
 def test_postgres_storage_passes_the_contracts(tmp_path, postgres_url, long_form):
-    """As a reader would try it, on an empty database of theirs."""
+    """The PostgreSQL example passes on an empty database under plain pytest."""
     pass_the_contracts(tmp_path, "postgres_storage.py", whole=long_form, env={"DATABASE_URL": postgres_url})
 
 
 def pass_the_contracts(tmp_path, name, *, whole, env=None):
-    """Run the tests of an example; unless the *whole*, of the rules of sessions those of merging and of ends alone."""
+    """Run an example's tests; unless *whole*, only some rules of sessions."""
     for each in (name, f"test_{name}"):
         shutil.copy(EXAMPLES / each, tmp_path)
 
@@ -391,7 +391,7 @@ def pass_the_contracts(tmp_path, name, *, whole, env=None):
 
 
 def test_time_travel_goes_back_and_loses_nothing(tmp_path):
-    """1,000 tokens of 2,100 messages, two tries, a copy for a colleague, a summary; all messages stay stored."""
+    """The example rewinds, branches, forks and sums up, and all messages stay stored."""
     lines = run(EXAMPLES / "time_travel.py", cwd=tmp_path).splitlines()
 
     assert re.fullmatch(r"in 1000 tokens: \d\d of 2103 messages, from .* on", lines[0])

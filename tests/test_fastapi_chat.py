@@ -27,7 +27,7 @@ DEADLINE = 60.0  # seconds for what happens at once on an idle machine
 
 @pytest.fixture(params=["sqlite", "valkey"])
 def url(request, tmp_path):
-    """A store's url for SESSIONS."""
+    """A store's URL for SESSIONS."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'chats.db'}"
     server = request.getfixturevalue("valkey_server")
@@ -36,7 +36,7 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def example(url, monkeypatch):
-    """The example as a module, whose app opens a store of this test's."""
+    """The example as a module, whose app opens this test's store."""
     monkeypatch.setenv("SESSIONS", url)
     spec = importlib.util.spec_from_file_location("fastapi_chat", EXAMPLES / "fastapi_chat.py")
     module = importlib.util.module_from_spec(spec)
@@ -46,7 +46,7 @@ def example(url, monkeypatch):
 
 @pytest.fixture
 def served(example):
-    """The url of the app, served by a thread."""
+    """The URL of the app, which a thread serves."""
     port = find_free_port()
     server = uvicorn.Server(uvicorn.Config(example.app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -59,7 +59,7 @@ def served(example):
 
 @pytest.fixture
 def client(served):
-    """A client that connects to the app and nowhere else, whatever proxies the environment names."""
+    """A client of the app that ignores proxies."""
     with httpx.Client(base_url=served, timeout=DEADLINE, trust_env=False) as client:
         yield client
 
@@ -77,17 +77,17 @@ def said(client, user="ada"):
 
 
 def shown(client, user="ada"):
-    """Return the newest messages of a user's chat, as a chat window gets them."""
+    """Return the newest messages of a user's chat, as a chat window shows them."""
     return client.get(f"/chats/{user}/{user}").raise_for_status().json()["messages"]
 
 
 def ask(client, message, user="ada"):
-    """Return the answer."""
+    """Send a message, and return the answer."""
     return client.post(f"/chat/{user}", json={"message": message}).raise_for_status().text.strip()
 
 
 def ask_all(served, requests):
-    """Ask at the same time, as (user, message), and return the answers."""
+    """Send messages, as (user, message), at the same time, and return the answers."""
 
     async def run():
         async with httpx.AsyncClient(base_url=served, timeout=DEADLINE, trust_env=False) as client:
@@ -98,7 +98,7 @@ def ask_all(served, requests):
 
 
 def test_a_chat_goes_on_over_several_requests(client, example, monkeypatch):
-    """Each request finds what was said in the ones before, and hands it to the model."""
+    """Each request gives the model the messages of earlier ones."""
 
     async def count(history):
         yield f"You said {len(history)} "
@@ -113,7 +113,7 @@ def test_a_chat_goes_on_over_several_requests(client, example, monkeypatch):
 
 
 def test_an_answer_comes_word_by_word(client):
-    """The answer is streamed, and stored as it was streamed."""
+    """The answer is streamed, and stored as streamed."""
     with client.stream("POST", "/chat/ada", json={"message": "I like trains."}) as response:
         parts = list(response.iter_text())
 
@@ -122,7 +122,7 @@ def test_an_answer_comes_word_by_word(client):
 
 
 def test_an_answer_comes_as_server_sent_events_where_they_are_asked_for(client):
-    """Each word is an event of JSON, and the last event says that it is done; what is stored is the same."""
+    """As server-sent events, each word is JSON, and the last event says "done". The stored answer is the same."""
     with client.stream(
         "POST", "/chat/ada", json={"message": "I like trains."}, headers={"Accept": "text/event-stream"}
     ) as response:
@@ -137,7 +137,7 @@ def test_an_answer_comes_as_server_sent_events_where_they_are_asked_for(client):
 
 
 def test_a_window_lists_chats_and_scrolls_up(client):
-    """Pages of summaries and of messages say how to go on; other users' chats are not found."""
+    """Pages of chats and messages have cursors. Other users' chats are not found."""
     for n in range(3):
         ask(client, f"I have {n} cats.")
 
@@ -155,7 +155,7 @@ def test_a_window_lists_chats_and_scrolls_up(client):
 
 
 def test_two_users_have_conversations_apart(client):
-    """A user's session holds what that user said."""
+    """A user's session has only the user's messages."""
     for user in ("ada", "grace"):
         ask(client, f"I am {user}.", user)
 
@@ -165,7 +165,7 @@ def test_two_users_have_conversations_apart(client):
 
 
 def test_fifty_users_at_the_same_time_each_get_their_answer(served, client):
-    """What many users say at the same time is stored in the session of each."""
+    """Messages of many users at the same time are stored in their own sessions."""
     users = [f"user {n}" for n in range(50)]
 
     answers = ask_all(served, [(user, f"I am {user}.") for user in users])
@@ -175,7 +175,7 @@ def test_fifty_users_at_the_same_time_each_get_their_answer(served, client):
 
 
 def test_requests_of_one_user_at_the_same_time_lose_nothing(served, client):
-    """Twenty requests at once make one session, with each message and each answer once, the message first."""
+    """Twenty requests at once make one session with each message and answer once."""
     messages = [f"My number is {n}" for n in range(20)]
 
     answers = ask_all(served, [("ada", message) for message in messages])
@@ -188,7 +188,7 @@ def test_requests_of_one_user_at_the_same_time_lose_nothing(served, client):
 
 @pytest.mark.parametrize("words", [[], ["Once "], ["Once ", "upon ", "a "]], ids=len)
 def test_of_an_answer_that_the_client_leaves_what_was_streamed_is_kept(client, example, monkeypatch, words):
-    """The model is stopped when the client goes away, and the message keeps its answer as far as it came."""
+    """If the client leaves, the model is stopped, and the answer so far is stored."""
     stopped = threading.Event()
 
     async def hesitate(_history):
@@ -217,7 +217,7 @@ def test_of_an_answer_that_the_client_leaves_what_was_streamed_is_kept(client, e
 
 
 def test_a_client_that_stops_reading_and_leaves_ends_the_answer(client, example, monkeypatch):
-    """Where the server waits for a client that reads no more, what was streamed is kept as well."""
+    """If the client stops reading and leaves, the answer so far is stored."""
 
     async def never_end(_history):
         while True:
@@ -235,7 +235,7 @@ def test_a_client_that_stops_reading_and_leaves_ends_the_answer(client, example,
 
 
 def test_where_sending_raises_the_answer_is_stored_before_the_error_comes_out(example):
-    """Servers of newer ASGI raise from `send` when the client has gone: the stream is ended then too, not some time."""
+    """If `send` raises because the client left, the answer is stored before the error is raised."""
     body = {"type": "http.request", "body": b'{"message": "Tell me a story."}', "more_body": False}
     scope = {
         "type": "http",
@@ -266,13 +266,13 @@ def test_where_sending_raises_the_answer_is_stored_before_the_error_comes_out(ex
 
 
 def test_what_cannot_be_a_message_is_refused_and_stores_nothing(client):
-    """A request without a message is the client's error."""
+    """A request without a message is a client error, and stores nothing."""
     assert client.post("/chat/ada", json={"text": "Hello"}).status_code == 422
     assert said(client) == []
 
 
 def test_sessions_outlive_the_server(tmp_path):
-    """Run as the example says, stopped and started again, the server goes on where it was."""
+    """A server that is stopped and started as documented continues the sessions."""
     with serving(tmp_path) as client:
         answer = ask(client, "I like trains.")
     with serving(tmp_path) as client:
@@ -299,7 +299,7 @@ uvicorn.run(fastapi_chat.app, port=int(os.environ["PORT"]))
 
 
 def test_a_server_that_is_killed_in_the_middle_of_an_answer_leaves_what_it_said(tmp_path):
-    """After the next start the window scrolls up over it, and the chat goes on."""
+    """After a kill within an answer, the window shows it, and the chat goes on."""
     with serving(tmp_path) as client:
         for n in range(3):
             ask(client, f"I have {n} cats.")
@@ -333,7 +333,7 @@ def test_a_server_that_is_killed_in_the_middle_of_an_answer_leaves_what_it_said(
 
 @contextmanager
 def serving(folder):
-    """Serve the example in a process of its own, with its default store."""
+    """Serve the example in a process with its default store."""
     port = find_free_port()
     env = {key: value for key, value in CLEAN.items() if key != "SESSIONS"} | {"PORT": str(port)}
     command = [sys.executable, os.fspath(EXAMPLES / "fastapi_chat.py")]

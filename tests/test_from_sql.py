@@ -109,7 +109,7 @@ def counts(printed):
 @pytest.mark.wide
 @pytest.mark.parametrize("kind", ["sqlite", "valkey"])
 def test_a_move_that_was_killed_is_completed_by_the_next_run(kind, table, tmp_path, request):
-    """Nothing is doubled, nothing lost; users, roles, texts, their order and their times are those of the table."""
+    """After a kill, the next run completes the move: users, roles, texts, order and times agree with the table."""
     url = f"sqlite:///{tmp_path / 'moved.db'}"
     if kind == "valkey":
         url = f"{request.getfixturevalue('valkey_server').url}?prefix={tmp_path.name}:"
@@ -126,7 +126,7 @@ def test_a_move_that_was_killed_is_completed_by_the_next_run(kind, table, tmp_pa
 
 @pytest.mark.wide
 def test_a_move_of_many_takes_no_more_memory_than_one_of_some(table, tmp_path):
-    """Five times the conversations, of 50 MB as Python has them, take the same room."""
+    """Moving five times as many conversations takes no more memory."""
     some, many = (drive(table[0], f"sqlite:///{tmp_path / str(n)}.db", most=n) for n in (1_000, HOW_MANY))
 
     assert counts(many.stdout)[0] == HOW_MANY, many.stderr
@@ -135,7 +135,7 @@ def test_a_move_of_many_takes_no_more_memory_than_one_of_some(table, tmp_path):
 
 
 def test_a_later_run_takes_what_has_grown_and_leaves_what_goes_on_in_the_new_store(few, tmp_path):
-    """Each conversation is as it went on last: users may move one by one."""
+    """A later run adds new messages, and leaves sessions that continued in the new store."""
     url = f"sqlite:///{tmp_path / 'moved.db'}"
     first = start(SCRIPT, few[0], url, cwd=tmp_path)
     with closing(sqlite3.connect(few[0])) as database, database:
@@ -153,7 +153,7 @@ def test_a_later_run_takes_what_has_grown_and_leaves_what_goes_on_in_the_new_sto
 
 
 def test_what_cannot_be_moved_is_named_and_all_else_is_moved(few, tmp_path):
-    """The run ends with an error and the reason, for each."""
+    """Conversations that cannot be moved are reported with the reason. All others are moved."""
     with closing(sqlite3.connect(few[0])) as database, database:
         database.execute("UPDATE messages SET user_id = 7 WHERE conversation_id = 1")
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_moved_is_named_and_all_else_is_moved(few, tmp_path):
 
 
 def test_it_says_what_it_must_be_given(tmp_path):
-    """Its first line has the command."""
+    """Without arguments, the first line shows the command."""
     ended = start(SCRIPT, cwd=tmp_path)
 
     assert ended.returncode == 1

@@ -101,14 +101,14 @@ def test_imports_go_in_one_direction():
 
 
 def test_the_command_line_uses_what_users_use():
-    """It needs nothing of the library that another program could not use: the public names alone."""
+    """The program imports only public names."""
     ours = set().union(*[ours_of(each) for each in MODULES if wing_of(each) == "cli"])
 
     assert {each for each in ours if wing_of(each) != "cli"} <= {"pyai_sessions", "pyai_sessions.errors"}
 
 
 def test_an_adapter_of_a_framework_works_over_public_names():
-    """It needs the public names, and what formats and values make of messages; no other adapter, and no storage."""
+    """An adapter imports only public names, formats and values, and no other adapter or storage."""
     shared = {"", "integrations.differences", "integrations.langchain"}
     for module in (each for each in MODULES if wing_of(each) == "integrations"):
         ours = {short(each) for each in ours_of(module) if wing_of(each) not in ("prompts", "values")}
@@ -118,7 +118,7 @@ def test_an_adapter_of_a_framework_works_over_public_names():
 
 
 def test_no_two_modules_need_each_other():
-    """A wing, too, can be read from its first module to its last."""
+    """No two modules import each other."""
     needs = {each: imports_of(each).intersection(MODULES) - {each} for each in MODULES}
 
     assert set(TopologicalSorter(needs).static_order()) == set(MODULES)
@@ -165,12 +165,12 @@ HEAVY = {
 
 
 def test_an_import_is_light():
-    """`import pyai_sessions` imports no backend's client, framework or test kit: who does not use it does not pay."""
+    """`import pyai_sessions` imports no client, framework or test kit."""
     assert not imported_by("from pyai_sessions import SessionManager, Session, Message") & HEAVY
 
 
 def test_an_import_alone_imports_nothing():
-    """A module of the package is imported when a name of it is used, so `pyai-sessions --help` answers at once."""
+    """A module is imported when one of its names is used first, so `pyai-sessions --help` is fast."""
     imported = imported_by("import pyai_sessions")
 
     assert {each for each in imported if each.startswith("pyai_sessions")} == {"pyai_sessions"}
@@ -178,7 +178,7 @@ def test_an_import_alone_imports_nothing():
 
 
 def test_each_public_name_is_found_where_type_checkers_find_it():
-    """What a type checker reads of the package, and what a program is given, are the same."""
+    """A type checker and a program find each public name in the same module."""
     checked = {
         alias.name: node.module
         for node in nodes_of("pyai_sessions")
@@ -191,7 +191,7 @@ def test_each_public_name_is_found_where_type_checkers_find_it():
 
 
 def test_an_import_needs_no_event_loop():
-    """asyncio is for those who have an async store."""
+    """`SessionManager` does not import asyncio."""
     assert "asyncio" not in imported_by("from pyai_sessions import SessionManager") - imported_by(
         "import dataclasses_json, msgspec"
     )
@@ -207,7 +207,7 @@ def test_an_import_needs_no_event_loop():
     ],
 )
 def test_a_store_imports_its_own_client_alone(statement, needed):
-    """A script on one backend does not pay for the others."""
+    """A store imports only its own client."""
     imported = imported_by(statement)
 
     assert needed <= imported
@@ -215,14 +215,14 @@ def test_a_store_imports_its_own_client_alone(statement, needed):
 
 
 def test_no_hint_installs_this_package_by_its_name():
-    """Till it is published the name may be a stranger's: hints name the packages that are missing."""
+    """No hint says to install this package, whose name may be a stranger's until it is published."""
     hints = [each for module in MODULES for each in text_of(module).splitlines() if "pip install" in each]
 
     assert [each for each in hints if "pyai" in each.partition("pip install")[2]] == []
 
 
 def test_a_public_name_is_documented():
-    """Each name that is exported exists and has a docstring of its own."""
+    """Each public name has its own docstring."""
     words = {name: getattr(pyai_sessions, name).__doc__ for name in pyai_sessions.__all__}
 
     # A dataclass or an Enum makes up one that begins with its name.
@@ -230,12 +230,12 @@ def test_a_public_name_is_documented():
 
 
 def test_the_public_names_are_in_order():
-    """The list can be searched by eye, and names nothing twice."""
+    """The public names are sorted and unique."""
     assert sorted(set(pyai_sessions.__all__)) == sorted(pyai_sessions.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    """The lazy names do not hide a slip of the pen."""
+    """An unknown name raises AttributeError."""
     with pytest.raises(AttributeError, match="has no attribute 'SessionManger'"):
         pyai_sessions.SessionManger  # noqa: B018
 
@@ -253,7 +253,7 @@ def test_the_examples_in_docstrings_are_right(module, tmp_path, monkeypatch):
 
 
 def test_there_are_examples_in_docstrings():
-    """The test above tests something."""
+    """There are examples for the test above."""
     examples = [
         len(each.examples)
         for module in MODULES

@@ -1,4 +1,4 @@
-"""SessionManager: what it takes for a store, who closes what, and what it refuses."""
+"""Tests of SessionManager: what it accepts as a store, what it closes, and what it refuses."""
 
 import sqlite3
 import threading
@@ -46,7 +46,7 @@ def manager(clock):
 
 
 def test_without_a_store_sessions_are_in_memory():
-    """Each manager has its own."""
+    """A manager without a store has its own sessions in memory."""
     manager = SessionManager()
     manager.create_session("ada")
 
@@ -81,7 +81,7 @@ def test_a_bare_mapping_is_wrapped(make):
 
 
 def test_an_empty_mapping_is_a_mapping():
-    """Though it is false, it is not replaced by a new one."""
+    """An empty mapping, which is false, is used."""
     mapping = {}
 
     assert SessionManager(mapping).store.mapping is mapping
@@ -98,13 +98,13 @@ def test_an_empty_mapping_is_a_mapping():
     ],
 )
 def test_a_url_names_a_store(url, kind, tmp_path):
-    """As open_store would open it."""
+    """A URL opens the same store as `open_store`."""
     with SessionManager(url.format(str(tmp_path).lstrip("/") if "diskcache" in url else tmp_path)) as manager:
         assert type(manager.store) is kind
 
 
 class Four:
-    """A store of four methods that is not a SessionStore."""
+    """Four methods on a class that is not a SessionStore."""
 
     def __init__(self):
         self.sessions = {}
@@ -124,7 +124,7 @@ class Four:
 
 
 def test_four_methods_make_a_store():
-    """Whatever has save, get, delete and list_for_user is a store, whether it says so or not."""
+    """An object with save, get, delete and list_for_user is a store."""
     store = Four()
     session = SessionManager(store).create_session("ada")
 
@@ -138,7 +138,7 @@ def test_four_methods_make_a_store():
     ids=lambda given: type(given).__name__,
 )
 def test_what_is_no_store_is_refused(given):
-    """The error names what was given and what is accepted; it is a TypeError as well."""
+    """Anything else raises a TypeError of ours that says what was given and what is accepted."""
     with pytest.raises(UnsuitableMappingError) as caught:
         SessionManager(given)
 
@@ -149,7 +149,7 @@ def test_what_is_no_store_is_refused(given):
 
 @pytest.mark.parametrize("url", ["", "chat.db", "mysql://ada:secret@host/db", "sqlite://", "redis://h/0?ttl=secret"])
 def test_a_url_that_names_no_store_is_refused(url):
-    """The error shows what is accepted and no credential."""
+    """The error says what is accepted, without credentials."""
     with pytest.raises(InvalidValueError) as caught:
         SessionManager(url)
 
@@ -158,7 +158,7 @@ def test_a_url_that_names_no_store_is_refused(url):
 
 
 def test_a_store_that_lacks_a_method_cannot_be_made():
-    """Python itself names the method."""
+    """A SessionStore without one of the methods cannot be made."""
 
     class Three(SessionStore):
         save = get = delete = None
@@ -168,7 +168,7 @@ def test_a_store_that_lacks_a_method_cannot_be_made():
 
 
 def test_the_manager_sets_the_clock_of_its_store(clock):
-    """Times of new sessions and of all their changes follow it."""
+    """The manager's clock gives all times."""
     manager = SessionManager({}, clock=clock)
 
     session = manager.create_session("ada")
@@ -182,7 +182,7 @@ def test_the_manager_sets_the_clock_of_its_store(clock):
 
 
 def test_a_repr_names_the_store_and_no_secret():
-    """A repr ends up in logs."""
+    """A repr names the store, and shows no secret."""
     store = RedisSessionStore("redis://ada:secret@localhost:1/0")
 
     assert repr(SessionManager({})) == "<SessionManager of <KVSessionStore on a dict>>"
@@ -205,7 +205,7 @@ def still_open(manager):
     "url", [None, "memory://", "sqlite:///:memory:", "sqlite:///{}/chat.db", "diskcache://{}/cache"]
 )
 def test_a_store_made_by_the_manager_is_closed_by_it(url, tmp_path):
-    """Afterwards every call says that it is closed; closing twice is fine."""
+    """After `close` every call raises. A second `close` does nothing."""
     manager = SessionManager(url and url.format(tmp_path))
     session = manager.create_session("ada")
 
@@ -219,7 +219,7 @@ def test_a_store_made_by_the_manager_is_closed_by_it(url, tmp_path):
 
 @pytest.mark.parametrize("wrap", [lambda mapping: mapping, lambda mapping: Encrypted(mapping, {"a": bytes(32)})])
 def test_a_given_mapping_is_closed_by_a_manager_that_is_told_to(wrap):
-    """As a given store is, and a given storage; without `close_store` it stays open."""
+    """`close_store=True` closes a given mapping. Otherwise it stays open."""
     mapping = SQLiteMapping(":memory:")
     for close_store in (False, True):
         assert dict(mapping) is not None
@@ -230,7 +230,7 @@ def test_a_given_mapping_is_closed_by_a_manager_that_is_told_to(wrap):
 
 
 def test_a_given_storage_is_closed_by_a_manager_that_is_told_to():
-    """Another one leaves it open."""
+    """`close_store=True` closes a given storage. Otherwise it stays open."""
     storage = ExampleStorage(":memory:")
     for close_store in (False, True):
         assert storage.count("active") is not None
@@ -245,7 +245,7 @@ def test_a_given_storage_is_closed_by_a_manager_that_is_told_to():
     "make", [MemorySessionStore, lambda: SQLiteSessionStore(":memory:"), lambda: KVSessionStore({})]
 )
 def test_a_given_store_stays_open(make):
-    """Whoever opened it closes it."""
+    """Closing a manager does not close the given store."""
     store = make()
 
     SessionManager(store).close()
@@ -256,7 +256,7 @@ def test_a_given_store_stays_open(make):
 
 
 def test_a_given_mapping_stays_open(tmp_path):
-    """Each of the families: after the manager is closed the mapping works as before."""
+    """Closing a manager does not close the given mapping, of any kind."""
     mappings = [
         SQLiteMapping(tmp_path / "a.db"),
         SqliteDict(str(tmp_path / "b.db"), autocommit=True, encode=str, decode=str),
@@ -276,7 +276,7 @@ def test_a_given_mapping_stays_open(tmp_path):
 
 
 def test_a_given_client_stays_open(any_server):
-    """A Redis client, given to a store or in a mapping, is not closed by either."""
+    """Closing a store or manager does not close the given Redis client."""
     with any_server.client() as client:
         RedisSessionStore(client=client, prefix="a:").close()
         with SessionManager(RedisMapping(client, prefix="b:")):
@@ -286,7 +286,7 @@ def test_a_given_client_stays_open(any_server):
 
 
 def test_a_with_statement_closes_and_lets_errors_pass():
-    """As any context manager."""
+    """A `with` statement closes the manager, and passes exceptions on."""
     with pytest.raises(ZeroDivisionError), SessionManager() as manager:
         1 / 0  # noqa: B018
 
@@ -294,7 +294,7 @@ def test_a_with_statement_closes_and_lets_errors_pass():
 
 
 def test_a_closed_file_is_free(tmp_path):
-    """After close another program may take the file for itself, and finds one file alone."""
+    """After `close` there is one file, which another program can lock."""
     with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
         manager.create_session("ada")
 
@@ -323,7 +323,7 @@ def test_a_closed_file_is_free(tmp_path):
     ids=repr,
 )
 def test_a_session_that_cannot_be_stored_is_not_created(manager, arguments, path):
-    """The error names the argument; nothing is written."""
+    """The error names the argument. Nothing is written."""
     with pytest.raises(InvalidValueError) as caught:
         manager.create_session(**arguments)
 
@@ -332,7 +332,7 @@ def test_a_session_that_cannot_be_stored_is_not_created(manager, arguments, path
 
 
 def test_a_session_of_a_taken_id_is_not_created(manager):
-    """The one that is there stays as it is."""
+    """Creating a session under a used id raises, and leaves the stored one."""
     first = manager.create_session("ada", session_id="s")
 
     with pytest.raises(SessionExistsError, match="session 's' exists already; load it with get_session, or choose"):
@@ -342,7 +342,7 @@ def test_a_session_of_a_taken_id_is_not_created(manager):
 
 
 def test_get_or_create_returns_the_one_that_is_there(manager):
-    """The other arguments are for the session that it creates."""
+    """An existing session is returned, and other arguments are ignored."""
     made = manager.get_or_create_session("s", "ada", metadata={"a": 1}, state={"b": 2})
 
     assert (made.user_id, made.metadata, made.state) == ("ada", {"a": 1}, {"b": 2})
@@ -350,7 +350,7 @@ def test_get_or_create_returns_the_one_that_is_there(manager):
 
 
 def test_get_or_create_at_the_same_time_creates_one(manager):
-    """Any number of threads get the same session."""
+    """Concurrent calls all get the same session."""
     barrier = threading.Barrier(8)
     got = []
 
@@ -372,7 +372,7 @@ def test_get_or_create_at_the_same_time_creates_one(manager):
 @pytest.mark.parametrize("call", ["get_session", "get_or_create_session", "append", "archive", "restore", "delete"])
 @pytest.mark.parametrize("given", [7, b"s", 1.5, ["s"]], ids=repr)
 def test_what_is_no_session_id_is_refused(manager, call, given):
-    """What is neither text nor None raises the same error everywhere, not one of a failed look-up."""
+    """An id that is neither text nor None raises the same error in every call."""
     arguments = (given, {"role": "user", "content": ""}) if call == "append" else (given,)
 
     with pytest.raises(InvalidValueError, match=r"^session_id is "):
@@ -381,13 +381,13 @@ def test_what_is_no_session_id_is_refused(manager, call, given):
 
 @pytest.mark.parametrize("given", [None, "s", {}, Message("user", "x", message_id="m")], ids=repr)
 def test_what_is_no_session_cannot_be_saved(manager, given):
-    """The error names what was given."""
+    """Saving anything else raises an error that names it."""
     with pytest.raises(InvalidValueError, match=r"^session is .*; it is a Session"):
         manager.save(given)
 
 
 def test_an_unknown_conflict_rule_is_refused(manager):
-    """The error names the three."""
+    """The error names the three rules."""
     with pytest.raises(InvalidValueError, match="on_conflict is 'mrege'; it is 'merge', 'error' or 'overwrite'"):
         manager.save(manager.create_session(), on_conflict="mrege")
 
@@ -403,7 +403,7 @@ def test_an_unknown_conflict_rule_is_refused(manager):
     ids=repr,
 )
 def test_what_is_no_message_is_not_appended(manager, given, problem):
-    """The error names its place among the arguments; none of them is stored."""
+    """The error gives the argument's number. No message is stored."""
     manager.create_session(session_id="s")
 
     with pytest.raises(InvalidValueError) as caught:
@@ -415,7 +415,7 @@ def test_what_is_no_message_is_not_appended(manager, given, problem):
 
 @pytest.mark.parametrize("days", [-1, float("nan"), float("inf"), "30", None, True], ids=repr)
 def test_what_is_no_number_of_days_is_refused(manager, days):
-    """The error says what is accepted; nothing is archived."""
+    """The error says what is accepted. Nothing is archived."""
     manager.create_session("ada")
 
     with pytest.raises(InvalidValueError, match=r"^days is .*; it is a number of 0 or more"):
@@ -425,7 +425,7 @@ def test_what_is_no_number_of_days_is_refused(manager, days):
 
 
 def test_more_days_than_a_calendar_has_archive_nothing(manager):
-    """A number that is accepted works, however large."""
+    """Any large number of days is accepted, and archives nothing."""
     manager.create_session("ada")
 
     assert manager.archive_inactive(days=10**9) == 0
@@ -433,7 +433,7 @@ def test_more_days_than_a_calendar_has_archive_nothing(manager):
 
 @pytest.mark.parametrize("limit", [-1, 1.5, "5", True], ids=repr)
 def test_what_is_no_limit_is_refused(manager, limit):
-    """By each method that takes one."""
+    """Every method with a limit raises at an invalid one."""
     for call in (
         lambda: manager.list_sessions(limit=limit),
         lambda: manager.get_sessions_for_user("ada", limit=limit),

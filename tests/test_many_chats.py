@@ -14,7 +14,7 @@ CHATS, TURNS = 1_000, 3
 
 @pytest.fixture(params=["SQLite FULL", "Valkey"])
 def open_store(request, tmp_path):
-    """A function that opens the same store, again and again."""
+    """Return a function that opens the same store again and again."""
     if request.param == "SQLite FULL":
         return lambda: SQLiteSessionStore(tmp_path / "chats.db", synchronous="FULL", timeout=60)
     url = request.getfixturevalue("valkey_server").url
@@ -22,7 +22,7 @@ def open_store(request, tmp_path):
 
 
 async def converse(manager, chat):
-    """Save turns of different lengths: a turn that was written in part would be seen."""
+    """Save turns of different lengths, so that a partly written turn would be noticed."""
     await manager.create_session(f"user {chat % 100}", session_id=f"chat-{chat}")
     for n in range(TURNS):
         session = await manager.get_session(f"chat-{chat}", last=50)
@@ -33,7 +33,7 @@ async def converse(manager, chat):
 
 
 def test_a_thousand_chats_at_a_time_are_all_stored(open_store):
-    """Each chat has every message of its own once, whole and in order, and each user's list has the user's chats."""
+    """Each chat has all its messages once and in order, and is in its user's list."""
     events = []
 
     async def run():
@@ -53,7 +53,7 @@ def test_a_thousand_chats_at_a_time_are_all_stored(open_store):
 
 
 def test_a_thousand_tasks_that_append_to_one_session_lose_nothing(open_store):
-    """Appends of many tasks to one session are each stored once, and from then on in every read."""
+    """Appends of many tasks to one session are each stored once, and in every later read."""
     events = []
 
     async def work(manager, n):

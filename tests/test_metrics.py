@@ -1,4 +1,4 @@
-"""examples/metrics.py: spans and a counter, as OpenTelemetry's own exporters in memory get them."""
+"""Tests of examples/metrics.py with OpenTelemetry's exporters in memory."""
 
 import importlib.util
 
@@ -15,13 +15,13 @@ from tests.test_examples import EXAMPLES, start
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """Run the example once; return its spans and its counts."""
+    """Run the example once, and return its spans and counts."""
     monkeypatch.chdir(tmp_path)
     spans, counts, provider = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     spec = importlib.util.spec_from_file_location("metrics_example", EXAMPLES / "metrics.py")
     example = importlib.util.module_from_spec(spec)
-    with monkeypatch.context() as patch:  # a process has one provider of each, for good
+    with monkeypatch.context() as patch:  # a process can set one provider of each
         patch.setattr(trace, "get_tracer", provider.get_tracer)
         patch.setattr(metrics, "get_meter", MeterProvider([counts]).get_meter)
         spec.loader.exec_module(example)
@@ -30,7 +30,7 @@ def told(tmp_path, monkeypatch):
 
 
 def test_each_call_is_a_span_below_the_request(told):
-    """With its session and its outcome; it lies within the span of the request."""
+    """Each call is a span with its session and outcome, within the request's span."""
     *calls, request, close = sorted(told[0], key=lambda each: each.end_time)
     names = [each.name for each in (*calls, close)]
 
@@ -43,7 +43,7 @@ def test_each_call_is_a_span_below_the_request(told):
 
 
 def test_each_event_is_counted(told):
-    """By its name, the method and the outcome."""
+    """Events are counted by name, method and outcome."""
     (scope,) = told[1].resource_metrics[0].scope_metrics
     (metric,) = scope.metrics
     counted = {tuple(each.attributes.values()): each.value for each in metric.data.data_points}
@@ -53,7 +53,7 @@ def test_each_event_is_counted(told):
 
 
 def test_it_runs_as_a_program(tmp_path):
-    """It prints its spans."""
+    """Run as a program, it prints its spans."""
     ended = start(EXAMPLES / "metrics.py", cwd=tmp_path)
 
     assert ended.returncode == 0, ended.stderr

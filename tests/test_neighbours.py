@@ -1,4 +1,4 @@
-"""Neighbours in one storage never meet, whatever their tables and namespaces are called."""
+"""Tests that tables and namespaces of one storage are separate, whatever their names."""
 
 from contextlib import ExitStack, closing, contextmanager
 
@@ -12,7 +12,7 @@ from pyai_sessions import InvalidValueError, KVSessionStore, SessionManager, SQL
 
 @pytest.mark.parametrize(("one", "other"), [("sessions", "Sessions"), ("a", "A")])
 def test_a_table_whose_name_differs_in_case_alone_is_refused(tmp_path, one, other):
-    """To SQLite both are one table: two stores would clear each other's sessions."""
+    """A table name that differs only in case raises, since SQLite treats both as one table."""
     with closing(SQLiteMapping(tmp_path / "chat.db", one)) as mapping:
         SessionManager(mapping).create_session("ada", session_id="s")
 
@@ -26,7 +26,7 @@ def test_a_table_whose_name_differs_in_case_alone_is_refused(tmp_path, one, othe
 
 @pytest.mark.parametrize("name", ["sessions/lists", "sessions/LISTS", "a/lists/counts"])
 def test_a_name_that_lists_have_is_refused(tmp_path, name):
-    """A store keeps its lists in a table beside its own, of such a name."""
+    """The name of a store's list table raises as a table name."""
     with pytest.raises(InvalidValueError, match="table_name"):
         SQLiteMapping(tmp_path / "chat.db", name)
 
@@ -35,7 +35,7 @@ def test_a_name_that_lists_have_is_refused(tmp_path, name):
     ("one", "other"), [("a", "a b"), ("a", 'a"b'), ("a", "a'b"), ("a/b", "a"), ("é", "É"), ("a", "ab")]
 )
 def test_tables_of_one_file_are_stores_of_their_own(tmp_path, one, other):
-    """Clearing, repairing, erasing and rebuilding one leaves the other."""
+    """Clearing, repairing, erasing and rebuilding one table's store leaves the other."""
     with (
         closing(SQLiteMapping(tmp_path / "c.db", one)) as first,
         closing(SQLiteMapping(tmp_path / "c.db", other)) as second,
@@ -90,7 +90,7 @@ def in_a_dict(path, names):
 
 @pytest.mark.parametrize("opened", [tables, in_a_dict, in_a_file, in_a_directory])
 def test_neighbours_of_any_names_never_meet(tmp_path_factory, opened):
-    """Two stores of one storage share nothing, whatever each is called; or a name is refused."""
+    """Two stores of one storage share nothing under any names, or a name raises."""
 
     @settings(max_examples=30)
     @given(one=NAMES, other=NAMES)

@@ -1,4 +1,4 @@
-"""What `pip install` gives: names, versions and types, with the optional packages and without them."""
+"""Tests of an installed package: names, versions and types, with and without optional packages."""
 
 import ast
 import re
@@ -20,18 +20,18 @@ EXTRAS = ("cryptography", "zstandard", "pytest", "hypothesis")
 
 @pytest.fixture(scope="session")
 def full_python(tmp_path_factory):
-    """The Python of an environment with all optional packages."""
+    """Return the Python of an environment with all optional packages."""
     return make_environment(tmp_path_factory.mktemp("full") / "environment", *EXTRAS)
 
 
 @pytest.fixture(params=["plain_python", "full_python"])
 def python(request):
-    """The one, then the other."""
+    """Return each of both Pythons in turn."""
     return request.getfixturevalue(request.param)
 
 
 def printed(python, code, **options):
-    """Return what a program prints; it must succeed, without a warning."""
+    """Return a program's output. It must succeed without a warning."""
     done = run_code(python, code, **options)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -39,13 +39,13 @@ def printed(python, code, **options):
 
 
 def test_a_plain_environment_lacks_the_optional_packages(plain_python):
-    """The tests below test something."""
+    """The plain environment has no optional package, as the tests below assume."""
     for name in EXTRAS:
         assert "ModuleNotFoundError" in run_code(plain_python, f"import {name}").stderr
 
 
 def test_a_star_import_gives_all_public_names(python):
-    """`from pyai_sessions import *` works on a plain install, and imports no optional package."""
+    """`from pyai_sessions import *` works in a plain install, and imports no optional package."""
     code = "from pyai_sessions import *; import sys; print(sorted(globals())); print('cryptography' in sys.modules)"
 
     names, optional = printed(python, code).splitlines()
@@ -55,7 +55,7 @@ def test_a_star_import_gives_all_public_names(python):
 
 
 def test_each_public_name_can_be_asked_for(python):
-    """hasattr answers True for each public name and False for any other, whatever is installed."""
+    """`hasattr` is true for each public name and false for others, in both installs."""
     code = "import pyai_sessions as p; print(all(hasattr(p, each) for each in p.__all__), hasattr(p, 'Encryption'))"
 
     assert printed(python, code) == "True False\n"
@@ -63,7 +63,7 @@ def test_each_public_name_can_be_asked_for(python):
 
 @pytest.mark.parametrize("before", ["", "p.Encrypted, p.RedisMapping;", "from pyai_sessions import testing;"])
 def test_dir_shows_the_public_names_and_no_others(full_python, before):
-    """Tab shows what users may use, the lazy names among it, and no internals; using a name changes nothing."""
+    """`dir` shows exactly the public names, before and after one is used."""
     code = (
         f"import pyai_sessions as p; {before} print([each for each in dir(p) if each[0] != '_'] == sorted(p.__all__))"
     )
@@ -72,7 +72,7 @@ def test_dir_shows_the_public_names_and_no_others(full_python, before):
 
 
 def test_the_version_is_the_distribution_s(python):
-    """`__version__` is text, and the same as the built wheel's."""
+    """`__version__` equals the version of the built wheel."""
     assert printed(python, "import pyai_sessions as p; print(p.__version__)") == f"{pyai_sessions.__version__}\n"
     root = Path(__file__).parents[1]
     assert 'path = "pyai_sessions/__init__.py"' in root.joinpath("pyproject.toml").read_text("utf-8")
@@ -86,7 +86,7 @@ def test_the_version_is_the_distribution_s(python):
     ],
 )
 def test_a_missing_package_is_named_when_it_is_needed(plain_python, code, install):
-    """The error is the library's own, is an ImportError too, and says what to install."""
+    """The error is our own and an ImportError, and says what to install."""
     done = run_code(plain_python, f"import pyai_sessions as p; {code}")
 
     last = done.stderr.splitlines()[-1]
@@ -96,7 +96,7 @@ def test_a_missing_package_is_named_when_it_is_needed(plain_python, code, instal
 
 
 def test_compression_without_its_package_is_told_when_the_store_is_opened(monkeypatch):
-    """Not at the first save."""
+    """A missing package for compression raises when the store is opened."""
     monkeypatch.setitem(sys.modules, "zstandard", None)
 
     with pytest.raises(MissingPackageError, match=r"pip install zstandard$") as caught:
@@ -106,7 +106,7 @@ def test_compression_without_its_package_is_told_when_the_store_is_opened(monkey
 
 
 def test_help_begins_with_what_to_look_at_first(python):
-    """`help(pyai_sessions)` works on a plain install, and its first screen names the classes to begin with."""
+    """The first screen of `help(pyai_sessions)` names the classes to begin with."""
     page = printed(python, "import pydoc, pyai_sessions as p; print(pydoc.plain(pydoc.render_doc(p)))")
 
     first_screen = "\n".join(page.splitlines()[:30])
@@ -115,8 +115,8 @@ def test_help_begins_with_what_to_look_at_first(python):
 
 
 def mypy(python, script, text):
-    """Let mypy judge a script as strictly as it can, beside the packages of an environment; return what it says."""
-    script.write_text(text, "utf-8")  # outside the checkout, whose package would be found first
+    """Run strict mypy on a script with an environment's packages, and return its output."""
+    script.write_text(text, "utf-8")  # outside of the checkout, whose package would be found first
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python]
     done = subprocess.run(
         [*command, "--cache-dir", script.with_suffix(""), script],
@@ -129,14 +129,14 @@ def mypy(python, script, text):
 
 
 def test_a_user_s_script_passes_mypy(python, tmp_path):
-    """A script that uses the main classes is right for ``mypy --strict``, with the optional packages and without."""
+    """A script that uses the main classes passes ``mypy --strict`` in both installs."""
     said = mypy(python, tmp_path / "script.py", SCRIPT.read_text("utf-8"))
 
     assert said == "Success: no issues found in 1 source file\n"
 
 
 def test_a_user_s_mistake_is_found_by_mypy(plain_python, tmp_path):
-    """The types are those of the methods, not Any: a wrong argument, a wrong name, a forgotten await."""
+    """mypy finds a wrong argument, a wrong name and a missing await."""
     text = """from pyai_sessions import *
 SessionManager().create_session(user_id=1)
 SessionManager().sav
@@ -152,7 +152,7 @@ Encrypted({}, 'secret')
 
 
 def test_the_script_runs(python, tmp_path):
-    """What the type checkers pass works, too."""
+    """The script of the type checkers runs."""
     code = f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
 
     assert len(printed(python, code, cwd=tmp_path).splitlines()) == 18

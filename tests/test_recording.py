@@ -1,4 +1,4 @@
-"""The check of what many writers did and saw: each kind of fault is found, and no right history is refused."""
+"""Tests of `Recorder` and `find_faults`: each kind of fault is found, and no correct history is refused."""
 
 import asyncio
 from itertools import count
@@ -39,7 +39,7 @@ AB = ("a", "save", 1, 2, "ab")
 LAST_AB, LAST_ABC = (("r", "read", 21, 22, each) for each in ("ab", "abc"))
 
 CASES = {
-    # A message is there whose call returned before the read began; a call that had not returned may come to nothing.
+    # A read must have a message whose call returned before. A call that did not return may have had no effect.
     "lost": ([A, ("r", "read", 3, 4, "")], [A, ("r", "read", 2, 4, "")]),
     "lost, though others came": (
         [A, B, ("r", "read", 5, 6, "b")],
@@ -126,7 +126,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_is_told_from_what_may_be(case):
-    """Each kind is found in a history that has it, and nothing in the nearest one that a right store may answer."""
+    """Each kind of fault is found in a history with it, and none in the most similar correct one."""
     wrong, right = CASES[case]
 
     assert kinds(*wrong) == {case.partition(" ")[0].rstrip(",")}
@@ -137,7 +137,7 @@ LOSSY = [A, ("a", "append", 3, 4, "b"), ("b", "append", 5, 6, "c"), ("r", "read"
 
 
 def test_a_storage_that_may_lose_may_do_nothing_else():
-    """What is gone may come back behind others; a save is still whole, and each message there once."""
+    """With `may_lose`, lost messages may come back later, but saves must be whole, and messages single."""
     assert kinds(*LOSSY, ("r", "read", 9, 10, "ca"), may_lose=True) == set()
     assert kinds(*LOSSY, ("r", "read", 9, 10, "ca")) == {"lost", "reordered"}
     assert kinds(*LOSSY, ("r", "read", 9, 10, "cba"), may_lose=True) == {"reordered"}
@@ -147,7 +147,7 @@ def test_a_storage_that_may_lose_may_do_nothing_else():
 
 
 def test_reads_that_may_lag_may_do_nothing_else():
-    """They tell an earlier state; the last one may not, and none tells what was never so."""
+    """With `may_lag`, reads may return an earlier state, except the last one, and never a false one."""
     lagging = [("r", "read", 9, 10, "a"), ("r", "read", 11, 12, "")]
     assert kinds(*LOSSY, *lagging, ("r", "read", 13, 14, "abc"), may_lag=True) == set()
     assert kinds(*LOSSY, *lagging, ("r", "read", 13, 14, "abc")) == {"stale"}
@@ -156,7 +156,7 @@ def test_reads_that_may_lag_may_do_nothing_else():
 
 
 def test_a_save_that_is_repeated_may_tell_the_session_as_it_was_stored_at_first():
-    """Others wrote after the try that nobody heard of; the copy in hand need not know of them."""
+    """A repeated save may return the session as the first try stored it."""
     calls = [("a", "save", 1, None, "a"), B, ("a", "save", 5, 6, "a", "a"), ("r", "read", 7, 8, "ab")]
 
     assert kinds(*calls) == set()
@@ -167,13 +167,13 @@ def test_a_save_that_is_repeated_may_tell_the_session_as_it_was_stored_at_first(
 
 
 def could_be(calls, stored=()):
-    """Try all orders of calls: whether a store that does one after the other could have answered them so."""
+    """Return whether a store that makes the calls one by one, in some order, could have answered like that."""
     soonest = min((each[3] for each in calls if each[3] is not None), default=inf)
     if soonest == inf:
-        return True  # what is left may never have been stored
+        return True  # the remaining calls may have had no effect
     for n, (_, what, began, _, texts) in enumerate(calls):
         if began > soonest:
-            continue  # another had ended by then
+            continue  # another call had ended by then
         others = calls[:n] + calls[n + 1 :]
         if what in READS:
             if answers(what, list(texts), list(stored)) and could_be(others, stored):
@@ -184,7 +184,7 @@ def could_be(calls, stored=()):
 
 
 def answers(what, texts, stored):
-    """Whether a read of what is stored could get these texts."""
+    """Return whether a read of what is stored could return these texts."""
     if what == "read":
         return texts == stored
     if what == "newest":
@@ -193,7 +193,7 @@ def answers(what, texts, stored):
 
 
 class Simulation:
-    """Three writers, and what a right store answers them; `calls` are as those above, in lists."""
+    """Three writers and a correct store. `calls` has the same form as above."""
 
     def __init__(self, choose, shared):
         self.choose, self.shared = choose, shared
@@ -206,7 +206,7 @@ class Simulation:
     def step(self, writer):
         if writer not in self.at_work:
             self.at_work[writer] = self.begin(writer)
-        elif self.choose.random() < 0.3:  # nobody hears of it; it may be stored late, or never
+        elif self.choose.random() < 0.3:  # nobody gets the reply; it may be stored late, or never
             call = self.at_work.pop(writer)
             if call[1] == "append":
                 self.left_open[writer] = call[4]
@@ -241,7 +241,7 @@ class Simulation:
             self.stored += [text for text in call[4] if text not in self.stored]
 
     def change(self):
-        """Change when a call began or ended, or what a read got, or nothing."""
+        """Change when a call began or ended, or what a read returned, or nothing."""
         call = self.choose.choice([each for each in self.calls if each[3] is not None])
         read = self.choose.choice([each for each in self.calls if each[1] in READS])
         got, n, m = read[4], *(self.choose.randrange(len(read[4]) + 1) for _ in "nm")
@@ -265,7 +265,7 @@ RANDOM = st.randoms(use_true_random=False)
 @settings(max_examples=150)
 @given(RANDOM)
 def test_a_history_is_refused_where_no_order_of_its_calls_explains_it(choose):
-    """The check in one pass says what a trial of all orders says, where each writer repeats its own messages alone."""
+    """If each writer repeats only its own messages, the check agrees with a trial of all orders."""
     calls = Simulation(choose, shared=False).change()
 
     assert (kinds(*calls) == set()) == could_be(calls)
@@ -274,7 +274,7 @@ def test_a_history_is_refused_where_no_order_of_its_calls_explains_it(choose):
 @settings(max_examples=100)
 @given(RANDOM)
 def test_a_history_that_an_order_of_its_calls_explains_is_not_refused(choose):
-    """Also where several writers give the same message."""
+    """A history that some order explains is not refused, also if writers add the same message."""
     calls = Simulation(choose, shared=True).change()
 
     assert kinds(*calls) == set() or not could_be(calls)
@@ -288,7 +288,7 @@ def whats(events):
 
 
 def test_a_recorder_tells_what_each_call_gives_and_gets():
-    """A save gives what is new in its copy, and gets the copy if it is loaded whole; a call that fails is open."""
+    """A save records its copy's new messages, and the copy if it is whole. A failed call has no end."""
     events, mapping = [], FaultyMapping({})
     manager = Recorder(SessionManager(mapping), events.append)
     session = manager.get_or_create_session("s")
@@ -325,7 +325,7 @@ def test_a_recorder_tells_what_each_call_gives_and_gets():
 
 
 def test_a_lost_session_has_lost_its_messages():
-    """No session is one without messages; the error names each message, its session, and what became of it."""
+    """A missing session counts as one without messages. The error names the message, session and fault."""
     events = []
     manager = Recorder(SessionManager({}), events.append)
     manager.create_session("ada", session_id="s")
@@ -337,7 +337,7 @@ def test_a_lost_session_has_lost_its_messages():
 
 
 def test_awaited_calls_are_recorded():
-    """From when they are awaited till they have returned."""
+    """Awaited calls are recorded from the start of the await to its end."""
     events = []
 
     async def run():
@@ -357,7 +357,7 @@ def test_awaited_calls_are_recorded():
 
 
 def test_events_outlive_a_writer_that_is_killed(tmp_path):
-    """Each is in the file when the call goes on; half a line at the end is none."""
+    """Each event is in the file before the call goes on. A cut-off last line is ignored."""
     first = Event("w", 0, "append", "s", 1, ["\u00e9\n"])
     tell = events_to(tmp_path / "events")
     tell(first)
@@ -369,7 +369,7 @@ def test_events_outlive_a_writer_that_is_killed(tmp_path):
 
 
 def test_a_recorder_tells_what_pages_and_several_sessions_have():
-    """The end of a session, a part of it, one message, and each of several sessions is a call."""
+    """Reads of pages, of one message and of several sessions are recorded, each as a call."""
     events = []
     manager = Recorder(SessionManager({}), events.append)
     for session_id in ("s", "t"):
@@ -403,7 +403,7 @@ def test_a_recorder_tells_what_pages_and_several_sessions_have():
 
 
 def test_awaited_pages_are_recorded():
-    """As those of a manager that blocks."""
+    """Awaited reads of pages are recorded."""
     events = []
 
     async def run():

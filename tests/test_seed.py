@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_basic_usage(folder):
-    """Create, add, save, retrieve; and once more in another process's stead."""
+    """Create, add messages, save and retrieve, also from a second process's view."""
     from pyai_sessions import SessionManager, SQLiteSessionStore
 
     # Create manager with SQLite storage
@@ -100,7 +100,7 @@ def works(store):
 
 
 def test_sqlite_session_store():
-    """By path and table name."""
+    """A store by path and table name works."""
     from pyai_sessions import SQLiteSessionStore
 
     store = SQLiteSessionStore(
@@ -113,7 +113,7 @@ def test_sqlite_session_store():
 
 
 def test_redis_session_store(any_server):
-    """By url, prefix and ttl; on the url's server. It connects at first use, so none need run at the snippet's url."""
+    """A store by URL, prefix and ttl works, and connects at its first use."""
     from pyai_sessions import RedisSessionStore
 
     store = RedisSessionStore(
@@ -140,7 +140,7 @@ def test_redis_session_store(any_server):
 
 
 def test_memory_session_store():
-    """Without an argument; another store is empty."""
+    """A store without arguments works, and another one is empty."""
     from pyai_sessions import MemorySessionStore
 
     store = MemorySessionStore()  # Cleared on restart
@@ -150,7 +150,7 @@ def test_memory_session_store():
 
 
 class Agent:
-    """A stand-in for an agent framework's agent, which is not this library's."""
+    """Stands for an agent of a framework."""
 
     def __init__(self, name, instructions):
         self.name = name
@@ -163,7 +163,7 @@ class Result:
 
 
 class Runner:
-    """A stand-in for an agent framework's runner: its answer tells what it was given."""
+    """Stands for a framework's runner. Its answer shows what it was given."""
 
     @staticmethod
     async def run_async(agent, message, history):
@@ -173,7 +173,7 @@ class Runner:
 
 
 def test_using_with_agents():
-    """A chat goes on where it stopped; each user has a session."""
+    """A chat continues, and each user has a session."""
     from pyai_sessions import SessionManager, SQLiteSessionStore
 
     # Setup
@@ -215,7 +215,7 @@ def test_using_with_agents():
 
 
 def test_session_lifecycle():
-    """Created, active, saved, active again, archived, deleted: each arrow of the diagram."""
+    """A session goes through every arrow of the diagram."""
     manager = SessionManager()
     session = manager.create_session()  # [*] --> Created
     session.add_message("user", "one")  # Created --> Active
@@ -234,7 +234,7 @@ def test_session_lifecycle():
 
 
 def test_session_management():
-    """List, delete, archive the inactive, clear."""
+    """Sessions can be listed, deleted, archived if inactive, and cleared."""
     clock = StoppedClock()
     manager = SessionManager(store=MemorySessionStore(clock=clock))
     session_id = manager.create_session("user123").session_id
@@ -266,7 +266,7 @@ def test_session_management():
 
 
 def connect(connection_string):
-    """A stand-in for a database's driver: a table of JSON texts."""
+    """Stands for a database driver: a table of JSON texts."""
     return {}
 
 
@@ -316,7 +316,7 @@ def test_custom_session_store_from_sync_code():
 
 
 def test_custom_session_store_from_inside_a_running_event_loop():
-    """Likewise where a loop runs already: the call neither fails nor waits for itself."""
+    """The same works inside a running loop."""
 
     async def main():
         return use_custom_store()
@@ -325,7 +325,7 @@ def test_custom_session_store_from_inside_a_running_event_loop():
 
 
 def test_custom_session_store_as_written():
-    """The snippet's class has only `pass` in its methods: it is a SessionStore, and finds nothing."""
+    """The snippet's class, whose methods are `pass`, is a SessionStore that finds nothing."""
 
     class EmptySessionStore(SessionStore):
         """PostgreSQL session storage."""

@@ -1,4 +1,4 @@
-"""The servers that the other tests rely on are real, are the releases we claim, and fail as servers do."""
+"""Tests of the servers that other tests use: real ones, of the stated releases, that can fail."""
 
 import functools
 import os
@@ -29,7 +29,7 @@ def test_a_server_answers(any_server):
 
 
 def test_valkey_is_9_or_newer(valkey_server):
-    """The Valkey server is Valkey, not Redis under its name, and a current release."""
+    """The Valkey server is Valkey 9 or newer, and not Redis."""
     with valkey_server.client() as client:
         info = client.info("server")
 
@@ -62,7 +62,7 @@ def test_a_restarted_server_keeps_its_port_and_its_appended_data(start_server, k
 
 
 def test_a_killed_server_refuses_connections_until_it_is_started(start_server, kind):
-    """After SIGKILL nothing listens on the port; the server then comes back on it, empty."""
+    """After SIGKILL nothing listens on the port. The server then starts there, empty."""
     server = start_server(kind)
     with server.client() as client:
         client.set("lost", "yes")
@@ -90,7 +90,7 @@ def test_a_paused_server_answers_when_it_is_resumed(start_server, kind):
 
 
 def test_a_closed_server_leaves_nothing_behind(start_server, kind):
-    """Closing ends the process and removes the folder, even of a paused server; a second close does nothing."""
+    """Closing ends the process and removes the folder, also of a paused server. A second close does nothing."""
     server = start_server(kind)
     server.pause()
 
@@ -111,13 +111,13 @@ def test_a_server_that_cannot_start_says_why():
 
 
 def test_a_missing_server_is_a_failure_that_names_the_remedy():
-    """A program that is not there raises; no test is skipped for it."""
+    """A missing program raises an error that names the remedy."""
     with pytest.raises(MissingServerError, match="make servers"):
         find_program("no-such-server")
 
 
 def test_a_port_is_given_out_once(monkeypatch):
-    """Neither this process nor another that draws the same numbers gets it again, though nothing listens there."""
+    """Neither this process nor another gets the same port again."""
     ports = []
     for _ in range(2):
         monkeypatch.setattr(servers, "random", random.Random(7))
@@ -130,7 +130,7 @@ def test_a_port_is_given_out_once(monkeypatch):
 
 @pytest.fixture
 def postgres():
-    """A PostgreSQL server of this test alone, with one row stored."""
+    """A PostgreSQL server of this test with one row."""
     with PostgresServer() as server:
         with server.client() as client:
             client.execute("CREATE TABLE kept AS SELECT 'yes' AS answer")
@@ -143,7 +143,7 @@ def answer(server):
 
 
 def test_postgres_is_16_or_newer_and_durable(postgres_server):
-    """The PostgreSQL server is a current release, and writes to the disk what it acknowledges."""
+    """The PostgreSQL server is 16 or newer, and writes to disk what it acknowledges."""
     with postgres_server.client() as client:
         assert client.info.server_version >= 160_000
         settings = ["fsync", "synchronous_commit", "full_page_writes"]
@@ -151,7 +151,7 @@ def test_postgres_is_16_or_newer_and_durable(postgres_server):
 
 
 def test_each_database_is_empty_and_of_its_own(postgres_server):
-    """What one test stores, another does not see."""
+    """Each test's database is empty and separate."""
     first, second = postgres_server.create_database(), postgres_server.create_database()
     with psycopg.connect(first) as client:
         client.execute("CREATE TABLE mine ()")
@@ -162,7 +162,7 @@ def test_each_database_is_empty_and_of_its_own(postgres_server):
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_postgres_comes_back_with_its_data(postgres, end):
-    """However it ended, with connected clients, it starts again on its port and has what was committed."""
+    """However it ended, it starts again on its port with the committed data."""
     url, pid = postgres.url, postgres.pid
     with postgres.client() as client:
         getattr(postgres, end)()
@@ -177,7 +177,7 @@ def test_postgres_comes_back_with_its_data(postgres, end):
 
 
 def test_a_killed_postgres_recovers(postgres):
-    """It is down when `kill` returns, in the middle of a statement too, and starts as after a crash."""
+    """`kill` ends the server within a statement, too, and the next start recovers."""
     client = postgres.client()
     client.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
 
@@ -200,7 +200,7 @@ def test_a_paused_postgres_answers_when_it_is_resumed(postgres):
 
 
 def test_a_closed_postgres_leaves_nothing_behind(postgres):
-    """Closing ends the process and removes the folder, even of a paused server; a second close does nothing."""
+    """Closing ends the process and removes the folder, also of a paused server. A second close does nothing."""
     postgres.pause()
 
     postgres.close()
@@ -217,7 +217,7 @@ def test_a_postgres_that_cannot_start_says_why():
 
 
 def test_postgres_is_copied_from_where_nobody_may_read(tmp_path, monkeypatch):
-    """Programs in a folder that is closed to others are started from a copy, where the tests run as root."""
+    """If the programs are in a private folder, root's tests start them from a copy."""
     programs = find_postgres()
     package = programs.parents[1]
     for name in (package.name, *(each.name for each in package.parent.glob("*.libs"))):
@@ -235,7 +235,7 @@ def test_postgres_is_copied_from_where_nobody_may_read(tmp_path, monkeypatch):
 
 
 def test_a_missing_postgres_is_a_failure_that_names_the_remedy(monkeypatch):
-    """Neither postgres nor initdb may be missing; no test is skipped for it."""
+    """A missing postgres or initdb raises an error that names the remedy."""
     monkeypatch.setattr(servers, "find_program", lambda name: sys.executable)
     with pytest.raises(MissingServerError, match="make servers"):
         find_postgres.__wrapped__()

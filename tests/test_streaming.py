@@ -1,4 +1,4 @@
-"""Answers that are stored while they grow, on both faces of a manager."""
+"""Tests of streamed answers with both managers."""
 
 from contextlib import suppress
 
@@ -10,7 +10,7 @@ from tests.test_events import in_order
 
 
 async def _break_off(stream):
-    """End the block of a stream by an exception, when it has been written to."""
+    """Write to a stream, and end its block by an exception."""
     if hasattr(stream, "__aenter__"):
         async with stream as answer:
             await answer.write("One, ")
@@ -22,7 +22,7 @@ async def _break_off(stream):
 
 @pytest.mark.parametrize("face", [SessionManager, AsyncSessionManager])
 def test_each_time_that_an_answer_is_stored_while_it_grows_is_a_call_of_stream(face):
-    """With its session, trips and outcome; a piece that stores nothing is none."""
+    """Each time that a stream stores is reported as a call of `stream`. A piece that stores nothing is not."""
     told = []
 
     async def main():

@@ -1,4 +1,4 @@
-"""The kit for tests: what contracts refuse and report, machines, and a mapping that fails on demand."""
+"""Tests of `pyai_sessions.testing`: what contracts refuse and report, machines, and FaultyMapping."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_pytest(folder, module, *options):
-    """Run a module by a pytest of its own, with no option of ours; return what it printed."""
+    """Run a module by a new pytest without our options, and return its output."""
     (folder / "test_mine.py").write_text(textwrap.dedent(module), "utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null", *options, str(folder)]
     done = subprocess.run(
@@ -36,13 +36,13 @@ def run_pytest(folder, module, *options):
 
 
 def fails_silently(self, mapping):
-    """Stand for a test that somebody found in the way."""
+    """Stand for a test that somebody wants to override."""
 
 
 @pytest.mark.parametrize("base", [MappingContract, PersistentMappingContract])
 @pytest.mark.parametrize(("test", "done"), [(fails_silently, "overrides"), (None, "removes")])
 def test_a_standard_test_cannot_be_overridden(base, test, done):
-    """Where the class is made: the error names the test, its rule, and the way to say that the rule does not hold."""
+    """Making such a class raises an error with the test, its rule, and how to mark it."""
     with pytest.raises(TypeError) as caught:
         type("TestMine", (base,), {"test_a_deleted_key_is_absent": test})
 
@@ -53,7 +53,7 @@ def test_a_standard_test_cannot_be_overridden(base, test, done):
 
 
 def test_a_mixin_overrides_no_standard_test_either():
-    """Wherever in the order of bases it stands before the contract."""
+    """A mixin that overrides a test raises, wherever it is among the bases."""
     mixin = type("Mixin", (), {"test_append_adds_messages_in_order": fails_silently})
 
     with pytest.raises(TypeError, match="TestMine overrides test_append_adds_messages_in_order"):
@@ -62,13 +62,13 @@ def test_a_mixin_overrides_no_standard_test_either():
 
 @pytest.mark.parametrize("mark", [pytest.mark.skip(reason="later"), pytest.mark.xfail, pytest.mark.xfail(reason="")])
 def test_only_an_expected_failure_with_a_reason_overrides(mark):
-    """A skip, and an xfail that gives no reason, hide the rule."""
+    """A skip, and an xfail without a reason, raise."""
     with pytest.raises(TypeError):
         type("TestMine", (MappingContract,), {"test_a_deleted_key_is_absent": mark(fails_silently)})
 
 
 def test_an_override_that_is_expected_to_fail_is_accepted():
-    """So are fixtures, tests of one's own, and subclasses of a subclass."""
+    """An xfail with a reason is accepted, and so are fixtures, own tests and subclasses."""
     known = pytest.mark.xfail(reason="deletes lazily")(fails_silently)
     base = type("Mine", (MappingContract,), {"test_a_deleted_key_is_absent": known, "test_mine": fails_silently})
 
@@ -104,7 +104,7 @@ STORE = """
 
 
 def test_missing_powers_are_reported_without_any_option(tmp_path):
-    """By a warning for each, which pytest lists at its end, though warnings are errors here."""
+    """Each missing power is a warning that pytest lists, even if warnings are errors."""
     output = run_pytest(tmp_path, STORE, "-q", "-W", "error", "-k", "second or order or revision or damage or threads")
 
     assert "MissingPowerWarning: Rows has no list_by_activity: lists and counts of all users" in output
@@ -113,7 +113,7 @@ def test_missing_powers_are_reported_without_any_option(tmp_path):
 
 
 def test_a_power_that_a_store_must_have_is_missed(tmp_path):
-    """Then the tests of it do not pass by."""
+    """A missing power in `must_have` makes its tests fail."""
     output = run_pytest(tmp_path, STORE + '        must_have = ("revisions",)\n', "-q", "-k", "appends_of_threads")
 
     assert "Rows has no revisions" in output
@@ -121,7 +121,7 @@ def test_a_power_that_a_store_must_have_is_missed(tmp_path):
 
 
 def test_a_failed_rule_shows_its_values(tmp_path):
-    """Its assertions are rewritten as those of the user's own tests, and the rule is in sight."""
+    """A failed rule shows its values and its docstring."""
     module = """
         import pytest
         from pyai_sessions.testing import MappingContract
@@ -144,7 +144,7 @@ def test_a_failed_rule_shows_its_values(tmp_path):
 
 @pytest.mark.parametrize("missing", ["pytest", "hypothesis"])
 def test_a_missing_dependency_is_named_with_its_remedy(missing):
-    """The kit is for tests, and what it needs is not installed with the library."""
+    """Without pytest or hypothesis, the import raises an error that says what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; import pyai_sessions.testing"
 
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -175,7 +175,7 @@ TestMachineOfADict.settings = TestMachineOfAStore.settings = settings(max_exampl
 
 @pytest.mark.parametrize("machine", [MappingMachine, SessionStoreMachine])
 def test_a_machine_says_what_it_needs(machine):
-    """A method `open`, which a subclass has."""
+    """A machine without `open` raises an error that says so."""
     with pytest.raises(NotImplementedError, match=f"a subclass of {machine.__name__} has a method `open`"):
         machine()
 
@@ -194,7 +194,7 @@ def mapping(items):
 
 
 class TestFaultyMapping(MappingContract):
-    """Where no fault is due it is the mapping that it wraps."""
+    """Without a fault it behaves like the mapping inside."""
 
     @pytest.fixture
     def mapping(self):
@@ -202,7 +202,7 @@ class TestFaultyMapping(MappingContract):
 
 
 def test_a_delete_of_what_is_not_there_is_no_operation(mapping):
-    """It raises a KeyError, as it always does; the fault stays due."""
+    """Deleting an absent key raises KeyError, and is not counted."""
     mapping["a"] = "old"
     mapping.fail(OSError("broken"), of="delete", applied=True)
 
@@ -213,7 +213,7 @@ def test_a_delete_of_what_is_not_there_is_no_operation(mapping):
 
 
 def write(mapping, *keys):
-    """Write under keys; return those of which the write failed."""
+    """Write under keys, and return those whose write failed."""
     failed = []
     for key in keys:
         try:
@@ -236,7 +236,7 @@ def write(mapping, *keys):
     ids=str,
 )
 def test_a_write_fails_where_it_is_told_to(mapping, items, options, failed, stored):
-    """The n-th from now on: before or after it was applied, once or from then on."""
+    """The n-th write fails, before or after it is applied, once or from then on."""
     mapping.fail(OSError("disk full"), **options)
 
     assert "".join(write(mapping, *"abcd")) == failed
@@ -245,7 +245,7 @@ def test_a_write_fails_where_it_is_told_to(mapping, items, options, failed, stor
 
 
 def test_deletes_and_reads_fail_by_themselves_or_together(mapping, items):
-    """Each kind of operation has a plan of its own, unless several are named."""
+    """Each kind of operation has its own plan, unless several are named."""
     items.update(a="1", b="2")
     mapping.fail(OSError, of="delete", applied=True)
     mapping.fail(TimeoutError, of=("read", "write"), at=2)
@@ -262,7 +262,7 @@ def test_deletes_and_reads_fail_by_themselves_or_together(mapping, items):
 
 
 def test_what_is_mended_fails_no_more(mapping):
-    """All plans are dropped."""
+    """`mend` drops all plans."""
     mapping.fail(OSError, once=False)
     mapping.fail(OSError, of="delete")
     write(mapping, "a")
@@ -275,13 +275,13 @@ def test_what_is_mended_fails_no_more(mapping):
 
 @pytest.mark.parametrize("options", [{"at": 0}, {"of": "append"}, {"of": ()}], ids=str)
 def test_a_fault_that_cannot_be_is_refused(mapping, options):
-    """The error says what is accepted."""
+    """An invalid plan raises an error that says what is accepted."""
     with pytest.raises(ValueError, match=r"at is 1 .* or more|of is 'write', 'delete' or 'read'"):
         mapping.fail(OSError, **options)
 
 
 def test_a_save_that_failed_after_it_was_applied_is_repeated(mapping):
-    """What such a test is for: the manager raises, and the same save again stores nothing twice."""
+    """A save that failed after it was applied can be repeated, and stores nothing twice."""
     manager = SessionManager(mapping)
     session = manager.create_session("ada", session_id="s")
     session.add_message("user", "Hello!")

@@ -1,4 +1,4 @@
-"""Every public method, called with wrong values in wrong states: errors of ours, which name the argument and a remedy.
+"""Calls every public method with wrong values and in wrong states. Errors must be ours, with argument and remedy.
 
 The calls are made from the signatures, so a new method or argument is covered by itself.
 """
@@ -45,11 +45,11 @@ class Hostile:
 
 
 async def coroutine():
-    """Return nothing; what a caller forgot to await."""
+    """Return nothing: a coroutine that the caller forgot to await."""
 
 
 def wrong_values():
-    """Return values of every type, each made anew: some may be used up."""
+    """Return new values of every type, since some can be used only once."""
     waiting = coroutine()
     waiting.close()
     return {
@@ -104,7 +104,7 @@ def filled(session):
     return session
 
 
-# What a call is given where an argument is right; other arguments keep their default.
+# The right arguments of calls. Other arguments keep their default.
 RIGHT = {
     "session_id": "s",
     "user_id": "ada",
@@ -163,7 +163,7 @@ MAKERS = [
 
 
 def methods_of(receiver):
-    """Return the public methods of an object; of a class those that it is called by."""
+    """Return an object's public methods, or the class methods of a class."""
     kind = receiver if isinstance(receiver, type) else type(receiver)
     for name in dir(kind):
         found = inspect.getattr_static(kind, name)
@@ -178,12 +178,12 @@ def methods_of(receiver):
 
 
 def parameters_of(function):
-    """Return the parameters that a caller may give, those that gather options excepted."""
+    """Return the parameters that a caller may pass, except those that gather options."""
     return [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
 
 
 def some(acts, label, long_form):
-    """Return all acts in the long form, else a quarter: another one for each label, so that each value has its turn."""
+    """Return all acts in the long form, else a quarter, chosen by label, so that each value has its turn."""
     start = sum(map(ord, label)) % 4
     return acts if long_form else dict([*acts.items()][start::4])
 
@@ -195,7 +195,7 @@ ARGUMENTS = [
 
 
 def call(function, argument, value, right):
-    """Call a function with a wrong value for one argument, await what it returns, and return it."""
+    """Call a function with a wrong value for one argument, and return the awaited result."""
     positional, named = [], {}
     for each in parameters_of(function):
         given = value if each.name == argument else right.get(each.name, each.default)
@@ -222,7 +222,7 @@ MOST = 1000  # characters: it ends up in a log
 
 
 def fault_of(err):
-    """Return what is wrong with an error that a caller gets, if anything is."""
+    """Return what is wrong with an error, or None."""
     text = f"{type(err).__name__}: {err}"
     if not isinstance(err, SessionError):
         return text[:300]
@@ -230,7 +230,7 @@ def fault_of(err):
 
 
 def faults_of(acts):
-    """Call functions by their labels, and return a line for each whose error is not as it should be."""
+    """Make calls by label. Return a line for each whose error is wrong."""
     lines = []
     for label, act in acts.items():
         try:
@@ -243,7 +243,7 @@ def faults_of(acts):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The folder of this test alone, in which it runs."""
+    """An empty folder in which the test runs."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -252,7 +252,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore")  # of values that are thrown away
 @pytest.mark.parametrize(("kind", "name", "argument"), ARGUMENTS)
 def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, long_form):
-    """What a method cannot take is refused by a SessionError with a remedy; what it takes can be stored."""
+    """A method raises a SessionError with a remedy, or accepts a value that can be stored."""
 
     def act(value):
         manager, receiver = manager_of_a_session(), RECEIVERS[kind]()
@@ -281,7 +281,7 @@ def test_a_wrong_argument_is_an_error_of_ours(kind, name, argument, long_form):
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_a_wrong_argument_of_a_constructor_is_an_error_of_ours(make, argument):
-    """The same of constructors: they refuse by name, at once."""
+    """Constructors raise such an error at once."""
 
     def act(value):
         made = call(make, argument, value, RIGHT)
@@ -346,7 +346,7 @@ STATES = [closed, deleted, archived, in_part, unsaved, of_another_store]
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("state", STATES)
 def test_a_call_in_a_wrong_state_works_or_is_an_error_of_ours(state, here):
-    """A closed store, a deleted, archived, partly loaded or unsaved session: each call works, or says what to do."""
+    """In any wrong state each call works, or raises an error that says what to do."""
 
     def act(kind, name):
         manager, session = state()

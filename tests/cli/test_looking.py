@@ -33,7 +33,7 @@ def test_ls_lists_the_newest_conversation_first_in_the_readers_zone(cli):
 
 
 def test_a_table_fits_the_terminal_and_cuts_no_id(cli, monkeypatch):
-    """What is copied from a list, an id, is whole at any width; the title takes what is left."""
+    """At any width ids are shown whole, and titles are cut."""
     wide = cli("ls").out
 
     monkeypatch.setenv("COLUMNS", "70")
@@ -148,7 +148,7 @@ def test_show_chooses_messages(cli, options, ids):
 
 
 def test_show_prints_code_alone(cli):
-    """What an answer has between fences can be sent to a file."""
+    """`--code` prints only the code between fences."""
     assert cli("show", "trip", "--code").out == "book('22:10')\n"
 
 
@@ -173,7 +173,7 @@ def test_stats_reads_messages_where_it_is_asked_to(cli):
 
 
 def test_a_plot_shows_the_newest_days_and_counts_the_others():
-    """A month fits on a screen; what is older is not lost."""
+    """A plot shows a month, and the number of older ones."""
     lines = plot({"2025-01-01": 5, "2026-01-01": 2, "2026-01-02": 1})
 
     assert lines[0] == "(earlier days: 5)"
@@ -190,7 +190,7 @@ def test_peek_shows_any_document(cli):
 
 
 def test_an_encrypted_store_is_read_with_its_keys(cli):
-    """Without them the store says what is missing; no key is shown."""
+    """Without keys the error says what is missing. No key is shown."""
     keys = {"index": os.urandom(32), "2026-01": os.urandom(32)}
     mapping = SQLiteMapping("encrypted.db")
     SessionManager(KVSessionStore(Encrypted(mapping, keys))).create_session("ada", session_id="secret")

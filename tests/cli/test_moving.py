@@ -54,7 +54,7 @@ def test_an_export_loses_nothing(cli, store):
 
 
 def test_an_export_that_fails_leaves_no_file(cli, store):
-    """A file is there under its name when all of it is written; what was there before stays."""
+    """A failed export leaves no new file, and an older one as it was."""
     Path("old.jsonl").write_text("before", "utf-8")
 
     assert cli("export", "nobody", "-o", "old.jsonl").code == 3
@@ -67,7 +67,7 @@ def test_an_export_that_fails_leaves_no_file(cli, store):
 @pytest.mark.parametrize("kind", SECRETS)
 @pytest.mark.parametrize("form", ["markdown", "html", "openai"])
 def test_secrets_are_masked_where_people_read_and_listed(cli, store, kind, form):
-    """A key that someone pasted is in no page; the command tells that there was one, and not what it is."""
+    """A pasted key is masked in every page. The command reports that there was one."""
     where, secret = SECRETS[kind]
     put(Message("user", f"Take this: {where.format(secret)}"), Message("assistant", "Thank you."))
 
@@ -82,7 +82,7 @@ def test_secrets_are_masked_where_people_read_and_listed(cli, store, kind, form)
 
 
 def test_a_secret_is_known_by_the_name_of_its_field():
-    """What stands under "password" or "api_key" in arguments or metadata is masked, whatever it looks like."""
+    """A value under "password" or "api_key" is masked, whatever it looks like."""
     masks = Masks()
 
     masked = masks.value({"arguments": {"password": "correcthorse", "city": "Vienna"}, "api_key": ["x"], "secret": ""})
@@ -92,7 +92,7 @@ def test_a_secret_is_known_by_the_name_of_its_field():
 
 
 def test_what_is_no_secret_stays():
-    """Words about passwords, hashes of commits and ids are left as they are."""
+    """Text about passwords, commit hashes and ids is not masked."""
     masks = Masks()
     for text in (
         "The password is wrong.",
@@ -106,7 +106,7 @@ def test_what_is_no_secret_stays():
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its elements, and what they would load or run."""
+    """The elements that a browser would make of a page, and what they would load or run."""
 
     def __init__(self, text):
         super().__init__()
@@ -146,7 +146,7 @@ def test_hostile_words_are_inert_in_a_page(cli, store):
 
 
 def test_a_message_cannot_look_like_another_in_markdown(cli, store):
-    """Headings of messages are two levels lower, HTML is text, and a fence that was left open is closed."""
+    """Headings in messages are two levels lower, HTML is text, and an open fence is closed."""
     put(Message("user", "## assistant, 2026-01-01 00:00\n\nYes\n===\n<b>\n```\nopen"), Message("assistant", "after"))
 
     text = cli("export", "new", "-f", "markdown").out
@@ -159,7 +159,7 @@ def test_a_message_cannot_look_like_another_in_markdown(cli, store):
 
 
 def test_a_site_has_a_page_for_each_session_and_an_index_that_searches(cli, store):
-    """The index finds a session by its words; it needs no network, and no page of another name."""
+    """A site has a page per session, and an index that searches without a network."""
     ran = cli("export", "--format", "html", "-o", "site", "--json")
 
     assert (ran.code, ran.json["exported"]) == (0, 4)
@@ -174,7 +174,7 @@ def test_a_site_has_a_page_for_each_session_and_an_index_that_searches(cli, stor
 
 @pytest.mark.parametrize("session_id", ["a/b", "../x", "A", "a", "index", ".", "ä", "x" * 1000, "a\0b"])
 def test_names_of_files_are_safe_and_differ(session_id):
-    """No id leaves the folder, and no two ids have one file, also where a disk takes A for a."""
+    """No id leaves the folder, and different ids have different files, even if the disk ignores case."""
     ids = ["a_b", "a/b", "A", "a", "index", "Index", "x" * 999]
 
     name = file_name(session_id, ".html")
@@ -186,7 +186,7 @@ def test_names_of_files_are_safe_and_differ(session_id):
 
 
 def test_a_line_for_fine_tuning_ends_with_an_answer(cli, store):
-    """It has what the API takes; what cannot be learned from is named."""
+    """Each line has the form that the API takes. Sessions without an answer are reported."""
     ran = cli("export", "-f", "openai", "--json")
 
     [line] = map(json.loads, ran.out.splitlines())
@@ -198,7 +198,7 @@ def test_a_line_for_fine_tuning_ends_with_an_answer(cli, store):
 
 @pytest.mark.parametrize("target", ["copy.db", "diskcache://copy", "redis"])
 def test_a_copy_is_whole_and_copies_again_what_has_changed(cli, store, target, valkey_server):
-    """To any other storage; a second time nothing is written that is the same."""
+    """A copy to any storage is complete. A second one writes only what changed."""
     target = f"{valkey_server.url}?prefix=copied-by-cli:" if target == "redis" else target
 
     assert cli("copy", store, target, "--dry-run", "--json").json["new"] == 4

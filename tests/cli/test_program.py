@@ -21,7 +21,7 @@ NAMES = [name for commands in COMMANDS.values() for name in commands]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_command_has_help_with_examples_and_the_options_of_all(cli, name):
-    """`--help` says what a command does and shows how it is called; the list of commands says the same."""
+    """`--help` describes the command and its call, in the same words as the list of commands."""
     ran = cli(name, "--help")
     command = app.get_command(None, name)
 
@@ -61,7 +61,7 @@ def test_the_program_is_installed_and_a_module():
 
 
 def test_without_its_packages_the_program_says_what_to_install(monkeypatch):
-    """The library alone needs none of them; a plain install has the program, too."""
+    """In a plain install the program says which packages to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("click", "rich") else name)
 
     with pytest.raises(SystemExit, match=r"pip install click rich$"):
@@ -72,7 +72,7 @@ def test_without_its_packages_the_program_says_what_to_install(monkeypatch):
     "url", ["nowhere.db", "sqlite:///nowhere.db", "diskcache://nowhere", "sqlite:///deep/nowhere.db?namespace=a"]
 )
 def test_looking_makes_no_store(cli, tmp_path, url):
-    """A slip of the pen makes no file and no folder; it is told."""
+    """A mistyped path makes no file and no folder, and is reported."""
     for command in ("ls", "show", "stats", "peek"):
         ran = cli(command, "--store", url)
 
@@ -82,7 +82,7 @@ def test_looking_makes_no_store(cli, tmp_path, url):
 
 
 def test_looking_leaves_a_folder_as_it_was(cli, store, tmp_path):
-    """SQLite makes a log beside a file to read it; it is gone when the command ends."""
+    """After a command that only reads, no log of SQLite is left."""
     before = {each.name: each.stat().st_mtime_ns for each in tmp_path.iterdir()}
 
     for command in ("ls", "show", "stats", "peek", "verify"):
@@ -92,7 +92,7 @@ def test_looking_leaves_a_folder_as_it_was(cli, store, tmp_path):
 
 
 def test_without_a_store_the_text_says_how_one_is_named(cli):
-    """And `sessions.db`, the file that `SQLiteSessionStore()` makes, is found by itself."""
+    """Without a store, the text says how to name one. `sessions.db` is found by itself."""
     assert cli("ls").code == 2
     assert "PYAI_SESSIONS_STORE" in cli("ls").err
 
@@ -103,7 +103,7 @@ def test_without_a_store_the_text_says_how_one_is_named(cli):
 
 
 def test_a_password_in_a_url_is_never_shown(cli):
-    """Not in an error either."""
+    """No output and no error shows a URL's password."""
     for url in ("redis://:hunter2@127.0.0.1:1/0", "redis://user:hunter2@127.0.0.1:1/x", "nothing://user:hunter2@host"):
         ran = cli("ls", "--store", url)
 
@@ -126,7 +126,7 @@ def test_an_error_is_json_where_json_is_asked_for(cli, store):
 
 @pytest.mark.parametrize("arguments", [["ls", "--since", "blurb"], ["fly"], ["show", "--last", "0"], ["ls", "--what"]])
 def test_wrong_usage_is_code_2(cli, arguments):
-    """What a person mistyped is named."""
+    """Wrong usage exits with 2, and names the mistake."""
     ran = cli(*arguments)
 
     assert (ran.code, ran.out) == (2, "")
@@ -134,7 +134,7 @@ def test_wrong_usage_is_code_2(cli, arguments):
 
 
 def test_a_redis_server_is_looked_at(cli, valkey_server):
-    """A url is all that another storage needs."""
+    """The commands work with a Redis URL."""
     url = f"{valkey_server.url}?prefix=cli:"
     with SessionManager(url) as manager:
         manager.create_session("ada", session_id="s", title="On a server")
@@ -145,7 +145,7 @@ def test_a_redis_server_is_looked_at(cli, valkey_server):
 
 
 def test_shells_complete_commands():
-    """The script of completion, and what it asks for."""
+    """The completion script and its answers work."""
     environment = os.environ | {
         "_PYAI_SESSIONS_COMPLETE": "bash_complete",
         "COMP_WORDS": "pyai-sessions s",
@@ -158,7 +158,10 @@ def test_shells_complete_commands():
 
 
 def test_a_broken_pipe_is_quiet(tmp_path):
-    """`pyai-sessions ls | head -1` complains of nothing."""
+    """`pyai-sessions ls
+
+    head -1` prints no error.
+    """
     with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
         manager.import_sessions({"session_id": f"s{n}", "metadata": {"x": "y" * 9000}} for n in range(50))
     process = subprocess.Popen(
@@ -174,7 +177,7 @@ def test_a_broken_pipe_is_quiet(tmp_path):
 
 
 def test_follow_shows_messages_as_they_are_stored_until_ctrl_c(tmp_path):
-    """A session that goes on elsewhere is watched; Ctrl-C ends that with the code of an interruption."""
+    """`--follow` prints new messages of a session. Ctrl-C ends it with the exit code of an interruption."""
     with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
         manager.create_session("ada", session_id="s")
         process = subprocess.Popen(

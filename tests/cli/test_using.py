@@ -23,7 +23,7 @@ def manager(store):
 
 
 def type_in(monkeypatch, *lines):
-    """Let a person type these lines, and then Ctrl-D."""
+    """Simulate a person who types these lines, and then Ctrl-D."""
     left = iter(lines)
 
     def read(_=""):
@@ -36,7 +36,7 @@ def type_in(monkeypatch, *lines):
 
 
 def test_a_chat_is_stored_and_goes_on(cli, monkeypatch):
-    """Without a server ELIZA answers; the next chat with the session goes on."""
+    """Without a server ELIZA answers. The next chat continues the session."""
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     type_in(monkeypatch, "Hello!", "", "I need a train.")
     assert cli("chat", "talk", "--user", "ada", "--store", "talk.db").code == 0
@@ -52,7 +52,7 @@ def test_a_chat_is_stored_and_goes_on(cli, monkeypatch):
 
 
 class Model(BaseHTTPRequestHandler):
-    """A model that answers with an escape sequence, and breaks off where it is asked to."""
+    """A model that answers with an escape sequence, and stops in the middle if asked to."""
 
     asked: list = []  # noqa: RUF012 (of this process's tests)
 
@@ -82,7 +82,7 @@ def model(monkeypatch):
 
 @pytest.mark.usefixtures("model")
 def test_a_model_behind_a_server_answers(cli, monkeypatch):
-    """It is given the conversation and what the session tells it first; nothing that it says moves the cursor."""
+    """A model gets the conversation and the session's instructions. Its answer cannot move the cursor."""
     type_in(monkeypatch, "Hi!")
 
     ran = cli("chat", "talk", "--system", "Be kind.", "--model", "m-1", "--store", "talk.db")
@@ -94,7 +94,7 @@ def test_a_model_behind_a_server_answers(cli, monkeypatch):
 
 @pytest.mark.usefixtures("model")
 def test_a_question_is_kept_whose_answer_broke_off_and_answered_the_next_time(cli, monkeypatch):
-    """No half of an answer is stored."""
+    """If an answer breaks off, the question is kept without it, and answered the next time."""
     type_in(monkeypatch, "Break off.")
     assert cli("chat", "talk", "--store", "talk.db").code == 1
     with SessionManager("sqlite:///talk.db") as manager:
@@ -109,7 +109,7 @@ def test_a_question_is_kept_whose_answer_broke_off_and_answered_the_next_time(cl
 
 
 def screen(manager, story):
-    """Run the browser without a terminal, and let a story press its keys."""
+    """Run the browser without a terminal, with keys pressed by *story*."""
 
     async def run():
         app = Browser(manager, interval=0.05)
@@ -128,7 +128,7 @@ def screen(manager, story):
 
 
 def test_the_browser_shows_a_list_and_the_conversation_that_is_chosen(manager):
-    """j goes down the list, and the transcript follows; nothing of it is obeyed."""
+    """The key "j" goes down the list, and the transcript follows. No escape sequence is obeyed."""
 
     async def story(app, pilot, settle, text):
         await settle(lambda: app.query_one(OptionList).option_count == 3)
@@ -156,7 +156,7 @@ def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
 
 
 def test_an_agent_reads_the_conversations_of_its_user_alone(manager):
-    """Another user's are not found; secrets are masked; an id that is wrong is answered with the way to find one."""
+    """An agent gets only its user's sessions, with secrets masked. For a wrong id it gets a hint."""
     manager.append("trip", {"role": "user", "content": "My key is sk-proj-abcdefghijklmnopqrstuvwx"})
     past = Past(manager, "ada")
 
@@ -195,7 +195,7 @@ def test_the_server_of_an_agent_speaks_the_protocol(store, tmp_path):
 
 
 def test_whose_conversations_an_agent_reads_is_said(cli, store):
-    """One user's, or those of all: not by an oversight."""
+    """The user must be named, or all users asked for."""
     assert cli("mcp").code == 2
     assert cli("mcp", "--user", "ada", "--all-users").code == 2
     assert store

@@ -90,6 +90,7 @@ def _fail_with(turn):
 
 
 def test_another_thread_waits_while_the_call_runs(turn):
+    """Another thread waits for the turn until its timeout, or until the turn is given back."""
     claim = Claim(current_frame())
     turn.take(claim, LONG, "here")
     with ThreadPoolExecutor(1) as pool:
@@ -114,6 +115,8 @@ def test_a_thread_that_has_it_is_told_at_once(turn):
 
 
 def test_a_claim_keeps_nothing_alive_once_it_is_given_back(turn):
+    """After a turn was given back, nothing of the call stays in memory."""
+
     class Large:
         pass
 

@@ -167,6 +167,7 @@ def spending(manager, counter, messages):
 
 @pytest.mark.parametrize(("messages", "way"), [(2, "plain"), (400, "plain"), (400, "encrypted")])
 def test_round_trips(valkey_server, messages, way):
+    """On a server, each kind of call takes as many round trips as the table says, for any length and wrapper."""
     with valkey_server.client() as client:
         trips = Trips(client)
         for _ in range(2):  # first send the scripts to the server
@@ -218,6 +219,7 @@ def test_the_end_of_a_session_comes_in_one_trip(valkey_server, forked, instructe
 
 @pytest.mark.parametrize(("messages", "way"), [(2, "plain"), (400, "plain"), (400, "encrypted")])
 def test_statements(tmp_path, messages, way, monkeypatch):
+    """In a file, each kind of call runs as many statements as the table says, for any length and wrapper."""
     statements = Statements(monkeypatch)
     with closing(SQLiteMapping(tmp_path / "chat.db")) as mapping:
         manager = SessionManager(KVSessionStore(WAYS[way](mapping)))
@@ -278,11 +280,13 @@ def backend():
 
 
 def test_a_call_alone_asks_one_thing_after_another(backend):
+    """A single call makes its requests one after another."""
     assert Caller(backend).call("a", more=["p", "q"]) == ({"a": "a!"}, {"p": "p!", "q": "q!"})
     assert backend.asked == [("read", ["a"]), ("read", ["p", "q"])]
 
 
 def test_an_error_is_raised_where_the_call_asks(backend):
+    """An error of a request is raised inside the call."""
     backend.failing["a"] = StorageError("here", "no")
     assert Caller(backend).call("a") is backend.failing["a"]
     backend.failing["a"] = KeyboardInterrupt()
@@ -303,6 +307,7 @@ def test_what_many_ask_is_asked_together(backend):
 
 @pytest.mark.parametrize("error", [StorageError("here", "no"), StorageClosedError("here", "no"), KeyboardInterrupt()])
 def test_what_fails_takes_no_other_along(backend, error):
+    """If one of many requests fails, the others get their answers."""
     backend.failing["b"] = error
     asks = [Write(each) for each in "abc"]
     assert SharedTrips(backend).answers(asks) == ["a!", error, "c!"]
@@ -311,6 +316,7 @@ def test_what_fails_takes_no_other_along(backend, error):
 
 @pytest.mark.parametrize("failing", [{"a": StorageUnreachableError("here", "gone")}, {"b": StorageError("here", "no")}])
 def test_once_the_storage_is_gone_nobody_waits_for_it_anew(backend, failing):
+    """If the storage cannot be reached, later requests fail at once."""
     gone = StorageUnreachableError("here", "gone")
     backend.failing = {**failing, "c": gone} if "b" in failing else {"a": gone}
     found = SharedTrips(backend).answers([*(Read([each]) for each in "abcd"), Write("e")])
@@ -320,6 +326,8 @@ def test_once_the_storage_is_gone_nobody_waits_for_it_anew(backend, failing):
 
 
 def test_a_method_of_the_users_own_shares_nothing(backend):
+    """A subclass's own method does not share round trips."""
+
     class Own(Caller):
         def call(self, name, *, more=None):
             return "own"

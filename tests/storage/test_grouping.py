@@ -73,6 +73,7 @@ def started(group, storage, pool, items):
 
 
 def test_what_comes_while_one_is_stored_is_stored_together(group, storage):
+    """Items that arrive while one is stored are stored together."""
     with ThreadPoolExecutor(8) as pool:
         futures = started(group, storage, pool, list(range(8)))
         storage.open.set()
@@ -81,12 +82,14 @@ def test_what_comes_while_one_is_stored_is_stored_together(group, storage):
 
 
 def test_one_thread_alone_waits_for_nobody(group, storage):
+    """A single thread's items are stored at once."""
     storage.open.set()
     assert [group.put(each, storage.store) for each in range(3)] == [True, False, True]
     assert storage.calls == [[0], [1], [2]]
 
 
 def test_an_item_that_fails_takes_no_other_along(group, storage):
+    """If one of several items fails, the others are stored."""
     storage.refused[2] = StorageFullError("here", "too large")
     with ThreadPoolExecutor(5) as pool:
         futures = started(group, storage, pool, list(range(5)))
@@ -98,6 +101,7 @@ def test_an_item_that_fails_takes_no_other_along(group, storage):
 
 
 def test_all_hear_at_once_that_the_storage_is_gone(group, storage):
+    """If the storage cannot be reached, all items fail after one attempt."""
     storage.refused = dict.fromkeys(range(1, 5), StorageUnreachableError("here", "gone"))
     with ThreadPoolExecutor(5) as pool:
         futures = started(group, storage, pool, list(range(5)))
@@ -113,6 +117,7 @@ def test_all_hear_at_once_that_the_storage_is_gone(group, storage):
 
 
 def test_who_waits_too_long_gives_up_and_is_not_stored(storage):
+    """An item that waits longer than the timeout raises, and is not stored."""
     group = Group(lambda: "here", timeout=0.2)
     with ThreadPoolExecutor(3) as pool:
         first, *others = started(group, storage, pool, [0, 2, 4])
@@ -126,6 +131,7 @@ def test_who_waits_too_long_gives_up_and_is_not_stored(storage):
 
 
 def test_an_interrupted_thread_leaves_nobody_waiting(group, storage):
+    """If the storing thread is interrupted, the other items are stored."""
     storage.refused[1] = KeyboardInterrupt()
     with ThreadPoolExecutor(4) as pool:
         futures = started(group, storage, pool, [0, 1, 2, 4])
@@ -173,6 +179,7 @@ def test_a_handler_that_stores_while_its_thread_stores_is_told_at_once(group):
 
 
 def test_several_calls_at_once_where_they_wait_for_a_network(storage):
+    """With `at_once=3`, three calls run at a time, and the rest is stored together."""
     group = Group(lambda: "here", DEADLINE, at_once=3)
     with ThreadPoolExecutor(8) as pool:
         futures = []
@@ -188,6 +195,7 @@ def test_several_calls_at_once_where_they_wait_for_a_network(storage):
 
 
 def test_a_fork_does_not_wait_for_its_parents_threads(group, storage):
+    """A forked child stores without waiting for the parent's threads."""
     with ThreadPoolExecutor(3) as pool:
         futures = started(group, storage, pool, [0, 2, 4])
         with warnings.catch_warnings():
@@ -205,6 +213,7 @@ def test_a_fork_does_not_wait_for_its_parents_threads(group, storage):
 
 
 def test_every_item_is_stored_once_whatever_the_threads_do(group):
+    """With many threads and failures, each item is stored once, or raises."""
     stored, errors, lock = [], 0, threading.Lock()
 
     def store(items):

@@ -49,7 +49,7 @@ class SharingState(DocumentFixtures):
         assert copy.deepcopy(written).revision == written.revision
 
     def test_an_update_changes_a_session_and_the_states_it_shares(self, manager: Any, other: Any) -> None:
-        """Of its user and of the application, by the rules of its own state; repeated, it changes nothing."""
+        """`update` can change a session with its user's and the application's state. A repetition changes nothing."""
         manager.update_user_state("ada", {"seen": {"a": 1}, "old": 1})
         call = {"user_state": {"seen": {"b": 2}}, "remove_user_state": ["old", "seen"], "app_state": {"n": 1}}
 
@@ -61,7 +61,7 @@ class SharingState(DocumentFixtures):
         assert (other.get_session("s").message_count, other.get_session("s").state) == (1, {"own": 1})
 
     def test_an_update_that_is_refused_changes_neither_session_nor_states(self, manager: Any, other: Any) -> None:
-        """Whatever the reason lies in: the session, a state, the arguments."""
+        """If the session, a state or an argument is refused, neither the session nor a state changes."""
         manager.create_session("ada", session_id="archived")
         manager.archive("archived")
         manager.create_session("ada", session_id="s")

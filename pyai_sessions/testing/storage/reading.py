@@ -51,7 +51,7 @@ class Reading(StorageFixtures):
         assert list(storage.listings([])) == []
 
     def test_a_document_is_kept_as_it_is(self, storage: Storage) -> None:
-        """Any text is read as it was written: numbers, NULs and line ends, too."""
+        """Any text is read as it was written, with numbers, NULs and line ends."""
         lone = json.dumps({"content": "a lone \ud83d, escaped"})
         for name, text in {**VALUES, "lone surrogate": lone, "half a number": "1e3", "spaces only": "   "}.items():
             apply(storage, put("doc/a", text))
