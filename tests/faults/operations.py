@@ -21,6 +21,7 @@ from pyai_sessions import (
     SessionExistsError,
     SessionManager,
 )
+from pyai_sessions.sessions.joining import MAX_RUNS
 from pyai_sessions.testing import NOON, StoppedClock
 
 IDS = ("s0", "s1", "s2", "new", "child", "n0", "n1", "n2", "bad", "unlisted", "mortal", "mortal too")
@@ -38,6 +39,7 @@ class Operation:
         mends: Whether lists and documents are wrong until it is done.
         returns: Whether it returns the same, though part of it, or all, was done before by a call that raised.
         stepwise: Whether a session changes in several steps, each text in one.
+        grows: Whether a message is stored before its text is whole.
         together: Whether sessions and states change in one step, where the storage has transactions.
         kept: Texts that must lie in the storage afterwards, whatever happens.
         rings: The keys with which the world is stored, and those with which the operation opens it, if it is encrypted.
@@ -49,6 +51,7 @@ class Operation:
     mends: bool = False
     returns: bool = False
     stepwise: bool = False
+    grows: bool = False
     together: bool = False
     kept: tuple[str, ...] = ()
     rings: tuple[dict[str, bytes] | None, dict[str, bytes] | None] = field(default=(None, None))
@@ -185,6 +188,15 @@ def fork(manager, session_id="s0", at=40):
     def act():
         with suppress(SessionExistsError):
             manager.fork(session_id, at, new_id="new", user_id="bob")
+
+    return act
+
+
+@operation()
+def fork_with_a_state(manager):
+    def act():
+        with suppress(SessionExistsError):
+            manager.fork("s0", 40, new_id="new", user_id="bob", metadata={"channel": "app"}, state={"mood": "gay"})
 
     return act
 
@@ -379,6 +391,20 @@ def append_again(manager):
     return lambda: manager.append("s0", *said(3))
 
 
+PIECES = ("Once ", "upon ", "a time")
+
+
+def cut_into_runs(manager):
+    """Store a session whose head names so many runs of pages that the next change joins some."""
+    session = manager.create_session("bob", session_id="new")
+    for n in range(160):
+        session.add_message("user", "x" * 4_000, message_id=f"long{n}")
+    manager.save(session)
+    for n in range(2, 160, 4):
+        if len(json.loads(manager.store.mapping["session/new"])["sealed"]) <= MAX_RUNS - 2:
+            manager.replace_message("new", f"long{n}", metadata={"rating": n})
+
+
 # Messages of a session that is not in hand ----------------------------------------------------------------------------
 
 
@@ -410,6 +436,32 @@ def clear_messages_unseen(manager):
 @operation()
 def rewind_unseen(manager):
     return lambda: manager.get_message("s0", "message51") and manager.rewind("s0", "message50") and None
+
+
+@operation(returns=True, grows=True)
+def stream(manager):
+    def act():
+        if manager.get_message("s0", "answer"):  # of one who died while it grew
+            manager.replace_message("s0", "answer", content="".join(PIECES))
+            return
+        with manager.stream("s0", every=0, message_id="answer") as answer:
+            for piece in PIECES:
+                answer.write(piece)
+
+    return act
+
+
+@operation(cut_into_runs, returns=True)
+def replace_a_message_of_a_head_in_pieces(manager):
+    return lambda: manager.replace_message("new", "long64", metadata={"rating": 5}).content
+
+
+@operation(cut_into_runs)
+def save_a_session_in_pieces(manager):
+    session = manager.get_session("new")
+    session.replace_message("long64", metadata={"rating": 5})
+    say(session, 2, "more")
+    return lambda: manager.save(session)
 
 
 @operation()
@@ -514,6 +566,12 @@ def archive_inactive(manager):
 @operation(returns=True)
 def delete(manager):
     return lambda: manager.delete("s0")
+
+
+@operation(returns=True)
+def delete_a_revision(manager):
+    session = manager.get_session("s0")
+    return lambda: manager.delete("s0", if_revision=session.revision if session else None)
 
 
 @operation(leave_a_branch, returns=True)

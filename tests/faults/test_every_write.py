@@ -70,6 +70,13 @@ def is_between(found, before, after):
     return found in (before, after)
 
 
+def is_grown(found, whole):
+    """Return whether each text is the beginning of what it becomes."""
+    if isinstance(found, (list, tuple)) and type(found) is type(whole):
+        return len(found) == len(whole) and all(map(is_grown, found, whole))
+    return found == whole or (isinstance(found, str) and found != "" and whole.startswith(found))
+
+
 def mend_all(manager):
     """Repair, and assert that no problem is left."""
     report = manager.verify(repair=True)
@@ -83,7 +90,11 @@ def check_between(place, operation, expected, *, mend):
         found = contents(other, branches=not operation.mends)
         for each in IDS:
             ends = expected.before[each], expected.after[each]
-            assert found[each] in ends or (operation.stepwise and is_between(found[each], *ends))
+            assert (
+                found[each] in ends
+                or (operation.stepwise and is_between(found[each], *ends))
+                or (operation.grows and is_grown(found[each], ends[1]))
+            )
         assert states(other) in expected.states
         if operation.together and place.TRANSACTIONS:
             assert (found == expected.after) == (states(other) == expected.states[1])
