@@ -121,16 +121,25 @@ def no_longer_named(before: StoredHead, runs: Iterable[Run]) -> tuple[list[str],
     That is ``generation/number``: where one or more of them follow a page that stays, or are the first.
     """
     session_id, after = before.head.session_id, page_numbers(runs)
-    garbage, dropped = list[str](), list[str]()
+    garbage: list[str] = []
+    dropped: list[str] = []
     for run in named_runs(before.head):
         if run.owner == session_id:
-            named = after.get((session_id, run.generation), ())
-            gone = [n for n in range(run.pages) if not any(run.start + n in each for each in named)]
-            garbage += page_keys([_part(run, n, 1) for n in gone])
-            dropped += [
-                f"{run.generation}/{run.start + n}" for n, last in zip(gone, [-2, *gone], strict=False) if n > last + 1
-            ]
+            for gone in _without(range(run.start, run.end), after.get((session_id, run.generation), ())):
+                garbage += page_keys([_part(run, gone.start - run.start, len(gone))])
+                dropped.append(f"{run.generation}/{gone.start}")
     return garbage[::-1], tuple(dropped)
+
+
+def _without(numbers: range, others: Iterable[range]) -> list[range]:
+    """Return what is left of *numbers* without those of *others*, in order."""
+    left = [numbers] if numbers else []
+    for each in others:
+        parts = [
+            (range(old.start, min(old.stop, each.start)), range(max(old.start, each.stop), old.stop)) for old in left
+        ]
+        left = [part for pair in parts for part in pair if part]
+    return left
 
 
 # Pages in the place of others -----------------------------------------------------------------------------------------
