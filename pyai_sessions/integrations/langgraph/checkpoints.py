@@ -391,9 +391,10 @@ def _are_messages(value: object) -> bool:
 def _copy(message: Any) -> Any:
     """Return a copy of a message of LangChain's, whose fields can be changed."""
     made = message.model_copy()
-    values: dict[str, Any] = vars(made)
+    values: dict[str, Any] = made.__dict__
     for name, value in values.items():
-        if isinstance(value, (dict, list)):
+        kind = type(value)
+        if kind is dict or kind is list:
             values[name] = copy(value)
     return made
 
