@@ -446,7 +446,86 @@ def _load_history(manager, needs):
     assert [each.content for each in session.messages] == needs[1]
 
 
-BULK = {
+def _without(start):
+    """Return what prepares a session of a page and more, and its texts before number *start*."""
+
+    def prepare(manager):
+        session = _stored(manager, pages=1)
+        texts = [each.content for each in session.messages]
+        return session, texts[:start]
+
+    return prepare
+
+
+def _replaced(manager):
+    session, texts = _added(_stored(manager, pages=1))
+    return session, ["gone" if each == "before 1" else each for each in texts]
+
+
+def _removed(manager):
+    session, texts = _added(_stored(manager, pages=1))
+    return session, [each for each in texts if each != "before 1"]
+
+
+def _remove(manager, needs):
+    with suppress(SessionStateError):  # by the call that was interrupted
+        manager.remove_message(needs[0].session_id, "before 1")
+
+
+def _clear(manager, needs):
+    manager.clear_messages(needs[0].session_id)
+
+
+def _check_cleared(manager, needs):
+    assert _texts(manager, needs[0].session_id) == [], "lost: the removal of all messages"
+
+
+def _rewind(manager, needs):
+    if manager.get_message(needs[0].session_id, "before 21"):
+        with suppress(SessionStateError):  # the call that was interrupted was still at work, and has ended since
+            manager.rewind(needs[0].session_id, "before 20")
+
+
+def _stream(manager, needs):
+    session_id = needs[0].session_id
+    if manager.get_message(session_id, "answer"):
+        manager.replace_message(session_id, "answer", content="Once upon a time")
+        return
+    with manager.stream(session_id, every=0, message_id="answer") as answer:
+        for piece in ("Once ", "upon ", "a time"):
+            answer.write(piece)
+
+
+def _fork_with_state(manager, needs):
+    with suppress(SessionExistsError):
+        manager.fork(needs[0].session_id, new_id=needs[0].session_id + "-fork", state={"key": {"a": 1}})
+
+
+def _check_fork_with_state(manager, needs):
+    _check_fork(manager, needs)
+    assert manager.get_session(needs[0].session_id + "-fork").state["key"] == {"a": 1}, "lost: the state of a fork"
+
+
+def _delete_revision(manager, needs):
+    session = manager.get_session(needs[0].session_id, last=0)
+    if session is not None:
+        manager.delete(session.session_id, if_revision=session.revision)
+
+
+CHANGES = {
+    "replace a message": Call(
+        _replaced, lambda m, n: m.replace_message(n[0].session_id, "before 1", content="gone"), _check_texts
+    ),
+    "remove a message": Call(_removed, _remove, _check_texts),
+    "clear": Call(_without(0), _clear, _check_cleared),
+    "rewind": Call(_without(21), _rewind, _check_texts),
+    "stream": Call(lambda m: _added(_stored(m), "Once upon a time"), _stream, _check_texts),
+    "fork with a state": Call(lambda m: _added(_stored(m, pages=1)), _fork_with_state, _check_fork_with_state),
+    "delete a revision": Call(lambda m: _added(_stored(m, pages=1)), _delete_revision, _check_gone),
+}
+"""Calls that change a session which is not in hand, or end it."""
+
+BULK = CHANGES | {
     "update, created": Call(_named, _update_new, _check_new),
     "pages": Call(lambda m: _added(_stored(m, pages=1)), _read_pages, _read_pages),
     "one message": Call(lambda m: _added(_stored(m, pages=1)), _read_one, _read_one),

@@ -13,7 +13,7 @@ import valkey.cluster
 from pyai_sessions import RedisSessionStore, SessionManager
 from pyai_sessions.storage.redis.clients import Clients
 from tests.clusters import Sentinel
-from tests.faults.interrupts import CALLS, Stop, attack, attacked, each_in_short, interrupt, stop
+from tests.faults.interrupts import CALLS, CHANGES, Stop, attack, attacked, each_in_short, interrupt, stop
 
 pytestmark = pytest.mark.wide
 
@@ -183,7 +183,7 @@ class OnAServer:
 
 @pytest.mark.usefixtures("own_garbage")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("make", "name"), each_in_short(KINDS, CALLS, ["redis"]), indirect=["make"])
+@pytest.mark.parametrize(("make", "name"), each_in_short(KINDS, CALLS | CHANGES, ["redis"]), indirect=["make"])
 def test_after_an_interruption_all_goes_on_on_a_server(make, name, long_form, check, request):
     """After an interruption at any point, of ours or the client's, all later calls are right."""
     kind = request.node.callspec.params["make"]
