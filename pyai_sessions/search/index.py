@@ -133,40 +133,64 @@ class SearchIndex:
 
     def catch_up(self, most: int | None = None, progress: Progress | None = None) -> int:
         """Index what changed, at most so many documents; return how many these were."""
-        if not self.noted:
-            self._note_changes()
-        done, after = 0, ""
-        while keys := self._index.due(after, _TOGETHER if most is None else min(_TOGETHER, most - done)):
-            after = keys[-1]
-            found = self._storage.read(keys)
-            made = [_indexed(key, found.get(key)) for key in keys]
-            self._index.put(made, partial(self._unchanged, found, keys) if self.noted else None)
-            done += len(keys)
+        done = 0
+        for found in self._noted(most) if self.noted else self._changed():
+            made = [_indexed(key, value) for key, value in found.items()]
+            self._index.put(made, partial(self._unchanged, found) if self.noted else None)
+            done += len(found)
             if progress:
                 progress(done)
         return done
 
-    def _unchanged(self, found: Mapping[str, object], keys: Sequence[str]) -> list[str]:
-        """Return the keys of the documents that are still what was found; called in the transaction that says so."""
-        now = self._storage.read(keys)
-        return [key for key in keys if now.get(key) == found.get(key)]
+    def _noted(self, most: int | None) -> Iterator[dict[str, object]]:
+        """Iterate over the documents that are noted as changed, in batches; None for one that is gone."""
+        done, after = 0, ""
+        while keys := self._index.due(after, _TOGETHER if most is None else min(_TOGETHER, most - done)):
+            after = keys[-1]
+            done += len(keys)
+            yield self._read(keys)
 
-    def _note_changes(self) -> None:
-        """Note the heads that begin otherwise than when they were indexed, their pages, and what is gone."""
+    def _read(self, keys: Sequence[str]) -> dict[str, object]:
+        found = self._storage.read(keys)
+        return {key: found.get(key) for key in keys}
+
+    def _unchanged(self, found: Mapping[str, object]) -> list[str]:
+        """Return the keys of the documents that are still what was found; called in the transaction that says so."""
+        now = self._storage.read([*found])
+        return [key for key, value in found.items() if now.get(key) == value]
+
+    def _changed(self) -> Iterator[dict[str, object]]:
+        """Iterate over the documents that changed, as the heads tell, in batches; None for one that is gone."""
+        batch = dict[str, object]()
+        for found in self._changed_sessions():
+            batch |= found
+            if len(batch) >= _TOGETHER:
+                yield batch
+                batch = {}
+        if batch:
+            yield batch
+
+    def _changed_sessions(self) -> Iterator[dict[str, object]]:
+        """Iterate over what changed of each session: its pages, then its head.
+
+        The head was read before its pages. So if other pages are written meanwhile, another head is stored, and the
+        session counts as changed.
+        """
         there = set[str]()
         for ids in batches(session_ids(self._storage)):
             keys = [head_key(each) for each in ids]
-            there.update(keys)
             heads, known = self._storage.read(keys), self._index.known(keys)
+            there.update(heads)
             for session_id, key in zip(ids, keys, strict=True):
                 value, before = heads.get(key), known[key][1] if key in known else ""
-                if before.partition("\n")[0] != stamp_of_value(value):
-                    self._index.note([key, *self._changed_pages(session_id, value, before)])
+                if value is not None and before.partition("\n")[0] != stamp_of_value(value):
+                    for pages in batches(self._changed_pages(session_id, value, before), _TOGETHER):
+                        yield self._read(pages)
+                    yield {key: value}
         for keys in self._index.keys("session/"):
             for key in keys:
                 if key not in there:
-                    gone = session_of_key(key) or ""
-                    self._index.note([key, *self._indexed_pages(gone)])
+                    yield dict.fromkeys([*self._indexed_pages(session_of_key(key) or ""), key])
 
     def _changed_pages(self, session_id: str, value: object, before: str) -> Iterator[str]:
         """Iterate over the pages that a head names and the index does not know, or knows and the head does not name."""

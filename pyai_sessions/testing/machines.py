@@ -107,7 +107,8 @@ class Row(NamedTuple):
 SESSION_IDS = ["s", "S", "t", "a/b", " ", "\U0001f600"]
 USER_IDS = ["ada", "Ada", "bob", "%"]
 IDS, USERS = st.sampled_from(SESSION_IDS), st.sampled_from(USER_IDS)
-CONTENT = TEXT | st.lists(st.none() | st.booleans() | st.integers() | TEXT, max_size=3)
+SAID = st.sampled_from(["A night train", "NIGHT, and day", "東京へ"])
+CONTENT = TEXT | SAID | st.lists(st.none() | st.booleans() | st.integers() | TEXT, max_size=3)
 
 
 class SessionStoreMachine(RuleBasedStateMachine):
@@ -258,6 +259,19 @@ class SessionStoreMachine(RuleBasedStateMachine):
         for each in gone:
             del self.model[each]
         assert self.manager.delete_user(user_id).session_ids == sorted(gone)
+
+    @rule(user_id=USERS, word=st.sampled_from(["night", "東京"]))
+    def search(self, user_id: str, word: str) -> None:
+        """Search for a word. The hits are the messages that have it: in the order of the list, the last one first."""
+        rows = [(row.active_at, name) for name, row in self.model.items() if row.user_id == user_id]
+        expected = [
+            (name, n)
+            for _, name in sorted(rows, reverse=True)
+            for n, content in reversed([*enumerate(self.model[name].messages)])
+            if isinstance(content, str) and word in content.lower()
+        ]
+        hits = self.manager.search(word, user_id, status=None, limit=None)
+        assert [(each.session_id, each.position) for each in hits] == expected
 
     @rule(user_id=USERS)
     def move(self, user_id: str) -> None:

@@ -336,6 +336,54 @@ STORES = """
         def count(self, user_id=ANYONE, *, where=None, **options):
             return super().count(user_id, **options)
 
+    class SearchesForStrangers(Broken):
+        def search(self, query, user_id=ANYONE, **options):
+            return super().search(query, **options)
+
+    class SearchesTheArchived(Broken):
+        def search(self, query, user_id=ANYONE, *, status=None, **options):
+            return super().search(query, user_id, status=None, **options)
+
+    class SearchesTheNewestPage(Broken):
+        def search(self, *query, **options):
+            found = super().search(*query, **options)
+            found[:] = [each for each in found if each.position >= 32]
+            return found
+
+    class SearchesInOneCase(Broken):
+        def search(self, query, *user, **options):
+            found = super().search(query, *user, **options)
+            found[:] = [each for each in found if query in each.snippet]
+            return found
+
+    class RemembersWhatItFound(Broken):
+        def search(self, *query, **options):
+            remembered = vars(self).setdefault("remembered", {})
+            return remembered.setdefault(str((query, options)), super().search(*query, **options))
+
+    class FindsEachPageAnew(Broken):
+        def search(self, *query, cursor=None, **options):
+            found = super().search(*query, **options)
+            if cursor:
+                found.next_cursor = None
+            return found
+
+    class FindsWithoutContext(Broken):
+        def search(self, *query, context=0, **options):
+            return super().search(*query, **options)
+
+    class FindsWithTheIndexAlone(Broken):
+        def build_search_index(self, *arguments, **options):
+            self.indexed = True
+            return super().build_search_index(*arguments, **options)
+        def drop_search_index(self):
+            self.indexed = False
+        def search(self, *query, **options):
+            found = super().search(*query, **options)
+            if vars(self).get("indexed"):
+                found[:] = [each for each in found if each.position < 50]
+            return found
+
     class StartsEachPageAnew(Broken):
         def list_sessions(self, user_id=ANYONE, *, cursor=None, **options):
             page = super().list_sessions(user_id, **options)

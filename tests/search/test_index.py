@@ -25,36 +25,8 @@ from pyai_sessions.search.queries import make_query
 from pyai_sessions.storage.sqlite import fulltext
 from pyai_sessions.testing.clock import StoppedClock
 from tests.search import oracle
-from tests.search.test_searching import fill, places
-
-KEYS = {"1": b"k" * 32}
-
-
-class Stored:
-    """A manager of a store with a search index, and another on the same storage without one."""
-
-    def __init__(self, kind, path):
-        self.clock = StoppedClock()
-        self.mapping = Encrypted({}, KEYS) if kind == "encrypted" else {}
-        self.path = path / "chat.db"
-        self.in_file = kind == "sqlite"
-        self.store, other = self.open(), self.open()
-        self.manager = SessionManager(self.store, clock=self.clock)
-        self.other = SessionManager(other, clock=self.clock)
-        self.manager.build_search_index()
-        self.index = self.manager._search_index()
-
-    def open(self):
-        if self.in_file:
-            return SQLiteSessionStore(self.path, synchronous="OFF", ttl=1000)
-        return KVSessionStore(self.mapping, ttl=1000)
-
-    def close(self):
-        self.store.close()
-        self.other.store.close()
-
-    def search(self, query, **options):
-        return self.manager.search(query, **options)
+from tests.search.stored import KEYS, KINDS, Stored
+from tests.search.test_searching import fill, interfering, places
 
 
 @pytest.fixture(params=["sqlite", "dict", "encrypted"])
@@ -178,6 +150,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("search"), NAMES, WORDS),
     st.tuples(st.just("index"), NAMES, st.none()),
     st.tuples(st.just("clear"), NAMES, st.none()),
+    st.tuples(st.just("rotate"), NAMES, st.none()),
 )
 
 
@@ -221,7 +194,10 @@ def change(stored, manager, session, what, value):
 
 def keep_up(stored, manager, what, name, value):
     """Make a call on many sessions, if the name is one. Return whether it is."""
-    if what == "index":
+    if what == "rotate":
+        if "encrypted" in stored.kind:
+            manager.rotate_keys()
+    elif what == "index":
         stored.index.build()
     elif what == "search":
         stored.search(value)
@@ -250,11 +226,13 @@ def act(stored, what, name, value):
         change(stored, manager, session, what, value)
 
 
-@settings(max_examples=100)
-@given(st.sampled_from(["sqlite", "dict", "encrypted"]), st.lists(ACTIONS, max_size=15), WORDS, st.booleans())
-def test_an_index_finds_what_a_plain_search_finds(tmp_path_factory, kind, actions, word, of_user):
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20)
+@given(actions=st.lists(ACTIONS, max_size=15), asked=st.tuples(WORDS, st.booleans()))
+def test_an_index_finds_what_a_plain_search_finds(tmp_path_factory, valkey_server, kind, actions, asked):
     """After any changes by two managers, a search with an index finds what a plain search finds."""
-    with closing(Stored(kind, tmp_path_factory.mktemp("index"))) as stored:
+    word, of_user = asked
+    with closing(Stored(kind, tmp_path_factory.mktemp("index"), valkey_server.url)) as stored:
         for each in actions:
             act(stored, *each)
         user = {"user_id": "user a"} if of_user else {}
@@ -265,7 +243,7 @@ def test_an_index_finds_what_a_plain_search_finds(tmp_path_factory, kind, action
         assert places(found) == oracle.hits(sessions, [[word]])
 
 
-def interrupting(monkeypatch, action):
+def between(monkeypatch, action):
     """Let others write right after the index was asked."""
     ask = SearchIndex.candidates
 
@@ -290,7 +268,7 @@ def test_messages_that_move_while_an_index_is_asked_are_found(stored, monkeypatc
         if indexes:
             stored.index.build()
 
-    interrupting(monkeypatch, turn)
+    between(monkeypatch, turn)
 
     assert [each.message_id for each in stored.search("night", limit=None)] == [each.message_id for each in before]
 
@@ -306,9 +284,36 @@ def test_messages_that_move_out_of_a_page_while_an_index_is_asked_are_found(stor
             session.remove_message(each)
         stored.other.save(session)
 
-    interrupting(monkeypatch, shorten)
+    between(monkeypatch, shorten)
 
     assert [each.position for each in stored.search("night", limit=None)] == [1, 0]
+
+
+@pytest.mark.parametrize("stored", ["dict", "encrypted"], indirect=True)
+def test_messages_that_move_while_they_are_indexed_are_found(stored):
+    """A message is found that moves to a new page while its session is indexed."""
+    fill(stored.manager, stored.clock, [*["day"] * 40, *["night"] * 5], "ada", "a")
+
+    with interfering(
+        stored.index._storage, lambda: stored.other.append("a", *[Message("user", "day") for _ in range(40)])
+    ):
+        stored.index.build()
+
+    assert [each.position for each in stored.search("night")] == [44, 43, 42, 41, 40]
+
+
+@pytest.mark.parametrize("stored", ["dict", "encrypted"], indirect=True)
+def test_nothing_stays_in_an_index_of_a_session_that_is_deleted_while_it_is_indexed(stored):
+    """The index holds neither its head nor its pages."""
+    fill(stored.manager, stored.clock, ["night"] * 80, "ada", "a")
+    stored.index.build()
+    stored.other.append("a", *[Message("user", "night") for _ in range(40)])
+
+    with interfering(stored.index._storage, lambda: stored.other.delete("a")):
+        stored.index.build()
+    stored.index.build()
+
+    assert [each for keys in stored.index._index.keys("") for each in keys if not each.startswith("forks/")] == []
 
 
 # Whoever writes -------------------------------------------------------------------------------------------------------
@@ -438,9 +443,9 @@ def test_an_encrypted_store_has_no_index_on_disk(tmp_path):
 def test_keys_are_rotated_beside_an_index():
     """After a key rotation, a search with the index finds the same."""
     mapping, clock = {}, StoppedClock()
-    manager = SessionManager(KVSessionStore(Encrypted(mapping, KEYS)), clock=clock)
+    manager = SessionManager(KVSessionStore(Encrypted(mapping, {"1": KEYS["1"]})), clock=clock)
     fill(manager, clock, ["night"] * 40, "ada", "a")
-    newer = SessionManager(KVSessionStore(Encrypted(mapping, {**KEYS, "2": b"l" * 32})), clock=clock)
+    newer = SessionManager(KVSessionStore(Encrypted(mapping, KEYS)), clock=clock)
     newer.build_search_index()
 
     newer.rotate_keys()

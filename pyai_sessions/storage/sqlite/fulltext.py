@@ -67,8 +67,8 @@ class FullText:
     a row out of such a table only with the very words that were put in, and the document may be gone by then. So the
     words are kept in the document's row, compressed: a third of the text.
 
-    Which documents changed is noted in a table of their keys: by triggers, in the transaction of whoever writes, where
-    the documents lie in the same file; else by `note`.
+    Where the documents lie in the same file, triggers note in a table the keys of those that changed, in the
+    transaction of whoever writes.
 
     Args:
         connections: Connections to the file.
@@ -154,11 +154,6 @@ class FullText:
         query = f"SELECT key FROM {self._due} WHERE key > ? AND typeof(key) = 'text' ORDER BY key LIMIT ?"
         with self.connections.reading() as connection:
             return [key for (key,) in connection.execute(query, (after, limit)).fetchall()]
-
-    def note(self, keys: Iterable[str]) -> None:
-        """Note that documents changed."""
-        with self.connections.writing() as connection:
-            run(connection, f"INSERT OR IGNORE INTO {self._due} VALUES (?)", [(key,) for key in keys])
 
     def put(self, documents: Sequence[Indexed], are_current: Callable[[], Iterable[str]] | None = None) -> None:
         """Index documents in the place of what was indexed under their keys.
