@@ -29,6 +29,8 @@ def _framework() -> Any:
     return import_module("langgraph.checkpoint.base")
 
 
+_CHANGED: frozenset[Any] = frozenset({dict, list})
+
 Steps = Generator[tuple[str, tuple[Any, ...], dict[str, Any]], Any, Any]
 """Calls of a manager, which are sent their results: a sync or an async manager makes them."""
 
@@ -391,11 +393,7 @@ def _are_messages(value: object) -> bool:
 def _copy(message: Any) -> Any:
     """Return a copy of a message of LangChain's, whose fields can be changed."""
     made = message.model_copy()
-    values: dict[str, Any] = made.__dict__
-    for name, value in values.items():
-        kind = type(value)
-        if kind is dict or kind is list:
-            values[name] = copy(value)
+    made.__dict__.update({name: copy(each) for name, each in made.__dict__.items() if type(each) in _CHANGED})
     return made
 
 

@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,9 +24,9 @@ from pyai_sessions import (
 )
 from pyai_sessions.integrations.langchain import items_of, messages_of
 from pyai_sessions.integrations.langgraph import LangGraphSaver
+from tests.integrations.frameworks.documented import documented
 from tests.integrations.frameworks.langgraph_chat import graph_of
 
-ROOT = Path(__file__).parents[3]
 CONFIG = {"configurable": {"thread_id": "s"}}
 
 
@@ -428,13 +425,6 @@ def test_messages_of_langchain_become_ours_and_come_back():
 
 def test_the_program_of_the_documentation_prints_what_it_says(tmp_path):
     """The page's program runs as it stands, with the framework."""
-    page = (ROOT / "docs" / "how-to" / "frameworks.md").read_text("utf-8")
-    programs = re.findall(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```\n", page, re.DOTALL | re.MULTILINE)
-    [(program, output)] = [each for each in programs if "integrations.langgraph" in each[0]]
+    output, printed = documented("integrations.langgraph", tmp_path)
 
-    named = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=named, capture_output=True, text=True, check=False
-    )
-
-    assert (done.returncode, done.stdout) == (0, output), done.stderr
+    assert printed == output
