@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pyai_sessions import Message
 from pyai_sessions.prompts.formats import write_prompt
+from pyai_sessions.prompts.formats.shapes import prompt_messages
 from tests.prompts.conversations import PROMPTS, SHORT, conversations
 from tests.prompts.judges import FORMATS, judge, read, round_trip, sent
 from tests.prompts.real import ANTHROPIC, OPENAI, PNG, REAL
@@ -28,6 +29,17 @@ def test_what_an_api_says_is_written_as_it_was_read(format_, data):
     assert list(prompt) == list(given_)
     assert list(written) == sent(list(given_))
     assert written.system == sent(given_.system)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@SHORT
+@given(data=st.data())
+def test_what_was_read_from_an_api_is_not_translated_again(format_, data):
+    """Messages that a format has read have the shape that formats write, so a history is written from them as is."""
+    for message in read(data.draw(PROMPTS[format_]), format_):
+        [said] = prompt_messages(message)
+
+        assert (said.message.content, said.message.tool_calls) == (message.content, message.tool_calls)
 
 
 @pytest.mark.parametrize("format_", FORMATS)

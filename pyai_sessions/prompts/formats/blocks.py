@@ -172,7 +172,7 @@ _PARTS: dict[str | None, Callable[[Block], Any]] = {
 def block_part(block: Block) -> Any:
     """Return a block as the part that formats write, or the block itself if it is not of a known kind."""
     kind = block_kind(block)
-    if kind == "gemini" and "type" in block:  # as this library stores it
+    if _is_ours(block, kind):
         return block
     try:
         made = _PARTS[kind](block) if kind in _PARTS else None
@@ -200,4 +200,5 @@ def is_foreign(content: object, role: str) -> bool:
 
 
 def _is_ours(block: Block, kind: str | None) -> bool:
-    return kind == "gemini" and "type" in block
+    """Return whether a block is a part that only one API knows, as this library stores it."""
+    return kind in p.APIS and "type" in block
