@@ -51,7 +51,7 @@ announce:
 	@$(if $(ARGS),true,echo "The tests take about 6 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 # Each framework has an environment of its own: one with its lowest release that pyproject.toml allows, one with its newest.
-FRAMEWORKS := openai_agents claude_agent_sdk langgraph chatkit
+FRAMEWORKS := openai_agents claude_agent_sdk google_adk langgraph chatkit
 # Frameworks whose tests need packages of their own, such as a kit of the framework.
 KITS := langgraph
 FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest)
