@@ -29,7 +29,6 @@ from pyai_sessions import (
     SessionManager,
     SQLiteMapping,
     StorageError,
-    StorageLockedError,
     UnsuitableMappingError,
     UnsupportedOperationError,
 )
@@ -382,31 +381,6 @@ def test_rotation_rewrites_all_with_the_newest_key(inner):
         assert key_ids(inner) == {"new"}
 
 
-def test_rotation_names_a_missing_key_when_all_else_is_done():
-    """A missing key is reported after all other documents are rotated."""
-    inner = {}
-    manage(inner, {"index": INDEX, "lost": b"l" * 32}).create_session("ada", session_id="lost")
-    write_some(manage(inner))
-
-    with pytest.raises(EncryptionError, match="'lost', which is not in the ring"):
-        manage(inner, BOTH).rotate_keys()
-
-    assert key_ids(inner) == {"lost", "new"}
-
-
-def test_rotation_names_what_would_expand_too_far_when_all_else_is_done():
-    """A document that would expand too far is reported last, and can be read with wider limits."""
-    inner = {}
-    Encrypted(inner, FIRST, compress=True)["long"] = " ".join(map(str, range(10_000)))
-    write_some(manage(inner))
-
-    with pytest.raises(OversizedDocumentError):
-        Encrypted(inner, BOTH, max_size=20_000).rotate()
-
-    assert key_ids(inner) == {"old", "new"}
-    assert Encrypted(inner, BOTH).rotate() == 1
-
-
 def test_rotation_leaves_the_time_that_a_session_has_left(valkey_server):
     """Rotation does not extend a session's life."""
     prefix = f"rotate:{secrets.token_hex(8)}:"
@@ -418,32 +392,6 @@ def test_rotation_leaves_the_time_that_a_session_has_left(valkey_server):
         assert manage(mapping, BOTH).rotate_keys() == 1
 
         assert 1700 < client.ttl(f"{prefix}s") <= 1800
-
-
-def test_rotation_never_overwrites_a_writer(monkeypatch):
-    """Rotation keeps what others write meanwhile, and raises if a writer never pauses."""
-    inner = {}
-    manager = manage(inner)
-    manager.create_session("ada", session_id="s")
-    mapping = Encrypted(inner, BOTH)
-    resealed, tries = mapping.sealer.resealed, []
-
-    def meanwhile(key, value):  # what comes between
-        if len(tries) < most:
-            tries.append(manager.append("s", {"role": "user", "content": "meanwhile"}))
-        return resealed(key, value)
-
-    monkeypatch.setattr(mapping.sealer, "resealed", meanwhile)
-    most = 3
-    assert mapping.rotate() == 1
-
-    assert len(tries) == 3
-    assert manage(inner, BOTH).get_session("s").message_count == 3
-    most = 1000
-    manager = manage(inner, {"index": INDEX, "new": NEW, "old": OLD})
-    manager.append("s", {"role": "user", "content": "with the old key"})
-    with pytest.raises(StorageLockedError):
-        mapping.rotate()
 
 
 def test_the_first_key_hashes_users_where_none_is_named_for_it():

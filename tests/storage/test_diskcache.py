@@ -199,12 +199,13 @@ def test_no_file_outside_of_the_directory_is_read(storage, index, directory, nam
     "make",
     [
         lambda library, path: library.Cache(path),
+        lambda library, path: library.Cache(path, eviction_policy="least-recently-used"),
         lambda library, path: library.Index.fromcache(library.Cache(path)),
         lambda library, path: library.Cache(path, eviction_policy="none", disk=library.JSONDisk),
         lambda library, path: library.FanoutCache(path),
         lambda library, path: library.Deque(directory=path),
     ],
-    ids=["Cache", "Index of a Cache", "JSONDisk", "FanoutCache", "Deque"],
+    ids=["Cache", "LRU", "Index of a Cache", "JSONDisk", "FanoutCache", "Deque"],
 )
 def test_what_may_lose_documents_is_refused(directory, library, make):
     """A cache that evicts, has another disk class or several files raises an error with the remedy."""
@@ -216,3 +217,4 @@ def test_what_may_lose_documents_is_refused(directory, library, make):
             storage_of(mapping, derive)
 
     assert f"{library.__name__}.Index(directory)" in str(caught.value)
+    assert "\n" not in str(caught.value)

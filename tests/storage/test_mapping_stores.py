@@ -1,6 +1,5 @@
 """Tests of stores in any mapping: what is refused, what stores share, and failures."""
 
-import dbm.dumb
 import shelve
 import types
 import weakref
@@ -16,7 +15,6 @@ from pyai_sessions import (
     StorageError,
     UnsuitableMappingError,
 )
-from tests.bombs import Bomb, check_that_it_would_explode, meet_bombs
 from tests.processes import run_python
 
 
@@ -126,71 +124,7 @@ def test_what_is_no_mutable_mapping_is_refused(thing):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [str.upper, lambda value: value[:10], lambda value: None, lambda value: {"a": value}],
-    ids=["shouts", "cuts", "forgets", "wraps"],
-)
-def test_a_mapping_that_gives_back_something_else_is_refused_at_the_first_write(change):
-    """A mapping that changes values raises at the first write, and nothing is left in it."""
-
-    class Changing(Folder):
-        def __init__(self):
-            self.items = {}
-
-        def __getitem__(self, key):
-            return self.items[key]
-
-        def __setitem__(self, key, value):
-            self.items[key] = change(value if isinstance(value, str) else value.decode())
-
-        def __delitem__(self, key):
-            del self.items[key]
-
-        def __iter__(self):
-            return iter(list(self.items))
-
-    mapping = Changing()
-
-    with pytest.raises(UnsuitableMappingError):
-        talk(KVSessionStore(mapping))
-
-    assert list(mapping) == []
-
-
 # What stores over one mapping share -----------------------------------------------------------------------------------
-
-
-def test_stores_over_one_dict_share_its_index():
-    """Two stores on one dict list each other's changes at once."""
-    mapping = {}
-    one, two = (SessionManager(KVSessionStore(mapping)) for _ in range(2))
-    assert (one.count(), two.count()) == (0, 0)
-
-    talk(one, "a")
-    talk(two, "b")
-
-    assert (one.count("ada"), two.count("ada")) == (2, 2)
-    two.archive("a")
-    one.delete("b")
-    assert (one.count("ada"), two.count("ada")) == (0, 0)
-    assert [each.session_id for each in one.list_sessions(status=None)] == ["a"]
-
-
-def test_equal_mappings_are_not_one():
-    """Two equal dicts are two stores."""
-    one, two = SessionManager({}), SessionManager({})
-    talk(one)
-
-    assert (one.count(), two.count()) == (1, 0)
-
-
-def test_an_index_does_not_outlive_its_mapping():
-    """A new dict at the same address in memory starts without an index."""
-    for _ in range(50):
-        manager = SessionManager({})
-        assert manager.count() == 0
-        talk(manager)
 
 
 def test_a_mapping_that_holds_sessions_is_indexed_when_it_is_first_asked():
@@ -257,35 +191,6 @@ def test_a_shelf_is_read_by_a_later_process(tmp_path):
     assert count == "1"
 
 
-# What mappings are given ----------------------------------------------------------------------------------------------
-
-
-def test_a_mapping_of_bytes_gets_bytes(tmp_path):
-    """A mapping of bytes is recognized by a trial that leaves nothing behind."""
-    with dbm.dumb.open(str(tmp_path / "chat")) as file:
-        store = KVSessionStore(file)
-        session = talk(store, count=40)
-
-        assert store.get("s") == session
-        assert SessionManager(store).count("ada") == 1
-        assert sorted(key.partition(b"/")[0] for key in file.keys()) == [b"messages", b"session"]  # noqa: SIM118
-
-
-@pytest.mark.parametrize("name", ["sync", "commit"])
-def test_a_mapping_is_asked_to_keep_what_was_saved(name):
-    """Each save and deletion ends with its `sync` or `commit`, if it has one."""
-    calls = []
-    mapping = type("Buffered", (dict,), {name: lambda self: calls.append(len(self))})()
-    store = KVSessionStore(mapping)
-
-    session = talk(store)
-    session.add_message("user", "more")
-    store.save(session)
-    store.delete("s")
-
-    assert calls == [1, 1, 0]
-
-
 # What its failures mean -----------------------------------------------------------------------------------------------
 
 
@@ -299,21 +204,3 @@ def test_a_key_that_the_mapping_cannot_hold_is_an_error(tmp_path):
 
     assert store.get("s") is not None
     assert SessionManager(store).count("ada") == 1
-
-
-# What is never run ----------------------------------------------------------------------------------------------------
-
-
-def test_a_pickle_in_a_shelf_is_never_opened(tmp_path):
-    """A pickle in a shelf raises."""
-    bomb = Bomb(tmp_path / "exploded")
-    with shelve.Shelf(dbm.dumb.open(str(tmp_path / "chat"))) as shelf:
-        store = KVSessionStore(shelf)
-        talk(store, "paged", count=100)
-        shelf["session/s"] = bomb
-        shelf[next(key for key in shelf if key.startswith("messages/"))] = bomb
-
-        meet_bombs(store)
-
-    assert not (tmp_path / "exploded").exists()
-    check_that_it_would_explode(bomb)

@@ -1,6 +1,5 @@
 """Tests of stores on Redis and Valkey: keys, expiry, clients and servers."""
 
-import pickle
 import secrets
 import time
 from contextlib import closing
@@ -38,7 +37,6 @@ from pyai_sessions import (
 from pyai_sessions.documents.keys import encode_id, head_key, namespace_prefix
 from pyai_sessions.documents.listed import EXPIRY
 from pyai_sessions.storage.redis.layout import Layout
-from tests.bombs import Bomb, check_that_it_would_explode, meet_bombs
 
 
 @pytest.fixture
@@ -876,20 +874,3 @@ def test_what_is_no_url_of_a_server_is_refused(url):
         RedisSessionStore(url)
 
     assert caught.value.path == "url"
-
-
-# What is never run ----------------------------------------------------------------------------------------------------
-
-
-def test_a_pickle_on_the_server_is_never_opened(store, client, prefix, tmp_path):
-    """Any bytes in a hash raise when they are read, and are not unpickled."""
-    bomb = Bomb(tmp_path / "exploded")
-    talk(store, "paged", count=100)
-    client.hset(prefix + "s", "session", pickle.dumps(bomb))
-    page = next(each for each in client.hkeys(prefix + "paged") if each.startswith(b"messages/"))
-    client.hset(prefix + "paged", page, pickle.dumps(bomb))
-
-    meet_bombs(store)
-
-    assert not (tmp_path / "exploded").exists()
-    check_that_it_would_explode(bomb)

@@ -18,7 +18,6 @@ from sqlitedict import SqliteDict
 from pyai_sessions import (
     ANYONE,
     Encrypted,
-    InvalidDocumentError,
     InvalidValueError,
     KVSessionStore,
     Message,
@@ -26,15 +25,12 @@ from pyai_sessions import (
     SessionManager,
     SQLiteMapping,
     SQLiteSessionStore,
-    StorageClosedError,
-    StorageCorruptError,
     StorageLockedError,
     StorageReadOnlyError,
     StorageUnreachableError,
     UnsuitableMappingError,
 )
 from pyai_sessions.testing import StoppedClock
-from tests.bombs import Bomb, check_that_it_would_explode
 from tests.processes import LOCKED, python_until_told, run_at_once, run_python
 
 
@@ -140,42 +136,6 @@ def test_a_save_is_one_transaction(store, path):
 # What files and other processes do ------------------------------------------------------------------------------------
 
 
-def test_a_file_that_another_process_locked_raises_within_the_timeout(path):
-    """A locked file makes a save raise within the timeout, and the same save succeeds later."""
-    with closing(SQLiteSessionStore(path, timeout=0.2)) as store:
-        session = talk(store)
-        session.add_message("user", "during the lock")
-
-        with python_until_told(LOCKED, path):
-            for act in (
-                lambda: store.save(session),
-                lambda: store.delete("s"),
-                lambda: SessionManager(store).append("s", session.messages[0]),
-                lambda: talk(store, "other"),
-            ):
-                with pytest.raises(StorageLockedError) as caught:
-                    act()
-                assert caught.value.where == str(path)
-            assert store.get("s").message_count == 3  # readers do not wait
-
-        store.save(session)
-        assert store.get("s").message_count == 4
-        assert store.get("other") is None
-
-
-def test_a_sqlitedict_whose_file_is_locked_raises_in_the_call(path):
-    """With a SqliteDict, too, the call itself raises."""
-    with plain_dict(path, journal_mode="WAL") as mapping, closing(KVSessionStore(mapping, timeout=0.2)) as store:
-        session = talk(store)
-        session.add_message("user", "during the lock")
-
-        with python_until_told(LOCKED, path), pytest.raises(StorageLockedError):
-            store.save(session)
-
-        store.save(session)
-        assert store.get("s").message_count == 4
-
-
 def test_a_thread_that_waits_too_long_for_another_raises(path):
     """Threads of one process have the same timeout."""
     with closing(SQLiteSessionStore(path, timeout=0.1)) as store:
@@ -253,81 +213,6 @@ def test_a_sqlitedict_with_its_own_journal_mode_opens_our_file(path):
         assert printed.splitlines() == ["3 1", "3 1"]
 
 
-@pytest.mark.parametrize("close", ["the store", "the mapping"])
-def test_a_closed_store_says_so(path, close):
-    """After `close` every call raises, and does not open the file again."""
-    store = SQLiteSessionStore(path)
-    manager = SessionManager(store)
-    session = talk(store)
-    (store if close == "the store" else store.mapping).close()
-
-    for act in (
-        lambda: store.save(session),
-        lambda: store.get("s"),
-        lambda: store.list_for_user("ada"),
-        manager.count,
-        lambda: store.delete("s"),
-        manager.verify,
-    ):
-        with pytest.raises(StorageClosedError):
-            act()
-    store.close()
-
-
-def test_a_sqlitedict_that_its_owner_closed_says_so(path):
-    """After the SqliteDict is closed, the store raises."""
-    mapping = SqliteDict(str(path))
-    store = KVSessionStore(mapping)
-    talk(store)
-    mapping.close()
-
-    for act in (lambda: store.get("s"), lambda: talk(store, "other"), SessionManager(store).count):
-        with pytest.raises(StorageClosedError):
-            act()
-    store.close()
-
-
-def test_closing_a_store_leaves_the_given_sqlitedict_open(path):
-    """Closing a store does not close the given SqliteDict."""
-    with plain_dict(path) as mapping:
-        store = KVSessionStore(mapping)
-        talk(store)
-        store.close()
-
-        assert json.loads(mapping["session/s"])["user_id"] == "ada"
-        with pytest.raises(StorageClosedError):
-            store.get("s")
-
-
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
-    """A file that is not a database raises, and stays."""
-    path.write_bytes(b"a diary, not a database. " * 100)
-
-    with pytest.raises(StorageCorruptError) as caught, closing(SQLiteSessionStore(path)) as store:
-        talk(store)
-
-    assert caught.value.where == str(path)
-    assert path.read_bytes() == b"a diary, not a database. " * 100
-
-
-def test_a_damaged_database_is_an_error_and_not_an_empty_one(path):
-    """Reading a damaged database raises."""
-    with closing(SQLiteSessionStore(path)) as store:
-        for n in range(50):
-            talk(store, f"s{n}", count=20)
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * (size - 4096))
-
-    def read_all():
-        with closing(SQLiteSessionStore(path)) as store:
-            return [store.get(f"s{n}").message_count for n in range(50)]
-
-    with pytest.raises(StorageCorruptError):
-        read_all()
-
-
 @pytest.mark.parametrize("name", [".", "file/chat.db"])
 def test_a_place_where_no_file_can_be_is_an_error_that_names_it(tmp_path, name):
     """A folder, or a path through a file, raises an error that names it."""
@@ -369,38 +254,6 @@ def test_a_relative_path_stays_the_file_that_it_was(tmp_path, monkeypatch):
     assert list((tmp_path / "elsewhere").iterdir()) == []
     with closing(SQLiteSessionStore(tmp_path / "chat.db")) as store:
         assert SessionManager(store).count() == 1
-
-
-@pytest.mark.parametrize("kind", ["SQLiteSessionStore", "KVSessionStore(SqliteDict)"])
-def test_parent_and_child_both_save_after_a_fork(path, kind):
-    """A forked child opens its own connections, and does not use a SqliteDict's thread."""
-    printed = run_python(
-        """
-        import os, sys
-        from pyai_sessions import KVSessionStore, SQLiteSessionStore, Session, SessionManager
-        if sys.argv[2] == "SQLiteSessionStore":
-            store = SQLiteSessionStore(sys.argv[1])
-        else:
-            from sqlitedict import SqliteDict
-            store = KVSessionStore(SqliteDict(sys.argv[1], tablename="sessions"))
-        store.save(Session(session_id="before", user_id="ada"))
-        child = os.fork()
-        for n in range(20):
-            store.save(Session(session_id=f"{'parent' if child else 'child'}{n}", user_id="ada"))
-        if not child:
-            assert store.get("before") is not None
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        print(SessionManager(store).count("ada"))
-        os._exit(0)
-        """,
-        path,
-        kind,
-    )
-
-    assert printed.split() == ["41"]
-    with closing(SQLiteSessionStore(path)) as store:
-        assert SessionManager(store).verify()
 
 
 def test_processes_that_open_a_new_file_at_once_all_can(path):
@@ -472,37 +325,6 @@ def test_a_mapping_of_text_refuses_other_values(path):
                 mapping[key] = value
 
         assert list(mapping) == []
-
-
-# What is never run ----------------------------------------------------------------------------------------------------
-
-
-def test_a_pickle_in_the_file_is_never_opened(path, tmp_path):
-    """A pickle in place of a session or page raises in every call."""
-    bomb = Bomb(tmp_path / "exploded")
-    with closing(SqliteDict(str(path), tablename="sessions", autocommit=True)) as pickling:
-        with closing(KVSessionStore(pickling)) as store:
-            talk(store, "paged", count=100)
-        pickling["session/s"] = bomb
-        page = next(key for key in pickling if key.startswith("messages/"))
-        pickling[page] = bomb
-
-        for store in (KVSessionStore(pickling), SQLiteSessionStore(path)):
-            with closing(store), closing(SessionManager(store)) as manager:
-                for session_id in ("s", "paged"):
-                    with pytest.raises(InvalidDocumentError) as caught:
-                        manager.get_session(session_id)
-                    assert caught.value.session_id == session_id
-                manager.list_sessions(skip_invalid=True)
-                manager.get_sessions_for_user("ada", skip_invalid=True)
-                manager.reindex()
-                assert not manager.verify()
-        with SessionManager(path) as manager:
-            manager.verify(repair=True)
-            manager.clear_all()
-
-    assert not (tmp_path / "exploded").exists()
-    check_that_it_would_explode(bomb)
 
 
 # The index table ------------------------------------------------------------------------------------------------------
