@@ -54,7 +54,9 @@ announce:
 FRAMEWORKS := openai_agents claude_agent_sdk google_adk langgraph chatkit
 # Frameworks whose tests need packages of their own, such as a kit of the framework.
 KITS := langgraph
-FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest)
+# What the documentation shows of several frameworks has one environment with the newest release of each.
+RECIPES := recipes-highest
+FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest) $(RECIPES)
 # A framework's own tests, from the source of its newest release, run with our storage in place of its own. A plugin of pytest
 # puts it there; the plugin names what is run, and what is left out, and why.
 PLUGINS := tests/integrations/frameworks/suites
@@ -72,6 +74,12 @@ test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst 
 		--extra $(subst _,-,$(firstword $(subst -, ,$*))) --resolution $(patsubst $(firstword $(subst -, ,$*))-%,%,$*)
 	$(UV) pip install -q --python .venv-integrations/$*/bin/python --group frameworks \
 		$(addprefix --group kit-,$(filter $(KITS),$(firstword $(subst -, ,$*))))
+	@touch $@
+
+.venv-integrations/recipes-highest/.made: $(VENV)/.made pyproject.toml
+	@PYENV_VERSION=3.11 $(UV) venv -q --clear --python 3.11 $(@D)
+	$(UV) pip install -q --python $(@D)/bin/python -r pyproject.toml
+	$(UV) pip install -q --python $(@D)/bin/python --group frameworks --group recipes
 	@touch $@
 
 .venv-integrations/%-suite/.made: .venv-integrations/%-highest/.made
