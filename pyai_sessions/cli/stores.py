@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Generator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
@@ -40,7 +40,6 @@ def open_manager(
     keys = keys or os.environ.get("PYAI_SESSIONS_KEYS")
     with ExitStack() as stack:
         if access != "create":
-            stack.enter_context(_leaving_no_log(file_of(url)))
             _check_is_there(url)
         store = stack.enter_context(closing(open_store(_read_only(url) if access == "read" else url)))
         yield SessionManager(store if keys is None else _encrypted(store, url, keys, migrate=migrate))
@@ -68,28 +67,6 @@ def file_of(url: str) -> Path | None:
     if parts.scheme != "sqlite" or parts.path == "/:memory:":
         return None
     return Path(os.fsdecode(unquote_to_bytes(parts.path.removeprefix("/")))).expanduser()
-
-
-@contextmanager
-def _leaving_no_log(file: Path | None) -> Generator[None, None, None]:
-    """Remove the empty log that SQLite makes beside a file to read it, if it was not there before.
-
-    A connection that may only read cannot remove it. SQLite does so when one that may write is the last to be closed.
-    """
-    if file is None or Path(f"{file}-wal").exists():
-        yield
-        return
-    try:
-        yield
-    finally:
-        if Path(f"{file}-wal").exists() and os.access(file, os.W_OK):
-            import sqlite3
-
-            with (
-                suppress(sqlite3.Error),
-                closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)) as last,
-            ):
-                last.execute("PRAGMA schema_version").fetchone()
 
 
 def _read_only(url: str) -> str:

@@ -75,6 +75,28 @@ def test_a_file_is_read_and_not_written(path):
         assert SessionManager(store).count() == 2
 
 
+def test_a_file_that_was_read_has_no_other_file_beside_it(path):
+    """SQLite makes a log and its index to read a file, and a connection that may only read cannot remove them."""
+    check(path)
+    with closing(SQLiteSessionStore(path, read_only=True)) as one, closing(SQLiteSessionStore(path, read_only=True)):
+        assert SessionManager(one).count() == 2
+
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_log_that_lay_beside_a_file_stays_there(path):
+    """Others may have left it for a reason: it is for a writer to remove."""
+    with closing(SQLiteSessionStore(path)) as writer:
+        SessionManager(writer).create_session("carol", session_id="u")
+        copy = path.with_name("copy.db")
+        for each in ("", "-wal"):
+            Path(f"{copy}{each}").write_bytes(Path(f"{path}{each}").read_bytes())
+
+    with closing(SQLiteSessionStore(copy, read_only=True)) as store:
+        assert SessionManager(store).count() == 3
+    assert Path(f"{copy}-wal").stat().st_size > 0
+
+
 def test_a_reader_sees_what_a_writer_stores_meanwhile(path):
     """A read-only store sees what others write."""
     with closing(open_store(f"sqlite:///{path}?mode=ro")) as store, closing(SQLiteSessionStore(path)) as writer:

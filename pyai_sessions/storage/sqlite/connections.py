@@ -289,6 +289,21 @@ class Connections:
         while self._idle:
             with suppress(IndexError):
                 self._idle.pop().close()
+        if self.read_only and self._closed:
+            self._remove_empty_log()
+
+    def _remove_empty_log(self) -> None:
+        """Let SQLite remove an empty log, which it makes to read a file. A connection that may only read cannot do so.
+
+        The alternative is to read the file without a log, as on a read-only disk; but a writer could change it then.
+        """
+        with suppress(OSError, sqlite3.Error):
+            if not os.path.getsize(self._log) and os.access(self.path, os.W_OK) and _file_at(self.path) == self._file:
+                last = sqlite3.connect(f"{Path(self.path).as_uri()}?mode=rw", timeout=0, uri=True)
+                try:
+                    last.execute("PRAGMA schema_version").fetchone()
+                finally:
+                    last.close()
 
     def _open(self) -> Connection:
         if not self.read_only:
