@@ -957,6 +957,37 @@ def test_documents_of_format_1_are_read_for_ever():
     check_frozen(SessionManager(mapping))
 
 
+def test_changed_documents_of_format_1_are_read_for_ever():
+    """Runs in pieces, a branch, a fork, and answers that were stored while they grew are read, and can be changed."""
+    mapping = json.loads((FROZEN / "changed.json").read_text())
+    manager, turns = SessionManager(mapping), [f"turn {n}" for n in range(130)]
+    assert [len(json.loads(mapping[f"session/{each}"])["sealed"]) for each in ("changed", "fork")] == [4, 2]
+    assert manager.verify()
+
+    session = manager.get_session("changed")
+    assert [each.content for each in session.messages] == [
+        *turns[:70],
+        "said anew",
+        *turns[72:129],
+        "Once upon a time",
+        "Once ",
+        "Once upon ",
+    ]
+    assert session.messages[40].metadata == {"rating": 5}
+    now = NOON + timedelta(minutes=1)
+    assert [each.status_at(now) for each in session.messages[-3:]] == ["complete", "cut off", "growing"]
+    assert [each.content for each in manager.get_session("fork").messages] == turns[:100]
+    [branch] = session.branches
+    left = manager.switch("changed", branch)
+    assert [each.content for each in left.messages] == [*turns[:70], "said anew", *turns[72:]]
+
+    manager.replace_message("changed", "m70", content="said once more")
+    manager.append("fork", {"role": "user", "content": "more"})
+    assert manager.get_message("changed", "m70").content == "said once more"
+    assert manager.get_session("fork").message_count == 101
+    assert manager.verify()
+
+
 def test_a_sqlite_file_of_format_1_is_read_for_ever(tmp_path):
     """A file of the first release can be opened and changed."""
     shutil.copy(FROZEN / "sessions.db", tmp_path)
