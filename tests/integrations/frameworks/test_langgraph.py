@@ -322,6 +322,22 @@ def test_an_early_checkpoint_is_found_without_the_thread():
     assert Counted.read < 300
 
 
+def test_writes_that_are_stored_before_their_checkpoint_are_found():
+    """A task may store what it wrote before the checkpoint that it follows is stored: both are on their way at once."""
+    saver = LangGraphSaver(SessionManager())
+    for n in range(1, 41):
+        saver.put(CONFIG, checkpoint(n, n=n), {}, {})
+    newest = {"configurable": {"thread_id": "s", "checkpoint_id": checkpoint(41)["id"]}}
+
+    saver.put_writes(newest, [("c", "early")], "early")
+    saver.put(CONFIG, checkpoint(41, n=41), {}, {})
+    for n in range(31):
+        saver.put_writes(newest, [("c", n)], f"t{n}")
+
+    for config in (CONFIG, newest):
+        assert ("early", "c", "early") in saver.get_tuple(config).pending_writes
+
+
 def test_an_interrupted_graph_is_resumed():
     """A graph that waits for a person goes on in another saver from where it stopped."""
     manager = SessionManager()
