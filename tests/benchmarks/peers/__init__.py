@@ -12,7 +12,7 @@ from tests.benchmarks.families import Place
 from tests.benchmarks.measure import say
 from tests.benchmarks.texts import Messages
 
-MODULES = ("openai_agents", "adk", "langchain", "strands", "agno")
+MODULES = ("openai_agents", "adk", "langchain", "langgraph", "strands", "agno")
 
 
 class Conversation(Protocol):
