@@ -13,10 +13,12 @@ _TOOL_ROLES = ("tool", "function")
 _TOOL_PARTS = ("tool", "function", "computer", "code_execution", "bash", "mcp", "web_search", "file_search")
 """How the types of parts begin that hold calls of tools and their results: ``tool_use``, ``function_call_output``."""
 
-_TOOL_FIELDS = ("function_call", "functionCall", "function_response", "functionResponse")
-"""Fields of a part that hold a call of a tool or its result, as Gemini has them."""
+_TOOL_FIELDS = ("function_call", "functionCall", "function_response", "functionResponse", "toolUse", "toolResult")
+"""Fields of a part that hold a call of a tool or its result, as Gemini and Bedrock have them."""
 
-_DATA = frozenset({"data", "type", "id", "tool_use_id", "call_id", "url", "image_url", "signature"})
+_DATA = frozenset(
+    {"data", "bytes", "type", "id", "tool_use_id", "toolUseId", "call_id", "url", "image_url", "signature"}
+)
 """Fields of JSON that hold no words."""
 
 
