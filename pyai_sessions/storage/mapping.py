@@ -39,12 +39,14 @@ class _Shared:
         self.mapping = mapping  # kept alive, so that no other mapping gets its id()
         self.turn = Turn()
         self.lists: dict[str, Lists] = {}  # by namespaces
+        self.namespaces: set[str] = set()  # all that have documents; empty: they were not looked for yet
         self.places = Places()
         self.changing = False  # whether a change is under way, or was interrupted
 
     def forget(self) -> None:
         """Forget lists and keys, which a change that failed or was interrupted left wrong. They are built anew."""
         self.lists.clear()
+        self.namespaces.clear()
         self.places.forget()
         self.changing = False
 
@@ -173,6 +175,11 @@ class MappingStorage(Storage):
         answer = change.answer(self._get)
         if answer is not None:
             return answer
+        if change.put and self._shared.namespaces:
+            under = split_namespace(change.put[0][0])[0]  # that of all of them: they are of one place
+            if under not in self._shared.namespaces:  # a new one, whose lists are empty
+                self._shared.lists.setdefault(under, Lists())
+                self._shared.namespaces.add(under)
         for key, document in change.put:
             self._put(key, document)
         for key in change.drop:
@@ -242,16 +249,21 @@ class MappingStorage(Storage):
         return self._lists({under})[under]
 
     def _lists(self, namespaces: set[str]) -> dict[str, Lists]:
-        """Return the lists of namespaces. Those that are not known yet are built from the documents."""
+        """Return the lists of namespaces. Those that are not known yet are built from the documents that there are."""
         known = {} if self._others_write else self._shared.lists
         missing = {under: Lists() for under in namespaces - known.keys()}
-        if missing:
+        there = set[str]() if self._others_write else self._shared.namespaces
+        if missing and (not there or not there.isdisjoint(missing)):
+            seen = set[str]()
             for key in self._all_keys():
-                lists = missing.get(split_namespace(key)[0])
+                under = split_namespace(key)[0]
+                seen.add(under)
+                lists = missing.get(under)
                 if lists is not None:
                     for name, member, score in self._derive(key, partial(self._get, key)):
                         lists.move(name, member, score)
-            known |= missing
+            there |= seen
+        known |= missing
         return known
 
     def close(self) -> None:  # noqa: D102

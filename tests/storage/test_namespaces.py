@@ -1,9 +1,12 @@
 """Tests that each namespace of a storage behaves like a separate storage."""
 
+from collections import UserDict
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyai_sessions import SessionManager
 from pyai_sessions.documents.keys import namespace_prefix
 from pyai_sessions.storage.names import place_of, split_namespace
 from pyai_sessions.storage.protocol import Change, Listing, Storage
@@ -173,3 +176,29 @@ def test_a_wrapper_holds_and_closes_the_storage_within():
     part.close()
 
     assert calls == ["exclusive", "mend", "close"]
+
+
+class Walked(UserDict):
+    """A mapping that counts the walks through its keys."""
+
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_a_new_tenant_costs_no_walk_through_the_keys_of_all_others():
+    """A mapping that has no lists of its own is walked once for all namespaces that come after."""
+    mapping = Walked()
+    manager = SessionManager(mapping)
+    for n in range(50):
+        tenant = manager.namespace(f"tenant {n}")
+        tenant.create_session("ada")
+        tenant.create_session("ada")
+        assert (tenant.count("ada"), len(tenant.list_sessions("ada"))) == (2, 2)
+        assert manager.namespace(f"nobody {n}").count() == 0
+
+    assert mapping.walks < 10
+    assert [SessionManager(dict(mapping)).namespace(f"tenant {n}").count() for n in (0, 7, 49)] == [2, 2, 2]
+    assert manager.verify().problems == []
