@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import import_module
 from itertools import groupby
@@ -242,12 +241,15 @@ def message_of(given: Mapping[str, Any]) -> Message:
     original, redacting = given["message"], given.get("redact_message")
     said = original if redacting is None else redacting
     content, role = p.given_object(_decoded(said), "message").get("content"), said.get("role")
+    moment = _moment(given.get("created_at"))
     try:
-        made = bedrock.read([("message", {"role": role, "content": content})], None, _now, {})
+        made = bedrock.read([("message", {"role": role, "content": content})], None, lambda: moment, {})
     except InvalidValueError:  # a role or a block that the API has not
         made = []
-    message = made[0] if len(made) == 1 else Message(role if role in ("user", "assistant") else "user", content)
-    message = replace(message, timestamp=_moment(given.get("created_at")))
+    if len(made) == 1:
+        message = made[0]
+    else:
+        message = Message(role if role in ("user", "assistant") else "user", content, timestamp=moment)
     besides = {key: each for key, each in given.items() if key not in ("message", "redact_message", "message_id")}
     kept = {"said": _plain(said), **({} if redacting is None else {"original": _plain(original)}), **besides}
     keep_difference(message, _NAME, _written(message), _plain(kept))
@@ -292,10 +294,15 @@ def _joined(run: Sequence[_Placed]) -> list[list[_Placed]]:
 
 def _written(*messages: Message) -> p.Part:
     """Return the JSON of what the own fields of messages say: of one, or of several that are one for Strands."""
+    made: p.Part = {"created_at": messages[0].timestamp.isoformat()}
+    [first, *others] = messages
+    text = first.content
+    is_said = first.role in ("user", "assistant") and not first.tool_calls and first.tool_call_id is None
+    if not others and is_said and type(text) is str and text.strip():
+        return {**made, "said": {"role": first.role, "content": [{"text": text}]}}  # most are so: it saves time
     said = [part.message for each in messages for part in prompt_messages(each)]
     role = "assistant" if any(p.speaker(each) == "assistant" for each in said) else "user"
     turns, _ = bedrock.write(said)
-    made: p.Part = {"created_at": messages[0].timestamp.isoformat()}
     return {**made, "said": _plain(turns[-1])} if turns and turns[-1]["role"] == role else made
 
 
