@@ -47,6 +47,7 @@ class Browser(App[None]):
         Binding("escape", "list", "List"),
         Binding("r", "read", "Read anew"),
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
     def __init__(self, manager: SessionManager, *, interval: float = 2.0) -> None:
@@ -72,7 +73,7 @@ class Browser(App[None]):
         """Begin."""
         self.query_one("#list").focus()
         self.action_read()
-        self.set_interval(self._interval, self.action_read)
+        self.set_interval(self._interval, self._read_again)
 
     # What a person does --------------------------------------------------------------------------------------------
 
@@ -115,6 +116,11 @@ class Browser(App[None]):
         options = self.query_one("#list", OptionList)
         if options.highlighted is not None and options.highlighted < len(self._listed):
             self._load(self._listed[options.highlighted])
+
+    def _read_again(self) -> None:
+        """Read anew what has changed since. A read that is still at work goes on: it would never end otherwise."""
+        if not any(each.is_running for each in self.workers):
+            self.action_read()
 
     # What is read, in a thread of its own, so that the screen answers ----------------------------------------------
 

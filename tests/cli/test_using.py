@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from threading import Condition, Thread
 
 import pytest
 from textual.widgets import OptionList, Static
@@ -108,11 +108,11 @@ def test_a_question_is_kept_whose_answer_broke_off_and_answered_the_next_time(cl
         assert [each.role for each in manager.get_session("talk").messages] == ["user", "user", "assistant"]
 
 
-def screen(manager, story):
+def screen(manager, story, browser=Browser):
     """Run the browser without a terminal, with keys pressed by *story*."""
 
     async def run():
-        app = Browser(manager, interval=0.05)
+        app = browser(manager, interval=0.05)
         async with app.run_test(size=(120, 40)) as pilot:
 
             async def settle(holds):
@@ -153,6 +153,42 @@ def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
         await pilot.press("escape", "q")
 
     screen(manager, story)
+
+
+class Looks(Browser):
+    """A browser that counts how often it looked whether to read anew."""
+
+    looks = 0
+    looked = Condition()
+
+    def _read_again(self):
+        with self.looked:
+            Looks.looks += 1
+            self.looked.notify_all()
+        super()._read_again()
+
+
+class SlowManager(SessionManager):
+    """A manager whose searches take longer than the browser waits between two looks."""
+
+    def search(self, *arguments, **options):
+        with Looks.looked:
+            until = Looks.looks + 3
+            assert Looks.looked.wait_for(lambda: Looks.looks >= until, timeout=60)
+        return super().search(*arguments, **options)
+
+
+def test_the_browser_shows_what_takes_long_to_find(store):
+    """A search that takes longer than the time between two looks is shown when it ends."""
+
+    async def story(app, pilot, settle, text):
+        await pilot.press("slash", *"train")
+        await settle(lambda: app.query_one(OptionList).option_count == 1)
+        await settle(lambda: "22:10" in text("transcript"))
+        await pilot.press("ctrl+c")
+
+    with SlowManager(store) as manager:
+        screen(manager, story, Looks)
 
 
 def test_an_agent_reads_the_conversations_of_its_user_alone(manager):
