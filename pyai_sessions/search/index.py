@@ -170,7 +170,7 @@ class SearchIndex:
         if batch:
             yield batch
 
-    def _changed_sessions(self) -> Iterator[dict[str, object]]:
+    def _changed_sessions(self) -> Iterator[Mapping[str, object]]:
         """Iterate over what changed of each session: its pages, then its head.
 
         The head was read before its pages. So if other pages are written meanwhile, another head is stored, and the
