@@ -51,7 +51,7 @@ announce:
 	@$(if $(ARGS),true,echo "The tests take about 6 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 # Each framework has an environment of its own: one with its lowest release that pyproject.toml allows, one with its newest.
-FRAMEWORKS := openai_agents claude_agent_sdk google_adk strands agent_framework langgraph chatkit
+FRAMEWORKS := openai_agents claude_agent_sdk google_adk strands agent_framework langgraph chatkit pydantic_ai
 # Frameworks whose tests need packages of their own, such as a kit of the framework.
 KITS := langgraph
 # What the documentation shows of several frameworks has one environment with the newest release of each.

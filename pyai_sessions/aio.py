@@ -171,6 +171,7 @@ class AsyncSessionManager(Manages):
     get_messages = _awaited(SessionManager.get_messages)
     get_message = _awaited(SessionManager.get_message)
     switch = _awaited(SessionManager.switch)
+    get_branch = _awaited(SessionManager.get_branch)
     save = _awaited(SessionManager.save)
     append = _awaited(SessionManager.append)
     replace_message = _awaited(SessionManager.replace_message)

@@ -26,6 +26,7 @@ from pyai_sessions.values.checks import (
     existing_id,
     sought_id,
 )
+from pyai_sessions.values.messages import Message
 
 _TOGETHER = 100
 """Sessions that are loaded together."""
@@ -192,6 +193,28 @@ class KeepsConversations(Face):
         if session is None:
             raise SessionDeletedError(session_id)
         return self._opened(session)
+
+    @mending
+    def get_branch(self, session_id: str, branch: str | Branch, *, user_id: str | Anyone = ANYONE) -> list[Message]:
+        """Return the messages of a branch that a rewind left, from the first one on, without switching to it.
+
+        *branch* is one of ``session.branches``, or its id. Nothing is written; an archived session has branches, too.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            SessionStateError: It has no such branch.
+
+        >>> from pyai_sessions import SessionManager
+        >>> manager = SessionManager()
+        >>> session = manager.create_session("ada")
+        >>> _ = session.add_message("user", "Tell me a joke."), session.add_message("assistant", "No.")
+        >>> branch = session.rewind(1)
+        >>> manager.save(session)
+        >>> [each.content for each in manager.get_branch(session.session_id, branch)]
+        ['Tell me a joke.', 'No.']
+
+        """
+        return self._engine.switcher.look(existing_id(session_id), check_branch(branch), check_user(user_id))
 
     @sharing
     def save(self, session: Session, *, on_conflict: OnConflict = "merge") -> Asking[None]:

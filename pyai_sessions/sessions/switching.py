@@ -1,4 +1,4 @@
-"""Switching a session to one of its branches, and forking it: a new session that begins with its first messages."""
+"""Branches of a session: switching to one, reading one; and forks: new sessions that begin with its first messages."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from pyai_sessions.sessions.forking import At, forked
 from pyai_sessions.sessions.loading import MISSING, Loader, head_of, load_draft, wanted_of
 from pyai_sessions.sessions.removing import purge
 from pyai_sessions.values.json import plain_object
+from pyai_sessions.values.messages import Message
 from pyai_sessions.values.patches import Patch
 
 
@@ -61,6 +62,21 @@ class Switcher(NamedTuple):
             return True
 
         until_done(backend, session_id, attempt)
+
+    def look(self, session_id: str, branch_id: str, user_id: str | None) -> list[Message]:
+        """Return the messages of a branch; see `SessionManager.get_branch`."""
+        backend, terms = self.loader.backend, self.loader.terms
+        for _ in Attempts(backend, session_id):
+            stored = head_of(backend, session_id, terms.clock, user_id)
+            switched = self._switched(stored, branch_id)
+            if switched is None:
+                continue
+            try:
+                return list(self._as_loaded(compose(switched, terms), None).messages)
+            except InvalidDocumentError:
+                if stamp_of_value(backend.head(session_id)) == stored.stamp:
+                    raise  # else another writer has replaced the pages
+        raise SessionNotFoundError(session_id)
 
     def _switched(self, stored: StoredHead, branch_id: str) -> Session | None:
         """Return a session that continues from a branch; None if another writer changed the session meanwhile."""

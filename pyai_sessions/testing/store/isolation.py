@@ -23,6 +23,7 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "get_session": lambda m, user: m.get_session("s", user_id=user),
     "get_session of a part": lambda m, user: m.get_session("s", last=1, user_id=user),
     "append": lambda m, user: m.append("s", _MESSAGE, user_id=user),
+    "get_branch": lambda m, user: m.get_branch("s", "no such branch", user_id=user),
     "switch": lambda m, user: m.switch("s", "no such branch", user_id=user),
     "fork": lambda m, user: m.fork("s", new_id="fork", owned_by=user),
     "fork for another": lambda m, user: m.fork("s", user_id="carol", new_id="fork", owned_by=user),

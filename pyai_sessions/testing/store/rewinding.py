@@ -123,6 +123,26 @@ class Rewinding(StoreFixtures):
         assert contents(other.switch("s", stored.branches[0])) == [*_texts(range(2)), "try 8"]
         assert self.sound(other)
 
+    @pytest.mark.parametrize("count", [4, 100])
+    def test_a_branch_is_read_without_switching_to_it(self, manager: Any, other: Any, count: Any) -> None:
+        """The messages of a branch are those that a switch gives. Nothing changes, in an archived session either."""
+        session = manager.create_session("ada", session_id="s")
+        fill(session, count)
+        branch = session.rewind(1)
+        session.add_message("user", "another way")
+        manager.save(session)
+        manager.archive("s")
+        stored = other.get_session("s")
+
+        read = other.get_branch("s", branch)
+
+        assert [each.content for each in read] == _texts(range(count))
+        assert other.get_session("s") == stored
+        with pytest.raises(SessionStateError, match="has no branch 'no such'"):
+            other.get_branch("s", "no such")
+        manager.restore("s")
+        assert other.switch("s", branch.branch_id).messages == read
+
     def test_to_switch_needs_an_active_session_with_that_branch(self, manager: Any) -> None:
         """Switching in an absent or archived session, or to an unknown branch, raises an error of its own."""
         session = manager.create_session("ada", session_id="s")
