@@ -35,6 +35,8 @@ except ImportError:
     _framework, _types, _Store = None, None, object
 
 _NAME = "chatkit"
+_LISTED = 100
+"""Threads that are read at a time."""
 
 
 class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntypedBaseClass]
@@ -87,12 +89,26 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
         )
 
     async def load_threads(self, limit: int, after: str | None, order: str, context: Any) -> Any:
-        """Return a page of the user's threads: those that were active last, first, if *order* is ``"desc"``."""
-        page = await self._manager.list_sessions(
-            self._user(context), limit=limit, cursor=after, order="newest" if order == "desc" else "oldest"
-        )
-        more = page.next_cursor
-        return _types.Page(data=[_thread(each) for each in page], has_more=more is not None, after=more)
+        """Return a page of the user's threads: those that were active last, first, if *order* is ``"desc"``.
+
+        *after* is the id of a thread; the list is walked to it from its beginning.
+        """
+        found: list[SessionSummary] = []
+        cursor, is_passed = None, after is None
+        while len(found) <= limit:
+            page = await self._manager.list_sessions(
+                self._user(context), limit=_LISTED, cursor=cursor, order="newest" if order == "desc" else "oldest"
+            )
+            for each in page:
+                if is_passed:
+                    found.append(each)
+                is_passed = is_passed or each.session_id == after
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        if not is_passed:
+            raise _missing(f"thread {after!r}")
+        return _page([_thread(each) for each in found[:limit]], has_more=len(found) > limit)
 
     async def delete_thread(self, thread_id: str, context: Any) -> None:
         """Delete a thread with its items."""
@@ -108,12 +124,13 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
             page = await self._manager.get_messages(
                 thread_id, limit=None if whole else limit, user_id=self._user(context), **wanted
             )
-        except (SessionNotFoundError, SessionStateError) as err:
-            raise _missing(f"thread {thread_id!r}, or its item {after!r},") from err
+        except SessionNotFoundError:
+            return _page([], has_more=False)
+        except SessionStateError as err:
+            raise _missing(f"item {after!r} of thread {thread_id!r}") from err
         messages = list(reversed(page)) if order == "desc" else page[:limit] if whole else list(page)
         has_more = len(page) > limit if whole else page.has_older if order == "desc" else page.has_newer
-        data = [_item(each, thread_id) for each in messages]
-        return _types.Page(data=data, has_more=has_more, after=data[-1].id if has_more and data else None)
+        return _page([_item(each, thread_id) for each in messages], has_more=has_more)
 
     async def add_thread_item(self, thread_id: str, item: Any, context: Any) -> None:
         """Append an item."""
@@ -171,6 +188,10 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
             await self._manager.update_user_state(user, changes, remove=gone)
         else:
             await self._manager.update_app_state(changes, remove=gone)
+
+
+def _page(data: list[Any], *, has_more: bool) -> Any:
+    return _types.Page(data=data, has_more=has_more, after=data[-1].id if has_more and data else None)
 
 
 def _missing(what: str) -> Exception:

@@ -192,16 +192,36 @@ def test_threads_of_others_are_not_found():
     async def step(store):
         for call in (
             store.load_thread("t", "bob"),
-            store.load_thread_items("t", None, 9, "asc", "bob"),
             store.load_item("t", "i1", "bob"),
         ):
             with pytest.raises(NotFoundError):
                 await call
         with pytest.raises(SessionExistsError):
             await store.add_thread_item("t", end, "bob")
-        return (await store.load_threads(9, None, "desc", "bob")).data
+        items = await store.load_thread_items("t", None, 9, "asc", "bob")
+        return items.data, (await store.load_threads(9, None, "desc", "bob")).data
 
-    assert run(step, manager, user_of=str) == []
+    assert run(step, manager, user_of=str) == ([], [])
+
+
+def test_threads_are_listed_in_pages_that_begin_after_a_thread():
+    """A page goes on after the thread that is named, whichever it is; one that is gone is missing."""
+    manager = SessionManager()
+    for n in range(5):
+        manager.create_session("ada", session_id=f"t{n}")
+
+    async def step(store):
+        pages, after = [], None
+        while True:
+            page = await store.load_threads(2, after, "asc", None)
+            pages, after = [*pages, [each.id for each in page.data]], page.after
+            if not page.has_more:
+                break
+        with pytest.raises(NotFoundError):
+            await store.load_threads(2, "gone", "asc", None)
+        return pages, [each.id for each in (await store.load_threads(9, "t3", "desc", None)).data]
+
+    assert run(step, manager) == ([["t0", "t1"], ["t2", "t3"], ["t4"]], ["t2", "t1", "t0"])
 
 
 def test_an_archived_thread_is_read_and_not_written():
