@@ -58,7 +58,7 @@ class _Stored(NamedTuple):
     revision: str
     """The session's own."""
     token: str
-    """The framework's name of what is stored; of a session that others changed since, the session's revision."""
+    """The framework's name of what is stored, or one that is made of the messages if others changed these since."""
     size: int
     """How many messages are stored."""
     last: str | None
@@ -271,7 +271,8 @@ def _stored(session: Session) -> _Stored:
     revision, kept = session.revision or "", p.native(session.metadata.get(_NAME))
     last = session.messages[-1].message_id if session.messages else None
     same = (kept.get("count"), kept.get("last")) == (session.message_count, last)
-    return _Stored(revision, kept["revision"] if same else revision, session.message_count, last)
+    others = f"{kept.get('revision', '')} {session.created_at.isoformat()} {session.message_count} {last}"
+    return _Stored(revision, kept["revision"] if same else others, session.message_count, last)
 
 
 def _record_of(session: Session) -> Any:
