@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import Message, MissingPackageError, SessionManager
-from pyai_sessions.integrations.pydantic_ai import SessionConversationStore, items_of, messages_of
+from pyai_sessions.integrations.pydantic_ai import SessionConversationStore
+from pyai_sessions.integrations.pydantic_ai.messages import items_of, messages_of
 from pyai_sessions.prompts.formats.parts import FORMATS
 
 TEXT = st.text(max_size=12)
