@@ -10,8 +10,11 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from pyai_sessions.values.json import frozen_object, is_array, is_mapping, plain, write
+from pyai_sessions.values.json import MAX_DEPTH, frozen_object, is_array, is_mapping, plain_within, write
 from pyai_sessions.values.messages import Message
+
+_DEEPEST = MAX_DEPTH + 20
+"""Levels of what a message is written as: its own fields lie some levels deep in that."""
 
 
 def difference(one: Any, other: Any) -> list[list[Any]]:
@@ -89,7 +92,7 @@ def restored(message: Message, framework: str, written: Any) -> Any:
     part = message.metadata.get(framework)
     if not is_mapping(part) or part.get("of") != _digest(written):
         return written
-    return applied(written, plain(part["edits"], "edits"))
+    return applied(plain_within(written, "written", _DEEPEST), plain_within(part["edits"], "edits", _DEEPEST))
 
 
 def _digest(value: Any) -> str:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pyai_sessions import Message, MissingPackageError, SessionManager
@@ -64,6 +64,11 @@ ITEMS = st.lists(
 )
 
 
+RETURN = {"tool_name": "f", "content": [False], "tool_call_id": "c", "part_kind": "tool-return", "outcome": "success"}
+ASKED = [{"content": "", "part_kind": "system-prompt"}, {"content": [], "part_kind": "user-prompt"}]
+
+
+@example([{"parts": [*ASKED, RETURN], "kind": "request"}])
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(ITEMS)
 def test_requests_and_responses_come_back_as_they_were_given(items):
