@@ -130,15 +130,15 @@ def ten_pages(mapping):
     return SessionManager(KVSessionStore(mapping))
 
 
-def test_a_message_that_is_stored_costs_the_pages_from_it_to_the_end():
-    """Besides the ids of unloaded pages, which are read once, a stored message costs the pages from it to the end."""
+def test_a_message_that_is_stored_costs_its_page():
+    """Besides the ids of unloaded pages, which are read once, a stored message costs the page that holds it."""
     mapping = Counting()
     manager = ten_pages(mapping)
     mapping.reads = 0
     manager.append("fork", {"role": "user", "content": "", "message_id": "fork 4 0"})
     assert mapping.reads == 10 + 1
     manager.append("fork", {"role": "user", "content": "", "message_id": "fork 3 0"})
-    assert mapping.reads == 10 + 1 + 3
+    assert mapping.reads == 10 + 1 + 1
 
     for last, loaded in ((40, 2), (200, 7)):
         manager = SessionManager(KVSessionStore(mapping))
@@ -151,7 +151,7 @@ def test_a_message_that_is_stored_costs_the_pages_from_it_to_the_end():
     mapping.reads = 0
     session.add_message("user", "", message_id="s 0 0")
     manager.save(session)
-    assert mapping.reads == 5 + 8
+    assert mapping.reads == 5 + 1
 
 
 class Deleting(dict):
