@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyai_sessions.documents.envelopes import text_of
 from pyai_sessions.documents.keys import head_key, page_keys, page_prefix, session_of_key
-from pyai_sessions.documents.reading import read_head, read_messages, stamp_of_value
+from pyai_sessions.documents.reading import read_head, read_messages, readable_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, StorageReadOnlyError, UnsupportedOperationError
 from pyai_sessions.model.heads import StoredHead, owners_of
 from pyai_sessions.search.queries import Query
@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # loads sqlite3
 
 _TOGETHER = 20
 """Documents that are indexed in one transaction: other writers wait for it."""
+
+_LOOKS = 10
+"""How often a session is read again while other writers change it."""
 
 _SOME_DUE = 50
 """Documents that may be due before a search indexes some."""
@@ -174,7 +177,7 @@ class SearchIndex:
         """Iterate over what changed of each session: its pages, then its head.
 
         The head was read before its pages. So if other pages are written meanwhile, another head is stored, and the
-        session counts as changed.
+        session counts as changed. If a page that the head names is gone by then, the head is read again.
         """
         there = set[str]()
         for ids in batches(session_ids(self._storage)):
@@ -183,26 +186,38 @@ class SearchIndex:
             there.update(heads)
             for session_id, key in zip(ids, keys, strict=True):
                 value, before = heads.get(key), known[key][1] if key in known else ""
-                if value is not None and before.partition("\n")[0] != stamp_of_value(value):
+                for _ in range(_LOOKS):
+                    if value is None or before.partition("\n")[0] == stamp_of_value(value):
+                        break
+                    is_missing = False
                     for pages in batches(self._changed_pages(session_id, value, before), _TOGETHER):
-                        yield self._read(pages)
-                    yield {key: value}
+                        found = self._read(pages)
+                        is_missing = is_missing or None in found.values()
+                        yield found
+                    now = self._storage.read([key]).get(key) if is_missing else value
+                    if stamp_of_value(now) == stamp_of_value(value):
+                        yield dict.fromkeys(self._indexed_pages(session_id).difference(self._named(session_id, value)))
+                        yield {key: value}
+                        break
+                    value = now
         for keys in self._index.keys("session/"):
             for key in keys:
                 if key not in there:
                     yield dict.fromkeys([*self._indexed_pages(session_of_key(key) or ""), key])
 
-    def _changed_pages(self, session_id: str, value: object, before: str) -> Iterator[str]:
-        """Iterate over the pages that a head names and the index does not know, or knows and the head does not name."""
-        try:
-            stored = read_head(value, session_id)
-        except InvalidDocumentError:
-            return
+    def _changed_pages(self, session_id: str, value: object, before: str) -> list[str]:
+        """Return the pages that a head names and the index does not know, or knows as those of another edition."""
+        stored = readable_head(value, session_id)
+        if stored is None:
+            return []
         named = page_keys(stored.head.sealed)
         known = self._index.known(named)
         rewritten = before and before != _stamp_of(stored) and before.partition("\n")[2] != stored.head.edition
-        yield from (key for key in named if rewritten or key not in known)
-        yield from self._indexed_pages(session_id).difference(named)
+        return [key for key in named if rewritten or key not in known]
+
+    def _named(self, session_id: str, value: object) -> list[str]:
+        stored = readable_head(value, session_id)
+        return [] if stored is None else page_keys(stored.head.sealed)
 
     def _indexed_pages(self, session_id: str) -> set[str]:
         return {key for keys in self._index.keys(page_prefix(session_id)) for key in keys}

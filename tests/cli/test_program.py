@@ -183,6 +183,7 @@ def test_follow_shows_messages_as_they_are_stored_until_ctrl_c(tmp_path):
         process = subprocess.Popen(
             [*PROGRAM, "show", "s", "--follow", "--json", "--interval", "0.05", "--store", "chat.db"],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (a job of a shell ignores it)
         )  # fmt: skip
         watchdog = threading.Timer(300, process.kill)  # a machine may be busy
         watchdog.start()

@@ -303,6 +303,19 @@ def test_messages_that_move_while_they_are_indexed_are_found(stored):
 
 
 @pytest.mark.parametrize("stored", ["dict", "encrypted"], indirect=True)
+def test_messages_in_a_page_that_another_replaces_while_it_is_indexed_are_found(stored):
+    """The messages of a page are indexed though a change of one of them put another page in its place meanwhile."""
+    stored.index.build()
+    fill(stored.manager, stored.clock, [*["night"] * 32, *["day"] * 8], "ada", "a")
+    first = stored.manager.get_messages("a").messages[0]
+
+    with interfering(stored.index._storage, lambda: stored.other.replace_message("a", first, content="day")):
+        found = stored.search("night", limit=None)
+
+    assert len(found) == 31
+
+
+@pytest.mark.parametrize("stored", ["dict", "encrypted"], indirect=True)
 def test_nothing_stays_in_an_index_of_a_session_that_is_deleted_while_it_is_indexed(stored):
     """The index holds neither its head nor its pages."""
     fill(stored.manager, stored.clock, ["night"] * 80, "ada", "a")
