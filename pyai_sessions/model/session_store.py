@@ -18,7 +18,9 @@ class SessionStore(ABC):
     """A place where sessions are stored. A store of your own has these four methods, each ``def`` or ``async def``.
 
     `SessionManager` and `AsyncSessionManager` build all other features on them. ``get`` must return the session as it
-    was saved, with everything that `Session.to_dict` contains. Three additions are optional:
+    was saved, with everything that `Session.to_dict` contains. A method without ``async`` is called in several threads
+    at the same time, for different sessions, if calls of the manager overlap: what these share needs a lock. Three
+    additions are optional:
 
     - Revisions. ``get`` and the lists set ``session.revision`` to a text of your own that is never used twice. ``save``
       sets a new one, and raises `SessionConflictError` if the stored revision is not the session's (None: the session

@@ -33,20 +33,23 @@ class AsyncStore(SessionStore):
 
 
 class SyncStore(SessionStore):
-    """The same four methods without `async`. Its list has no order, and is a tuple."""
+    """The same four methods without `async`, safe in threads. Its list has no order, and is a tuple."""
 
     def __init__(self):
         self.rows = deque()
+        self.lock = threading.Lock()
 
     def save(self, session):
         row = session.to_dict()
-        self.rows = deque([row, *(each for each in self.rows if each["session_id"] != session.session_id)])  # one step
+        with self.lock:
+            self.rows = deque([row, *(each for each in self.rows if each["session_id"] != session.session_id)])
 
     def get(self, session_id):
         return next((Session.from_dict(each) for each in self.rows if each["session_id"] == session_id), None)
 
     def delete(self, session_id):
-        self.rows = deque(each for each in self.rows if each["session_id"] != session_id)
+        with self.lock:
+            self.rows = deque(each for each in self.rows if each["session_id"] != session_id)
 
     def list_for_user(self, user_id):
         return tuple(Session.from_dict(each) for each in self.rows if each["user_id"] == user_id)
