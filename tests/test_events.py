@@ -187,7 +187,7 @@ def conflict(manager, other):
 
 def purge(manager, other):
     manager.create_session("ada", session_id="s")
-    manager.store.clock.pass_(minutes=2)
+    manager.store.clock.advance(minutes=2)
     manager.purge_expired()
 
 

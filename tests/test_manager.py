@@ -172,7 +172,7 @@ def test_the_manager_sets_the_clock_of_its_store(clock):
     manager = SessionManager({}, clock=clock)
 
     session = manager.create_session("ada")
-    clock.pass_(days=1)
+    clock.advance(days=1)
     session.add_message("user", "x")
 
     assert (session.created_at, session.updated_at) == (NOON, NOON + timedelta(days=1))

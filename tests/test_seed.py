@@ -239,7 +239,7 @@ def test_session_management():
     manager = SessionManager(store=MemorySessionStore(clock=clock))
     session_id = manager.create_session("user123").session_id
     manager.create_session("user123")
-    clock.pass_(days=31)
+    clock.advance(days=31)
     recent = manager.create_session("user123")
 
     # List user's sessions

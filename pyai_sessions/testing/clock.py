@@ -7,13 +7,13 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 
 class StoppedClock:
-    """Returns the same time at every call, until `pass_` moves it on.
+    """Returns the same time at every call, until `advance` moves it on.
 
     >>> from pyai_sessions import SessionManager
     >>> clock = StoppedClock()
     >>> manager = SessionManager(clock=clock)
     >>> _ = manager.create_session("ada")
-    >>> clock.pass_(days=31)
+    >>> clock.advance(days=31)
     >>> manager.archive_inactive(days=30)
     1
 
@@ -26,6 +26,6 @@ class StoppedClock:
         """Return the current time."""
         return self.now
 
-    def pass_(self, **duration: float) -> None:
-        """Move the clock on by the arguments of a timedelta: ``clock.pass_(days=30)``. Negative ones move it back."""
+    def advance(self, **duration: float) -> None:
+        """Move the clock on by the arguments of a timedelta: ``clock.advance(days=30)``. Negative ones move it back."""
         self.now += timedelta(**duration)

@@ -146,7 +146,7 @@ class SessionStoreMachine(RuleBasedStateMachine):
     def manager(self) -> SessionManager:
         """Return one of the two managers, and the other at the next call."""
         self._turn += 1
-        self.clock.pass_(seconds=1)
+        self.clock.advance(seconds=1)
         return self.managers[self._turn % 2]
 
     @rule(session_id=IDS, user_id=USERS)

@@ -234,7 +234,7 @@ def test_sessions_of_a_namespace_expire_by_themselves(mapping):
     for manager in managers:
         for n in range(3):
             manager.create_session("ada", session_id=f"s{n}")
-    clock.pass_(seconds=60)
+    clock.advance(seconds=60)
 
     assert managers[1].purge_expired() == 3
 

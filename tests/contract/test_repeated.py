@@ -83,7 +83,7 @@ def test_a_purge_counts_each_session_once(client, prefix):
     for n in range(250):
         manager.create_session("ada", session_id=f"s{n}")
     client.delete(*(f"{prefix}s{n}" for n in range(250)))
-    clock.pass_(seconds=61)
+    clock.advance(seconds=61)
 
     assert [manager.purge_expired(), manager.purge_expired(), manager.count()] == [250, 0, 0]
 

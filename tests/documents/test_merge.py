@@ -200,7 +200,7 @@ def test_a_checkpoint_that_i_removed_stays_removed(two):
 
 def test_updated_at_is_the_later_of_both(two):
     """A merge keeps the later time of both sides."""
-    two.their_manager.store.clock.pass_(hours=2)
+    two.their_manager.store.clock.advance(hours=2)
     add(two.theirs, "t")
     add(two.mine, "m")
 

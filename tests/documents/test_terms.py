@@ -198,7 +198,7 @@ def test_every_store_of_a_url_takes_a_time_to_live(tmp_path):
         with closing(open_store(f"{url}?ttl=60&sliding=false")) as store:
             manager = SessionManager(store, clock=clock)
             session = manager.create_session()
-            clock.pass_(seconds=30)
+            clock.advance(seconds=30)
             session.add_message("user", "x")
             manager.save(session)
 
@@ -219,7 +219,7 @@ def test_a_store_of_sessions_that_expire_is_one_line():
     clock = StoppedClock()
     manager = SessionManager(MemorySessionStore(ttl=60, clock=clock))
     manager.create_session("ada")
-    clock.pass_(seconds=60)
+    clock.advance(seconds=60)
 
     assert manager.count("ada") == 0
     assert manager.purge_expired() == 1

@@ -110,7 +110,7 @@ class TwoWriters(RuleBasedStateMachine):
 
     def attempt(self, expected, act):
         """Call a function that must raise *expected*, or nothing if that is None."""
-        self.clock.pass_(seconds=1)
+        self.clock.advance(seconds=1)
         if expected is None:
             return act()
         with pytest.raises(expected) as caught:
@@ -194,7 +194,7 @@ class TwoWriters(RuleBasedStateMachine):
 
     @rule(hand=copies, count=st.sampled_from([1, 3]))
     def add(self, hand, count):
-        self.clock.pass_(seconds=1)
+        self.clock.advance(seconds=1)
         for n in range(count):
             message_id = f"m{self.next()}"
             hand.session.add_message("user", f"text {n}", message_id=message_id)
@@ -203,7 +203,7 @@ class TwoWriters(RuleBasedStateMachine):
 
     @rule(hand=copies, key=st.sampled_from(["a", "b"]), value=st.integers(1, 3) | st.none())
     def set_or_delete_state(self, hand, key, value):
-        self.clock.pass_(seconds=1)
+        self.clock.advance(seconds=1)
         if value is not None:
             hand.session.set_state(key, value)
             hand.mine.state[key] = value
@@ -225,7 +225,7 @@ class TwoWriters(RuleBasedStateMachine):
     def rewrite(self, hand, how, where):
         if hand.part or not hand.mine.messages:
             return
-        self.clock.pass_(seconds=1)
+        self.clock.advance(seconds=1)
         at = len(hand.mine.messages) - 1 if how == "pop" else where % len(hand.mine.messages)
         message_id, _ = hand.mine.messages[at]
         if how == "edit":

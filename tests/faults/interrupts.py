@@ -427,11 +427,11 @@ def _reindex(manager, needs):
 def _old(manager):
     """Return a session of two hours ago."""
     clock = manager.store.clock
-    clock.pass_(seconds=-2 * _TTL)
+    clock.advance(seconds=-2 * _TTL)
     try:
         return _added(_stored(manager, pages=1))
     finally:
-        clock.pass_(seconds=2 * _TTL)
+        clock.advance(seconds=2 * _TTL)
 
 
 def _restored(manager):

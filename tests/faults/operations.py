@@ -81,7 +81,7 @@ def store_world(manager):
         say(session, size)
         session.set_state("mood", "calm")
         manager.save(session)
-        clock.pass_(minutes=60 if session_id == "s1" else 1)
+        clock.advance(minutes=60 if session_id == "s1" else 1)
 
 
 def say(session, how_many, word="message"):

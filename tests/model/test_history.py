@@ -131,7 +131,7 @@ def test_an_added_message_has_the_given_fields_and_is_returned(session):
 
 def test_an_added_message_has_the_time_of_the_session_s_clock(session, clock):
     """A session of a manager uses the manager's clock."""
-    clock.pass_(hours=1)
+    clock.advance(hours=1)
 
     assert session.add_message("user", "").timestamp == NOON + timedelta(hours=1)
 

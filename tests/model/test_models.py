@@ -293,7 +293,7 @@ def test_updated_at_goes_forward_whatever_the_clock_does(session, clock, change,
     session.set_state("there", 1)
     session.checkpoint("c")
     before = session.updated_at
-    clock.pass_(seconds=seconds)
+    clock.advance(seconds=seconds)
 
     CHANGES[change](session)
 

@@ -319,7 +319,7 @@ def test_since_a_time_or_a_message():
     session = Session()
     for n, role in enumerate(["system", "user", "assistant", "user", "assistant"]):
         session.add_message(role, f"{n}", message_id=f"m{n}", timestamp=clock())
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
 
     assert said(session.history(since=NOON + timedelta(minutes=3))) == "s u a"
     assert said(session.history(since=NOON + timedelta(minutes=2))) == "s u a"

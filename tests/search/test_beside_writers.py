@@ -30,7 +30,7 @@ class Writer(threading.Thread):
             self.failure = err
 
     def round(self, manager, number):
-        self.stored.clock.pass_(seconds=40)
+        self.stored.clock.advance(seconds=40)
         for each in ("a", "b"):
             manager.append(each, *[Message("user", f"a day {n}") for n in range(7)])
         manager.replace_message("a", f"a-{number % 10}", content=f"edited {number}")

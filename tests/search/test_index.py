@@ -113,7 +113,7 @@ def test_a_common_word_is_found_in_the_order_of_the_lists(tmp_path, kind, monkey
     monkeypatch.setattr(fulltext, "_MANY", 10_000)
     with closing(Stored(kind, tmp_path)) as stored:
         for n in range(520):
-            stored.clock.pass_(seconds=1)
+            stored.clock.advance(seconds=1)
             stored.manager.create_session("ada", session_id=f"s{n}").add_message("user", "night")
             stored.manager.import_sessions(
                 [{"session_id": f"t{n}", "messages": [{"role": "user", "content": "night"}]}]
@@ -204,7 +204,7 @@ def keep_up(stored, manager, what, name, value):
     elif what == "erase":
         manager.delete_user(f"user {name}")
     elif what == "expire":
-        stored.clock.pass_(seconds=900)
+        stored.clock.advance(seconds=900)
     elif what == "clear":
         manager.purge_expired()
     else:
@@ -215,7 +215,7 @@ def keep_up(stored, manager, what, name, value):
 def act(stored, what, name, value):
     """Make one call through one of the two managers, if the session's state allows it."""
     manager = stored.manager if name == "a" else stored.other
-    stored.clock.pass_(seconds=1)
+    stored.clock.advance(seconds=1)
     if keep_up(stored, manager, what, name, value):
         return
     session = manager.get_session(name)
@@ -263,7 +263,7 @@ def test_messages_that_move_while_an_index_is_asked_are_found(stored, monkeypatc
     before = stored.search("night", limit=None)
 
     def turn():
-        stored.clock.pass_(seconds=1)
+        stored.clock.advance(seconds=1)
         stored.other.append("a", *[Message("user", "day") for _ in range(40)])
         if indexes:
             stored.index.build()

@@ -92,7 +92,7 @@ def fill(manager, clock, contents, user_id="ada", session_id=None):
     """Store a session of these texts, by user and assistant in turns, a second apart."""
     session = manager.create_session(user_id, session_id=session_id)
     for n, content in enumerate(contents):
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         session.add_message(("user", "assistant")[n % 2], content, timestamp=clock())
     manager.save(session)
     return session
@@ -113,7 +113,7 @@ def test_a_search_finds_what_a_plain_search_finds(manager, clock, texts, wanted,
     """A search finds the same messages in the same order on every storage, by pages of any size."""
     manager.clear_all()
     for each in texts:
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         fill(manager, clock, each)
     sessions = [manager.get_session(each.session_id) for each in manager.list_sessions()]
     query = written(*wanted)
@@ -133,7 +133,7 @@ def test_the_best_hits_are_those_of_the_newest_then_of_the_next(manager, clock, 
     limit, together, one = options
     manager.clear_all()
     for each in texts:
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         fill(manager, clock, each)
     query = written(terms, [])
     newest = manager.search(query, limit=None)
@@ -167,7 +167,7 @@ def test_a_page_of_the_best_hits_goes_on_beside_writers(manager, clock):
     with patch.object(searching, "_RANKED", 8):
         before = [each.message_id for each in all_pages(manager, "night", limit=3, order="best")]
         first = manager.search("night", limit=3, order="best")
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         fill(manager, clock, ["night"] * 5, "ada", "new")
         manager.append("s3", Message("user", "a night again"))
         found, cursor = [*first], first.next_cursor
@@ -236,7 +236,7 @@ def test_an_expired_session_is_not_found(clock):
     fill(manager, clock, ["night"])
 
     assert len(manager.search("night")) == 1
-    clock.pass_(seconds=61)
+    clock.advance(seconds=61)
     assert len(manager.search("night")) == 0
 
 
@@ -245,7 +245,7 @@ def test_a_fork_is_found_with_what_it_shares(manager, clock):
     fill(manager, clock, [f"night {n}" for n in range(70)], "ada", "a")
     manager.fork("a", 50, new_id="f")
     manager.delete("a")
-    clock.pass_(seconds=1)
+    clock.advance(seconds=1)
 
     assert [each.position for each in manager.search("night", limit=None)] == list(reversed(range(50)))
 
@@ -303,7 +303,7 @@ def test_pages_go_on_beside_writers(manager, clock):
     for n in range(4):
         fill(manager, clock, ["night"] * 3, "ada", f"s{n}")
     first = manager.search("night", limit=5)
-    clock.pass_(seconds=1)
+    clock.advance(seconds=1)
     manager.append("s2", Message("user", "night again"))
     manager.delete("s1")
 
@@ -324,7 +324,7 @@ def test_a_cursor_goes_on_in_one_session_that_is_written_meanwhile(manager, cloc
     fill(manager, clock, ["night"] * 5, "ada", "a")
     for order in ("newest", "best"):
         first = manager.search("night", session_id="a", limit=2, order=order)
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         manager.append("a", Message("user", "day"))
 
         second = manager.search("night", session_id="a", limit=100, order=order, cursor=first.next_cursor)

@@ -144,7 +144,7 @@ def test_a_rating_is_no_activity():
     works = Changer(backend_of(mapping), manager.store._engine.terms, Recent(10**6))
     then, end = session.active_at, session.expires_at
     for at, change, is_active in [(0, rated(1), False), (69, rated(1), False), (40, said("x"), True), (5, gone, True)]:
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         apply(works, session.messages[at].message_id, change)
 
         now = manager.get_session("s")

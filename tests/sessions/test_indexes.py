@@ -64,20 +64,20 @@ class Lists(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0, 1, 60]))
     def wait(self, seconds):
-        self.clock.pass_(seconds=seconds)
+        self.clock.advance(seconds=seconds)
 
     @rule(name=NAMES, user=USERS, metadata=METADATA, writer=WRITER)
     def create(self, name, user, metadata, writer):
         if name in self.model:
             return
-        self.clock.pass_(microseconds=1)
+        self.clock.advance(microseconds=1)
         self.managers[writer].create_session(user, session_id=name, metadata=metadata)
         self.model[name] = (user, metadata, SessionStatus.ACTIVE, self.clock.now)
         self.touch(name)
 
     @rule(name=NAMES, user=USERS, metadata=METADATA, status=st.sampled_from(SessionStatus), days=st.integers(0, 3))
     def import_one(self, name, user, metadata, status, days):
-        self.clock.pass_(microseconds=1)
+        self.clock.advance(microseconds=1)
         time = self.clock.now - timedelta(days=days)
         given = Session(
             session_id=name, user_id=user, metadata=metadata, status=status, created_at=time, updated_at=time
@@ -91,7 +91,7 @@ class Lists(RuleBasedStateMachine):
     def save(self, name, user, metadata, writer):
         if name not in self.model or self.model[name][2] is SessionStatus.ARCHIVED:
             return
-        self.clock.pass_(microseconds=1)
+        self.clock.advance(microseconds=1)
         session = self.managers[writer].get_session(name)
         session.user_id, session.metadata = user, metadata
         session.touch()
@@ -103,7 +103,7 @@ class Lists(RuleBasedStateMachine):
     def append(self, name, writer):
         if name not in self.model or self.model[name][2] is SessionStatus.ARCHIVED:
             return
-        self.clock.pass_(microseconds=1)
+        self.clock.advance(microseconds=1)
         self.managers[writer].append(name, {"role": "user", "content": ""})
         user, metadata, status, time = self.model[name]
         self.model[name] = (user, metadata, status, max(self.clock.now, time + timedelta(microseconds=1)))
@@ -121,7 +121,7 @@ class Lists(RuleBasedStateMachine):
     @rule(name=NAMES, writer=WRITER)
     def restore(self, name, writer):
         if name in self.model:
-            self.clock.pass_(microseconds=1)
+            self.clock.advance(microseconds=1)
             user, metadata, status, time = self.model[name]
             self.managers[writer].restore(name)
             if status is SessionStatus.ARCHIVED:

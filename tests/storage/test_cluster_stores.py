@@ -244,10 +244,10 @@ def test_a_crash_between_the_steps_hides_no_session(valkey_cluster, change, appl
             manager = SessionManager(open_store(client, prefix, ttl=ttl, clock=clock))
             for name in ("s", "old", "other"):
                 manager.create_session("ada", session_id=name)
-                clock.pass_(seconds=1)
+                clock.advance(seconds=1)
             manager.archive("old")
             crashing = CrashingClient(client, at, applied)
-            clock.pass_(days=1)
+            clock.advance(days=1)
             with suppress(Crash):
                 change(SessionManager(open_store(crashing, prefix, ttl=ttl, clock=clock)))
 
@@ -260,7 +260,7 @@ def test_a_crash_between_the_steps_hides_no_session(valkey_cluster, change, appl
                         if each and each.status == status and user in (ANYONE, each.user_id)
                     }
                     assert {each.session_id for each in manager.list_sessions(user, status=status)} == stored
-            clock.pass_(days=1)
+            clock.advance(days=1)
             manager.restore("other")
             change_again = manager.get_session("other")
             change_again.add_message("user", "goes on")

@@ -276,7 +276,7 @@ def test_lists_that_are_made_of_documents_are_those_that_were_written(under, ttl
     manager = SessionManager(KVSessionStore(written, ttl=ttl, clock=clock))
     for n, user_id in enumerate(["ada", None, "b/c", "=d"]):
         manager.create_session(user_id, session_id=f"s{n}/")
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
     manager.archive("s2/")
     mapping, kept = {}, PlainStorage()
     for key, text in written.items():

@@ -353,7 +353,7 @@ def steps(mapping, call):
 def test_what_other_namespaces_hold_costs_nothing(path):
     """The cost of a call does not depend on other namespaces."""
     clock, yesterday = StoppedClock(), StoppedClock()
-    yesterday.pass_(days=-1)
+    yesterday.advance(days=-1)
     with closing(SQLiteMapping(path, synchronous="OFF")) as mapping:
         neighbour = SessionManager(KVSessionStore(mapping, namespace="b", ttl=60, clock=yesterday))
         stores = [KVSessionStore(mapping, namespace=name, ttl=60, clock=clock) for name in (None, "a")]

@@ -275,7 +275,7 @@ def test_a_list_that_comes_back_to_where_it_was_ends_in_an_error(kind, act):
     clock = StoppedClock()
     manager = SessionManager(kind(), clock=clock)
     manager.import_sessions(Session(f"s{n}", "ada", updated_at=clock.now) for n in range(150))
-    clock.pass_(days=31)
+    clock.advance(days=31)
 
     with pytest.raises(StorageCorruptError, match=f"{kind.__name__}.(list_by_activity|delete): .*; let ") as caught:
         getattr(manager, act)()

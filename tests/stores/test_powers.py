@@ -43,7 +43,7 @@ def fill(manager, clock, count=7):
     """Create s0, s1, … of ada and bob in turns, a day apart, and archive s3."""
     for n in range(count):
         manager.create_session("ada" if n % 2 == 0 else "bob", session_id=f"s{n}", metadata={"even": n % 2 == 0})
-        clock.pass_(days=1)
+        clock.advance(days=1)
     manager.archive("s3")
 
 
@@ -360,7 +360,7 @@ def test_an_index_serves_async_code(index, clock):
         async with AsyncSessionManager(AsyncStore(), index=index, clock=clock) as manager:
             for n in range(3):
                 await manager.create_session("ada", session_id=f"s{n}")
-                clock.pass_(days=1)
+                clock.advance(days=1)
             archived = await manager.archive_inactive(days=1.5)
             return archived, ids(await manager.list_sessions()), await manager.count(status=None)
 

@@ -144,7 +144,7 @@ def test_what_was_exported_is_imported_anywhere_and_is_the_same_there(source, ta
                 stack.callback(manager.store.close)
         session = old.create_session("ada", session_id="s")
         for step, value in steps:
-            clock.pass_(seconds=1)
+            clock.advance(seconds=1)
             session = take(old, old.get_session(session.session_id), step, value)
         if archived:
             old.archive("s")

@@ -146,7 +146,7 @@ class Damage(StoreFixtures):
     ) -> None:
         """`archive_inactive` leaves a damaged session as it is, and archives the others."""
         raw["session/s5"] = "torn"
-        clock.pass_(days=60)
+        clock.advance(days=60)
 
         assert manager.archive_inactive(days=30) == 11
 

@@ -53,10 +53,10 @@ class Expiry(DocumentFixtures):
         mortal.save(session)
         if archived:
             mortal.archive("s")
-        clock.pass_(seconds=59)
+        clock.advance(seconds=59)
         assert all(each.get_session("s") == mortal.get_session("s") is not None for each in (manager, other))
         assert [each.count("ada", status=None) for each in (mortal, manager, other)] == [2, 2, 2]
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
 
         for each in (mortal, manager, other):
             assert each.get_session("s") is each.get_session("s", last=5) is None
@@ -76,8 +76,8 @@ class Expiry(DocumentFixtures):
         """Expired sessions leave no gaps: pages are full, and cursors lead past them."""
         for n in range(30):
             (manager if n % 5 == 0 else mortal).create_session("ada", session_id=f"s{n}")
-            clock.pass_(seconds=1)
-        clock.pass_(seconds=60)
+            clock.advance(seconds=1)
+        clock.advance(seconds=60)
 
         first = manager.list_sessions("ada", limit=4)
         rest = manager.list_sessions("ada", limit=4, cursor=first.next_cursor)
@@ -92,7 +92,7 @@ class Expiry(DocumentFixtures):
     ) -> None:
         """Each write of a session starts its ttl anew. So does a read with `renew=True`."""
         session = mortal.create_session("ada", session_id="s")
-        clock.pass_(seconds=50)
+        clock.advance(seconds=50)
         session.add_message("user", "Still there?")
         acts: dict[str, Callable[[], object]] = {
             "save": lambda: mortal.save(session),
@@ -103,24 +103,24 @@ class Expiry(DocumentFixtures):
 
         acts[act]()
 
-        clock.pass_(seconds=59)
+        clock.advance(seconds=59)
         assert other.get_session("s").expires_at == clock.now.replace(second=50)
         assert other.list_sessions(status=None)[0].expires_at == other.get_session("s").expires_at
         assert other.count("ada", status=None) == 1
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         assert (other.get_session("s"), other.count("ada", status=None)) == (None, 0)
 
     def test_reading_prolongs_no_life(self, mortal: Any, clock: StoppedClock) -> None:
         """Reading a session or a list does not extend a session's life."""
         mortal.create_session("ada", session_id="s")
-        clock.pass_(seconds=50)
+        clock.advance(seconds=50)
 
         part = mortal.get_session("s", last=0)
         mortal.load_history(part)
         assert part in mortal.get_sessions_for_user("ada")
         assert mortal.list_sessions("ada")
 
-        clock.pass_(seconds=10)
+        clock.advance(seconds=10)
         assert mortal.get_session("s") is None
 
     def test_a_store_without_a_ttl_leaves_the_time_as_it_is(
@@ -128,7 +128,7 @@ class Expiry(DocumentFixtures):
     ) -> None:
         """A store without a ttl keeps the end of a session that it saves. Its own sessions do not expire."""
         mortal.create_session("ada", session_id="s")
-        clock.pass_(seconds=50)
+        clock.advance(seconds=50)
         if manager.create_session("ada").expires_at is not None:
             return  # the store under test has a ttl itself
         session = manager.get_session("s")
@@ -136,9 +136,9 @@ class Expiry(DocumentFixtures):
         manager.save(session)
         manager.append("s", {"role": "user", "content": "Hello?"})
 
-        clock.pass_(seconds=9)
+        clock.advance(seconds=9)
         assert contents(manager.get_session("s")) == ["Still there?", "Hello?"]
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         assert manager.get_session("s") is None
 
     @pytest.mark.parametrize("act", ["save", "append"])
@@ -155,9 +155,9 @@ class Expiry(DocumentFixtures):
 
         acts[act]()
 
-        clock.pass_(seconds=59)
+        clock.advance(seconds=59)
         assert [each.count("ada") for each in (mortal, other)] == [1, 1]
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         assert [each.count(user) for each in (mortal, other) for user in ("ada", ANYONE)] == [0, 0, 0, 0]
         assert (other.get_session("s"), other.list_sessions()) == (None, [])
         assert mortal.purge_expired() == 1
@@ -166,7 +166,7 @@ class Expiry(DocumentFixtures):
         """With `sliding=False` a session ends a fixed time after its creation. A fork starts its own time."""
         session = fixed.create_session("ada", session_id="s")
         for n in range(5):
-            clock.pass_(seconds=10)
+            clock.advance(seconds=10)
             session.add_message("user", f"message {n}")
             fixed.save(session)
             fixed.append("s", {"role": "user", "content": "more"})
@@ -175,11 +175,11 @@ class Expiry(DocumentFixtures):
             fixed.get_session("s", renew=True)
         assert caught.value.path == "renew"
         assert session.expires_at == NOON.replace(minute=1)
-        clock.pass_(seconds=10)
+        clock.advance(seconds=10)
 
         assert fixed.get_session("s") is None
         assert len(contents(fixed.get_session("fork"))) == 10
-        clock.pass_(seconds=50)
+        clock.advance(seconds=50)
         assert fixed.get_session("fork") is None
 
     @pytest.mark.parametrize("mode", ["merge", "error", "overwrite"])
@@ -188,7 +188,7 @@ class Expiry(DocumentFixtures):
     ) -> None:
         """Saving a copy of an expired session raises SessionDeletedError, whether it was purged or not."""
         session = mortal.create_session("ada", session_id="s")
-        clock.pass_(seconds=60)
+        clock.advance(seconds=60)
         session.add_message("user", "too late")
 
         for each in (mortal, manager):
@@ -205,15 +205,15 @@ class Expiry(DocumentFixtures):
     ) -> None:
         """A copy whose own time is over can be saved, if another writer extended the stored session's life."""
         mine = mortal.create_session("ada", session_id="s")
-        clock.pass_(seconds=50)
+        clock.advance(seconds=50)
         mortal.append("s", {"role": "user", "content": "theirs"})
-        clock.pass_(seconds=50)
+        clock.advance(seconds=50)
         mine.add_message("user", "mine")
 
         mortal.save(mine)
 
         assert contents(other.get_session("s")) == ["theirs", "mine"]
-        clock.pass_(seconds=59)
+        clock.advance(seconds=59)
         assert other.get_session("s") == mine
 
     @pytest.mark.parametrize("how", ["create", "save", "get_or_create", "import", "fork"])
@@ -225,7 +225,7 @@ class Expiry(DocumentFixtures):
         fill(former, 100)
         mortal.save(former)
         manager.create_session("bob", session_id="parent")
-        clock.pass_(seconds=60)
+        clock.advance(seconds=60)
         hows: dict[str, Callable[[], object]] = {
             "create": lambda: manager.create_session("bob", session_id="s"),
             "save": lambda: manager.save(Session("s", user_id="bob")),
@@ -252,9 +252,9 @@ class Expiry(DocumentFixtures):
         fill(long, 100)
         mortal.save(long)
         mortal.archive("s2")
-        clock.pass_(seconds=50)
+        clock.advance(seconds=50)
         mortal.append("s3", {"role": "user", "content": "Still there?"})
-        clock.pass_(seconds=10)
+        clock.advance(seconds=10)
         told: list[int] = []
         would_go = other.purge_expired(dry_run=True)
 
@@ -280,9 +280,9 @@ class Expiry(DocumentFixtures):
         fill(parent, 100)
         manager.save(parent)
         mortal.fork("parent", new_id="fork")
-        clock.pass_(seconds=30)
+        clock.advance(seconds=30)
         mortal.fork("fork", new_id="later")
-        clock.pass_(seconds=30)
+        clock.advance(seconds=30)
 
         assert other.purge_expired() == 1
 
@@ -290,7 +290,7 @@ class Expiry(DocumentFixtures):
         assert self.sound(other)
         other.delete("parent")
         assert len(contents(other.get_session("later"))) == 100
-        clock.pass_(seconds=30)
+        clock.advance(seconds=30)
         assert other.purge_expired() == 1
         assert self.ours(raw) == []
 
@@ -300,7 +300,7 @@ class Expiry(DocumentFixtures):
         """`purge_expired` leaves damaged sessions to `verify`, which reports them."""
         for n in range(3):
             mortal.create_session("ada", session_id=f"s{n}")
-        clock.pass_(seconds=60)
+        clock.advance(seconds=60)
         damage("s1")
 
         assert ids(manager.purge_expired(dry_run=True)) == ["s0", "s2"]
@@ -318,7 +318,7 @@ class Expiry(DocumentFixtures):
         mortal.save(session)
         mortal.create_session("ada", session_id="t")
         manager.create_session("bob", session_id="kept")
-        clock.pass_(seconds=60)
+        clock.advance(seconds=60)
         file = io.StringIO()
 
         assert manager.export_sessions(file, user_id="ada") == 2
@@ -332,7 +332,7 @@ class Expiry(DocumentFixtures):
         """`verify` and `reindex` report no problem with an expired session, and do not bring it back."""
         mortal.create_session("ada", session_id="s")
         other.create_session("ada", session_id="kept")
-        clock.pass_(seconds=60)
+        clock.advance(seconds=60)
 
         assert self.sound(other)
         other.reindex()

@@ -33,7 +33,7 @@ class ListsOfDocuments(DocumentFixtures):
         """Each of many long sessions has its own messages. One with a damaged page raises or is skipped."""
         made: list[Session] = []
         for n in range(25):
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
             made.insert(0, Session(session_id=f"s{n}", user_id="ada", created_at=clock.now))
             for m in range((70, 0, 33)[n % 3]):
                 made[0].add_message("user", f"{n}/{m}", timestamp=clock.now)
@@ -61,7 +61,7 @@ class ListsOfDocuments(DocumentFixtures):
         """While others create, save, archive, delete and move sessions, the unchanged ones come once each."""
         for n in range(60):
             manager.create_session("ada", session_id=f"s{n}", metadata={"kept": n % 2 == 0})
-            clock.pass_(seconds=n % 2)
+            clock.advance(seconds=n % 2)
         before = all_pages(manager, "ada", where=where, order=order)
         assert len(before) == (30 if where else 60)
 

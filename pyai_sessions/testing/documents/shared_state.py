@@ -116,7 +116,7 @@ class SharingState(DocumentFixtures):
         manager.update_user_state("ada", {"n": 1})
         manager.update_user_state("bob", {"n": 2}, ttl=60)
         manager.update_app_state({"n": 3})
-        clock.pass_(days=40)
+        clock.advance(days=40)
 
         assert [each.session_id for each in manager.list_sessions()] == ["ada"]
         assert (manager.count(), manager.count("ada"), manager.count("bob")) == (1, 1, 0)
@@ -167,21 +167,21 @@ class SharingState(DocumentFixtures):
         mortal = SessionManager(another(ttl=60), clock=clock)
         mortal.update_app_state({"kept": True})
         first = manager.update_user_state("ada", {"n": 1}, ttl=60)
-        clock.pass_(seconds=30)
+        clock.advance(seconds=30)
         second = mortal.update_user_state("ada", {"m": 2})
         assert first.expires_at == second.expires_at == other.user_state("ada").expires_at
-        clock.pass_(seconds=29)
+        clock.advance(seconds=29)
         assert other.user_state("ada") == {"n": 1, "m": 2}
         manager.update_user_state("bob", {"n": 1}, ttl=60)
         manager.update_user_state("bob", {}, ttl=None)
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
 
         assert (manager.user_state("ada"), manager.user_state("ada").revision) == ({}, "")
         with pytest.raises(StateConflictError):
             manager.update_user_state("ada", {}, if_revision=second.revision)
         assert manager.update_user_state("ada", {"new": 1}, if_revision="") == {"new": 1}
         assert other.user_state("ada").expires_at is None
-        clock.pass_(days=1)
+        clock.advance(days=1)
         assert other.user_state("ada") == {"new": 1}
         assert other.user_state("bob") == {"n": 1}
         assert mortal.app_state() == {"kept": True}
@@ -361,7 +361,7 @@ class UpkeepOfState(DocumentFixtures):
         before = state_keys(raw)
         manager.update_user_state("carol", {"n": 4}, ttl=60)
         manager.update_user_state("dan", {"n": 5}, ttl=120)
-        clock.pass_(seconds=60)
+        clock.advance(seconds=60)
 
         assert manager.purge_expired() == 0
 
@@ -393,7 +393,7 @@ class UpkeepOfState(DocumentFixtures):
             assert (done.inserted + done.identical, done.states, done.different_states) == (1, 1, [])
         assert new.user_state("ada") == {"n": 1}
         assert new.user_state("ada").expires_at == NOON + timedelta(seconds=60)
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         new.update_user_state("ada", {"n": 2})
         for on_conflict in ("skip", "newer"):
             done = new.import_sessions(lines, on_conflict=on_conflict)
@@ -426,7 +426,7 @@ class UpkeepOfState(DocumentFixtures):
         assert (new.user_state("ada"), new.user_state("bob"), new.app_state()) == ({"n": 1}, {"n": 2}, {"n": 3})
         assert new.user_state("carol").expires_at == NOON + timedelta(seconds=60)
 
-        clock.pass_(seconds=60)
+        clock.advance(seconds=60)
         manager.update_user_state("ada", {"n": 5})
         new.update_user_state("bob", {"n": 6})
         report = manager.copy_sessions(new)

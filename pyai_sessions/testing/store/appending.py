@@ -16,7 +16,7 @@ class Appending(StoreFixtures):
     def test_append_adds_messages_in_order(self, manager: Any, other: Any, clock: Any) -> None:
         """`append` adds messages, or dicts of their fields, to the end. The clock gives a missing timestamp."""
         manager.create_session("ada", session_id="s")
-        clock.pass_(minutes=5)
+        clock.advance(minutes=5)
         manager.append("s", Message("user", "one"), {"role": "assistant", "content": "two"})
         manager.append("s", {"role": "user", "content": "three", "metadata": {"a": 1}})
 
@@ -163,7 +163,7 @@ class Appending(StoreFixtures):
             through = (manager, manager, other)[n % 3]
             count = (1, 1, 2, 1, 40)[n % 5] if n % 7 else 1
             added = [f"{n}/{part}" for part in range(count)]
-            clock.pass_(seconds=n % 2)
+            clock.advance(seconds=n % 2)
             if n % 11 == 10:
                 session = through.get_session("s")
                 for each in added:

@@ -58,14 +58,14 @@ class Changing(StoreFixtures):
     def test_a_rating_is_no_activity(self, manager: Any, other: Any, clock: Any) -> None:
         """A rating moves no session in lists. Changed content and removed messages do."""
         old = _stored(manager).messages
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         manager.create_session("ada", session_id="t")
 
         def first() -> str:
             return str(other.list_sessions("ada", limit=2)[0].session_id)
 
         for each in (old[0], old[50], old[99]):
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
             manager.replace_message("s", each, metadata={"rating": 1})
             assert first() == "t"
         session = manager.get_session("s", last=10)
@@ -74,9 +74,9 @@ class Changing(StoreFixtures):
         assert first() == "t"
         manager.replace_message("s", old[50], content="another")
         assert first() == "s"
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         manager.append("t", {"role": "user", "content": "x"})
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         manager.remove_message("s", old[50])
         assert first() == "s"
 

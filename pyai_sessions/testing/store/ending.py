@@ -120,11 +120,11 @@ class Ending(StoreFixtures):
         """`archive_inactive` archives sessions without activity for so many days. Their creation does not count."""
         for name in ("oldest", "older", "revived", "recent"):
             manager.create_session("ada", session_id=name)
-            clock.pass_(days=10)
+            clock.advance(days=10)
         manager.append("revived", {"role": "user", "content": "back"})
         manager.create_session("ada", session_id="archived")
         manager.archive("archived")
-        clock.pass_(days=15)
+        clock.advance(days=15)
 
         assert manager.archive_inactive(days=30) == 2
 
@@ -142,9 +142,9 @@ class Ending(StoreFixtures):
         """Restoring counts as activity, so the session comes first in lists."""
         for name in ("s2", "s7", "bob's"):
             manager.archive(name)
-        clock.pass_(days=40)
+        clock.advance(days=40)
         other.restore("s2")
-        clock.pass_(days=40)
+        clock.advance(days=40)
         manager.restore("s7")
 
         assert manager.get_session("s7").updated_at == clock.now
@@ -159,7 +159,7 @@ class Ending(StoreFixtures):
     @of_all_users
     def test_archiving_is_no_activity(self, manager: Any, other: Any, clock: Any, ten: Any) -> None:
         """Archiving keeps a session's time, and so its place among archived ones."""
-        clock.pass_(days=1)
+        clock.advance(days=1)
         for name in ("s3", "s9", "s0"):
             manager.archive(name)
 
@@ -169,7 +169,7 @@ class Ending(StoreFixtures):
     def test_restoring_what_is_active_is_no_activity(self, manager: Any, clock: Any, ten: Any) -> None:
         """Restoring an active session writes nothing."""
         before = manager.get_session("s3")
-        clock.pass_(days=1)
+        clock.advance(days=1)
 
         manager.restore("s3")
 
@@ -180,7 +180,7 @@ class Ending(StoreFixtures):
         """Restoring never moves a session's time back, even if the clock was."""
         before = manager.get_session("s3").updated_at
         manager.archive("s3")
-        clock.pass_(days=-30)
+        clock.advance(days=-30)
         manager.restore("s3")
 
         assert before < manager.get_session("s3").updated_at
@@ -269,7 +269,7 @@ class Ending(StoreFixtures):
         """Saving a copy of a deleted session raises, and leaves a new session of the same id."""
         old = manager.create_session("ada", session_id="s")
         other.delete("s")
-        clock.pass_(microseconds=1)
+        clock.advance(microseconds=1)
         new = other.create_session("bob", session_id="s")
         old.add_message("user", "of the old one")
 

@@ -68,7 +68,7 @@ class Erasing(StoreFixtures):
         manager.create_session("ada", session_id="s1")
         manager.archive("s1")
         manager.create_session("bob", session_id="bob's")
-        clock.pass_(days=1)
+        clock.advance(days=1)
 
         lines = exported(manager, "ada")
 

@@ -155,7 +155,7 @@ class Everyday(StoreFixtures):
             source.save(session)
         source.archive("archived")
         source.import_sessions([{**session.to_dict(), "session_id": "unknown", "mood": "good"}])
-        clock.pass_(days=1)
+        clock.advance(days=1)
         old = source.get_sessions_for_user("ada", include_archived=True)
         before = [(each.revision, without_revision(each)) for each in old]
         told: list[int] = []

@@ -133,7 +133,7 @@ class Filters(StoreFixtures):
             manager.create_session(user_id, session_id=f"s{n}", metadata={"n": n % 4, "other": n})
             if archived:
                 manager.archive(f"s{n}")
-            clock.pass_(seconds=n % 2)  # two sessions at each time
+            clock.advance(seconds=n % 2)  # two sessions at each time
 
         for sought, status, limit, order in product(
             (ANYONE, "ada"), (*SessionStatus, None), (1, 3, 50), ("newest", "oldest")
@@ -166,11 +166,11 @@ class Filters(StoreFixtures):
     def test_a_rare_match_is_found_far_behind(self, manager: Any, other: Any, clock: Any) -> None:
         """A match behind many other sessions is found, in either order."""
         manager.create_session("ada", session_id="first", metadata={"rare": True})
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         manager.import_sessions(
             Session(session_id=f"s{n}", user_id="ada", created_at=clock.now, updated_at=clock.now) for n in range(250)
         )
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         manager.create_session("ada", session_id="last", metadata={"rare": True})
 
         for user_id in ("ada", ANYONE):

@@ -67,11 +67,11 @@ class StoreFixtures(Contract):
     def source(self) -> Any:
         """Return a manager of another store with sessions of every kind. Its clock is a day behind."""
         clock = StoppedClock()
-        clock.pass_(days=-1)
+        clock.advance(days=-1)
         source = SessionManager({}, clock=clock)
         source.create_session("ada", session_id="empty")
         for name, count in (("short", 3), ("long", 150), ("archived", 40)):
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
             session = source.create_session("ada", session_id=name, metadata={"title": name, "n": [1, {"a": None}]})
             session.set_state("cursor", {"page": 2, "\ud800": "\ud800"})
             fill(session, count // 2)
@@ -79,7 +79,7 @@ class StoreFixtures(Contract):
             fill(session, count - count // 2, count // 2)
             source.save(session)
         source.archive("archived")
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         rich = source.create_session("ada", session_id="rich \ud800")
         for fields in RICH:
             rich.add_message(**fields)
@@ -131,7 +131,7 @@ class StoreFixtures(Contract):
         """Store ten sessions of user "ada", a minute apart, s0 the oldest, and one each of "bob" and of no user."""
         for n in range(10):
             manager.create_session("ada", session_id=f"s{n}", metadata={"n": n})
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
             if n == 5:
                 manager.create_session("bob", session_id="bob's")
                 manager.create_session(session_id="nobody's")

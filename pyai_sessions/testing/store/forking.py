@@ -38,7 +38,7 @@ class Forking(StoreFixtures):
     def test_a_fork_goes_on_from_the_end(self, manager: Any, other: Any, clock: Any) -> None:
         """By default, a fork has all stored messages. It names its parent, and its activity is now."""
         parent = talk(manager)
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
 
         fork = manager.fork("parent", new_id="fork")
 

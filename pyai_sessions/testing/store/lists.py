@@ -139,9 +139,9 @@ class Lists(StoreFixtures):
         """The list of all users is ordered by activity, at once or by pages. A save moves a session."""
         times = {}
         for n in range(40):
-            clock.pass_(seconds=n % 2)
+            clock.advance(seconds=n % 2)
             times[f"s{n}"] = manager.create_session(("ada", "bob", None)[n % 3], session_id=f"s{n}").updated_at
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         for name in ("s3", "s38", "s0"):
             session = manager.get_session(name)
             session.add_message("user", "still here")

@@ -74,7 +74,7 @@ class Once(StoreFixtures):
             before = other.get_session("s")
 
             for through in (manager, other, manager):
-                clock.pass_(minutes=5)
+                clock.advance(minutes=5)
                 store_again(through, _HOOK)
 
             stored = other.get_session("s")

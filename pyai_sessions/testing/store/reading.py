@@ -95,10 +95,10 @@ class Reading(StoreFixtures):
 
     def test_all_fields_are_read_as_they_were_saved(self, manager: Any, other: Any, clock: Any) -> None:
         """Messages, state and metadata are read as saved: tool calls, any Unicode, and times to the microsecond."""
-        clock.pass_(microseconds=1)
+        clock.advance(microseconds=1)
         session = manager.create_session("ada", metadata={"title": "\U0001f600", "n": [1, {"a": None}]})
         for fields in RICH:
-            clock.pass_(microseconds=7)
+            clock.advance(microseconds=7)
             session.add_message(**fields)
         session.set_state("nested", {"a": [1, 2.5, "x", None, True, {"\ud800": "\ud800"}], "": {}})
         session.set_state("big", 2**70)

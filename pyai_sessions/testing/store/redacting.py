@@ -203,7 +203,7 @@ class Redacting(StoreFixtures):
         session = manager.get_session("s")
         session.add_message("user", SECRET, message_id="pw")
         manager.save(session)
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         fork.add_message("user", "The weather is nice today.", message_id="pw")
         manager.save(fork)
 

@@ -125,7 +125,7 @@ class Returning(StoreFixtures):
         manager.delete("s")
         with pytest.raises(SessionDeletedError, match=r"was deleted.*import_sessions"):
             manager.save(session)
-        clock.pass_(seconds=1)
+        clock.advance(seconds=1)
         manager.create_session("bob", session_id="s")
         with pytest.raises((SessionDeletedError, SessionConflictError)):
             manager.save(session)

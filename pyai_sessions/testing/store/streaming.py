@@ -33,7 +33,7 @@ class Streaming(StoreFixtures):
             for piece in ("One, ", "two, ", "three, ", "four"):
                 answer.write(piece)
                 seen.append(_newest(other).content)
-                clock.pass_(seconds=0.4)
+                clock.advance(seconds=0.4)
             growing = _newest(other)
             assert growing.status_at(clock.now) == "growing"
             assert growing.status_at(clock.now + timedelta(seconds=61)) == "cut off"
@@ -58,7 +58,7 @@ class Streaming(StoreFixtures):
             other.replace_message("s", answer.message, metadata={"rating": 5})
             session.add_message("user", "from a copy in hand")
             other.save(session)
-            clock.pass_(seconds=1)
+            clock.advance(seconds=1)
             answer.write("three")
 
         found = other.get_session("s")

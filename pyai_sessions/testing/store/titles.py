@@ -125,11 +125,11 @@ class Titles(StoreFixtures):
         session = manager.get_session("s3")
         session.add_message("user", "Hello!")
         manager.save(session)
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         manager.append("s5", {"role": "user", "content": "Hello!"})
         before = manager.list_sessions("ada")
         assert ids(before)[:3] == ["s5", "s3", "s9"]
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
 
         session = manager.get_session("s3")
         _CHANGES[change](session)
@@ -151,12 +151,12 @@ class Titles(StoreFixtures):
         session = manager.get_session("s3")
         session.add_messages([{"role": "user", "content": f"{n}"} for n in range(3)])
         manager.save(session)
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         manager.append("s5", {"role": "user", "content": "Hello!"})
         session.title = "Moved"
         manager.save(session)
         assert ids(other.list_sessions("ada"))[0] == "s5"
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
 
         _MESSAGES[change](session)
         manager.save(session)
@@ -168,11 +168,11 @@ class Titles(StoreFixtures):
         """One writer's title and another's messages are both kept. Of two titles the later save counts."""
         manager.create_session("ada", session_id="s")
         one, two = manager.get_session("s"), other.get_session("s")
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         two.add_message("user", "Hello!")
         other.save(two)
         active_at = two.active_at
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         one.title = "Greetings"
         manager.save(one)
 
@@ -187,7 +187,7 @@ class Titles(StoreFixtures):
         session = manager.create_session("ada", session_id="s")
         session.add_message("user", "Hello!")
         manager.save(session)
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
         session.title = "Greetings"
         manager.save(session)
         elsewhere: Any = SessionManager(clock=clock)

@@ -25,7 +25,7 @@ class Updating(StoreFixtures):
     def test_an_update_changes_all_that_it_names_at_once(self, manager: Any, other: Any, clock: Any) -> None:
         """One update changes messages, metadata and state in one commit, and returns its revision."""
         made = manager.create_session("ada", session_id="s", metadata={"a": 1}, state={"deep": {"x": 1, "y": [1]}})
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
 
         revision = manager.update("s", HELLO, metadata={"b": 2}, state={"deep": {"x": {"z": None}}, "n": 1})
 
@@ -58,7 +58,7 @@ class Updating(StoreFixtures):
         manager.update("s", HELLO, title="Greetings", create=True, user_id="ada")
         assert other.get_session("s").title == "Greetings"
         active_at = other.get_session("s").active_at
-        clock.pass_(minutes=1)
+        clock.advance(minutes=1)
 
         revision = manager.update("s", title="Hi", metadata={"a": 1})
 

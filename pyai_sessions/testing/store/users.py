@@ -30,7 +30,7 @@ class Users(StoreFixtures):
         """NOBODY lists and counts sessions without a user. None as a user still raises."""
         for n in range(12):
             manager.create_session("ada" if n % 3 else None, session_id=f"s{n}", metadata={"n": n % 2})
-            clock.pass_(minutes=1)
+            clock.advance(minutes=1)
 
         expected = ["s9", "s6", "s3", "s0"]
         assert ids(other.list_sessions(NOBODY)) == expected
@@ -56,7 +56,7 @@ class Users(StoreFixtures):
         for n, title in enumerate(titles):
             manager.create_session("ada", session_id=f"s{n}", title=title)
             manager.create_session("bob", session_id=f"bob's {n}", title=title)
-            clock.pass_(minutes=n % 2)
+            clock.advance(minutes=n % 2)
         manager.append("s0", {"role": "user", "content": "Moved in lists by activity."})
         by_title = ["s2", "s6", "s4", "s0", "s7", "s3", "s1", "s5"]
 
@@ -93,7 +93,7 @@ class Users(StoreFixtures):
         session.title = "Changed, but idle"
         manager.save(session)
         manager.append("s0", {"role": "user", "content": "Not idle."})
-        clock.pass_(days=1)
+        clock.advance(days=1)
         manager.append("s4", {"role": "user", "content": "Just now."})
         held = manager.get_session("s3")
 
