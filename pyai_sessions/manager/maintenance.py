@@ -233,7 +233,7 @@ class Maintains(Face):
         idle_since = self._idle_since(days)
         check_progress(progress)
         if dry_run:
-            return self._engine.lister.inactive(idle_since, status=SessionStatus.ACTIVE)
+            return self._engine.archiver.summaries(idle_since, (SessionStatus.ACTIVE,))
         return self._engine.archiver.archive_inactive(idle_since, progress)
 
     @overload
@@ -268,7 +268,7 @@ class Maintains(Face):
         idle_since = self._idle_since(days)
         check_progress(progress)
         if dry_run:
-            return self._engine.lister.inactive(idle_since, status=None)
+            return self._engine.archiver.summaries(idle_since, SessionStatus)
         return self._engine.deleter.delete_inactive(idle_since, progress)
 
     def _idle_since(self, days: object) -> datetime:

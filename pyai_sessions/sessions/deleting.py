@@ -10,6 +10,7 @@ from datetime import datetime
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
+from pyai_sessions.model.heads import SessionStatus
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.expiry import has_expired
@@ -72,10 +73,10 @@ class Deleter:
     def delete_inactive(self, idle_since: datetime, progress: Callable[[int], object] | None) -> int:
         """Delete the sessions that were last active before *idle_since*, archived ones too; return how many."""
         deleted = 0
-        for session_ids in Archiver(self._backend, self._terms).inactive(idle_since):
-            for each in session_ids:
-                with suppress(InvalidDocumentError):
-                    deleted += self.delete(each, idle_since=idle_since)
+        for batch in Archiver(self._backend, self._terms).inactive(idle_since, SessionStatus):
+            for each in batch:
+                with suppress(InvalidDocumentError):  # another program damaged it just now
+                    deleted += self.delete(each.head.session_id, idle_since=idle_since)
             if progress:
                 progress(deleted)
         return deleted

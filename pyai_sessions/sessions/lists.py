@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice, takewhile
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pyai_sessions.documents.keys import encode_id, page_keys
@@ -29,7 +29,7 @@ from pyai_sessions.sessions.filters import (
 from pyai_sessions.sessions.loading import Loader, load
 from pyai_sessions.sessions.trips import Trips
 from pyai_sessions.storage.protocol import Position
-from pyai_sessions.values.checks import ANYONE, Anyone, Nobody, check_id, check_limit, check_time
+from pyai_sessions.values.checks import Anyone, Nobody, check_id, check_limit, check_time
 
 _TOGETHER = 20
 """Sessions whose pages are read together."""
@@ -159,12 +159,6 @@ class Lister:
         walk = indexes.walk(self._backend, None, check_statuses(status), None, clock=self._terms.clock)
         found.update(stored.head.user_id for _, stored in walk)
         return {each: found[each] for each in sorted(found, key=lambda user: (user is None, user or ""))}
-
-    def inactive(self, idle_since: datetime, *, status: SessionStatus | None) -> list[SessionSummary]:
-        """Return the sessions that were last active before *idle_since*, idle longest first."""
-        found = self._walk(_Chosen.of(ANYONE, None, status), newest_first=False, once=False)
-        idle = takewhile(lambda each: each[0][0] < microseconds(idle_since), found)
-        return [each for _, each in idle if each is not None and each.active_at < idle_since]
 
     def count(
         self, user_id: str | Anyone | Nobody, *, where: Mapping[str, Any] | None, status: SessionStatus | None

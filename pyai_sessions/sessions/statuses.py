@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -13,11 +13,12 @@ from msgspec import UNSET
 from pyai_sessions.documents.keys import decode_id
 from pyai_sessions.documents.limits import Terms
 from pyai_sessions.documents.listed import list_of
-from pyai_sessions.documents.reading import read_head, restore
+from pyai_sessions.documents.reading import read_head, restore, summarize
 from pyai_sessions.documents.writing import Draft, amend
-from pyai_sessions.errors import InvalidDocumentError, SessionNotFoundError
+from pyai_sessions.errors import EncryptionError, InvalidDocumentError, SessionNotFoundError
 from pyai_sessions.model.conversation import later
 from pyai_sessions.model.heads import SessionStatus, StoredHead, microseconds
+from pyai_sessions.model.listed import SessionSummary
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
@@ -72,35 +73,54 @@ class Archiver(NamedTuple):
         Costs one index read, one read of heads and one write per 100 of them; other sessions cost nothing.
         """
         archived = 0
-        for session_ids in self._listed(SessionStatus.ACTIVE, idle_since):
-            archived += self._archive(session_ids, idle_since)
+        for batch in self.inactive(idle_since, (SessionStatus.ACTIVE,)):
+            archived += self._archive(batch, idle_since)
             if progress:
                 progress(archived)
         return archived
 
-    def _archive(self, session_ids: list[str], idle_since: datetime) -> int:
-        drafts: list[Draft] = []
-        for session_id, value in self.backend.heads(session_ids).items():
-            with suppress(InvalidDocumentError):
-                draft = self._changed(read_head(value, session_id), SessionStatus.ARCHIVED, idle_since)
-                if draft:
-                    drafts.append(draft)
+    def _archive(self, batch: list[StoredHead], idle_since: datetime) -> int:
+        drafts = [amend(each, self.terms, status=SessionStatus.ARCHIVED) for each in batch]
         archived = 0
         for draft, done in zip(drafts, self.backend.commit_many(drafts), strict=True):
             with suppress(SessionNotFoundError, InvalidDocumentError):
                 archived += done or self.set_status(draft.session_id, SessionStatus.ARCHIVED, idle_since=idle_since)
         return archived
 
-    def inactive(self, idle_since: datetime) -> Iterator[list[str]]:
-        """Iterate over the ids of the sessions that the indexes list as inactive since then, 100 at a time."""
-        for status in SessionStatus:
-            yield from self._listed(status, idle_since)
+    def summaries(self, idle_since: datetime, statuses: Iterable[SessionStatus]) -> list[SessionSummary]:
+        """Return the summaries of the sessions that are `inactive`, idle longest first."""
+        found = map(summarize, chain.from_iterable(self.inactive(idle_since, statuses)))
+        return sorted(found, key=lambda each: (each.active_at, each.session_id))
 
-    def _listed(self, status: SessionStatus, idle_since: datetime) -> Iterator[list[str]]:
-        listed = indexes.positions(self.backend.storage, list_of(status, None))
-        due = takewhile(lambda each: each[0] < microseconds(idle_since), listed)
-        for batch in indexes.batches(due):
-            yield list(filter(None, (decode_id(name) for _, name in batch)))
+    def inactive(self, idle_since: datetime, statuses: Iterable[SessionStatus]) -> Iterator[list[StoredHead]]:
+        """Iterate over the sessions that were last active before *idle_since*, up to 100 at a time.
+
+        Sessions that cannot be read are left out.
+        """
+        for status in statuses:
+            listed = indexes.positions(self.backend.storage, list_of(status, None))
+            due = takewhile(lambda each: each[0] < microseconds(idle_since), listed)
+            for batch in indexes.batches(due):
+                heads = self.backend.heads(list(filter(None, (decode_id(name) for _, name in batch))))
+                found = (self._readable(session_id, value) for session_id, value in heads.items())
+                yield [
+                    each
+                    for each in found
+                    if each
+                    and each.head.status is status
+                    and each.active_at < idle_since
+                    and not each.is_over(self.terms.clock)
+                ]
+
+    def _readable(self, session_id: str, value: object) -> StoredHead | None:
+        try:
+            stored = read_head(value, session_id)
+            restore(stored, [], self.terms.clock)
+        except EncryptionError:  # with a wrong key no session would be found
+            raise
+        except InvalidDocumentError:
+            return None
+        return stored
 
     def renew(self, session_id: str, user_id: str | None) -> None:
         """Let a session expire as late as if it were saved now."""
