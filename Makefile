@@ -96,7 +96,10 @@ bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS
 	@python=$(VENV)-peers/bin/python; [ -e $(VENV)-peers/.group-peers ] || python=$(BIN)/python; \
 		set -x; $$python -m tests.benchmarks $(ARGS)
 
-bench-peers: $(VENV)-peers/.group-peers ## Install the packages that the benchmarks compare with, into .venv-peers
+# Agent frameworks that bring a durable store of their own.
+MEASURED := openai_agents google_adk langgraph strands agent_framework
+
+bench-peers: $(VENV)-peers/.group-peers $(patsubst %,.venv-integrations/%-highest/.made,$(MEASURED)) ## Install the packages that the benchmarks compare with
 
 lint: $(VENV)/.group-lint ## Check style and format
 	$(BIN)/ruff check

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import (
+    adapters,
     chats,
     forks,
     imports,
@@ -50,6 +51,7 @@ WORKS = (
     "verbs",
     "peers",
     "awaited",
+    "frameworks",
     "threads",
     "chats",
     "shared",
@@ -82,6 +84,7 @@ def main() -> None:
             "verbs": lambda: verbs.measure(report, place, effort, quick=options.quick),
             "peers": lambda: versus.measure(report, place, sizes, few, effort, awaited=False),
             "awaited": lambda: versus.measure(report, place, sizes, few, effort, awaited=True),
+            "frameworks": lambda: adapters.measure(report, place, quick=options.quick),
             "threads": lambda: threads.measure(report, place, effort),
             "chats": lambda: chats.measure(report, place, effort),
             "shared": lambda: shared.measure(report, place, effort, peers="peers" in options.only),
