@@ -99,10 +99,11 @@ def mend_log(kind, folder):
     """
     program, mended = find_program(f"{kind.name}-server"), False
     for line in (folder / "appendonly.aof.manifest").read_text().splitlines():
-        name = line.split()[1]
-        if name.endswith(".incr.aof"):
+        _, name, _, _, _, purpose = line.split()
+        if purpose == "i":  # what is added; "b" is the base, and "h" may be gone: the server no longer needs it
             command = [f"{kind.name}-check-aof", "--fix", folder / name]  # the server's program, by another name
-            done = subprocess.run(command, executable=program, input="y\n", capture_output=True, text=True, check=True)
+            done = subprocess.run(command, check=False, executable=program, input="y\n", capture_output=True, text=True)
+            assert not done.returncode, done.stdout + done.stderr
             mended = mended or "Successfully truncated" in done.stdout
     return mended
 
