@@ -14,6 +14,11 @@ def main() -> int:
     missing = [name for name in ("click", "dateparser", "markdown_it", "rich") if find_spec(name) is None]
     if missing:
         raise SystemExit(str(MissingPackageError("the command line", *missing)))
-    from pyai_sessions.cli.app import run
+    try:
+        from pyai_sessions.cli.app import run
 
-    return run(sys.argv[1:])
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules are imported; `run` has its own
+        from pyai_sessions.cli.errors import interrupted
+
+        return interrupted()

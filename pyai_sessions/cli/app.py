@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from pyai_sessions import __version__
-from pyai_sessions.cli.errors import BROKEN_PIPE, INTERRUPTED, NOT_FOUND, OK, PROBLEMS, STORAGE, USAGE
-from pyai_sessions.cli.output import VERSION, inert
+from pyai_sessions.cli.errors import BROKEN_PIPE, NOT_FOUND, OK, PROBLEMS, STORAGE, USAGE, interrupted
+from pyai_sessions.cli.output import VERSION, as_typed, inert
 from pyai_sessions.cli.settings import common, taken
 
 COMMANDS = {
@@ -118,13 +118,13 @@ def failed(err: Exception, *, as_json: bool) -> int:
         return interrupted()
     code = code_of(err)
     if as_json:
-        text = err.format_message() if isinstance(err, click.ClickException) else str(err)
+        text = err.format_message() if isinstance(err, click.ClickException) else as_typed(str(err))
         error = {"type": type(err).__name__, "message": text, "exit_code": code}
         print(json.dumps({"version": VERSION, "error": error}), file=sys.stderr)
     elif isinstance(err, click.ClickException):
         err.show()
     else:
-        print(f"Error: {inert(err)}", file=sys.stderr)
+        print(f"Error: {inert(as_typed(str(err)))}", file=sys.stderr)
     return code
 
 
@@ -132,12 +132,6 @@ def hung_up() -> int:
     """Let nothing more be written where nobody reads, so that Python does not complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BROKEN_PIPE
-
-
-def interrupted() -> int:
-    """Tell that Ctrl-C ended the command; return the exit code."""
-    print("Interrupted; what was written is whole.", file=sys.stderr)
-    return INTERRUPTED
 
 
 def code_of(err: Exception) -> int:

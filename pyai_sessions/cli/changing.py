@@ -13,7 +13,7 @@ from pyai_sessions.cli.errors import RefusedError
 from pyai_sessions.cli.listing import summaries
 from pyai_sessions.cli.output import Output, counted, inert, one_line
 from pyai_sessions.cli.settings import Settings, command
-from pyai_sessions.cli.showing import no_session
+from pyai_sessions.cli.showing import is_there, no_session
 
 if TYPE_CHECKING:
     from pyai_sessions import SessionManager, SessionSummary
@@ -60,7 +60,7 @@ def _some(
 
     done: list[str] = []
     with settings.reading() if dry else settings.writing() as manager:
-        there = {each for each in session_ids if _is_there(manager, each)}
+        there = {each for each in session_ids if is_there(manager, each)}
         missing = [each for each in session_ids if each not in there]
         ask([each for each in session_ids if each in there])
         for each in dict.fromkeys(session_ids):
@@ -72,15 +72,6 @@ def _some(
                 except SessionNotFoundError:
                     missing.append(each)
     receipt(settings.output, verb, done, missing, dry=dry)
-
-
-def _is_there(manager: SessionManager, session_id: str) -> bool:
-    from pyai_sessions import InvalidDocumentError
-
-    try:
-        return manager.get_session(session_id, last=1) is not None
-    except InvalidDocumentError:
-        return True  # it is damaged: it can be deleted
 
 
 def _named_or_inactive(sessions: Sequence[str], inactive: float | None) -> None:
@@ -183,9 +174,12 @@ def rm_user(settings: Settings, *, user: str, scan: bool, dry_run: bool, yes: bo
         ]
         has_state = bool(manager.user_state(user))
     if dry_run:
-        receipt(out, "erased", found, [], dry=True)
-        if not out.as_json:
-            out.line(f"{counted(len(found), 'session')}{' and the state of the user' if has_state else ''}")
+        if out.as_json:
+            receipt(out, "erased", found, [], dry=True)
+        else:
+            state = " and the user's state" if has_state else ""
+            listed = f": {names(found)}" if found else ""
+            out.line(f"Would be erased of {inert(user)}: {counted(len(found), 'session')}{state}{listed}")
         return
     state = ", and the user's state" if has_state else ""
     damaged = ", and what is damaged" if damage else ""

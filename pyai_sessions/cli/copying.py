@@ -10,7 +10,7 @@ import click
 
 from pyai_sessions.cli.asking import dry_run, names
 from pyai_sessions.cli.listing import Damage, summaries
-from pyai_sessions.cli.output import Output, counted, inert
+from pyai_sessions.cli.output import Output, as_typed, counted, inert
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.stores import open_manager
 
@@ -51,7 +51,7 @@ def copy(
 def print_report(out: Output, report: Imported) -> int:
     """Tell what became of each session that was copied or imported; return the exit code."""
     if out.as_json:
-        fields = asdict(report)
+        fields = asdict(report) | {"problems": [*map(as_typed, report.problems)]}
         words = {"inserted": "new", "overwritten": "changed", "identical": "same", "different": "kept"}
         out.json(dry_run=False, **{words.get(name, name): value for name, value in fields.items()})
         return int(bool(report.different or report.invalid))
@@ -67,7 +67,7 @@ def print_report(out: Output, report: Imported) -> int:
         users = ["the application" if each is None else each for each in report.different_states]
         out.line(f"States that differ, and were kept: {names(users)}")
     for each in report.problems[:20]:
-        out.note(f"Left out: {inert(each)}")
+        out.note(f"Left out: {inert(as_typed(each))}")
     if report.invalid > 20:  # noqa: PLR2004 (as above)
         out.note(f"Left out: {report.invalid - 20:,} more")
     return int(bool(report.different or report.invalid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -22,6 +23,12 @@ class RefusedError(click.ClickException):
     """A command cannot be done as things are, or was not confirmed."""
 
     exit_code = PROBLEMS
+
+
+def interrupted() -> int:
+    """Tell that Ctrl-C ended the command; return the exit code."""
+    print("Interrupted; what was written is whole.", file=sys.stderr)
+    return INTERRUPTED
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from pyai_sessions.cli.html import index_of, page_of, row_of, searched_of
 from pyai_sessions.cli.listing import filters, summaries
 from pyai_sessions.cli.markdown import markdown_of
 from pyai_sessions.cli.masking import Masks
-from pyai_sessions.cli.output import Output, counted, inert
+from pyai_sessions.cli.output import Output, as_typed, counted, inert
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.showing import no_session
 
@@ -77,7 +77,7 @@ def export(
     out = settings.output
     report = Report()
     with settings.reading() as manager:
-        work = _Work(manager, sessions, chosen, report, Masks(on=mask), out)
+        work = _Work(manager, sessions, chosen, report, Masks(on=mask), out, to_file=output is not None)
         if FORMATS[form] == ".jsonl" and _is_folder(output):
             msg = f"{form} is one file of lines; give --output a file"
             raise click.UsageError(msg)
@@ -90,7 +90,9 @@ def export(
             _export_folder(work, Path(output), form)
         else:
             with _opened(output) as file:
-                for session in work.sessions():
+                for n, session in enumerate(work.sessions()):
+                    if n and form == "markdown":
+                        file.write("\n")
                     for part in _parts(session, form, work):
                         file.write(part)
     _print(out, report, output)
@@ -105,6 +107,7 @@ class _Work:
     report: Report
     masks: Masks
     out: Output
+    to_file: bool
 
     def ids(self) -> Iterator[str]:
         """Iterate over the ids of the sessions to export.
@@ -121,6 +124,16 @@ class _Work:
                 raise no_session(each)
         return iter(self.session_ids)
 
+    @property
+    def filters(self) -> dict[str, Any]:
+        """The options that choose sessions, as far as they leave any out."""
+        return {name: value for name, value in self.chosen.items() if value not in (None, "all")}
+
+    def progress(self) -> AbstractContextManager[Callable[[int], object]]:
+        """Show how far the export is, unless it goes to the terminal itself."""
+        total = len(self.session_ids) or (None if self.filters else self.manager.count(status=None))
+        return self.out.progress("Exporting", total, shown=self.to_file or not sys.stdout.isatty())
+
     def _on_damage(self) -> None:
         damaged = "damaged sessions, which jsonl exports as they are; `pyai-sessions verify` names them"
         if damaged not in self.report.left_out:
@@ -131,8 +144,7 @@ class _Work:
         from pyai_sessions import InvalidDocumentError
 
         ids = self.ids()
-        total = len(self.session_ids) or self.manager.count(status=None)
-        with self.out.progress("Exporting", total) as progress:
+        with self.progress() as progress:
             while batch := list(islice(ids, _TOGETHER)):
                 try:
                     found: Iterable[Session] = self.manager.get_sessions(batch).values()
@@ -150,7 +162,7 @@ class _Work:
             try:
                 yield from self.manager.get_sessions([each]).values()
             except InvalidDocumentError as err:  # noqa: PERF203 (each session may be damaged)
-                self.report.left_out.append(str(err))
+                self.report.left_out.append(as_typed(str(err)))
 
     def _masked(self, session: Session) -> Session:
         from pyai_sessions import Session
@@ -172,15 +184,15 @@ class _Work:
 
 def _export_lines(work: _Work, output: str | None) -> None:
     """Write lines of JSON that lose nothing; of all sessions in one go, else of each that was chosen."""
-    filtered = {name: value for name, value in work.chosen.items() if value not in (None, "all")}
-    with _opened(output) as file:
+    filtered = work.filters
+    with _opened(output) as file, work.progress() as progress:
         if not work.session_ids and not filtered.keys() - {"user"} and filtered.get("user") != "":
             whose = {"user_id": filtered["user"]} if filtered else {}
-            with work.out.progress("Exporting", None if filtered else work.manager.count(status=None)) as progress:
-                work.report.exported = work.manager.export_sessions(file, **whose, progress=progress)
+            work.report.exported = work.manager.export_sessions(file, **whose, progress=progress)
             return
         for session_id in work.ids():
             work.report.exported += work.manager.export_sessions(file, session_id=session_id)
+            progress(work.report.exported)
 
 
 def _parts(session: Session, form: str, work: _Work) -> Iterator[str]:
@@ -214,7 +226,7 @@ def _tuning_line(session: Session, report: Report) -> Iterator[str]:
     try:
         messages: list[Any] = list(session.history(format="openai", interrupted="leave out"))
     except SessionError as err:
-        report.left_out.append(f"{session.session_id}: {err}")
+        report.left_out.append(as_typed(f"{session.session_id}: {err}"))
         return
     while messages and (messages[-1].get("role") != "assistant" or messages[-1].get("tool_calls")):
         messages.pop()

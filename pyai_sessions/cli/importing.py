@@ -15,7 +15,7 @@ import click
 from pyai_sessions.cli.asking import dry_run
 from pyai_sessions.cli.copying import print_report
 from pyai_sessions.cli.errors import RefusedError
-from pyai_sessions.cli.output import counted, inert
+from pyai_sessions.cli.output import as_typed, counted, inert
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.sources.detecting import files_in, opened, source_of
 from pyai_sessions.cli.sources.reading import Broken, Found
@@ -143,7 +143,7 @@ def _add(total: Imported, report: Imported, reading: _Reading) -> None:
         if name != "problems":
             setattr(total, name, getattr(total, name) + value)
     problems = [*(f"{reading.path}, {each}" for each in report.problems), *reading.broken]
-    total.problems += problems
+    total.problems += map(as_typed, problems)
     total.invalid += len(reading.broken)
 
 

@@ -44,6 +44,22 @@ def one_line(text: object) -> str:
     return inert(" ".join(str(text).split()))
 
 
+_TYPED = {
+    "verify(repair=True)": "`pyai-sessions verify --repair`",
+    "; skip_invalid=True leaves such lines out": "",
+    "pass overwrite=True": "give --overwrite",
+    'mode="substring"': "--mode substring",
+}
+"""Advice of the library in its errors, and the same as it is typed."""
+
+
+def as_typed(text: str) -> str:
+    """Return an error of the library with its advice in the words of the command line."""
+    for of_library, typed in _TYPED.items():
+        text = text.replace(of_library, typed)
+    return text
+
+
 class Output:
     """Where a command's results go: standard output for results, standard error for all else."""
 
@@ -114,9 +130,11 @@ class Output:
         print("\n".join(each.rstrip() for each in captured.get().splitlines()))
 
     @contextmanager
-    def progress(self, doing: str, total: int | None = None) -> Generator[Callable[[int], object], None, None]:
+    def progress(
+        self, doing: str, total: int | None = None, *, shown: bool = True
+    ) -> Generator[Callable[[int], object], None, None]:
         """Give a function that is told how many are done, and show that to a person while the work goes on."""
-        if self.as_json or not sys.stderr.isatty():
+        if self.as_json or not shown or not sys.stderr.isatty():
             yield lambda _: None
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -125,6 +143,7 @@ class Output:
         with Progress(*columns, TimeElapsedColumn(), console=self.console(stderr=True)) as bar:
             task = bar.add_task(doing, total=total)
             yield lambda done: bar.update(task, completed=done, total=max(done, total) if total else None)
+            bar.update(task, total=bar.tasks[0].completed)  # it is done, whatever was expected
 
 
 def counted(number: int, noun: str) -> str:

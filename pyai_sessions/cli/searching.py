@@ -13,7 +13,7 @@ from pyai_sessions.cli.asking import dry_run
 from pyai_sessions.cli.listing import STATUSES, Damage
 from pyai_sessions.cli.output import Output, counted, one_line
 from pyai_sessions.cli.settings import Settings, command
-from pyai_sessions.cli.showing import ROLES
+from pyai_sessions.cli.showing import ROLES, is_there, no_session
 from pyai_sessions.cli.times import shown, time
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @command(
     examples="search night train\nsearch '\"night train\" OR ferry' --user ada -C 1\n"
-    "search 'trai*' --only answers --since 'last week'\nsearch --mode regex 'NJ \\d+' --session trip\n"
+    "search 'trai* -bus' --only answers --since 'last week'\nsearch --mode regex 'NJ \\d+' --session trip\n"
     "search refund --best --one-per-session --json"
 )
 @click.argument("query", nargs=-1, required=True)
@@ -58,7 +58,8 @@ def search(
     """Find messages that have the words of QUERY.
 
     Both words of "night train" must be there, "OR" stands between either, a phrase stands in quotes, "trai*" finds
-    words that begin so, and "-bus" leaves out messages with that word. The exit code is 0 also where nothing is found.
+    words that begin so, and "-bus" leaves out messages with that word. Your shell needs quotes around a query with
+    such signs: 'night -bus'. The exit code is 0 also where nothing is found.
     """
     from pyai_sessions import ANYONE, NOBODY, SessionStatus
 
@@ -78,6 +79,8 @@ def search(
     }
     out, damage = settings.output, Damage()
     with settings.reading() as manager:
+        if session is not None and not is_there(manager, session):
+            raise no_session(session)
         found = _search(manager, " ".join(query), owner, options, damage)
     if out.as_json:
         out.json(hits=[each.to_dict() for each in found], more=found.next_cursor is not None, damaged=bool(damage))
@@ -147,7 +150,7 @@ def search_index(settings: Settings, *, rebuild: bool, drop: bool, dry_run: bool
     elif drop:
         out.line(f"The index {'would be' if dry_run else 'is'} removed")
     elif dry_run:
-        out.line(f"{counted(number, 'session')} would be indexed, as far as they are not")
+        out.line(f"{counted(number, 'session')}: those that are new or have changed would be indexed")
     else:
         out.line(f"{counted(number, 'document')} indexed")
 

@@ -60,6 +60,9 @@ def show(
         else:
             _print_head(out, found)
             _print_transcript(out, found, last, roles)
+            if roles and not messages:
+                there = ", ".join(sorted({one_line(each.role) for each in found.messages})) or "none"
+                out.note(f"No message is of {inert(', '.join(only))}; there are: {there}")
         if follow:
             for message in _following(manager, found, interval):
                 if roles is None or message.role in roles:
@@ -77,6 +80,16 @@ def _session(manager: SessionManager, session_id: str | None, last: int | None) 
     if found is None:
         raise no_session(session_id)
     return found
+
+
+def is_there(manager: SessionManager, session_id: str) -> bool:
+    """Return whether there is a session of this id, be it damaged."""
+    from pyai_sessions import InvalidDocumentError
+
+    try:
+        return manager.get_session(session_id, last=1) is not None
+    except InvalidDocumentError:
+        return True
 
 
 def no_session(session_id: str) -> NotFoundError:

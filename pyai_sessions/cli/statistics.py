@@ -104,7 +104,11 @@ def stats(settings: Settings, *, user: str | None, since: datetime | None, by_me
     """
     out, damage = settings.output, Damage()
     found = Statistics()
-    with settings.reading() as manager, out.progress("Reading sessions", manager.count(status=None)) as progress:
+    chosen = user is not None or since is not None
+    with (
+        settings.reading() as manager,
+        out.progress("Reading sessions", None if chosen else manager.count(status=None)) as progress,
+    ):
         batch: list[str] = []
         for n, each in enumerate(summaries(manager, user=user, status="all", since=since, on_damage=damage), 1):
             found.add(each, by_message=by_message)
@@ -113,6 +117,7 @@ def stats(settings: Settings, *, user: str | None, since: datetime | None, by_me
                 _read(manager, batch, found, damage, by_message=by_message)
                 progress(n)
         _read(manager, batch, found, damage, by_message=by_message)
+        progress(found.sessions.total())
     size = _size(settings)
     if out.as_json:
         _print_json(out, found, size, by_message=by_message)

@@ -147,6 +147,12 @@ def test_show_chooses_messages(cli, options, ids):
     assert text.count("2026-01-05 11:0") - 1 == len(ids)
 
 
+def test_show_says_which_roles_there_are_where_none_fits(cli):
+    """A mistyped role shows no message, and names those that the conversation has."""
+    assert cli("show", "trip", "--only", "answr").err == "No message is of answr; there are: assistant, tool, user\n"
+    assert cli("show", "trip", "--only", "answers").err == ""
+
+
 def test_show_prints_code_alone(cli):
     """`--code` prints only the code between fences."""
     assert cli("show", "trip", "--code").out == "book('22:10')\n"

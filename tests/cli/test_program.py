@@ -1,6 +1,7 @@
 """The program itself: its exit codes, its help, what it does to a store that is not there, and to a broken pipe."""
 
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyai_sessions import SessionManager
-from pyai_sessions.cli import main
+from pyai_sessions.cli import exporting, main
 from pyai_sessions.cli.app import COMMANDS, app
 
 PROGRAM = [sys.executable, "-W", "error", "-m", "pyai_sessions"]
@@ -131,6 +132,91 @@ def test_wrong_usage_is_code_2(cli, arguments):
 
     assert (ran.code, ran.out) == (2, "")
     assert ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["search", "--mode", "regex", "("], "--mode substring looks for text"),
+        (["backup", "broken.jsonl"], "give --overwrite"),
+        (["show", "hostile"], "`pyai-sessions verify --repair` sets unreadable documents aside"),
+        (["copy", "chat.db", "copy.db"], "`pyai-sessions verify --repair` sets unreadable documents aside"),
+        (["copy", "chat.db", "copy.db", "--skip-invalid"], "`pyai-sessions verify --repair` sets"),
+        (["copy", "chat.db", "copy.db", "--skip-invalid", "--json"], "`pyai-sessions verify --repair` sets"),
+        (["import", "broken.jsonl"], "line 1 is a damaged document, 'session/s', not a session\n"),
+        (["import", "broken.jsonl", "--strict"], "line 1 is a damaged document, 'session/s', not a session\n"),
+    ],
+)
+def test_the_advice_of_an_error_can_be_typed(cli, store, arguments, advice):
+    """An error of the library names options as they are typed on the command line, not as Python writes them."""
+    with SessionManager(store) as manager:
+        manager.store.mapping["session/hostile"] = "{"
+    Path("broken.jsonl").write_text('{"key": "session/s", "document": "{"}\n', "utf-8")
+
+    ran = cli(*arguments)
+
+    assert ran.code != 0
+    assert advice in ran.out + ran.err
+    assert "=True" not in ran.out + ran.err
+
+
+class Terminal(io.StringIO):
+    """A terminal of a person, as far as it is written to."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number"),
+    [
+        (["stats"], 4),
+        (["stats", "--messages", "--user", "ada"], 2),
+        (["stats", "--since", "2026-01-07"], 2),
+        (["export", "-o", "all.jsonl"], 4),
+        (["export", "--user", "ada", "-f", "html", "-o", "site/"], 2),
+        (["reindex"], 4),
+        (["verify"], 4),
+        (["search-index"], 4),
+        (["copy", "chat.db", "copy.db"], 4),
+    ],
+)
+def test_the_bar_of_work_that_is_done_is_full(cli, store, monkeypatch, arguments, number):
+    """A bar ends with as many as were done, of as many, whatever was chosen and whether the number was known before."""
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    assert cli(*arguments).code == 0
+
+    assert f"{number}/{number}" in terminal.getvalue()
+    assert store
+
+
+def test_no_bar_stands_between_the_lines_of_an_export(cli, store, monkeypatch):
+    """There is no bar where the export itself goes to the terminal."""
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(exporting.sys, "stdout", terminal)
+
+    assert cli("export").code == 0
+
+    assert [json.loads(each)["format"] for each in terminal.getvalue().splitlines()] == [1] * 4
+    assert store
+
+
+def test_ctrl_c_while_the_program_starts_is_quiet(monkeypatch, capsys):
+    """Ctrl-C that comes while modules are still being imported ends the program as it does later."""
+
+    class Interrupted:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "pyai_sessions.cli.app", Interrupted())
+
+    assert main() == 130
+    assert capsys.readouterr().err.startswith("Interrupted")
 
 
 def test_a_redis_server_is_looked_at(cli, valkey_server):

@@ -56,6 +56,14 @@ def test_a_query_that_means_nothing_is_wrong_usage(cli):
     assert cli("search", "nowhere").err == "Nothing was found.\n"
 
 
+def test_a_session_that_is_not_there_is_told_by_a_search(cli):
+    """A mistyped id finds nothing for another reason than a query that nothing fits."""
+    ran = cli("search", "vienna", "--session", "tripp")
+
+    assert (ran.code, ran.out) == (3, "")
+    assert "'tripp'" in ran.err
+
+
 def test_hits_are_inert(cli):
     """Escape sequences in hits do not reach the terminal."""
     out = cli("search", "evil").out
