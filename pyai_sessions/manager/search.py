@@ -32,10 +32,13 @@ from pyai_sessions.values.checks import (
     check_text,
     check_time,
     kind_of,
+    shown,
     sought_id,
 )
 
 _LONGEST_CONTEXT = 100
+_MOST = 2**31
+"""Hits on a page, of however many more a page is asked."""
 
 
 class SearchesMessages(Face):
@@ -117,7 +120,7 @@ class SearchesMessages(Face):
             if not isinstance(value, bool):
                 raise InvalidValueError(name, f"is {kind_of(value)}; it is True or False")
         if check_count(context, "context") > _LONGEST_CONTEXT:
-            problem = f"is {context}; at most {_LONGEST_CONTEXT} messages before and after a hit"
+            problem = f"is {shown(context)}; at most {_LONGEST_CONTEXT} messages before and after a hit"
             raise InvalidValueError("context", problem)
         roles = [role] if isinstance(role, str) or role is None else check_items(role, "role", "roles")
         wanted = Wanted(
@@ -134,7 +137,7 @@ class SearchesMessages(Face):
             order,
             one_per_session,
             context,
-            limit,
+            limit if limit is None else min(limit, _MOST),
             read_cursor(cursor, order),
             skip_invalid,
         )
