@@ -51,22 +51,12 @@ announce:
 	@$(if $(ARGS),true,echo "The tests take about 6 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 # Each framework has an environment of its own: one with its lowest release that pyproject.toml allows, one with its newest.
-FRAMEWORKS := openai_agents claude_agent_sdk google_adk strands agent_framework langgraph chatkit pydantic_ai
+# tests/integrations/frameworks/__main__.py has these made, one after the other, and runs the tests in each.
+test-integrations: $(VENV)/.made servers ## Test the adapters, each with its framework (ARGS=langgraph: one of them)
+	@$(BIN)/python -m tests.integrations.frameworks $(ARGS)
+
 # Frameworks whose tests need packages of their own, such as a kit of the framework.
 KITS := langgraph
-# What the documentation shows of several frameworks has one environment with the newest release of each.
-RECIPES := recipes-highest
-FORMS := $(foreach each,$(FRAMEWORKS),$(each)-lowest-direct $(each)-highest) $(RECIPES)
-# A framework's own tests, from the source of its newest release, run with our storage in place of its own. A plugin of pytest
-# puts it there; the plugin names what is run, and what is left out, and why.
-PLUGINS := tests/integrations/frameworks/suites
-SUITES := $(filter $(FRAMEWORKS),$(basename $(notdir $(wildcard $(PLUGINS)/*.py))))
-
-test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst %,.venv-integrations/%-suite/.made,$(SUITES)) servers ## Test the adapters of agent frameworks, each with its framework
-	@set -ex; for each in $(FORMS); do \
-		.venv-integrations/$$each/bin/python -m pytest -q -p no:anyio -p no:asyncio --frameworks tests/integrations/frameworks/test_$${each%%-*}.py $(ARGS); done
-	@set -ex; for each in $(SUITES); do (cd .venv-integrations/$$each-suite && OPENAI_API_KEY=none PYTHONPATH=../../$(PLUGINS):../.. \
-		../$$each-highest/bin/python -m pytest -q -p no:anyio -p $$each); done
 
 .venv-integrations/%/.made: $(VENV)/.made pyproject.toml
 	@PYENV_VERSION=3.11 $(UV) venv -q --clear --python 3.11 .venv-integrations/$*
@@ -76,17 +66,20 @@ test-integrations: $(patsubst %,.venv-integrations/%/.made,$(FORMS)) $(patsubst 
 		$(addprefix --group kit-,$(filter $(KITS),$(firstword $(subst -, ,$*))))
 	@touch $@
 
+# What the documentation shows of several frameworks has one environment with the newest release of each.
 .venv-integrations/recipes-highest/.made: $(VENV)/.made pyproject.toml
 	@PYENV_VERSION=3.11 $(UV) venv -q --clear --python 3.11 $(@D)
 	$(UV) pip install -q --python $(@D)/bin/python -r pyproject.toml
 	$(UV) pip install -q --python $(@D)/bin/python --group frameworks --group recipes
 	@touch $@
 
+# A framework's own tests, from the source of its newest release, run with our storage in place of its own.
 .venv-integrations/%-suite/.made: .venv-integrations/%-highest/.made
 	$(UV) pip install -q --python .venv-integrations/$*-highest/bin/python --group suite-$(subst _,-,$*)
 	@rm -rf $(@D) && mkdir $(@D)
-	$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: --dest $(@D) \
-		$(subst _,-,$*)==$$(.venv-integrations/$*-highest/bin/python -c 'from importlib.metadata import version as v; print(v("$*"))')
+	@package=$$(sed -n 's/^$(subst _,-,$*) = \["\([a-z-]*\).*/\1/p' pyproject.toml); \
+		release=$$(.venv-integrations/$*-highest/bin/python -c "from importlib.metadata import version as v; print(v('$$package'))"); \
+		$(BIN)/python -m pip download -qq --disable-pip-version-check --no-deps --no-binary :all: --dest $(@D) $$package==$$release
 	@tar -xz --strip-components=1 -C $(@D) -f $(@D)/*.tar.gz && touch $@
 
 faults: $(VENV)/.package $(VENV)/.group-test servers xfs ## Run the long form of the fault tests
