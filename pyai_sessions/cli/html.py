@@ -6,10 +6,10 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyai_sessions.cli.output import ACTIVE, counted, one_line
 from pyai_sessions.cli.texts import blocks_of
@@ -17,6 +17,9 @@ from pyai_sessions.cli.times import shown
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
+    from markdown_it.renderer import RendererHTML
+    from markdown_it.token import Token
+    from markdown_it.utils import OptionsDict
 
     from pyai_sessions import Message, Session
 
@@ -49,7 +52,28 @@ def parser() -> MarkdownIt:
     """Return a parser of Markdown that takes HTML for text, and loads no image."""
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    made = MarkdownIt("commonmark", {"html": False}).enable("table")
+    made.add_render_rule("image", _image)
+    for name in ("td_open", "th_open"):
+        made.add_render_rule(name, _cell)
+    return made
+
+
+def _image(self: RendererHTML, tokens: Sequence[Token], at: int, options: OptionsDict, env: Any) -> str:
+    """Return a link in place of an image; within a link only its name."""
+    url = str(tokens[at].attrs.get("src", ""))
+    name = self.renderInlineAsText(tokens[at].children or [], options, env) or url
+    text = f"[image: {escape(name)}]"
+    in_link = sum(each.nesting for each in tokens[:at] if each.type in ("link_open", "link_close"))
+    return text if in_link else f'<a href="{escape(url)}">{text}</a>'
+
+
+def _cell(self: RendererHTML, tokens: Sequence[Token], at: int, options: OptionsDict, env: Any) -> str:
+    """Return the begin of a cell, aligned by a class: the page's policy takes no style but the page's own."""
+    style = str(tokens[at].attrs.pop("style", ""))
+    if style:
+        tokens[at].attrs["class"] = style.removeprefix("text-align:")
+    return self.renderToken(tokens, at, options, env)
 
 
 def page_of(session: Session, title: str, *, index: bool = False) -> Iterator[str]:
@@ -57,7 +81,7 @@ def page_of(session: Session, title: str, *, index: bool = False) -> Iterator[st
     title, markdown = inert(one_line(title)), parser()
     yield _head(title)
     if index:
-        yield '<p><a href="index.html">All conversations</a></p>\n'
+        yield '<p class="back"><a href="index.html">All conversations</a></p>\n'
     whose = "" if session.user_id is None else f" · {_shown(session.user_id)}"
     about = f"{_shown(session.session_id)}{whose} · {shown(session.created_at)} · "
     count = counted(len(session.messages), "message")

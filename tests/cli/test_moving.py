@@ -111,6 +111,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.elements = []
+        self.text = text
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -143,6 +144,23 @@ def test_hostile_words_are_inert_in_a_page(cli, store):
     text = cli("export", "new", "-f", "html").out
     assert "\u202e" not in text
     assert "שלום 😀" in text
+
+
+def test_a_page_shows_tables_and_images_as_far_as_its_policy_lets_it(cli, store):
+    """Columns are aligned without styles of their own, which the page's policy forbids; an image is a link to it."""
+    table = "| a | b | c |\n|--:|:-:|---|\n| 1 | 2 | 3 |\n\n"
+    images = "![A *map*](http://x/y.png) ![](http://x/z.png) [![B](http://x/b.png)](http://b/) ![C](http://c/)"
+    put(Message("user", table + images))
+    links = ["http://x/y.png", "http://x/z.png", "http://b/", "http://c/"]
+
+    page = Page(cli("export", "new", "-f", "html").out)
+
+    assert [each.get("class") for tag, each in page.elements if tag in ("th", "td")] == ["right", "center", None] * 2
+    assert [each["href"] for tag, each in page.elements if tag == "a"] == links
+    assert not [each for tag, each in page.elements if tag == "img" or "style" in each]
+    assert ">[image: A map]</a> <a" in page.text
+    assert '[image: http://x/z.png]</a> <a href="http://b/">[image: B]</a> <a href="http://c/">' in page.text
+    assert store
 
 
 def test_a_message_cannot_look_like_another_in_markdown(cli, store):
