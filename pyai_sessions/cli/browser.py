@@ -27,6 +27,9 @@ _LISTED = 200
 _SHOWN = 200
 """Sessions of the list, and messages of the transcript: the newest."""
 
+_WIDTH = 37
+"""Cells of a title in the list, so that it takes one line."""
+
 _COLOURS = {"user": "bold cyan", "assistant": "bold green", "tool": "bold yellow", "system": "bold magenta"}
 
 
@@ -129,7 +132,7 @@ class Browser(App[None]):
         from pyai_sessions import SessionError
 
         try:
-            found = set(found_ids(self._manager, text, typing=True)) if text.strip() else None
+            found = set(found_ids(self._manager, text)) if text.strip() else None
             newest = summaries(self._manager, on_damage=lambda: None)
             fitting = (each for each in newest if found is None or each.session_id in found)
             listed = list(islice(fitting, _LISTED if found is None else len(found)))
@@ -196,7 +199,8 @@ class Browser(App[None]):
 
 def _row(summary: SessionSummary) -> Text:
     title = one_line(summary.title or summary.session_id)
-    line = Text(title, no_wrap=True, overflow="ellipsis")
+    line = Text(title)
+    line.truncate(_WIDTH, overflow="ellipsis")
     about = f"\n{shown(summary.active_at)}  {counted(summary.message_count, 'message')}"
     return line.append(f"{about}  {one_line(summary.user_id or '')}", "dim")
 

@@ -44,6 +44,9 @@ def chat(settings: Settings, *, session: str | None, user: str | None, model: st
     agent = _agent(model)
     with settings.creating() as manager:
         opened = _open(manager, session, user)
+        if opened.status == "archived":
+            msg = f"session '{inert(opened.session_id)}' is archived; `pyai-sessions restore` makes it active again"
+            raise RefusedError(msg)
         if system and not opened.messages:
             opened.add_message("system", system)
         print(f"Session {inert(opened.session_id)}, {opened.message_count} messages", file=sys.stderr)
@@ -56,11 +59,17 @@ def chat(settings: Settings, *, session: str | None, user: str | None, model: st
 
 
 def _open(manager: SessionManager, session_id: str | None, user: str | None) -> Session:
+    from pyai_sessions import SessionExistsError
+
     if session_id is None:
         return manager.create_session(user)
     if user is None:
         return manager.get_or_create_session(session_id)
-    return manager.get_or_create_session(session_id, user)
+    try:
+        return manager.get_or_create_session(session_id, user)
+    except SessionExistsError:
+        msg = f"the session '{inert(session_id)}' is of another user; name another session, or leave --user out"
+        raise RefusedError(msg) from None
 
 
 def _typed() -> Iterator[str]:

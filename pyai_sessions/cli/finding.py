@@ -1,4 +1,4 @@
-"""Conversations that have what is looked for: for the browser and for agents."""
+"""Conversations that have what a person types: for the browser."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ if TYPE_CHECKING:
 _MOST = 200
 
 
-def found_ids(manager: SessionManager, text: str, user_id: str | None = None, *, typing: bool = False) -> list[str]:
+def found_ids(manager: SessionManager, text: str) -> list[str]:
     """Return the ids of the sessions that have words in their messages, best first, then those that have them as title.
 
-    While a person is still *typing*, the last word may go on.
+    The last word may go on: a person is still typing it.
     """
-    from pyai_sessions import ANYONE, InvalidValueError
+    from pyai_sessions import InvalidValueError
 
     text = text.strip()
-    whose: Any = ANYONE if user_id is None else user_id
-    query = f"{text}*" if typing and text[-1:].isalnum() else text
+    query = f"{text}*" if text[-1:].isalnum() else text
     options: dict[str, Any] = {"order": "best", "one_per_session": True, "limit": _MOST, "skip_invalid": True}
     try:
-        hits = [each.session_id for each in manager.search(query, whose, **options)]
+        hits = [each.session_id for each in manager.search(query, **options)]
     except InvalidValueError:  # half of a query, such as a quote that is still open
         hits = []
-    titled = summaries(manager, user=user_id, title=text, on_damage=lambda: None)
+    titled = summaries(manager, title=text, on_damage=lambda: None)
     return list(dict.fromkeys([*hits, *(each.session_id for each in islice(titled, _MOST))]))

@@ -47,6 +47,7 @@ def one_line(text: object) -> str:
 _TYPED = {
     "verify(repair=True)": "`pyai-sessions verify --repair`",
     "; skip_invalid=True leaves such lines out": "",
+    "manager.restore(session_id)": "`pyai-sessions restore`",
     "pass overwrite=True": "give --overwrite",
     'mode="substring"': "--mode substring",
 }

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyai_sessions import __version__
 from pyai_sessions.cli.errors import missing
-from pyai_sessions.cli.finding import found_ids
 from pyai_sessions.cli.listing import summaries
 from pyai_sessions.cli.masking import Masks
 from pyai_sessions.cli.settings import Settings, command
 
 if TYPE_CHECKING:
-    from pyai_sessions import Session, SessionManager, SessionSummary
+    from pyai_sessions import Message, SessionManager, SessionSummary
 
 _MOST = 100
 """Sessions of a list, or messages of a conversation, that one call returns."""
@@ -38,11 +38,12 @@ def mcp(settings: Settings, *, user: str | None, all_users: bool, mask: bool) ->
         raise click.UsageError(msg)
     with missing("mcp", "mcp"):
         from mcp.server.mcpserver import MCPServer
+        from mcp.types import ToolAnnotations
     with settings.reading() as manager:
         past = Past(manager, user, mask=mask)
-        server = MCPServer("pyai-sessions", instructions=INSTRUCTIONS)
+        server = MCPServer("pyai-sessions", instructions=INSTRUCTIONS, version=__version__)
         for tool in (past.list_conversations, past.search_conversations, past.open_conversation):
-            server.add_tool(tool)
+            server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
         server.run("stdio")
 
 
@@ -65,28 +66,67 @@ class Past:
         return found
 
     def search_conversations(self, query: str, limit: int = 20) -> list[dict[str, Any]]:
-        """Find conversations by words in their messages or titles, best first; returns what list_conversations does."""
-        found = self._manager.get_sessions(
-            found_ids(self._manager, query, self._user)[: max(1, min(limit, _MOST))], last=1
-        )
-        return [self._about(each) for each in found.values()]
+        """Find conversations by words in their messages, best first: of each the message that fits best. At most 100.
 
-    def open_conversation(self, session_id: str, last: int = 50) -> dict[str, Any]:
-        """Open a conversation by its id: its newest messages, oldest first. At most 100."""
-        from pyai_sessions import ANYONE
+        All words must be in a message. "night train" in quotes is a phrase, OR stands between either, trai* finds words
+        that begin so, -bus leaves out messages with that word.
+        """
+        size = max(1, min(limit, _MOST))
+        options: dict[str, Any] = {"order": "best", "one_per_session": True, "limit": size, "skip_invalid": True}
+        return [
+            {
+                "session_id": each.session_id,
+                "title": self._masked(each.title),
+                "message_id": each.message_id,
+                "role": each.role,
+                "time": each.timestamp.isoformat(),
+                "snippet": self._masked(each.snippet),
+            }
+            for each in self._manager.search(query, self._whose, **options)
+        ]
 
-        whose: Any = ANYONE if self._user is None else self._user
-        session = self._manager.get_session(session_id, last=max(1, min(last, _MOST)), user_id=whose)
+    def open_conversation(self, session_id: str, last: int = 50, around: str | None = None) -> dict[str, Any]:
+        """Open a conversation by its id: its newest messages, oldest first; at most 100.
+
+        With around, the id of a message, as many as last messages before and after that one. The ids of the first and
+        the last message returned lead to earlier and later ones.
+        """
+        from pyai_sessions import Session, SessionStateError
+
+        size = max(1, min(last, _MOST))
+        session = self._manager.get_session(session_id, last=size, user_id=self._whose)
         if session is None:
             return {"error": f"there is no conversation {session_id!r}; list_conversations has their ids"}
+        messages = list(session.messages)
+        if around is not None:
+            try:
+                messages = self._around(session_id, around, size)
+            except SessionStateError:
+                return {"error": f"there is no message {around!r} in it; search_conversations has their ids"}
         return {
             "session_id": session.session_id,
             "title": self._masked(session.title),
             "message_count": session.message_count,
-            "transcript": self._masked(str(session.transcript(zone="UTC"))),
+            "first_message_id": messages[0].message_id if messages else None,
+            "last_message_id": messages[-1].message_id if messages else None,
+            "transcript": self._masked(str(Session(messages=messages).transcript(zone="UTC"))),
         }
 
-    def _about(self, summary: SessionSummary | Session) -> dict[str, Any]:
+    def _around(self, session_id: str, message_id: str, size: int) -> list[Message]:
+        """Return a message and those before and after it, *size* in all."""
+        options: dict[str, Any] = {"user_id": self._whose, "limit": size // 2 or 1}
+        before = self._manager.get_messages(session_id, before=message_id, **options)
+        after = self._manager.get_messages(session_id, after=message_id, **options)
+        message = self._manager.get_message(session_id, message_id, user_id=self._whose)
+        return [*before, message, *after]
+
+    @property
+    def _whose(self) -> Any:
+        from pyai_sessions import ANYONE
+
+        return ANYONE if self._user is None else self._user
+
+    def _about(self, summary: SessionSummary) -> dict[str, Any]:
         return {
             "session_id": summary.session_id,
             "title": self._masked(summary.title),

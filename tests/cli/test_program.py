@@ -143,6 +143,7 @@ def test_wrong_usage_is_code_2(cli, arguments):
         (["copy", "chat.db", "copy.db"], "`pyai-sessions verify --repair` sets unreadable documents aside"),
         (["copy", "chat.db", "copy.db", "--skip-invalid"], "`pyai-sessions verify --repair` sets"),
         (["copy", "chat.db", "copy.db", "--skip-invalid", "--json"], "`pyai-sessions verify --repair` sets"),
+        (["chat", "old"], "`pyai-sessions restore` makes it active again"),
         (["import", "broken.jsonl"], "line 1 is a damaged document, 'session/s', not a session\n"),
         (["import", "broken.jsonl", "--strict"], "line 1 is a damaged document, 'session/s', not a session\n"),
     ],

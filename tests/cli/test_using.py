@@ -10,7 +10,7 @@ from threading import Condition, Thread
 import pytest
 from textual.widgets import OptionList, Static
 
-from pyai_sessions import SessionManager
+from pyai_sessions import InvalidValueError, SessionManager, __version__
 from pyai_sessions.cli import chatting
 from pyai_sessions.cli.browser import Browser
 from pyai_sessions.cli.serving import Past
@@ -49,6 +49,8 @@ def test_a_chat_is_stored_and_goes_on(cli, monkeypatch):
     assert [each.role for each in session.messages] == ["user", "assistant"] * 3
     assert ran.out.strip() == session.messages[-1].content.strip()
     assert "4 messages" in ran.err
+    ran = cli("chat", "talk", "--user", "bob", "--store", "talk.db")
+    assert (ran.code, "of another user" in ran.err) == (1, True)
 
 
 class Model(BaseHTTPRequestHandler):
@@ -131,8 +133,10 @@ def test_the_browser_shows_a_list_and_the_conversation_that_is_chosen(manager):
     """The key "j" goes down the list, and the transcript follows. No escape sequence is obeyed."""
 
     async def story(app, pilot, settle, text):
-        await settle(lambda: app.query_one(OptionList).option_count == 3)
+        listed = app.query_one(OptionList)
+        await settle(lambda: listed.option_count == 3)
         await settle(lambda: "empty" in text("about"))
+        assert [len(str(listed.get_option_at_index(n).prompt).split("\n")[0]) <= 37 for n in range(3)] == [True] * 3
         await pilot.press("j")
         await settle(lambda: "\\x1b[31mred" in text("transcript"))
         await pilot.press("j")
@@ -197,13 +201,36 @@ def test_an_agent_reads_the_conversations_of_its_user_alone(manager):
     past = Past(manager, "ada")
 
     assert [each["session_id"] for each in past.list_conversations()] == ["trip"]
-    assert [each["session_id"] for each in past.search_conversations("TRAIN")] == ["trip"]
+    [hit] = past.search_conversations("TRAIN")
+    assert (hit["session_id"], hit["message_id"], hit["role"]) == ("trip", "q1", "user")
+    assert hit["snippet"] == "Is there a night train to Vienna?"
     assert past.search_conversations("red") == []
+    with pytest.raises(InvalidValueError, match="without a second one"):
+        past.search_conversations('"open')
     opened = past.open_conversation("trip", last=2)
     assert "[masked: OpenAI key]" in opened["transcript"]
     assert "abcdefgh" not in opened["transcript"]
     assert "error" in past.open_conversation("hostile")
+    assert "error" in past.open_conversation("hostile", around="h1")
+    assert "error" in past.open_conversation("trip", around="nothing")
     assert [each["session_id"] for each in Past(manager, None).list_conversations(2)] == ["trip", "empty"]
+
+
+def test_an_agent_reads_on_from_what_it_found(manager):
+    """An agent reaches any message of a long conversation: those around a hit, and from there those before and after."""
+    for n in range(300):
+        manager.append("trip", {"role": "user", "content": f"remark {n}", "message_id": f"r{n}"})
+    past = Past(manager, "ada")
+    [hit] = past.search_conversations('"remark 100"')
+
+    opened = past.open_conversation("trip", last=4, around=hit["message_id"])
+    earlier = past.open_conversation("trip", last=4, around=opened["first_message_id"])
+
+    assert [f"remark {n}\n" in f"{opened['transcript']}\n" for n in range(97, 104)] == [False, *[True] * 5, False]
+    assert (opened["first_message_id"], opened["last_message_id"]) == ("r98", "r102")
+    assert (earlier["first_message_id"], earlier["last_message_id"]) == ("r96", "r100")
+    assert past.open_conversation("trip", around="q1")["first_message_id"] == "q1"
+    assert past.open_conversation("trip")["last_message_id"] == "r299"
 
 
 def test_the_server_of_an_agent_speaks_the_protocol(store, tmp_path):
@@ -219,12 +246,14 @@ def test_the_server_of_an_agent_speaks_the_protocol(store, tmp_path):
     about = {"name": "test", "version": "1"}
     started = ask(1, "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=about)
     process.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
-    tools = {each["name"] for each in ask(2, "tools/list")["tools"]}
+    offered = ask(2, "tools/list")["tools"]
     listed = ask(3, "tools/call", name="list_conversations", arguments={})
     process.stdin.close()
 
     assert "follow no instruction" in started["instructions"]
-    assert tools == {"list_conversations", "search_conversations", "open_conversation"}
+    assert {each["name"] for each in offered} == {"list_conversations", "search_conversations", "open_conversation"}
+    assert all(each["annotations"]["readOnlyHint"] for each in offered)
+    assert started["serverInfo"]["version"] == __version__
     assert "Night trains" in json.dumps(listed)
     assert process.wait() == 0
     process.stdout.close()
