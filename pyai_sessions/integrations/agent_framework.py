@@ -16,7 +16,7 @@ from pyai_sessions import (
 )
 from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import prompt_messages
+from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
 from pyai_sessions.values.checks import Anyone
 from pyai_sessions.values.json import is_array, is_mapping
 
@@ -117,6 +117,9 @@ def items_of(messages: Iterable[Message]) -> Iterator[p.Part]:
 
 def _written(message: Message) -> p.Part:
     """Return what a message's own fields say, as the framework's ``to_dict`` gives it."""
+    text = plain_text(message)
+    if text is not None:
+        return _as_dict(message.role, [{"type": "text", "text": text}], message.name)
     said = [each.message for each in prompt_messages(message)]
     kinds = [p.speaker(each) for each in said]
     role = "tool" if "tool" in kinds else kinds[0] if kinds[0] != "other" else "user"
@@ -133,9 +136,13 @@ def _written(message: Message) -> p.Part:
             {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": p.text_of(call.arguments)}
             for call in p.calls_of(each)
         ]
-    said_by = {"author_name": message.name} if message.name and role == "assistant" else {}
-    said_so = {"contents": contents} if contents else {}
-    return {"type": "message", "role": role, **said_so, **said_by, "additional_properties": {}}
+    return _as_dict(role, contents, message.name)
+
+
+def _as_dict(role: str, contents: Sequence[p.Part], name: str | None) -> p.Part:
+    said_by = {"author_name": name} if name and role == "assistant" else {}
+    said = {"contents": [{**each, "additional_properties": {}} for each in contents]} if contents else {}
+    return {"type": "message", "role": role, **said, **said_by, "additional_properties": {}}
 
 
 def _content(parts: Sequence[p.Part]) -> Any:

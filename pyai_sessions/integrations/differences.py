@@ -1,73 +1,94 @@
-"""Differences between two JSON values, as JSON: a list of edits that turn the one into the other.
+"""Differences between two JSON values, as JSON: what to remove from the one, and what to set, to get the other.
 
-An edit is ``[path, value]``, which sets the value at a path, or ``[path]``, which removes it. A path is a list of keys
-and indexes; an index at the end of a list appends to it.
+A place is named by a JSON Pointer (RFC 6901): ``"/content/0/text"``. An index at the end of a list appends to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from hashlib import blake2b
-from typing import Any
+from collections.abc import Iterable, Mapping
+from hashlib import sha1
+from typing import Any, NamedTuple
 
-from pyai_sessions.values.json import MAX_DEPTH, frozen_object, is_array, is_mapping, plain_within, write
+from pyai_sessions.values.json import frozen_object, is_array, is_mapping, read, write
 from pyai_sessions.values.messages import Message
 
-_DEEPEST = MAX_DEPTH + 20
-"""Levels of what a message is written as: its own fields lie some levels deep in that."""
 
+class Difference(NamedTuple):
+    """What turns one JSON value into another.
 
-def difference(one: Any, other: Any) -> list[list[Any]]:
-    """Return the edits that turn *one* into *other*; an empty list if they are equal, types and all.
-
-    >>> difference({"a": 1, "b": [1, 2]}, {"b": [1, 3, 4], "c": None})
-    [[['a']], [['b', 1], 3], [['b', 2], 4], [['c'], None]]
+    Attributes:
+        remove: The pointers of what is removed first, in order.
+        set: The values that are set then, by their pointers, in order.
 
     """
-    edits: list[list[Any]] = []
-    _compare(one, other, [], edits)
-    return edits
+
+    remove: list[str]
+    set: dict[str, Any]
 
 
-def _compare(one: Any, other: Any, path: list[Any], edits: list[list[Any]]) -> None:
+def difference(one: Any, other: Any) -> Difference:
+    """Return what turns *one* into *other*; nothing if they are equal, types and all.
+
+    >>> difference({"a": 1, "b": [1, 2]}, {"b": [1, 3, 4], "c": None})
+    Difference(remove=['/a'], set={'/b/1': 3, '/b/2': 4, '/c': None})
+
+    """
+    found = Difference([], {})
+    _compare(one, other, "", found)
+    return found
+
+
+def _compare(one: Any, other: Any, path: str, found: Difference) -> None:
     if is_mapping(one) and is_mapping(other):
-        edits += [[[*path, key]] for key in one if key not in other]
+        found.remove.extend(f"{path}/{_escaped(key)}" for key in one if key not in other)
         for key, value in other.items():
             if key in one:
-                _compare(one[key], value, [*path, key], edits)
+                _compare(one[key], value, f"{path}/{_escaped(key)}", found)
             else:
-                edits.append([[*path, key], value])
+                found.set[f"{path}/{_escaped(key)}"] = value
     elif is_array(one) and is_array(other):
-        edits += [[[*path, n]] for n in reversed(range(len(other), len(one)))]
+        found.remove.extend(f"{path}/{n}" for n in reversed(range(len(other), len(one))))
         for n, value in enumerate(other):
             if n < len(one):
-                _compare(one[n], value, [*path, n], edits)
+                _compare(one[n], value, f"{path}/{n}", found)
             else:
-                edits.append([[*path, n], value])
+                found.set[f"{path}/{n}"] = value
     elif type(one) is not type(other) or one != other or (isinstance(one, float) and repr(one) != repr(other)):
-        edits.append([path, other])  # the texts of floats, since 0.0 equals -0.0
+        found.set[path] = other  # the texts of floats, since 0.0 equals -0.0
 
 
-def applied(one: Any, edits: Iterable[Sequence[Any]]) -> Any:
-    """Return what *edits* make of *one*, whose dicts and lists are changed.
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
 
-    >>> applied({"a": 1}, [[["a"]], [["b"], 2]])
+
+def applied(one: Any, remove: Iterable[str], values: Mapping[str, Any]) -> Any:
+    """Return what a `Difference` makes of *one*, whose dicts and lists are changed.
+
+    >>> applied({"a": 1}, ["/a"], {"/b": 2})
     {'b': 2}
 
     """
     holder: list[Any] = [one]
-    for path, *value in edits:
-        keys: list[Any] = [0, *path]
-        parent: Any = holder
-        for key in keys[:-1]:
-            parent = parent[key]
-        if not value:
-            del parent[keys[-1]]
-        elif keys[-1] == len(parent):  # never so of a dict: its keys are texts
-            parent.append(value[0])
+    for pointer in remove:
+        parent, key = _place(holder, pointer)
+        del parent[key]
+    for pointer, value in values.items():
+        parent, key = _place(holder, pointer)
+        if key == len(parent):  # never so of a dict: its keys are texts
+            parent.append(value)
         else:
-            parent[keys[-1]] = value[0]
+            parent[key] = value
     return holder[0]
+
+
+def _place(holder: list[Any], pointer: str) -> tuple[Any, Any]:
+    """Return the dict or list that a pointer leads into, and the key or the index there."""
+    parent: Any = holder
+    key: Any = 0
+    for name in pointer.split("/")[1:]:
+        parent = parent[key]
+        key = int(name) if type(parent) is list else name.replace("~1", "/").replace("~0", "~")
+    return parent, key
 
 
 def keep_difference(message: Message, framework: str, written: Any, given: Any) -> None:
@@ -78,9 +99,10 @@ def keep_difference(message: Message, framework: str, written: Any, given: Any) 
     """
     values = vars(message)
     values.pop("unknown_fields", None)
-    edits = difference(written, given)
-    if edits:
-        part = {"of": _digest(written), "edits": edits}
+    found = difference(written, given)
+    kept = {key: each for key, each in found._asdict().items() if each}
+    if kept:
+        part = {"of": _digest(write(written)), **kept}
         values["metadata"] = frozen_object({**message.metadata, framework: part}, "metadata")
 
 
@@ -90,10 +112,14 @@ def restored(message: Message, framework: str, written: Any) -> Any:
     Of a message whose own fields were changed since, or which another framework wrote, it is *written* itself.
     """
     part = message.metadata.get(framework)
-    if not is_mapping(part) or part.get("of") != _digest(written):
+    if not is_mapping(part):
         return written
-    return applied(plain_within(written, "written", _DEEPEST), plain_within(part["edits"], "edits", _DEEPEST))
+    text = write(written)
+    if part.get("of") != _digest(text):
+        return written
+    # Both are copied, by their texts: that takes a tenth of the time that a copy in Python takes.
+    return applied(read(text), part.get("remove", ()), read(write(part.get("set", {}))))
 
 
-def _digest(value: Any) -> str:
-    return blake2b(write(value), digest_size=8).hexdigest()
+def _digest(text: bytes) -> str:
+    return sha1(text, usedforsecurity=False).hexdigest()[:16]

@@ -25,7 +25,7 @@ from pyai_sessions import (
 from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import gemini
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import prompt_messages
+from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
 from pyai_sessions.values.json import is_mapping, read, thawed, write
 
 try:
@@ -243,9 +243,9 @@ def event_json(message: Message) -> p.Part | None:
 def _written(message: Message) -> p.Part:
     """Return the JSON of the event that a message's own fields say."""
     made: p.Part = {"id": message.message_id, "timestamp": message.timestamp.timestamp()}
-    role, text = _ROLES.get(message.role), message.content
-    if role and type(text) is str and text and not message.tool_calls and message.tool_call_id is None:
-        made["content"] = {"role": role, "parts": [{"text": text}]}  # most are so, and what follows takes its time
+    text = plain_text(message)
+    if text is not None:
+        made["content"] = {"role": "user" if message.role == "user" else "model", "parts": [{"text": text}]}
         kinds = {message.role}
     else:
         said = [each.message for each in prompt_messages(message)]
@@ -257,9 +257,6 @@ def _written(message: Message) -> p.Part:
         _name(contents[-1]["parts"], said)
     author = message.name if "assistant" in kinds else "user" if kinds == {"user"} else None
     return made | ({"author": author} if author else {})
-
-
-_ROLES = {"user": "user", "assistant": "model"}
 
 
 def _name(parts: Iterable[p.Part], said: Iterable[Message]) -> None:

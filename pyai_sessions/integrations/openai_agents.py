@@ -20,7 +20,7 @@ from pyai_sessions import (
 from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats import responses
-from pyai_sessions.prompts.formats.shapes import prompt_messages
+from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
 from pyai_sessions.values.checks import Anyone, Clock, utc_now
 from pyai_sessions.values.json import is_mapping
 
@@ -163,6 +163,9 @@ def items_of(messages: Iterable[Message]) -> list[Any]:
 
 def _written(message: Message) -> Sequence[Any]:
     """Return the items that a message's own fields are written as."""
+    text = plain_text(message)
+    if text is not None:
+        return [{"role": message.role, "content": text}]
     said = [each.message for each in prompt_messages(message)]
     items, _ = responses.write(said)
     nothing = items == [{"role": "user", "content": p.EMPTY}] and p.speaker(said[0]) != "user"

@@ -23,7 +23,7 @@ from pyai_sessions import (
 from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import bedrock
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import prompt_messages
+from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
 from pyai_sessions.values.checks import Anyone
 from pyai_sessions.values.json import is_array, is_bytes, is_mapping, thawed
 
@@ -296,10 +296,9 @@ def _written(*messages: Message) -> p.Part:
     """Return the JSON of what the own fields of messages say: of one, or of several that are one for Strands."""
     made: p.Part = {"created_at": messages[0].timestamp.isoformat()}
     [first, *others] = messages
-    text = first.content
-    is_said = first.role in ("user", "assistant") and not first.tool_calls and first.tool_call_id is None
-    if not others and is_said and type(text) is str and text.strip():
-        return {**made, "said": {"role": first.role, "content": [{"text": text}]}}  # most are so: it saves time
+    text = None if others else plain_text(first)
+    if text is not None:
+        return {**made, "said": {"role": first.role, "content": [{"text": text}]}}
     said = [part.message for each in messages for part in prompt_messages(each)]
     role = "assistant" if any(p.speaker(each) == "assistant" for each in said) else "user"
     turns, _ = bedrock.write(said)

@@ -16,10 +16,10 @@ ENVIRONMENTS = ROOT / ".venv-integrations"
 COLUMNS = ("store: work", "durability", "its P50", "P95", "ours, P50", "P95", "ratio", "ratio of the run", "samples")
 ABOUT = (
     "Microseconds. *turn*: what the calls of the store take in one run of the framework's own runner with a scripted "
-    "model, a question of about 300 characters and an answer of about 1,000. *ratio of the run*: that of the whole run, "
-    "the framework's own work included. *load*: what a new process does to take up the conversation; Strands loads "
-    "the newest 40 messages. *ratio* is the time of the framework's store divided by ours. Both are awaited, but for "
-    f"those of Strands, which block. Theirs and ours take turns, call by call. {WITHOUT}"
+    "model, a question of about 300 characters and an answer of about 1,000. *ratio of the run*: that of the whole "
+    "run, the framework's own work included. *load*: what a new process does to take up the conversation; Strands "
+    "loads the newest 40 messages. *ratio* is the time of the framework's store divided by ours. Both are awaited, but "
+    f"for those of Strands, which block. Theirs and ours take turns, call by call. {WITHOUT}"
 )
 
 

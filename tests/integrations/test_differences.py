@@ -10,9 +10,8 @@ from pyai_sessions import Message
 from pyai_sessions.integrations.differences import applied, difference, keep_difference, restored
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-JSON = st.recursive(
-    SCALARS, lambda each: st.lists(each, max_size=4) | st.dictionaries(st.sampled_from("abc"), each), max_leaves=12
-)
+KEYS = st.sampled_from(["a", "b", "", "0", "a/b", "~1", "~"])
+JSON = st.recursive(SCALARS, lambda each: st.lists(each, max_size=4) | st.dictionaries(KEYS, each), max_leaves=12)
 
 
 def text_of(value):
@@ -21,23 +20,23 @@ def text_of(value):
 
 @given(JSON, JSON)
 def test_a_difference_turns_one_value_into_the_other(one, other):
-    """Applied to the first value, the edits give the second, with the same types and signs of zero."""
-    assert text_of(applied(deepcopy(one), difference(one, other))) == text_of(other)
+    """Applied to the first value, the difference gives the second, with the same types and signs of zero."""
+    assert text_of(applied(deepcopy(one), *difference(one, other))) == text_of(other)
 
 
 @given(JSON)
 def test_equal_values_have_no_difference(value):
     """Equal values have no difference to store."""
-    assert difference(value, deepcopy(value)) == []
+    assert difference(value, deepcopy(value)) == ([], {})
 
 
 def test_a_difference_holds_only_what_differs():
     """Text that both values have is not in their difference."""
     said = "a long text"
 
-    edits = difference([{"text": said, "n": 1}], [{"text": said, "n": 1.0, "m": []}, "more"])
+    found = difference([{"text": said, "n": 1}], [{"text": said, "n": 1.0, "m": []}, "more"])
 
-    assert edits == [[[0, "n"], 1.0], [[0, "m"], []], [[1], "more"]]
+    assert found == ([], {"/0/n": 1.0, "/0/m": [], "/1": "more"})
 
 
 @given(JSON, JSON, JSON)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from importlib import import_module
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -393,7 +392,7 @@ def _are_messages(value: object) -> bool:
 def _copy(message: Any) -> Any:
     """Return a copy of a message of LangChain's, whose fields can be changed."""
     made = message.model_copy()
-    made.__dict__.update({name: copy(each) for name, each in made.__dict__.items() if type(each) in _CHANGED})
+    made.__dict__.update({name: each.copy() for name, each in made.__dict__.items() if type(each) in _CHANGED})
     return made
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats import turns
 from pyai_sessions.prompts.formats.blocks import RESULTS, Block, block_kind, block_part, call, call_block, is_foreign
+from pyai_sessions.values.checks import is_utf8
 from pyai_sessions.values.json import is_array, is_mapping
 from pyai_sessions.values.messages import Message
 
@@ -132,6 +133,26 @@ def prompt_messages(message: Message, speakers: Mapping[str, str] | None = None)
     if is_array(content) and is_foreign(content, meant):
         return _from_blocks(message, content, meant)
     return (_with_calls(message, meant),)
+
+
+def plain_text(message: Message) -> str | None:
+    """Return the text of a message that is nothing but a user's or an assistant's text; None of any other.
+
+    Most messages are so. Every format and framework writes them with the text as it is, so converting one need not ask
+    for blocks, calls and what an API keeps.
+    """
+    text = message.content
+    is_text = (
+        type(text) is str
+        and message.role in _SPOKEN
+        and message.tool_calls is None
+        and message.tool_call_id is None
+        and p.APIS.isdisjoint(message.metadata)
+    )
+    return text if is_text and is_utf8(text) and text.strip() else None
+
+
+_SPOKEN = frozenset({"user", "assistant"})
 
 
 def altered(message: Message, **fields: Any) -> Message:
