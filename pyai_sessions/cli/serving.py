@@ -118,7 +118,7 @@ class Past:
         before = self._manager.get_messages(session_id, before=message_id, **options)
         after = self._manager.get_messages(session_id, after=message_id, **options)
         message = self._manager.get_message(session_id, message_id, user_id=self._whose)
-        return [*before, message, *after]
+        return [*before, *([] if message is None else [message]), *after]
 
     @property
     def _whose(self) -> Any:

@@ -217,7 +217,7 @@ def test_an_agent_reads_the_conversations_of_its_user_alone(manager):
 
 
 def test_an_agent_reads_on_from_what_it_found(manager):
-    """An agent reaches any message of a long conversation: those around a hit, and from there those before and after."""
+    """An agent reaches any message of a long conversation: those around a hit, and from there the others."""
     for n in range(300):
         manager.append("trip", {"role": "user", "content": f"remark {n}", "message_id": f"r{n}"})
     past = Past(manager, "ada")
