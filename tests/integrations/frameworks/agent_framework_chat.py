@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from agent_framework import (
@@ -57,10 +58,10 @@ def weather(city: str) -> str:
     return f"21 degrees in {city}"
 
 
-async def talk(history: Any, *questions: str) -> dict[str, Any]:
-    """Ask an agent in the session "s"."""
+async def talk(history: Any, *questions: str, providers: Iterable[Any] = ()) -> dict[str, Any]:
+    """Ask an agent in the session "s". It has a history, and other context providers before it."""
     client = ScriptedClient()
-    agent = Agent(client=client, tools=[weather], context_providers=[history])
+    agent = Agent(client=client, tools=[weather], context_providers=[*providers, history])
     session = AgentSession(session_id="s")
     answers = [(await agent.run(question, session=session)).text for question in questions]
     return {"answers": answers, "inputs": client.inputs}

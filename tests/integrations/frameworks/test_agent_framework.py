@@ -1,32 +1,16 @@
 """Sessions under the agents of Microsoft's Agent Framework, over SQLite and Valkey, and beside its own history."""
 
 import asyncio
-import json
-import subprocess
-import sys
 
 import pytest
-from agent_framework import Content, HistoryProvider, InMemoryHistoryProvider, Message
+from agent_framework import Content, ContextProvider, HistoryProvider, InMemoryHistoryProvider, Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pyai_sessions import InvalidValueError, SessionArchivedError, SessionExistsError, SessionManager
 from pyai_sessions.integrations.agent_framework import AgentFrameworkHistory
 from tests.integrations.frameworks.agent_framework_chat import talk
-from tests.integrations.frameworks.guide import check_program
-
-
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
-
-
-def chat(url, question):
-    """Ask in a process of its own, and return what it prints."""
-    module = "tests.integrations.frameworks.agent_framework_chat"
-    done = subprocess.run([sys.executable, "-m", module, url, question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+from tests.integrations.frameworks.page import check_program
 
 
 def without_ids(value):
@@ -37,7 +21,7 @@ def without_ids(value):
     return [without_ids(each) for each in value] if isinstance(value, list) else value
 
 
-def test_a_conversation_is_resumed_in_another_process(url):
+def test_a_conversation_is_resumed_in_another_process(chat, url):
     """A second process gives the model all that was said in the first."""
     first = chat(url, "Is it warm?")
     second = chat(url, "And now?")
@@ -60,25 +44,74 @@ def test_the_agent_sees_what_it_sees_with_the_frameworks_own_history():
     assert without_ids(ours) == without_ids(asyncio.run(talk(InMemoryHistoryProvider(), *questions)))
 
 
-def test_messages_come_back_as_they_were_given():
-    """Contents of the framework's own types, with what models add to them."""
-    given = [
-        Message("user", ["Hi", Content.from_data(b"\xff\xfe", "image/png")], additional_properties={"a": 1}),
-        Message("assistant", [Content.from_text_reasoning(text="Hm.", protected_data="c2ln"), "Yes"], author_name="x"),
-        Message("assistant", [Content.from_function_call("c", "f", arguments={"a": 1})], message_id="m"),
-        Message("tool", [Content.from_function_result("c", result="21")]),
-        Message("tool", [Content.from_function_result("c", exception="failed")]),
-        Message("assistant", [Content.from_error(message="refused", error_code="1")]),
-        Message("assistant", []),
-    ]
+TEXT = st.text(max_size=8)
+CALL_ID = st.sampled_from("ab")
+JSON = st.none() | st.booleans() | st.integers(-9, 9) | TEXT
+OBJECT = st.dictionaries(TEXT, JSON, max_size=2)
+BESIDES = {"additional_properties": st.none() | OBJECT}
+KINDS = st.sampled_from(["image/png", "audio/wav", "application/pdf"])
+CONTENT = st.one_of(
+    st.builds(Content.from_text, text=TEXT, **BESIDES),
+    st.builds(Content.from_text_reasoning, text=TEXT, protected_data=st.none() | TEXT, **BESIDES),
+    st.builds(Content.from_data, data=st.binary(max_size=6), media_type=KINDS, **BESIDES),
+    st.builds(Content.from_uri, uri=st.sampled_from(["https://a/b", "https://a/b.png"]), media_type=KINDS, **BESIDES),
+    st.builds(Content.from_function_call, call_id=CALL_ID, name=TEXT, arguments=st.none() | TEXT | OBJECT, **BESIDES),
+    st.builds(Content.from_function_result, call_id=CALL_ID, result=TEXT | OBJECT, **BESIDES),
+    st.builds(Content.from_function_result, call_id=CALL_ID, exception=TEXT),
+    st.builds(Content.from_error, message=TEXT, error_code=st.none() | TEXT),
+    st.builds(Content.from_usage, usage_details=st.just({"input_token_count": 1})),
+    st.builds(Content.from_hosted_file, file_id=TEXT),
+)
+MESSAGES = st.lists(
+    st.builds(
+        Message,
+        role=st.sampled_from(["user", "assistant", "tool", "system"]),
+        contents=st.lists(CONTENT, max_size=3),
+        author_name=st.none() | TEXT,
+        message_id=st.none() | TEXT,
+        **BESIDES,
+    ),
+    max_size=3,
+)
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(st.lists(MESSAGES, max_size=2))
+def test_messages_come_back_as_they_were_given(batches):
+    """Messages with contents of every kind come back equal, field by field, in the order in which they were saved."""
 
     async def run():
         history = AgentFrameworkHistory(SessionManager())
-        await history.save_messages("s", given)
-        await history.save_messages("s", [])
+        for each in batches:
+            await history.save_messages("s", each)
         return await history.get_messages("s")
 
-    assert [each.to_dict() for each in asyncio.run(run())] == [each.to_dict() for each in given]
+    assert [each.to_dict() for each in asyncio.run(run())] == [each.to_dict() for batch in batches for each in batch]
+
+
+OPTIONS = [
+    {},
+    {"load_messages": False},
+    {"store_inputs": False},
+    {"store_outputs": False},
+    {"store_context_messages": True},
+    {"store_context_messages": True, "store_context_from": {"facts"}},
+    {"store_context_messages": True, "store_context_from": {"others"}},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_an_option_of_the_frameworks_providers_does_what_it_does_with_the_frameworks_own(options):
+    """What is stored of inputs, outputs and other providers' messages, and what is loaded, is the same."""
+
+    class Facts(ContextProvider):
+        async def before_run(self, *, context, **_):
+            context.extend_messages(self.source_id, [Message("user", ["It is winter."])])
+
+    def told(history):
+        return without_ids(asyncio.run(talk(history, "Is it warm?", "And now?", providers=[Facts("facts")])))
+
+    assert told(AgentFrameworkHistory(SessionManager(), **options)) == told(InMemoryHistoryProvider(**options))
 
 
 def test_it_is_a_provider_of_the_framework():
@@ -132,6 +165,6 @@ def test_a_conversation_of_others_is_continued():
     assert told[2]["contents"][0]["result"] == "21 degrees"
 
 
-def test_the_program_of_the_guide_prints_what_the_page_shows(tmp_path):
-    """What the page shows for the framework runs."""
-    check_program("Microsoft Agent Framework", tmp_path)
+def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
+    """The program of the page runs as it stands."""
+    check_program("integrations.agent_framework", tmp_path)

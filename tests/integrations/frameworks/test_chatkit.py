@@ -1,9 +1,6 @@
 """Threads of ChatKit in sessions: its server over SQLite and Valkey, and items of every kind."""
 
 import asyncio
-import json
-import subprocess
-import sys
 from datetime import datetime, timezone
 
 import pytest
@@ -23,27 +20,12 @@ from pydantic import TypeAdapter
 
 from pyai_sessions import AsyncSessionManager, SessionArchivedError, SessionExistsError, SessionManager
 from pyai_sessions.integrations.chatkit import ChatKitStore
-from tests.integrations.frameworks.documented import documented
+from tests.integrations.frameworks.page import check_program
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
-
-
-def chat(url, question):
-    """Ask in a process of its own, and return what it prints."""
-    module = "tests.integrations.frameworks.chatkit_chat"
-    done = subprocess.run([sys.executable, "-m", module, url, question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_a_thread_is_resumed_in_another_process(url):
+def test_a_thread_is_resumed_in_another_process(chat, url):
     """A second process goes on in the thread of the first, and the thread is an ordinary session."""
     first = chat(url, "Is it warm?")
     second = chat(url, "And now?")
@@ -309,8 +291,6 @@ def test_hidden_context_is_given_to_no_model():
     assert manager.get_session("t").history(format="openai") == [{"role": "assistant", "content": "Hi!"}]
 
 
-def test_the_program_of_the_documentation_prints_what_it_says(tmp_path):
-    """The page's program runs as it stands, with the framework."""
-    output, printed = documented("integrations.chatkit", tmp_path)
-
-    assert printed == output
+def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
+    """The program of the page runs as it stands."""
+    check_program("integrations.chatkit", tmp_path)

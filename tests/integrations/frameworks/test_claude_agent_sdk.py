@@ -1,11 +1,6 @@
 """Sessions under the Claude Agent SDK and its CLI, over SQLite and Valkey; its conformance tests, on every storage."""
 
 import asyncio
-import json
-import os
-import re
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -26,27 +21,11 @@ from pyai_sessions import (
     SQLiteSessionStore,
 )
 from pyai_sessions.integrations.claude_agent_sdk import ClaudeSessionStore, session_id_of
+from tests.integrations.frameworks.page import check_program
 from tests.integrations.test_claude_agent_sdk import SESSION, TURN
 
 ROOT = Path(__file__).parents[3]
 KEY = {"project_key": "-app", "session_id": SESSION}
-
-
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
-
-
-def chat(url, folder, *arguments):
-    """Ask in a process of its own, which has no settings and no key, and return what it prints."""
-    module = "tests.integrations.frameworks.claude_agent_sdk_chat"
-    command = [sys.executable, "-m", module, url, str(folder), *arguments]
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def spoken(messages):
@@ -62,7 +41,7 @@ def spoken(messages):
     return [each for each in blocks if "<system-reminder>" not in each.get("text", "")]
 
 
-def test_a_conversation_is_resumed_in_another_process(url, tmp_path):
+def test_a_conversation_is_resumed_in_another_process(chat, url, tmp_path):
     """A second process, whose CLI knows nothing of the first, gives the model all that was said in it."""
     first = chat(url, tmp_path, "Is it warm?")
     second = chat(url, tmp_path, "And now?", first["session_id"])
@@ -78,7 +57,7 @@ def test_a_conversation_is_resumed_in_another_process(url, tmp_path):
         assert listed.title == "Is it warm?"
 
 
-def test_the_cli_goes_on_with_a_conversation_of_another_origin(tmp_path):
+def test_the_cli_goes_on_with_a_conversation_of_another_origin(chat, tmp_path):
     """A session that was written by hand, and in another format, is resumed: the model is given its words and calls."""
     url = f"sqlite:///{tmp_path}/chat.db"
     with SessionManager(url) as manager:
@@ -242,16 +221,6 @@ def test_messages_by_hand_and_entries_are_one_conversation():
     assert entries[1]["parentUuid"] == TURN[0]["uuid"]
 
 
-def test_the_program_of_the_documentation_prints_what_it_says(tmp_path):
-    """The page runs as it stands, and prints what stands below it."""
-    page = (ROOT / "docs" / "how-to" / "frameworks.md").read_text("utf-8")
-    pattern = r"^```py\n([^`]*?claude_agent_sdk.*?)^```\n\n```text\n(.*?)^```\n"
-    program, output = re.search(pattern, page, re.DOTALL | re.MULTILINE).groups()
-    (tmp_path / "program.py").write_text(program, "utf-8")
-
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-    )
-
-    assert (run.stdout, run.stderr) == (output, "")
+def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
+    """The program of the page runs as it stands."""
+    check_program("integrations.claude_agent_sdk", tmp_path)

@@ -1,9 +1,6 @@
 """Sessions under the runner of Google's ADK, over SQLite and Valkey, and beside the ADK's own services."""
 
 import asyncio
-import json
-import subprocess
-import sys
 from datetime import datetime, timezone
 
 import pytest
@@ -20,27 +17,12 @@ from hypothesis import strategies as st
 from pyai_sessions import InvalidValueError, SessionArchivedError, SessionManager
 from pyai_sessions.integrations.google_adk import GoogleADKSessionService
 from tests.integrations.frameworks.google_adk_chat import talk
-from tests.integrations.frameworks.guide import check_program
+from tests.integrations.frameworks.page import check_program
 
 OF = {"app_name": "app", "user_id": "ada"}
 
 
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
-
-
-def chat(url, question):
-    """Ask in a process of its own, and return what it prints."""
-    module = "tests.integrations.frameworks.google_adk_chat"
-    done = subprocess.run([sys.executable, "-m", module, url, question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_a_conversation_is_resumed_in_another_process(url):
+def test_a_conversation_is_resumed_in_another_process(chat, url):
     """A second process gives the model all that was said in the first, and finds the states as they were left."""
     first = chat(url, "Is it warm?")
     second = chat(url, "And now?")
@@ -134,6 +116,8 @@ EVENT = st.builds(
     branch=st.none() | TEXT,
     long_running_tool_ids=st.none() | st.sets(st.sampled_from("abc"), max_size=2),
     custom_metadata=st.none() | st.dictionaries(TEXT, JSON, max_size=2),
+    grounding_metadata=st.none() | st.builds(types.GroundingMetadata, web_search_queries=st.lists(TEXT, max_size=1)),
+    input_transcription=st.none() | st.builds(types.Transcription, text=TEXT, finished=st.booleans()),
     usage_metadata=st.none()
     | st.builds(types.GenerateContentResponseUsageMetadata, total_token_count=st.integers(0, 9)),
     timestamp=st.floats(1, 3) | st.floats(1.7e9, 1.8e9),
@@ -142,16 +126,21 @@ CONFIG = st.none() | st.builds(GetSessionConfig, num_recent_events=st.none() | s
 
 
 async def tell(service, events, config):
-    """Append events to a session; return what the service then has."""
+    """Append events to a session; return what the service then has, for its user, its app and others."""
     session = await service.create_session(**OF, session_id="s", state={"a": 1, "user:b": {"c": 1}})
     for each in events:
         await service.append_event(session, each.model_copy(deep=True))
-    other = await service.create_session(app_name="app", user_id="bob", session_id="t")
+    others = [{**OF, "session_id": "u"}, {**OF, "user_id": "bob"}, {**OF, "app_name": "another"}]
+    made = [await service.create_session(**{"session_id": f"other {n}", **each}) for n, each in enumerate(others)]
     found = await service.get_session(**OF, session_id="s", config=config)
-    [listed] = (await service.list_sessions(**OF)).sessions
-    everyone = await service.list_sessions(app_name="app")
-    ids = sorted(each.id for each in everyone.sessions)
-    return session.state, session.events, found.state, found.events, listed.state, listed.events, other.state, ids
+    listed = (await service.list_sessions(**OF)).sessions
+    everyone = (await service.list_sessions(app_name="app")).sessions
+    users = [await service.get_user_state(**OF)] if hasattr(BaseSessionService, "get_user_state") else []
+    return (
+        *(session.state, session.events, found.state, found.events, users),
+        *([each.state for each in made], sorted((each.id, each.state, each.events) for each in listed)),
+        sorted(each.id for each in everyone),
+    )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -181,9 +170,9 @@ def service(manager):
     return GoogleADKSessionService(manager)
 
 
-def test_the_program_of_the_guide_prints_what_the_page_shows(tmp_path):
-    """What the page shows for the ADK runs."""
-    check_program("Google ADK", tmp_path)
+def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
+    """The program of the page runs as it stands."""
+    check_program("integrations.google_adk", tmp_path)
 
 
 def test_it_is_a_service_of_the_adks(service):

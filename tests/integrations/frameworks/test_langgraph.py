@@ -1,9 +1,6 @@
 """Checkpoints of LangGraph: its conformance suite, its graphs over SQLite and Valkey, and beside its InMemorySaver."""
 
 import asyncio
-import json
-import subprocess
-import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,17 +21,10 @@ from pyai_sessions import (
 )
 from pyai_sessions.integrations.langchain import items_of, messages_of
 from pyai_sessions.integrations.langgraph import LangGraphSaver
-from tests.integrations.frameworks.documented import documented
 from tests.integrations.frameworks.langgraph_chat import graph_of
+from tests.integrations.frameworks.page import check_program
 
 CONFIG = {"configurable": {"thread_id": "s"}}
-
-
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
 
 
 @pytest.mark.parametrize("kind", [SessionManager, AsyncSessionManager])
@@ -61,15 +51,7 @@ def test_the_savers_keep_all_rules_of_langgraphs_conformance_suite(kind, url):
     assert len(results) == 8
 
 
-def chat(url, question):
-    """Ask in a process of its own, and return what it prints."""
-    module = "tests.integrations.frameworks.langgraph_chat"
-    done = subprocess.run([sys.executable, "-m", module, url, question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_a_thread_is_resumed_in_another_process(url):
+def test_a_thread_is_resumed_in_another_process(chat, url):
     """A second process gives the model all that was said in the first, and the thread is an ordinary session."""
     chat(url, "Is it warm?")
     second = chat(url, "And now?")
@@ -439,8 +421,6 @@ def test_messages_of_langchain_become_ours_and_come_back():
         messages_of([*items[:1], ToolMessage("x", tool_call_id="1", artifact={1, 2})])
 
 
-def test_the_program_of_the_documentation_prints_what_it_says(tmp_path):
-    """The page's program runs as it stands, with the framework."""
-    output, printed = documented("integrations.langgraph", tmp_path)
-
-    assert printed == output
+def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
+    """The program of the page runs as it stands."""
+    check_program("integrations.langgraph", tmp_path)

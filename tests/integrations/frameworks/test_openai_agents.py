@@ -1,36 +1,29 @@
 """Sessions under the runner of OpenAI's Agents SDK, over SQLite and Valkey, and beside the SDK's own session."""
 
 import asyncio
-import json
-import subprocess
-import sys
 
 import agents.memory
 import pytest
-from agents import Agent, RunConfig, Runner, SQLiteSession
+from agents import Agent, ItemHelpers, RunConfig, Runner, SQLiteSession
 from agents.memory import Session
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openai.types.responses import (
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+    ResponseOutputRefusal,
+    ResponseOutputText,
+    ResponseReasoningItem,
+)
+from openai.types.responses.response_output_text import AnnotationURLCitation
+from openai.types.responses.response_reasoning_item import Summary
 
 from pyai_sessions import SessionManager
 from pyai_sessions.integrations.openai_agents import OpenAIAgentsSession
 from tests.integrations.frameworks.openai_agents_chat import ScriptedModel, weather
 
 
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
-
-
-def chat(url, question):
-    """Ask in a process of its own, and return what it prints."""
-    module = "tests.integrations.frameworks.openai_agents_chat"
-    done = subprocess.run([sys.executable, "-m", module, url, question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_a_conversation_is_resumed_in_another_process(url):
+def test_a_conversation_is_resumed_in_another_process(chat, url):
     """A second process gives the model all that was said in the first: question, reasoning, call, result and answer."""
     first = chat(url, "Is it warm?")
     second = chat(url, "And now?")
@@ -60,6 +53,68 @@ def test_the_runner_sees_what_it_sees_with_the_sdks_own_session():
     theirs = asyncio.run(talk(SQLiteSession("s")))
 
     assert ours == theirs
+
+
+TEXT = st.text(max_size=8)
+ID = st.sampled_from(["a", "b", "__fake_id__"])
+CALL = {"type": st.just("function_call"), "call_id": ID, "name": TEXT, "arguments": TEXT}
+STATUS = st.sampled_from(["completed", "incomplete"])
+LINK = st.builds(
+    AnnotationURLCitation,
+    type=st.just("url_citation"),
+    url=TEXT,
+    title=TEXT,
+    start_index=st.just(0),
+    end_index=st.just(1),
+)
+SAID = st.builds(ResponseOutputText, type=st.just("output_text"), text=TEXT, annotations=st.lists(LINK, max_size=1))
+REFUSED = st.builds(ResponseOutputRefusal, type=st.just("refusal"), refusal=TEXT)
+OUTPUT = st.one_of(
+    st.builds(
+        ResponseOutputMessage,
+        id=ID,
+        type=st.just("message"),
+        role=st.just("assistant"),
+        status=STATUS,
+        content=st.lists(SAID | REFUSED, max_size=2),
+    ),
+    st.builds(
+        ResponseReasoningItem,
+        id=ID,
+        type=st.just("reasoning"),
+        summary=st.lists(st.builds(Summary, type=st.just("summary_text"), text=TEXT), max_size=2),
+        encrypted_content=st.none() | TEXT,
+    ),
+    st.builds(ResponseFunctionToolCall, id=ID, status=STATUS, **CALL),
+).map(lambda each: each.model_dump(exclude_unset=True))  # as the SDK stores it
+INPUT = st.one_of(
+    st.builds(dict, type=st.just("input_text"), text=TEXT),
+    st.builds(
+        dict, type=st.just("input_image"), image_url=st.just("data:image/png;base64,AAAA"), detail=st.just("auto")
+    ),
+    st.builds(dict, type=st.just("input_file"), filename=TEXT, file_data=st.just("data:application/pdf;base64,AAAA")),
+)
+ASKED = st.builds(dict, role=st.sampled_from(["user", "system"]), content=TEXT | st.lists(INPUT, max_size=2))
+RESULT = st.builds(
+    lambda call, output: ItemHelpers.tool_call_output_item(call, output),
+    st.builds(ResponseFunctionToolCall, **CALL),
+    TEXT,
+)
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.lists(OUTPUT | ASKED | RESULT, max_size=3), max_size=3), st.integers(1, 4))
+def test_items_come_back_as_from_the_sdks_own_session(batches, limit):
+    """Items of the SDK's own types are those that its SQLiteSession returns: all, the newest, one from the end."""
+
+    async def told(session):
+        for each in batches:
+            await session.add_items(each)
+        return await session.get_items(), await session.get_items(limit), await session.pop_item()
+
+    ours = asyncio.run(told(OpenAIAgentsSession("s", SessionManager())))
+
+    assert ours == asyncio.run(told(SQLiteSession("s")))
 
 
 def test_it_fulfils_the_sdks_protocol():

@@ -1,11 +1,7 @@
 """Conversations under Pydantic AI, over SQLite and Valkey, and beside the framework's own store."""
 
 import asyncio
-import json
 import random
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +11,10 @@ from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationConflict, InMemoryConversationStore
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import (
+    AudioUrl,
     BinaryContent,
     CachePoint,
+    CompactionPart,
     DocumentUrl,
     FilePart,
     ImageUrl,
@@ -25,36 +23,27 @@ from pydantic_ai.messages import (
     ModelResponse,
     NativeToolCallPart,
     NativeToolReturnPart,
+    RetryFeedbackPart,
+    RetryInfo,
     SystemPromptPart,
+    TextContent,
     TextPart,
     ThinkingPart,
     ToolCallPart,
     ToolReturnPart,
     UserPromptPart,
+    VideoUrl,
 )
+from pydantic_ai.usage import RequestUsage
 
 from pyai_sessions import SessionArchivedError, SessionManager
 from pyai_sessions.integrations.pydantic_ai import SessionConversationStore
+from tests.integrations.frameworks.page import check_program
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
-
-
-def chat(url, question):
-    """Ask in a process of its own, and return what it prints."""
-    module = "tests.integrations.frameworks.pydantic_ai_chat"
-    done = subprocess.run([sys.executable, "-m", module, url, question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_a_conversation_is_resumed_in_another_process(url):
+def test_a_conversation_is_resumed_in_another_process(chat, url):
     """A second process gives the model all that was said in the first: prompts, reasoning, call, result and answer."""
     first = chat(url, "Is it warm?")
     second = chat(url, "And now?")
@@ -69,33 +58,55 @@ def test_a_conversation_is_resumed_in_another_process(url):
         assert roles == ["system", *["user", "assistant", "tool", "assistant"] * 2]
 
 
-MEDIA = [BinaryContent(b"abc\xff\xfe", media_type="image/png"), BinaryContent(b"a", media_type="application/pdf")]
-LINKS = [ImageUrl("https://a/b.png"), DocumentUrl("https://a/b.pdf"), CachePoint()]
-MESSAGES = [
-    ModelRequest(parts=[SystemPromptPart("Be brief."), UserPromptPart(["Hi", *MEDIA, *LINKS])], instructions="I"),
-    ModelResponse(parts=[ThinkingPart("hm", signature="s", provider_name="anthropic"), TextPart("Hello")]),
-    ModelResponse(parts=[ToolCallPart("f", {"a": 1}, tool_call_id="c1"), ToolCallPart("g", "{", tool_call_id="c2")]),
-    ModelRequest(
-        parts=[ToolReturnPart("f", {"x": [1]}, tool_call_id="c1"), ToolReturnPart("g", None, tool_call_id="c2")]
+TEXT = st.text(max_size=8)
+CALL_ID = st.sampled_from(["c1", "c2"])
+NAME = st.sampled_from(["weather", "clock"])
+JSON = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXT, lambda each: st.lists(each, max_size=2))
+OBJECT = st.dictionaries(TEXT, JSON, max_size=2)
+BY = {"id": st.none() | TEXT, "provider_name": st.sampled_from([None, "openai", "anthropic"])}
+DETAILS = {**BY, "provider_details": st.none() | OBJECT}
+KINDS = st.sampled_from(["image/png", "audio/wav", "video/mp4", "application/pdf", "text/plain"])
+MEDIA = st.builds(BinaryContent, data=st.binary(max_size=6), media_type=KINDS, vendor_metadata=st.none() | OBJECT)
+URL = st.sampled_from(["https://a/b", "https://a/c.png"])
+LINK = st.one_of(*(st.builds(each, url=URL, media_type=KINDS) for each in (ImageUrl, AudioUrl, VideoUrl, DocumentUrl)))
+CONTENT = TEXT | MEDIA | LINK | st.builds(TextContent, content=TEXT, metadata=JSON) | st.just(CachePoint())
+RETURNED = {"tool_name": NAME, "content": JSON | OBJECT, "tool_call_id": CALL_ID, "metadata": JSON}
+REQUEST = st.builds(
+    ModelRequest,
+    parts=st.lists(
+        st.builds(SystemPromptPart, content=TEXT)
+        | st.builds(UserPromptPart, content=TEXT | st.lists(CONTENT, max_size=3))
+        | st.builds(ToolReturnPart, **RETURNED, outcome=st.sampled_from(["success", "failed", "denied", "retried"]))
+        | st.builds(RetryFeedbackPart, content=TEXT, retry=st.just(RetryInfo(cause="no_output"))),
+        max_size=3,
     ),
-    ModelRequest(parts=[ToolReturnPart("f", ["a"], tool_call_id="c3", outcome="failed"), UserPromptPart("x")]),
-    ModelRequest(parts=[]),
-    ModelResponse(parts=[]),
-    ModelResponse(
-        parts=[
-            FilePart(MEDIA[0]),
-            NativeToolCallPart("web", {"q": 1}, tool_call_id="n", provider_name="openai"),
-            NativeToolReturnPart("web", {"r": 1}, tool_call_id="n", provider_name="openai"),
-            TextPart("t", id="msg_1", provider_name="openai"),
-        ],
-        model_name="m",
-        finish_reason="stop",
+    instructions=st.none() | TEXT,
+    run_id=st.none() | TEXT,
+    metadata=st.none() | OBJECT,
+)
+CALLED = {"tool_name": NAME, "args": st.none() | TEXT | OBJECT, "tool_call_id": CALL_ID}
+RESPONSE = st.builds(
+    ModelResponse,
+    parts=st.lists(
+        st.builds(TextPart, content=TEXT, **DETAILS)
+        | st.builds(ThinkingPart, content=TEXT, signature=st.none() | TEXT, **DETAILS)
+        | st.builds(ToolCallPart, **CALLED, **DETAILS)
+        | st.builds(NativeToolCallPart, **CALLED, **DETAILS)
+        | st.builds(NativeToolReturnPart, **RETURNED, provider_name=BY["provider_name"])
+        | st.builds(FilePart, content=MEDIA, **DETAILS)
+        | st.builds(CompactionPart, content=st.none() | TEXT, **DETAILS),
+        max_size=4,
     ),
-]
+    usage=st.builds(RequestUsage, input_tokens=st.integers(0, 9), details=st.just({"reasoning": 1})),
+    model_name=st.none() | TEXT,
+    finish_reason=st.sampled_from([None, "stop", "length", "error"]),
+    state=st.sampled_from(["complete", "interrupted"]),
+    metadata=st.none() | OBJECT,
+)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.sampled_from(MESSAGES), max_size=4), st.integers(1, 3))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(st.lists(REQUEST | RESPONSE, max_size=4), st.integers(1, 3))
 def test_messages_come_back_as_the_frameworks_own_json_gives_them(messages, limit):
     """Every kind of part comes back equal, as from the framework's own JSON; also the newest few of them."""
     wanted = ModelMessagesTypeAdapter.validate_json(ModelMessagesTypeAdapter.dump_json(messages))
@@ -282,13 +293,6 @@ def test_adding_is_one_commit():
     assert [each.method for each in events if each.name == "ended"] == ["get_session", "update"]
 
 
-def test_the_program_of_the_documentation_prints_what_it_says(tmp_path):
-    """The page's program runs as it stands, with the framework."""
-    page = (ROOT / "docs" / "how-to" / "frameworks.md").read_text("utf-8")
-    programs = re.findall(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```\n", page, re.DOTALL | re.MULTILINE)
-    [(program, output)] = [each for each in programs if "integrations.pydantic_ai" in each[0]]
-    (tmp_path / "program.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{program}", "utf-8")
-
-    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout) == (0, output), done.stderr
+def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
+    """The program of the page runs as it stands."""
+    check_program("integrations.pydantic_ai", tmp_path)

@@ -1,11 +1,10 @@
 """Sessions under the session managers of Strands Agents, over SQLite and Valkey, and beside Strands' own files."""
 
 import asyncio
-import json
-import subprocess
-import sys
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from strands import Agent
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.repository_session_manager import RepositorySessionManager
@@ -15,23 +14,8 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from pyai_sessions import AsyncSessionManager, SessionArchivedError, SessionManager
 from pyai_sessions.integrations.strands import StrandsSessionRepository
-from tests.integrations.frameworks.guide import check_program
+from tests.integrations.frameworks.page import check_program
 from tests.integrations.frameworks.strands_chat import ScriptedModel, talk, weather
-
-
-@pytest.fixture(params=["sqlite", "a valkey server"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/chat.db"
-    return request.getfixturevalue("valkey_server").url
-
-
-def chat(url, question):
-    """Ask in a process of its own, and return what it prints."""
-    module = "tests.integrations.frameworks.strands_chat"
-    done = subprocess.run([sys.executable, "-m", module, url, question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def said(messages):
@@ -39,7 +23,7 @@ def said(messages):
     return [(each["role"], each["content"]) for each in messages]
 
 
-def test_a_conversation_is_resumed_in_another_process(url):
+def test_a_conversation_is_resumed_in_another_process(chat, url):
     """A second process gives the model all that was said in the first, and the agent its state."""
     first = chat(url, "Is it warm?")
     second = chat(url, "And now?")
@@ -120,6 +104,56 @@ def test_an_agent_is_read_as_it_was_stored(repository, session):
     assert (found.state, found.created_at, found.updated_at) == ({"a": {"c": 2}}, first.created_at, later.updated_at)
     with pytest.raises(SessionException):
         repository.update_agent("s", agent("another"))
+
+
+TEXT = st.text(max_size=8)
+USE_ID = st.sampled_from("ab")
+JSON = st.none() | st.booleans() | st.integers(-9, 9) | TEXT | st.lists(TEXT, max_size=2)
+OBJECT = st.dictionaries(TEXT, JSON, max_size=2)
+
+
+def block(kind, **fields):
+    return st.fixed_dictionaries({kind: st.fixed_dictionaries(fields)})
+
+
+SOURCE = st.fixed_dictionaries({"bytes": st.binary(max_size=6)})
+SAID = st.one_of(
+    st.fixed_dictionaries({"text": TEXT}),
+    block("image", format=st.sampled_from(["png", "webp"]), source=SOURCE),
+    block("document", format=st.just("pdf"), name=TEXT, source=SOURCE),
+    block("video", format=st.just("mp4"), source=SOURCE),
+)
+BLOCK = st.one_of(
+    SAID,
+    block("toolUse", toolUseId=USE_ID, name=TEXT, input=OBJECT),
+    block(
+        "toolResult",
+        toolUseId=USE_ID,
+        status=st.sampled_from(["success", "error"]),
+        content=st.lists(SAID | st.fixed_dictionaries({"json": OBJECT}), max_size=2),
+    ),
+    block("reasoningContent", reasoningText=st.fixed_dictionaries({"text": TEXT}, optional={"signature": TEXT})),
+    block("reasoningContent", redactedContent=st.binary(max_size=6)),
+    block("guardContent", text=st.fixed_dictionaries({"text": TEXT, "qualifiers": st.just(["query"])})),
+    block("cachePoint", type=st.just("default")),
+)
+SPOKEN = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.lists(BLOCK, max_size=3)})
+REDACTED = st.none() | st.fixed_dictionaries({"role": st.just("user"), "content": st.just([{"text": "[redacted]"}])})
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.builds(SessionMessage, message=SPOKEN, message_id=st.none(), redact_message=REDACTED), max_size=4))
+def test_messages_come_back_as_they_were_given(stored):
+    """Blocks of every kind come back equal, with bytes as bytes, by the place of the message."""
+    repository = StrandsSessionRepository(SessionManager())
+    repository.create_session(Session("s", SessionType.AGENT))
+    repository.create_agent("s", agent())
+    for n, each in enumerate(stored):
+        each.message_id = n
+        repository.create_message("s", "one", each)
+
+    assert repository.list_messages("s", "one") == stored
+    assert [repository.read_message("s", "one", n) for n in range(len(stored))] == stored
 
 
 def test_messages_are_listed_from_any_place(repository, session):
@@ -268,6 +302,6 @@ def test_a_conversation_of_others_is_continued(manager):
     assert manager.get_session("s").message_count == 9
 
 
-def test_the_program_of_the_guide_prints_what_the_page_shows(tmp_path):
-    """What the page shows for Strands runs."""
-    check_program("Strands Agents", tmp_path)
+def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
+    """The program of the page runs as it stands."""
+    check_program("integrations.strands", tmp_path)
