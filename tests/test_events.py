@@ -32,7 +32,7 @@ from pyai_sessions.concurrency import turns
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.testing import StoppedClock
 from tests.contract.stores import AsyncStore, SyncStore
-from tests.faults.interrupts import interrupt, stop
+from tests.faults.points import interrupt, stop
 from tests.sessions.test_trips import Trips
 from tests.test_aio import public, run, settled, use
 

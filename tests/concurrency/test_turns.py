@@ -19,7 +19,7 @@ from pyai_sessions.concurrency import turns
 from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.stores.four_methods import FourMethods
 from tests.contract.stores import AsyncStore, SyncStore
-from tests.faults.interrupts import interrupt, stop
+from tests.faults.points import interrupt, stop
 
 LONG = 60.0
 

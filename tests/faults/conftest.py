@@ -2,6 +2,8 @@
 
 import secrets
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -9,6 +11,8 @@ from tests.faults.places import InFile, InMapping, OnServer
 from tests.faults.proxy import Proxy
 from tests.faults.storages import EXAMPLE, ON_SERVERS, Storage
 from tests.storage.mappings import Folder
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (the folder made in it has a name of its own)
 
 
 @pytest.fixture
@@ -22,6 +26,13 @@ def storage(request, tmp_path):
     if kind == EXAMPLE:
         return Storage(kind, request.getfixturevalue("postgres_url"))
     return Storage(kind, tmp_path)
+
+
+@pytest.fixture
+def memory_path():
+    """An empty folder in memory where the system has one, for tests whose many writes need to survive nothing."""
+    with TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as path:
+        yield Path(path)
 
 
 @pytest.fixture

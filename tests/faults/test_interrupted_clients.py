@@ -13,7 +13,9 @@ import valkey.cluster
 from pyai_sessions import RedisSessionStore, SessionManager
 from pyai_sessions.storage.redis.clients import Clients
 from tests.clusters import Sentinel
-from tests.faults.interrupts import CALLS, CHANGES, Stop, attack, attacked, each_in_short, interrupt, stop
+from tests.faults.calls import CALLS, CHANGES, each_in_short
+from tests.faults.interrupts import Points, attack, attacked
+from tests.faults.points import Stop, interrupt, stop
 
 pytestmark = pytest.mark.wide
 
@@ -187,9 +189,11 @@ class OnAServer:
 def test_after_an_interruption_all_goes_on_on_a_server(make, name, long_form, check, request):
     """After an interruption at any point, of ours or the client's, all later calls are right."""
     kind = request.node.callspec.params["make"]
-    every = 5 if "cluster" in kind else 1
-    most = 12 if kind in ("redis", "valkey", "redis cluster") else 2
+    if long_form:
+        points = Points(lines=100) if kind in ("redis", "valkey") else Points(300, 50)
+    else:
+        points = Points(12 if kind in ("redis", "valkey", "redis cluster") else 2)
     with attacked(OnAServer(make)) as managers:
-        tally = attack(managers, name, lines=long_form, every=every, most=None if long_form else most)
+        tally = attack(managers, name, points)
 
     check(tally)

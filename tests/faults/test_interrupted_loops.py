@@ -9,29 +9,16 @@ import pytest
 
 from pyai_sessions import AsyncSessionManager, Message
 from tests.contract.stores import AsyncFullStore, AsyncStore, FullStore, SyncStore
-from tests.faults.interrupts import (
-    BULK,
-    CALLS,
-    LOOPS,
-    OURS,
-    SHORT,
-    Custom,
-    Tally,
-    attack,
-    attacked,
-    awaited,
-    cancel,
-    each_in_short,
-    in_short,
-    interrupt_a_thread,
-    options_of,
-    press_ctrl_c,
-    stop_this_thread,
-)
+from tests.faults.calls import BULK, CALLS, SHORT, each_in_short, in_short, options_of
+from tests.faults.interrupts import ALL, Custom, Points, Tally, attack, attacked
+from tests.faults.loops import awaited, cancel
+from tests.faults.points import LOOPS, OURS, interrupt_a_thread, press_ctrl_c, stop_this_thread
 
 OF_CUSTOM_STORES = ("create", "save", "append", "read", "fork", "archive", "delete")
-WAITS = ["/selectors.py"]
+WAITS = ("/selectors.py",)
 """Where an event loop waits: there Ctrl-C mostly finds it."""
+
+FEW = 2
 
 pytestmark = [
     pytest.mark.usefixtures("own_garbage"),
@@ -46,13 +33,19 @@ def quiet(caplog):
     caplog.set_level("CRITICAL", logger="asyncio")
 
 
-def interrupt_loops(opened, name, *, only=LOOPS, **options):
+@pytest.fixture
+def tmp_path(memory_path):
+    """Put the files into memory."""
+    return memory_path
+
+
+def interrupt_loops(opened, name, entries, lines=0, only=LOOPS):
     """Interrupt a call in a loop that goes on, then by Ctrl-C in a loop that another one follows."""
     with opened(wrap=awaited) as managers:
-        tally = attack(managers, name, only=OURS, **options)
+        tally = attack(managers, name, Points(entries, lines, OURS))
     for leaves in (False, True):
         with opened(wrap=partial(awaited, anew=True, leaves=leaves)) as managers:
-            tally += attack(managers, name, only=only, act=press_ctrl_c, **options)
+            tally += attack(managers, name, Points(entries, lines, only), act=press_ctrl_c)
     return tally
 
 
@@ -60,8 +53,8 @@ def interrupt_loops(opened, name, *, only=LOOPS, **options):
 @pytest.mark.parametrize("storage", ["sqlite", "valkey", pytest.param("dict", marks=pytest.mark.long)], indirect=True)
 def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long_form, check):
     """After an interruption, all calls are right, in the same loop or in a second one."""
-    options = {"lines": True} if long_form else {"most": 2}
-    check(interrupt_loops(partial(attacked, storage, **options_of(name)), name, **options))
+    opened = partial(attacked, storage, **options_of(name))
+    check(interrupt_loops(opened, name, ALL, lines=60) if long_form else interrupt_loops(opened, name, FEW))
 
 
 @pytest.mark.parametrize(
@@ -69,10 +62,10 @@ def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long
 )
 def test_after_an_interruption_a_store_of_ones_own_goes_on(store, name, long_form, check):
     """The same holds for the code around a custom store."""
-    options = {"most": 150} if long_form else {"only": WAITS, "most": 2}
-    tally = interrupt_loops(partial(attacked, Custom(store())), name, **options)
+    opened = partial(attacked, Custom(store()))
+    tally = interrupt_loops(opened, name, 150) if long_form else interrupt_loops(opened, name, FEW, only=WAITS)
     with attacked(Custom(store())) as managers:
-        tally += attack(managers, name, only=OURS, most=150 if long_form else 2)
+        tally += attack(managers, name, Points(150 if long_form else FEW, only=OURS))
     check(tally)
 
 
@@ -81,8 +74,8 @@ def _cancel(managers, name, long_form):
     tally = Tally()
     for _ in range(20):  # where a thread has ended before it was awaited there is no await
         for answered in (False, True):
-            by = partial(cancel, managers, answered=answered)
-            tally += attack(managers, name, by=by, most=None if long_form else 2)
+            by = partial(cancel, managers.face, answered=answered)
+            tally += attack(managers, name, Points(ALL if long_form else FEW), by=by)
         if tally.points:
             break
     return tally
@@ -137,5 +130,6 @@ def test_a_manager_keeps_no_loop_that_was_closed():
 def test_after_a_thread_was_cut_off_all_goes_on(storage, name, long_form, check):
     """After `PyThreadState_SetAsyncExc` all calls are right, whether the thread ends or goes on."""
     with attacked(storage, **options_of(name)) as managers:
-        by = partial(interrupt_a_thread, managers)
-        check(attack(managers, name, by=by, act=stop_this_thread, lines=long_form, most=None if long_form else 8))
+        by = partial(interrupt_a_thread, managers.pool)
+        points = Points(500, 100) if long_form else Points(8)
+        check(attack(managers, name, points, by=by, act=stop_this_thread))

@@ -20,39 +20,39 @@ from pyai_sessions.storage import grouping
 from pyai_sessions.storage.grouping import Group
 from pyai_sessions.testing import Recorder, check_events
 from tests.contract.stores import AsyncStore, SyncStore
-from tests.faults.interrupts import (
-    BULK,
-    CALLS,
-    HOLDS,
-    Encrypted,
-    Stop,
-    Tracer,
-    attack,
-    attack_with_handler,
-    attacked,
-    each_in_short,
-    in_short,
-    interrupt,
-    options_of,
-    stop,
-    stop_this_thread,
-)
+from tests.faults.calls import BULK, CALLS, each_in_short, in_short, options_of
+from tests.faults.interrupts import ALL, EACH, EncryptedFile, Points, attack, attack_with_handler, attacked
+from tests.faults.points import HOLDS, Stop, Tracer, interrupt, stop, stop_this_thread
 from tests.faults.storages import IN_FILES, Storage
 from tests.faults.workers import in_a_process, results
 
 KINDS = ["dict", "folder", *IN_FILES]
-ALL = {"lines": True}
-SOME = {"only": HOLDS, "most": 40}
-FEW = {"only": HOLDS, "most": 8}  # where the code is that of another storage
+WHOLE = ("dict", "sqlite")
+"""Storages with each line in the long form. On others only the code of the storage differs."""
+MANY = Points(lines=200)
+SOME = Points(entries=40, only=HOLDS)
+FEW = Points(entries=8, only=HOLDS)
+
+
+def points_on(kind, long_form):
+    """Return the points that are taken on a kind of storage."""
+    if long_form:
+        return EACH if kind in WHOLE else MANY
+    return SOME if kind in WHOLE else FEW
+
+
+@pytest.fixture
+def tmp_path(memory_path):
+    """Put the files into memory."""
+    return memory_path
 
 
 @pytest.mark.parametrize(("storage", "name"), each_in_short(KINDS, CALLS | BULK, ["dict"]), indirect=["storage"])
 def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
     """After an interruption at any point of a call, its repetition and all other calls are right."""
     options = {"shared": True} if storage.kind == "folder" else {}
-    long = {**ALL, "every": 1 if name in CALLS else 7}
     with attacked(storage, **options, **options_of(name)) as managers:
-        tally = attack(managers, name, **long if long_form else SOME if storage.kind in ("dict", "sqlite") else FEW)
+        tally = attack(managers, name, points_on(storage.kind, long_form))
 
     check(tally)
 
@@ -60,8 +60,8 @@ def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
 @pytest.mark.parametrize("name", in_short(CALLS))
 def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, long_form, check):
     """The same holds for an encrypted namespace."""
-    with attacked(Encrypted(tmp_path / "chat.db")) as managers:
-        check(attack(managers, name, **ALL if long_form else FEW))
+    with attacked(EncryptedFile(tmp_path / "chat.db")) as managers:
+        check(attack(managers, name, MANY if long_form else FEW))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,7 @@ def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, lo
 def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage, name, long_form, check):
     """A signal handler within any call can save, also the same session, or gets an error at once. The call goes on."""
     with attacked(storage) as managers:
-        tally = attack_with_handler(
-            managers, name, **ALL if long_form else SOME if storage.kind in ("dict", "sqlite") else FEW
-        )
+        tally = attack_with_handler(managers, name, MANY if long_form else points_on(storage.kind, long_form=False))
 
     check(tally)
 
@@ -82,7 +80,7 @@ def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage,
 def test_a_handler_may_save_the_session_whose_save_it_interrupts():
     """If a handler saves the session that is being saved, the save goes on with what the handler stored."""
     with attacked(Storage("dict", {})) as managers:
-        tally = attack_with_handler(managers, "save", lines=True, only=["/model/session.py"])
+        tally = attack_with_handler(managers, "save", Points(lines=ALL, only=("/model/session.py",)))
 
     assert tally.points > 10
     assert not tally.wrong, "\n".join(tally.examples)

@@ -14,7 +14,7 @@ import valkey.cluster
 from pyai_sessions.storage.redis.clients import Clients
 from pyai_sessions.storage.redis.pools import idle
 from tests.clusters import Sentinel
-from tests.faults.interrupts import OURS, Stop, interrupt, stop
+from tests.faults.points import OURS, Stop, interrupt, stop
 from tests.servers import find_free_port
 
 pytestmark = [

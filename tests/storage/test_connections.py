@@ -19,7 +19,7 @@ from pyai_sessions.concurrency.turns import Claim, current_frame
 from pyai_sessions.errors import StorageInUseError
 from pyai_sessions.storage.sqlite import connections as module
 from pyai_sessions.storage.sqlite.connections import Connections
-from tests.faults.interrupts import interrupt, stop
+from tests.faults.points import interrupt, stop
 
 DEADLINE = 60.0
 

@@ -19,7 +19,7 @@ from pyai_sessions.errors import (
 from pyai_sessions.storage.protocol import Change
 from pyai_sessions.testing.storage import change, document
 from pyai_sessions.testing.storage.fixtures import all_listed, apply, put
-from tests.faults.interrupts import HOLDS, Stop, interrupt, stop
+from tests.faults.points import HOLDS, Stop, interrupt, stop
 from tests.processes import run_python
 from tests.storage.mappings import Watched, open_storage
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyai_sessions import ImmutableError, InvalidDocumentError, KVSessionStore, Message, SessionManager
 from pyai_sessions.documents.reading import read_messages, write_messages
 from pyai_sessions.testing import NOON
-from tests.faults.interrupts import interrupt, stop
+from tests.faults.points import interrupt, stop
 
 TEXTS = st.text(max_size=30) | st.sampled_from(["", "naïve 会话", "\U0001f600", '"\\\n\x00', "\ud800"])
 JSON = st.recursive(
