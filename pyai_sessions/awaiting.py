@@ -12,10 +12,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import islice
+from threading import get_ident
+from types import FrameType
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from pyai_sessions.concurrency.calls import run_on, working_for
+from pyai_sessions.concurrency.turns import current_frame
 from pyai_sessions.events import note_error, watched_in
 from pyai_sessions.sessions.trips import Ask, Asking, Trips, asked_of, count_trip
 
@@ -272,19 +275,21 @@ class _Workers:
     def put(self, job: _Job, returns: _Returns) -> None:
         """Let a thread run a job."""
         self._jobs.append((job, returns))
+        if _is_submitting():  # the loop looks for the job later
+            return
         with suppress(KeyError):  # all are at work, and look for jobs before they end
             pool, _ = self._free.popitem()
-            pool.submit(self.work, pool)
+            _submit(pool, self.work)
 
     def begin(self) -> None:
         """Let threads look for jobs that no thread may know of."""
-        if self._jobs:
+        if self._jobs and not _is_submitting():
             # A pool does not replace a thread that an exception ended, outside of `work`; it has no public way to ask.
             if not all(each.is_alive() for pool in self._pools for each in tuple(getattr(pool, "_threads", ()))):
                 self._make_pools()
             with suppress(RuntimeError):  # they were closed
                 for pool in self._pools:
-                    pool.submit(self.work, pool)
+                    _submit(pool, self.work)
 
     def close(self) -> None:
         for pool in self._pools:
@@ -381,6 +386,35 @@ class _Sharing(_Workers):
             self._alone.put(call, returns)
         except RuntimeError:  # they were closed: no thread begins any more
             self._alone.work(None)
+
+
+_submits: dict[int, FrameType] = {}
+"""The call of `_submit` that each thread makes."""
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[[ThreadPoolExecutor], None]) -> None:
+    """Let the thread of a pool work. Check `_is_submitting` before."""
+    thread = get_ident()
+    _submits[thread] = current_frame()
+    try:
+        pool.submit(work, pool)
+    finally:
+        _submits.pop(thread, None)
+
+
+def _is_submitting() -> bool:
+    """Return whether this thread is in the middle of `_submit`: then another one would wait for ever.
+
+    `ThreadPoolExecutor.submit` holds a lock of all pools. In the middle of it, garbage collection may close a coroutine
+    whose task was lost, and that one may save in a `finally` block.
+    """
+    submit = _submits.get(get_ident())
+    if submit is None:
+        return False
+    frame: FrameType | None = current_frame()
+    while frame is not None and frame is not submit:
+        frame = frame.f_back
+    return frame is submit  # else an exception ended it before it could say so
 
 
 _all: WeakSet[Awaiting] = WeakSet()

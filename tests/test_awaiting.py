@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
 from pyai_sessions import awaiting
 from pyai_sessions.awaiting import _Job, _Returns, _Workers
+from tests.faults.points import interrupt
 
 LONG = 60.0
 
@@ -176,5 +178,28 @@ def test_a_job_whose_thread_was_never_woken_is_found(monkeypatch):
         workers._free.clear()  # each was taken, and none was woken
         assert await workers.run(loop, _Job(lambda: "result", loop.create_future())) == "result"
         workers.close()
+
+    in_a_loop(use)
+
+
+def test_a_call_is_made_that_comes_while_its_thread_hands_over_another_one(monkeypatch):
+    """A coroutine that garbage collection closes may call at any point at which its thread wakes one that works."""
+    monkeypatch.setattr(awaiting, "_LOOK", 0.01)
+
+    async def use(loop):
+        at, points = 0, 1
+        while at <= points:
+            workers = _Workers(2)
+            returns = _Returns(loop, workers.begin)
+            jobs = jobs_of(loop, 2)
+            for each in jobs:
+                returns.expect(each)
+            put, put_another = (partial(workers.put, each, returns) for each in jobs)
+            tracer, _ = interrupt(put, at, put_another)
+            points = points if at else tracer.points
+            await asyncio.wait([each.future for each in (jobs if at else jobs[:1])])
+            workers.close()
+            at += 1
+        assert points > 5
 
     in_a_loop(use)
