@@ -95,15 +95,21 @@ def keep_difference(message: Message, framework: str, written: Any, given: Any) 
     """Store with a new message how *given* differs from what its own fields are *written* as.
 
     The difference is in the metadata, under the name of the *framework*, if there is one; fields that messages do not
-    have are in it, too. The message is changed in place: a copy's id would be looked for among those that are stored.
+    have are in it, too.
     """
-    values = vars(message)
-    values.pop("unknown_fields", None)
+    vars(message).pop("unknown_fields", None)
     found = difference(written, given)
     kept = {key: each for key, each in found._asdict().items() if each}
     if kept:
-        part = {"of": _digest(write(written)), **kept}
-        values["metadata"] = frozen_object({**message.metadata, framework: part}, "metadata")
+        keep(message, framework, {"of": _digest(write(written)), **kept})
+
+
+def keep(message: Message, framework: str, part: Mapping[str, Any]) -> None:
+    """Store *part* with a new message, in the metadata, under the name of the *framework*.
+
+    The message is changed in place: a copy's id would be looked for among those that are stored.
+    """
+    vars(message)["metadata"] = frozen_object({**message.metadata, framework: part}, "metadata")
 
 
 def restored(message: Message, framework: str, written: Any) -> Any:

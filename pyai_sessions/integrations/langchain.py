@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any
 
 from pyai_sessions import InvalidValueError, Message, MissingPackageError
-from pyai_sessions.integrations.differences import keep_difference, restored
+from pyai_sessions.integrations.differences import difference, keep, keep_difference, restored
 from pyai_sessions.prompts.formats import openai
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import prompt_messages
+from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
 from pyai_sessions.values.checks import Clock, utc_now
 from pyai_sessions.values.json import plain
 
@@ -38,7 +38,7 @@ def items_of(messages: Iterable[Message], *, unpack: Pack | None = None) -> list
 
     *unpack* undoes the *pack* of `messages_of`.
     """
-    return [_object(item, unpack) for each in messages for item in _items(each)]
+    return _objects([item for each in messages for item in _items(each)], unpack)
 
 
 def _message(item: Any, place: str, pack: Pack | None, clock: Clock) -> Message:
@@ -46,7 +46,7 @@ def _message(item: Any, place: str, pack: Pack | None, clock: Clock) -> Message:
     packed = None
     try:
         given = plain(given, place)
-        if pack is not None and _object(given, None) != item:  # JSON makes lists of tuples, for example
+        if pack is not None and _objects([given], None) != [item]:  # JSON makes lists of tuples, for example
             packed = pack(item)
     except InvalidValueError:
         if pack is None:
@@ -65,7 +65,12 @@ def _message(item: Any, place: str, pack: Pack | None, clock: Clock) -> Message:
         tool_call_id=data.get("tool_call_id"),
         name=data.get("name"),
     )
-    keep_difference(message, _NAME, _as_stored(message), given if packed is None else {"packed": packed})
+    if packed is not None:
+        keep_difference(message, _NAME, _as_stored(message), {"packed": packed})
+    elif type(data.get("id")) is str and not any(difference(_as_text(message, data["id"]), given)):
+        keep(message, _NAME, {"id": data["id"]})
+    else:
+        keep_difference(message, _NAME, _as_stored(message), given)
     return message
 
 
@@ -77,25 +82,40 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _object(item: Mapping[str, Any], unpack: Pack | None) -> Any:
-    if "packed" in item and unpack is not None:
-        return unpack(item["packed"])
+def _objects(items: list[dict[str, Any]], unpack: Pack | None) -> list[Any]:
     try:
         messages = import_module("langchain_core.messages")
     except ImportError as err:
         raise MissingPackageError("pyai_sessions.integrations.langchain", "langchain-core", name=err.name) from err
-    return messages.messages_from_dict([item])[0]
+    if unpack is None or not any("packed" in each for each in items):
+        made: list[Any] = messages.messages_from_dict(items)
+        return made
+    return [unpack(each["packed"]) if "packed" in each else messages.messages_from_dict([each])[0] for each in items]
 
 
 def _items(message: Message) -> Iterable[Any]:
     """Return a message as dicts of LangChain's: ``type`` and ``data``."""
+    item_id = p.native(message.metadata.get(_NAME)).get("id")
+    as_text = None if item_id is None else _as_text(message, item_id)
+    if as_text is not None:
+        return [as_text]
     made = restored(message, _NAME, _as_stored(message))
     is_kept = "packed" in made or made["data"]["id"] != message.message_id
     return [made] if is_kept else _as_told(message)
 
 
+def _as_text(message: Message, item_id: str) -> dict[str, Any] | None:
+    """Return a message that is nothing but a text as the item of an id; None of any other."""
+    text = plain_text(message)
+    item = {"role": message.role, "content": text, "name": message.name}
+    return None if text is None else _item(item, (), item_id, "success")
+
+
 def _as_stored(message: Message) -> dict[str, Any]:
     """Return the item that the fields of a message are, one by one. Its id differs from that of any item given."""
+    as_text = _as_text(message, message.message_id)
+    if as_text is not None:
+        return as_text
     role = p.role_of(message.role) or message.role
     content = "" if message.content is None else plain(message.content, "content")
     is_error = p.own_of(message, "anthropic", "tool_result").get("is_error")
