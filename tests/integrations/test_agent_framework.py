@@ -44,7 +44,7 @@ MESSAGE = st.fixed_dictionaries(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(MESSAGE)
 def test_a_message_comes_back_as_it_was_given(given_):
-    """Messages of all kinds come back equal, field by field, from one message, which every format can be given."""
+    """Messages of every kind come back equal, field by field. Every format can be given them."""
     stored = Message.from_dict(json.loads(json.dumps(message_of(json.loads(json.dumps(given_))).to_dict())))
 
     assert list(items_of([stored])) == [given_]
@@ -56,7 +56,7 @@ def test_a_message_comes_back_as_it_was_given(given_):
 
 
 def test_reasoning_is_given_to_no_other_model():
-    """Words, calls and results are; they are in a message's own fields."""
+    """Other models are given words, calls and results, and no reasoning."""
     thought = {"type": "text_reasoning", "text": "Hm."}
     call = {"type": "function_call", "call_id": "a", "name": "weather", "arguments": '{"city": "Oslo"}'}
     results = [{"type": "function_result", "call_id": each, "result": "21 degrees"} for each in "ab"]

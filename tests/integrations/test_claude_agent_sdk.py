@@ -66,7 +66,7 @@ ENTRIES = st.lists(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(ENTRIES)
 def test_entries_come_back_as_they_were_given(entries):
-    """Entries of every kind come back equal, field by field, from what is stored of them; each prompt can be made."""
+    """Entries of every kind come back equal, field by field. Each format can be given them."""
     stored = [Message.from_dict(json.loads(json.dumps(each.to_dict()))) for each in messages_of(entries)]
 
     assert entries_of(stored, SESSION) == entries
@@ -115,7 +115,7 @@ def stored(manager, entries=TURN, key=AGENT, **options):
 
 
 def test_entries_are_ordinary_messages():
-    """What the CLI stored is given to other models, without what is its own affair."""
+    """Other models are given what was said, without the CLI's own entries."""
     session = stored(SessionManager())
 
     assert session.history(format="openai") == [
@@ -134,7 +134,7 @@ def test_entries_are_ordinary_messages():
 
 
 def test_an_entry_is_stored_once():
-    """An entry whose uuid the session has, or that a call gives twice, is not stored again; one without is."""
+    """An entry with a known uuid is not stored again. An entry without a uuid always is."""
     manager = SessionManager()
     stored(manager)
     changed = {**TURN[0], "gitBranch": "main"}
@@ -145,7 +145,7 @@ def test_an_entry_is_stored_once():
 
 
 def test_messages_of_others_follow_the_entry_before_them():
-    """A message by hand, or of another framework, is an entry of the chain that the CLI resumes."""
+    """A message by hand, or of another framework, is an entry in the chain that the CLI resumes."""
     manager = SessionManager()
     session = stored(manager)
     manager.append(session.session_id, {"role": "user", "content": "And in Bergen?"}, Message("assistant", "No."))
@@ -159,7 +159,7 @@ def test_messages_of_others_follow_the_entry_before_them():
 
 
 def test_an_edited_message_says_what_it_was_edited_to():
-    """After an edit the content counts; the entry keeps its uuid and its place."""
+    """After an edit, the entry has the new content, and its uuid and place as before."""
     manager = SessionManager()
     session = stored(manager)
 
@@ -171,7 +171,7 @@ def test_an_edited_message_says_what_it_was_edited_to():
 
 
 def test_agents_go_with_their_session():
-    """A session knows the transcripts of its sub-agents, and they are deleted with it."""
+    """A session lists the transcripts of its sub-agents, and deleting it deletes them."""
     manager = SessionManager()
     store = ClaudeSessionStore(manager, user_id="ada")
     stored(manager, user_id="ada")
@@ -195,7 +195,7 @@ def test_ids_tell_projects_apart():
 
 
 def test_a_missing_sdk_is_named():
-    """A session's summary is made by the SDK; without it nothing is stored, and the error says what to install."""
+    """Without the SDK, which makes the summary, nothing is stored, and the error says what to install."""
     manager = SessionManager()
 
     with pytest.raises(MissingPackageError, match="pip install claude-agent-sdk"):

@@ -36,7 +36,7 @@ EVENT = st.fixed_dictionaries(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(EVENT)
 def test_an_event_comes_back_as_it_was_given(event):
-    """Events of all kinds come back equal, field by field, from one message, which every format can be given."""
+    """Events of every kind come back equal, field by field. Every format can be given them."""
     stored = Message.from_dict(json.loads(json.dumps(message_of(json.loads(json.dumps(event))).to_dict())))
 
     assert event_json(stored) == event
@@ -48,7 +48,7 @@ def test_an_event_comes_back_as_it_was_given(event):
 
 
 def test_what_says_nothing_is_given_to_no_model():
-    """An event that only changes a state, or marks the end of an agent, is stored, and left out of histories."""
+    """An event that only changes a state, or ends an agent, is stored, and is in no history."""
     session = Session(session_id="s")
     session.add_message("user", "Hi")
     ended = {"id": "e", "timestamp": 1.0, "author": "helper", "actions": {"end_of_agent": True}}
@@ -60,7 +60,7 @@ def test_what_says_nothing_is_given_to_no_model():
 
 
 def test_results_of_several_calls_are_one_message():
-    """They stay together, as one event; other models are given each of them."""
+    """The results of several calls are one event. Other models are given each result."""
     results = [{"function_response": {"id": each, "name": "f", "response": {"output": each}}} for each in "ab"]
     calls = [{"function_call": {"id": each, "name": "f", "args": {}}} for each in "ab"]
     session = Session(session_id="s")

@@ -25,8 +25,8 @@ def said(log, n=None):
     return [each.content for each in log.spoken(n)]
 
 
-def test_a_checkpoint_says_what_was_said_before_it_and_left_out_by_none_before_it():
-    """A message that a later checkpoint left out is in the conversation of the earlier ones alone."""
+def test_a_message_that_a_checkpoint_left_out_is_in_no_later_checkpoint():
+    """If a checkpoint leaves a message out, only the checkpoints before it have the message."""
     session = Session()
     second = of("2", "1")
     session.add_messages([Message("user", "one"), Message("assistant", "two"), of("1")])
@@ -40,21 +40,21 @@ def test_a_checkpoint_says_what_was_said_before_it_and_left_out_by_none_before_i
 
 
 def test_what_others_add_belongs_to_the_newest_checkpoint():
-    """Messages after the newest checkpoint's record are in its conversation, and in no earlier one."""
+    """A message after the newest checkpoint belongs to that checkpoint, and to no earlier one."""
     log = Log([Message("user", "one"), of("1"), of("2", "1"), Message("user", "beside")])
 
     assert [said(log, n) for n in log.checkpoints()] == [["one"], ["one", "beside"]]
 
 
-def test_of_writes_of_one_place_the_first_counts():
-    """A task that ran again has written what it wrote first; writes are in the order of tasks."""
+def test_the_first_write_of_a_place_counts():
+    """If a task ran again, its first writes count. Writes are in the order of tasks."""
     log = Log([of("1"), wrote("1", "u", "a", "b"), wrote("1", "t", "c"), wrote("1", "u", "d"), wrote("2", "t", "e")])
 
     assert log.writes(0) == [("t", "c", "c"), ("u", "c", "a"), ("u", "c", "b")]
 
 
-def test_removing_a_checkpoint_keeps_what_it_left_out_left_out():
-    """A removed checkpoint leaves an empty record where messages name it; its writes go."""
+def test_removing_a_checkpoint_brings_no_message_back():
+    """What a removed checkpoint left out stays left out, and its writes are removed."""
     session = Session()
     second = of("2", "1")
     session.add_messages([Message("user", "one"), of("1")])

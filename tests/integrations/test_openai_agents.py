@@ -193,8 +193,9 @@ def test_adding_is_one_commit():
 
     run(OpenAIAgentsSession("s", manager).add_items(TURN), OpenAIAgentsSession("t", manager).add_items([]))
 
-    assert manager.get_session("t") is None
+    assert [each.method for each in events if each.name == "ended"] == ["update"]
     assert manager.get_session("s").message_count == 4
+    assert manager.get_session("t") is None
 
 
 def test_two_callers_take_two_items():

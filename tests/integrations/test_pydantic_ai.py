@@ -72,7 +72,7 @@ ASKED = [{"content": "", "part_kind": "system-prompt"}, {"content": [], "part_ki
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(ITEMS)
 def test_requests_and_responses_come_back_as_they_were_given(items):
-    """Requests and responses of every kind come back equal, field by field; a prompt can be made of them."""
+    """Requests and responses of every kind come back equal, field by field. Every format can be given them."""
     made = [each for n, item in enumerate(items) for each in messages_of(item, f"entry{n}")]
     stored = [Message.from_dict(json.loads(json.dumps(each.to_dict()))) for each in made]
 
@@ -119,7 +119,7 @@ def stored_turn():
 
 
 def test_requests_and_responses_are_ordinary_messages():
-    """What the framework stored is given to other models: calls, results and words, and no reasoning of another's."""
+    """Other models are given words, calls and results, and no reasoning."""
     manager, session = stored_turn()
 
     said = manager.get_session("s").history(format="anthropic")
@@ -147,7 +147,7 @@ def test_requests_and_responses_are_ordinary_messages():
 
 
 def test_an_edited_message_says_what_it_was_edited_to():
-    """After an edit of one message of a request, the request is what its messages say."""
+    """After one message of a request is edited, the request says what its messages say."""
     manager, session = stored_turn()
 
     manager.replace_message("s", session.messages[1], content="Is it cold?")

@@ -50,7 +50,7 @@ STORED = st.fixed_dictionaries(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(STORED)
 def test_a_message_comes_back_as_it_was_given(stored):
-    """Messages of all kinds come back equal, field by field, from one message, which every format can be given."""
+    """Messages of every kind come back equal, field by field. Every format can be given them."""
     message = Message.from_dict(json.loads(json.dumps(message_of(json.loads(json.dumps(stored))).to_dict())))
 
     assert list(messages_of([message])) == [stored]
@@ -79,7 +79,7 @@ TURN = [
 
 
 def test_results_of_several_calls_are_one_message():
-    """They stay together, as Strands has them; other models are given each, and a search finds them."""
+    """Results of several calls are one message, as in Strands. Other models are given each, and search finds them."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="s")
     session.add_messages(told(*TURN))
@@ -95,7 +95,7 @@ def test_results_of_several_calls_are_one_message():
 
 
 def test_a_redacted_message_says_what_redacts_it():
-    """What replaces the content is what a model is given and what a search finds; Strands is given both."""
+    """Models and searches see the replacement. Strands is given both contents."""
     [stored] = told([{"text": "secret"}])
     given_ = {**next(messages_of([stored])), "redact_message": {"role": "user", "content": [{"text": "[redacted]"}]}}
 
@@ -106,7 +106,7 @@ def test_a_redacted_message_says_what_redacts_it():
 
 
 def test_results_that_others_stored_apart_are_one_message():
-    """Strands wants all results of a turn in the message after the calls."""
+    """Results that others stored one by one become one message after the calls, as Strands expects."""
     session = Session(session_id="s")
     session.add_message("system", "Be brief.")
     calls = [{"id": each, "type": "function", "function": {"name": "f", "arguments": "{}"}} for each in "ab"]

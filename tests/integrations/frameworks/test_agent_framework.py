@@ -14,7 +14,7 @@ from tests.integrations.frameworks.page import check_program
 
 
 def without_ids(value):
-    """Return JSON without ids, and without what the framework notes of who gave a message."""
+    """Return JSON without ids, and without the framework's notes on where a message came from."""
     if isinstance(value, dict):
         beside = ("id", "message_id", "author_name", "additional_properties")
         return {key: without_ids(each) for key, each in value.items() if key not in beside}
@@ -101,8 +101,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_an_option_of_the_frameworks_providers_does_what_it_does_with_the_frameworks_own(options):
-    """What is stored of inputs, outputs and other providers' messages, and what is loaded, is the same."""
+def test_each_option_does_what_it_does_in_the_frameworks_own_provider(options):
+    """With each option, the model is given what it is given with an InMemoryHistoryProvider."""
 
     class Facts(ContextProvider):
         async def before_run(self, *, context, **_):
@@ -115,7 +115,7 @@ def test_an_option_of_the_frameworks_providers_does_what_it_does_with_the_framew
 
 
 def test_it_is_a_provider_of_the_framework():
-    """The framework takes it for one, with its options."""
+    """An AgentFrameworkHistory is a HistoryProvider, and takes its options."""
     history = AgentFrameworkHistory(SessionManager(), store_outputs=False)
 
     assert isinstance(history, HistoryProvider)
@@ -123,7 +123,7 @@ def test_it_is_a_provider_of_the_framework():
 
 
 def test_sessions_are_those_of_their_user():
-    """Another user's has no messages and takes none; an archived one is read, and takes none."""
+    """Another user's session has no messages and takes none. An archived session is read, and takes none."""
     manager = SessionManager()
     ours, others = (AgentFrameworkHistory(manager, user_id=each) for each in ("ada", "bob"))
     said = [Message("user", ["Hi"])]
@@ -145,7 +145,7 @@ def test_sessions_are_those_of_their_user():
 
 
 def test_a_conversation_of_others_is_continued():
-    """An agent takes up what your own code or another framework wrote."""
+    """The model is given what your own code or another framework wrote."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="s")
     session.add_message("user", "Is it warm?")
@@ -166,5 +166,5 @@ def test_a_conversation_of_others_is_continued():
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
-    """The program of the page runs as it stands."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.agent_framework", tmp_path)

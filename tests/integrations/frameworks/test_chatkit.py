@@ -98,7 +98,7 @@ def made_of(given, n=1):
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.builds(lambda one, time: {**one, "created_at": time}, ITEMS, TIMES), max_size=4))
 def test_items_come_back_as_they_were(given):
-    """Items of every kind come back equal, in pages of any order and by their ids, and each thread can be told."""
+    """Items of every kind come back equal, in pages and by id. Each format can be given the thread."""
     items = [made_of(each, n) for n, each in enumerate(given)]
 
     async def store():
@@ -125,7 +125,7 @@ def test_items_come_back_as_they_were(given):
 
 
 def run(step, manager=None, **options):
-    """Return what a coroutine returns that is given a store."""
+    """Run an async function with a store, and return its result."""
 
     async def made():
         async with AsyncSessionManager(manager or SessionManager()) as face:
@@ -135,7 +135,7 @@ def run(step, manager=None, **options):
 
 
 def test_an_item_is_replaced_and_removed():
-    """Saving an item puts it in its place, or at the end where there is none; removing one twice is fine."""
+    """Saving an item replaces the item of its id, or appends it. Removing an item twice does nothing."""
     one, two = (made_of({"type": "end_of_turn"}, n) for n in (1, 2))
     other = made_of({"type": "hidden_context_item", "content": "x"}, 1)
 
@@ -151,7 +151,7 @@ def test_an_item_is_replaced_and_removed():
 
 
 def test_a_thread_is_what_was_saved_last():
-    """Title, status and metadata are replaced as a whole; the thread is an ordinary session with its title."""
+    """Saving a thread replaces its title, status and metadata as a whole."""
     manager = SessionManager()
 
     async def step(store):
@@ -166,7 +166,7 @@ def test_a_thread_is_what_was_saved_last():
 
 
 def test_threads_of_others_are_not_found():
-    """Under another user's id a thread is missing, its items too, and storing to it raises."""
+    """Another user's thread and its items are not found, and storing to it raises."""
     manager = SessionManager()
     manager.create_session("ada", session_id="t")
     end = made_of({"type": "end_of_turn"})
@@ -187,7 +187,7 @@ def test_threads_of_others_are_not_found():
 
 
 def test_threads_are_listed_in_pages_that_begin_after_a_thread():
-    """A page goes on after the thread that is named, whichever it is; one that is gone is missing."""
+    """A page begins after the thread that is named. Naming a deleted thread raises NotFoundError."""
     manager = SessionManager()
     for n in range(5):
         manager.create_session("ada", session_id=f"t{n}")
@@ -207,7 +207,7 @@ def test_threads_are_listed_in_pages_that_begin_after_a_thread():
 
 
 def test_an_archived_thread_is_read_and_not_written():
-    """An archived thread has its items still, and takes none."""
+    """An archived thread still has its items, and takes no new ones."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="t")
     session.add_message("user", "Hello!")
@@ -226,7 +226,7 @@ def test_an_archived_thread_is_read_and_not_written():
 
 
 def test_a_conversation_of_others_is_a_thread():
-    """Messages of other code are items: what is said by users and models, calls, and the rest as hidden context."""
+    """Messages of other code become items: what users and models said, calls, and all else as hidden context."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="t", title="Oslo", metadata={"channel": "web"})
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
@@ -250,7 +250,7 @@ def test_a_conversation_of_others_is_a_thread():
 
 
 def test_a_text_is_stored_once():
-    """What the message's own fields say is not repeated in the difference."""
+    """The stored difference does not repeat what the message's own fields say."""
     manager = SessionManager()
     said = made_of({"type": "assistant_message", "content": [{"text": "A long answer."}]})
 
@@ -261,7 +261,7 @@ def test_a_text_is_stored_once():
 
 @pytest.mark.parametrize("user_of", [None, str])
 def test_an_attachment_is_kept_and_removed(user_of):
-    """An attachment is found by its id until it is removed; one saved again is what was saved last."""
+    """An attachment is found by its id until it is removed. Saving it again replaces it."""
     file = FileAttachment(id="f", name="a.pdf", mime_type="application/pdf", metadata={"a": {"b": 1}})
     other = file.model_copy(update={"metadata": {"a": {}}})
 
@@ -279,7 +279,7 @@ def test_an_attachment_is_kept_and_removed(user_of):
 
 
 def test_hidden_context_is_given_to_no_model():
-    """What says nothing to a model is no part of a prompt."""
+    """Hidden context is in no prompt."""
     manager = SessionManager()
     hidden = HiddenContextItem(id="h", thread_id="t", created_at=NOW, content={"secret": 1})
 
@@ -292,5 +292,5 @@ def test_hidden_context_is_given_to_no_model():
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
-    """The program of the page runs as it stands."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.chatkit", tmp_path)

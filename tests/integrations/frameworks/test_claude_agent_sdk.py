@@ -58,7 +58,7 @@ def test_a_conversation_is_resumed_in_another_process(chat, url, tmp_path):
 
 
 def test_the_cli_goes_on_with_a_conversation_of_another_origin(chat, tmp_path):
-    """A session that was written by hand, and in another format, is resumed: the model is given its words and calls."""
+    """The CLI resumes a session written by hand and in another format: the model is given its words and calls."""
     url = f"sqlite:///{tmp_path}/chat.db"
     with SessionManager(url) as manager:
         session_id = session_id_of(sdk.project_key_for_directory(tmp_path), SESSION)
@@ -100,7 +100,7 @@ def _of_server(folder, request, fixture):
 @pytest.mark.parametrize("options", [{}, {"user_id": "ada"}], ids=["anyone", "a user"])
 @pytest.mark.parametrize("storage", STORES)
 def test_the_sdks_conformance_tests_pass(storage, options, tmp_path, request):
-    """All 14 contracts of the SDK hold on every storage, for one user and for none."""
+    """All 14 contracts of the SDK hold on every storage, with a user and without one."""
     managers = []
 
     def make():
@@ -115,7 +115,7 @@ def test_the_sdks_conformance_tests_pass(storage, options, tmp_path, request):
 
 
 def test_summaries_say_what_the_sdk_makes_of_all_entries():
-    """The summary of a session is that of its whole transcript, whoever appended, and its title is the user's."""
+    """A session's summary covers its whole transcript, whoever appended. Its title is the one that the user gave."""
     manager = SessionManager()
 
     async def append():
@@ -162,7 +162,7 @@ def test_the_sdks_own_functions_work_on_it():
 
 
 def test_another_users_session_is_not_read_and_not_written():
-    """Under another user's id there is no session, and appending to it raises."""
+    """Another user's session is not found, and appending to it raises."""
     manager = SessionManager()
     asyncio.run(ClaudeSessionStore(manager, user_id="ada").append(KEY, TURN))
     store = ClaudeSessionStore(manager, user_id="bob")
@@ -176,7 +176,7 @@ def test_another_users_session_is_not_read_and_not_written():
 
 
 def test_an_archived_session_is_read_and_not_written():
-    """An archived session has its entries still, is not listed, and takes none."""
+    """An archived session still has its entries, is not listed, and takes no new ones."""
     manager = SessionManager()
     store = ClaudeSessionStore(manager)
     asyncio.run(store.append(KEY, TURN))
@@ -189,7 +189,7 @@ def test_an_archived_session_is_read_and_not_written():
 
 
 def test_adding_is_one_commit():
-    """A batch of a session is one write, whatever is in it; its revision and summary are known from the one before."""
+    """Appending a batch is one write. The store remembers the revision and the summary of its last write."""
     events = []
     manager = SessionManager({}, on_event=events.append)
     store = ClaudeSessionStore(manager)
@@ -205,7 +205,7 @@ def test_adding_is_one_commit():
 
 
 def test_messages_by_hand_and_entries_are_one_conversation():
-    """Appending by hand beside the CLI loses nothing of either."""
+    """Messages appended by hand beside the CLI are kept, and so are the CLI's entries."""
     manager = SessionManager()
     store = ClaudeSessionStore(manager)
 
@@ -222,5 +222,5 @@ def test_messages_by_hand_and_entries_are_one_conversation():
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
-    """The program of the page runs as it stands."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.claude_agent_sdk", tmp_path)

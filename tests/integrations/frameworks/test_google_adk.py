@@ -23,7 +23,7 @@ OF = {"app_name": "app", "user_id": "ada"}
 
 
 def test_a_conversation_is_resumed_in_another_process(chat, url):
-    """A second process gives the model all that was said in the first, and finds the states as they were left."""
+    """A second process gives the model all that was said in the first, and finds the states of the first."""
     first = chat(url, "Is it warm?")
     second = chat(url, "And now?")
 
@@ -171,17 +171,17 @@ def service(manager):
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
-    """The program of the page runs as it stands."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.google_adk", tmp_path)
 
 
 def test_it_is_a_service_of_the_adks(service):
-    """The ADK takes it for a session service."""
+    """A GoogleADKSessionService is a BaseSessionService."""
     assert isinstance(service, BaseSessionService)
 
 
 def test_events_are_limited_by_time(service):
-    """The events from a time on are returned, of these the most recent so many; none if none are asked for."""
+    """A limit selects the events from a time on, and of these the most recent. A limit of 0 selects none."""
 
     async def run():
         session = await service.create_session(**OF)
@@ -196,7 +196,7 @@ def test_events_are_limited_by_time(service):
 
 
 def test_a_stale_session_is_refused(service):
-    """Of two that loaded a session, the second to add an event is told to load it again; nothing of it is stored."""
+    """If two callers loaded a session, the second one's event is refused, and nothing of it is stored."""
 
     async def run():
         one = await service.create_session(**OF, session_id="s")
@@ -214,7 +214,7 @@ def test_a_stale_session_is_refused(service):
 
 
 def test_a_session_is_not_stale_because_it_was_renamed(service, manager):
-    """What another writer changes besides the messages stays, and the event is added."""
+    """Another writer's title and state are kept, and the event is added."""
 
     async def run():
         session = await service.create_session(**OF, session_id="s")
@@ -228,7 +228,7 @@ def test_a_session_is_not_stale_because_it_was_renamed(service, manager):
 
 
 def test_branches_of_one_run_add_to_one_session_in_hand(service):
-    """Tasks that share a session in hand all succeed, as parallel agents do."""
+    """Tasks that share one loaded session all succeed: parallel agents work like that."""
 
     async def run():
         session = await service.create_session(**OF, session_id="s")
@@ -239,7 +239,7 @@ def test_branches_of_one_run_add_to_one_session_in_hand(service):
 
 
 def test_an_event_that_is_given_again_is_stored_once(service):
-    """So a call may be repeated of which nobody knows whether it was done, also by one who holds a former copy."""
+    """A caller may repeat a call whose outcome is unknown, also with an older copy of the session."""
 
     async def run():
         session = await service.create_session(**OF, session_id="s")
@@ -254,7 +254,7 @@ def test_an_event_that_is_given_again_is_stored_once(service):
 
 
 def test_a_session_is_found_by_its_user_and_its_app_alone(service, manager):
-    """For others it is not there: nothing is read, deleted or added, and its id is taken."""
+    """Another user or app cannot read, delete or change the session, nor create one of the same id."""
 
     async def run():
         session = await service.create_session(**OF, session_id="s")
@@ -279,7 +279,7 @@ def test_a_session_is_found_by_its_user_and_its_app_alone(service, manager):
 
 
 def test_what_json_cannot_hold_is_refused(service):
-    """The error says where it is, and nothing is stored."""
+    """A value that JSON cannot hold raises an error that says where it is, and nothing is stored."""
 
     async def run():
         with pytest.raises(InvalidValueError, match="state"):
@@ -291,7 +291,7 @@ def test_what_json_cannot_hold_is_refused(service):
 
 
 def test_a_conversation_of_others_is_continued(service, manager):
-    """An agent takes up what your own code or another framework wrote, its own words as its own."""
+    """The model is given what your own code or another framework wrote; the assistant's words are the agent's own."""
     session = manager.create_session("ada", session_id="s")
     session.add_message("system", "Be brief.")
     session.add_message("user", "Is it warm in Oslo?")

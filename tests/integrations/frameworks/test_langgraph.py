@@ -29,7 +29,7 @@ CONFIG = {"configurable": {"thread_id": "s"}}
 
 @pytest.mark.parametrize("kind", [SessionManager, AsyncSessionManager])
 def test_the_savers_keep_all_rules_of_langgraphs_conformance_suite(kind, url):
-    """All capabilities, the extended ones included, over a sync and an async manager."""
+    """The saver has all capabilities of the suite, the extended ones too, over a sync and an async manager."""
 
     @checkpointer_test(name=kind.__name__)
     async def saver():
@@ -99,7 +99,7 @@ def test_a_graph_sees_what_it_sees_with_langgraphs_own_saver():
 
 
 def test_after_time_travel_the_session_is_the_conversation_that_went_on():
-    """What the graph went back over is given to no model, and comes back with its checkpoint."""
+    """After time travel, the messages of the abandoned path are in no prompt. Their checkpoint still has them."""
     manager = SessionManager()
     talk(LangGraphSaver(manager))
 
@@ -180,7 +180,7 @@ def checkpoint(n, /, **values):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_history_of_checkpoints_is_that_of_langgraphs_own_saver(data):
-    """Whatever graphs put, from whichever checkpoint on, each checkpoint is found as it was, with its writes."""
+    """After any puts, from any checkpoint, each checkpoint is found as it was stored, with its writes."""
     savers = [LangGraphSaver(SessionManager()), InMemorySaver()]
     stored, said = [None], {None: []}
     for n in range(1, data.draw(st.integers(1, 30)) + 1):
@@ -219,12 +219,12 @@ def test_any_history_of_checkpoints_is_that_of_langgraphs_own_saver(data):
 
 
 def in_order(found):
-    """Return checkpoints with their writes in one order: earlier releases of LangGraph's saver have none."""
+    """Return checkpoints with sorted writes: earlier releases of LangGraph's own saver do not order them."""
     return [each._replace(pending_writes=sorted(each.pending_writes or [])) for each in found]
 
 
 def test_a_conversation_of_others_is_continued():
-    """A graph has the messages that other code wrote to the session, before its first turn and between two."""
+    """A graph's state has the messages that other code wrote before its first turn, and between two turns."""
     manager = SessionManager()
     session = manager.create_session("ada", session_id="s")
     session.add_messages([{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hi!"}])
@@ -243,7 +243,7 @@ def test_a_conversation_of_others_is_continued():
 
 
 def test_what_is_added_while_a_graph_runs_stays():
-    """Messages that others append between two checkpoints of a run are lost by neither."""
+    """A message appended between two checkpoints of a run is in the next state."""
     manager = SessionManager()
     saver = LangGraphSaver(manager)
     one = HumanMessage("one", id="1")
@@ -258,7 +258,7 @@ def test_what_is_added_while_a_graph_runs_stays():
 
 
 def test_a_message_changed_by_others_is_what_it_was_changed_to():
-    """After an edit through the manager the new content counts; of the former message the id alone comes back."""
+    """After an edit through the manager, the state has the new content, and of the old message the id alone."""
     manager = SessionManager()
     saver = LangGraphSaver(manager)
     saver.put(CONFIG, checkpoint(1, messages=[HumanMessage("old", id="1")]), {}, {})
@@ -271,7 +271,7 @@ def test_a_message_changed_by_others_is_what_it_was_changed_to():
 
 
 def test_what_a_graph_changes_in_place_is_not_in_the_next_state():
-    """A message that a graph changes without returning it is the next time what is stored, in this process too."""
+    """If a graph changes a message without returning it, the next state has the stored message."""
     manager = SessionManager()
     saver = LangGraphSaver(manager)
     saver.put(CONFIG, checkpoint(1, messages=[AIMessage("one", id="1", additional_kwargs={"a": 1})]), {}, {})
@@ -283,7 +283,7 @@ def test_what_a_graph_changes_in_place_is_not_in_the_next_state():
 
 
 def test_an_early_checkpoint_is_found_without_the_thread():
-    """Time travel by id reads what surrounds the checkpoint in the log, not what follows it."""
+    """Time travel by id reads the log near the checkpoint, and nothing after it."""
 
     class Counted(SessionManager):
         read = 0
@@ -305,7 +305,7 @@ def test_an_early_checkpoint_is_found_without_the_thread():
 
 
 def test_writes_that_are_stored_before_their_checkpoint_are_found():
-    """A task may store what it wrote before the checkpoint that it follows is stored: both are on their way at once."""
+    """A task's writes may be stored before their checkpoint, since LangGraph stores both at once. They are found."""
     saver = LangGraphSaver(SessionManager())
     for n in range(1, 41):
         saver.put(CONFIG, checkpoint(n, n=n), {}, {})
@@ -321,7 +321,7 @@ def test_writes_that_are_stored_before_their_checkpoint_are_found():
 
 
 def test_an_interrupted_graph_is_resumed():
-    """A graph that waits for a person goes on in another saver from where it stopped."""
+    """A graph that waits for a person resumes with another saver."""
     manager = SessionManager()
 
     def graph():
@@ -337,7 +337,7 @@ def test_an_interrupted_graph_is_resumed():
 
 
 def test_subgraphs_have_checkpoints_of_their_own():
-    """A subgraph's states are found under the graph's state, and are not part of the conversation."""
+    """A subgraph's states are found in the graph's state, and are not in the conversation."""
     manager = SessionManager()
     inner = StateGraph(MessagesState)
     inner.add_node("ask", lambda _: {"messages": [("ai", interrupt("Sure?"))]})
@@ -357,7 +357,7 @@ def test_subgraphs_have_checkpoints_of_their_own():
 
 
 def test_another_users_thread_is_not_read_and_not_written():
-    """Under another user's id a thread seems empty, and storing to it raises."""
+    """Another user's thread seems empty, and storing to it raises."""
     saver = LangGraphSaver(SessionManager())
     ada, bob = ({"configurable": {"thread_id": "s", "checkpoint_ns": "", "user_id": each}} for each in ("ada", "bob"))
     saver.put(ada, checkpoint(1, n=1), {}, {})
@@ -370,7 +370,7 @@ def test_another_users_thread_is_not_read_and_not_written():
 
 
 def test_an_archived_thread_is_read_and_not_written():
-    """An archived thread has its checkpoints still, and takes none."""
+    """An archived thread still has its checkpoints, and takes no new ones."""
     manager = SessionManager()
     saver = LangGraphSaver(manager)
     saver.put(CONFIG, checkpoint(1, n=1), {}, {})
@@ -388,7 +388,7 @@ def test_an_async_manager_offers_async_methods_alone():
 
 
 def test_pruning_keeps_what_was_said():
-    """The newest checkpoint stays with the conversation; what was left out of it goes."""
+    """Pruning keeps the newest checkpoint and its messages, and removes the others."""
     manager = SessionManager()
     saver = LangGraphSaver(manager)
     told = talk(saver)
@@ -413,7 +413,7 @@ def test_a_run_is_removed_without_its_words():
 
 
 def test_messages_of_langchain_become_ours_and_come_back():
-    """Without a way to pack what JSON cannot hold, such a message is refused by its place."""
+    """A message with a value that JSON cannot hold is refused, by its place, unless `pack=` is given."""
     items = [HumanMessage("Hello!"), AIMessage("Hi!", id="1")]
 
     assert items_of(messages_of(items)) == items
@@ -422,5 +422,5 @@ def test_messages_of_langchain_become_ours_and_come_back():
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
-    """The program of the page runs as it stands."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.langgraph", tmp_path)

@@ -105,7 +105,7 @@ RESULT = st.builds(
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(OUTPUT | ASKED | RESULT, max_size=3), max_size=3), st.integers(1, 4))
 def test_items_come_back_as_from_the_sdks_own_session(batches, limit):
-    """Items of the SDK's own types are those that its SQLiteSession returns: all, the newest, one from the end."""
+    """All items, the newest items and the last one are equal to what the SDK's SQLiteSession returns."""
 
     async def told(session):
         for each in batches:
@@ -118,12 +118,12 @@ def test_items_come_back_as_from_the_sdks_own_session(batches, limit):
 
 
 def test_it_fulfils_the_sdks_protocol():
-    """The SDK takes it for a session."""
+    """An OpenAIAgentsSession fulfils the SDK's protocol."""
     assert isinstance(OpenAIAgentsSession("s", SessionManager()), Session)
 
 
 def test_history_is_compacted_by_the_sdk():
-    """The SDK's compaction replaces the items by those that its client returns, as with its own sessions."""
+    """The SDK's compaction replaces the items with its client's, as in the SDK's own session."""
     compacting = getattr(agents.memory, "OpenAIResponsesCompactionSession", None)
     if compacting is None:  # a release before 0.7
         pytest.skip("this release of the SDK compacts nothing")

@@ -108,7 +108,7 @@ RESPONSE = st.builds(
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(REQUEST | RESPONSE, max_size=4), st.integers(1, 3))
 def test_messages_come_back_as_the_frameworks_own_json_gives_them(messages, limit):
-    """Every kind of part comes back equal, as from the framework's own JSON; also the newest few of them."""
+    """Parts of every kind come back equal to what the framework's own JSON gives, all messages and the newest."""
     wanted = ModelMessagesTypeAdapter.validate_json(ModelMessagesTypeAdapter.dump_json(messages))
 
     async def store():
@@ -124,7 +124,7 @@ def test_messages_come_back_as_the_frameworks_own_json_gives_them(messages, limi
 
 
 class Pair:
-    """Our store and the framework's, on which the same is done; their entries have the same numbers."""
+    """Our store and the framework's. The same is done to both, and their entries are numbered alike."""
 
     def __init__(self):
         self.stores = SessionConversationStore(SessionManager()), InMemoryConversationStore()
@@ -211,7 +211,7 @@ def save(store, conversation, text, **options):
 
 
 def test_a_stale_copy_is_refused():
-    """Whoever changed the conversation since it was loaded, a save of a stale copy raises the framework's error."""
+    """If anyone changed the conversation after it was loaded, saving it raises the framework's error."""
     manager = SessionManager()
     store = SessionConversationStore(manager)
     save(store, Conversation(conversation_id="c"), "Hello!", scope="ada")
@@ -227,7 +227,7 @@ def test_a_stale_copy_is_refused():
 
 
 def test_what_others_append_is_in_the_conversation():
-    """A message by hand is an entry; what others say of the session besides, such as its title, is no conflict."""
+    """A message appended by hand is an entry. A new title is no conflict."""
     manager = SessionManager()
     store = SessionConversationStore(manager)
     save(store, Conversation(conversation_id="c"), "Hello!", scope="ada")
@@ -242,7 +242,7 @@ def test_what_others_append_is_in_the_conversation():
 
 
 def test_a_scope_is_a_user():
-    """Under another scope a conversation is not there, and saving it raises."""
+    """Another scope's conversation is not found, and saving it raises."""
     manager = SessionManager()
     store = SessionConversationStore(manager)
     save(store, Conversation(conversation_id="c"), "Hello!", scope="ada")
@@ -255,7 +255,7 @@ def test_a_scope_is_a_user():
 
 
 def test_an_archived_session_is_read_and_not_written():
-    """An archived conversation is loaded, is not listed, and takes nothing."""
+    """An archived conversation is loaded, is not listed, and takes no messages."""
     manager = SessionManager()
     store = SessionConversationStore(manager)
     save(store, Conversation(conversation_id="c"), "Hello!")
@@ -270,7 +270,7 @@ def test_an_archived_session_is_read_and_not_written():
 
 
 def test_an_entry_is_found_by_its_id_alone():
-    """An entry that the application noted is read from a store that knows nothing of it; another is a LookupError."""
+    """A new store finds an entry by its id. An unknown id raises LookupError."""
     manager = SessionManager()
     [entry] = save(SessionConversationStore(manager), Conversation(conversation_id="c"), "Hello!")
 
@@ -294,5 +294,5 @@ def test_adding_is_one_commit():
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
-    """The program of the page runs as it stands."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.pydantic_ai", tmp_path)

@@ -10,12 +10,12 @@ from tests.integrations.frameworks.page import ROOT, check_program, run_program
 
 @pytest.mark.parametrize("name", ["BaseChatMessageHistory", "BaseChatStore"])
 def test_a_recipe_prints_what_the_page_says(name, tmp_path):
-    """The program of the page runs as it stands, with its framework."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program(name, tmp_path)
 
 
 def test_one_conversation_goes_through_three_frameworks(tmp_path):
-    """What is begun under the Agents SDK is continued under Pydantic AI and LangGraph, each given all before it."""
+    """A conversation begun under the Agents SDK goes on under Pydantic AI and LangGraph, which are given all of it."""
     printed = run_program(str(ROOT / "examples" / "frameworks" / "one_conversation.py"), folder=tmp_path)
 
     title, *lines = printed.splitlines()

@@ -81,7 +81,7 @@ def message(n, text):
 
 
 def test_a_session_is_read_as_it_was_created(repository, session):
-    """It has the type and times that were given; its id is taken from then on."""
+    """A session has the type and times that were given. A second session of its id is refused."""
     assert repository.read_session("s") is None
     assert repository.create_session(session) == session
 
@@ -91,7 +91,7 @@ def test_a_session_is_read_as_it_was_created(repository, session):
 
 
 def test_an_agent_is_read_as_it_was_stored(repository, session):
-    """An update replaces the whole state, and keeps the time of the creation."""
+    """An update replaces an agent's whole state, and keeps the time of its creation."""
     repository.create_session(session)
     assert repository.read_agent("s", "one") is None
     first, later = agent(a={"b": 1}, gone=True), agent(a={"c": 2})
@@ -144,7 +144,7 @@ REDACTED = st.none() | st.fixed_dictionaries({"role": st.just("user"), "content"
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.builds(SessionMessage, message=SPOKEN, message_id=st.none(), redact_message=REDACTED), max_size=4))
 def test_messages_come_back_as_they_were_given(stored):
-    """Blocks of every kind come back equal, with bytes as bytes, by the place of the message."""
+    """Blocks of every kind come back equal, with bytes as bytes, in the list and one by one."""
     repository = StrandsSessionRepository(SessionManager())
     repository.create_session(Session("s", SessionType.AGENT))
     repository.create_agent("s", agent())
@@ -157,7 +157,7 @@ def test_messages_come_back_as_they_were_given(stored):
 
 
 def test_messages_are_listed_from_any_place(repository, session):
-    """In order, with bytes as bytes; limit and offset choose; each is read by its place."""
+    """Messages are listed in order, from any offset and up to any limit, and each is read by its place."""
     repository.create_session(session)
     repository.create_agent("s", agent())
     picture = {"image": {"format": "png", "source": {"bytes": b"\xff\xfe\xfb"}}}
@@ -175,7 +175,7 @@ def test_messages_are_listed_from_any_place(repository, session):
 
 
 def test_a_message_is_redacted(repository, session):
-    """The latest, or an earlier one: both contents come back. One that is not there cannot be redacted."""
+    """A redacted message comes back with both contents. Redacting a message that is not stored raises."""
     repository.create_session(session)
     repository.create_agent("s", agent())
     stored = [message(n, "secret") for n in range(3)]
@@ -191,7 +191,7 @@ def test_a_message_is_redacted(repository, session):
 
 
 def test_agents_of_a_session_have_messages_of_their_own(repository, session):
-    """Each agent lists its own."""
+    """Each agent lists its own messages."""
     repository.create_session(session)
     for name in ("one", "two"):
         repository.create_agent("s", agent(name))
@@ -203,7 +203,7 @@ def test_agents_of_a_session_have_messages_of_their_own(repository, session):
 
 
 def test_the_state_of_a_graph_is_kept(repository, session):
-    """It is read as it was stored last."""
+    """A graph's state is read as it was stored last."""
 
     class Graph:
         id = "graph"
@@ -229,7 +229,7 @@ def test_the_state_of_a_graph_is_kept(repository, session):
 
 
 def test_it_is_a_repository_of_strands(manager):
-    """Strands takes it for one; of an AsyncSessionManager it uses the store."""
+    """A StrandsSessionRepository is a SessionRepository. Given an AsyncSessionManager, it uses the manager's store."""
     assert isinstance(StrandsSessionRepository(manager), SessionRepository)
     repository = StrandsSessionRepository(AsyncSessionManager(manager))
     repository.create_session(Session("s", SessionType.AGENT))
@@ -237,7 +237,7 @@ def test_it_is_a_repository_of_strands(manager):
 
 
 def test_what_a_guardrail_redacts_is_found_by_no_search(manager, session):
-    """The session says what replaced it."""
+    """After a redaction, search and history have the replacement alone."""
     repository = StrandsSessionRepository(manager)
     repository.create_session(session)
     repository.create_agent("s", agent())
@@ -252,7 +252,7 @@ def test_what_a_guardrail_redacts_is_found_by_no_search(manager, session):
 
 
 def test_two_agents_that_add_at_the_same_place_keep_both_messages(manager, session):
-    """Two processes may go on with one session."""
+    """Two processes may continue one session: neither message is lost."""
     repository = StrandsSessionRepository(manager)
     repository.create_session(session)
     repository.create_agent("s", agent())
@@ -263,7 +263,7 @@ def test_two_agents_that_add_at_the_same_place_keep_both_messages(manager, sessi
 
 
 def test_sessions_are_those_of_their_user(manager, session):
-    """Another user's is not there, and its id is taken; an archived one is read, and takes no message."""
+    """Another user's session is not found, and its id is taken. An archived session is read, and takes no message."""
     ours, others = (StrandsSessionRepository(manager, user_id=each) for each in ("ada", "bob"))
     ours.create_session(session)
     ours.create_agent("s", agent())
@@ -280,7 +280,7 @@ def test_sessions_are_those_of_their_user(manager, session):
 
 
 def test_a_conversation_of_others_is_continued(manager):
-    """An agent takes up what your own code or another framework wrote, results of parallel calls among it."""
+    """The model is given what your own code or another framework wrote, with the results of parallel calls."""
     found = manager.create_session("ada", session_id="s")
     found.add_message("user", "Is it warm?")
     calls = [{"id": each, "type": "function", "function": {"name": "weather", "arguments": "{}"}} for each in "ab"]
@@ -303,5 +303,5 @@ def test_a_conversation_of_others_is_continued(manager):
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
-    """The program of the page runs as it stands."""
+    """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.strands", tmp_path)
