@@ -1,4 +1,4 @@
-"""Tests of event loops that Ctrl-C ends, interrupted threads, and cancelled calls on many sessions."""
+"""Tests of interrupted event loops, cancelled tasks and interrupted threads: all later calls are right."""
 
 import asyncio
 import gc
@@ -40,7 +40,7 @@ def tmp_path(memory_path):
 
 
 def interrupt_loops(opened, name, entries, lines=0, only=LOOPS):
-    """Interrupt a call in a loop that goes on, then by Ctrl-C in a loop that another one follows."""
+    """Interrupt a call in one loop. Then end the loop by Ctrl-C, and make the next calls in another."""
     with opened(wrap=awaited) as managers:
         tally = attack(managers, name, Points(entries, lines, OURS))
     for leaves in (False, True):
@@ -52,7 +52,7 @@ def interrupt_loops(opened, name, entries, lines=0, only=LOOPS):
 @pytest.mark.parametrize("name", in_short(CALLS | BULK))
 @pytest.mark.parametrize("storage", ["sqlite", "valkey", pytest.param("dict", marks=pytest.mark.long)], indirect=True)
 def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long_form, check):
-    """After an interruption, all calls are right, in the same loop or in a second one."""
+    """After an interruption of a loop, all later calls are right, in the same loop or in another one."""
     opened = partial(attacked, storage, **options_of(name))
     check(interrupt_loops(opened, name, ALL, lines=60) if long_form else interrupt_loops(opened, name, FEW))
 
@@ -61,7 +61,7 @@ def test_after_an_interruption_of_the_event_loop_all_goes_on(storage, name, long
     ("store", "name"), each_in_short([SyncStore, AsyncStore, FullStore, AsyncFullStore], OF_CUSTOM_STORES, [])
 )
 def test_after_an_interruption_a_store_of_ones_own_goes_on(store, name, long_form, check):
-    """The same holds for the code around a custom store."""
+    """After an interruption of the code around a custom store, all later calls are right."""
     opened = partial(attacked, Custom(store()))
     tally = interrupt_loops(opened, name, 150) if long_form else interrupt_loops(opened, name, FEW, only=WAITS)
     with attacked(Custom(store())) as managers:
@@ -84,20 +84,20 @@ def _cancel(managers, name, long_form):
 @pytest.mark.parametrize("name", in_short(CALLS | BULK, (*SHORT, "fork", "import", "redact", "purge")))
 @pytest.mark.parametrize("storage", ["sqlite", "valkey", pytest.param("dict", marks=pytest.mark.long)], indirect=True)
 def test_after_a_cancellation_at_any_await_all_goes_on(storage, name, long_form, check):
-    """After a cancellation at any await of a call, all later calls are right."""
+    """If a task is cancelled at any await of a call, all later calls are right."""
     with attacked(storage, wrap=awaited, **options_of(name)) as managers:
         check(_cancel(managers, name, long_form))
 
 
 @pytest.mark.parametrize(("store", "name"), each_in_short([AsyncFullStore, AsyncStore], OF_CUSTOM_STORES, []))
 def test_after_a_cancellation_at_any_await_a_store_of_ones_own_goes_on(store, name, long_form, check):
-    """The same holds for the awaits of a custom store's methods."""
+    """After a cancellation at any await of a custom store's methods, all later calls are right."""
     with attacked(Custom(store()), wrap=awaited) as managers:
         check(_cancel(managers, name, long_form))
 
 
 def test_tasks_that_are_left_in_a_closed_loop_keep_no_other_out():
-    """Tasks left in a closed loop block nobody, whether they have a session's turn or wait for it."""
+    """A task that was left in a closed loop blocks nobody, whether it has a session's turn or waits for it."""
     manager = AsyncSessionManager(AsyncStore())
     asyncio.run(manager.create_session("ada", session_id="s"))
     loop = asyncio.new_event_loop()
@@ -127,8 +127,8 @@ def test_a_manager_keeps_no_loop_that_was_closed():
 
 @pytest.mark.parametrize("name", in_short(CALLS | BULK))
 @pytest.mark.parametrize("storage", ["sqlite", "valkey"], indirect=True)
-def test_after_a_thread_was_cut_off_all_goes_on(storage, name, long_form, check):
-    """After `PyThreadState_SetAsyncExc` all calls are right, whether the thread ends or goes on."""
+def test_after_an_interruption_of_a_thread_all_goes_on(storage, name, long_form, check):
+    """If another thread raises in the one that makes a call, all later calls are right, also if that thread ends."""
     with attacked(storage, **options_of(name)) as managers:
         by = partial(interrupt_a_thread, managers.pool)
         points = Points(500, 100) if long_form else Points(8)

@@ -28,7 +28,7 @@ from tests.faults.workers import in_a_process, results
 
 KINDS = ["dict", "folder", *IN_FILES]
 WHOLE = ("dict", "sqlite")
-"""Storages with each line in the long form. On others only the code of the storage differs."""
+"""The storages on which the long form takes each line."""
 MANY = Points(lines=200)
 SOME = Points(entries=40, only=HOLDS)
 FEW = Points(entries=8, only=HOLDS)
@@ -59,7 +59,7 @@ def test_after_an_interruption_all_goes_on(storage, name, long_form, check):
 
 @pytest.mark.parametrize("name", in_short(CALLS))
 def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, long_form, check):
-    """The same holds for an encrypted namespace."""
+    """After an interruption of a call on an encrypted namespace, its repetition and all other calls are right."""
     with attacked(EncryptedFile(tmp_path / "chat.db")) as managers:
         check(attack(managers, name, MANY if long_form else FEW))
 
@@ -70,7 +70,7 @@ def test_after_an_interruption_an_encrypted_namespace_goes_on(tmp_path, name, lo
     indirect=["storage"],
 )
 def test_a_handler_that_saves_does_so_or_is_told_at_once_that_it_cannot(storage, name, long_form, check):
-    """A signal handler within any call can save, also the same session, or gets an error at once. The call goes on."""
+    """A signal handler can save any session in the middle of any call, or gets an error at once. The call goes on."""
     with attacked(storage) as managers:
         tally = attack_with_handler(managers, name, MANY if long_form else points_on(storage.kind, long_form=False))
 
@@ -111,8 +111,8 @@ class TestGarbage:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it was cut off as it began
 @pytest.mark.parametrize("storage", ["dict", "sqlite", "valkey"], indirect=True)
-def test_a_call_whose_thread_is_cut_off_ends_and_the_manager_goes_on(storage, long_form):
-    """An exception at any step of the only worker thread leaves no task waiting."""
+def test_a_call_ends_and_the_manager_goes_on_if_its_thread_is_interrupted(storage, long_form):
+    """If the only worker thread is interrupted at any step, no task waits for ever."""
     with storage.open() as opened, storage.open() as other:
         at, points, step = 0, 1, 1 if long_form else 67
         before = threading.gettrace()
@@ -210,14 +210,14 @@ GROUPING = ("/grouping.py", "/turns.py")
 
 @pytest.fixture
 def restless(monkeypatch):
-    """Let waiting threads look again at once, since tests of many points would wait for them."""
+    """Let waiting threads look again at once. Otherwise a test of many points would wait for them."""
     for module in (grouping, turns):
         monkeypatch.setattr(module, "_SLICE", 0.001)
 
 
 @pytest.mark.usefixtures("restless")
-def test_what_a_thread_brought_that_was_cut_off_while_it_waits_is_not_stored():
-    """If a thread is interrupted at any point of its wait in the queue, its item is not stored."""
+def test_the_item_of_a_thread_that_is_interrupted_in_the_queue_is_not_stored():
+    """If a thread waits in the queue and is interrupted at any point, its item is not stored."""
     group, gate, entered, stored = Group(lambda: "here", 60.0), threading.Event(), threading.Event(), []
 
     def store(items):
@@ -241,7 +241,7 @@ def test_what_a_thread_brought_that_was_cut_off_while_it_waits_is_not_stored():
 
 
 class Crowded(Turn):
-    """A turn that calls *then* after it is taken for the first time."""
+    """A turn that calls *then* when it is first taken."""
 
     __slots__ = ("then",)
 
@@ -255,8 +255,8 @@ class Crowded(Turn):
 
 
 @pytest.mark.usefixtures("restless")
-def test_those_who_wait_are_stored_whatever_becomes_of_the_one_that_stores_for_them():
-    """If the thread that stores for others is interrupted at any point, the others' items are stored."""
+def test_items_are_stored_though_the_thread_that_stores_them_is_interrupted():
+    """If a thread stores the items of others and is interrupted at any point, their items are stored."""
     places = []
     while None not in places:
         group, turn, stored, others = Group(lambda: "here", 60.0), Crowded(), [], []

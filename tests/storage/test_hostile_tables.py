@@ -4,6 +4,7 @@
 
 import shutil
 import sqlite3
+import sys
 from contextlib import ExitStack, closing, suppress
 
 import pytest
@@ -66,6 +67,8 @@ MOVED = "ALTER TABLE sessions RENAME TO moved;"
 COMPUTED = {
     "a view": f"{MOVED} CREATE VIEW sessions AS SELECT * FROM moved;",
     "an endless view": f"{MOVED} CREATE VIEW sessions AS {ENDLESS} SELECT 'doc/a' AS key, '{{}}' AS value FROM c;",
+    "a view of gigabytes": f"{MOVED} CREATE VIEW sessions AS SELECT key, zeroblob(999999999) AS value FROM moved;",
+    "a view that loads code": f"{MOVED} CREATE VIEW sessions AS SELECT key, load_extension('./x') AS value FROM moved;",
     "a column of gigabytes": "DROP TABLE sessions; CREATE TABLE sessions (key TEXT PRIMARY KEY, "
     "value AS (zeroblob(999999999))); INSERT INTO sessions (key) VALUES ('doc/a');",
     "a virtual table": "DROP TABLE sessions; CREATE VIRTUAL TABLE sessions USING fts4(key, value);",
@@ -152,6 +155,16 @@ def test_a_trigger_that_passes_over_deletions_is_an_error(changed):
 
     assert list(storage.read(["doc/a"])) == ["doc/a"]
     assert storage.count("active") == 12
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot bound SQLite's values")
+def test_a_trigger_cannot_make_a_gigabyte(changed):
+    """A value that is larger than a message may be is not made."""
+    action = "INSERT INTO junk VALUES (randomblob(900000000))"
+    storage = changed(f"CREATE TABLE junk (x); {ON.format(event='UPDATE', action=action)}")
+
+    with pytest.raises(StorageError, match="too big"):
+        storage.write([change("a", "r2", "r1", listed={"active": 9}, was={"active": 1})])
 
 
 CHANGED = {
