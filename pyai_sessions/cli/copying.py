@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -48,12 +49,16 @@ def copy(
     return print_report(out, report)
 
 
-def print_report(out: Output, report: Imported) -> int:
-    """Tell what became of each session that was copied or imported; return the exit code."""
+def print_report(out: Output, report: Imported, omitted: Mapping[str, int] | None = None) -> int:
+    """Tell what became of each session that was copied or imported; return the exit code.
+
+    *omitted* counts what exports of other programs have that has no place in a session.
+    """
     if out.as_json:
         fields = asdict(report) | {"problems": [*map(as_typed, report.problems)]}
         words = {"inserted": "new", "overwritten": "changed", "identical": "same", "different": "kept"}
-        out.json(dry_run=False, **{words.get(name, name): value for name, value in fields.items()})
+        of_others = {} if omitted is None else {"omitted": dict(omitted)}
+        out.json(dry_run=False, **{words.get(name, name): value for name, value in fields.items()}, **of_others)
         return int(bool(report.different or report.invalid))
     out.line(
         f"{counted(report.inserted, 'session')} new, {report.overwritten:,} changed, {report.identical:,} the same, "
@@ -66,6 +71,9 @@ def print_report(out: Output, report: Imported) -> int:
     if report.different_states:
         users = ["the application" if each is None else each for each in report.different_states]
         out.line(f"States that differ, and were kept: {names(users)}")
+    if omitted:
+        listed = ", ".join(f"{number:,} {name}" for name, number in sorted(omitted.items()))
+        out.note(f"Not taken over, for it has no place in a session: {inert(listed)}")
     for each in report.problems[:20]:
         out.note(f"Left out: {inert(as_typed(each))}")
     if report.invalid > 20:  # noqa: PLR2004 (as above)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from importlib import import_module
@@ -70,7 +71,7 @@ def import_(
         return _compare(settings, files, source)
     from pyai_sessions import Imported
 
-    total = Imported()
+    total, omitted = Imported(), Counter[str]()
     with settings.creating() as manager, out.progress("Importing") as progress:
         done = 0
         for file in files:
@@ -82,8 +83,9 @@ def import_(
             options: dict[str, Any] = {"on_conflict": on_conflict, "skip_invalid": not strict, "progress": tell}
             report = manager.import_sessions(reading.given(), **options)
             _add(total, report, reading)
+            omitted += reading.omitted
             done += report.inserted + report.identical + report.overwritten + report.different
-    return print_report(out, total)
+    return print_report(out, total, omitted)
 
 
 class _Reading:
@@ -93,6 +95,7 @@ class _Reading:
         self.path = path
         self.source = source or source_of(path)
         self.broken: list[str] = []
+        self.omitted: Counter[str] = Counter()
         self._user = user
         self._strict = strict
 
@@ -120,6 +123,9 @@ class _Reading:
         for each in self.found():
             if isinstance(each, Broken):
                 self._fail(each)
+                continue
+            self.omitted.update(each.omitted)
+            if not each.session["messages"] and each.omitted:
                 continue
             session = each.session | ({} if self._user is None else {"user_id": self._user})
             try:

@@ -8,7 +8,8 @@ from typing import IO, Any
 from pyai_sessions.cli.sources.reading import (
     Broken,
     Found,
-    UnreadableError,
+    Tree,
+    each_read,
     given,
     items,
     listed,
@@ -20,19 +21,18 @@ from pyai_sessions.cli.sources.reading import (
 
 
 def sessions(file: IO[str]) -> Iterator[Found | Broken]:
-    """Iterate over the conversations."""
-    for item in items(file):
-        if isinstance(item, Broken):
-            yield item
-            continue
-        try:
-            yield Found(item.place, _session(mapping(item.value, "the conversation")))
-        except UnreadableError as err:
-            yield Broken(item.place, str(err))
+    """Iterate over the conversations: the newest branch of each, and the others as branches of the session."""
+    return each_read(items(file), _session)
 
 
 def _session(found: Mapping[str, Any]) -> dict[str, Any]:
-    messages = [_message(mapping(each, "a message")) for each in listed(found.get("chat_messages"), "chat_messages")]
+    tree, before = Tree(), None
+    for each in listed(found.get("chat_messages"), "chat_messages"):
+        message = mapping(each, "a message")
+        made = _message(message)
+        tree.add(made["message_id"], message.get("parent_message_uuid", before), made)
+        before = made["message_id"]
+    messages, left = tree.branches(found.get("current_leaf_message_uuid"))
     return session_of(
         f"claude-{text_of(found.get('uuid'), 'uuid')}",
         "claude",
@@ -40,6 +40,8 @@ def _session(found: Mapping[str, Any]) -> dict[str, Any]:
         title=found.get("name"),
         created_at=moment(found.get("created_at")),
         updated_at=moment(found.get("updated_at")),
+        metadata={"model": found.get("model"), "summary": found.get("summary") or None},
+        left=left or None,
     )
 
 
@@ -60,6 +62,7 @@ def _content(message: Mapping[str, Any]) -> Any:
     ]
     if not parts:
         parts = [{"type": "text", "text": str(message.get("text") or "")}]
+    _name_calls(parts, str(message.get("uuid")))
     for each in listed(message.get("attachments"), "attachments"):
         attached = mapping(each, "an attachment")
         parts.append({"type": "file", "file_name": attached.get("file_name")})
@@ -70,3 +73,14 @@ def _content(message: Mapping[str, Any]) -> Any:
     if all(each.get("type") == "text" for each in parts):
         return "\n\n".join(str(each.get("text") or "") for each in parts)
     return [{key: value for key, value in each.items() if value is not None} for each in parts]
+
+
+def _name_calls(parts: list[dict[str, Any]], name: str) -> None:
+    """Give an id to calls and their results that have none, as in older exports: a result follows its call."""
+    number = 0
+    for each in parts:
+        if each.get("type") == "tool_use":
+            number += 1
+            each["id"] = each.get("id") or f"{name}-{number}"
+        elif each.get("type") == "tool_result":
+            each["tool_use_id"] = each.get("tool_use_id") or f"{name}-{number}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -11,9 +11,9 @@ from typing import IO, Any
 from pyai_sessions.cli.sources.reading import (
     Broken,
     Found,
-    UnreadableError,
+    called,
+    each_taken,
     given,
-    lines,
     listed,
     mapping,
     moment,
@@ -22,24 +22,20 @@ from pyai_sessions.cli.sources.reading import (
 )
 
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call")
+_WORDS = 60
+"""Characters of a question that stand for a title."""
+
 _RESULTS = ("function_call_output", "custom_tool_call_output")
 
 
 def sessions(file: IO[str]) -> Iterator[Found | Broken]:
     """Give the session of a file: messages, thoughts as far as they were written down, calls of tools and results."""
     reading = _Reading()
-    for item in lines(file):
-        if isinstance(item, Broken):
-            yield item
-            continue
-        try:
-            reading.take(mapping(item.value, "the line"), item.place)
-        except UnreadableError as err:
-            yield Broken(item.place, str(err))
+    yield from each_taken(file, reading.take)
     name = reading.session_id or Path(getattr(file, "name", "") or "session").stem
     if reading.messages:
-        fields = {"created_at": reading.started, "metadata": reading.about}
-        yield Found("line 1", session_of(f"codex-{name}", "codex", reading.messages, **fields))
+        fields = {"created_at": reading.started, "metadata": reading.about, "title": reading.title}
+        yield Found("line 1", session_of(f"codex-{name}", "codex", reading.messages, **fields), reading.omitted)
 
 
 class _Reading:
@@ -50,6 +46,8 @@ class _Reading:
         self.started: str | None = None
         self.messages: list[dict[str, Any]] = []
         self.about: dict[str, Any] = {}
+        self.title: str | None = None
+        self.omitted: Counter[str] = Counter()
         self._model: object = None
 
     def take(self, line: Mapping[str, Any], place: str) -> None:
@@ -62,6 +60,8 @@ class _Reading:
             self.about |= given(cwd=payload.get("cwd"), version=payload.get("cli_version"))
         elif kind == "turn_context":
             self._model = payload.get("model")
+        elif kind == "event_msg" and payload.get("type") == "user_message":
+            self.title = self.title or _title(payload.get("message"))  # what a person typed, without the surroundings
         elif kind == "response_item" or "payload" not in line:
             made = _message(payload)
             if made is not None:
@@ -70,6 +70,16 @@ class _Reading:
                 if made["role"] == "assistant" and isinstance(self._model, str):
                     made["metadata"] = {"model": self._model}
                 self.messages.append(made)
+            elif payload.get("type") is not None:
+                self.omitted[f"items of the type {payload['type']}"] += 1
+        elif kind == "compacted":
+            self.omitted["summaries of what came before"] += 1
+
+
+def _title(message: object) -> str | None:
+    """Return the first words of a question."""
+    words = " ".join(str(message or "").split())
+    return words if len(words) <= _WORDS else f"{words[:_WORDS].rpartition(' ')[0] or words[:_WORDS]}…"
 
 
 def _message(item: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -80,13 +90,11 @@ def _message(item: Mapping[str, Any]) -> dict[str, Any] | None:
         content: Any = "\n".join(texts) if len(texts) == len(parts) else [dict(each) for each in parts]
         return {"role": text_of(item.get("role"), "role"), "content": content}
     if kind == "reasoning":
-        summary = listed(item.get("summary"), "summary")
-        return {"role": "assistant", "content": [{"type": "reasoning", "summary": summary}]} if summary else None
+        told = given(summary=listed(item.get("summary"), "summary") or None, content=item.get("content") or None)
+        return {"role": "assistant", "content": [{"type": "reasoning", **told}]} if told else None
     if kind in _CALLS:
         arguments = item.get("arguments", item.get("input", item.get("action")))
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        function = {"name": str(item.get("name") or kind), "arguments": text}
-        call = given(id=item.get("call_id") or item.get("id"), type="function", function=function)
+        call = called(item.get("name") or kind, arguments, item.get("call_id") or item.get("id"))
         return {"role": "assistant", "content": "", "tool_calls": [call]}
     if kind in _RESULTS:
         output: object = item.get("output")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple, cast
 
 _CHUNK = 1 << 16
@@ -20,10 +22,14 @@ class Broken(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A session that was read, as `Session.to_dict` has it, and where it begins."""
+    """A session that was read, as `Session.to_dict` has it, and where it begins.
+
+    *omitted* counts, by what it is, what has no place in a session.
+    """
 
     place: str
     session: dict[str, Any]
+    omitted: Mapping[str, int] = MappingProxyType({})
 
 
 class Item(NamedTuple):
@@ -97,6 +103,32 @@ class _Text:
                 return False
 
 
+def each_read(
+    given: Iterable[Item | Broken], read: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> Iterator[Found | Broken]:
+    """Iterate over the sessions that *read* makes of objects; those that cannot be read are broken."""
+    for item in given:
+        if isinstance(item, Broken):
+            yield item
+            continue
+        try:
+            yield Found(item.place, read(mapping(item.value, "the conversation")))
+        except UnreadableError as err:
+            yield Broken(item.place, str(err))
+
+
+def each_taken(file: IO[str], take: Callable[[Mapping[str, Any], str], None]) -> Iterator[Broken]:
+    """Let *take* have each line of a file, an object, and its place; iterate over those that cannot be read."""
+    for item in lines(file):
+        if isinstance(item, Broken):
+            yield item
+            continue
+        try:
+            take(mapping(item.value, "the line"), item.place)
+        except UnreadableError as err:
+            yield Broken(item.place, str(err))
+
+
 # What is in it ----------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +199,77 @@ def moment(value: object) -> str | None:
 def given(**fields: Any) -> dict[str, Any]:
     """Return the fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+Message = dict[str, Any]
+"""A message, as `Message.to_dict` has it."""
+
+
+class Tree:
+    """The messages of a conversation in which questions were edited, or answers made anew.
+
+    A node is given after the one that it follows, by its own id and that one's; a node may have no message.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, tuple[str | None, Message | None]] = {}
+        self._followed: set[str] = set()
+
+    def add(self, node: str, parent: object, message: Message | None) -> None:
+        """Add a node."""
+        before = parent if isinstance(parent, str) else None
+        self._nodes[node] = before, message
+        if before is not None:
+            self._followed.add(before)
+
+    def branches(self, last: object = None) -> tuple[list[Message], list[dict[str, Any]]]:
+        """Return the messages that lead to the node *last*, or to the newest, and the other branches of the session."""
+        ends = {node: self._path(node) for node in self._nodes if node not in self._followed}
+        newest = max(ends, key=lambda each: _time(ends[each]), default=None)
+        shown = last if isinstance(last, str) and last in self._nodes else newest
+        messages = [] if shown is None else ends.get(shown) or self._path(shown)
+        ids = [each["message_id"] for each in messages]
+        left: dict[str, dict[str, Any]] = {}
+        for path in sorted(ends.values(), key=_time):
+            after = sum(
+                1 for one, other in zip(ids, (each["message_id"] for each in path), strict=False) if one == other
+            )
+            if path[after:]:
+                left[path[-1]["message_id"]] = _branch_of(path, after)
+        return messages, [*left.values()]
+
+    def _path(self, node: str | None) -> list[Message]:
+        found: list[Message] = []
+        seen = set[str]()
+        while node is not None and node in self._nodes and node not in seen:
+            seen.add(node)
+            node, message = self._nodes[node]
+            if message is not None:
+                found.append(message)
+        return found[::-1]
+
+
+def _time(messages: list[Message]) -> str:
+    return max((each["timestamp"] for each in messages if "timestamp" in each), default="")
+
+
+def _branch_of(messages: list[Message], after: int) -> dict[str, Any]:
+    """Return a branch as `Session.to_dict` has it; the conversation begins with its first *after* messages, too."""
+    last = messages[-1]["message_id"]
+    return {
+        "branch_id": hashlib.sha256(last.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+        "message_count": len(messages),
+        "last_message_id": last,
+        "created_at": _time(messages) or _time(messages[:after]) or "1970-01-01T00:00:00Z",
+        "after": after,
+        "messages": messages[after:],
+    }
+
+
+def called(name: object, arguments: object, call_id: object) -> dict[str, Any]:
+    """Return a call of a tool, as a message holds it."""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return given(id=call_id, type="function", function={"name": str(name), "arguments": text})
 
 
 def session_of(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from pyai_sessions.cli.sources.reading import (
     Broken,
     Found,
+    Item,
     UnreadableError,
+    each_read,
     given,
     items,
     listed,
@@ -34,31 +36,31 @@ _ROLES = {
 
 def sessions(file: IO[str]) -> Iterator[Found | Broken]:
     """Iterate over the conversations. One without an id has one that its words make."""
-    for item in items(file):
-        if isinstance(item, Broken):
-            yield item
-            continue
-        try:
-            yield Found(item.place, _session(item.value))
-        except UnreadableError as err:
-            yield Broken(item.place, str(err))
+    return each_read((_as_object(item) for item in items(file)), _session)
 
 
-def _session(value: Any) -> dict[str, Any]:
-    found = mapping({"messages": value} if _is_list(value) else value, "the conversation")
+def _as_object(item: Item | Broken) -> Item | Broken:
+    """Return a conversation that is a list of messages as an object that has them."""
+    if isinstance(item, Item) and isinstance(item.value, list):
+        return Item(item.place, {"messages": item.value})
+    return item
+
+
+def _session(found: Mapping[str, Any]) -> dict[str, Any]:
     spoken = found.get("conversations") or found.get("messages") or found.get("conversation")
     messages = [_message(each) for each in listed(spoken, "conversations")]
     if not messages:
         msg = "it has neither conversations nor messages"
         raise UnreadableError(msg)
+    system = found.get("system") or found.get("system_prompt")
+    if isinstance(system, str) and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
     name = found.get("id") or found.get("conversation_id")
     if not isinstance(name, (str, int)):
         name = hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()[:24]
-    return session_of(f"sharegpt-{name}", "sharegpt", messages, title=found.get("title"))
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
+    return session_of(
+        f"sharegpt-{name}", "sharegpt", messages, title=found.get("title"), metadata={"tools": found.get("tools")}
+    )
 
 
 def _message(value: object) -> dict[str, Any]:
