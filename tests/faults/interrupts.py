@@ -6,7 +6,8 @@ looks from outside, as a second connection does.
 A call has up to 7,000 points, all calls on all storages have two million, and a point takes 4 to 12 ms. So each test
 takes those at which its code can differ:
 
-- The long form takes each point of each call on a dict and in an SQLite file: there is all code above the storages.
+- The long form takes each entry of a function and up to 4,000 lines of each call on a dict and in an SQLite file: there
+  is all code above the storages. Only a few calls that repeat much have more lines.
 - On the other storages, in event loops and on two kinds of Redis clients it takes each entry of a function, as that is
   where Python looks for signals, and a sample of the lines.
 - In threads and on the other kinds of clients it takes a sample of both: they differ in options alone.
@@ -75,10 +76,6 @@ class Points:
         entries = [each for each in points if is_entry[each - 1]]
         lines = [each for each in points if not is_entry[each - 1]]
         return sorted((*_sample(entries, self.entries, random), *_sample(lines, self.lines, random)))
-
-
-EACH = Points(lines=ALL)
-"""Each entry of a function and each line of the package."""
 
 
 def _sample(points, most, random):
@@ -237,7 +234,7 @@ class Custom:
 # Attacks --------------------------------------------------------------------------------------------------------------
 
 
-def attack(managers, name, points=EACH, *, act=stop, by=interrupt):
+def attack(managers, name, points, *, act=stop, by=interrupt):
     """Interrupt a call at its points. After each one, append from everywhere and repeat the call; return a Tally.
 
     Who appends first changes from point to point: another connection, another thread, this thread.
@@ -262,7 +259,7 @@ def attack(managers, name, points=EACH, *, act=stop, by=interrupt):
     return tally
 
 
-def attack_with_handler(managers, name, points=EACH):
+def attack_with_handler(managers, name, points):
     """At each point of a call let a signal handler load, append and save, while the call waits; return a Tally.
 
     Another connection must see what the handler stored, and the call must go on and end as if there had been none.

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from pyai_sessions import Encrypted, KVSessionStore, RedisMapping, SessionManager, SQLiteMapping
 from pyai_sessions.storage.sqlite import connections
 from pyai_sessions.testing import FaultyMapping, StoppedClock
-from tests.faults.operations import NOW
+from tests.faults.operations.worlds import NOW
 from tests.storage.mappings import Folder
 
 

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from pyai_sessions import SessionManager, StorageError, StorageLockedError
-from tests.faults.operations import leave_a_branch, store_a_fork, store_world
+from tests.faults.operations.worlds import leave_a_branch, store_a_fork, store_world
 
 
 def whole(session):

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from pyai_sessions import Session, StorageError, StorageLockedError
-from tests.faults.operations import IDS, OPERATIONS, contents, states, store_world
+from tests.faults.operations import OPERATIONS
+from tests.faults.operations.worlds import IDS, contents, states, store_world
 from tests.faults.places import Death
 from tests.faults.workers import DEADLINE, check_indexes, in_a_process
 

@@ -21,14 +21,15 @@ from pyai_sessions.storage.grouping import Group
 from pyai_sessions.testing import Recorder, check_events
 from tests.contract.stores import AsyncStore, SyncStore
 from tests.faults.calls import BULK, CALLS, each_in_short, in_short, options_of
-from tests.faults.interrupts import ALL, EACH, EncryptedFile, Points, attack, attack_with_handler, attacked
+from tests.faults.interrupts import ALL, EncryptedFile, Points, attack, attack_with_handler, attacked
 from tests.faults.points import HOLDS, Stop, Tracer, interrupt, stop, stop_this_thread
 from tests.faults.storages import IN_FILES, Storage
 from tests.faults.workers import in_a_process, results
 
 KINDS = ["dict", "folder", *IN_FILES]
 WHOLE = ("dict", "sqlite")
-"""The storages on which the long form takes each line."""
+"""The storages on which more points are taken."""
+MOST = Points(lines=4000)
 MANY = Points(lines=200)
 SOME = Points(entries=40, only=HOLDS)
 FEW = Points(entries=8, only=HOLDS)
@@ -37,7 +38,7 @@ FEW = Points(entries=8, only=HOLDS)
 def points_on(kind, long_form):
     """Return the points that are taken on a kind of storage."""
     if long_form:
-        return EACH if kind in WHOLE else MANY
+        return MOST if kind in WHOLE else MANY
     return SOME if kind in WHOLE else FEW
 
 
