@@ -192,6 +192,40 @@ def test_claude_code_counts_the_tokens_of_an_answer_once_and_has_its_own_summary
     assert [each["output"] for each in cli("stats", "--messages", "--json").json["tokens"]] == [7]
 
 
+def test_claude_code_prompts_that_were_taken_back_are_branches(cli):
+    """Another prompt after the same message begins anew there; results of tools that ran together belong together."""
+
+    def line(name, parent, kind, content):
+        about = {"sessionId": "s", "parentUuid": parent}
+        return {"type": kind, "uuid": name, "message": {"role": kind, "content": content}} | about
+
+    def result(number):
+        return [{"type": "tool_result", "tool_use_id": f"t{number}", "content": "x"}]
+
+    calls = [{"type": "tool_use", "id": f"t{n}", "name": "look", "input": {}} for n in (1, 2)]
+    write_lines("s.jsonl", [
+        line("q1", None, "user", "Look."),
+        line("a1", "q1", "assistant", calls[:1]),
+        line("a2", "a1", "assistant", calls[1:]),
+        line("r1", "a1", "user", result(1)),
+        line("r2", "a2", "user", result(2)),
+        line("a3", "r2", "assistant", "Seen."),
+        line("q2", "a3", "user", "Wrong way."),
+        line("a4", "q2", "assistant", "Going."),
+        line("q3", "a4", "user", "Further."),
+        line("q4", "a4", "user", "Elsewhere."),
+        line("q5", "a3", "user", "Right way."),
+        line("a5", "q5", "assistant", "Done."),
+    ])  # fmt: skip
+
+    assert cli("import", "s.jsonl").code == 0
+
+    session, branches = load("claude-code-s")
+    begin = ["q1", "a1", "a2", "r1", "r2", "a3"]
+    assert ids_of(session) == [*begin, "q5", "a5"]
+    assert sorted(branches) == [[*begin, "q2", "a4", "q3"], [*begin, "q2", "a4", "q4"]]
+
+
 def test_codex_is_called_by_what_a_person_typed(cli):
     """The first message of a transcript describes the surroundings. What has no place in a session is counted."""
 

@@ -11,6 +11,7 @@ from pyai_sessions.cli.sources.reading import (
     Broken,
     Found,
     UnreadableError,
+    branch_of,
     each_taken,
     given,
     mapping,
@@ -28,8 +29,9 @@ def sessions(file: IO[str]) -> Iterator[Found | Broken]:
     yield from each_taken(file, reading.take)
     name = reading.session_id or Path(getattr(file, "name", "") or "session").stem
     if reading.messages or reading.omitted:
-        fields = {"title": reading.title, "metadata": reading.about}
-        made = session_of(f"claude-code-{name}", "claude-code", reading.messages, **fields)
+        messages, left = reading.branches()
+        fields = {"title": reading.title, "metadata": reading.about, "left": left or None}
+        made = session_of(f"claude-code-{name}", "claude-code", messages, **fields)
         yield Found("line 1", made, reading.omitted)
 
 
@@ -42,26 +44,28 @@ class _Reading:
         self.about: dict[str, Any] = {}
         self.omitted: Counter[str] = Counter()
         self._titles: dict[object, object] = {}
-        self._ids: set[object] = set()
+        self._parents: dict[object, object] = {}
+        self._prompts: dict[object, list[object]] = {}
         self._answers: dict[str, dict[str, Any]] = {}
 
     @property
     def title(self) -> object:
         """The newest summary of this session; a file may have some of others."""
-        own = [title for leaf, title in self._titles.items() if leaf in self._ids]
+        own = [title for leaf, title in self._titles.items() if leaf in self._parents]
         return own[-1] if own else None
 
     def take(self, line: Mapping[str, Any], place: str) -> None:
         """Take a line."""
         del place
-        self._ids.add(_hashable(line.get("uuid")))
+        name, parent = _hashable(line.get("uuid")), _hashable(line.get("parentUuid"))
+        self._parents.setdefault(name, parent)
         if line.get("type") == "summary":
             self._titles[_hashable(line.get("leafUuid"))] = line.get("summary")
         if line.get("type") not in ("user", "assistant"):
             return
-        for mark, name in _OMITTED.items():
+        for mark, what in _OMITTED.items():
             if line.get(mark):
-                self.omitted[name] += 1
+                self.omitted[what] += 1
                 return
         made = _message(line)
         if isinstance(line.get("sessionId"), str):
@@ -73,6 +77,40 @@ class _Reading:
                 self._answers[answer]["metadata"].pop("usage", None)
             self._answers[answer] = made
         self.messages.append(made)
+        if parent is not None and _is_prompt(made):
+            self._prompts.setdefault(parent, []).append(name)
+
+    def branches(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the messages of the conversation, and its other branches.
+
+        A person who goes back writes another prompt after the same message: the last one is the conversation. Other
+        messages that follow the same one, such as the results of tools that ran together, stay in the file's order.
+        """
+        given_up = {each for prompts in self._prompts.values() for each in prompts[:-1]}
+        prompt_of: dict[object, object] = {}
+        place: dict[object, int] = {}
+        for n, (name, parent) in enumerate(self._parents.items()):
+            prompt_of[name] = name if name in given_up else prompt_of.get(parent)
+            place[name] = n
+        ways: dict[object, list[dict[str, Any]]] = {None: []}
+        for message in self.messages:
+            name = message["message_id"]
+            prompt = prompt_of[name]
+            if prompt not in ways:
+                parent = self._parents[prompt]
+                before = ways.get(prompt_of.get(parent), ())
+                ways[prompt] = [each for each in before if place[each["message_id"]] <= place.get(parent, -1)]
+            ways[prompt].append(message)
+        messages = ways.pop(None)
+        return messages, [branch_of(each, messages) for each in ways.values()]
+
+
+def _is_prompt(message: Mapping[str, Any]) -> bool:
+    """Return whether a message is what a person wrote, and no result of a tool."""
+    content = message["content"]
+    return message["role"] == "user" and (
+        isinstance(content, str) or not any(isinstance(each, dict) and "tool_use_id" in each for each in content)  # pyright: ignore[reportUnknownVariableType]
+    )
 
 
 def _hashable(value: object) -> object:

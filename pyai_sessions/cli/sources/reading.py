@@ -228,14 +228,10 @@ class Tree:
         newest = max(ends, key=lambda each: _time(ends[each]), default=None)
         shown = last if isinstance(last, str) and last in self._nodes else newest
         messages = [] if shown is None else ends.get(shown) or self._path(shown)
-        ids = [each["message_id"] for each in messages]
         left: dict[str, dict[str, Any]] = {}
         for path in sorted(ends.values(), key=_time):
-            after = sum(
-                1 for one, other in zip(ids, (each["message_id"] for each in path), strict=False) if one == other
-            )
-            if path[after:]:
-                left[path[-1]["message_id"]] = _branch_of(path, after)
+            if path[_shared(path, messages) :]:
+                left[path[-1]["message_id"]] = branch_of(path, messages)
         return messages, [*left.values()]
 
     def _path(self, node: str | None) -> list[Message]:
@@ -253,9 +249,15 @@ def _time(messages: list[Message]) -> str:
     return max((each["timestamp"] for each in messages if "timestamp" in each), default="")
 
 
-def _branch_of(messages: list[Message], after: int) -> dict[str, Any]:
-    """Return a branch as `Session.to_dict` has it; the conversation begins with its first *after* messages, too."""
-    last = messages[-1]["message_id"]
+def _shared(one: list[Message], other: list[Message]) -> int:
+    """Return how many messages two lists begin with alike."""
+    ways = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(ways) if a is not b), min(len(one), len(other)))
+
+
+def branch_of(messages: list[Message], conversation: list[Message]) -> dict[str, Any]:
+    """Return the messages of a branch as `Session.to_dict` has it beside those of the conversation."""
+    last, after = messages[-1]["message_id"], _shared(messages, conversation)
     return {
         "branch_id": hashlib.sha256(last.encode("utf-8", "surrogatepass")).hexdigest()[:16],
         "message_count": len(messages),
