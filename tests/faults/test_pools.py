@@ -59,7 +59,7 @@ def class_of(library):
 
 
 def client_of(library, pool):
-    return closing(class_of(library)(connection_pool=pool))
+    return closing(class_of(library).from_pool(pool))
 
 
 def nodes_of(library, client):

@@ -243,9 +243,7 @@ def test_a_save_leaves_no_frames_for_the_collector(tmp_path):
     """A save leaves no frame in a reference cycle, which would cost a sixth of a turn."""
     managers = [SessionManager({}), SessionManager(SQLiteSessionStore(tmp_path / "chat.db"))]
     sessions = [(each, each.create_session("ada")) for each in managers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left open
-        gc.collect()
+    gc.collect()
     before = frames_of_ours()  # errors that other tests keep have frames, too
     gc.disable()
     try:

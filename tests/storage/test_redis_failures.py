@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 import redis
@@ -119,6 +119,15 @@ def test_what_is_a_url_is_accepted(url):
 # Clients --------------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def disconnecting(pool):
+    """Close the connections of a pool at the end. A client does not close a pool that it was given."""
+    try:
+        yield
+    finally:
+        pool.disconnect()
+
+
 @pytest.mark.parametrize("library", [redis, valkey])
 def test_a_full_pool_says_so(valkey_server, prefix, library):
     """If all connections are in use, the error suggests a larger pool, since repeating would not help."""
@@ -126,7 +135,7 @@ def test_a_full_pool_says_so(valkey_server, prefix, library):
     client = (redis.Redis if library is redis else valkey.Valkey)(connection_pool=pool)
     taken = client.pubsub()
     taken.subscribe("news")
-    with closing(client), closing(RedisSessionStore(client=client, prefix=prefix)) as store:
+    with disconnecting(pool), closing(RedisSessionStore(client=client, prefix=prefix)) as store:
         check_each(store, StorageError, "connections of the client's pool are in use", "max_connections")
         taken.close()
         SessionManager(store).create_session("ada", session_id="s")
@@ -137,8 +146,8 @@ def test_a_full_pool_says_so(valkey_server, prefix, library):
 def test_threads_that_share_a_pool_that_waits_all_get_their_turn(valkey_server, prefix):
     """Eight threads can share one connection of a blocking pool."""
     pool = redis.BlockingConnectionPool.from_url(valkey_server.url, max_connections=1, timeout=60)
-    with closing(redis.Redis(connection_pool=pool)) as client:
-        manager = SessionManager(RedisSessionStore(client=client, prefix=prefix))
+    with disconnecting(pool):
+        manager = SessionManager(RedisSessionStore(client=redis.Redis(connection_pool=pool), prefix=prefix))
         ids = [f"s{n}" for n in range(8)]
         threads = [
             threading.Thread(target=manager.save, args=(Session(user_id="ada", session_id=each),)) for each in ids
