@@ -195,6 +195,33 @@ def test_events_are_limited_by_time(service):
     assert [[each.timestamp for each in limited.events] for limited in found] == [[3.0, 4.0, 5.0], []]
 
 
+def test_an_event_sets_the_time_of_the_session(service):
+    """The session was updated when its newest event was made, in the copy in hand and in a loaded one."""
+
+    async def run():
+        session = await service.create_session(**OF, session_id="s")
+        await service.append_event(session, said("Hi").model_copy(update={"timestamp": 1.8e9}))
+        return session.last_update_time, (await service.get_session(**OF, session_id="s")).last_update_time
+
+    assert asyncio.run(run()) == (1.8e9, 1.8e9)
+
+
+def test_an_image_is_stored_once(service, manager):
+    """Other models are given the image that the ADK stored: no second copy in the ADK's alphabet of base64 is kept."""
+    image = types.Part.from_bytes(data=b"\xff\xfe\xfb", mime_type="image/png")
+
+    async def run():
+        session = await service.create_session(**OF, session_id="s")
+        event = Event(author="user", content=types.Content(role="user", parts=[image]))
+        await service.append_event(session, event)
+
+    asyncio.run(run())
+
+    [message] = manager.get_messages("s")
+    assert message.content[0]["image_url"]["url"] == "data:image/png;base64,//77"
+    assert "__77" not in str(message.metadata)
+
+
 def test_a_stale_session_is_refused(service):
     """If two callers loaded a session, the second one's event is refused, and nothing of it is stored."""
 
