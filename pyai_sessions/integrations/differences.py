@@ -87,7 +87,7 @@ def _place(holder: list[Any], pointer: str) -> tuple[Any, Any]:
     key: Any = 0
     for name in pointer.split("/")[1:]:
         parent = parent[key]
-        key = int(name) if type(parent) is list else name.replace("~1", "/").replace("~0", "~")
+        key = int(name) if is_array(parent) else name.replace("~1", "/").replace("~0", "~")
     return parent, key
 
 

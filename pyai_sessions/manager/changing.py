@@ -22,10 +22,10 @@ class ChangesMessages(Face):
     ) -> Message:
         """Put a changed copy in the place of a message, without loading the session; return the copy. The id stays.
 
-        *changes* are fields of `Message`, as in `Session.replace_message`. Without any, *message_id* is a `Message`
-        that takes the place of the one with its id. What stays the same is not written. Only the page that holds the
-        message is written, however far back it lies. A change of metadata alone, such as a rating, moves no session in
-        lists and prolongs no life.
+        *changes* are fields of `Message`, as in `Session.replace_message`, which says what stays beside new *metadata*.
+        Without any, *message_id* is a `Message` that takes the place of the one with its id. What stays the same is not
+        written. Only the page that holds the message is written, however far back it lies. A change of metadata alone,
+        such as a rating, moves no session in lists and prolongs no life.
 
         Others may append meanwhile, change other messages, or save a copy that they had loaded: all of it stays. Of two
         calls for one message both count, in turn. A copy in hand in which the same message was changed can no longer be

@@ -132,6 +132,9 @@ class Conversation(Document):
     def replace_message(self, message_id: str | Message, /, **changes: Any) -> Message:
         """Put a changed copy in the place of a message and return it; the id stays the same.
 
+        New *metadata* replace the former ones, but for what APIs and frameworks keep there under their names, such as
+        ``"anthropic"`` or ``"langgraph"``. That stays as long as the message says the same.
+
         Branches and forks keep the message as it was. To remove words from everything that is stored, use
         ``manager.redact``.
         """

@@ -12,7 +12,7 @@ from pyai_sessions.model.conversation import PARTIAL, Conversation
 from pyai_sessions.model.points import Summary
 from pyai_sessions.prompts.formats import Prompt, write_prompt
 from pyai_sessions.prompts.tokens import CountTokens, counter
-from pyai_sessions.prompts.windows import Budget, Choice, as_added, turn_at, window
+from pyai_sessions.prompts.windows import Budget, Choice, as_added, start_of, turn_at, window
 from pyai_sessions.values.checks import check_limit, check_time, counted, shown
 from pyai_sessions.values.messages import Message, id_of
 
@@ -38,7 +38,10 @@ class Prompting(Conversation):
         without a call are left out, and a history that was cut begins with a user's message. If the oldest turn does
         not fit whole, its question is kept with as many of its newest messages as fit. The messages that instruct the
         model (system, developer) at the beginning of the conversation are always kept; after `compact`, the summary
-        follows them and replaces the messages that it sums up. The result is never empty if there are messages.
+        follows them and replaces the messages that it sums up. The result is never empty if messages say something.
+
+        A message of the assistant's that says nothing (no content, no calls) is left out and not counted. Frameworks
+        store such messages for what is theirs alone, such as the checkpoints of a graph.
 
         Roles keep their usual names; ``human``, ``ai``, ``model``, ``bot`` and ``function`` are understood too. A
         message of a role that no API knows begins a turn.
@@ -154,7 +157,7 @@ class Prompting(Conversation):
         """
         check_limit(keep_last, "keep_last")
         log, unloaded = self._history.log, self._history.unloaded
-        end = turn_at(log, len(log) - keep_last) if keep_last else len(log)
+        end = turn_at(log, start_of(log, keep_last)) if keep_last else len(log)
         if unloaded + end <= self._history.instruction_count or end <= 0:
             problem = self._why_not_summed_up(keep_last)
             raise SessionStateError(self.session_id, f"{problem}; it {PARTIAL}" if unloaded else problem)

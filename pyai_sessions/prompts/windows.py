@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.prompts.formats.shapes import PromptMessage, prompt_messages, remaining
+from pyai_sessions.prompts.formats.shapes import PromptMessage, prompt_messages, remaining, says_nothing
 from pyai_sessions.prompts.pairs import Group, paired
 from pyai_sessions.prompts.tokens import tokens_of
 from pyai_sessions.values.checks import check_choice, check_items, check_text, counted, kind_of, shown
@@ -98,6 +98,15 @@ def turn_at(log: Sequence[Message], index: int) -> int:
         if begin < index <= max((place[each.message.message_id] for each in results), default=begin):
             index = begin
     return index
+
+
+def start_of(log: Sequence[Message], last: int) -> int:
+    """Return the place of the first of the newest *last* messages that say something; 0 if there are fewer."""
+    place = len(log)
+    while last > 0 and place > 0:
+        place -= 1
+        last -= not says_nothing(log[place])
+    return place
 
 
 def newest(
@@ -217,10 +226,10 @@ def window(
     """
     aligned, last = choice.is_aligned, choice.last
     if choice.roles is None and last is not None:
-        start = max(0, len(body) - last)
+        start = start_of(body, last)
         older = older and chain(reversed(body[:start]), older)
         body = body[start:]
-    messages = choice.prompt_messages(body)
+    messages = choice.prompt_messages(each for each in body if not says_nothing(each))
     if choice.roles is not None and last is not None:
         ids = dict.fromkeys(each.message.message_id for each in reversed(messages))
         kept = set(islice(ids, last))

@@ -22,6 +22,7 @@ from pyai_sessions.values.json import (
     frozen_object,
     frozen_read,
     is_array,
+    is_mapping,
     plain,
     plain_object,
 )
@@ -231,8 +232,22 @@ class Message(_Readable):
         return f"<Message {self.message_id!r} role={self.role!r} content: {type(self.content).__name__}>"
 
 
+OF_OTHERS = frozenset({
+    "openai", "responses", "anthropic", "gemini", "bedrock",
+    "agent_framework", "chatkit", "claude_agent_sdk", "google_adk", "langchain", "langgraph", "openai_agents",
+    "pydantic_ai", "strands",
+})  # fmt: skip
+"""The keys of metadata under which APIs and frameworks keep what they alone know of a message."""
+
+_WORDS = ("role", "content", "tool_calls", "tool_call_id", "name")
+
+
 def replaced(message: Message, changes: Mapping[str, Any]) -> Message:
-    """Return a message with other fields."""
+    """Return a message with other fields. While it says the same, it keeps what APIs and frameworks know of it."""
+    metadata = changes.get("metadata")
+    if is_mapping(metadata) and message.metadata and not any(each in changes for each in _WORDS):
+        kept = {key: each for key, each in message.metadata.items() if key in OF_OTHERS}
+        changes = {**changes, "metadata": {**kept, **metadata}}
     made = replace(message, **changes)
     made.keep_unknown(message.unknown_fields)
     return made

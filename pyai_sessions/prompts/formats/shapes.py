@@ -152,6 +152,20 @@ def plain_text(message: Message) -> str | None:
     return text if is_text and is_utf8(text) and text.strip() else None
 
 
+def says_nothing(message: Message) -> bool:
+    """Return whether a message gives no model anything: it is the assistant's, without content, calls and a refusal.
+
+    Frameworks store such messages for what is theirs alone, such as the checkpoints of a graph.
+    """
+    return (
+        message.content is None
+        and not message.tool_calls
+        and message.tool_call_id is None
+        and p.role_of(message.role) == "assistant"
+        and p.APIS.isdisjoint(message.metadata)
+    )
+
+
 _SPOKEN = frozenset({"user", "assistant"})
 
 
