@@ -10,7 +10,7 @@ import click
 
 from pyai_sessions.cli.asking import confirm, dry_run, names, receipt, yes
 from pyai_sessions.cli.errors import RefusedError
-from pyai_sessions.cli.listing import summaries
+from pyai_sessions.cli.listing import complete_sessions, summaries
 from pyai_sessions.cli.output import Output, counted, inert, one_line
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.showing import is_there, no_session
@@ -22,7 +22,7 @@ _DAYS = click.FloatRange(0)
 
 
 @command(examples='title trip "Night trains to Vienna"\ntitle trip --clear')
-@click.argument("session")
+@click.argument("session", shell_complete=complete_sessions)
 @click.argument("text", required=False)
 @click.option("--clear", is_flag=True, help="Take the title away: lists show the first words of the first question.")
 @dry_run
@@ -88,7 +88,7 @@ def _report(out: Output, verb: str, found: Sequence[SessionSummary]) -> None:
 
 
 @command(examples="archive trip\narchive --inactive 30 --dry-run")
-@click.argument("sessions", nargs=-1)
+@click.argument("sessions", nargs=-1, shell_complete=complete_sessions)
 @click.option("--inactive", type=_DAYS, metavar="DAYS", help="All that got no message for so many days.")
 @dry_run
 def archive(settings: Settings, *, sessions: Sequence[str], inactive: float | None, dry_run: bool) -> None:
@@ -114,7 +114,7 @@ def _print_number(out: Output, verb: str, number: int) -> None:
 
 
 @command(examples="restore trip")
-@click.argument("sessions", nargs=-1, required=True)
+@click.argument("sessions", nargs=-1, required=True, shell_complete=complete_sessions)
 @dry_run
 def restore(settings: Settings, *, sessions: Sequence[str], dry_run: bool) -> None:
     """Make archived SESSIONS active again."""
@@ -122,7 +122,7 @@ def restore(settings: Settings, *, sessions: Sequence[str], dry_run: bool) -> No
 
 
 @command(examples="rm trip\nrm --inactive 365 --dry-run\nrm trip other --yes")
-@click.argument("sessions", nargs=-1)
+@click.argument("sessions", nargs=-1, shell_complete=complete_sessions)
 @click.option("--inactive", type=_DAYS, metavar="DAYS", help="All that got no message for so many days, archived too.")
 @dry_run
 @yes

@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 import click
 
 from pyai_sessions.cli.errors import RefusedError, missing
+from pyai_sessions.cli.listing import complete_sessions
 from pyai_sessions.cli.output import inert
 from pyai_sessions.cli.settings import Settings, command
 
@@ -31,7 +32,7 @@ Agent = Callable[[list[dict[str, Any]]], Iterator[str]]
 @command(
     examples="chat --user ada\nchat trip --system 'You answer in rhymes.'\necho 'Hello!' | pyai-sessions chat trip"
 )
-@click.argument("session", required=False)
+@click.argument("session", required=False, shell_complete=complete_sessions)
 @click.option("--user", "-u", metavar="USER", help="Whose a new session becomes.")
 @click.option("--model", help="The model's name. Default: $OPENAI_MODEL.")
 @click.option("--system", help="What a new session tells the model first.")

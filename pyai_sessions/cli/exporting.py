@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from pyai_sessions.cli.html import index_of, page_of, row_of, searched_of
-from pyai_sessions.cli.listing import filters, summaries
+from pyai_sessions.cli.listing import complete_sessions, filters, summaries
 from pyai_sessions.cli.markdown import markdown_of
 from pyai_sessions.cli.masking import Masks
 from pyai_sessions.cli.output import Output, as_typed, counted, inert
@@ -59,7 +59,7 @@ class Report:
     examples="export > all.jsonl\nexport --user ada -o ada.jsonl.gz\nexport trip --format markdown\n"
     'export --format html --since "last month" -o site/\nexport --format openai -o training.jsonl'
 )
-@click.argument("sessions", nargs=-1)
+@click.argument("sessions", nargs=-1, shell_complete=complete_sessions)
 @click.option("--format", "-f", "form", type=click.Choice([*FORMATS]), default="jsonl", show_default=True)
 @click.option("--output", "-o", metavar="PATH", help="A file, or a folder (with a / at its end) for a file each.")
 @click.option("--mask/--no-mask", default=True, show_default=True, help="Mask secrets. Never in jsonl.")

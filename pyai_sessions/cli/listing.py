@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from pyai_sessions.cli.output import counted
-from pyai_sessions.cli.settings import Settings, command
+from pyai_sessions.cli.output import counted, inert, one_line
+from pyai_sessions.cli.settings import Settings, command, taken
 from pyai_sessions.cli.times import shown, time
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _PAGE = 100
 """Summaries that are read in one trip."""
+
+_COMPLETED = 1_000
+"""Sessions, the newest, among whose ids a shell completes."""
 
 STATUSES = click.Choice(["active", "archived", "all"])
 
@@ -65,6 +70,23 @@ def summaries(
         cursor = page.next_cursor
         if cursor is None:
             return
+
+
+def complete_sessions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the ids among which a shell completes: of the newest sessions, with their titles."""
+    from pyai_sessions import SessionError
+
+    del param
+    before = None if ctx.parent is None else taken(None, dict(ctx.parent.params))
+    settings = taken(before, dict(ctx.params))
+    with suppress(SessionError, click.UsageError), settings.reading() as manager:
+        newest = islice(summaries(manager, status="all", on_damage=lambda: None), _COMPLETED)
+        return [
+            CompletionItem(each.session_id, help=one_line(each.title or ""))
+            for each in newest
+            if each.session_id.startswith(incomplete) and each.session_id == inert(each.session_id)
+        ]
+    return []
 
 
 class Damage:

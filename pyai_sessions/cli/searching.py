@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyai_sessions.cli.asking import dry_run
-from pyai_sessions.cli.listing import STATUSES, Damage
+from pyai_sessions.cli.listing import STATUSES, Damage, complete_sessions
 from pyai_sessions.cli.output import Output, counted, one_line
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.showing import ROLES, is_there, no_session
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument("query", nargs=-1, required=True)
 @click.option("--context", "-C", type=click.IntRange(0, 100), default=0, help="Messages around each hit to show.")
 @click.option("--user", "-u", metavar="USER", help='In the sessions of this user; "" for those of no user.')
-@click.option("--session", metavar="SESSION", help="In this session.")
+@click.option("--session", metavar="SESSION", shell_complete=complete_sessions, help="In this session.")
 @click.option("--status", type=STATUSES, default="active", show_default=True, help="In sessions of this status.")
 @click.option("--only", metavar="WHICH", multiple=True, help="answers, questions, tools, or a role; may be repeated.")
 @click.option("--since", type=time, metavar="TIME", help="Messages made at this time or later.")

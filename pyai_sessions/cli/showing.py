@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from pyai_sessions.cli.errors import NotFoundError
+from pyai_sessions.cli.listing import complete_sessions
 from pyai_sessions.cli.output import Output, counted, inert, one_line
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.times import shown
@@ -27,7 +28,7 @@ _FENCED = re.compile(
 
 
 @command(examples="show trip --last 10\nshow --only answers\nshow trip --code > program.py\nshow trip --follow")
-@click.argument("session", required=False)
+@click.argument("session", required=False, shell_complete=complete_sessions)
 @click.option("--last", "-n", type=click.IntRange(1), help="The newest so many messages alone.")
 @click.option("--only", metavar="WHICH", multiple=True, help="answers, questions, tools, or a role; may be repeated.")
 @click.option("--code", is_flag=True, help="Print the code blocks alone, as they are.")

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.shell_completion import BashComplete
 
 from pyai_sessions import SessionManager
 from pyai_sessions.cli import exporting, main
@@ -242,6 +243,27 @@ def test_shells_complete_commands():
     done = subprocess.run([program], env=environment, capture_output=True, text=True, check=False)
 
     assert {"plain,show", "plain,stats"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "begin", "found"),
+    [
+        (["show"], "", {"empty", "hostile", "trip", "old"}),
+        (["rm", "trip"], "h", {"hostile"}),
+        (["search", "--session"], "tr", {"trip"}),
+        (["show", "--store", "chat.db"], "o", {"old"}),
+        (["--store", "chat.db", "show"], "o", {"old"}),
+        (["show", "--store", "nowhere.db"], "", set()),
+    ],
+)
+def test_shells_complete_sessions(store, monkeypatch, words, begin, found):
+    """The ids of the newest sessions complete what names a session, also where the store is named before."""
+    if "--store" in words:
+        monkeypatch.delenv("PYAI_SESSIONS_STORE")
+    shell = BashComplete(app, {}, "pyai-sessions", "_PYAI_SESSIONS_COMPLETE")
+
+    assert store
+    assert {each.value for each in shell.get_completions(words, begin)} == found
 
 
 def test_a_broken_pipe_is_quiet(tmp_path):
