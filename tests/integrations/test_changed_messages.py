@@ -135,4 +135,4 @@ def test_a_failed_call_stays_failed_when_its_result_is_rated(manager):
 
 def test_the_names_of_all_apis_and_frameworks_are_known():
     """Each API and each adapter keeps what it knows under a name that new metadata spare."""
-    assert OF_OTHERS == {*APIS, *ITEMS, chatkit._NAME, langchain._NAME, NAME}
+    assert {*APIS, *ITEMS, chatkit._NAME, langchain._NAME, NAME} == OF_OTHERS
