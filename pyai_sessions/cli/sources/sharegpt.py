@@ -41,7 +41,10 @@ def sessions(file: IO[str]) -> Iterator[Found | Broken]:
 
 def _as_object(item: Item | Broken) -> Item | Broken:
     """Return a conversation that is a list of messages as an object that has them."""
-    if isinstance(item, Item) and isinstance(item.value, list):
+    if isinstance(item, Broken):
+        return item
+    value: object = item.value
+    if isinstance(value, list):
         return Item(item.place, {"messages": item.value})
     return item
 
