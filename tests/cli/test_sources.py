@@ -130,14 +130,16 @@ def test_chatgpt_calls_of_tools_files_and_instructions_are_messages(cli):
         node("q", "s", "user", asked, metadata=files),
         node("c", "q", "assistant", code, recipient="python"),
         node("r", "c", "tool", {"content_type": "execution_output", "text": "1"}),
-        node("a", "r", "assistant", recipient="all"),
+        node("t", "r", "tool", {"content_type": "text", "parts": ["plot.png"]}),
+        node("a", "t", "assistant", recipient="all"),
     ]
     Path("c.json").write_text(json.dumps([conversation(*nodes, current_node="a", is_archived=True)]), "utf-8")
 
     assert cli("import", "c.json").code == 0
 
     session, _ = load("chatgpt-c")
-    assert [each.role for each in session.messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert [each.role for each in session.messages] == ["system", "user", "assistant", "tool", "tool", "assistant"]
+    assert [each.tool_call_id for each in session.messages[3:5]] == ["c", "c"]
     assert session.messages[0].content == "I am Ada.\n\nBe brief."
     assert [each["type"] for each in session.messages[1].content] == ["image_asset_pointer", "file"]
     assert session.messages[1].content[1]["file_name"] == "plan.txt"
@@ -232,6 +234,7 @@ def test_codex_is_called_by_what_a_person_typed(cli):
     def item(kind, **payload):
         return {"timestamp": "2026-01-05T09:00:00Z", "type": kind, "payload": payload}
 
+    used = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
     around = [{"type": "input_text", "text": "<environment_context>/work</environment_context>"}]
     write_lines("r.jsonl", [
         item("session_meta", id="x"),
@@ -240,6 +243,9 @@ def test_codex_is_called_by_what_a_person_typed(cli):
         item("response_item", type="custom_tool_call", name="apply_patch", input="*** Begin", call_id="c"),
         item("response_item", type="custom_tool_call_output", call_id="c", output="Done"),
         item("response_item", type="web_search_call", action={"query": "trains"}),
+        item("response_item", type="message", role="assistant", content=[{"type": "output_text", "text": "Fixed."}]),
+        *[item("event_msg", type="token_count", info={"last_token_usage": used})] * 2,
+        item("event_msg", type="token_count", info=None),
         item("compacted", message="summary"),
     ])  # fmt: skip
 
@@ -248,6 +254,7 @@ def test_codex_is_called_by_what_a_person_typed(cli):
     session, _ = load("codex-x")
     assert session.title == "Fix the timetable."
     assert session.history(format="openai")[1]["tool_calls"][0]["function"]["arguments"] == "*** Begin"
+    assert session.messages[-1].metadata["usage"] == {"input_tokens": 9, "output_tokens": 3}
     assert ran.json["omitted"] == {"items of the type web_search_call": 1, "summaries of what came before": 1}
 
 

@@ -83,13 +83,16 @@ def _call(message: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, A
 
 
 def _answered(node: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return the id of the call that a tool's message answers: of the answer that it follows, if that is a call."""
-    before = nodes.get(str(node.get("parent")), {}).get("message")
-    if not before:
-        return None
-    message = mapping(before, "message")
-    call = _call(message, mapping(message.get("content"), "content"))
-    return None if call is None else call["id"]
+    """Return the id of the call that a tool's message answers: it follows the call, or another answer to it."""
+    for _ in nodes:
+        node = nodes.get(str(node.get("parent")), {})
+        if not node.get("message"):
+            return None
+        message = mapping(node["message"], "message")
+        if mapping(message.get("author"), "author").get("role") != "tool":
+            call = _call(message, mapping(message.get("content"), "content"))
+            return None if call is None else call["id"]
+    return None
 
 
 def _content(content: Mapping[str, Any]) -> Any:

@@ -49,6 +49,7 @@ class _Reading:
         self.title: str | None = None
         self.omitted: Counter[str] = Counter()
         self._model: object = None
+        self._uncounted: dict[str, Any] | None = None
 
     def take(self, line: Mapping[str, Any], place: str) -> None:
         """Take a line: older releases have no envelope around what newer ones call its payload."""
@@ -62,6 +63,8 @@ class _Reading:
             self._model = payload.get("model")
         elif kind == "event_msg" and payload.get("type") == "user_message":
             self.title = self.title or _title(payload.get("message"))  # what a person typed, without the surroundings
+        elif kind == "event_msg" and payload.get("type") == "token_count":
+            self._count(payload.get("info"))
         elif kind == "response_item" or "payload" not in line:
             made = _message(payload)
             if made is not None:
@@ -70,10 +73,20 @@ class _Reading:
                 if made["role"] == "assistant" and isinstance(self._model, str):
                     made["metadata"] = {"model": self._model}
                 self.messages.append(made)
+                self._uncounted = made if made["role"] == "assistant" else self._uncounted
             elif payload.get("type") is not None:
                 self.omitted[f"items of the type {payload['type']}"] += 1
         elif kind == "compacted":
             self.omitted["summaries of what came before"] += 1
+
+    def _count(self, info: object) -> None:
+        """Give the tokens of a request to the newest answer. A count may come again without a request."""
+        used: object = mapping(info, "info").get("last_token_usage") if info else None
+        if used and self._uncounted is not None:
+            counted = mapping(used, "last_token_usage")
+            usage = given(**{name: counted.get(name) for name in ("input_tokens", "output_tokens")})
+            self._uncounted.setdefault("metadata", {})["usage"] = usage
+            self._uncounted = None
 
 
 def _title(message: object) -> str | None:
