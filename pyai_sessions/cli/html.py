@@ -82,8 +82,8 @@ def page_of(session: Session, title: str, *, index: bool = False) -> Iterator[st
     yield _head(title)
     if index:
         yield '<p class="back"><a href="index.html">All conversations</a></p>\n'
-    whose = "" if session.user_id is None else f" · {_shown(session.user_id)}"
-    about = f"{_shown(session.session_id)}{whose} · {shown(session.created_at)} · "
+    whose = "" if session.user_id is None else f" · {_name(session.user_id)}"
+    about = f"{_name(session.session_id)}{whose} · {shown(session.created_at)} · "
     count = counted(len(session.messages), "message")
     yield f'<h1 dir="auto">{escape(title)}</h1>\n<p class="about">{about}{count}</p>\n'
     for message in session.messages:
@@ -92,10 +92,10 @@ def page_of(session: Session, title: str, *, index: bool = False) -> Iterator[st
 
 
 def _article(message: Message, markdown: MarkdownIt) -> str:
-    name = f" ({_shown(message.name)})" if message.name else ""
+    name = f" ({_name(message.name)})" if message.name else ""
     kind = ' class="user"' if message.role in ("user", "human") else ""
     time = f'<time datetime="{message.timestamp.isoformat()}">{shown(message.timestamp)}</time>'
-    parts = [f"<article{kind}>\n<header><b>{_shown(message.role)}{name}</b>{time}</header>\n"]
+    parts = [f"<article{kind}>\n<header><b>{_name(message.role)}{name}</b>{time}</header>\n"]
     for block in blocks_of(message):
         if block.kind == "text":
             parts.append(f'<div dir="auto">{markdown.render(inert(block.text))}</div>\n')
@@ -109,6 +109,11 @@ def _article(message: Message, markdown: MarkdownIt) -> str:
 
 def _shown(text: str) -> str:
     return escape(one_line(text))
+
+
+def _name(text: str) -> str:
+    """Return a name that is written from right to left, or not, and moves nothing beside it."""
+    return f"<bdi>{_shown(text)}</bdi>"
 
 
 def inert(text: str) -> str:
@@ -130,7 +135,7 @@ def searched_of(session: Session, title: str) -> str:
 
 def row_of(session: Session, title: str, path: str) -> str:
     """Return the row of a conversation in the index."""
-    whose = "" if session.user_id is None else f"{_shown(session.user_id)} · "
+    whose = "" if session.user_id is None else f"{_name(session.user_id)} · "
     about = f"{whose}{counted(session.message_count, 'message')} · {shown(session.active_at)}"
     return f'<li><a href="{escape(path)}" dir="auto">{_shown(title)}</a><div class="about">{about}</div></li>\n'
 

@@ -146,6 +146,17 @@ def test_hostile_words_are_inert_in_a_page(cli, store):
     assert "שלום 😀" in text
 
 
+def test_a_name_from_right_to_left_moves_nothing_beside_it(cli, store):
+    """A user's name in Hebrew stands apart, so that the number after it stays after it."""
+    put(Message("user", "Hello!", timestamp="2026-01-05T09:00:00Z"), user_id="דנה")
+
+    assert cli("export", "-f", "html", "-o", "site/").code == 0
+
+    for page in ("new.html", "index.html"):
+        assert "<bdi>דנה</bdi> · " in Path("site", page).read_text("utf-8")
+    assert store
+
+
 def test_a_page_shows_tables_and_images_as_far_as_its_policy_lets_it(cli, store):
     """Columns are aligned without styles of their own, which the page's policy forbids; an image is a link to it."""
     table = "| a | b | c |\n|--:|:-:|---|\n| 1 | 2 | 3 |\n\n"
