@@ -141,8 +141,14 @@ def _written(message: Message) -> p.Part:
 
 def _as_dict(role: str, contents: Sequence[p.Part], name: str | None) -> p.Part:
     said_by = {"author_name": name} if name and role == "assistant" else {}
-    said = {"contents": [{**each, "additional_properties": {}} for each in contents]} if contents else {}
-    return {"type": "message", "role": role, **said, **said_by, "additional_properties": {}}
+    said: list[p.Part] = [{**each, "additional_properties": {}} for each in contents]
+    return {
+        "type": "message",
+        "role": role,
+        **({"contents": said} if said else {}),
+        **said_by,
+        "additional_properties": {},
+    }
 
 
 def _content(parts: Sequence[p.Part]) -> Any:

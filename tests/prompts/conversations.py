@@ -188,7 +188,14 @@ B_IMAGE = fixed(
     {"image": {"format": "jpeg", "source": {"s3Location": {"uri": "s3://bucket/a.jpg"}}}},
     {"video": {"format": "mp4", "source": {"bytes": B_DATA}}},
 )
-B_GIVEN = B_TEXT | B_IMAGE | fixed({"audio": {"format": "wav", "source": {"bytes": B_DATA}}})
+B_GIVEN = (
+    B_TEXT
+    | B_IMAGE
+    | fixed(
+        {"audio": {"format": "wav", "source": {"bytes": B_DATA}}},
+        {"searchResult": {"source": "s", "title": "t", "content": [{"text": "x"}], "citations": {"enabled": True}}},
+    )
+)
 B_DOCUMENT = fixed(
     {"format": "pdf", "source": {"bytes": base64.b64decode(PDF)}},
     {"format": "txt", "source": {"text": "x"}, "context": "y"},
@@ -197,6 +204,7 @@ B_DOCUMENT = fixed(
 B_OWN = fixed(
     {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "c2ln"}}},
     {"reasoningContent": {"redactedContent": B_DATA}},
+    {"citationsContent": {"content": [{"text": "x"}], "citations": []}},
 )
 
 

@@ -113,6 +113,8 @@ _UNTYPED = {
     "reasoningContent": "bedrock",
     "cachePoint": "bedrock",
     "guardContent": "bedrock",
+    "searchResult": "bedrock",
+    "citationsContent": "bedrock",
     "functionCall": "functionCall",
     "function_call": "functionCall",
     "functionResponse": "functionResponse",
@@ -128,7 +130,7 @@ _UNTYPED = {
 }
 """The kind of a block that has no type, by one of its keys."""
 
-_BEDROCK_MEDIA = ("image", "document", "video")
+_BEDROCK_MEDIA = ("image", "document", "video", "audio")
 
 
 def block_kind(block: Block) -> str | None:
