@@ -158,6 +158,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def framework(request: pytest.FixtureRequest) -> str:
+    """The framework of the event loop."""
+    return request.param
+
+
 @pytest.fixture
 def own_garbage() -> Iterator[None]:
     """Collect each test's garbage while the test's own warning filters apply."""

@@ -33,8 +33,9 @@ from pyai_sessions.concurrency.turns import Claim, Turn, current_frame
 from pyai_sessions.testing import StoppedClock
 from tests.contract.stores import AsyncStore, SyncStore
 from tests.faults.points import interrupt, stop
+from tests.loops import run, settled
 from tests.sessions.test_trips import Trips
-from tests.test_aio import public, run, settled, use
+from tests.test_aio import public, use
 
 DOCS = Path(__file__).parents[1] / "docs"
 SECRET = "xyzzy-plugh"

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 
 from pyai_sessions import AsyncSessionManager, SessionManager, SessionNotFoundError
-from tests.test_aio import run, settled
+from tests.loops import run, settled
 from tests.test_events import in_order
 
 

@@ -454,7 +454,7 @@ BULK = CHANGES | {
 """Calls that work on any number of sessions, and those that differ little from one of `CALLS`."""
 
 
-SHORT = ("save", "append", "read")
+SHORT = ("save", "append", "read", "delete")
 """The calls of the short form, where kinds differ little."""
 
 
