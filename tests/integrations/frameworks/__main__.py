@@ -59,8 +59,8 @@ class Run(NamedTuple):
         if self.form == "suite":
             plugins = ["-p", f"suites.{self.framework}", "-p", "suites.selection"]
             return [*pytest, "-W", "ignore", *plugins, "--suite", self.framework, *SUITES[self.framework].tests]
-        test = HERE / f"test_{self.framework}.py"
-        return [*pytest, "-p", "no:anyio", "-p", "no:asyncio", "--frameworks", str(test.relative_to(ROOT))]
+        tests = [str(each.relative_to(ROOT)) for each in sorted(HERE.glob(f"test_{self.framework}*.py"))]
+        return [*pytest, "-p", "no:anyio", "-p", "no:asyncio", "--frameworks", *tests]
 
     def version(self) -> str:
         """Return the installed release of the framework, or nothing where there is no environment."""
