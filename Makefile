@@ -138,7 +138,8 @@ ELSEWHERE := $(addprefix --ignore=tests/, faults upkeep $(addprefix contract/tes
 	four_methods.py namespaces.py repeated.py) $(addprefix prompts/test_, any_window.py corpus.py formats.py read_prompts.py \
 	translations.py windows.py) \
 	sessions/test_lists.py $(addprefix storage/test_, cluster.py cluster_stores.py contract_bites.py diskcache.py encryption.py \
-	hostile_tables.py listed.py mapping.py mapping_failures.py namespaces.py plain.py postgres.py redis.py redis_stores.py rotation.py sql.py \
+	hostile_tables.py listed.py mapping.py mapping_failures.py namespaces.py plain.py postgres.py redis.py redis_clients.py \
+	redis_expiry.py redis_stores.py rotation.py sql.py \
 	sqlite.py wrapped.py) $(addprefix test_, clusters.py docs.py \
 	doors.py examples.py fastapi_chat.py layout.py many_chats.py neighbours.py package.py servers.py testing.py wrong_calls.py) \
 	values/test_tokens.py) \
