@@ -11,6 +11,7 @@ from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.timer import Timer
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker  # pyright: ignore[reportUnknownVariableType]
@@ -34,7 +35,10 @@ _COLOURS = {"user": "bold cyan", "assistant": "bold green", "tool": "bold yellow
 
 
 class Browser(App[None]):
-    """Shows the conversations of a manager, as they are now, and every two seconds."""
+    """Shows the conversations of a manager, as they are now, and every *interval* seconds.
+
+    It searches when a person who types makes a *pause* of so many seconds: a search of a large store takes some.
+    """
 
     TITLE = "pyai-sessions"
     CSS = """
@@ -53,10 +57,13 @@ class Browser(App[None]):
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, manager: SessionManager, *, interval: float = 2.0) -> None:
+    def __init__(self, manager: SessionManager, *, interval: float = 2.0, pause: float = 0.2) -> None:
         super().__init__()
         self._manager = manager
         self._interval = interval
+        self._pause = pause
+        self._typing: Timer | None = None
+        self._searched: tuple[object, set[str]] | None = None
         self._listed: list[str] = []
         self._revision: object = None
 
@@ -75,7 +82,7 @@ class Browser(App[None]):
     def on_mount(self) -> None:
         """Begin."""
         self.query_one("#list").focus()
-        self.action_read()
+        self._read()
         self.set_interval(self._interval, self._read_again)
 
     # What a person does --------------------------------------------------------------------------------------------
@@ -94,12 +101,21 @@ class Browser(App[None]):
         self.query_one("#list").focus()
 
     def on_input_changed(self) -> None:
-        """Search for what is typed."""
-        self.action_read()
+        """Search for what is typed, soon."""
+        if self._typing is not None:
+            self._typing.stop()
+        self._typing = self.set_timer(self._pause, self._search_now)
 
     def on_input_submitted(self) -> None:
-        """Go to what was found."""
+        """Search now, and go to what is found."""
+        self._search_now()
         self.action_list()
+
+    def _search_now(self) -> None:
+        if self._typing is not None:
+            self._typing.stop()
+            self._typing = None
+        self._read()
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show the conversation that is chosen."""
@@ -112,7 +128,11 @@ class Browser(App[None]):
         self.query_one("#scroll").focus()
 
     def action_read(self) -> None:
-        """Read the list anew, and the conversation that is shown."""
+        """Read the list anew, and the conversation that is shown; search again, too."""
+        self._searched = None
+        self._read()
+
+    def _read(self) -> None:
         if not self.query("#list"):  # the screen is gone
             return
         self._list(self.query_one("#search", Input).value)
@@ -121,9 +141,12 @@ class Browser(App[None]):
             self._load(self._listed[options.highlighted])
 
     def _read_again(self) -> None:
-        """Read anew what has changed since. A read that is still at work goes on: it would never end otherwise."""
-        if not any(each.is_running for each in self.workers):
-            self.action_read()
+        """Read anew what has changed since, unless a person is typing.
+
+        A read that is still at work goes on: it would never end otherwise.
+        """
+        if self._typing is None and not any(each.is_running for each in self.workers):
+            self._read()
 
     # What is read, in a thread of its own, so that the screen answers ----------------------------------------------
 
@@ -132,13 +155,21 @@ class Browser(App[None]):
         from pyai_sessions import SessionError
 
         try:
-            found = set(found_ids(self._manager, text)) if text.strip() else None
+            found = self._search(text) if text.strip() else None
             newest = summaries(self._manager, on_damage=lambda: None)
             fitting = (each for each in newest if found is None or each.session_id in found)
             listed = list(islice(fitting, _LISTED if found is None else len(found)))
             self._tell_screen(self._show_list, listed)
         except SessionError as err:
             self._tell_screen(self._tell, str(err))
+
+    def _search(self, text: str) -> set[str]:
+        """Return the ids of what is found: what the same search found before, if nothing was stored since."""
+        newest = [(each.session_id, each.active_at) for each in self._manager.list_sessions(limit=1, skip_invalid=True)]
+        asked = (text, self._manager.count(), newest)
+        if self._searched is None or self._searched[0] != asked:
+            self._searched = asked, set(found_ids(self._manager, text))
+        return self._searched[1]
 
     @work(thread=True, exclusive=True, group="session")
     def _load(self, session_id: str) -> None:

@@ -110,11 +110,11 @@ def test_a_question_is_kept_whose_answer_broke_off_and_answered_the_next_time(cl
         assert [each.role for each in manager.get_session("talk").messages] == ["user", "user", "assistant"]
 
 
-def screen(manager, story, browser=Browser):
+def screen(manager, story, browser=Browser, **options):
     """Run the browser without a terminal, with keys pressed by *story*."""
 
     async def run():
-        app = browser(manager, interval=0.05)
+        app = browser(manager, **{"interval": 0.05, "pause": 0.01} | options)
         async with app.run_test(size=(120, 40)) as pilot:
 
             async def settle(holds):
@@ -157,6 +157,42 @@ def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
         await pilot.press("escape", "q")
 
     screen(manager, story)
+
+
+class Searches(SessionManager):
+    """A manager that counts its searches."""
+
+    number = 0
+
+    def search(self, *arguments, **options):
+        self.number += 1
+        return super().search(*arguments, **options)
+
+
+def test_the_browser_searches_once_for_a_word_and_again_when_something_was_stored(store):
+    """Not after each key, and not each time that it looks whether something is new."""
+    looked = []
+
+    class Watched(Browser):
+        def _show_list(self, found):
+            looked.append(found)
+            super()._show_list(found)
+
+    async def story(app, pilot, settle, text):
+        await pilot.press("slash", *"train")
+        assert manager.number == 0
+        await pilot.press("enter")
+        await settle(lambda: app.query_one(OptionList).option_count == 1)
+        looks = len(looked) + 3
+        await settle(lambda: len(looked) > looks)
+        assert manager.number == 1
+        manager.append("trip", {"role": "user", "content": "And back?"})
+        await settle(lambda: manager.number == 2)
+        await pilot.press("j", "r")
+        await settle(lambda: manager.number == 3)
+
+    with Searches(store) as manager:
+        screen(manager, story, Watched, pause=3600)
 
 
 class Looks(Browser):
