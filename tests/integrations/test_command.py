@@ -1,5 +1,6 @@
 """The command of `make test-integrations`: what it runs."""
 
+import shutil
 import subprocess
 import sys
 
@@ -35,3 +36,44 @@ def test_an_unknown_framework_is_refused():
     assert done.returncode == 2
     assert "'langraph' is not a framework" in done.stderr
     assert "langgraph, langgraph-highest" in done.stderr
+
+
+EXTRAS = """
+bad = ["pytest>=1"]  # pyai_sessions.integrations.bad
+gone = ["pytest>=1"]  # pyai_sessions.integrations.gone
+good = ["pytest>=1"]  # pyai_sessions.integrations.good
+"""
+MAKEFILE = """
+.venv-integrations/gone-%/.made:
+\t@exit 1
+.venv-integrations/%/.made:
+\t@mkdir -p $(@D)/bin && printf '#!/bin/sh\\nexec PYTHON "$$@"\\n' > $(@D)/bin/python && chmod +x $(@D)/bin/python
+"""
+
+
+def test_a_failure_does_not_stop_the_others(tmp_path):
+    """Tests that fail, and an environment that cannot be made, are in the table and the exit code; all others run."""
+    folder = tmp_path / "tests" / "integrations" / "frameworks"
+    shutil.copytree(HERE / "suites", folder / "suites")
+    shutil.copy(HERE / "__main__.py", folder)
+    for each in (folder, folder.parent, folder.parent.parent):
+        (each / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text(EXTRAS)
+    (tmp_path / "Makefile").write_text(MAKEFILE.replace("PYTHON", sys.executable))
+    (folder / "conftest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--frameworks', action='count')"
+    )
+    (folder / "test_bad.py").write_text("def test_it(): assert False")
+    (folder / "test_good.py").write_text("def test_it(): pass")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integrations.frameworks", "bad-highest", "gone-highest", "good-highest"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1, done.stderr
+    *_, bad, gone, good, failed = (each.split() for each in done.stdout.splitlines())
+    assert (bad[0], bad[2:6]) == ("bad-highest", ["0", "1", "0", "0"])
+    assert gone[:2] == ["gone-highest", "none"]
+    assert (good[0], good[2:6]) == ("good-highest", ["1", "0", "0", "0"])
+    assert failed == ["Failed:", "bad-highest,", "gone-highest."]

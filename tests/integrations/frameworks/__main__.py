@@ -30,7 +30,8 @@ COUNT = re.compile(r"(\d+) ([a-z]+)")
 LINE = "{:<34}{:<9}" + "{:>11}" * len(OUTCOMES) + "{:>9}"
 NO_TESTS = 5  # the exit code of pytest if -k selects none
 FIRST_RUN = (
-    "The first run downloads about 1 GB, into environments of 3 GB in .venv-integrations. Everything takes 20 minutes."
+    "The first run downloads about 1 GB, and makes environments of 2 GB in .venv-integrations. "
+    "All runs take 20 to 45 minutes on two cores, and those of one framework 1 to 6."
 )
 
 

@@ -240,6 +240,29 @@ def test_a_stale_session_is_refused(service):
     assert [each.content.parts[0].text for each in asyncio.run(run()).events] == ["first", "second"]
 
 
+def test_of_two_concurrent_copies_one_adds_its_event(manager):
+    """If two services add to copies of one session at the same time, one event is stored and the other refused."""
+
+    async def run():
+        services = [GoogleADKSessionService(manager) for _ in range(2)]
+        await services[0].create_session(**OF, session_id="s")
+        for n in range(4):
+            copies = [await each.get_session(**OF, session_id="s") for each in services]
+            adding = (
+                service.append_event(copy, said(f"{n}", **{str(which): n}))
+                for which, (service, copy) in enumerate(zip(services, copies, strict=True))
+            )
+            results = await asyncio.gather(*adding, return_exceptions=True)
+            assert sum(isinstance(each, ValueError) for each in results) == 1
+        return await services[0].get_session(**OF, session_id="s")
+
+    session = asyncio.run(run())
+
+    assert [each.content.parts[0].text for each in session.events] == ["0", "1", "2", "3"]
+    added = [each.actions.state_delta for each in session.events]
+    assert session.state == {key: value for each in added for key, value in each.items()}
+
+
 def test_a_session_is_not_stale_because_it_was_renamed(service, manager):
     """Another writer's title and state are kept, and the event is added."""
 
