@@ -1,0 +1,1 @@
+"""Broken mappings and stores, each of which must fail its contract."""
