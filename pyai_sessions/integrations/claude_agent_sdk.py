@@ -27,10 +27,12 @@ from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import prompt_messages
 from pyai_sessions.values.checks import Anyone, Clock, check_time, utc_now
 from pyai_sessions.values.json import is_array, is_mapping, plain_object
+from pyai_sessions.values.recent import Recent
 
 _NAME = "claude_agent_sdk"
 _PROJECT, _SUMMARY, _AGENT = "claude_project", "claude_summary", "claude_agent"
-_MAX_KNOWN = 1000
+_SUMMARY_SIZE = 1000
+"""Bytes that a summary is taken for."""
 
 
 class ClaudeSessionStore:
@@ -55,7 +57,7 @@ class ClaudeSessionStore:
     def __init__(self, manager: AsyncSessionManager | SessionManager, *, user_id: str | Anyone = ANYONE) -> None:
         self._manager = manager if isinstance(manager, AsyncSessionManager) else AsyncSessionManager(manager)
         self._user_id = user_id
-        self._known: dict[str, tuple[str, Any]] = {}
+        self._known = Recent[tuple[str, Any]](2 << 20)
 
     async def append(self, key: Any, entries: list[Any]) -> None:
         """Append entries to a transcript. The first ones create its session.
@@ -80,8 +82,7 @@ class ClaudeSessionStore:
         titles = [each["customTitle"] for each in entries if isinstance(each.get("customTitle"), str)]
         title: dict[str, Any] = {"title": titles[-1].strip()[:1000] or None} if titles else {}
         while added:
-            known = self._known.pop(session_id) if session_id in self._known else await self._read(session_id)
-            revision, summary = known
+            revision, summary = self._known.pop(session_id) or await self._read(session_id)
             before = None if summary is None else {"session_id": key["session_id"], "mtime": 0, "data": summary}
             folded = _sdk().fold_session_summary(before, key, entries)["data"]
             try:
@@ -101,9 +102,7 @@ class ClaudeSessionStore:
                 if await self._manager.get_session(session_id, last=1, user_id=self._user_id) is None:
                     raise
                 continue  # another process created it in between
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[session_id] = (revision, folded)
+            self._known.put(session_id, (revision, folded), _SUMMARY_SIZE)
             return
 
     async def _read(self, session_id: str) -> tuple[str, Any]:
@@ -183,7 +182,7 @@ class ClaudeSessionStore:
     async def delete(self, key: Any) -> None:
         """Delete a transcript; that of a session goes with those of its sub-agents. It stays deleted."""
         session_id = session_id_of(**key)
-        self._known.pop(session_id, None)
+        self._known.pop(session_id)
         if "subpath" not in key:
             for subpath in await self._subpaths(key):
                 await self._manager.delete(session_id_of(**key, subpath=subpath), user_id=self._user_id)

@@ -25,14 +25,13 @@ from pyai_sessions import (
 from pyai_sessions.integrations.pydantic_ai.messages import NAME, entry_id_of, items_of, messages_of
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.json import write
+from pyai_sessions.values.recent import Recent
 
 try:
     _framework: Any = import_module("pydantic_ai.conversation_store")
     _Store: Any = _framework.ConversationStore
 except ImportError:
     _framework, _Store = None, object
-
-_MAX_KNOWN = 1000
 
 
 class _Place(str):  # noqa: SLOT000 (it has an attribute)
@@ -85,7 +84,7 @@ class SessionConversationStore(_Store):  # type: ignore[misc]  # pyright: ignore
         if _framework is None:
             raise MissingPackageError("SessionConversationStore", "pydantic-ai-slim", name=NAME)
         self._manager = manager if isinstance(manager, AsyncSessionManager) else AsyncSessionManager(manager)
-        self._known: dict[str, _Stored] = {}
+        self._known = Recent[_Stored](1 << 20)
 
     # What the framework asks for ----------------------------------------------------------------------------------
 
@@ -94,7 +93,7 @@ class SessionConversationStore(_Store):  # type: ignore[misc]  # pyright: ignore
         session = await self._manager.get_session(conversation_id, last=1)
         if session is None:
             return None
-        self._remember(conversation_id, _stored(session))
+        self._known.put(conversation_id, _stored(session), 0)
         return _record_of(session)
 
     async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> Sequence[Any]:
@@ -158,11 +157,6 @@ class SessionConversationStore(_Store):  # type: ignore[misc]  # pyright: ignore
 
     # How it is done -----------------------------------------------------------------------------------------------
 
-    def _remember(self, conversation_id: str, stored: _Stored) -> None:
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[conversation_id] = stored
-
     async def _create(self, record: Any, base: str | None, added: list[Message]) -> None:
         conversation_id, source = record.conversation_id, record.forked_from
         before = [] if base is None else await self._history_to(source or await self._conversation_of(base), base)
@@ -178,11 +172,11 @@ class SessionConversationStore(_Store):  # type: ignore[misc]  # pyright: ignore
         revision = await self._manager.update(
             conversation_id, *messages, metadata=metadata, create=True, if_revision="", user_id=scope
         )
-        self._remember(conversation_id, _made(revision, metadata[NAME]))
+        self._known.put(conversation_id, _made(revision, metadata[NAME]), 0)
 
     async def _write(self, record: Any, base: str | None, added: list[Message], expected: str) -> None:
         conversation_id = record.conversation_id
-        stored = self._known.pop(conversation_id, None)
+        stored = self._known.pop(conversation_id)
         while True:
             if stored is None or stored.token != expected:
                 session = await self._manager.get_session(conversation_id, last=1)
@@ -201,7 +195,7 @@ class SessionConversationStore(_Store):  # type: ignore[misc]  # pyright: ignore
             except SessionConflictError:
                 stored = None  # what another writer changed may be of no concern here
                 continue
-            self._remember(conversation_id, _made(revision, kept))
+            self._known.put(conversation_id, _made(revision, kept), 0)
             return
 
     async def _go_back(self, record: Any, base: str | None, added: list[Message], expected: str) -> None:

@@ -26,6 +26,7 @@ from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
 from pyai_sessions.values.checks import Anyone
 from pyai_sessions.values.json import is_array, is_bytes, is_mapping, thawed
+from pyai_sessions.values.recent import Recent
 
 try:
     _types: Any = import_module("strands.types.session")
@@ -35,8 +36,6 @@ except ImportError:
 
 _NAME = "strands"
 _PAGE = 100
-_REMEMBERED = 10_000
-"""Agents whose places are remembered."""
 
 
 class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: ignore[reportUntypedBaseClass]
@@ -70,7 +69,7 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
         self._manager = SessionManager(manager.store) if isinstance(manager, AsyncSessionManager) else manager
         self._user_id = user_id
         self._conversation_manager = conversation_manager
-        self._places: dict[tuple[str, str], str] = {}
+        self._places = Recent[str](2 << 20)
 
     # Sessions ---------------------------------------------------------------------------------------------------------
 
@@ -212,9 +211,7 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
             first = _kept(self._found(session_id)).get("first")
             place = session_id if first in (None, agent_id) else _own_id(session_id, agent_id)
             if first is not None:
-                if len(self._places) >= _REMEMBERED:
-                    self._places.clear()
-                self._places[session_id, agent_id] = place
+                self._places.put((session_id, agent_id), place, len(place))
         return place
 
     def _head(self, session_id: str) -> Session | None:
