@@ -35,7 +35,12 @@ _TOGETHER = 100
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--from", "source", type=click.Choice(SOURCES), help="The program; by default what is in a file tells.")
-@click.option("--user", "-u", metavar="USER", help="Whose the sessions of other programs become. Default: of no user.")
+@click.option(
+    "--user",
+    "-u",
+    metavar="USER",
+    help="Whose the sessions of other programs become; those that are stored keep theirs.",
+)
 @click.option(
     "--on-conflict",
     type=click.Choice(["newer", "skip", "overwrite"]),
@@ -81,7 +86,8 @@ def import_(
                 progress(before + number)
 
             options: dict[str, Any] = {"on_conflict": on_conflict, "skip_invalid": not strict, "progress": tell}
-            report = manager.import_sessions(reading.given(), **options)
+            given = reading.given() if user is not None else (_with_user(manager, each) for each in reading.given())
+            report = manager.import_sessions(given, **options)
             _add(total, report, reading)
             omitted += reading.omitted
             done += report.inserted + report.identical + report.overwritten + report.different
@@ -141,6 +147,19 @@ class _Reading:
         if self._strict:
             raise RefusedError(text)
         self.broken.append(text)
+
+
+def _with_user(manager: SessionManager, given: Any) -> Any:
+    """Return a session of another program as one of the user that it is of in the store already."""
+    from pyai_sessions import InvalidDocumentError
+
+    if isinstance(given, str):  # a line of our own says whose it is
+        return given
+    try:
+        there = manager.get_session(given["session_id"], last=1)
+    except InvalidDocumentError:
+        there = None
+    return given if there is None or there.user_id is None else given | {"user_id": there.user_id}
 
 
 def _add(total: Imported, report: Imported, reading: _Reading) -> None:
