@@ -160,7 +160,7 @@ def test_slots_move_the_classic_way_under_load(load, any_cluster):
 
 
 def test_slots_move_as_a_whole_under_load(valkey_cluster, request):
-    """The same holds for Valkey's atomic migration."""
+    """While Valkey moves a slot atomically, all saves, appends, reads and lists succeed."""
     load = Load(valkey_cluster.client, f"load:{request.node.name}:")
     with load, valkey_cluster.client() as client:
         load.go_on()

@@ -148,7 +148,7 @@ def test_any_damaged_byte_is_refused_or_read(storage, manager, raw, long_form):
 
 @pytest.mark.parametrize("storage", ALL, indirect=True)
 def test_any_damaged_byte_of_a_page_is_refused_or_read(storage, manager, raw, long_form):
-    """The same holds for a page."""
+    """Each byte of a page is flipped three ways, and cut off there. The short form takes every 23rd."""
     session, other = two_sessions(manager, 40)
     key = page_keys(history_of(session).origin.head.sealed)[0]
     document, head, unreadable = raw[key], raw["session/s0"], 0
@@ -189,7 +189,7 @@ def fuse(tmp_path):
 
 
 def work_through(manager, session):
-    """Call everything. Whatever is refused raises InvalidDocumentError."""
+    """Make all calls. One that refuses the document raises InvalidDocumentError."""
     session.add_message("user", "more")
     for act in (
         lambda: manager.get_session("s0"),

@@ -112,7 +112,7 @@ def test_a_full_disk_loses_nothing(small_disk, kind):
 
 @pytest.mark.parametrize("storage", IN_FILES, indirect=True)
 def test_a_file_that_may_not_grow_loses_nothing(storage):
-    """The same holds for SQLite's own limit of pages."""
+    """A save beyond SQLite's limit of pages raises StorageFullError. With more pages, the same save succeeds."""
     with storage.open() as manager:
         manager.count()
         connections = manager.store._engine.backend._whole._connections
@@ -129,7 +129,7 @@ def test_a_file_that_may_not_grow_loses_nothing(storage):
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_a_server_at_its_memory_limit_loses_nothing(start_server, kind):
-    """The same holds at a server's memory limit. Stored sessions can be read and deleted."""
+    """A save at a server's memory limit raises StorageFullError. Stored sessions can be read and deleted."""
     server = start_server(kind, "--maxmemory-policy", "noeviction")
     with server.client() as client, closing(RedisSessionStore(server.url)) as store:
         manager = SessionManager(store)

@@ -100,7 +100,7 @@ def all_acts(manager):
 
 
 def endure(items):
-    """Make every call on a mapping's items. Whatever raises must name what is wrong."""
+    """Make every call on a mapping's items. Each error must name what is wrong."""
     manager = SessionManager(KVSessionStore(dict(items), timeout=0.2))
     refusals = []
     for act in all_acts(manager):

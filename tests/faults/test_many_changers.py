@@ -47,7 +47,7 @@ def together(storage, acts, turns):
 
 
 class Own:
-    """One writer's messages in session s0, as they are to be: it changes no others, and nobody else changes these."""
+    """The messages that one writer adds to session s0 and changes, as they must be at the end."""
 
     def __init__(self, manager, writer, turns):
         self.manager, self.writer, self.turns = manager, writer, turns
@@ -152,7 +152,7 @@ def change_own(manager, writer, turns):
 
 @pytest.mark.parametrize("storage", EVERYWHERE, indirect=True)
 def test_writers_of_different_messages_all_succeed(storage, turns):
-    """Whatever each does to its own messages, with a copy in hand or without: none conflicts, all of it is there."""
+    """If each writer changes only messages of its own, no change conflicts and all are stored."""
     with storage.open() as manager:
         manager.create_session("ada", session_id="s0")
 
@@ -167,7 +167,7 @@ def test_writers_of_different_messages_all_succeed(storage, turns):
 
 
 def say_and_pop(manager, writer, turns):
-    """Add messages, or, every second writer, take the last one back; return the ids of what was added or taken."""
+    """Add messages; every second writer removes the last one. Return the ids of the messages added or removed."""
     done = []
     for n in range(turns):
         if writer % 2 == 0:

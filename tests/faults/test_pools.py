@@ -190,7 +190,7 @@ def test_a_connection_is_closed_before_others_can_have_it(valkey_server, library
 
 @LIBRARIES
 def test_connections_to_a_cluster_are_closed_before_others_can_have_them(cluster, library):
-    """The same holds for a cluster's connections, those of a pipeline too."""
+    """A connection to a node with an unread reply, also of a pipeline, is closed before another thread can take it."""
     connected = []
     with cluster(library) as client:
         clients = Clients(client)

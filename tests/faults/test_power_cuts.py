@@ -323,7 +323,7 @@ def cuts():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_power_cut_loses_nothing_that_was_promised(disk, kind, cuts, tmp_path, capsys):
-    """What was acknowledged before the cut is there, or only the newest turns are lost. Nothing is torn."""
+    """After a power cut a durable storage has each acknowledged turn, and another lacks at most the newest ones."""
     tally = cut_again_and_again(disk, KINDS[kind], tmp_path, cuts)
 
     with capsys.disabled():

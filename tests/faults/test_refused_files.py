@@ -135,7 +135,7 @@ def test_a_place_for_no_file_is_called_what_it_is(tmp_path, place, words):
 
 @pytest.mark.parametrize("place", ["file", "file/deep"])
 def test_a_place_for_no_directory_is_called_what_it_is(tmp_path, place):
-    """The same holds for a directory."""
+    """A path at which no directory can be raises an error that says why. Nothing is made."""
     (tmp_path / "file").write_text("mine")
 
     with pytest.raises(StorageUnreachableError, match="a file, not a folder"):
