@@ -39,7 +39,7 @@ _TOGETHER = 100
     "--user",
     "-u",
     metavar="USER",
-    help="Whose the sessions of other programs become; those that are stored keep theirs.",
+    help="Whose the sessions of other programs become. Default: of no user; stored ones keep their own.",
 )
 @click.option(
     "--on-conflict",

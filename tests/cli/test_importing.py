@@ -275,15 +275,18 @@ def test_a_newer_export_changes_what_has_grown_and_keeps_what_was_changed_here(c
     assert load("claude-u-1").message_count == 4
 
 
-def test_a_session_keeps_its_user_when_an_import_names_none(cli):
+@pytest.mark.parametrize("kind", ["sqlite", "diskcache", "redis"])
+def test_a_session_keeps_its_user_when_an_import_names_none(cli, kind, valkey_server):
     """The same import without `--user` changes nothing. With another user, sessions become that user's."""
+    redis = f"{valkey_server.url}?prefix=keeps-its-user:"
+    store = ("--store", {"sqlite": "owned.db", "diskcache": "diskcache://owned", "redis": redis}[kind])
     path = write_all("chatgpt")
-    cli("import", path, "--user", "ada")
+    cli("import", path, "--user", "ada", *store)
 
-    assert cli("import", path, "--json").json["same"] == 1
-    assert load("chatgpt-c-1").user_id == "ada"
-    assert cli("import", path, "--user", "bob", "--json").json["changed"] == 1
-    assert load("chatgpt-c-1").user_id == "bob"
+    assert cli("import", path, "--json", *store).json["same"] == 1
+    assert cli("ls", "--json", *store).json["sessions"][0]["user_id"] == "ada"
+    assert cli("import", path, "--user", "bob", "--json", *store).json["changed"] == 1
+    assert cli("ls", "--json", *store).json["sessions"][0]["user_id"] == "bob"
 
 
 def test_archives_folders_and_compressed_files_are_read(cli):
