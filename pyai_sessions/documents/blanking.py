@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,6 +13,7 @@ from pyai_sessions.model.heads import Head
 from pyai_sessions.model.titles import first_words
 from pyai_sessions.values.json import is_array, is_mapping, read
 
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _LEAST = 8
 """Characters of a text of the message that is looked for inside longer texts; a shorter one as a whole value alone."""
 
@@ -46,7 +49,7 @@ class Blanker:
         times: When it was made, likewise. A message of its id from another time, in a fork, is another message.
         met: How many copies were met, blank ones among them.
         copies: How many of them were blanked.
-        mentions: The ids of other messages that have a text of the message, and were left.
+        mentions: The ids of other messages that have a text of the message, or that or the words packed, and were left.
 
     """
 
@@ -170,7 +173,8 @@ class Blanker:
         """Return another message: as it is, but for words that were asked for."""
         if self._words:
             message = {name: each if name in _POINTERS else self._spoken(each) for name, each in message.items()}
-        found = any(self._says(text) for name in message if name not in _POINTERS for text in _texts(message[name]))
+        texts = (text for name in message if name not in _POINTERS for text in _texts(message[name]))
+        found = any(self._says(text) or self._packs(text) for text in texts)
         if found and len(self.mentions) < _NAMED:
             self.mentions.add(str(message["message_id"]))
         return message
@@ -186,6 +190,17 @@ class Blanker:
 
     def _says(self, text: str) -> bool:
         return any(len(each) >= _LEAST and each in text for each in self.texts)
+
+    def _packs(self, text: str) -> bool:
+        """Return whether a text is base64 in which the message's texts or the words stand, as frameworks pack objects.
+
+        They cannot be taken out: what packed the object would no longer read it.
+        """
+        if len(text) < _LEAST or not _BASE64.fullmatch(text):
+            return False
+        packed = b64decode(text)
+        words = (*(each for each in self.texts if len(each) >= _LEAST), *self._words)
+        return any(each.encode("utf-8", "surrogatepass") in packed for each in words)
 
     def _text(self, text: str) -> str:
         """Return a text that is none of a message's: without what the message says, and without the words."""

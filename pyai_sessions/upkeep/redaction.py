@@ -54,7 +54,8 @@ class Redaction:
         shared: Sessions of *other* users that contain the message, sorted. They were not changed. Without ``scan=True``
             some may be missing.
         mentions: Ids of other messages of these sessions that contain a text of the message: the first 1,000, sorted.
-            They were not changed; give ``text=`` to remove words from them.
+            They were not changed; give ``text=`` to remove words from them. Where these stand in base64, as frameworks
+            pack objects, they are left as well: remove such messages, or what the framework stored with them.
         unread: Keys of documents that cannot be read, and may contain the message. Look at them by hand.
 
     """

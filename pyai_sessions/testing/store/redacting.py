@@ -1,5 +1,6 @@
 """Tests of redaction: a message's text is removed wherever it is stored."""
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -96,6 +97,20 @@ class Redacting(StoreFixtures):
         assert last[0].content[0]["text"] == "You said: My password is [removed], h\u00fcsh!"
         assert last[1].tool_calls[0]["function"]["arguments"] == '{"pw":"[removed]"}'
         assert WORD not in self.words_of(other, "s")
+
+    def test_messages_that_hold_the_words_packed_are_named(self, manager: Any, other: Any) -> None:
+        """An object that a framework packed in base64 stays readable to it, and the report names its message."""
+        session = with_a_secret(manager)
+        for n, text in enumerate((SECRET, f"{WORD}!", "something else")):
+            packed = b64encode(b"\x82\xa7" + text.encode()).decode()
+            session.add_message("assistant", None, message_id=f"packed {n}", metadata={"graph": {"data": packed}})
+        manager.save(session)
+
+        assert manager.redact("s", "pw").mentions == ["packed 0"]
+        assert manager.redact("s", "pw", text=[WORD]).mentions == ["packed 0", "packed 1"]
+        assert [each.metadata for each in other.get_session("s").messages[-3:]] == [
+            each.metadata for each in session.messages[-3:]
+        ]
 
     def test_a_short_text_is_taken_out_as_a_whole_value_alone(self, manager: Any, other: Any) -> None:
         """A short text is removed only where it is a whole value: "ok" does not change "book"."""
