@@ -1,4 +1,4 @@
-"""A plugin of pytest for the tests of Strands: a repository of ours stands in for the one that they mock."""
+"""A plugin of pytest for the tests of Strands: ours stand in for the repository that they mock, and for its files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import strands.storage
+
 from pyai_sessions import SessionManager
 from pyai_sessions.integrations.strands import StrandsSessionRepository
+from pyai_sessions.integrations.strands.storage import StrandsStorage
 
 
 class MockedSessionRepository(StrandsSessionRepository):
@@ -18,6 +21,15 @@ class MockedSessionRepository(StrandsSessionRepository):
         super().__init__(SessionManager(f"sqlite:///{Path(tempfile.mkdtemp()) / 'sessions.db'}?synchronous=NORMAL"))
 
 
+class LocalFileStorage(StrandsStorage):
+    """A StrandsStorage over a file in a folder. Storages with one folder share it."""
+
+    def __init__(self, path: str) -> None:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        super().__init__(SessionManager(f"sqlite:///{path}/sessions.db?synchronous=NORMAL"))
+
+
+strands.storage.LocalFileStorage = LocalFileStorage  # type: ignore[misc]
 fixture = ModuleType("tests.fixtures.mock_session_repository")
 fixture.MockedSessionRepository = MockedSessionRepository  # type: ignore[attr-defined]
 sys.modules[fixture.__name__] = fixture  # before a test imports it

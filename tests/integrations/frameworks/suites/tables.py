@@ -33,6 +33,24 @@ STRANDS = (
     "agent_with_session_and_conversation_manager",
 )
 """Those of the tests of Strands' agent that use a repository."""
+STRANDS_STORAGE = (
+    "write_and_read",
+    "read_missing_returns_none",
+    "write_overwrites",
+    "delete_existing",
+    "delete_missing_is_noop",
+    "list_all",
+    "list_with_prefix",
+    "list_nested",
+    "list_empty_dir",
+    "list_prefix_narrows_directory",
+    "list_prefix_nonexistent_dir",
+    "list_prefix_partial_match_dir",
+    "search_returns_matching_results",
+    "binary_round_trip",
+)
+"""Those of the tests of Strands' files that are about its protocol Storage. Others are about paths and sandboxes."""
+NAMESPACE = "asks for a view by namespace(), which Strands' own storages have, and its protocol Storage has not"
 
 SUITES = {
     "openai_agents": Suite(
@@ -103,12 +121,20 @@ SUITES = {
     "strands": Suite(
         (
             "tests/strands/session/test_repository_session_manager.py",
+            "tests/strands/session/test_snapshot_session_manager.py",
+            *(
+                f"tests/strands/storage/test_local_file_storage.py::TestLocalFileStorage::test_{each}"
+                for each in STRANDS_STORAGE
+            ),
             *(f"tests/strands/agent/test_agent.py::test_{each}" for each in STRANDS),
             "tests/strands/agent/test_agent_delegation.py::test_delegation_emits_correct_history_and_single_assistant_event",
             "tests/strands/agent/test_agent_delegation.py::test_persisted_matches_in_memory_after_delegation",
             "tests/strands/models/routing/test_router.py::test_routing_forwards_agent_metadata_to_the_selected_alternate",
         ),
-        {},
+        {
+            "test_prenamespaced_storage_is_not_double_prefixed": NAMESPACE,
+            "TestSnapshotStashIntegration::test_delete_session_with_scoped_agent_storage_keeps_other_data": NAMESPACE,
+        },
     ),
     "chatkit": Suite(
         ("tests/test_store.py", "tests/test_chatkit_server.py"),
