@@ -37,7 +37,7 @@ def copy(
 
     Each copy is read back and compared. Give the command again where it was interrupted, or to copy what has changed
     since: what is the same in both is not written. A session that was changed later in the target stays as it is
-    there. The states of users are not copied; `export` and `import` take them.
+    there. The states of users and of the application are copied, too.
     """
     out = settings.output
     with open_manager(source, settings.keys, access="read") as manager:

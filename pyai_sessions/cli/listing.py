@@ -46,7 +46,7 @@ def summaries(
 
     *user* "" asks for sessions of no user; *title* for those whose title has this text, in any case.
     """
-    from pyai_sessions import ANYONE, NOBODY, InvalidDocumentError, SessionStatus
+    from pyai_sessions import ANYONE, NOBODY, EncryptionError, InvalidDocumentError, SessionStatus
 
     owner: Any = ANYONE if user is None else user or NOBODY
     wanted = None if status == "all" else SessionStatus(status)
@@ -57,6 +57,8 @@ def summaries(
         given: dict[str, Any] = {"status": wanted, "limit": size, "cursor": cursor}
         try:
             page = manager.list_sessions(owner, **given)
+        except EncryptionError:
+            raise
         except InvalidDocumentError:
             on_damage()
             page = manager.list_sessions(owner, **given, skip_invalid=True)

@@ -106,7 +106,7 @@ def _became(repaired: bool) -> str:
 def rotate_keys(settings: Settings, *, migrate: bool, dry_run: bool) -> None:
     """Encrypt with the newest key, the last in the file, what older keys wrote; while others read and write."""
     out = settings.output
-    keys = settings.keys or os.environ.get("PYAI_SESSIONS_KEYS")
+    keys = settings.keyfile
     if keys is None:
         msg = "the keys are in a file: --keys keys.json, or PYAI_SESSIONS_KEYS"
         raise click.UsageError(msg)

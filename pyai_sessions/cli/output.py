@@ -50,6 +50,7 @@ _TYPED = {
     "manager.restore(session_id)": "`pyai-sessions restore`",
     "pass overwrite=True": "give --overwrite",
     'mode="substring"': "--mode substring",
+    "open the store as KVSessionStore(Encrypted(mapping, keys))": "give its keys with --keys",
 }
 """Advice of the library in its errors, and the same as it is typed."""
 

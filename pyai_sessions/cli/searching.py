@@ -6,14 +6,17 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
 from pyai_sessions.cli.asking import dry_run
+from pyai_sessions.cli.errors import RefusedError
 from pyai_sessions.cli.listing import STATUSES, Damage, complete_sessions
 from pyai_sessions.cli.output import Output, counted, one_line
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.showing import ROLES, is_there, no_session
+from pyai_sessions.cli.stores import url_of
 from pyai_sessions.cli.times import shown, time
 
 if TYPE_CHECKING:
@@ -90,10 +93,12 @@ def search(
 
 
 def _search(manager: SessionManager, query: str, owner: Any, options: dict[str, Any], damage: Damage) -> HitPage:
-    from pyai_sessions import InvalidDocumentError
+    from pyai_sessions import EncryptionError, InvalidDocumentError
 
     try:
         return manager.search(query, owner, **options)
+    except EncryptionError:
+        raise
     except InvalidDocumentError:
         damage()
         return manager.search(query, owner, **options, skip_invalid=True)
@@ -141,6 +146,9 @@ def search_index(settings: Settings, *, rebuild: bool, drop: bool, dry_run: bool
         msg = "give --rebuild, or --drop"
         raise click.UsageError(msg)
     out = settings.output
+    if settings.keyfile is not None or urlsplit(url_of(settings.store)).scheme not in ("sqlite", "diskcache"):
+        msg = "an index of this store would lie in memory, and end with this command; search finds the same without it"
+        raise RefusedError(msg)
     with settings.reading() if dry_run else settings.writing() as manager:
         number = manager.count(status=None)
         if not dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -29,6 +30,11 @@ class Settings:
     def output(self) -> Output:
         """Where results go."""
         return Output(as_json=self.as_json)
+
+    @property
+    def keyfile(self) -> str | None:
+        """The file of the keys of an encrypted store."""
+        return self.keys or os.environ.get("PYAI_SESSIONS_KEYS")
 
     def reading(self) -> AbstractContextManager[SessionManager]:
         """Open the store for reading alone. Nothing is made where there is none."""

@@ -207,6 +207,11 @@ def test_an_encrypted_store_is_read_with_its_keys(cli):
     ran = cli("ls", "--json", "--store", "encrypted.db", "--keys", "keys.json")
 
     assert [each["session_id"] for each in ran.json["sessions"]] == ["secret"]
+    for command in (["ls"], ["search", "x"], ["stats"], ["export", "-f", "markdown"]):
+        without = cli(*command, "--store", "encrypted.db")
+        assert without.code == 1
+        assert "give its keys with --keys" in without.err
+        assert "amaged" not in without.err
     Path("keys.json").write_text(json.dumps({"index": encoded["index"] + "!"}), "utf-8")
     ran = cli("ls", "--store", "encrypted.db", "--keys", "keys.json")
     assert ran.code == 2

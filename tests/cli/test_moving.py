@@ -237,5 +237,8 @@ def test_a_copy_is_whole_and_copies_again_what_has_changed(cli, store, target, v
     assert cli("copy", store, target, "--dry-run", "--json").json["changed"] == 1
     again = cli("copy", store, target, "--json").json
     assert (again["new"], again["changed"], again["same"]) == (0, 1, 3)
+    with SessionManager(store) as manager:
+        manager.update_user_state("ada", {"theme": "dark"})
+    assert "1 state of users" in cli("copy", store, target).out
     assert sorted(cli("export", "--store", target).out.splitlines()) == lines_of(store)
     assert cli("copy", "nowhere.db", target).code == 4

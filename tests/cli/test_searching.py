@@ -1,5 +1,8 @@
 """`search` and `search-index`: what is found, and how it is shown."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from pyai_sessions import SessionManager
@@ -81,6 +84,18 @@ def test_a_damaged_session_is_told_by_a_search(cli):
     ran = cli("search", "vienna", "--json")
 
     assert (ran.code, len(ran.json["hits"]), ran.json["damaged"]) == (1, 1, True)
+
+
+def test_an_index_that_no_file_would_keep_is_not_made(cli, valkey_server):
+    """An index of a server's store, or of an encrypted one, lies in the memory of a process: the command makes none."""
+    Path("keys.json").write_text(json.dumps({"index": "A" * 43 + "=", "k": "B" * 43 + "="}), "utf-8")
+    with SessionManager(f"{valkey_server.url}?prefix=no-index:") as manager:
+        manager.create_session("ada", session_id="s")
+
+    for given in (["--store", f"{valkey_server.url}?prefix=no-index:"], ["--keys", "keys.json"]):
+        ran = cli("search-index", *given)
+        assert (ran.code, ran.out) == (1, "")
+        assert "in memory" in ran.err
 
 
 def test_an_index_is_made_and_removed(cli):
