@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
+import select
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -117,7 +120,18 @@ def _following(manager: SessionManager, session: Session, interval: float) -> It
             seen = each.message_id
             yield each
         if not page.has_newer:
+            _check_reader()
             time.sleep(interval)
+
+
+def _check_reader() -> None:
+    """Raise where standard output is a pipe that nobody reads any more: writing would tell, but nothing is written."""
+    if not sys.stdout.isatty() and hasattr(select, "poll"):  # Windows has no poll
+        with suppress(io.UnsupportedOperation):  # it is no file
+            poll = select.poll()
+            poll.register(sys.stdout.fileno(), 0)
+            if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+                raise BrokenPipeError
 
 
 def _print_head(out: Output, session: Session) -> None:

@@ -266,15 +266,15 @@ def test_shells_complete_sessions(store, monkeypatch, words, begin, found):
     assert {each.value for each in shell.get_completions(words, begin)} == found
 
 
-def test_a_broken_pipe_is_quiet(tmp_path):
-    """`pyai-sessions ls
-
-    head -1` prints no error.
-    """
+@pytest.mark.parametrize(
+    "arguments", [["ls", "--json", "-n", "0"], ["show", "s0", "--follow", "--json", "--interval", "0.05"]], ids=" ".join
+)
+def test_a_broken_pipe_is_quiet(tmp_path, arguments):
+    """A command whose reader is gone, such as `head`, ends without an error, also where it waits for messages."""
     with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
         manager.import_sessions({"session_id": f"s{n}", "metadata": {"x": "y" * 9000}} for n in range(50))
     process = subprocess.Popen(
-        [*PROGRAM, "ls", "--json", "-n", "0", "--store", "chat.db"],
+        [*PROGRAM, *arguments, "--store", "chat.db"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     process.stdout.readline()
