@@ -13,13 +13,25 @@ from tests.benchmarks.report import Report
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".venv-integrations"
-COLUMNS = ("store: work", "durability", "its P50", "P95", "ours, P50", "P95", "ratio", "ratio of the run", "samples")
+COLUMNS = (
+    "store: work",
+    "durability",
+    "its P50",
+    "P95",
+    "ours, P50",
+    "P95",
+    "ratio",
+    "of the run",
+    "of its CPU time",
+    "samples",
+)
 ABOUT = (
     "Microseconds. *turn*: what the calls of the store take in one run of the framework's own runner with a scripted "
-    "model, a question of about 300 characters and an answer of about 1,000. *ratio of the run*: that of the whole "
-    "run, the framework's own work included. *load*: what a new process does to take up the conversation; Strands "
-    "loads the newest 40 messages. *ratio* is the time of the framework's store divided by ours. Both are awaited, but "
-    f"for those of Strands, which block. Theirs and ours take turns, call by call. {WITHOUT}"
+    "model, a question of about 300 characters and an answer of about 1,000. *load*: what a new process does to take "
+    "up the conversation; Strands loads the newest 40 messages. The ratios are the framework's store divided by ours: "
+    "of that time; *of the run*, the framework's own work included; and *of its CPU time*, the work in all threads, "
+    "which other programs on the machine change the least. Both are awaited, but for those of Strands, which block. "
+    f"Theirs and ours take turns, call by call. {WITHOUT}"
 )
 
 
@@ -34,7 +46,7 @@ def measure(report: Report, place: Place, *, quick: bool) -> None:
         try:
             reply = _run(python, name, place.folder / f"adapters-{name}", quick=quick)
         except subprocess.CalledProcessError as err:  # a new release of one framework must not cost all results
-            table.add(f"{name}: failed", *[""] * 7, err.stderr.strip().splitlines()[-1][:200])
+            table.add(f"{name}: failed", *[""] * 8, err.stderr.strip().splitlines()[-1][:200])
             continue
         for pair in reply["found"]:
             for work, found in pair["rows"].items():
@@ -53,5 +65,5 @@ def _run(python: Path, name: str, folder: Path, *, quick: bool) -> Any:
 
 def _cells(theirs: dict[str, list[float]], ours: dict[str, list[float]]) -> tuple[object, ...]:
     figures = [figure for each in (theirs, ours) for figure in (median(each["store"]), percentile(each["store"], 0.95))]
-    ratios = [f"{median(theirs[kind]) / median(ours[kind]):.2f}" for kind in ("store", "run")]
+    ratios = [f"{median(theirs[kind]) / median(ours[kind]):.2f}" for kind in ("store", "run", "cpu")]
     return (*figures, *ratios, len(ours["store"]))

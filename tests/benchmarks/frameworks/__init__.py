@@ -111,10 +111,16 @@ class Pair(NamedTuple):
 
 @dataclass
 class Found:
-    """Microseconds: of the store's calls in a run, of the whole run, and of loads."""
+    """Microseconds: of the store's calls in a run, of the whole run, and of the run's work in all threads."""
 
     store: list[float] = field(default_factory=list)
     run: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def add(self, store: float, run: float, cpu: float) -> None:
+        self.store.append(store)
+        self.run.append(run)
+        self.cpu.append(cpu)
 
 
 def manager_in(folder: Path, name: str, synchronous: str = "FULL") -> AsyncSessionManager:

@@ -8,6 +8,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Awaitable
 from importlib import import_module, metadata
 from itertools import count
 from pathlib import Path
@@ -39,7 +40,7 @@ class Conversations:
         conversation = await self._chats.start(self._name("loaded"), self._texts.messages(self._size - 2))
         await self._chats.turn(conversation, self._texts.text(300))  # where the framework has a window, it is set then
 
-    async def turn(self) -> tuple[float, float]:
+    async def turn(self, _: object) -> tuple[float, float, float]:
         if not self._left:
             name = self._name(str(next(self._count)))
             self._conversation = await self._chats.start(name, self._texts.messages(self._size))
@@ -47,20 +48,24 @@ class Conversations:
         self._left -= 1
         text = self._texts.text(300)
         self._watch.reset()
-        start = time.perf_counter()
-        await self._chats.turn(self._conversation, text)
-        return self._watch.reset(), (time.perf_counter() - start) * 1e6
+        _, run, cpu = await _timed(self._chats.turn(self._conversation, text))
+        return self._watch.reset(), run, cpu
 
-    async def load(self, window: int | None) -> tuple[float, float]:
-        start = time.perf_counter()
-        found = await self._chats.load(self._name("loaded"))
-        took = (time.perf_counter() - start) * 1e6
+    async def load(self, window: int | None) -> tuple[float, float, float]:
+        found, run, cpu = await _timed(self._chats.load(self._name("loaded")))
         wanted = min(self._size, window or self._size)
         assert found == wanted, f"{self._side} loads {found} messages of {self._size}, not {wanted}"
-        return took, took
+        return run, run, cpu
 
     def _name(self, name: str) -> str:
         return f"{self._side}-{self._size}-{name}"
+
+
+async def _timed(call: Awaitable[Any]) -> tuple[Any, float, float]:
+    """Return the result of a call, the microseconds that it took, and those that this process worked meanwhile."""
+    start, work = time.perf_counter(), time.process_time()
+    result = await call
+    return result, (time.perf_counter() - start) * 1e6, (time.process_time() - work) * 1e6
 
 
 async def measure(pair: Pair, folder: Path, times: int) -> dict[str, Any]:
@@ -77,11 +82,10 @@ async def measure(pair: Pair, folder: Path, times: int) -> dict[str, Any]:
     for n in range(-2, times):
         dice.shuffle(calls)
         for kind, _, _, conversations in calls:
-            took, whole = await (conversations.turn() if kind == "turn" else conversations.load(pair.window))
+            found = await getattr(conversations, kind)(pair.window)
             if n >= 0:
-                conversations.found[kind].store.append(took)
-                conversations.found[kind].run.append(whole)
-            if whole > SLOW:
+                conversations.found[kind].add(*found)
+            if found[1] > SLOW:
                 gc.collect()
     for chats in sides.values():
         await chats.close()
@@ -95,7 +99,7 @@ async def measure(pair: Pair, folder: Path, times: int) -> dict[str, Any]:
 
 def main(name: str, folder: str, reply: str, *options: str) -> None:
     module = import_module(f"tests.benchmarks.frameworks.{name}")
-    times = 5 if "--quick" in options else 60
+    times = 7 if "--quick" in options else 60
     found = [asyncio.run(measure(each, Path(folder), times)) for each in module.PAIRS]
     distribution = {"agent_framework": "agent-framework-core", "strands": "strands-agents"}.get(name, name)
     version = metadata.version(distribution.replace("_", "-"))
