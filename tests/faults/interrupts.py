@@ -46,7 +46,7 @@ ALL = sys.maxsize
 """Each entry of a function, or each line."""
 TIMEOUT = 90.0
 """Seconds that the stores wait for a lock. One that was left behind is so told from one that is held for a moment."""
-ROUND = 50
+ROUND = 20
 """Points after which the sessions are deleted, so that the later calls of many points do not become slow."""
 
 _numbers = count()
