@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,23 +113,15 @@ class Output:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
         """Print rows under headings. The last column takes what width is left, and is cut where that is too little."""
         from rich.cells import cell_len
-        from rich.table import Table
-        from rich.text import Text
 
         cells = [[one_line("" if each is None else each) for each in row] for row in rows]
         widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-        console = self.console()
-        left = max(_NARROWEST, console.width - sum(widths[:-1]) - _GAP * (len(columns) - 1))
-        console.width = max(console.width, sum(widths[:-1]) + _GAP * (len(columns) - 1) + _NARROWEST)
-        table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-        for name, width in zip(columns, [*widths[:-1], min(left, widths[-1])], strict=True):
-            justify: Literal["right", "left"] = "right" if name in right else "left"
-            table.add_column(name, justify=justify, width=width, no_wrap=True, overflow="ellipsis")
-        for row in cells:
-            table.add_row(*map(Text, row))
-        with console.capture() as captured:
-            console.print(table)
-        print("\n".join(each.rstrip() for each in captured.get().splitlines()))
+        left = self.console().width - sum(widths[:-1]) - _GAP * (len(columns) - 1)
+        widths[-1] = min(max(_NARROWEST, left), widths[-1])
+        to_right = [name in right for name in columns]
+        for n, row in enumerate([columns, *cells]):
+            fitted = map(_fitted, row, widths, to_right)
+            self.line((" " * _GAP).join(fitted).rstrip(), None if n else "bold")
 
     @contextmanager
     def progress(
@@ -146,6 +138,16 @@ class Output:
             task = bar.add_task(doing, total=total)
             yield lambda done: bar.update(task, completed=done, total=max(done, total) if total else None)
             bar.update(task, total=bar.tasks[0].completed)  # it is done, whatever was expected
+
+
+def _fitted(text: str, width: int, to_right: bool) -> str:
+    """Return a text that takes so many cells of a terminal: cut, or with spaces."""
+    from rich.text import Text
+
+    fitted = Text(text)
+    fitted.truncate(width, overflow="ellipsis")
+    spaces = " " * (width - fitted.cell_len)
+    return spaces + fitted.plain if to_right else fitted.plain + spaces
 
 
 def counted(number: int, noun: str) -> str:
