@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+from pyai_sessions import integrations
 from tests.integrations.frameworks.__main__ import HERE, ROOT, runs
 from tests.integrations.frameworks.suites.tables import SUITES
 
@@ -12,7 +14,8 @@ SHARED = {"__init__", "differences", "langchain"}
 
 def test_each_adapter_is_tested_with_the_lowest_and_the_newest_release_of_its_framework():
     """Each module of an adapter has an extra, a test with the framework, and both releases in the command."""
-    adapters = {each.stem for each in (ROOT / "pyai_sessions" / "integrations").iterdir()} - SHARED - {"__pycache__"}
+    folder = Path(integrations.__file__).parent
+    adapters = {each.stem for each in folder.iterdir()} - SHARED - {"__pycache__"}
 
     for form in ("lowest-direct", "highest"):
         assert {each.framework for each in runs() if each.form == form} - {"recipes"} == adapters
