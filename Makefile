@@ -48,7 +48,7 @@ wide: $(VENV)/.package $(VENV)/.group-test servers ## Run the remaining tests: c
 announce:
 	@[ -e $(VENV)/.group-test ] && [ -e .servers/postgres ] \
 		|| echo "The first run downloads about 650 MB: Python packages into $(VENV), servers into .servers."
-	@$(if $(ARGS),true,echo "The tests take about 6 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
+	@$(if $(ARGS),true,echo "The tests take about 5 minutes on two cores. make test ARGS=tests/test_manager.py takes seconds.")
 
 # Each framework has an environment of its own: one with its lowest release that pyproject.toml allows, one with its newest.
 # tests/integrations/frameworks/__main__.py has these made, one after the other, and runs the tests in each.
