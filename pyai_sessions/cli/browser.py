@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -63,6 +64,7 @@ class Browser(App[None]):
         self._interval = interval
         self._pause = pause
         self._typing: Timer | None = None
+        self._text = ""
         self._searched: tuple[object, set[str]] | None = None
         self._listed: list[str] = []
         self._revision: object = None
@@ -100,21 +102,22 @@ class Browser(App[None]):
         """Go back to the list."""
         self.query_one("#list").focus()
 
-    def on_input_changed(self) -> None:
+    def on_input_changed(self, event: Input.Changed) -> None:
         """Search for what is typed, soon."""
         if self._typing is not None:
             self._typing.stop()
-        self._typing = self.set_timer(self._pause, self._search_now)
+        self._typing = self.set_timer(self._pause, partial(self._search_for, event.value))
 
-    def on_input_submitted(self) -> None:
+    def on_input_submitted(self, event: Input.Submitted) -> None:
         """Search now, and go to what is found."""
-        self._search_now()
+        self._search_for(event.value)
         self.action_list()
 
-    def _search_now(self) -> None:
+    def _search_for(self, text: str) -> None:
         if self._typing is not None:
             self._typing.stop()
             self._typing = None
+        self._text = text
         self._read()
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
@@ -129,13 +132,12 @@ class Browser(App[None]):
 
     def action_read(self) -> None:
         """Read the list anew, and the conversation that is shown; search again, too."""
-        self._searched = None
-        self._read()
+        self._read(anew=True)
 
-    def _read(self) -> None:
+    def _read(self, *, anew: bool = False) -> None:
         if not self.query("#list"):  # the screen is gone
             return
-        self._list(self.query_one("#search", Input).value)
+        self._list(self._text, anew)
         options = self.query_one("#list", OptionList)
         if options.highlighted is not None and options.highlighted < len(self._listed):
             self._load(self._listed[options.highlighted])
@@ -145,17 +147,17 @@ class Browser(App[None]):
 
         A read that is still at work goes on: it would never end otherwise.
         """
-        if self._typing is None and not any(each.is_running for each in self.workers):
+        if self._typing is None and not any(not each.is_finished for each in self.workers):
             self._read()
 
     # What is read, in a thread of its own, so that the screen answers ----------------------------------------------
 
     @work(thread=True, exclusive=True, group="list")
-    def _list(self, text: str) -> None:
+    def _list(self, text: str, anew: bool) -> None:
         from pyai_sessions import SessionError
 
         try:
-            found = self._search(text) if text.strip() else None
+            found = self._search(text, anew) if text.strip() else None
             newest = summaries(self._manager, on_damage=lambda: None)
             fitting = (each for each in newest if found is None or each.session_id in found)
             listed = list(islice(fitting, _LISTED if found is None else len(found)))
@@ -163,13 +165,14 @@ class Browser(App[None]):
         except SessionError as err:
             self._tell_screen(self._tell, str(err))
 
-    def _search(self, text: str) -> set[str]:
-        """Return the ids of what is found: what the same search found before, if nothing was stored since."""
+    def _search(self, text: str, anew: bool) -> set[str]:
+        """Return the ids of what is found: unless *anew*, what the same search found, if nothing was stored since."""
         newest = [(each.session_id, each.active_at) for each in self._manager.list_sessions(limit=1, skip_invalid=True)]
         asked = (text, self._manager.count(), newest)
-        if self._searched is None or self._searched[0] != asked:
-            self._searched = asked, set(found_ids(self._manager, text))
-        return self._searched[1]
+        known = self._searched
+        if anew or known is None or known[0] != asked:
+            known = self._searched = asked, set(found_ids(self._manager, text))
+        return known[1]
 
     @work(thread=True, exclusive=True, group="session")
     def _load(self, session_id: str) -> None:
@@ -207,7 +210,7 @@ class Browser(App[None]):
         if ids:
             options.highlighted = ids.index(chosen) if chosen in ids else 0
         else:
-            self._tell("Nothing fits." if self.query_one("#search", Input).value else "There are no sessions.")
+            self._tell("Nothing fits." if self._text else "There are no sessions.")
 
     def _show(self, session: Session | None) -> None:
         if session is None or session.revision == self._revision:
