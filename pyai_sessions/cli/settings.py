@@ -72,7 +72,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def taken(settings: Settings | None, params: dict[str, Any]) -> Settings:
-    """Return the settings of a command: its own options, else those before its name. They leave *params*."""
+    """Remove the settings of a command from *params* and return them: its own, or else those before its name."""
     settings = settings or Settings()
     given = {"store": params.pop("store"), "keys": params.pop("keys"), "as_json": params.pop("as_json")}
     return replace(settings, **{name: value for name, value in given.items() if value})

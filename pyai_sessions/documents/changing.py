@@ -1,4 +1,4 @@
-"""One message of a page changed, unseen most others: that page is written anew, all other pages stay."""
+"""Changing one message of a page: only that page is read and written anew, all other pages stay."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 def compose(session: Session, terms: Terms = KEPT) -> Draft:
-    """Return the documents that store *session* as it is now. Nothing of *session* changes but ``updated_at``.
+    """Return the documents that store *session* as it is now. Of *session*, only ``updated_at`` changes.
 
     Costs the tail, metadata and state, not the conversation's length. New pages are composed when the tail is full.
 
@@ -204,7 +204,7 @@ def amend(
     garbage: Iterable[str] = (),
     **changes: Any,
 ) -> Draft:
-    """Return the documents that store a session with other fields in its head, unseen the messages.
+    """Return the documents that store a session with other fields in its head, without reading its messages.
 
     *changes* are fields of `Head`; *pages* are new ones that those name, *garbage* those that they name no more.
     *rewritten* begins a new edition. Where it is not *active*, that does not prolong the session's life.
@@ -232,7 +232,7 @@ def replacing(draft: Draft, before: StoredHead, terms: Terms) -> Draft:
 
 
 def _renewed(before: StoredHead | None, terms: Terms, *, active: bool = True) -> tuple[str, datetime | UnsetType]:
-    """Return what each commit over the head *before* sets anew: the revision, and when the session expires."""
+    """Return what every commit sets anew: the revision, and when the session expires. *before* is the old head."""
     expires_at = terms.end(before.expires_at if before else None, new=before is None, active=active)
     return new_token(12), expires_at or UNSET
 
@@ -261,7 +261,7 @@ def _draft(
 def appended(
     stored: StoredHead, messages: list[Message], chosen: list[Message], terms: Terms, **changes: Any
 ) -> Draft | None:
-    """Return the documents that store a session with *messages* appended, unseen those that it has.
+    """Return the documents that store a session with *messages* appended, without reading those that it has.
 
     *changes* are other fields of its head. A tail that is full becomes a page as it is. None where the messages have to
     be seen: there is too much for a page, or the tail may hold the id of one of *chosen*, those of the messages whose
@@ -314,7 +314,7 @@ _ASKS = b'"role":"user","content":"'
 
 
 def _tail_json(history: History, kept: Pages, tail: list[Message]) -> bytes:
-    """Return the JSON of the messages after the pages; what the stored head has of them is not written anew."""
+    """Return the JSON of the messages after the pages. Those in the stored head are copied, and not encoded again."""
     before = history.origin
     if before is None or kept.opened or history.is_changed:
         return write_messages(tail)
@@ -388,7 +388,7 @@ def _count_leading(known: int, before: int, messages: list[Message]) -> int:
 
 
 def _question(history: History) -> tuple[int, str] | None:
-    """Return the place and the first words of the first question; of what is stored already, the head tells it."""
+    """Return the place and the first words of the first question. Of stored messages, the head knows it."""
     before, known, start = history.origin, history.question, 0
     if before and not history.is_changed:
         known, start = before.head.question or None, before.head.message_count - history.unloaded

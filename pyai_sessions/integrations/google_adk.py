@@ -336,7 +336,7 @@ def _not_found(session_id: str) -> Any:
 
 
 def _error(module: str, name: str) -> Any:
-    """Return an exception of the ADK's; ValueError, the base of it, in releases that have none of this name."""
+    """Return an exception class of the ADK, or its base ValueError in releases without one of this name."""
     try:
         return getattr(import_module(f"google.adk.errors.{module}"), name)
     except (ImportError, AttributeError):

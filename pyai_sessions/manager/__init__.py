@@ -144,7 +144,7 @@ class SessionManager(
 
 
 def as_other(manager: M, kind: type[Any]) -> M:
-    """Return a manager with all that another one has, but the methods that tell a hook."""
+    """Return a manager with the attributes of another, except the methods that were replaced to report to a hook."""
     made = object.__new__(type(manager))
     vars(made).update({key: value for key, value in vars(manager).items() if not hasattr(kind, key)})
     return made

@@ -233,7 +233,7 @@ def _references(storage: Storage, owner: str) -> dict[str, object]:
 
 
 def _not_among(named: Mapping[tuple[str, str], Sequence[range]], owner: str, keys: Iterable[str]) -> list[str]:
-    """Return the keys of pages of *owner* whose number is none of those that *named* has for their generation."""
+    """Return the *keys* of pages of *owner* that *named*, the numbers of pages by generation, lacks."""
     parts = ((key, *key.rsplit("/", 2)[1:]) for key in keys)
     return [key for key, of, number in parts if not any(int(number) in each for each in named.get((owner, of), ()))]
 

@@ -72,7 +72,7 @@ class Growing:
         return self.message is None or self._engine.terms.clock() - self._stored_at >= self._every
 
     def store(self) -> None:
-        """Store what there is of the message, still growing."""
+        """Store the message as it is so far, marked as growing."""
         if self.is_finished or not self._pieces:
             return
         now = self._engine.terms.clock()

@@ -94,9 +94,10 @@ class Encrypted(OfOneProcess, MutableMapping[str, str]):
     def rotate(self, progress: Progress | None = None) -> int:
         """Encrypt with the newest key what is encrypted with others; return how many values those were.
 
-        Beside other writers, a hundred values in a transaction or trip. What is done already is passed over: one that
-        was cut short is repeated at the cost of reading. Damaged values are left. With ``migrate=True`` sessions that
-        are not encrypted are encrypted, too; those of a namespace by ``rotate_keys`` of a store of that namespace.
+        Others may write meanwhile. Each transaction or round trip takes a hundred values. If a rotation was cut short,
+        call it again: it reads all values, and encrypts those that are left. Damaged values stay as they are. With
+        ``migrate=True``, sessions that are not encrypted are encrypted, too; for those of a namespace, call
+        ``rotate_keys`` of a store of that namespace.
 
         Raises:
             EncryptionError: The ring lacks the key of some value; all others are done.

@@ -92,7 +92,8 @@ class KVSessionStore(OfOneProcess, SessionStore):
     def namespace(self, namespace: str) -> KVSessionStore:
         """Return the store of a namespace, on the connections and the threads of this one.
 
-        It is made in microseconds, so make it where you need it. It has the terms of this store, which alone is closed.
+        Making it takes microseconds, so make it where you need it. It has the settings of this store. Close only this
+        store.
 
         Raises:
             UnsupportedOperationError: This is the store of a namespace itself, or a store of your own.

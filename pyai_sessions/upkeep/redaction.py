@@ -334,7 +334,7 @@ class _Family:
             yield from _linked(self.heads[session_id])
 
     def keys(self, backend: Backend) -> Iterator[str]:
-        """Iterate over the keys of the documents beside the user's heads, and of shared pages of other sessions."""
+        """Iterate over the keys of the documents of the user's sessions, shared pages too, but not of the heads."""
         seen = set[str]()
         for key in keys_beside(backend.storage, sorted(self.mine)):
             if not key.startswith("forks/"):

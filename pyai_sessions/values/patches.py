@@ -68,7 +68,7 @@ def merged(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def without(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return an object without the value at the end of *path*; as it is where there is none."""
+    """Return an object without the value at the end of *path*, or as it is if there is no such value."""
     key, *rest = path
     made = dict(value)
     if not rest:

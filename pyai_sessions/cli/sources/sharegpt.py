@@ -35,7 +35,7 @@ _ROLES = {
 
 
 def sessions(file: IO[str]) -> Iterator[Found | Broken]:
-    """Iterate over the conversations. One without an id has one that its words make."""
+    """Iterate over the conversations. One without an id gets an id that is computed from its words."""
     return each_read((_as_object(item) for item in items(file)), _session)
 
 

@@ -94,7 +94,7 @@ class FullText:
             return found and connection.execute(_HAS_FTS5).fetchone() is not None
 
     def make(self) -> None:
-        """Make an empty index, in the place of a former one. All documents of the same file are due.
+        """Make an empty index in place of the former one. Every document of the file is to be indexed anew.
 
         Raises:
             UnsupportedOperationError: This SQLite was built without FTS5.

@@ -235,7 +235,7 @@ class Dropping(StorageFixtures):
         assert sorted(set(storage.keys())) == sorted(set(keys) - gone)
 
     def test_all_below_is_dropped_however_much_it_is(self, storage: Storage) -> None:
-        """A slash drops all documents below, also more than one command of any storage can."""
+        """A key that ends with a slash drops all documents below, even more than one command of a storage can drop."""
         apply(storage, Change(put=[(f"page/a/1/{n}", b"text") for n in range(1100)]), put("page/b/1/0"))
 
         apply(storage, Change(drop=["page/a/"]))
