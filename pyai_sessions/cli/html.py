@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from pyai_sessions import Message, Session
 
-_SEARCHED = 20_000
-"""Characters of a conversation that the index searches in."""
-
 _ASSETS = Path(__file__).with_name("assets")
 STYLE = (_ASSETS / "page.css").read_text("utf-8")
 SCRIPT = (_ASSETS / "index.js").read_text("utf-8")
@@ -128,9 +125,12 @@ def _visible(character: str) -> str:
 
 
 def searched_of(session: Session, title: str) -> str:
-    """Return what the search of an index looks at in a conversation, in lower case."""
-    texts = (block.text for message in session.messages for block in blocks_of(message))
-    return inert(" ".join([title, session.user_id or "", *texts])[:_SEARCHED]).lower()
+    """Return what the search of an index looks at in a conversation: each word once, in lower case.
+
+    The search looks for words, so it finds in them what it finds in the text, and the index of long ones stays small.
+    """
+    texts = (f"{block.title} {block.text}" for message in session.messages for block in blocks_of(message))
+    return " ".join(dict.fromkeys(inert(" ".join([title, session.user_id or "", *texts])).lower().split()))
 
 
 def row_of(session: Session, title: str, path: str) -> str:

@@ -201,6 +201,24 @@ def test_a_site_has_a_page_for_each_session_and_an_index_that_searches(cli, stor
     assert store
 
 
+def test_the_index_finds_all_words_of_a_long_conversation(cli, store):
+    """The index has each word, also the last of a long conversation, and once, so that it stays small."""
+    call = {"id": "c1", "type": "function", "function": {"name": "timetable", "arguments": "{}"}}
+    put(
+        Message("user", "Is there\na night train? " * 20_000),
+        Message("assistant", "To Zürich, 東京に.", tool_calls=[call]),
+    )
+
+    assert cli("export", "--format", "html", "-o", "site").code == 0
+
+    index = Path("site/index.html").read_text("utf-8")
+    texts = json.loads(index.partition('id="texts">')[2].partition("</script>")[0])
+    [found] = [each for each in texts if "zürich" in each and "東京" in each]
+    assert sorted(found.split()) == sorted({*found.split()})
+    assert {"is", "there", "a", "night", "train?", "to", "zürich,", "東京に.", "timetable({})"} <= {*found.split()}
+    assert store
+
+
 @pytest.mark.parametrize("session_id", ["a/b", "../x", "A", "a", "index", ".", "ä", "x" * 1000, "a\0b"])
 def test_names_of_files_are_safe_and_differ(session_id):
     """No id leaves the folder, and different ids have different files, even if the disk ignores case."""
