@@ -15,10 +15,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
-from textual.worker import get_current_worker  # pyright: ignore[reportUnknownVariableType]
+from textual.worker import WorkerCancelled, get_current_worker  # pyright: ignore[reportUnknownVariableType]
 
-from pyai_sessions.cli.finding import found_ids
-from pyai_sessions.cli.listing import summaries
+from pyai_sessions.cli.finding import found_ids, newest
 from pyai_sessions.cli.output import counted, one_line
 from pyai_sessions.cli.times import shown
 
@@ -158,20 +157,21 @@ class Browser(App[None]):
 
         try:
             found = self._search(text, anew) if text.strip() else None
-            newest = summaries(self._manager, on_damage=lambda: None)
-            fitting = (each for each in newest if found is None or each.session_id in found)
-            listed = list(islice(fitting, _LISTED if found is None else len(found)))
-            self._tell_screen(self._show_list, listed)
+            listed = newest(self._manager, _stop_if_cancelled)
+            fitting = (each for each in listed if found is None or each.session_id in found)
+            self._tell_screen(self._show_list, list(islice(fitting, _LISTED if found is None else len(found))))
+        except WorkerCancelled:
+            pass
         except SessionError as err:
             self._tell_screen(self._tell, str(err))
 
     def _search(self, text: str, anew: bool) -> set[str]:
         """Return the ids of what is found: unless *anew*, what the same search found, if nothing was stored since."""
-        newest = [(each.session_id, each.active_at) for each in self._manager.list_sessions(limit=1, skip_invalid=True)]
-        asked = (text, self._manager.count(), newest)
+        last = [(each.session_id, each.active_at) for each in self._manager.list_sessions(limit=1, skip_invalid=True)]
+        asked = (text, self._manager.count(), last)
         known = self._searched
         if anew or known is None or known[0] != asked:
-            known = self._searched = asked, set(found_ids(self._manager, text))
+            known = self._searched = asked, set(found_ids(self._manager, text, _stop_if_cancelled))
         return known[1]
 
     @work(thread=True, exclusive=True, group="session")
@@ -229,6 +229,12 @@ class Browser(App[None]):
         self._revision = None
         self.query_one("#about", Static).update(Text(one_line(text)))
         self.query_one("#transcript", Static).update(Text())
+
+
+def _stop_if_cancelled(_: int) -> None:
+    """Raise in a thread whose result nobody waits for, since a person typed something else, or quit."""
+    if get_current_worker().is_cancelled:
+        raise WorkerCancelled
 
 
 def _row(summary: SessionSummary) -> Text:

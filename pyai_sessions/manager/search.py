@@ -64,6 +64,7 @@ class SearchesMessages(Face):
         limit: int | None = 20,
         cursor: str | None = None,
         skip_invalid: bool = False,
+        progress: Progress | None = None,
     ) -> HitPage:
         """Return a page of the messages that say something, with the part of each that says it.
 
@@ -90,6 +91,8 @@ class SearchesMessages(Face):
             limit: Hits of the page; None for all.
             cursor: The ``next_cursor`` of the page before.
             skip_invalid: Whether to leave out sessions that cannot be read; else they raise.
+            progress: Is called with the number of sessions looked through so far, after 20 or fewer. What it raises
+                ends the search.
 
         Notes:
             A hit is a message as it was stored when it was read: none is of a session that was deleted, has expired or
@@ -116,6 +119,7 @@ class SearchesMessages(Face):
         owner, of_nobody = check_owner(user_id)
         check_choice(order, "order", *get_args(SearchOrder))
         check_limit(limit, "limit")
+        check_progress(progress)
         for name, value in (("tools", tools), ("one_per_session", one_per_session), ("skip_invalid", skip_invalid)):
             if not isinstance(value, bool):
                 raise InvalidValueError(name, f"is {kind_of(value)}; it is True or False")
@@ -141,7 +145,7 @@ class SearchesMessages(Face):
             read_cursor(cursor, order),
             skip_invalid,
         )
-        return search(self._engine.backend, self._engine.terms, wanted, self._search_index())
+        return search(self._engine.backend, self._engine.terms, wanted, self._search_index(), progress)
 
     @mending
     def build_search_index(

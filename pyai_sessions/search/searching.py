@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice, takewhile
@@ -23,7 +23,7 @@ from pyai_sessions.search.queries import Query, may_match
 from pyai_sessions.search.texts import texts_of
 from pyai_sessions.sessions import indexes
 from pyai_sessions.sessions.attempts import Attempts
-from pyai_sessions.sessions.backend import Backend
+from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.filters import fits
 from pyai_sessions.sessions.loading import MISSING, live_head
 from pyai_sessions.sessions.scrolling import Scroller
@@ -87,14 +87,28 @@ class _Found(NamedTuple):
     of: int = 1
 
 
-def search(backend: Backend, terms: Terms, wanted: Wanted, index: SearchIndex | None = None) -> HitPage:
+def search(
+    backend: Backend,
+    terms: Terms,
+    wanted: Wanted,
+    index: SearchIndex | None = None,
+    progress: Progress | None = None,
+) -> HitPage:
     """Return a page of hits in a backend's sessions, found with the help of an index if there is one.
 
     See `SessionManager.search`.
     """
+    done = 0
+
+    def told(number: int) -> None:
+        nonlocal done
+        done += number
+        if progress:
+            progress(done)
+
     if wanted.limit == 0 or wanted.session_id == "":
         return HitPage([])
-    found, cursor = _Search(backend, terms, wanted, _candidates(wanted, index)).page()
+    found, cursor = _Search(backend, terms, wanted, _candidates(wanted, index), told).page()
     shown = _Shown(backend, terms, wanted)
     hits = [each for each in map(shown.hit, found) if each is not None]
     return HitPage(hits, None if cursor is None else cursor_text(cursor))
@@ -110,12 +124,17 @@ def _candidates(wanted: Wanted, index: SearchIndex | None) -> Candidates | None:
 
 
 class _Search(NamedTuple):
-    """One search at work. *among* are the documents that may match; None for all."""
+    """One search at work.
+
+    *among* are the documents that may match; None for all. *told* is called with the number of sessions of each batch
+    that was looked through.
+    """
 
     backend: Backend
     terms: Terms
     wanted: Wanted
     among: Candidates | None
+    told: Callable[[int], object]
 
     def page(self) -> tuple[list[_Found], Cursor | None]:
         """Return the hits of the page, and where it ends if more follow."""
@@ -182,6 +201,7 @@ class _Search(NamedTuple):
             pages = self.backend.storage.read(keys) if keys else {}
             for position, stored in together:
                 yield _Listed(position, stored, pages)
+            self.told(len(together))
 
     def _listed(self, after: Position | None) -> Iterator[tuple[Position, StoredHead]]:
         wanted, among = self.wanted, self.among

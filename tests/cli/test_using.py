@@ -5,10 +5,11 @@ import json
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 
 import pytest
 from textual.widgets import Input, OptionList, Static
+from textual.worker import get_current_worker
 
 from pyai_sessions import InvalidValueError, SessionManager, __version__
 from pyai_sessions.cli import chatting
@@ -236,6 +237,42 @@ def test_the_browser_shows_what_takes_long_to_find(store):
 
     with SlowManager(store) as manager:
         screen(manager, story, Looks)
+
+
+class Scans(SessionManager):
+    """A manager whose search for a train is at work until the screen does not want its result any more."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.told, self.at_work, self.never = [], Event(), Event()
+
+    def search(self, query, *arguments, progress, **options):
+        def tell(number):
+            self.told.append(number)
+            while not get_current_worker().is_cancelled:  # pytest's own timeout says where this hangs
+                self.at_work.set()
+                self.never.wait(0.01)
+            progress(number)
+
+        return super().search(query, *arguments, progress=tell if query == "train*" else progress, **options)
+
+
+@pytest.mark.parametrize("typed", ["r", None])
+def test_the_browser_ends_a_search_when_a_person_types_on_or_quits(store, typed):
+    """A search of a large store would keep the computer at work, and the program open, for nothing."""
+
+    async def story(app, pilot, settle, text):
+        app.query_one(Input).value = "train"
+        await settle(manager.at_work.is_set)
+        if typed:
+            app.query_one(Input).value = typed
+            await settle(lambda: app.query_one(OptionList).option_count == 2)
+        else:
+            await pilot.press("q")
+
+    with Scans(store) as manager:
+        screen(manager, story)
+        assert manager.told == [1]
 
 
 def test_an_agent_reads_the_conversations_of_its_user_alone(manager):

@@ -349,6 +349,7 @@ def test_a_cursor_goes_on_in_one_session_that_is_written_meanwhile(manager, cloc
         ({"since": "yesterday"}, "since is text that names no time"),
         ({"status": "gone"}, "status is 'gone'"),
         ({"where": 5}, "where is an int"),
+        ({"progress": 5}, "progress is an int"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, problem):
@@ -434,6 +435,25 @@ def test_a_session_that_is_rewritten_while_it_is_read(clock, change):
         found = [each.position for each in manager.search("night", limit=None, user_id="ada")]
 
     assert found == [0, *([] if change == "delete" else [n for n in reversed(range(100)) if n != 5])]
+
+
+@pytest.mark.parametrize("order", ["newest", "best"])
+def test_a_search_tells_how_far_it_is_and_ends_where_it_is_told_to(order):
+    """A caller sees how many sessions were looked through, and ends a search by an exception."""
+    manager, told = SessionManager(), []
+    manager.import_sessions(Session(f"s{n}", messages=[Message("user", "night train")]) for n in range(50))
+
+    def stop(number):
+        told.append(number)
+        if number > 20:
+            raise KeyboardInterrupt
+
+    assert len(manager.search("bus", order=order, progress=told.append)) == 0
+    assert told == [1, 3, 7, 15, 31, 50]
+    told.clear()
+    with pytest.raises(KeyboardInterrupt):
+        manager.search("bus", order=order, progress=stop)
+    assert told == [1, 3, 7, 15, 31]
 
 
 def test_a_session_as_a_hit_is_a_session(manager, clock):
