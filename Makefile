@@ -148,15 +148,13 @@ ON_OLDEST := --ignore=tests/contract/test_mapping.py \
 	$(addprefix --deselect=tests/contract/test_store.py::Test, DiskcacheIndex RedisSessionStoreOnValkey)
 
 # The tests of the wheel run in a copy of the checkout that lacks the package, so they cannot import it from there.
-# On the oldest Python with the lowest dependencies that pyproject.toml allows, elsewhere with the newest. There any later
-# test may be told of a socket that an interrupted or forked client has left to the garbage collector.
+# On the oldest Python with the lowest dependencies that pyproject.toml allows, elsewhere with the newest.
 test-%: $(VENV)-%/.group-test build servers
 	$(UV) pip install -q --python $(VENV)-$*/bin/python --no-deps --reinstall dist/*.whl
 	@rm -rf $(VENV)-$*/checkout && mkdir $(VENV)-$*/checkout
 	@tar -c --exclude='./.*' --exclude=./pyai_sessions --exclude=./dist --exclude=__pycache__ . \
 		| tar -x -C $(VENV)-$*/checkout
-	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) -W 'ignore:unclosed <socket:ResourceWarning' \
-		-m "not wide" $(ELSEWHERE) $(if $(filter $(NEWEST),$*),$(ON_OLDEST)) $(ARGS)
+	cd $(VENV)-$*/checkout && ../bin/python -m pytest $(WORKERS) -m "not wide" $(ELSEWHERE) $(if $(filter $(NEWEST),$*),$(ON_OLDEST)) $(ARGS)
 
 # What a user gets: the wheel and its dependencies, in an environment and a folder with nothing else. The programs of the
 # documentation run there in order, after each `pip install` that a page names.

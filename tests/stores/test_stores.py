@@ -126,3 +126,18 @@ def test_a_manager_opens_a_url_and_closes_it(tmp_path):
         with SessionManager(store) as manager:
             assert manager.get_session("s") is not None
         assert store.get("s") is not None
+
+
+def test_a_store_of_a_server_closes_its_connections(valkey_server):
+    """A store that was made from a URL leaves no connection open when it is closed."""
+    store = RedisSessionStore(f"{valkey_server.url}?client_name=closes", prefix=f"closes:{secrets.token_hex(8)}:")
+    with valkey_server.client() as client:
+
+        def is_connected():
+            return any(each["name"] == "closes" for each in client.client_list())
+
+        SessionManager(store).create_session("ada")
+        assert is_connected()
+        store.close()
+
+        assert not all(is_connected() for _ in range(1000))  # the server takes a moment to notice
