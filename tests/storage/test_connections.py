@@ -16,7 +16,7 @@ import pytest
 
 from pyai_sessions.concurrency import forks
 from pyai_sessions.concurrency.turns import Claim, current_frame
-from pyai_sessions.errors import StorageInUseError
+from pyai_sessions.errors import StorageInUseError, StorageLockedError
 from pyai_sessions.storage.sqlite import connections as module
 from pyai_sessions.storage.sqlite.connections import Connections
 from tests.faults.points import interrupt, stop
@@ -59,6 +59,23 @@ def in_child(act):
 def values(connections):
     with connections.reading() as connection:
         return [n for (n,) in connection.execute("SELECT n FROM t ORDER BY n")]
+
+
+def test_a_commit_that_fails_is_rolled_back_at_once(path):
+    """If a commit fails because another process reads, that process can write as soon as it has read."""
+    with (
+        closing(Connections(str(path), timeout=0.1, synchronous="NORMAL")) as connections,
+        closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN")
+        other.execute("SELECT n FROM t").fetchall()
+
+        with pytest.raises(StorageLockedError), connections.writing() as connection:
+            connection.execute("INSERT INTO t VALUES (3)")
+
+        other.execute("COMMIT")
+        other.execute("INSERT INTO t VALUES (4)")
+        assert values(connections) == [1, 2, 4]
 
 
 # After a fork ---------------------------------------------------------------------------------------------------------
