@@ -135,7 +135,7 @@ clean: ## Remove everything that the Makefile made
 # On the newest also what depends on clients and storages alone: the oldest Python has the lowest of each.
 # What takes long and is about the work of storages or examples, not of Python, runs once.
 ELSEWHERE := $(addprefix --ignore=tests/, faults upkeep $(addprefix contract/test_, async.py contracts_bite.py encrypted.py \
-	four_methods.py namespaces.py repeated.py) $(addprefix prompts/test_, any_window.py corpus.py formats.py read_prompts.py \
+	four_methods.py namespaces.py repeated.py) $(addprefix prompts/test_, any_window.py corpus.py formats.py limits.py read_prompts.py \
 	translations.py windows.py) \
 	sessions/test_lists.py $(addprefix storage/test_, cluster.py cluster_stores.py contract_bites.py diskcache.py encryption.py \
 	hostile_tables.py listed.py mapping.py mapping_failures.py namespaces.py plain.py postgres.py redis.py redis_clients.py \
