@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from pyai_sessions.cli.errors import RefusedError
 from pyai_sessions.cli.html import index_of, page_of, row_of, searched_of
 from pyai_sessions.cli.listing import complete_sessions, filters, summaries
 from pyai_sessions.cli.markdown import markdown_of
@@ -250,7 +251,11 @@ def _opened(output: str | None) -> Generator[IO[str], None, None]:
         yield sys.stdout
         return
     path = Path(output)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as err:
+        msg = f"{inert(output)} cannot be written: {err.strerror} (the folder {inert(path.parent)})"
+        raise RefusedError(msg) from err
     os.close(handle)
     try:
         opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open

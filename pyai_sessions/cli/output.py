@@ -50,6 +50,8 @@ _TYPED = {
     "manager.restore(session_id)": "`pyai-sessions restore`",
     "pass overwrite=True": "give --overwrite",
     'mode="substring"': "--mode substring",
+    "or list sessions with list_sessions": "or list sessions with `pyai-sessions ls`",
+    "or None for no title of its own": "or give --clear for no title of its own",
     "open the store as KVSessionStore(Encrypted(mapping, keys))": "give its keys with --keys",
 }
 """Advice of the library in its errors, and the same as it is typed."""
@@ -114,7 +116,8 @@ class Output:
         """Print rows under headings. The last column takes what width is left, and is cut where that is too little."""
         from rich.cells import cell_len
 
-        cells = [[one_line("" if each is None else each) for each in row] for row in rows]
+        shown = [["" if each is None else each for each in row] for row in rows]
+        cells = [[*map(inert, names), one_line(last)] for *names, last in shown]
         widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
         left = self.console().width - sum(widths[:-1]) - _GAP * (len(columns) - 1)
         widths[-1] = min(max(_NARROWEST, left), widths[-1])

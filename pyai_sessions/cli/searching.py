@@ -13,7 +13,7 @@ import click
 from pyai_sessions.cli.asking import dry_run
 from pyai_sessions.cli.errors import RefusedError
 from pyai_sessions.cli.listing import STATUSES, Damage, complete_sessions
-from pyai_sessions.cli.output import Output, counted, one_line
+from pyai_sessions.cli.output import Output, counted, inert, one_line
 from pyai_sessions.cli.settings import Settings, command
 from pyai_sessions.cli.showing import ROLES, is_there, no_session
 from pyai_sessions.cli.stores import url_of
@@ -114,7 +114,7 @@ def _print(out: Output, found: HitPage, *, context: int) -> None:
             if last is not None:
                 out.line()
             whose = "" if hit.user_id is None else f", {one_line(hit.user_id)}"
-            out.line(f"{one_line(hit.title or hit.session_id)} ({one_line(hit.session_id)}{whose})", "bold")
+            out.line(f"{one_line(hit.title or hit.session_id)} ({inert(hit.session_id)}{whose})", "bold")
             last = hit.session_id
         where = f"{one_line(hit.role)}, {shown(hit.timestamp)}, message {hit.position + 1}"
         out.line(f"  {where}: {hit.marked(before, after, escape=one_line_kept)}")

@@ -140,7 +140,7 @@ def _print_head(out: Output, session: Session) -> None:
     if session.title:
         out.line(one_line(session.title), "bold")
     out.line(
-        f"{one_line(session.session_id)}, {whose}, {session.status}, {count}, since {shown(session.created_at)}", "dim"
+        f"{inert(session.session_id)}, {whose}, {session.status}, {count}, since {shown(session.created_at)}", "dim"
     )
     out.line()
 

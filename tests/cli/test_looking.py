@@ -46,6 +46,18 @@ def test_a_table_fits_the_terminal_and_cuts_no_id(cli, monkeypatch):
     assert [each.split()[0] for each in cli("ls").out.splitlines()] == [each.split()[0] for each in lines]
 
 
+@pytest.mark.parametrize(("session_id", "shown"), [("a  b", "a  b"), ("a\nb", "a\\nb"), ("a\tb", "a\\tb")])
+def test_an_id_is_shown_as_it_is_given(cli, session_id, shown):
+    """No space of an id is lost, and no control character looks like one: another id would then be copied."""
+    with SessionManager("sqlite:///chat.db") as manager:
+        manager.create_session(session_id=session_id)
+        manager.append(session_id, {"role": "user", "content": "buffet"})
+
+    assert f"\n{shown}  " in cli("ls").out
+    assert cli("show", session_id).out.startswith(f"{shown}, of no user")
+    assert f" ({shown})\n" in cli("search", "buffet").out
+
+
 def test_without_a_command_the_newest_are_listed(cli):
     """`pyai-sessions` alone shows what `ls` shows."""
     assert cli() == cli("ls")

@@ -61,6 +61,11 @@ def test_an_export_that_fails_leaves_no_file(cli, store):
     assert Path("old.jsonl").read_text("utf-8") == "before"
     assert {each.name for each in Path().iterdir()} == {"chat.db", "old.jsonl"}
     assert cli("export", "-o", "folder/").code == 2
+    ran = cli("export", "-o", "folder/all.jsonl")
+    assert (ran.code, ran.err) == (
+        1,
+        "Error: folder/all.jsonl cannot be written: No such file or directory (the folder folder)\n",
+    )
     assert store
 
 

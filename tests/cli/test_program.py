@@ -139,6 +139,8 @@ def test_wrong_usage_is_code_2(cli, arguments):
     ("arguments", "advice"),
     [
         (["search", "--mode", "regex", "("], "--mode substring looks for text"),
+        (["search", " "], "or list sessions with `pyai-sessions ls`"),
+        (["title", "trip", ""], "or give --clear for no title of its own"),
         (["backup", "broken.jsonl"], "give --overwrite"),
         (["show", "hostile"], "`pyai-sessions verify --repair` sets unreadable documents aside"),
         (["copy", "chat.db", "copy.db"], "`pyai-sessions verify --repair` sets unreadable documents aside"),
