@@ -8,12 +8,12 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 
 import pytest
 
 from pyai_sessions import SessionManager
-from tests.prompts.test_corpus import read_corpus
+from tests.prompts.test_corpus import read_languages
 from tests.test_examples import CLEAN, EXAMPLES, start
 
 HOW_MANY, USERS, TOGETHER = 5_000, 400, 500
@@ -69,11 +69,7 @@ def make_table(path, conversations):
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Make a table of conversations of 2 to 20 texts of chatterbot-corpus, in turns of all its languages."""
-    languages = {}
-    for name, conversations in read_corpus().items():
-        texts = [[each] if isinstance(each, str) else map(str, each) for each in conversations]
-        languages.setdefault(name.partition("/")[0], []).extend(chain.from_iterable(texts))
-    sources = cycle([cycle(texts) for _, texts in sorted(languages.items()) if texts])
+    sources = cycle(read_languages())
     path = tmp_path_factory.mktemp("table") / "chats.db"
     return path, make_table(path, (list(islice(next(sources), 2 + number % 19)) for number in range(HOW_MANY)))
 

@@ -7,6 +7,7 @@ import shelve
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from functools import cache
+from itertools import chain, cycle
 from pathlib import Path
 
 import diskcache
@@ -41,6 +42,15 @@ def read_corpus():
         loaded = yaml.load(path.read_text("utf-8"), yaml.CSafeLoader) or {}
         read[path.relative_to(DATA).with_suffix("").as_posix()] = loaded.get("conversations") or []
     return read
+
+
+def read_languages():
+    """Return the texts of each language that has some, in order: iterators without end."""
+    languages = {}
+    for name, conversations in read_corpus().items():
+        texts = [[each] if isinstance(each, str) else map(str, each) for each in conversations]
+        languages.setdefault(name.partition("/")[0], []).extend(chain.from_iterable(texts))
+    return [cycle(texts) for _, texts in sorted(languages.items()) if texts]
 
 
 def load_corpus():
