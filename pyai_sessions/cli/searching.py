@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -107,7 +108,8 @@ def _search(manager: SessionManager, query: str, owner: Any, options: dict[str, 
 def _print(out: Output, found: HitPage, *, context: int) -> None:
     from pyai_sessions import Session
 
-    before, after = ("\x1b[1;31m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
+    bold = "\x1b[1m" if os.environ.get("NO_COLOR") else "\x1b[1;31m"
+    before, after = (bold, "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
     last = None
     for hit in found:
         if hit.session_id != last:

@@ -15,7 +15,7 @@ from click.shell_completion import BashComplete
 
 from pyai_sessions import SessionManager
 from pyai_sessions.cli import exporting, main
-from pyai_sessions.cli.app import COMMANDS, app
+from pyai_sessions.cli.app import COMMANDS, app, run
 
 PROGRAM = [sys.executable, "-W", "error", "-m", "pyai_sessions"]
 NAMES = [name for commands in COMMANDS.values() for name in commands]
@@ -194,6 +194,16 @@ def test_the_bar_of_work_that_is_done_is_full(cli, store, monkeypatch, arguments
     assert cli(*arguments).code == 0
 
     assert f"{number}/{number}" in terminal.getvalue()
+    assert store
+
+
+def test_no_colour_is_shown_to_a_person_who_wants_none(store, monkeypatch):
+    """NO_COLOR leaves bold, for hits as for headings."""
+    for no_color, bold in (("", "\x1b[1;31m"), ("1", "\x1b[1m")):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert run(["search", "vienna"]) == 0
+        assert f"to {bold}Vienna\x1b[0m?" in sys.stdout.getvalue()
     assert store
 
 
