@@ -1,7 +1,7 @@
 """All sessions of a store, exported and imported from one storage to the next.
 
-`make faults ARGS=tests/cli/test_round_trip.py` moves 100,000 sessions and prints the memory of each step; that takes a
-quarter of an hour of one core. `SESSIONS=5000` before it moves fewer.
+`make faults ARGS=tests/cli/test_round_trip.py` moves 100,000 sessions and prints the memory of each step; that takes 20
+minutes of one core. `SESSIONS=5000` before it moves fewer.
 """
 
 import json
