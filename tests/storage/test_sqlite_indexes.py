@@ -6,7 +6,6 @@ from contextlib import closing
 from functools import partial
 
 import pytest
-from sqlitedict import SqliteDict
 
 from pyai_sessions import (
     ANYONE,
@@ -18,6 +17,7 @@ from pyai_sessions import (
     SQLiteSessionStore,
 )
 from pyai_sessions.testing import StoppedClock
+from tests.storage.sqlite_stores import talk
 
 
 @pytest.fixture
@@ -29,19 +29,6 @@ def path(tmp_path):
 def store(path):
     with closing(SQLiteSessionStore(path, timeout=30)) as store:
         yield store
-
-
-def plain_dict(path, **options):
-    """Open a SqliteDict of text as its documentation shows."""
-    return closing(SqliteDict(str(path), **{"tablename": "sessions", "encode": str, "decode": str} | options))
-
-
-def talk(store, session_id="s", user_id="ada", count=3):
-    session = Session(session_id=session_id, user_id=user_id)
-    for n in range(count):
-        session.add_message("user", f"message {n}")
-    store.save(session)
-    return session
 
 
 # The index table ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from pyai_sessions import (
     InvalidValueError,
     KVSessionStore,
     Message,
-    Session,
     SessionManager,
     SQLiteMapping,
     SQLiteSessionStore,
@@ -23,6 +22,7 @@ from pyai_sessions import (
     UnsuitableMappingError,
 )
 from tests.processes import run_at_once, run_python
+from tests.storage.sqlite_stores import plain_dict, talk
 
 
 @pytest.fixture
@@ -34,19 +34,6 @@ def path(tmp_path):
 def store(path):
     with closing(SQLiteSessionStore(path, timeout=30)) as store:
         yield store
-
-
-def plain_dict(path, **options):
-    """Open a SqliteDict of text as its documentation shows."""
-    return closing(SqliteDict(str(path), **{"tablename": "sessions", "encode": str, "decode": str} | options))
-
-
-def talk(store, session_id="s", user_id="ada", count=3):
-    session = Session(session_id=session_id, user_id=user_id)
-    for n in range(count):
-        session.add_message("user", f"message {n}")
-    store.save(session)
-    return session
 
 
 # What a save means ----------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pyai_sessions import (
     StorageLockedError,
 )
 from tests.processes import LOCKED, python_until_told
+from tests.storage.sqlite_stores import plain_dict, talk
 
 
 @pytest.fixture
@@ -31,19 +32,6 @@ def path(tmp_path):
 def store(path):
     with closing(SQLiteSessionStore(path, timeout=30)) as store:
         yield store
-
-
-def plain_dict(path, **options):
-    """Open a SqliteDict of text as its documentation shows."""
-    return closing(SqliteDict(str(path), **{"tablename": "sessions", "encode": str, "decode": str} | options))
-
-
-def talk(store, session_id="s", user_id="ada", count=3):
-    session = Session(session_id=session_id, user_id=user_id)
-    for n in range(count):
-        session.add_message("user", f"message {n}")
-    store.save(session)
-    return session
 
 
 # What other tools read and write --------------------------------------------------------------------------------------
