@@ -6,19 +6,8 @@ from datetime import timedelta
 import pytest
 
 from pyai_sessions import ImmutableError, InvalidValueError, KVSessionStore, Message, Session, SessionStateError
-from pyai_sessions.testing import NOON, StoppedClock
-from tests.samples import CALLS, PARTS, contents, three_messages
-
-
-@pytest.fixture
-def clock():
-    return StoppedClock()
-
-
-@pytest.fixture
-def session(clock):
-    """A session with three messages, m0 to m2, on a stopped clock."""
-    return three_messages(clock)
+from pyai_sessions.testing import NOON
+from tests.samples import CALLS, PARTS, contents
 
 
 def stored_part(session, last):
