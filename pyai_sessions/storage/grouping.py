@@ -99,10 +99,8 @@ class Group(Generic[T]):
         while mine.stored is None and mine.failure is None:
             taken = mine.leader is not None and not mine.leader.is_over()
             if first and not taken and (leader := self._lead()):
-                try:
-                    self._store_all(mine, leader, store)
-                finally:
-                    self._end(leader)
+                self._store_all(mine, leader, store)
+                self._end(leader)
             elif not mine.bell.acquire(timeout=_SLICE) and not taken and time.monotonic() > deadline:
                 note_wait(self._where(), began)
                 raise StorageLockedError(self._where(), f"other threads wrote for {self._timeout} s")

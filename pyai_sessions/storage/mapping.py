@@ -60,12 +60,10 @@ def _share(mapping: AnyMapping) -> _Shared:
     if found is None:
         claim = Claim(current_frame())
         _sharing.take(claim, 10.0, "the mappings in use")
-        try:
-            found = _shared.get(id(mapping))
-            if found is None:
-                found = _shared[id(mapping)] = _Shared(mapping)
-        finally:
-            _sharing.give_back(claim)
+        found = _shared.get(id(mapping))
+        if found is None:
+            found = _shared[id(mapping)] = _Shared(mapping)
+        _sharing.give_back(claim)
     return found
 
 
