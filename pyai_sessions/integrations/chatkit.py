@@ -70,14 +70,14 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
     # Threads --------------------------------------------------------------------------------------------------------
 
     async def load_thread(self, thread_id: str, context: Any) -> Any:
-        """Return what is stored of a thread besides its items."""
+        """Return a thread's metadata, without its items."""
         found = await self._manager.get_session(thread_id, last=1, user_id=self._user(context))
         if found is None:
             raise _missing(f"thread {thread_id!r}")
         return _thread(found)
 
     async def save_thread(self, thread: Any, context: Any) -> None:
-        """Store what a thread is besides its items."""
+        """Store a thread's metadata; its items stay as they are."""
         part = thread.model_dump(mode="json", include={"created_at", "status", "allowed_image_domains", "metadata"})
         await self._manager.update(
             thread.id,
@@ -137,7 +137,7 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
         await self._manager.update(thread_id, _message(item, thread_id), create=True, user_id=self._user(context))
 
     async def save_item(self, thread_id: str, item: Any, context: Any) -> None:
-        """Put an item in the place of the one with its id; append it where there is none."""
+        """Replace the item with the same id; append the item if there is none."""
         try:
             await self._manager.replace_message(thread_id, _message(item, thread_id), user_id=self._user(context))
         except (SessionNotFoundError, SessionStateError) as err:
@@ -155,7 +155,7 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
         return _item(message, thread_id)
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: Any) -> None:
-        """Remove an item; one that is not there is fine."""
+        """Remove an item, if there is one of this id."""
         try:
             await self._manager.remove_message(thread_id, item_id, user_id=self._user(context))
         except (SessionNotFoundError, SessionStateError) as err:
@@ -165,12 +165,12 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
     # Attachments ----------------------------------------------------------------------------------------------------
 
     async def save_attachment(self, attachment: Any, context: Any) -> None:
-        """Store what an attachment is, in place of what was stored of it."""
+        """Store the description of an attachment, in place of an earlier one."""
         given = attachment.model_dump(mode="json")
         await self._change(context, {_NAME: {"attachments": {attachment.id: given}}}, attachment.id)
 
     async def load_attachment(self, attachment_id: str, context: Any) -> Any:
-        """Return what is stored of an attachment."""
+        """Return the description of an attachment."""
         user = self._user(context)
         state = await (self._manager.user_state(user) if isinstance(user, str) else self._manager.app_state())
         found = p.native(p.native(state.get(_NAME)).get("attachments")).get(attachment_id)
@@ -179,7 +179,7 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
         return _validated(_types.Attachment, found)
 
     async def delete_attachment(self, attachment_id: str, context: Any) -> None:
-        """Remove what is stored of an attachment; one that is not there is fine."""
+        """Remove the description of an attachment, if there is one."""
         await self._change(context, {}, attachment_id)
 
     async def _change(self, context: Any, changes: Mapping[str, Any], attachment_id: str) -> None:
@@ -212,7 +212,7 @@ def _thread(session: Session | SessionSummary) -> Any:
 
 
 def _message(item: Any, thread_id: str) -> Message:
-    """Return the message that an item is stored as."""
+    """Return the message that stores an item."""
     given = plain(item.model_dump(mode="json"), "item")
     role, content = _said(given)
     created: datetime = item.created_at
@@ -241,12 +241,12 @@ def _said(given: dict[str, Any]) -> tuple[str, Any]:
 
 
 def _item(message: Message, thread_id: str) -> Any:
-    """Return the item that a message is."""
+    """Return the item that a message stores."""
     return _validated(_types.ThreadItem, restored(message, _NAME, _written(message, thread_id)))
 
 
 def _written(message: Message, thread_id: str) -> dict[str, Any]:
-    """Return the item that a message's own fields are: what only others say is hidden context."""
+    """Write an item from a message's own fields; what ChatKit has no item for becomes hidden context."""
     made: dict[str, Any] = {
         "id": message.message_id,
         "thread_id": thread_id,

@@ -78,7 +78,7 @@ class ClaudeSessionStore:
             await append(await self._new(session_id, added))  # the CLI has changed an entry since it sent it
 
     async def _append(self, key: Any, session_id: str, entries: list[Any], added: list[Message]) -> None:
-        """Append to the transcript of a session, with its summary, which the SDK folds the entries into."""
+        """Append to the transcript of a session, and update its summary, into which the SDK folds the entries."""
         titles = [each["customTitle"] for each in entries if isinstance(each.get("customTitle"), str)]
         title: dict[str, Any] = {"title": titles[-1].strip()[:1000] or None} if titles else {}
         while added:
@@ -113,7 +113,7 @@ class ClaudeSessionStore:
         return session.revision or "", None if summary is None else plain_object(summary, _SUMMARY)
 
     async def _append_agents(self, key: Any, session_id: str, _: list[Any], added: list[Message]) -> None:
-        """Append to the transcript of a sub-agent. The session that called it notes its name before it is created."""
+        """Append to the transcript of a sub-agent. Its name is noted in the calling session before it is created."""
         try:
             await self._manager.append(session_id, *added, user_id=self._user_id)
         except SessionNotFoundError:
@@ -129,7 +129,7 @@ class ClaudeSessionStore:
             await self._manager.update(session_id, *added, metadata=about, create=True, user_id=self._user_id)
 
     async def _new(self, session_id: str, added: list[Message]) -> list[Message]:
-        """Return those of some messages whose ids the session does not have."""
+        """Return the messages whose ids the session does not have yet."""
         return [
             each
             for each in added
@@ -230,7 +230,7 @@ _MAX_UUID = 256
 
 
 def _said(item: p.Part, path: str, clock: Clock) -> dict[str, Any]:
-    """Return the fields of what is said in an entry; several results stand in one content, as they were given."""
+    """Return the fields of the message that stores an entry; several results of tools stay in one content, as given."""
     read = anthropic.read([(path, item)], None, clock, {})
     if len(read) > 1:
         return {"role": item["role"], "content": item["content"]}

@@ -279,7 +279,7 @@ def _json_of(event: Any) -> p.Part:
 
 
 def _translate(given: p.Part, alphabet: Mapping[int, int]) -> None:
-    """Write the data of an event's parts in another alphabet of base64: messages have the standard one."""
+    """Write the data of an event's parts in another base64 alphabet: the ADK's is URL-safe, ours is standard."""
     for part in p.native(given.get("content")).get("parts") or ():
         data = part.get("inline_data")
         if is_mapping(data) and isinstance(data.get("data"), str):

@@ -162,7 +162,7 @@ def items_of(messages: Iterable[Message]) -> list[Any]:
 
 
 def _written(message: Message) -> Sequence[Any]:
-    """Return the items that a message's own fields are written as."""
+    """Write items from a message's own fields alone."""
     text = plain_text(message)
     if text is not None:
         return [{"role": message.role, "content": text}]

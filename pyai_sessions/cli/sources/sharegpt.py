@@ -40,7 +40,7 @@ def sessions(file: IO[str]) -> Iterator[Found | Broken]:
 
 
 def _as_object(item: Item | Broken) -> Item | Broken:
-    """Return a conversation that is a list of messages as an object that has them."""
+    """Return the conversation as an object; a bare list of messages becomes its ``messages``."""
     if isinstance(item, Broken):
         return item
     value: object = item.value

@@ -42,7 +42,7 @@ def part_of(holder: Message | Session) -> Mapping[str, Any]:
 
 
 def leave_out(session: Session, messages: Iterable[Message], left: Message) -> None:
-    """Take messages out of the conversation, from the checkpoint of the record *left* on."""
+    """Take messages out of the conversation of the checkpoint with the record *left*; earlier ones keep them."""
     for each in messages:
         fields = {key: plain(getattr(each, key), key) for key in (*_SAYING_NOTHING, "metadata")}
         part = {"left": left.message_id, "was": fields}
@@ -52,7 +52,8 @@ def leave_out(session: Session, messages: Iterable[Message], left: Message) -> N
 def remove(session: Session, places: Iterable[int], *, and_left: bool = False) -> None:
     """Remove checkpoints from a loaded session, and the writes after them.
 
-    With *and_left* also the messages that a checkpoint left out; else its record stays, empty, as they name it.
+    *and_left* also removes the messages that any checkpoint left out. Without it they stay, and so does an empty record
+    for each checkpoint that they name.
     """
     messages = list(session.messages)
     parts = [part_of(each) for each in messages]
@@ -70,12 +71,12 @@ def remove(session: Session, places: Iterable[int], *, and_left: bool = False) -
 
 
 class Log(NamedTuple):
-    """Messages of a session that follow one another.
+    """A run of consecutive messages of a session.
 
     Attributes:
         messages: The messages.
-        is_whole: Whether none is older.
-        is_newest: Whether none is newer.
+        is_whole: Whether the session has no older message.
+        is_newest: Whether the session has no newer message.
 
     """
 
@@ -96,15 +97,15 @@ class Log(NamedTuple):
         return None
 
     def reaches(self, namespace: str, checkpoint_id: str | None, since: Iterable[str] = ()) -> bool:
-        """Return whether the log goes back to all that there is of a checkpoint.
+        """Return whether the log goes far enough back to hold a checkpoint and its writes, if they are stored.
 
-        *since* are checkpoints before which there can be none of the *namespace*.
+        *since* are checkpoints that are older than any of the *namespace*.
         """
         places = [self.find(namespace, checkpoint_id), *(self.find("", each) for each in since)]
         return self.is_whole or any(n is not None and n >= _EARLY for n in places)
 
     def is_followed(self, n: int) -> bool:
-        """Return whether the log goes on to a checkpoint that follows the one at a place, and a little further."""
+        """Return whether the log holds the checkpoint that follows the one at place *n*, and the writes near it."""
         of = part_of(self.messages[n])
         later = (m for m in range(n, len(self.messages) - _EARLY) if part_of(self.messages[m]).get("ns") == of["ns"])
         return self.is_newest or any(part_of(self.messages[m]).get("parent") == of["checkpoint"] for m in later)
@@ -118,9 +119,9 @@ class Log(NamedTuple):
         return self._replace(messages=[*self.messages, *messages], is_newest=is_newest)
 
     def spoken(self, n: int | None = None) -> Iterator[Message]:
-        """Yield the messages of the conversation at a checkpoint, or of now.
+        """Yield the messages of the conversation at the checkpoint at place *n*; by default those of now.
 
-        At the newest checkpoint those that were added since are among them.
+        The newest checkpoint also gets the messages that were added after it.
         """
         if n is not None and not (self.is_newest and n == self.find("", None)):
             return _spoken(self.messages[: n + 1])

@@ -22,12 +22,12 @@ _PART = re.compile(r"#pydantic_ai\.\d+$")
 
 
 def entry_id_of(message_id: str) -> str:
-    """Return the id of the entry that a message is of."""
+    """Return the id of the entry that a message belongs to."""
     return _PART.sub("", message_id)
 
 
 def items_of(messages: Iterable[Message]) -> list[tuple[str, p.Part]]:
-    """Return the requests and responses that messages were made of, as JSON, each with the id of its entry."""
+    """Convert messages back into requests and responses, as JSON, each with the id of its entry."""
     made: list[tuple[str, p.Part]] = []
     for entry_id, group in groupby(messages, lambda each: entry_id_of(each.message_id)):
         run = list(group)
@@ -101,7 +101,7 @@ _TO_STANDARD, _TO_URL_SAFE = str.maketrans("-_", "+/"), str.maketrans("+/", "-_"
 
 
 def _response(parts: Sequence[p.Part]) -> dict[str, Any]:
-    """Return the fields of the message that a response is."""
+    """Return the fields of the message that stores a response with these parts."""
     said: list[p.Part] = []
     calls: list[p.Part] = []
     for part in parts:
@@ -131,7 +131,7 @@ def _thinking(part: p.Part) -> p.Part:
 
 
 def _written(messages: Sequence[Message]) -> list[p.Part]:
-    """Return the requests and responses that messages' own fields are written as."""
+    """Write requests and responses from the messages' own fields alone."""
     said = [(each.message, message) for message in messages for each in prompt_messages(message)]
     made: list[p.Part] = []
     for is_response, group in groupby(said, lambda each: p.speaker(each[0]) == "assistant"):

@@ -279,7 +279,7 @@ _Placed = tuple[int, Message]
 
 
 def _joined(run: Sequence[_Placed]) -> list[list[_Placed]]:
-    """Return messages in groups: those of a tool that follow each other stay together."""
+    """Return messages in groups: consecutive results of tools are one group, any other message is its own."""
     parts: list[list[_Placed]] = []
     for each in run:
         if parts and p.speaker(each[1]) == p.speaker(parts[-1][-1][1]) == "tool":
@@ -290,7 +290,7 @@ def _joined(run: Sequence[_Placed]) -> list[list[_Placed]]:
 
 
 def _written(*messages: Message) -> p.Part:
-    """Return the JSON of what the own fields of messages say: of one, or of several that are one for Strands."""
+    """Write a message of Strands, as JSON, from the own fields of one message, or of several results of tools."""
     made: p.Part = {"created_at": messages[0].timestamp.isoformat()}
     [first, *others] = messages
     text = None if others else plain_text(first)

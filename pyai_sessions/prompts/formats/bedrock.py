@@ -252,7 +252,7 @@ def _read_call(block: p.Part, path: str) -> p.Part | None:
 
 
 def call(block: Mapping[str, Any]) -> p.Part:
-    """Return the tool call that a ``toolUse`` is, without an id where it has none."""
+    """Return a ``toolUse`` as a tool call; without an id if it has none."""
     given = p.native(block["toolUse"])
     own = p.rest_of(given, "toolUseId", "name", "input")
     return p.call_of(given.get("toolUseId"), given.get("name"), given.get("input") or {}, "bedrock", own)

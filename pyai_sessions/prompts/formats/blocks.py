@@ -41,7 +41,7 @@ def call(value: object) -> Any:
 
 
 def call_block(block: Block) -> dict[str, Any] | None:
-    """Return the tool call that a block is, or None if it is something else."""
+    """Return a block as a tool call, or None if it is something else."""
     kind = block_kind(block)
     return _CALLS[kind](block) if kind in _CALLS else None
 

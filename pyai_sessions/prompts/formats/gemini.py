@@ -277,7 +277,7 @@ def _read_call(part: p.Part, path: str) -> p.Part | None:
 
 
 def call(part: p.Part) -> p.Part:
-    """Return the tool call that a ``function_call`` is, without an id where it has none."""
+    """Return a ``function_call`` as a tool call; without an id if it has none."""
     given = p.native(part["function_call"])
     inner = p.rest_of(given, "name", "args")
     own = {**p.rest_of(part, "function_call"), **({"function_call": inner} if inner else {})}

@@ -114,7 +114,7 @@ def _is_same_message(one: p.Part, other: p.Part) -> bool:
 
 
 def _said(part: p.Part) -> p.Part | None:
-    """Return the item that a part of an assistant's content is; None if there is nothing to say of it."""
+    """Return a part of an assistant's content as an item; None if the API takes nothing of it."""
     kind, own = part["type"], p.native(part.get("responses"))
     item = p.native(own.get("item"))
     if kind == "responses" and p.is_part(item) and _by_model(item["type"]):
@@ -337,7 +337,7 @@ def _message_parts(item: p.Part, path: str) -> list[p.Part]:
 
 
 def call(item: Mapping[str, Any]) -> p.Part:
-    """Return the tool call that an item is, without an id where it has none."""
+    """Return an item as a tool call; without an id if it has none."""
     own = _known(item, _OF_CALL)
     arguments = item.get(CALLS[item["type"]])
     made = p.call_of(item.get("call_id"), item.get("name"), "{}" if arguments is None else arguments, "responses", own)

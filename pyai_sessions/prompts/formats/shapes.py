@@ -59,7 +59,7 @@ class PromptMessage:
 
 
 def remaining(said: Sequence[PromptMessage]) -> tuple[Any, Any]:
-    """Return the content and tool calls of a stored message, as stored, without what is no longer in *said*."""
+    """Return the content and tool calls of a stored message as they are stored, without the parts missing in *said*."""
     source = said[0].source
     if source is None:
         return None, None

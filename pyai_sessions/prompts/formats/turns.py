@@ -101,9 +101,9 @@ def of_model(
     call_of: Callable[[p.Part, str], p.Part | None],
     stored: Callable[[Blocks], Any],
 ) -> p.Part:
-    """Return the fields of the message that a model's blocks are.
+    """Return the fields of the message that stores a model's blocks.
 
-    *call_of* returns the tool call that a block is, or None; *stored* the content that the other blocks are.
+    *call_of* returns a block as a tool call, or None if it is none; *stored* returns the other blocks as content.
     """
     calls = [call_of(each, f"{path}[{n}]") for n, each in enumerate(blocks)]
     rest = [each for each, call in zip(blocks, calls, strict=True) if call is None]
@@ -119,7 +119,7 @@ def of_model(
 def of_user(
     blocks: Blocks, path: str, result_of: Callable[[p.Part, str], p.Result | None], stored: Callable[[Blocks], Any]
 ) -> list[p.Part]:
-    """Return the fields of the messages that a user's blocks are: the results of tools, then what the user says."""
+    """Return the fields of the messages that store a user's blocks: the results of tools, then what the user says."""
     results = [result_of(each, f"{path}[{n}]") for n, each in enumerate(blocks)]
     made = [{"role": "tool", **each._asdict()} for each in results if each is not None]
     rest = [each for each, result in zip(blocks, results, strict=True) if result is None]
