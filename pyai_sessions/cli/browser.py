@@ -18,7 +18,7 @@ from textual.widgets.option_list import Option
 from textual.worker import WorkerCancelled, get_current_worker  # pyright: ignore[reportUnknownVariableType]
 
 from pyai_sessions.cli.finding import found_ids, newest
-from pyai_sessions.cli.output import counted, one_line
+from pyai_sessions.cli.output import counted, inert, one_line
 from pyai_sessions.cli.times import shown
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SHOWN = 200
 """Sessions of the list, and messages of the transcript: the newest."""
 
 _WIDTH = 37
-"""Cells of a title in the list, so that it takes one line."""
+"""Cells of a line in the list, so that it is not wrapped."""
 
 _COLOURS = {"user": "bold cyan", "assistant": "bold green", "tool": "bold yellow", "system": "bold magenta"}
 
@@ -218,9 +218,9 @@ class Browser(App[None]):
         scroll = self.query_one("#scroll", VerticalScroll)
         goes_on = self._revision is not None and scroll.scroll_offset.y >= scroll.max_scroll_y
         self._revision = session.revision
-        whose = "of no user" if session.user_id is None else f"of {one_line(session.user_id)}"
+        whose = "of no user" if session.user_id is None else f"of {inert(session.user_id)}"
         count = counted(session.message_count, "message")
-        about = f"{one_line(session.session_id)}, {whose}, {session.status}, {count}"
+        about = f"{inert(session.session_id)}, {whose}, {session.status}, {count}"
         self.query_one("#about", Static).update(Text(about))
         self.query_one("#transcript", Static).update(transcript_of(session))
         (scroll.scroll_end if goes_on else scroll.scroll_home)(animate=False)
@@ -238,11 +238,12 @@ def _stop_if_cancelled(_: int) -> None:
 
 
 def _row(summary: SessionSummary) -> Text:
-    title = one_line(summary.title or summary.session_id)
-    line = Text(title)
-    line.truncate(_WIDTH, overflow="ellipsis")
-    about = f"\n{shown(summary.active_at)}  {counted(summary.message_count, 'message')}"
-    return line.append(f"{about}  {one_line(summary.user_id or '')}", "dim")
+    title = Text(one_line(summary.title) if summary.title else inert(summary.session_id))
+    whose = inert(summary.user_id or "")
+    about = Text(f"{shown(summary.active_at)}  {counted(summary.message_count, 'message')}  {whose}", "dim")
+    for line in (title, about):
+        line.truncate(_WIDTH, overflow="ellipsis")
+    return Text("\n").join([title, about])
 
 
 def transcript_of(session: Session) -> Text:

@@ -146,6 +146,24 @@ def test_the_browser_shows_a_list_and_the_conversation_that_is_chosen(manager):
     screen(manager, story)
 
 
+def test_a_session_takes_two_lines_of_the_browsers_list(manager):
+    """Long titles and users are cut. An id is shown as it is, with its spaces."""
+    manager.create_session("a  user" * 9, session_id="an  id", title="A title of many words " * 9)
+    manager.create_session("a  user", session_id="a  b")
+
+    async def story(app, pilot, settle, text):
+        listed = app.query_one(OptionList)
+        await settle(lambda: listed.option_count == 5)
+        rows = [str(listed.get_option_at_index(n).prompt).split("\n") for n in range(5)]
+        assert [[len(line) <= 37 for line in row] for row in rows] == [[True, True]] * 5
+        assert rows[0][0] == "a  b"
+        assert rows[0][1].endswith("0 messages  a  user")
+        assert rows[1][1].endswith("…")
+        await settle(lambda: text("about") == "a  b, of a  user, active, 0 messages")
+
+    screen(manager, story)
+
+
 def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
     """The list holds what fits, and a new message appears by itself."""
 
