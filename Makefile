@@ -93,6 +93,7 @@ bench: $(VENV)/.package $(VENV)/.group-bench servers ## Run the benchmarks (ARGS
 MEASURED := openai_agents google_adk langgraph strands agent_framework
 
 bench-peers: $(VENV)-peers/.group-peers $(patsubst %,.venv-integrations/%-highest/.made,$(MEASURED)) ## Install the packages that the benchmarks compare with
+	$(UV) pip install -q --python .venv-integrations/langgraph-highest/bin/python --group bench-langgraph
 
 lint: $(VENV)/.group-lint ## Check style and format
 	$(BIN)/ruff check

@@ -1,4 +1,8 @@
-"""Threads of OpenAI's ChatKit in sessions: the store that a ``ChatKitServer`` takes."""
+"""Threads of OpenAI's ChatKit in sessions: the store that a ``ChatKitServer`` takes.
+
+It is longer than two converters and the calls, as the store of ChatKit also lists threads by pages, and keeps
+attachments.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import openai
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import prompt_messages
-from pyai_sessions.values.checks import Anyone
+from pyai_sessions.values.checks import Anyone, check_id
 from pyai_sessions.values.json import is_array, is_mapping, plain, write
 
 try:
@@ -172,7 +176,7 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
     async def load_attachment(self, attachment_id: str, context: Any) -> Any:
         """Return the description of an attachment."""
         user = self._user(context)
-        state = await (self._manager.user_state(user) if isinstance(user, str) else self._manager.app_state())
+        state = await (self._manager.app_state() if user is ANYONE else self._manager.user_state(user))
         found = p.native(p.native(state.get(_NAME)).get("attachments")).get(attachment_id)
         if found is None:
             raise _missing(f"attachment {attachment_id!r}")
@@ -183,11 +187,11 @@ class ChatKitStore(_Store):  # type: ignore[misc]  # pyright: ignore[reportUntyp
         await self._change(context, {}, attachment_id)
 
     async def _change(self, context: Any, changes: Mapping[str, Any], attachment_id: str) -> None:
-        user, gone = self._user(context), [[_NAME, "attachments", attachment_id]]
-        if isinstance(user, str):
-            await self._manager.update_user_state(user, changes, remove=gone)
-        else:
+        user, gone = self._user(context), [[_NAME, "attachments", check_id(attachment_id, "attachment_id")]]
+        if user is ANYONE:
             await self._manager.update_app_state(changes, remove=gone)
+        else:
+            await self._manager.update_user_state(user, changes, remove=gone)
 
 
 def _page(data: list[Any], *, has_more: bool) -> Any:

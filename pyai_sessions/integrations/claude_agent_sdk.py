@@ -1,4 +1,8 @@
-"""Sessions for the Claude Agent SDK: what ``ClaudeAgentOptions(session_store=...)`` takes."""
+"""Sessions for the Claude Agent SDK: what ``ClaudeAgentOptions(session_store=...)`` takes.
+
+It is longer than two converters and the calls, as each append keeps a summary for the SDK's lists, sub-agents have
+transcripts of their own, and an entry may be sent again after it was changed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import anthropic
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import prompt_messages
-from pyai_sessions.values.checks import Anyone, Clock, check_time, utc_now
+from pyai_sessions.values.checks import Anyone, Clock, check_id, check_time, utc_now
 from pyai_sessions.values.json import is_array, is_mapping, plain_object
 from pyai_sessions.values.recent import Recent
 
@@ -196,8 +200,9 @@ def session_id_of(project_key: str, session_id: str, subpath: str | None = None)
     '-home-ada-app/5b2e4b1c-6f0a-4b7e-9d3a-2f1f0c9a7d11'
 
     """
-    names = [quote(each, safe=" :@+,=~") for each in (project_key, session_id)]
-    return "/".join(names if subpath is None else [*names, subpath])
+    given = {"project_key": project_key, "session_id": session_id}
+    names = [quote(check_id(each, name), safe=" :@+,=~") for name, each in given.items()]
+    return "/".join(names if subpath is None else [*names, check_id(subpath, "subpath")])
 
 
 def messages_of(entries: Iterable[Any], clock: Clock = utc_now) -> list[Message]:

@@ -10,7 +10,7 @@ from hashlib import sha1
 from typing import Any, NamedTuple
 
 from pyai_sessions.values.json import frozen_object, is_array, is_mapping, read, write
-from pyai_sessions.values.messages import Message
+from pyai_sessions.values.messages import Message, metadata_of
 
 
 class Difference(NamedTuple):
@@ -117,7 +117,7 @@ def restored(message: Message, framework: str, written: Any) -> Any:
 
     Of a message whose own fields were changed since, or which another framework wrote, it is *written* itself.
     """
-    part = message.metadata.get(framework)
+    part = metadata_of(message).get(framework)
     if not is_mapping(part):
         return written
     text = write(written)

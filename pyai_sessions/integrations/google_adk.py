@@ -1,4 +1,8 @@
-"""Sessions for Google's Agent Development Kit: what ``Runner(session_service=...)`` takes."""
+"""Sessions for Google's Agent Development Kit: what ``Runner(session_service=...)`` takes.
+
+It is longer than two converters and the calls, as each event may change the states of session, user and app, and an
+event is refused where another writer was faster.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import gemini
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
+from pyai_sessions.values.checks import check_id
 from pyai_sessions.values.json import is_mapping, read, thawed, write
 
 try:
@@ -77,7 +82,7 @@ class GoogleADKSessionService(_Service):  # type: ignore[misc]  # pyright: ignor
 
         """
         session_id = (session_id or "").strip() or Session().session_id
-        changes = _changes(app_name, _jsonable(state or {}))
+        changes = _changes(check_id(app_name, "app_name"), _jsonable(state or {}))
         metadata = {_NAME: {"app_name": app_name}}
         try:
             await self._manager.update(

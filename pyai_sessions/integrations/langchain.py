@@ -13,9 +13,12 @@ from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
 from pyai_sessions.values.checks import Clock, utc_now
 from pyai_sessions.values.json import plain
+from pyai_sessions.values.messages import metadata_of
 
 _NAME = "langchain"
 _TYPES = {"user": "human", "assistant": "ai", "developer": "system"}
+_CLASSES = {"user": "HumanMessage", "assistant": "AIMessage"}
+"""Those of messages that are nothing but a text."""
 
 Pack = Callable[[Any], Any]
 """Makes JSON of any object, or an object of the JSON."""
@@ -38,7 +41,8 @@ def items_of(messages: Iterable[Message], *, unpack: Pack | None = None) -> list
 
     *unpack* undoes the *pack* of `messages_of`.
     """
-    return _objects([item for each in messages for item in _items(each)], unpack)
+    framework = _framework()
+    return [made for each in messages for made in _made(each, framework, unpack)]
 
 
 def _message(item: Any, place: str, pack: Pack | None, clock: Clock) -> Message:
@@ -46,8 +50,8 @@ def _message(item: Any, place: str, pack: Pack | None, clock: Clock) -> Message:
     packed = None
     try:
         given = plain(given, place)
-        if pack is not None and _objects([given], None) != [item]:  # JSON makes lists of tuples, for example
-            packed = pack(item)
+        if pack is not None and _framework().messages_from_dict([given]) != [item]:
+            packed = pack(item)  # JSON makes lists of tuples, for example
     except InvalidValueError:
         if pack is None:
             raise
@@ -82,26 +86,25 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _objects(items: list[dict[str, Any]], unpack: Pack | None) -> list[Any]:
+def _framework() -> Any:
     try:
-        messages = import_module("langchain_core.messages")
+        return import_module("langchain_core.messages")
     except ImportError as err:
         raise MissingPackageError("pyai_sessions.integrations.langchain", "langchain-core", name=err.name) from err
-    if unpack is None or not any("packed" in each for each in items):
-        made: list[Any] = messages.messages_from_dict(items)
-        return made
-    return [unpack(each["packed"]) if "packed" in each else messages.messages_from_dict([each])[0] for each in items]
 
 
-def _items(message: Message) -> Iterable[Any]:
-    """Return a message as dicts of LangChain's: ``type`` and ``data``."""
-    item_id = p.native(message.metadata.get(_NAME)).get("id")
-    as_text = None if item_id is None else _as_text(message, item_id)
-    if as_text is not None:
-        return [as_text]
+def _made(message: Message, framework: Any, unpack: Pack | None) -> Iterable[Any]:
+    """Return the messages of LangChain that a message becomes."""
+    item_id = p.native(metadata_of(message).get(_NAME)).get("id")
+    text = None if item_id is None else plain_text(message)
+    if text is not None:  # most are so
+        return [getattr(framework, _CLASSES[message.role])(content=text, name=message.name, id=item_id)]
     made = restored(message, _NAME, _as_stored(message))
+    if "packed" in made and unpack is not None:
+        return [unpack(made["packed"])]
     is_kept = "packed" in made or made["data"]["id"] != message.message_id
-    return [made] if is_kept else _as_told(message)
+    found: list[Any] = framework.messages_from_dict([made] if is_kept else list(_as_told(message)))
+    return found
 
 
 def _as_text(message: Message, item_id: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats import responses
 from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
-from pyai_sessions.values.checks import Anyone, Clock, utc_now
+from pyai_sessions.values.checks import Anyone, Clock, check_id, utc_now
 from pyai_sessions.values.json import is_mapping
 
 _NAME = "openai_agents"
@@ -61,7 +61,7 @@ class OpenAIAgentsSession:
         user_id: str | Anyone = ANYONE,
         session_settings: Any = None,
     ) -> None:
-        self.session_id = session_id
+        self.session_id = check_id(session_id, "session_id")
         if is_mapping(session_settings):  # the runner asks it for more than its fields
             session_settings = import_module("agents").SessionSettings(**session_settings)
         self.session_settings: Any = session_settings

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyai_sessions import Message, MissingPackageError, SessionManager
+from pyai_sessions import InvalidValueError, Message, MissingPackageError, SessionManager
 from pyai_sessions.integrations.claude_agent_sdk import ClaudeSessionStore, entries_of, messages_of, session_id_of
 from pyai_sessions.prompts.formats.parts import FORMATS
 
@@ -202,3 +202,13 @@ def test_a_missing_sdk_is_named():
         stored(manager, key={"project_key": "-app", "session_id": SESSION})
 
     assert manager.count() == 0
+
+
+@pytest.mark.parametrize("name", ["project_key", "session_id", "subpath"])
+@pytest.mark.parametrize("value", ["", 7])
+def test_a_key_without_one_of_its_names_is_refused(name, value):
+    """The error says which. The id of the session would be that of another key, or end with a slash."""
+    key = {"project_key": "p", "session_id": SESSION, "subpath": "agents/a"} | {name: value}
+
+    with pytest.raises(InvalidValueError, match=name):
+        session_id_of(**key)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pyai_sessions import integrations
 from tests.integrations.frameworks.__main__ import HERE, ROOT, runs
 from tests.integrations.frameworks.suites.tables import SUITES
@@ -54,8 +56,9 @@ MAKEFILE = """
 """
 
 
-def test_a_failure_does_not_stop_the_others(tmp_path):
-    """Tests that fail, and an environment that cannot be made, are in the table and the exit code; all others run."""
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the command in a project of three frameworks: the environment of one cannot be made."""
     folder = tmp_path / "tests" / "integrations" / "frameworks"
     shutil.copytree(HERE / "suites", folder / "suites")
     shutil.copy(HERE / "__main__.py", folder)
@@ -68,7 +71,32 @@ def test_a_failure_does_not_stop_the_others(tmp_path):
     )
     (folder / "test_bad.py").write_text("def test_it(): assert False")
     (folder / "test_good.py").write_text("def test_it(): pass")
+    return folder
 
+
+def test_ctrl_c_prints_the_table_of_what_has_run(folder, tmp_path):
+    """The tests that run are stopped and have no row, and the exit code is that of Ctrl-C."""
+    (folder / "test_good.py").write_text(
+        "import os, signal, time\n"
+        "def test_it():\n"
+        "    os.killpg(0, signal.SIGINT)\n"  # as a terminal does
+        "    time.sleep(60)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integrations.frameworks", "bad-highest", "gone-highest", "good-highest"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, start_new_session=True,
+    )  # fmt: skip
+
+    assert done.returncode == 130, done.stderr
+    *_, bad, gone, interrupted = (each.split() for each in done.stdout.splitlines())
+    assert (bad[0], bad[2:6]) == ("bad-highest", ["0", "1", "0", "0"])
+    assert gone[:2] == ["gone-highest", "none"]
+    assert interrupted == ["Interrupted.", "Without", "a", "result:", "good-highest."]
+
+
+def test_a_failure_does_not_stop_the_others(folder, tmp_path):
+    """Tests that fail, and an environment that cannot be made, are in the table and the exit code; all others run."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.integrations.frameworks", "bad-highest", "gone-highest", "good-highest"],
         cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyai_sessions import AsyncSessionManager, Message, SessionArchivedError, SessionExistsError, SessionManager
+from pyai_sessions import (
+    AsyncSessionManager,
+    InvalidValueError,
+    Message,
+    SessionArchivedError,
+    SessionExistsError,
+    SessionManager,
+)
 from pyai_sessions.integrations.openai_agents import OpenAIAgentsSession, items_of, messages_of
 from pyai_sessions.prompts.formats.parts import FORMATS
 
@@ -264,3 +271,10 @@ def test_the_limit_of_the_settings_holds():
     assert run(session.get_items()) == TURN[-2:]
     assert run(session.get_items(3)) == TURN[-3:]
     assert run(session.get_items(0)) == []
+
+
+@pytest.mark.parametrize("session_id", ["", None, 7])
+def test_an_id_that_no_session_can_have_is_refused(session_id):
+    """It is refused at once: such a session would seem to be empty until the first items are added."""
+    with pytest.raises(InvalidValueError, match="session_id"):
+        OpenAIAgentsSession(session_id, SessionManager())

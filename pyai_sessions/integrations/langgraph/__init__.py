@@ -1,11 +1,20 @@
-"""Checkpoints for LangGraph, in sessions: what ``graph.compile(checkpointer=...)`` takes."""
+"""Checkpoints for LangGraph, in sessions: what ``graph.compile(checkpointer=...)`` takes.
+
+It is longer than two converters and the calls, as LangGraph wants each call twice, sync and async, and goes on from any
+checkpoint: `checkpoints` makes these of the session, `log` says how they lie in it.
+"""
 
 from __future__ import annotations
 
+from asyncio import Lock as AsyncLock
+from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import import_module
 from itertools import islice
+from os import getpid
+from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pyai_sessions import (
     ANYONE,
@@ -15,7 +24,7 @@ from pyai_sessions import (
     SessionManager,
     UnsupportedOperationError,
 )
-from pyai_sessions.integrations.langgraph.checkpoints import Checkpoints, Steps, Tips
+from pyai_sessions.integrations.langgraph.checkpoints import Checkpoints, Steps, Tips, thread_of
 from pyai_sessions.values.checks import Anyone
 
 try:
@@ -62,6 +71,8 @@ class LangGraphSaver(Checkpoints, _Saver):  # type: ignore[misc]  # pyright: ign
         self._user_id = user_id
         self._key = messages_key
         self._tips = Tips()
+        self._turns: WeakValueDictionary[Any, Lock] = WeakValueDictionary()
+        self._awaited_turns: WeakValueDictionary[Any, AsyncLock] = WeakValueDictionary()
 
     # The calls, sync and async ------------------------------------------------------------------------------------
 
@@ -75,21 +86,25 @@ class LangGraphSaver(Checkpoints, _Saver):  # type: ignore[misc]  # pyright: ign
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:  # noqa: ARG002
         """Store a checkpoint whose parent *config* names, and return its own config. One commit."""
-        return self._made(self._put(config, checkpoint, metadata))
+        with self._turn(config):
+            return self._made(self._put(config, checkpoint, metadata))
 
     async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:  # noqa: ARG002
         """Do what `put` does."""
-        return await self._awaited(self._put(config, checkpoint, metadata))
+        async with self._awaited_turn(config):
+            return await self._awaited(self._put(config, checkpoint, metadata))
 
     def put_writes(self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """Store what a task wrote after the checkpoint that *config* names. One commit."""
-        self._made(self._put_writes(config, writes, task_id, task_path))
+        with self._turn(config):
+            self._made(self._put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Do what `put_writes` does."""
-        await self._awaited(self._put_writes(config, writes, task_id, task_path))
+        async with self._awaited_turn(config):
+            await self._awaited(self._put_writes(config, writes, task_id, task_path))
 
     def list(
         self,
@@ -156,6 +171,15 @@ class LangGraphSaver(Checkpoints, _Saver):  # type: ignore[misc]  # pyright: ign
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Do what `prune` does."""
         await self._awaited(self._prune(thread_ids, strategy))
+
+    # A graph stores what its tasks wrote while it stores a checkpoint. Side by side, all calls but one would find that
+    # the session was changed, and read it anew. A lock goes with the last call that holds or wants it.
+
+    def _turn(self, config: Any) -> Lock:
+        return self._turns.setdefault((getpid(), thread_of(config)), Lock())
+
+    def _awaited_turn(self, config: Any) -> AsyncLock:
+        return self._awaited_turns.setdefault((get_running_loop(), thread_of(config)), AsyncLock())
 
     def _made(self, steps: Steps) -> Any:
         """Make the calls of *steps* and return what these return."""

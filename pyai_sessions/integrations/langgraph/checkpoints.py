@@ -11,7 +11,7 @@ from zlib import crc32
 from pyai_sessions import Message, Session, SessionConflictError, SessionNotFoundError
 from pyai_sessions.integrations.langchain import items_of, messages_of
 from pyai_sessions.integrations.langgraph.log import NAME, Log, leave_out, part_of, record, remove, start_of
-from pyai_sessions.values.checks import Anyone, check_choice
+from pyai_sessions.values.checks import Anyone, check_choice, check_id
 from pyai_sessions.values.recent import Recent
 
 _START = "00000000-0000-6000-8000-000000000000"
@@ -28,8 +28,6 @@ def _framework() -> Any:
     return import_module("langgraph.checkpoint.base")
 
 
-_CHANGED: frozenset[Any] = frozenset({dict, list})
-
 Steps = Generator[tuple[str, tuple[Any, ...], dict[str, Any]], Any, Any]
 """Calls of a manager, which are sent their results: a sync or an async manager makes them."""
 
@@ -40,14 +38,14 @@ class Tip(NamedTuple):
     Attributes:
         checkpoint_id: The checkpoint's id.
         said: Its messages, those objects that the graph has.
-        kept: Copies of them, which no graph changes: what a graph is given if *revision* is that of the session.
+        kept: The same as ours, which no graph changes: what a graph is given if *revision* is that of the session.
         revision: The revision of the session that this saver knows whole; empty if others have changed it.
 
     """
 
     checkpoint_id: str
     said: Sequence[Any] = ()
-    kept: Sequence[Any] = ()
+    kept: Sequence[Message] = ()
     revision: str = ""
 
 
@@ -60,6 +58,16 @@ class Tips(Recent[Tip]):
     def remember(self, thread_id: str, tip: Tip) -> None:
         """Keep the newest checkpoint of a thread. A message is taken for 1,000 bytes."""
         self.put(thread_id, tip, 1000 * len(tip.said))
+
+
+def thread_of(config: Any) -> str:
+    """Return the id of the thread that a config names."""
+    return _thread_id(config["configurable"]["thread_id"])
+
+
+def _thread_id(given: object) -> str:
+    """Return the id of a thread as text, as LangGraph does; of None it would make "None"."""
+    return check_id(None if given is None else str(given), "thread_id")
 
 
 class _Thread(NamedTuple):
@@ -75,7 +83,7 @@ class _Thread(NamedTuple):
         named = config["configurable"]
         user_id, checkpoint_id = named.get("user_id"), named.get("checkpoint_id")
         return cls(
-            str(named["thread_id"]),
+            thread_of(config),
             str(named.get("checkpoint_ns") or ""),
             None if checkpoint_id is None else str(checkpoint_id),
             None if user_id is None else str(user_id),
@@ -114,7 +122,7 @@ class Checkpoints:
         )
         tip = self._tips.get(thread.thread_id)
         new = said or []
-        held: Sequence[Any] = ()
+        held: Sequence[Message] = ()
         if (
             said is not None
             and tip is not None
@@ -135,8 +143,9 @@ class Checkpoints:
         options: dict[str, Any] = {}
         if tip is None or crc32(checkpoint["id"].encode()) % _SPARSE == 0:
             options["metadata"] = {NAME: {"at": {checkpoint["id"]: made.message_id}}}
-        revision = yield from self._update(thread, tip, *self._messages(new), made, **options)
-        self._remember(thread, Tip(checkpoint["id"], said or [], [*held, *map(_copy, new)], revision))
+        messages = self._messages(new)
+        revision = yield from self._update(thread, tip, *messages, made, **options)
+        self._remember(thread, Tip(checkpoint["id"], said or [], [*held, *messages], revision))
         return thread.config(checkpoint["id"])
 
     def _put_writes(self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str) -> Steps:
@@ -220,7 +229,7 @@ class Checkpoints:
             return None
         tip = None if n is None or wanted is not None or thread.namespace else self._tips.get(thread.thread_id)
         if n is not None and tip is not None and tip.revision == session.revision:
-            made = self._tuple(thread, log, n, said=[_copy(each) for each in tip.kept])
+            made = self._tuple(thread, log, n, tip.kept)
             self._remember(thread, tip._replace(said=list(made.checkpoint["channel_values"].get(self._key, ()))))
             return made
         if not log.is_whole and (n is None or part_of(log.messages[n])["said"]):
@@ -232,11 +241,11 @@ class Checkpoints:
         for each in index.get("late", {}).get(part_of(log.messages[n])["checkpoint"], ()):
             message = yield _call("get_message", thread.thread_id, each)
             late += [] if message is None else [message]
-        made = self._tuple(thread, log, n, late)
+        spoken = list(log.spoken(n)) if part_of(log.messages[n])["said"] else []
+        made = self._tuple(thread, log, n, spoken, late)
         if thread.checkpoint_id is None and not thread.namespace:
-            said = made.checkpoint["channel_values"].get(self._key)
-            said = list(said) if _are_messages(said) else []
-            self._remember(thread, Tip(made.checkpoint["id"], said, [_copy(each) for each in said], session.revision))
+            said = list(made.checkpoint["channel_values"][self._key]) if spoken else []
+            self._remember(thread, Tip(made.checkpoint["id"], said, spoken, session.revision))
         return made
 
     def _around(self, thread: _Thread, checkpoint_id: str, start: str | None) -> Steps:
@@ -253,15 +262,12 @@ class Checkpoints:
             n = log.find(thread.namespace, checkpoint_id)
         return None if n is None else log
 
-    def _tuple(
-        self, thread: _Thread, log: Log, n: int, late: Iterable[Message] = (), said: list[Any] | None = None
-    ) -> Any:
-        """Return the checkpoint of a record of the log, with the messages that it says, if they are known."""
+    def _tuple(self, thread: _Thread, log: Log, n: int, spoken: Iterable[Message], late: Iterable[Message] = ()) -> Any:
+        """Return the checkpoint of a record of the log, with the messages that it says."""
         part = part_of(log.messages[n])
         checkpoint, metadata = self._unpacked(part["data"])
         if part["said"]:
-            found = items_of(log.spoken(n), unpack=self._unpacked) if said is None else said
-            checkpoint["channel_values"][self._key] = found
+            checkpoint["channel_values"][self._key] = items_of(spoken, unpack=self._unpacked)
         thread = thread._replace(namespace=part["ns"])
         return _framework().CheckpointTuple(
             thread.config(part["checkpoint"]),
@@ -304,7 +310,7 @@ class Checkpoints:
                 and checkpoint_id in (None, part["checkpoint"])
                 and (end is None or part["checkpoint"] < end)
             ):
-                made = self._tuple(thread, log, n)
+                made = self._tuple(thread, log, n, log.spoken(n))
                 if all(made.metadata.get(key) == value for key, value in (wanted or {}).items()):
                     yield made
 
@@ -325,12 +331,12 @@ class Checkpoints:
     # Removing -------------------------------------------------------------------------------------------------------
 
     def _delete(self, thread_ids: Iterable[str]) -> Steps:
-        for each in thread_ids:
-            self._tips.pop(str(each))
-            yield _call("delete", str(each), user_id=self._user_id)
+        for each in map(_thread_id, thread_ids):
+            self._tips.pop(each)
+            yield _call("delete", each, user_id=self._user_id)
 
     def _copy(self, source: str, target: str) -> Steps:
-        yield _call("fork", str(source), new_id=str(target), last=1, owned_by=self._user_id)
+        yield _call("fork", _thread_id(source), new_id=_thread_id(target), last=1, owned_by=self._user_id)
 
     def _delete_for_runs(self, run_ids: Iterable[str]) -> Steps:
         runs = set(run_ids)
@@ -348,8 +354,8 @@ class Checkpoints:
         if strategy == "delete":
             yield from self._delete(thread_ids)
             return
-        for each in thread_ids:
-            session = yield _call("get_session", str(each), user_id=self._user_id)
+        for each in map(_thread_id, thread_ids):
+            session = yield _call("get_session", each, user_id=self._user_id)
             if session is not None:
                 log = Log(session.messages)
                 kept = self._needed(log)
@@ -387,13 +393,6 @@ def _are_messages(value: object) -> bool:
         return False
     kind = import_module("langchain_core.messages").BaseMessage
     return all(isinstance(each, kind) for each in value)  # pyright: ignore[reportUnknownVariableType]
-
-
-def _copy(message: Any) -> Any:
-    """Return a copy of a message of LangChain's, whose fields can be changed."""
-    made = message.model_copy()
-    made.__dict__.update({name: each.copy() for name, each in made.__dict__.items() if type(each) in _CHANGED})
-    return made
 
 
 def _begin(said: Sequence[Any], former: Sequence[Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pyai_sessions import Message, Session
 from pyai_sessions.values.checks import utc_now
 from pyai_sessions.values.json import is_mapping, plain
+from pyai_sessions.values.messages import metadata_of
 
 NAME = "langgraph"
 """The name under which records lie in the metadata of messages, and the index of the log in that of the session."""
@@ -37,7 +38,7 @@ def record(**part: Any) -> Message:
 
 def part_of(holder: Message | Session) -> Mapping[str, Any]:
     """Return what the log stores in the metadata of a message, or of a session; an empty dict if nothing."""
-    part = holder.metadata.get(NAME)
+    part = (metadata_of(holder) if isinstance(holder, Message) else holder.metadata).get(NAME)
     return part if is_mapping(part) else {}
 
 
@@ -144,9 +145,9 @@ class Log(NamedTuple):
 
 def _spoken(messages: Sequence[Message]) -> Iterator[Message]:
     """Yield what is said at the end of *messages*."""
-    ids = {each.message_id for each in messages}
-    for each in messages:
-        part = part_of(each)
+    parts = list(map(part_of, messages))
+    ids = {each.message_id for each in messages} if any("was" in each for each in parts) else set[str]()
+    for each, part in zip(messages, parts, strict=True):
         if not part:
             yield each
         elif "was" in part and part["left"] not in ids:

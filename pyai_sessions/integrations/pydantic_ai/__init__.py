@@ -1,4 +1,8 @@
-"""Conversations for Pydantic AI, in sessions: a store whose ``load`` and ``save`` stand around each run of an agent."""
+"""Conversations for Pydantic AI, in sessions: a store whose ``load`` and ``save`` stand around each run of an agent.
+
+It is longer than two converters and the calls, as conversations of the framework have revisions, forks and branches,
+and an entry is asked for by its id alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Sessions for Strands Agents: what ``RepositorySessionManager(session_repository=...)`` takes."""
+"""Sessions for Strands Agents: what ``RepositorySessionManager(session_repository=...)`` takes.
+
+It is longer than two converters and the calls, as the framework also stores the states of agents, graphs and swarms,
+has several agents in a session, and redacts messages that are stored.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,9 @@ from pyai_sessions.integrations.differences import keep_difference, restored
 from pyai_sessions.prompts.formats import bedrock
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.prompts.formats.shapes import plain_text, prompt_messages
-from pyai_sessions.values.checks import Anyone
+from pyai_sessions.values.checks import Anyone, check_id, is_utf8
 from pyai_sessions.values.json import is_array, is_bytes, is_mapping, thawed
+from pyai_sessions.values.messages import metadata_of
 from pyai_sessions.values.recent import Recent
 
 try:
@@ -96,7 +101,7 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
 
     def create_agent(self, session_id: str, session_agent: Any, **_: Any) -> None:
         """Store the state of a new agent."""
-        agent_id = session_agent.agent_id
+        agent_id = check_id(session_agent.agent_id, "agent_id")
         if self._place(session_id, agent_id) != session_id:
             metadata = {_NAME: {"of": session_id, "agent_id": agent_id}}
             self._update(_own_id(session_id, agent_id), metadata=metadata, create=True)
@@ -132,7 +137,8 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
 
     def create_multi_agent(self, session_id: str, multi_agent: Any, **_: Any) -> None:
         """Store the state of a graph or a swarm."""
-        self._put(session_id, "multi_agents", multi_agent.id, _plain(multi_agent.serialize_state()))
+        multi_agent_id = check_id(multi_agent.id, "multi_agent.id")
+        self._put(session_id, "multi_agents", multi_agent_id, _plain(multi_agent.serialize_state()))
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **_: Any) -> dict[str, Any] | None:
         """Return the state of a graph or a swarm, or None."""
@@ -237,20 +243,32 @@ def message_of(given: Mapping[str, Any]) -> Message:
     """Return a ``SessionMessage``, as a dict, as a message. Of one that was redacted, it says what redacts it."""
     original, redacting = given["message"], given.get("redact_message")
     said = original if redacting is None else redacting
-    content, role = p.given_object(_decoded(said), "message").get("content"), said.get("role")
     moment = _moment(given.get("created_at"))
+    message = _text_message(said, moment) or _read(said, moment)
+    besides = {key: each for key, each in given.items() if key not in ("message", "redact_message", "message_id")}
+    kept = {"said": said, **({} if redacting is None else {"original": original}), **besides}
+    keep_difference(message, _NAME, _written(message), _plain(kept))
+    return message
+
+
+def _text_message(said: Mapping[str, Any], moment: datetime) -> Message | None:
+    """Return a message of Strands that is a single text, as `_read` does; None of any other. Most are so."""
+    match said:
+        case {"role": "user" | "assistant" as role, "content": [{"text": str(text), **others}]} if not others:
+            return Message(role, text, timestamp=moment) if text.strip() and is_utf8(text) else None
+        case _:
+            return None
+
+
+def _read(said: Mapping[str, Any], moment: datetime) -> Message:
+    content, role = p.given_object(_decoded(said), "message").get("content"), said.get("role")
     try:
         made = bedrock.read([("message", {"role": role, "content": content})], None, lambda: moment, {})
     except InvalidValueError:  # a role or a block that the API has not
         made = []
     if len(made) == 1:
-        message = made[0]
-    else:
-        message = Message(role if role in ("user", "assistant") else "user", content, timestamp=moment)
-    besides = {key: each for key, each in given.items() if key not in ("message", "redact_message", "message_id")}
-    kept = {"said": _plain(said), **({} if redacting is None else {"original": _plain(original)}), **besides}
-    keep_difference(message, _NAME, _written(message), _plain(kept))
-    return message
+        return made[0]
+    return Message(role if role in ("user", "assistant") else "user", content, timestamp=moment)
 
 
 def messages_of(messages: Iterable[Message], first: int = 0) -> Iterator[p.Part]:
@@ -258,7 +276,7 @@ def messages_of(messages: Iterable[Message], first: int = 0) -> Iterator[p.Part]
 
     What others wrote becomes what it says, results of tools that follow each other being one message.
     """
-    for is_own, group in groupby(enumerate(messages, first), lambda each: _NAME in each[1].metadata):
+    for is_own, group in groupby(enumerate(messages, first), lambda each: _NAME in metadata_of(each[1])):
         run = list(group)
         parts = [[each] for each in run] if is_own else _joined(run)
         for part in parts:

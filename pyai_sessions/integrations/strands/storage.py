@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pyai_sessions import ANYONE, AsyncSessionManager, MissingPackageError, SessionError, SessionManager
 from pyai_sessions.prompts.formats import parts as p
-from pyai_sessions.values.checks import Anyone
+from pyai_sessions.values.checks import Anyone, check_id
 
 try:
     _search: Any = import_module("strands.storage.search.keyword")
@@ -35,8 +35,8 @@ class StrandsStorage:
             raises Strands' ``StorageError``. Leave it out to ask for no user.
 
     Notes:
-        Each write is one commit. What cannot be stored or read raises Strands' ``StorageError``, with ours as its
-        cause.
+        Each write is one commit. What cannot be stored or read, an empty key too, raises Strands' ``StorageError``,
+        with ours as its cause.
 
     """
 
@@ -53,11 +53,11 @@ class StrandsStorage:
         except UnicodeDecodeError:
             value = {"base64": b64encode(data).decode()}
         changes: dict[str, Any] = {"state": value, "remove_state": ["text", "base64"], "metadata": {_MARK: True}}
-        await _done(self._manager.update(_BEFORE + key, create=True, user_id=self._user_id, **changes))
+        await _done(self._manager.update(_session_id(key), create=True, user_id=self._user_id, **changes))
 
     async def read(self, key: str) -> bytes | None:
         """Return what is stored under a key, or None."""
-        found = await _done(self._manager.get_session(_BEFORE + key, last=0, user_id=self._user_id))
+        found = await _done(self._manager.get_session(_session_id(key), last=0, user_id=self._user_id))
         if found is None or _MARK not in found.metadata:
             return None
         text = found.state.get("text")
@@ -66,7 +66,7 @@ class StrandsStorage:
     async def delete(self, key: str) -> None:
         """Remove what is stored under a key; nothing happens if there is nothing."""
         if await self.read(key) is not None:
-            await _done(self._manager.delete(_BEFORE + key, user_id=self._user_id))
+            await _done(self._manager.delete(_session_id(key), user_id=self._user_id))
 
     async def list(self, query: str = "") -> list[str]:
         """Return the keys that begin with *query*, in order. The heads of the user's sessions are read."""
@@ -79,8 +79,19 @@ class StrandsStorage:
         return await _search.KeywordSearchStrategy().search(self, query)
 
 
+def _session_id(key: str) -> str:
+    try:
+        return _BEFORE + check_id(key, "key")
+    except SessionError as err:
+        raise _error(err) from err
+
+
 async def _done(call: Awaitable[T]) -> T:
     try:
         return await call
     except SessionError as err:
-        raise import_module("strands.types.exceptions").StorageError(str(err)) from err
+        raise _error(err) from err
+
+
+def _error(err: SessionError) -> Any:
+    return import_module("strands.types.exceptions").StorageError(str(err))

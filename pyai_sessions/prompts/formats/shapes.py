@@ -16,7 +16,7 @@ from pyai_sessions.prompts.formats import turns
 from pyai_sessions.prompts.formats.blocks import RESULTS, Block, block_kind, block_part, call, call_block, is_foreign
 from pyai_sessions.values.checks import is_utf8
 from pyai_sessions.values.json import is_array, is_mapping
-from pyai_sessions.values.messages import Message
+from pyai_sessions.values.messages import Message, metadata_of
 
 
 @dataclass(slots=True, eq=False)
@@ -147,7 +147,7 @@ def plain_text(message: Message) -> str | None:
         and message.role in _SPOKEN
         and message.tool_calls is None
         and message.tool_call_id is None
-        and p.APIS.isdisjoint(message.metadata)
+        and p.APIS.isdisjoint(metadata_of(message))
     )
     return text if is_text and is_utf8(text) and text.strip() else None
 

@@ -4,7 +4,8 @@ python -m tests.integrations.frameworks [NAME ...] [arguments for pytest]
 
 A NAME is a framework, as in `langgraph`, or one of its runs: `langgraph-lowest-direct`, `langgraph-highest` or
 `strands-suite`. Without a name, everything runs. Each run has an environment in .venv-integrations, which make makes
-first. A run that fails does not stop the others; a table at the end has them all.
+first. A run that fails does not stop the others; a table at the end has them all. Ctrl-C stops what runs and prints the
+table of what has run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,11 +119,17 @@ def main(arguments: list[str]) -> int:
     chosen = [each for each in everything if not asked or asked & {each.framework, each.name}]
     if not all((ENVIRONMENTS / each.name / ".made").exists() for each in chosen):
         print(FIRST_RUN, flush=True)
-    results = [run(each, [each for each in arguments if each not in names]) for each in chosen]
+    results: list[tuple[bool, list[str]]] = []
+    with suppress(KeyboardInterrupt):  # the table then has what ended before
+        for each in chosen:
+            results.append(run(each, [each for each in arguments if each not in names]))  # noqa: PERF401
     print("\n" + LINE.format("tests", "version", *OUTCOMES, "time"))
     for _, row in results:
         print(LINE.format(*row))
     failed = [row[0] for good, row in results if not good]
+    if len(results) < len(chosen):
+        print(f"Interrupted. Without a result: {', '.join(each.name for each in chosen[len(results) :])}.")
+        return 130
     print(f"Failed: {', '.join(failed)}." if failed else "All passed.")
     return 1 if failed else 0
 

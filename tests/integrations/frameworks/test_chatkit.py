@@ -18,7 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from pyai_sessions import AsyncSessionManager, SessionArchivedError, SessionExistsError, SessionManager
+from pyai_sessions import (
+    AsyncSessionManager,
+    InvalidValueError,
+    SessionArchivedError,
+    SessionExistsError,
+    SessionManager,
+)
 from pyai_sessions.integrations.chatkit import ChatKitStore
 from tests.integrations.frameworks.page import check_program
 
@@ -276,6 +282,15 @@ def test_an_attachment_is_kept_and_removed(user_of):
         return found
 
     assert run(step, user_of=user_of) == other
+
+
+@pytest.mark.parametrize("user", [None, 7, ""])
+def test_an_attachment_of_a_user_without_an_id_is_refused(user):
+    """It is not kept among those that belong to no user, where everybody would find it."""
+    file = FileAttachment(id="f", name="a.pdf", mime_type="application/pdf")
+
+    with pytest.raises(InvalidValueError, match="user_id"):
+        run(lambda store: store.save_attachment(file, None), user_of=lambda _: user)
 
 
 def test_hidden_context_is_given_to_no_model():

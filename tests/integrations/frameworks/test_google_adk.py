@@ -365,3 +365,12 @@ def test_a_conversation_of_others_is_continued(service, manager):
     ]  # fmt: skip
     assert [each["role"] for each in told["inputs"][0]] == ["user", "model", "user", "model", "user"]
     assert told["inputs"][0][1]["parts"][0]["function_call"]["name"] == "f"
+
+
+@pytest.mark.parametrize("app_name", ["", None])
+def test_an_app_without_a_name_is_refused(app_name):
+    """A session of no app would be found by every app."""
+    service = GoogleADKSessionService(SessionManager())
+
+    with pytest.raises(InvalidValueError, match="app_name"):
+        asyncio.run(service.create_session(app_name=app_name, user_id="ada"))

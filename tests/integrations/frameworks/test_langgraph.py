@@ -14,6 +14,7 @@ from langgraph.types import Command, interrupt
 
 from pyai_sessions import (
     AsyncSessionManager,
+    InvalidValueError,
     SessionArchivedError,
     SessionExistsError,
     SessionManager,
@@ -419,6 +420,41 @@ def test_messages_of_langchain_become_ours_and_come_back():
     assert items_of(messages_of(items)) == items
     with pytest.raises(ValueError, match=r"items\[1\]"):
         messages_of([*items[:1], ToolMessage("x", tool_call_id="1", artifact={1, 2})])
+
+
+def test_what_a_graph_stores_at_once_is_stored_in_turn():
+    """Each call finds the session as the one before has left it, so none is made twice."""
+
+    async def check():
+        async with AsyncSessionManager() as manager:
+            revisions, update = [], manager.update
+
+            async def counted(*arguments, **options):
+                revisions.append(options.get("if_revision"))
+                return await update(*arguments, **options)
+
+            manager.update = counted
+            saver = LangGraphSaver(manager)
+            stored = await saver.aput(CONFIG, checkpoint(1), {}, {})
+            await saver.aget_tuple(CONFIG)
+            await saver.aput(stored, checkpoint(2), {}, {})
+            stored["configurable"]["checkpoint_id"] = checkpoint(2)["id"]
+            await asyncio.gather(*(saver.aput_writes(stored, [("c", n)], f"task {n}") for n in range(4)))
+            return revisions, len((await saver.aget_tuple(CONFIG)).pending_writes)
+
+    revisions, writes = asyncio.run(check())
+    assert (len(revisions), writes) == (6, 4)
+
+
+def test_a_thread_without_a_name_is_refused():
+    """None is no id: as a text it would be the thread that all such calls share."""
+    saver = LangGraphSaver(SessionManager())
+
+    for call in (saver.get_tuple, lambda config: saver.put(config, checkpoint(1), {}, {})):
+        with pytest.raises(InvalidValueError, match="thread_id"):
+            call({"configurable": {"thread_id": None}})
+    with pytest.raises(InvalidValueError, match="thread_id"):
+        saver.delete_thread(None)
 
 
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):

@@ -12,7 +12,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from pyai_sessions import AsyncSessionManager, SessionArchivedError, SessionManager
+from pyai_sessions import AsyncSessionManager, InvalidValueError, SessionArchivedError, SessionManager
 from pyai_sessions.integrations.strands import StrandsSessionRepository
 from tests.integrations.frameworks.page import check_program
 from tests.integrations.frameworks.strands_chat import ScriptedModel, talk, weather
@@ -305,3 +305,12 @@ def test_a_conversation_of_others_is_continued(manager):
 def test_the_program_of_the_page_prints_what_the_page_shows(tmp_path):
     """The page's program runs as it stands, and prints the page's output."""
     check_program("integrations.strands", tmp_path)
+
+
+def test_an_agent_without_an_id_is_refused():
+    """Its messages would lie in a session whose id ends with a slash."""
+    repository = StrandsSessionRepository(SessionManager())
+    repository.create_session(Session("s", SessionType.AGENT))
+
+    with pytest.raises(InvalidValueError, match="agent_id"):
+        repository.create_agent("s", SessionAgent(agent_id="", state={}, conversation_manager_state={}))

@@ -76,7 +76,8 @@ def test_another_users_values_are_not_there():
     asyncio.run(check())
 
 
-def test_a_key_that_cannot_be_the_id_of_a_session_raises_strands_error():
-    """What is refused is refused as the framework's own storages refuse it."""
-    with pytest.raises(StorageError, match="session_id"):
-        asyncio.run(StrandsStorage(SessionManager()).write("x" * 2000, b""))
+@pytest.mark.parametrize("key", ["", "x" * 2000, 7, None])
+def test_a_key_that_cannot_be_the_id_of_a_session_raises_strands_error(key):
+    """What is refused is refused by name, as the framework's own storages refuse it."""
+    with pytest.raises(StorageError, match="key is"):
+        asyncio.run(StrandsStorage(SessionManager()).write(key, b""))
