@@ -6,7 +6,7 @@ event is refused where another writer was faster.
 
 from __future__ import annotations
 
-from asyncio import Lock, gather
+from asyncio import Lock, gather, get_running_loop
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -70,7 +70,7 @@ class GoogleADKSessionService(_Service):  # type: ignore[misc]  # pyright: ignor
             raise MissingPackageError("GoogleADKSessionService", "google-adk", name="google.adk")
         self._manager = manager if isinstance(manager, AsyncSessionManager) else AsyncSessionManager(manager)
         self._agent_name = agent_name
-        self._appending: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+        self._appending: WeakValueDictionary[Any, Lock] = WeakValueDictionary()
 
     async def create_session(
         self, *, app_name: str, user_id: str, state: Mapping[str, Any] | None = None, session_id: str | None = None
@@ -161,7 +161,7 @@ class GoogleADKSessionService(_Service):  # type: ignore[misc]  # pyright: ignor
         for key in [each for each in delta if each.startswith("temp:")]:
             del delta[key]
         message, changes = message_of(given), _changes(session.app_name, delta)
-        lock = self._appending.setdefault(session.id, Lock())
+        lock = self._appending.setdefault((get_running_loop(), session.id), Lock())
         async with lock:  # tasks of one run share the session in hand
             session._storage_update_marker = await self._append(session, message, changes)  # noqa: SLF001
             session.last_update_time = event.timestamp

@@ -1,7 +1,9 @@
 """Sessions under the runner of Google's ADK, over SQLite and Valkey, and beside the ADK's own services."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from threading import Barrier
 
 import pytest
 from google.adk.errors.already_exists_error import AlreadyExistsError
@@ -261,6 +263,31 @@ def test_of_two_concurrent_copies_one_adds_its_event(manager):
     assert [each.content.parts[0].text for each in session.events] == ["0", "1", "2", "3"]
     added = [each.actions.state_delta for each in session.events]
     assert session.state == {key: value for each in added for key, value in each.items()}
+
+
+def test_two_event_loops_add_to_one_session(service):
+    """Loops of two threads use one service. An event is stored, or refused as that of a stale copy."""
+    asyncio.run(service.create_session(**OF, session_id="s"))
+    begin = Barrier(2)
+
+    async def add():
+        added = []
+        for _ in range(20):
+            session = await service.get_session(**OF, session_id="s")
+            adding = (service.append_event(session, said("on")) for _ in range(3))
+            added += await asyncio.gather(*adding, return_exceptions=True)
+        return added
+
+    def run(_):
+        begin.wait(60)
+        return asyncio.run(add())
+
+    with ThreadPoolExecutor(2) as pool:
+        added = [each for some in pool.map(run, range(2)) for each in some]
+
+    stored = asyncio.run(service.get_session(**OF, session_id="s")).events
+    assert all(isinstance(each, (Event, ValueError)) for each in added), added
+    assert len(stored) == sum(isinstance(each, Event) for each in added) > 0
 
 
 def test_a_session_is_not_stale_because_it_was_renamed(service, manager):
