@@ -30,6 +30,8 @@ from pyai_sessions.storage.protocol import Change, Derive, Listed, Position, Sto
 from pyai_sessions.values.json import is_bytes
 
 AnyMapping = MutableMapping[Any, Any]
+Keys = dict[str, None]
+"""Keys in the order in which the mapping has them."""
 
 
 class _Shared:
@@ -39,14 +41,28 @@ class _Shared:
         self.mapping = mapping  # kept alive, so that no other mapping gets its id()
         self.turn = Turn()
         self.lists: dict[str, Lists] = {}  # by namespaces
-        self.namespaces: set[str] = set()  # all that have documents; empty: they were not looked for yet
+        self.unlisted: dict[str, Keys] | None = None  # by namespaces: the keys of those whose lists are not built
         self.places = Places()
         self.changing = False  # whether a change is under way, or was interrupted
+
+    def add(self, key: str) -> None:
+        """Note that there is a document under *key*."""
+        self.places.add(key)
+        if self.unlisted is not None:
+            under = split_namespace(key)[0]
+            if under not in self.lists:
+                self.unlisted.setdefault(under, {})[key] = None
+
+    def discard(self, key: str) -> None:
+        """Note that there is no document under *key*."""
+        self.places.discard(key)
+        if self.unlisted:
+            self.unlisted.get(split_namespace(key)[0], {}).pop(key, None)
 
     def forget(self) -> None:
         """Forget lists and keys, which a change that failed or was interrupted left wrong. They are built anew."""
         self.lists.clear()
-        self.namespaces.clear()
+        self.unlisted = None
         self.places.forget()
         self.changing = False
 
@@ -173,11 +189,6 @@ class MappingStorage(Storage):
         answer = change.answer(self._get)
         if answer is not None:
             return answer
-        if change.put and self._shared.namespaces:
-            under = split_namespace(change.put[0][0])[0]  # that of all of them: they are of one place
-            if under not in self._shared.namespaces:  # a new one, whose lists are empty
-                self._shared.lists.setdefault(under, Lists())
-                self._shared.namespaces.add(under)
         for key, document in change.put:
             self._put(key, document)
         for key in change.drop:
@@ -248,20 +259,24 @@ class MappingStorage(Storage):
 
     def _lists(self, namespaces: set[str]) -> dict[str, Lists]:
         """Return the lists of namespaces. Those that are not known yet are built from the documents that there are."""
-        known = {} if self._others_write else self._shared.lists
-        missing = {under: Lists() for under in namespaces - known.keys()}
-        there = set[str]() if self._others_write else self._shared.namespaces
-        if missing and (not there or not there.isdisjoint(missing)):
-            seen = set[str]()
+        known = dict[str, Lists]() if self._others_write else self._shared.lists
+        missing = namespaces - known.keys()
+        if not missing:
+            return known
+        unlisted = None if self._others_write else self._shared.unlisted
+        if unlisted is None:
+            unlisted = dict[str, Keys]()
             for key in self._all_keys():
-                under = split_namespace(key)[0]
-                seen.add(under)
-                lists = missing.get(under)
-                if lists is not None:
-                    for name, member, score in self._derive(key, partial(self._get, key)):
-                        lists.move(name, member, score)
-            there |= seen
-        known |= missing
+                unlisted.setdefault(split_namespace(key)[0], {})[key] = None
+            if not self._others_write:
+                self._shared.unlisted = unlisted  # only when it is complete: the walk may be interrupted
+        for under in missing:
+            lists = Lists()
+            for key in unlisted.get(under, ()):
+                for name, member, score in self._derive(key, partial(self._get, key)):
+                    lists.move(name, member, score)
+            known[under] = lists
+            unlisted.pop(under, None)
         return known
 
     def close(self) -> None:  # noqa: D102
@@ -289,12 +304,12 @@ class MappingStorage(Storage):
                 with suppress(UnicodeDecodeError):  # not ours: it is written as it was read
                     document = document.decode()
         self._mapping[key] = document
-        self._shared.places.add(key)
+        self._shared.add(key)
 
     def _delete(self, key: str) -> None:
         with suppress(KeyError):
             del self._mapping[key]
-        self._shared.places.discard(key)
+        self._shared.discard(key)
 
     def _takes_bytes(self) -> bool:
         """Return whether the mapping takes bytes, or text, by writing both; raise if it keeps neither as it was."""

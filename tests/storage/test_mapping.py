@@ -256,7 +256,7 @@ def test_lists_are_made_of_the_documents_at_the_first_scan():
 
 
 def test_the_lists_of_one_namespace_are_made_of_its_documents_alone():
-    """The first scan of a namespace reads only its own documents."""
+    """The first scan of a namespace reads only its own documents. All namespaces together take one walk."""
     first = open_storage({})
     unders = ["", "namespace/n/", "namespace/m/"]
     apply(first, *[change("a", "r1", listed={"active": n}, under=under) for n, under in enumerate(unders)])
@@ -267,7 +267,27 @@ def test_the_lists_of_one_namespace_are_made_of_its_documents_alone():
         mapping.take_log()
         assert storage.scan(f"{under}active") == [(n, "a")]
         assert list(storage.listings(prefix=f"{under}active")) == [(f"{under}active", "a", n)]
-        assert mapping.take_log() == [("walk",), ("get", f"{under}doc/a")]
+        assert mapping.take_log() == [("walk",)] * (n == 0) + [("get", f"{under}doc/a")]
+
+
+def test_the_lists_of_a_namespace_have_what_was_written_before_their_first_scan():
+    """Writes to a namespace whose lists nobody has asked for yet are in them, and what was dropped is not read."""
+    under, new = "namespace/n/", "namespace/new/"
+    first = open_storage({})
+    apply(first, *[change(place, "r1", listed={"active": n}, under=under) for n, place in enumerate("ab")])
+    mapping = Watched(first._mapping)
+    storage = open_storage(mapping)
+    assert storage.count("active") == 0
+
+    apply(storage, change("c", "r1", listed={"active": 2}, under=under))
+    apply(storage, Change(drop=[f"{under}doc/a"], lists=[Listing(f"{under}active", "a", 0, None)]))
+    apply(storage, change("b", "r2", "r1", listed={"active": 5}, was={"active": 1}, under=under))
+    apply(storage, change("a", "r1", listed={"active": 7}, under=new))
+    mapping.take_log()
+
+    assert storage.scan(f"{under}active") == [(2, "c"), (5, "b")]
+    assert storage.scan(f"{new}active") == [(7, "a")]
+    assert sorted(mapping.take_log()) == [("get", f"{under}doc/b"), ("get", f"{under}doc/c"), ("get", f"{new}doc/a")]
 
 
 @pytest.mark.parametrize(
