@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from pyai_sessions.concurrency.processes import renew_in_children
@@ -93,39 +94,60 @@ class _Loop:
 
 def run_on(loop: Any, awaitable: Awaitable[T]) -> T:
     """Await on the loop of another thread. If this call is interrupted, cancel the task, and wait for its end."""
-    tasks: list[Any] = []
+    begun: list[Any] = []  # the task that awaits, noted by itself: a signal handler may interrupt all else
     ended = threading.Lock()
     ended.acquire()
+    cancelled = False
 
-    async def wait() -> T:
+    async def wait() -> Any:
+        from asyncio import current_task
+
+        if begun or cancelled:
+            return None
+        begun.append(current_task())
+        begun[0].add_done_callback(lambda _: ended.release())
         return await awaitable
 
-    def end(_: object) -> None:
-        ended.release()
-
     def start() -> None:
-        tasks.append(loop.create_task(wait()))
-        tasks[0].add_done_callback(end)
+        if not begun:
+            loop.create_task(wait())
+
+    def cancel() -> None:
+        nonlocal cancelled
+        cancelled = True
+        if begun:
+            begun[0].cancel()
+        else:
+            ended.release()
 
     try:
-        loop.call_soon_threadsafe(start)
-        _wait_for(ended, loop)
+        _wait_for(ended, loop, begun, start)
     except BaseException:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: [each.cancel() for each in tasks])
+            loop.call_soon_threadsafe(cancel)
             ended.acquire(timeout=_GRACE)
         raise
-    result: T = tasks[0].result()
+    result: T = begun[0].result()
     return result
 
 
-def _wait_for(ended: threading.Lock, loop: Any) -> None:
-    """Wait until a task on a loop has ended; raise if the loop is closed or has stopped."""
+def _wait_for(ended: threading.Lock, loop: Any, begun: list[Any], start: Callable[[], None]) -> None:
+    """Wait until a task on a loop has ended; raise if the loop is closed or has stopped.
+
+    A loop drops a callback that a signal handler interrupts. So it is asked again until the task has begun, and the end
+    of the task is looked for, too.
+    """
     stopped = 0.0
+    loop.call_soon_threadsafe(start)
     while not ended.acquire(timeout=_SLICE):
         stopped = 0.0 if loop.is_running() else stopped + _SLICE
         if loop.is_closed() or stopped > _GRACE:
             raise StorageClosedError("the event loop of the caller", "it ended before what was awaited on it")
+        if not begun:
+            with suppress(RuntimeError):  # the loop is closed: the next look tells so
+                loop.call_soon_threadsafe(start)
+        elif begun[0].done():
+            return
 
 
 _loop = _Loop()

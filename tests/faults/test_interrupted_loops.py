@@ -18,6 +18,9 @@ OF_CUSTOM_STORES = ("create", "save", "append", "read", "fork", "archive", "dele
 WAITS = ("/selectors.py",)
 """Where an event loop waits: there Ctrl-C mostly finds it."""
 
+CALLBACKS = ("/concurrency/calls.py",)
+"""What a loop runs for a thread."""
+
 FEW = 2
 
 pytestmark = [
@@ -67,6 +70,14 @@ def test_after_an_interruption_a_store_of_ones_own_goes_on(store, name, long_for
     with attacked(Custom(store())) as managers:
         tally += attack(managers, name, Points(150 if long_form else FEW, only=OURS))
     check(tally)
+
+
+@pytest.mark.parametrize("name", ["create", "append"])
+@pytest.mark.parametrize("store", [AsyncStore, AsyncFullStore])
+def test_a_loop_that_drops_a_callback_still_makes_the_call(store, name, check):
+    """A signal handler that raises while a loop begins or ends what a thread awaits keeps no thread waiting."""
+    with attacked(Custom(store()), wrap=awaited) as managers:
+        check(attack(managers, name, Points(only=CALLBACKS)))
 
 
 def _cancel(managers, name, long_form):
