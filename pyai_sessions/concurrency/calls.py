@@ -105,8 +105,11 @@ def run_on(loop: Any, awaitable: Awaitable[T]) -> T:
         if begun or cancelled:
             return None
         begun.append(current_task())
-        begun[0].add_done_callback(lambda _: ended.release())
+        begun[0].add_done_callback(end)
         return await awaitable
+
+    def end(_: object) -> None:
+        ended.release()
 
     def start() -> None:
         if not begun:
