@@ -14,15 +14,16 @@ from pyai_sessions.sessions.backend import Backend
 
 T = TypeVar("T")
 
-_FREE_TRIES = 2
-"""Tries before a writer takes turns with other writers."""
+_FREE_TRIES = 10
+"""Tries before a writer takes turns with other writers. A turn makes all others wait: eight threads that save one
+session on Valkey store 130 turns a second with 2 free tries, and 290 with 10 (measured)."""
 
 
 class Attempts:
     """The tries of a write that reads, compares and commits: repeated with short pauses until the timeout.
 
     ``exclusive()`` keeps other writers out of a try if the storage can do that. If not, other writers may be faster at
-    each try; so from the third try on a writer takes turns with them.
+    each try; so after ten tries, within a tenth of a second, a writer takes turns with them.
     """
 
     def __init__(self, backend: Backend, session_id: str, whose: str = "") -> None:
