@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rich.text import Text
 from textual import work
@@ -17,12 +17,12 @@ from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import WorkerCancelled, get_current_worker  # pyright: ignore[reportUnknownVariableType]
 
-from pyai_sessions.cli.finding import found_ids, newest
+from pyai_sessions.cli.finding import found_messages, messages_around, newest
 from pyai_sessions.cli.output import counted, inert, one_line
 from pyai_sessions.cli.times import shown
 
 if TYPE_CHECKING:
-    from pyai_sessions import Session, SessionManager, SessionSummary
+    from pyai_sessions import Message, Session, SessionManager, SessionSummary
 
 _LISTED = 200
 _SHOWN = 200
@@ -34,10 +34,26 @@ _WIDTH = 37
 _COLOURS = {"user": "bold cyan", "assistant": "bold green", "tool": "bold yellow", "system": "bold magenta"}
 
 
+class Opened(NamedTuple):
+    """A conversation that is shown, or a part of it.
+
+    Attributes:
+        session: The session.
+        earlier: The messages before the one that a search has found; none if it was not found by a message.
+        messages: That message and those after it, or all that are shown.
+
+    """
+
+    session: Session
+    earlier: Sequence[Message]
+    messages: Sequence[Message]
+
+
 class Browser(App[None]):
     """Shows the conversations of a manager, as they are now, and every *interval* seconds.
 
-    It searches when a person who types makes a *pause* of so many seconds: a search of a large store takes some.
+    A conversation that a search has found is shown from the message found on; what was said before is above it. It
+    searches when a person who types makes a *pause* of so many seconds: a search of a large store takes some.
     """
 
     TITLE = "pyai-sessions"
@@ -45,7 +61,7 @@ class Browser(App[None]):
     #left { width: 42; border-right: solid $panel; }
     #list { height: 1fr; border: none; }
     #about { color: $text-muted; height: auto; padding: 0 1; }
-    #transcript { padding: 0 1; }
+    #earlier, #transcript { padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "move(1)", "Next"),
@@ -64,8 +80,9 @@ class Browser(App[None]):
         self._pause = pause
         self._typing: Timer | None = None
         self._text = ""
-        self._searched: tuple[object, set[str]] | None = None
+        self._searched: tuple[object, Mapping[str, str | None]] | None = None
         self._listed: list[str] = []
+        self._found: Mapping[str, str | None] = {}
         self._revision: object = None
 
     def compose(self) -> ComposeResult:
@@ -77,6 +94,7 @@ class Browser(App[None]):
             with Vertical():
                 yield Static(id="about")
                 with VerticalScroll(id="scroll"):
+                    yield Static(id="earlier")
                     yield Static(id="transcript")
         yield Footer()
 
@@ -121,9 +139,12 @@ class Browser(App[None]):
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show the conversation that is chosen."""
-        self._revision = None
         if event.option_id is not None:
-            self._load(self._listed[int(event.option_id)])
+            self._open(self._listed[int(event.option_id)])
+
+    def _open(self, session_id: str) -> None:
+        self._revision = None
+        self._load(session_id, self._found.get(session_id))
 
     def on_option_list_option_selected(self) -> None:
         """Go to the transcript, to scroll in it."""
@@ -139,7 +160,8 @@ class Browser(App[None]):
         self._list(self._text, anew)
         options = self.query_one("#list", OptionList)
         if options.highlighted is not None and options.highlighted < len(self._listed):
-            self._load(self._listed[options.highlighted])
+            chosen = self._listed[options.highlighted]
+            self._load(chosen, self._found.get(chosen))
 
     def _read_again(self) -> None:
         """Read anew what has changed since, unless a person is typing.
@@ -159,29 +181,46 @@ class Browser(App[None]):
             found = self._search(text, anew) if text.strip() else None
             listed = newest(self._manager, _stop_if_cancelled)
             fitting = (each for each in listed if found is None or each.session_id in found)
-            self._tell_screen(self._show_list, list(islice(fitting, _LISTED if found is None else len(found))))
+            shown = list(islice(fitting, _LISTED if found is None else len(found)))
+            self._tell_screen(self._show_list, (shown, found or {}))
         except WorkerCancelled:
             pass
         except SessionError as err:
             self._tell_screen(self._tell, str(err))
 
-    def _search(self, text: str, anew: bool) -> set[str]:
-        """Return the ids of what is found: unless *anew*, what the same search found, if nothing was stored since."""
+    def _search(self, text: str, anew: bool) -> Mapping[str, str | None]:
+        """Return what `found_messages` does: unless *anew*, what the same search found, if nothing was stored since."""
         last = [(each.session_id, each.active_at) for each in self._manager.list_sessions(limit=1, skip_invalid=True)]
         asked = (text, self._manager.count(), last)
         known = self._searched
         if anew or known is None or known[0] != asked:
-            known = self._searched = asked, set(found_ids(self._manager, text, _stop_if_cancelled))
+            known = self._searched = asked, found_messages(self._manager, text, _stop_if_cancelled)
         return known[1]
 
     @work(thread=True, exclusive=True, group="session")
-    def _load(self, session_id: str) -> None:
+    def _load(self, session_id: str, message_id: str | None) -> None:
         from pyai_sessions import SessionError
 
         try:
-            self._tell_screen(self._show, self._manager.get_session(session_id, last=_SHOWN))
+            self._tell_screen(self._show, self._opened(session_id, message_id))
         except SessionError as err:
             self._tell_screen(self._tell, str(err))
+
+    def _opened(self, session_id: str, message_id: str | None) -> Opened | None:
+        """Return the newest messages of a session, or those around the one that a search has found."""
+        from pyai_sessions import ANYONE, SessionStateError
+
+        session = self._manager.get_session(session_id, last=_SHOWN)
+        if session is None:
+            return None
+        messages: Sequence[Message] = session.messages
+        if message_id is not None and all(each.message_id != message_id for each in messages):
+            try:
+                messages = messages_around(self._manager, session_id, message_id, _SHOWN, ANYONE)
+            except SessionStateError:  # it was removed after the search
+                message_id = None
+        place = next((n for n, each in enumerate(messages) if each.message_id == message_id), 0)
+        return Opened(session, messages[:place], messages[place:])
 
     def _tell_screen(self, show: Callable[[Any], None], found: Any) -> None:
         """Show what a thread has read, unless something else was asked for meanwhile, or the screen is gone."""
@@ -195,15 +234,19 @@ class Browser(App[None]):
 
     # What is shown -------------------------------------------------------------------------------------------------
 
-    def _show_list(self, found: list[SessionSummary]) -> None:
+    def _show_list(self, found: tuple[list[SessionSummary], Mapping[str, str | None]]) -> None:
         options = self.query_one("#list", OptionList)
-        ids = [each.session_id for each in found]
-        rows = [_row(each) for each in found]
+        summaries, messages = found
+        ids = [each.session_id for each in summaries]
+        rows = [_row(each) for each in summaries]
+        chosen = self._listed[options.highlighted] if options.highlighted is not None and self._listed else None
+        known, self._found = self._found, messages
         if ids == self._listed:
             for n, row in enumerate(rows):
                 options.replace_option_prompt_at_index(n, row)
+            if chosen is not None and known.get(chosen) != messages.get(chosen):
+                self._open(chosen)
             return
-        chosen = self._listed[options.highlighted] if options.highlighted is not None and self._listed else None
         self._listed = ids
         options.clear_options()
         options.add_options([Option(row, id=str(n)) for n, row in enumerate(rows)])
@@ -212,23 +255,33 @@ class Browser(App[None]):
         else:
             self._tell("Nothing fits." if self._text else "There are no sessions.")
 
-    def _show(self, session: Session | None) -> None:
-        if session is None or session.revision == self._revision:
+    def _show(self, opened: Opened | None) -> None:
+        if opened is None or opened.session.revision == self._revision:
             return
+        session, earlier, messages = opened
         scroll = self.query_one("#scroll", VerticalScroll)
-        goes_on = self._revision is not None and scroll.scroll_offset.y >= scroll.max_scroll_y
+        is_new, at_end = self._revision is None, scroll.scroll_offset.y >= scroll.max_scroll_y
         self._revision = session.revision
         whose = "of no user" if session.user_id is None else f"of {inert(session.user_id)}"
+        shown = len(earlier) + len(messages)
+        part = f", {shown:,} of them shown" if shown < session.message_count else ""
         count = counted(session.message_count, "message")
-        about = f"{inert(session.session_id)}, {whose}, {session.status}, {count}"
+        about = f"{inert(session.session_id)}, {whose}, {session.status}, {count}{part}"
         self.query_one("#about", Static).update(Text(about))
-        self.query_one("#transcript", Static).update(transcript_of(session))
-        (scroll.scroll_end if goes_on else scroll.scroll_home)(animate=False)
+        before, transcript = self.query_one("#earlier", Static), self.query_one("#transcript", Static)
+        before.display = bool(earlier)
+        before.update(transcript_of(earlier))
+        transcript.update(transcript_of(messages))
+        if is_new:
+            self.call_after_refresh(scroll.scroll_to_widget, transcript, top=True, animate=False)
+        elif at_end:
+            scroll.scroll_end(animate=False)
 
     def _tell(self, text: str) -> None:
         self._revision = None
         self.query_one("#about", Static).update(Text(one_line(text)))
-        self.query_one("#transcript", Static).update(Text())
+        for name in ("#earlier", "#transcript"):
+            self.query_one(name, Static).update(Text())
 
 
 def _stop_if_cancelled(_: int) -> None:
@@ -246,10 +299,12 @@ def _row(summary: SessionSummary) -> Text:
     return Text("\n").join([title, about])
 
 
-def transcript_of(session: Session) -> Text:
-    """Return a conversation as text in colours. What was said is inert, and no markup of it is taken as such."""
+def transcript_of(messages: Sequence[Message]) -> Text:
+    """Return messages as text in colours. What was said is inert, and no markup of it is taken as such."""
+    from pyai_sessions import Session
+
     made = Text()
-    for line in session.transcript(zone="local").split("\n"):
+    for line in Session(messages=messages).transcript(zone="local").split("\n") if messages else ():
         heading = line[:1].strip() and not line.startswith("(")
         made.append(f"{line}\n", _COLOURS.get(line.split(",")[0].split(" ")[0], "bold") if heading else "")
     return made

@@ -9,12 +9,13 @@ import click
 
 from pyai_sessions import __version__
 from pyai_sessions.cli.errors import missing
+from pyai_sessions.cli.finding import messages_around
 from pyai_sessions.cli.listing import summaries
 from pyai_sessions.cli.masking import Masks
 from pyai_sessions.cli.settings import Settings, command
 
 if TYPE_CHECKING:
-    from pyai_sessions import Message, SessionManager, SessionSummary
+    from pyai_sessions import SessionManager, SessionSummary
 
 _MOST = 100
 """Sessions of a list, or messages of a conversation, that one call returns."""
@@ -100,7 +101,7 @@ class Past:
         messages = list(session.messages)
         if around is not None:
             try:
-                messages = self._around(session_id, around, size)
+                messages = messages_around(self._manager, session_id, around, size, self._whose)
             except SessionStateError:
                 return {"error": f"there is no message {around!r} in it; search_conversations has their ids"}
         return {
@@ -111,14 +112,6 @@ class Past:
             "last_message_id": messages[-1].message_id if messages else None,
             "transcript": self._masked(str(Session(messages=messages).transcript(zone="UTC"))),
         }
-
-    def _around(self, session_id: str, message_id: str, size: int) -> list[Message]:
-        """Return a message and those before and after it, *size* in all."""
-        options: dict[str, Any] = {"user_id": self._whose, "limit": size // 2 or 1}
-        before = self._manager.get_messages(session_id, before=message_id, **options)
-        after = self._manager.get_messages(session_id, after=message_id, **options)
-        message = self._manager.get_message(session_id, message_id, user_id=self._whose)
-        return [*before, *([] if message is None else [message]), *after]
 
     @property
     def _whose(self) -> Any:

@@ -178,6 +178,35 @@ def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
     screen(manager, story)
 
 
+def test_the_browser_shows_a_conversation_from_the_message_that_was_found(manager):
+    """What was said before it stands above, however long the conversation is. What is added later moves nothing."""
+    for n in range(300):
+        manager.append("trip", {"role": "user", "content": f"remark {n}", "message_id": f"r{n}"})
+
+    async def story(app, pilot, settle, text):
+        scroll = app.query_one("#scroll")
+
+        def first():
+            return text("transcript").split("\n")[1].strip()
+
+        def at_top():
+            return app.query_one("#transcript").virtual_region.y == scroll.scroll_offset.y > 0
+
+        await settle(lambda: text("about") == "trip, of ada, active, 304 messages, 200 of them shown")
+        await pilot.press("slash", *'"remark 40"', "enter")
+        await settle(lambda: first() == "remark 40" and at_top())
+        assert "remark 39\n" in text("earlier")
+        await pilot.press("slash", "end", *(["backspace"] * 3), *'50"', "enter")
+        await settle(lambda: first() == "remark 50" and at_top())
+        place = scroll.scroll_offset.y
+        manager.append("trip", {"role": "user", "content": "And back?"})
+        await settle(lambda: "305 messages" in text("about"))
+        await pilot.pause(0.2)
+        assert (first(), scroll.scroll_offset.y) == ("remark 50", place)
+
+    screen(manager, story)
+
+
 class Searches(SessionManager):
     """A manager that counts its searches."""
 
