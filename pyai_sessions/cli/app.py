@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from pyai_sessions import __version__
-from pyai_sessions.cli.errors import BROKEN_PIPE, NOT_FOUND, OK, PROBLEMS, STORAGE, USAGE, interrupted
+from pyai_sessions.cli.errors import BROKEN_PIPE, NOT_FOUND, OK, PROBLEMS, STORAGE, USAGE, RefusedError, interrupted
 from pyai_sessions.cli.output import VERSION, as_typed, inert
 from pyai_sessions.cli.settings import common, taken
 
@@ -61,6 +62,9 @@ Exit codes:
   4    the store cannot be used: it is not there, locked, full, damaged
   130  interrupted by Ctrl-C; what was written is whole, and the command can be repeated
 """
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where no more can be written."""
 
 
 class App(click.Group):
@@ -117,6 +121,8 @@ def failed(err: Exception, *, as_json: bool) -> int:
     if isinstance(err, click.Abort):
         return interrupted()
     code = code_of(err)
+    if isinstance(err, OSError) and err.errno in _FULL:
+        err = RefusedError(f"the output cannot be written: {err.strerror}")
     if as_json:
         text = err.format_message() if isinstance(err, click.ClickException) else as_typed(str(err))
         error = {"type": type(err).__name__, "message": text, "exit_code": code}

@@ -251,20 +251,21 @@ def _opened(output: str | None) -> Generator[IO[str], None, None]:
         yield sys.stdout
         return
     path = Path(output)
+    name = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as err:
-        msg = f"{inert(output)} cannot be written: {err.strerror} (the folder {inert(path.parent)})"
-        raise RefusedError(msg) from err
-    os.close(handle)
-    try:
+        os.close(handle)
         opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
         with opened(name, "wt", encoding="utf-8", newline="\n") as file:
             yield file
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        name = None
+    except OSError as err:
+        msg = f"{inert(output)} cannot be written: {err.strerror} (the folder {inert(path.parent)})"
+        raise RefusedError(msg) from err
+    finally:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
 
 
 def _export_folder(work: _Work, folder: Path, form: str) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -295,6 +296,36 @@ def test_a_broken_pipe_is_quiet(tmp_path, arguments):
     assert process.stderr.read() == b""
     assert process.wait() == 141
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["export"], "the output cannot be written: No space left on device"),
+        (["ls", "-n", "0"], "the output cannot be written: No space left on device"),
+        (["export", "-o", "all.jsonl"], "all.jsonl cannot be written: File too large (the folder .)"),
+        (["export", "--format", "html", "-o", "site/"], "the output cannot be written: File too large"),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_no_half_of_a_file(tmp_path, arguments, error):
+    """A device that is full, and a file that may not grow, end a command with what cannot be written."""
+    with SessionManager(f"sqlite:///{tmp_path}/chat.db") as manager:
+        manager.import_sessions({"session_id": f"s{n}", "metadata": {"x": "y" * 9000}} for n in range(50))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [*PROGRAM, *arguments, "--store", "chat.db"],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False, preexec_fn=limit,
+        )  # fmt: skip
+
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Error: ")
+    assert ran.stderr.endswith(f"{error}\n")
+    assert not list(tmp_path.glob("**/*.jsonl"))
+    assert not list(tmp_path.glob("**/.*"))
 
 
 def test_follow_shows_messages_as_they_are_stored_until_ctrl_c(tmp_path):
