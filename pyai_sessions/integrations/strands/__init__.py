@@ -116,7 +116,7 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
         found = self._head(session_id)
         if found is None:
             return None
-        agents = p.native(_kept(found).get("agents"))
+        agents = _agents(found)
         if agent_id in agents:
             return _types.SessionAgent.from_dict(thawed(agents[agent_id]))
         if agents or not found.message_count:
@@ -129,11 +129,12 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
 
     def update_agent(self, session_id: str, session_agent: Any, **_: Any) -> None:
         """Store the state of an agent; raise Strands' ``SessionException`` if there is no such agent."""
-        stored = self.read_agent(session_id, session_agent.agent_id)
+        agent_id = session_agent.agent_id
+        stored = _agents(self._found(session_id)).get(agent_id)
         if stored is None:
-            raise _error(f"Agent {session_agent.agent_id} in session {session_id} does not exist")
-        session_agent.created_at = stored.created_at
-        self._put(session_id, "agents", session_agent.agent_id, _plain(session_agent.to_dict()))
+            raise _error(f"Agent {agent_id} in session {session_id} does not exist")
+        session_agent.created_at = stored.get("created_at", session_agent.created_at)
+        self._put(session_id, "agents", agent_id, _plain(session_agent.to_dict()))
 
     def create_multi_agent(self, session_id: str, multi_agent: Any, **_: Any) -> None:
         """Store the state of a graph or a swarm."""
@@ -191,8 +192,8 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
     ) -> list[Any]:
         """Return the messages of an agent, from *offset* on; those before it are not loaded."""
         place = self._place(session_id, agent_id)
-        found = self._head(place)
-        last = None if not offset or found is None else max(found.message_count - offset, 0)
+        found = self._head(place) if offset else None
+        last = None if found is None else max(found.message_count - offset, 0)
         loaded = self._manager.get_session(place, last=last, user_id=self._user_id)
         if loaded is None:
             raise _error(f"Session {session_id} does not exist")
@@ -356,6 +357,11 @@ def _now() -> datetime:
 def _kept(found: Session) -> Mapping[str, Any]:
     """Return what a session keeps of its agents."""
     return p.native(found.state.get(_NAME))
+
+
+def _agents(found: Session) -> Mapping[str, Any]:
+    """Return the states of its agents, by their ids."""
+    return p.native(_kept(found).get("agents"))
 
 
 def _own_id(session_id: str, agent_id: str) -> str:
