@@ -166,6 +166,9 @@ def _written(message: Message) -> Sequence[Any]:
     text = plain_text(message)
     if text is not None:
         return [{"role": message.role, "content": text}]
+    alone = responses.said_alone(message)
+    if alone is not None:
+        return [alone]
     said = [each.message for each in prompt_messages(message)]
     items, _ = responses.write(said)
     nothing = items == [{"role": "user", "content": p.EMPTY}] and p.speaker(said[0]) != "user"

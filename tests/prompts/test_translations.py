@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyai_sessions import Message
-from pyai_sessions.prompts.formats import write_prompt
+from pyai_sessions.prompts.formats import responses, write_prompt
 from pyai_sessions.prompts.formats.shapes import prompt_messages
 from tests.prompts.conversations import PROMPTS, SHORT, conversations
 from tests.prompts.judges import FORMATS, judge, read, round_trip, sent
@@ -40,6 +40,24 @@ def test_what_was_read_from_an_api_is_not_translated_again(format_, data):
         [said] = prompt_messages(message)
 
         assert (said.message.content, said.message.tool_calls) == (message.content, message.tool_calls)
+
+
+@SHORT
+@given(messages=conversations(), data=st.data())
+def test_an_answer_of_one_text_is_the_same_item_alone(messages, data):
+    """The short way from a message to an item of the Responses API gives what the long way does, or nothing."""
+    content = [{"type": "output_text", "text": "Yes.", "annotations": []}]
+    answer = {"type": "message", "role": "assistant", "id": "m", "status": "completed", "content": content}
+    [said] = read([answer], "responses")
+    call = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+    assert responses.said_alone(said) == answer
+    assert [responses.said_alone(each) for each in read([answer, call], "responses")] == [None]
+    for message in [*messages, *read(data.draw(PROMPTS["responses"]), "responses")]:
+        alone = responses.said_alone(message)
+
+        if alone is not None:
+            written, _ = responses.write([each.message for each in prompt_messages(message)])
+            assert written == [alone]
 
 
 @pytest.mark.parametrize("format_", FORMATS)
