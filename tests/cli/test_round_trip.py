@@ -141,14 +141,15 @@ def test_sessions_that_go_through_each_storage_are_the_same_at_the_end(cli, valk
 @pytest.mark.long
 @pytest.mark.wide
 @pytest.mark.timeout(7200)
-def test_many_sessions_that_go_through_each_storage_take_no_more_memory(valkey_server, postgres_server, capsys):
+def test_many_sessions_that_go_through_each_storage_take_no_more_memory(start_server, postgres_server, capsys):
     """Each export and import takes the memory of a batch, each in a process of its own, whatever the number."""
+    server = start_server("valkey")  # the server that other tests share would keep the sessions
     peaks = {}
     for count in sorted({1_000, max(1_000, SESSIONS // 10), SESSIONS}):
         make(f"{count}.db", count, read_languages())
         urls = [
             f"diskcache://{count}?ttl={TTL}",
-            f"{valkey_server.url}?prefix=round-{count}:&ttl={TTL}",
+            f"{server.url}?prefix=round-{count}:&ttl={TTL}",
             f"sqlite:///{count}-end.db?ttl={TTL}",
             postgres_server.create_database(),
         ]
@@ -163,4 +164,4 @@ def test_many_sessions_that_go_through_each_storage_take_no_more_memory(valkey_s
 
         moved_on(f"sqlite:///{count}.db", urls, run)
 
-    assert all(most < 1.4 * least for least, *_, most in peaks.values()), peaks
+    assert all(each[-1] < 1.4 * each[0] for each in peaks.values()), peaks
