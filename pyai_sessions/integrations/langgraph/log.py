@@ -151,14 +151,13 @@ def _spoken(messages: Sequence[Message]) -> Iterator[Message]:
         if not part:
             yield each
         elif "was" in part and part["left"] not in ids:
-            made = Message(**plain(part["was"], NAME), timestamp=each.timestamp, message_id=each.message_id)
-            yield made
+            yield Message(**plain(part["was"], NAME), timestamp=each.timestamp, message_id=each.message_id)
 
 
 def start_of(index: Mapping[str, Any], checkpoint_id: str) -> str | None:
-    """Return the id of a message of the log that comes shortly before a checkpoint's record, or is that; None: none.
+    """Return the id of the last record in the *index* that is not newer than a checkpoint; None if there is none.
 
-    *index* are a few checkpoints and the ids of their records.
+    The index has the ids of some checkpoints, which are in the order of time, each with the id of its record.
     """
     before = [each for each in index if each <= checkpoint_id]
     return index[max(before)] if before else None
