@@ -1,4 +1,4 @@
-"""Conversations that have what a person types, and what stands around a message: for the browser and for agents."""
+"""Find conversations by words, and the messages around one of them: for the browser, and for agents."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
 
 
 def test_the_browser_shows_a_conversation_from_the_message_that_was_found(manager):
-    """What was said before it stands above, however long the conversation is. What is added later moves nothing."""
+    """Earlier messages are above it, however long the conversation is. A message that is added later moves nothing."""
     for n in range(300):
         manager.append("trip", {"role": "user", "content": f"remark {n}", "message_id": f"r{n}"})
 

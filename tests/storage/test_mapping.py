@@ -271,7 +271,7 @@ def test_the_lists_of_one_namespace_are_made_of_its_documents_alone():
 
 
 def test_the_lists_of_a_namespace_have_what_was_written_before_their_first_scan():
-    """Writes to a namespace whose lists nobody has asked for yet are in them, and what was dropped is not read."""
+    """Lists of a namespace that are first asked for late hold all its writes. What was dropped is not read."""
     under, new = "namespace/n/", "namespace/new/"
     first = open_storage({})
     apply(first, *[change(place, "r1", listed={"active": n}, under=under) for n, place in enumerate("ab")])
