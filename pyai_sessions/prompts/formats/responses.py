@@ -136,7 +136,7 @@ def _said(part: p.Part) -> p.Part | None:
 def said_alone(message: Message) -> p.Part | None:
     """Return the item of a stored message that is one text of the model's, as `write` writes it; None of any other.
 
-    Most answers that the API gave are so, and this takes a third of the time.
+    Most answers that the API gave are so, and this takes less than half of the time (measured: 0.43).
     """
     content = message.content
     if message.role != "assistant" or message.tool_calls is not None or message.tool_call_id is not None:
