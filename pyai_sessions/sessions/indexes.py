@@ -73,7 +73,8 @@ def walk(
         limit: Sessions that the caller wants. Fewer are then read in one trip.
         newest_first: Whether the latest activity comes first.
         on_invalid: Is called with the error of a head that cannot be read, and the walk goes on.
-        clock: Tells which sessions have expired. They are left out. None: they are returned until they are removed.
+        clock: Tells which sessions had expired when their heads were read. They are left out. None: they are returned
+            until they are removed.
         known: The ids that were returned. Each session is returned once, and its id is added here.
         whole: Whether the caller reads to the end. Sessions that become active meanwhile move to the newest end, where
             the walk may have been already. They are looked for at the end, and come last, out of order.
@@ -132,6 +133,8 @@ class _Reader(NamedTuple):
         ids = list(wanted) if self.known is None else [each for each in wanted if each not in self.known]
         if self.among is not None:
             ids = [each for each in ids if each in self.among]
+        # Not the time at which the caller comes to a session: others may have prolonged its life by then.
+        now = None if self.clock is None else self.clock()
         held = {each: position.read() for each in ids if isinstance(position := wanted[each], Held)}
         missing = self.backend.heads([each for each in ids if each not in held]) if len(held) < len(ids) else {}
         for session_id in ids:
@@ -145,7 +148,7 @@ class _Reader(NamedTuple):
                     raise
                 self.on_invalid(err)
                 continue
-            if self.clock is not None and stored.is_over(self.clock):
+            if now is not None and stored.is_over(lambda: now):
                 continue
             if stored.head.status in self.statuses and self.user_id in (None, stored.head.user_id):
                 if self.known is not None:

@@ -110,6 +110,25 @@ class Expiry(DocumentFixtures):
         clock.advance(seconds=1)
         assert (other.get_session("s"), other.count("ada", status=None)) == (None, 0)
 
+    @pytest.mark.parametrize("user_id", ["ada", ANYONE])
+    def test_what_is_prolonged_while_a_search_reads_other_sessions_is_found(
+        self, mortal: Any, clock: StoppedClock, user_id: Any
+    ) -> None:
+        """A session that lives all the time is found, though the life that it had when the search began is over."""
+        for session_id in ("first", "second", "third"):
+            mortal.create_session("ada", session_id=session_id)
+            mortal.append(session_id, {"role": "user", "content": "a long night"})
+            clock.advance(seconds=1)
+
+        def others_write(_: int) -> None:
+            for session_id in 2 * ("first", "second", "third"):
+                mortal.append(session_id, {"role": "user", "content": "and a day"})
+                clock.advance(seconds=15)
+
+        found = mortal.search("night", user_id=user_id, limit=None, progress=others_write)
+
+        assert {each.session_id for each in found} == {"first", "second", "third"}
+
     def test_reading_prolongs_no_life(self, mortal: Any, clock: StoppedClock) -> None:
         """Reading a session or a list does not extend a session's life."""
         mortal.create_session("ada", session_id="s")
