@@ -130,7 +130,21 @@ class SearchIndex:
         """Leave no word in the index that is in no document, after an erasure or a redaction."""
         if self._index.is_made():
             self.catch_up()
+            if not self.noted:
+                self._index_unnamed_pages()
             self._index.optimize()
+
+    def _index_unnamed_pages(self) -> None:
+        """Index anew all pages that their own sessions do not name, or take them out of the index.
+
+        A session may have been deleted while it was indexed, or have dropped pages later than it was.
+        """
+        for keys in self._index.keys("messages/"):
+            ids = {session_of_key(key) or "" for key in keys}
+            heads = self._storage.read([head_key(each) for each in ids])
+            named = {page for each in ids for page in self._named(each, heads.get(head_key(each)))}
+            found = self._read([key for key in keys if key not in named])
+            self._index.put([_indexed(*each) for each in found.items()])
 
     # What changed ------------------------------------------------------------------------------------------------
 
@@ -196,14 +210,15 @@ class SearchIndex:
                         yield found
                     now = self._storage.read([key]).get(key) if is_missing else value
                     if stamp_of_value(now) == stamp_of_value(value):
-                        yield dict.fromkeys(self._indexed_pages(session_id).difference(self._named(session_id, value)))
+                        yield from self._left_over(session_id, value)
                         yield {key: value}
                         break
                     value = now
         for keys in self._index.keys("session/"):
             for key in keys:
                 if key not in there:
-                    yield dict.fromkeys([*self._indexed_pages(session_of_key(key) or ""), key])
+                    yield from self._left_over(session_of_key(key) or "", None)
+                    yield {key: None}
 
     def _changed_pages(self, session_id: str, value: object, before: str) -> list[str]:
         """Return the pages that a head names and the index does not know, or knows as those of another edition."""
@@ -215,12 +230,15 @@ class SearchIndex:
         rewritten = before and before != _stamp_of(stored) and before.partition("\n")[2] != stored.head.edition
         return [key for key in named if rewritten or key not in known]
 
+    def _left_over(self, session_id: str, value: object) -> Iterator[dict[str, object]]:
+        """Iterate over the indexed pages of a session that its head does not name. Those that forks share are there."""
+        indexed = {key for keys in self._index.keys(page_prefix(session_id)) for key in keys}
+        for keys in batches(indexed.difference(self._named(session_id, value)), _TOGETHER):
+            yield self._read(keys)
+
     def _named(self, session_id: str, value: object) -> list[str]:
         stored = readable_head(value, session_id)
         return [] if stored is None else page_keys(stored.head.sealed)
-
-    def _indexed_pages(self, session_id: str) -> set[str]:
-        return {key for keys in self._index.keys(page_prefix(session_id)) for key in keys}
 
     # Queries -----------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,8 @@ from tests.search.test_searching import fill, interfering, places
 
 @pytest.fixture(params=["sqlite", "dict", "encrypted"])
 def stored(request, tmp_path):
-    with closing(Stored(request.param, tmp_path)) as made:
+    url = request.getfixturevalue("valkey_server").url if request.param == "valkey" else None
+    with closing(Stored(request.param, tmp_path, url)) as made:
         yield made
 
 
@@ -313,6 +314,43 @@ def test_messages_in_a_page_that_another_replaces_while_it_is_indexed_are_found(
         found = stored.search("night", limit=None)
 
     assert len(found) == 31
+
+
+@pytest.mark.parametrize("stored", KINDS, indirect=True)
+@pytest.mark.parametrize("change", ["delete", "replace_message"])
+def test_what_a_fork_shares_is_found_after_a_change_of_its_parent(stored, change):
+    """The pages that they shared are the fork's."""
+    fill(stored.manager, stored.clock, [*["night"] * 5, *["day"] * 100], "ada", "a")
+    stored.manager.fork("a", new_id="fork")
+    stored.index.build()
+    first = stored.manager.get_messages("fork").messages[0].message_id
+
+    stored.other.delete("a") if change == "delete" else stored.other.replace_message("a", first, content="day")
+
+    for _ in range(2):
+        found = [each.position for each in stored.search("night") if each.session_id == "fork"]
+        assert found == [4, 3, 2, 1, 0]
+        stored.index.build()
+
+
+@pytest.mark.parametrize("stored", ["dict", "encrypted", "storage", "valkey"], indirect=True)
+def test_no_word_of_an_index_outlives_the_pages_that_an_interrupted_build_left(stored):
+    """An erasure takes pages out of the index though it has no head of their session."""
+    fill(stored.manager, stored.clock, ["night"] * 750, "ada", "a")
+    fill(stored.manager, stored.clock, ["night"] * 100, "bob", "b")
+    stored.manager.fork("b", new_id="fork", user_id="bob")
+
+    def interrupt(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stored.index.rebuild(interrupt)
+    stored.other.delete("b")
+    stored.manager.delete_user("ada")
+
+    left = [each for keys in stored.index._index.keys("messages/") for each in keys]
+    assert left
+    assert {each.split("/")[1] for each in left} == {"b"}
 
 
 @pytest.mark.parametrize("stored", ["dict", "encrypted"], indirect=True)
