@@ -80,7 +80,7 @@ class Browser(App[None]):
         self._pause = pause
         self._typing: Timer | None = None
         self._text = ""
-        self._searched: tuple[object, Mapping[str, str | None]] | None = None
+        self._searched: tuple[tuple[str, object, object], Mapping[str, str | None]] | None = None
         self._listed: list[str] = []
         self._found: Mapping[str, str | None] = {}
         self._revision: object = None
@@ -189,12 +189,19 @@ class Browser(App[None]):
             self._tell_screen(self._tell, str(err))
 
     def _search(self, text: str, anew: bool) -> Mapping[str, str | None]:
-        """Return what `found_messages` does: unless *anew*, what the same search found, if nothing was stored since."""
+        """Return what `found_messages` does: unless *anew*, what the same search found, if nothing was stored since.
+
+        A session is shown from the same message while the text is the same, though another fits better by now.
+        """
         last = [(each.session_id, each.active_at) for each in self._manager.list_sessions(limit=1, skip_invalid=True)]
         asked = (text, self._manager.count(), last)
         known = self._searched
         if anew or known is None or known[0] != asked:
-            known = self._searched = asked, found_messages(self._manager, text, _stop_if_cancelled)
+            found = found_messages(self._manager, text, _stop_if_cancelled)
+            before = dict[str, str | None]()
+            if known is not None and known[0][0] == text and not anew:
+                before.update(known[1])
+            known = self._searched = asked, {**found, **{each: before[each] for each in found if each in before}}
         return known[1]
 
     @work(thread=True, exclusive=True, group="session")

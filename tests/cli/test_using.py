@@ -179,7 +179,10 @@ def test_the_browser_searches_as_one_types_and_shows_what_others_store(manager):
 
 
 def test_the_browser_shows_a_conversation_from_the_message_that_was_found(manager):
-    """Earlier messages are above it, however long the conversation is. A message that is added later moves nothing."""
+    """Earlier messages are above it, however long the conversation is.
+
+    A message that is added later moves nothing, though it fits better, until a person reads anew.
+    """
     for n in range(300):
         manager.append("trip", {"role": "user", "content": f"remark {n}", "message_id": f"r{n}"})
 
@@ -203,6 +206,12 @@ def test_the_browser_shows_a_conversation_from_the_message_that_was_found(manage
         await settle(lambda: "305 messages" in text("about"))
         await pilot.pause(0.2)
         assert (first(), scroll.scroll_offset.y) == ("remark 50", place)
+        manager.append("trip", {"role": "user", "content": "remark 50, remark 50, remark 50"})
+        await settle(lambda: "306 messages" in text("about"))
+        await pilot.pause(0.2)
+        assert (first(), scroll.scroll_offset.y) == ("remark 50", place)
+        await pilot.press("r")
+        await settle(lambda: first() == "remark 50, remark 50, remark 50")
 
     screen(manager, story)
 
