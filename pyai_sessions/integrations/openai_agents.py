@@ -158,17 +158,27 @@ def _maker(item: p.Part, path: str) -> str:
 
 def items_of(messages: Iterable[Message]) -> list[Any]:
     """Return the items that messages were made of; a message of another origin becomes what it says."""
-    return [item for each in messages for item in restored(each, _NAME, _written(each))]
+    items: list[Any] = []
+    for each in messages:
+        plain = _plain(each)
+        items += restored(each, _NAME, plain or _written(each), fresh=plain is not None)
+    return items
 
 
-def _written(message: Message) -> Sequence[Any]:
-    """Write items from a message's own fields alone."""
+def _plain(message: Message) -> list[Any] | None:
+    """Write the item of a message that is one text, as most are; None of any other. It shares nothing with that."""
     text = plain_text(message)
     if text is not None:
         return [{"role": message.role, "content": text}]
     alone = responses.said_alone(message)
-    if alone is not None:
-        return [alone]
+    return None if alone is None else [alone]
+
+
+def _written(message: Message) -> Sequence[Any]:
+    """Write items from a message's own fields alone."""
+    plain = _plain(message)
+    if plain is not None:
+        return plain
     said = [each.message for each in prompt_messages(message)]
     items, _ = responses.write(said)
     nothing = items == [{"role": "user", "content": p.EMPTY}] and p.speaker(said[0]) != "user"

@@ -124,6 +124,21 @@ EVENT = st.builds(
     | st.builds(types.GenerateContentResponseUsageMetadata, total_token_count=st.integers(0, 9)),
     timestamp=st.floats(1, 3) | st.floats(1.7e9, 1.8e9),
 )  # fmt: skip
+NODES = (
+    {"node_info": st.sampled_from([{"path": ""}, {"path": "helper@1"}])} if "node_info" in Event.model_fields else {}
+)
+PLAIN = st.builds(
+    Event,
+    author=st.sampled_from(["user", "helper"]),
+    invocation_id=st.sampled_from(["", "i"]) | TEXT,
+    content=st.builds(
+        types.Content,
+        role=st.sampled_from(["user", "model"]),
+        parts=st.lists(st.builds(types.Part, text=TEXT), min_size=1, max_size=1),
+    ),
+    timestamp=st.floats(1.7e9, 1.8e9),
+    **NODES,
+)
 CONFIG = st.none() | st.builds(GetSessionConfig, num_recent_events=st.none() | st.integers(1, 4))
 
 
@@ -146,7 +161,7 @@ async def tell(service, events, config):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(EVENT, max_size=4), CONFIG)
+@given(st.lists(EVENT | PLAIN, max_size=4), CONFIG)
 def test_events_of_all_kinds_come_back_as_from_the_adks_own_service(events, config):
     """Events and states are those that the InMemorySessionService returns, field by field, for each limit."""
     for n, each in enumerate(events):
@@ -206,6 +221,33 @@ def test_an_event_sets_the_time_of_the_session(service):
         return session.last_update_time, (await service.get_session(**OF, session_id="s")).last_update_time
 
     assert asyncio.run(run()) == (1.8e9, 1.8e9)
+
+
+def test_two_events_share_nothing_that_can_be_changed(service):
+    """What an agent changes in an event it was given is in no other event."""
+
+    async def loaded():
+        return (await service.get_session(**OF, session_id="s")).events
+
+    def told(events):
+        return [each.model_dump_json() for each in events]
+
+    async def story():
+        session = await service.create_session(**OF, session_id="s")
+        for n in range(3):
+            await service.append_event(session, said(f"text {n}", author="helper"))
+        before, changed = await loaded(), await loaded()
+        texts = told(before)
+        for each in changed[:2]:
+            each.actions.state_delta["a"] = 1
+            each.content.parts[0].text = "other"
+            each.content.parts.append(types.Part(text="more"))
+            if "node_info" in Event.model_fields:
+                each.node_info.path = "other"
+        assert told([changed[2]]) == texts[2:]
+        assert told(before) == told(await loaded()) == texts
+
+    asyncio.run(story())
 
 
 def test_an_image_is_stored_once(service, manager):
