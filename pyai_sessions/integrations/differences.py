@@ -39,6 +39,8 @@ def difference(one: Any, other: Any) -> Difference:
 
 
 def _compare(one: Any, other: Any, path: str, found: Difference) -> None:
+    if type(one) is str and type(other) is str and one == other:  # most values are so
+        return
     if is_mapping(one) and is_mapping(other):
         found.remove.extend(f"{path}/{_escaped(key)}" for key in one if key not in other)
         for key, value in other.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from itertools import groupby
@@ -67,6 +68,7 @@ class OpenAIAgentsSession:
         self.session_settings: Any = session_settings
         self._manager = manager if isinstance(manager, AsyncSessionManager) else AsyncSessionManager(manager)
         self._user_id = user_id
+        self._is_there = False
 
     async def get_items(self, limit: int | None = None) -> list[Any]:
         """Return the newest *limit* items, or all, oldest first; none if there is no session yet.
@@ -86,6 +88,7 @@ class OpenAIAgentsSession:
                 )
             except SessionNotFoundError:
                 return []
+            self._is_there = True
             items = [*items_of(page), *items]
             if limit is None or len(items) >= limit or not page.has_older:
                 return items if limit is None else items[-limit:]
@@ -100,9 +103,15 @@ class OpenAIAgentsSession:
             InvalidValueError: An item cannot be read or stored; the error says which. None is stored.
 
         """
-        if items:
-            added = messages_of(items)
-            await self._manager.update(self.session_id, *added, create=True, user_id=self._user_id)
+        if not items:
+            return
+        added = messages_of(items)
+        if self._is_there:  # to append takes less time
+            with suppress(SessionNotFoundError):  # it was deleted meanwhile, or is another user's now
+                await self._manager.append(self.session_id, *added, user_id=self._user_id)
+                return
+        await self._manager.update(self.session_id, *added, create=True, user_id=self._user_id)
+        self._is_there = True
 
     async def pop_item(self) -> Any:
         """Remove the last item and return it; None if there is none. Of two callers each removes an item of its own."""

@@ -246,6 +246,24 @@ def test_another_users_session_is_not_read_and_not_written():
     assert manager.get_session("s").message_count == 4
 
 
+def test_a_session_that_was_deleted_or_given_away_meanwhile_is_not_taken_for_ones_own():
+    """After a deletion, adding begins a new session; of one that is another user's by now, it raises."""
+    manager = SessionManager()
+    session = OpenAIAgentsSession("s", manager, user_id="ada")
+    run(session.add_items(TURN), session.get_items())
+
+    manager.delete("s")
+    run(session.add_items(TURN))
+    assert run(session.get_items()) == TURN
+    found = manager.get_session("s")
+    found.user_id = "bob"
+    manager.save(found)
+
+    with pytest.raises(SessionExistsError):
+        run(session.add_items(TURN))
+    assert manager.get_session("s").message_count == 4
+
+
 def test_an_archived_session_is_read_and_not_written():
     """An archived session has its items, and takes no new ones."""
     manager = SessionManager()

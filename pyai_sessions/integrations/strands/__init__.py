@@ -163,7 +163,11 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
 
     def create_message(self, session_id: str, agent_id: str, session_message: Any, **_: Any) -> None:
         """Append a message. Its place in the session becomes its ``message_id``."""
-        self._update(self._place(session_id, agent_id), message_of(session_message.to_dict()))
+        added = message_of(session_message.to_dict())
+        try:  # to append takes less time than to update
+            self._manager.append(self._place(session_id, agent_id), added, user_id=self._user_id)
+        except SessionNotFoundError as err:
+            raise _error(f"Session {session_id} does not exist") from err
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **_: Any) -> Any:
         """Return a message, or None."""
@@ -230,9 +234,9 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
             raise _error(f"Session {session_id} does not exist")
         return found
 
-    def _update(self, session_id: str, *messages: Message, **changes: Any) -> None:
+    def _update(self, session_id: str, **changes: Any) -> None:
         try:
-            self._manager.update(session_id, *messages, user_id=self._user_id, **changes)
+            self._manager.update(session_id, user_id=self._user_id, **changes)
         except SessionNotFoundError as err:
             raise _error(f"Session {session_id} does not exist") from err
 
