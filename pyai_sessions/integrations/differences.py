@@ -39,7 +39,7 @@ def difference(one: Any, other: Any) -> Difference:
 
 
 def _compare(one: Any, other: Any, path: str, found: Difference) -> None:
-    if type(one) is str and type(other) is str and one == other:  # most values are so
+    if one is other or (type(one) is str and type(other) is str and one == other):  # most values are so
         return
     if is_mapping(one) and is_mapping(other):
         found.remove.extend(f"{path}/{_escaped(key)}" for key in one if key not in other)

@@ -163,7 +163,8 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
 
     def create_message(self, session_id: str, agent_id: str, session_message: Any, **_: Any) -> None:
         """Append a message. Its place in the session becomes its ``message_id``."""
-        added = message_of(session_message.to_dict())
+        is_text = session_message.redact_message is None and _text_of(session_message.message) is not None
+        added = message_of(vars(session_message) if is_text else session_message.to_dict())
         try:  # to append takes less time than to update
             self._manager.append(self._place(session_id, agent_id), added, user_id=self._user_id)
         except SessionNotFoundError as err:
@@ -249,18 +250,22 @@ def message_of(given: Mapping[str, Any]) -> Message:
     original, redacting = given["message"], given.get("redact_message")
     said = original if redacting is None else redacting
     moment = _moment(given.get("created_at"))
-    message = _text_message(said, moment) or _read(said, moment)
-    besides = {key: each for key, each in given.items() if key not in ("message", "redact_message", "message_id")}
-    kept = {"said": said, **({} if redacting is None else {"original": original}), **besides}
-    keep_difference(message, _NAME, _written(message), _plain(kept))
+    text = _text_of(said)
+    message = _read(said, moment) if text is None else Message(said["role"], text, timestamp=moment)
+    written = _written(message)
+    kept = {key: _plain(each) for key, each in given.items() if key not in ("message", "redact_message", "message_id")}
+    kept["said"] = written["said"] if text is not None and said == written["said"] else _plain(said)
+    if redacting is not None:
+        kept["original"] = _plain(original)
+    keep_difference(message, _NAME, written, kept)
     return message
 
 
-def _text_message(said: Mapping[str, Any], moment: datetime) -> Message | None:
-    """Return a message of Strands that is a single text, as `_read` does; None of any other. Most are so."""
+def _text_of(said: Mapping[str, Any]) -> str | None:
+    """Return the text of a message of Strands that is a single one, as most are; None of any other."""
     match said:
-        case {"role": "user" | "assistant" as role, "content": [{"text": str(text), **others}]} if not others:
-            return Message(role, text, timestamp=moment) if text.strip() and is_utf8(text) else None
+        case {"role": "user" | "assistant", "content": [{"text": str(text), **others}]} if not others:
+            return text if text.strip() and is_utf8(text) else None
         case _:
             return None
 
