@@ -164,7 +164,8 @@ class StrandsSessionRepository(_Repository):  # type: ignore[misc]  # pyright: i
     def create_message(self, session_id: str, agent_id: str, session_message: Any, **_: Any) -> None:
         """Append a message. Its place in the session becomes its ``message_id``."""
         is_text = session_message.redact_message is None and _text_of(session_message.message) is not None
-        added = message_of(vars(session_message) if is_text else session_message.to_dict())
+        given: dict[str, Any] = session_message.__dict__ if is_text else session_message.to_dict()
+        added = message_of(given)
         try:  # to append takes less time than to update
             self._manager.append(self._place(session_id, agent_id), added, user_id=self._user_id)
         except SessionNotFoundError as err:
