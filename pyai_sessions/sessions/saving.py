@@ -57,7 +57,7 @@ class Saver(NamedTuple):
         if origin:
             yield from self._check(session, origin)
         attempt = self._attempt(session)
-        if self._is_over(origin):
+        if self._is_over(origin) or _is_of_json(session):
             done = False
         elif forks.may_leave_shared(origin, attempt.draft):
             yield None
@@ -115,7 +115,7 @@ class Saver(NamedTuple):
         value = self.backend.head(session.session_id)
         stored = None if value is None else read_head(value, session.session_id)
         if stored is None or stored.is_over(self.terms.clock):
-            if history.origin:
+            if history.origin or _is_of_json(session):
                 raise self._gone(session, history.origin, stored)
             if stored is not None:
                 purge(self.backend, session.session_id, value, self.terms.clock)
@@ -146,12 +146,15 @@ class Saver(NamedTuple):
             return None
         return self._commit_as(merge(session, theirs), session)
 
-    def _gone(self, session: Session, origin: StoredHead, stored: StoredHead | None) -> SessionDeletedError:
+    def _gone(self, session: Session, origin: StoredHead | None, stored: StoredHead | None) -> SessionDeletedError:
         """Return the error that says why the session of a copy does not exist any more."""
         for each in (origin, stored):
             if each and each.expires_at and each.is_over(self.terms.clock):
                 problem = f"expired at {each.expires_at:%Y-%m-%d %H:%M:%S} UTC, by the ttl of its store"
                 return SessionDeletedError(session.session_id, problem)
+        if _is_of_json(session):
+            problem = "was made from JSON of a session that is not in this store: it was deleted, or is another store's"
+            return SessionDeletedError(session.session_id, problem)
         if history_of(session).home != self.home:
             return not_in_this_store(session.session_id, another=stored is not None)
         if stored:
@@ -297,6 +300,12 @@ class Saver(NamedTuple):
     def _is_over(self, origin: StoredHead | None) -> bool:
         """Return whether a session has expired by the time that it had at the load."""
         return origin is not None and origin.is_over(self.terms.clock)
+
+
+def _is_of_json(session: Session) -> bool:
+    """Return whether a session was made from JSON of one that was stored, and was not saved since."""
+    history = history_of(session)
+    return history.origin is None and history.revision is not None
 
 
 def _forget(session: Session, attempt: Attempt) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pyai_sessions import KVSessionStore, Session, SessionManager
+from pyai_sessions import KVSessionStore, SessionManager
 from pyai_sessions.testing.clock import StoppedClock
 from pyai_sessions.testing.rules import Contract
 from pyai_sessions.testing.samples import HOSTILE_IDS, RICH, fill
@@ -88,7 +88,7 @@ class StoreFixtures(Contract):
         later = source.create_session("ada", session_id="later").to_dict()
         source.delete("later")
         later |= {"mood": {"today": "good"}, "messages": [{"role": "user", "content": "", "stars": 5}]}
-        source.save(Session.from_dict(later))
+        source.import_sessions([later])
         return source
 
     @pytest.fixture

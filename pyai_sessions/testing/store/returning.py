@@ -123,8 +123,11 @@ class Returning(StoreFixtures):
         fill(session := manager.create_session("ada", session_id="s"), 3)
         manager.save(session)
         manager.delete("s")
-        with pytest.raises(SessionDeletedError, match=r"was deleted.*import_sessions"):
-            manager.save(session)
+        for mode in ("merge", "error", "overwrite"):
+            for copy in (session, _again(session)):
+                with pytest.raises(SessionDeletedError, match=r"was deleted.*import_sessions"):
+                    manager.save(copy, on_conflict=mode)
+        assert manager.get_session("s") is None
         clock.advance(seconds=1)
         manager.create_session("bob", session_id="s")
         with pytest.raises((SessionDeletedError, SessionConflictError)):
@@ -140,10 +143,11 @@ class Returning(StoreFixtures):
         elsewhere = SessionManager()
         fill(session := elsewhere.create_session("ada", session_id="s"), 3)
         elsewhere.save(session)
-        with pytest.raises((SessionDeletedError, SessionExistsError)) as caught:
-            manager.save(session)
-        assert "was deleted after" not in str(caught.value)
-        assert manager.get_session("s") is None
+        for copy in (session, _again(session)):
+            with pytest.raises((SessionDeletedError, SessionExistsError)) as caught:
+                manager.save(copy)
+            assert "was deleted after" not in str(caught.value)
+            assert manager.get_session("s") is None
 
         assert manager.import_sessions([session]).inserted == 1
         assert manager.get_session("s") == session
