@@ -155,7 +155,13 @@ class KeepsConversations(Face):
 
     @sharing
     def load_history(self, session: Session) -> Asking[None]:
-        """Load the older messages of a session that was loaded with ``last=``."""
+        """Load the older messages of a session that was loaded with ``last=``.
+
+        Raises:
+            SessionDeletedError: It was deleted since.
+            SessionStateError: It was given to another user since.
+
+        """
         check_session(session)
         yield from self._engine.loader.complete(session)
 

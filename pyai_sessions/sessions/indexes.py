@@ -90,19 +90,19 @@ def walk(
     merged = heapq.merge(*streams, reverse=newest_first)
     read = _Reader(backend, user_id, statuses, on_invalid, clock, known, among)
     apart = edge(clock) if whole else _START
-    rounds = 0
+    scans = 0
     seen: dict[str, Position] = {}  # the batch before: a session that is archived between two reads is in both lists
     end: Position | None = None
     while found := list(islice(merged, batch)):
         wanted = _named(found, seen, end)
-        rounds += 1
+        scans += 1 + (len(found) == batch)  # of a full batch it is asked what follows, and that may have moved away
         if end is not None and found[-1] > end and not wanted:
             break
         if end is None and not newest_first and len(found) == batch:
             end = _last(backend, user_id, statuses)  # sessions that are saved from now on move beyond it, endlessly
         seen = wanted
         yield from read.heads(wanted)
-    if known is None or not whole or after is not None or (rounds <= 1 and len(statuses) == 1):  # one scan has them all
+    if known is None or not whole or after is not None or (scans <= 1 and len(statuses) == 1):  # one scan has them all
         return
     for _ in range(_LOOKS):
         moved = read.unknown(apart if end is None else min(apart, end))

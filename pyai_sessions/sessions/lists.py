@@ -79,10 +79,11 @@ class Lister:
         if limit == 0:
             return sessions
         after = None if before is None else (microseconds(check_time(before, "before")), "")
+        statuses = indexes.ALL if include_archived else (SessionStatus.ACTIVE,)
         found = indexes.walk(
             self._backend,
             user_id,
-            indexes.ALL if include_archived else (SessionStatus.ACTIVE,),
+            statuses,
             after,
             limit=limit,
             on_invalid=_ignore if skip_invalid else None,
@@ -91,12 +92,14 @@ class Lister:
             whole=limit is None,
         )
         while together := list(islice(found, _TOGETHER if limit is None else min(_TOGETHER, limit - len(sessions)))):
-            sessions += self._loaded([stored for _, stored in together], skip_invalid=skip_invalid)
+            loaded = self._loaded([stored for _, stored in together], user_id, skip_invalid=skip_invalid)
+            sessions += [each for each in loaded if each.status in statuses]
         if limit is None:  # sessions that became active meanwhile came last
             sessions.sort(key=lambda each: (each.active_at, encode_id(each.session_id)), reverse=True)
         return sessions
 
-    def _loaded(self, heads: list[StoredHead], *, skip_invalid: bool) -> Iterator[Session]:
+    def _loaded(self, heads: list[StoredHead], user_id: str, *, skip_invalid: bool) -> Iterator[Session]:
+        """Iterate over the sessions of heads; over those that are still the user's, where they were rewritten since."""
         most = self._terms.limits.pages
         few = [stored for stored in heads if stored.pages <= min(_PAGES, most)]
         keys = [key for stored in few for key in page_keys(stored.head.sealed)]
@@ -105,7 +108,7 @@ class Lister:
             session_id = stored.head.session_id
             try:
                 session = load(self._backend, stored, self._terms.clock, wanted=stored.sealed, known=pages, most=most)
-                session = session or Trips(self._backend).alone(self._loader.load(session_id))
+                session = session or Trips(self._backend).alone(self._loader.load(session_id, user_id))
             except InvalidDocumentError as err:
                 if not skip_invalid:
                     raise
@@ -166,7 +169,7 @@ class Lister:
         """Return how many sessions there are; see `SessionManager.count`."""
         chosen = _Chosen.of(user_id, where, status)
         if chosen.is_filtered:
-            return sum(summary is not None for _, summary in self._walk(chosen, once=False))
+            return sum(summary is not None for _, summary in self._walk(chosen))
         now = microseconds(self._terms.clock())
         return sum(self._backend.expiry.count(each, chosen.owner, now) for each in chosen.statuses)
 
@@ -178,10 +181,9 @@ class Lister:
         limit: int | None = None,
         after: Position | None = None,
         skip_invalid: bool = True,
-        once: bool = True,
     ) -> Iterator[tuple[Position, SessionSummary | None]]:
         """Iterate over an index: each position with its summary, or None if that is not *chosen*."""
-        known = set[str]() if once else None
+        known = set[str]()
         # A session that does not fit need not be remembered, unless the end of a whole list reads it again.
         edge = indexes.edge(self._terms.clock) if chosen.is_filtered and limit is None else None
         found = indexes.walk(
@@ -204,7 +206,7 @@ class Lister:
                     raise
                 continue
             fit = fits(summary.metadata, chosen.where) and not (chosen.of_nobody and summary.user_id is not None)
-            if not fit and known is not None and (edge is None or position <= edge):
+            if not fit and (edge is None or position <= edge):
                 known.discard(summary.session_id)
             yield position, summary if fit else None
 

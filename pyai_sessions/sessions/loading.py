@@ -20,6 +20,7 @@ from pyai_sessions.errors import (
     OversizedDocumentError,
     SessionDeletedError,
     SessionNotFoundError,
+    SessionStateError,
 )
 from pyai_sessions.model.heads import Run, StoredHead
 from pyai_sessions.model.history import History, Line, Question
@@ -241,9 +242,13 @@ class Loader(NamedTuple):
         history = history_of(session)
         if history.unloaded:
             whole = yield from self.load(session.session_id)
-            if whole is None:
+            stored = None if whole is None else history_of(whole)
+            if whole is None or stored is None or stored.incarnation != history.incarnation:
                 raise SessionDeletedError(session.session_id)
-            stored = history_of(whole)
+            if history.origin and whole.user_id != history.origin.head.user_id:
+                raise SessionStateError(
+                    session.session_id, "was given to another user since it was loaded; load it again"
+                )
             rewritten = history.origin and stored.origin and history.origin.head.edition != stored.origin.head.edition
             if rewritten or has_gone_back(session, whole):
                 merged = merge(session, whole)  # none of the loaded pages is stored any more

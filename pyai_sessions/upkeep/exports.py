@@ -58,19 +58,24 @@ def sessions(
             session follows. An EncryptionError is raised all the same: with a wrong key no session could be read.
 
     """
+    for session_id, value in _living(backend, clock):
+        try:
+            session = load_whole(backend, session_id, clock, value)
+        except InvalidDocumentError as err:  # noqa: PERF203 (one damaged session must not cost the others)
+            if on_invalid is None or isinstance(err, EncryptionError):
+                raise
+            on_invalid(err)
+        else:
+            if session is not None:
+                yield session
+
+
+def _living(backend: Backend, clock: Clock) -> Iterator[tuple[str, object]]:
+    """Iterate over all sessions that have not expired, and their heads. They are read, and asked for, 100 at a time."""
     for batch in batches(session_ids(backend.storage)):
-        for session_id, value in backend.heads(dict.fromkeys(batch)).items():
-            if has_expired(value, session_id, clock):
-                continue
-            try:
-                session = load_whole(backend, session_id, clock, value)
-            except InvalidDocumentError as err:
-                if on_invalid is None or isinstance(err, EncryptionError):
-                    raise
-                on_invalid(err)
-            else:
-                if session is not None:
-                    yield session
+        heads = backend.heads(dict.fromkeys(batch)).items()
+        # Not when the caller comes to one of them: others may have prolonged its life by then.
+        yield from [each for each in heads if not has_expired(each[1], each[0], clock)]
 
 
 def _lines_of_session(backend: Backend, owner: Owner | None, session_id: str, clock: Clock) -> Iterator[str]:
@@ -106,10 +111,8 @@ def _lines_of_user(backend: Backend, owner: Owner, *, scan: bool, clock: Clock) 
 
 
 def _lines_of_all(backend: Backend, clock: Clock) -> Iterator[str]:
-    for batch in batches(session_ids(backend.storage)):
-        for session_id, value in backend.heads(dict.fromkeys(batch)).items():
-            if not has_expired(value, session_id, clock):
-                yield from _session(backend, None, session_id, value, {}, clock=clock)
+    for session_id, value in _living(backend, clock):
+        yield from _session(backend, None, session_id, value, {}, clock=clock)
     yield from _documents(backend, (key for key in backend.storage.keys("unreadable/") if is_aside(key)))
     yield from shared_state.lines_of(backend, None, scan=True)
 
