@@ -13,7 +13,6 @@ from pyai_sessions import (
     Encrypted,
     InvalidDocumentError,
     KVSessionStore,
-    Session,
     SessionManager,
     SessionStatus,
     SQLiteMapping,
@@ -201,7 +200,7 @@ def test_the_frozen_documents_are_what_is_written_today():
 
     for session_id in ("tools/\u00fc \U0001f600", "long", "old", "anonymous"):
         session = KVSessionStore(mapping).get(session_id)
-        KVSessionStore(rewritten).save(Session.from_dict(session.to_dict()))
+        SessionManager(rewritten).import_sessions([session])
 
     tokens = {"revision", "incarnation", "edition", "sealed"}
     for key, text in mapping.items():

@@ -37,7 +37,9 @@ def test_the_content_of_a_deleted_session_can_be_saved_as_a_new_one(two):
     """The error says how to store the content as a new session, and that works."""
     two.their_manager.delete("s")
 
-    two.my_manager.save(type(two.mine).from_dict(two.mine.to_dict()))
+    with pytest.raises(SessionDeletedError, match="import_sessions"):
+        two.my_manager.save(two.mine)
+    two.my_manager.import_sessions([two.mine])
 
     assert two.ids == ["b0", "b1", "b2"]
 

@@ -5,7 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from pyai_sessions import ImmutableError, InvalidValueError, KVSessionStore, Message, Session, SessionStateError
+from pyai_sessions import (
+    ImmutableError,
+    InvalidValueError,
+    KVSessionStore,
+    Message,
+    Session,
+    SessionManager,
+    SessionStateError,
+)
 from pyai_sessions.testing import NOON
 from tests.samples import CALLS, PARTS, contents
 
@@ -13,7 +21,7 @@ from tests.samples import CALLS, PARTS, contents
 def stored_part(session, last):
     """Return a session that a store loaded with its newest *last* messages only."""
     store = KVSessionStore({})
-    store.save(Session.from_json(session.to_json()))
+    SessionManager(store).import_sessions([session])
     return store.get(session.session_id, last=last)
 
 
