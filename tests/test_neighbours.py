@@ -1,11 +1,13 @@
 """Tests that tables and namespaces of one storage are separate, whatever their names."""
 
+import sqlite3
 from contextlib import ExitStack, closing, contextmanager
 
 import diskcache
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
+from sqlitedict import SqliteDict
 
 from pyai_sessions import InvalidValueError, KVSessionStore, SessionManager, SQLiteMapping
 
@@ -24,11 +26,32 @@ def test_a_table_whose_name_differs_in_case_alone_is_refused(tmp_path, one, othe
         assert SessionManager(mapping).get_session("s") is not None
 
 
-@pytest.mark.parametrize("name", ["sessions/lists", "sessions/LISTS", "a/lists/counts"])
-def test_a_name_that_lists_have_is_refused(tmp_path, name):
-    """The name of a store's list table raises as a table name."""
-    with pytest.raises(InvalidValueError, match="table_name"):
+@pytest.mark.parametrize("name", ["sessions/lists", "a/LISTS", "a/Search", "sessions/search/links", "a/search_data"])
+def test_a_name_that_a_store_derives_from_that_of_its_table_is_refused(tmp_path, name):
+    """The name of a store's lists or of its search index raises as a table name, on every mapping of a file."""
+    with pytest.raises(InvalidValueError, match=r"table_name is .* choose another name"):
         SQLiteMapping(tmp_path / "chat.db", name)
+    assert list(tmp_path.iterdir()) == []
+
+    refused = pytest.raises(InvalidValueError, match=r"table_name is .* choose another name")
+    with closing(SqliteDict(tmp_path / "chat.db", tablename=name)) as mapping, refused:
+        SessionManager(mapping)
+
+
+def test_a_store_uses_no_name_that_another_table_can_have(tmp_path):
+    """Whatever a store makes in a file beside its table has a name that raises as a table name."""
+    path = tmp_path / "chat.db"
+    with closing(SQLiteMapping(path)) as mapping:
+        manager = SessionManager(mapping)
+        manager.create_session("ada")
+        manager.build_search_index()
+    with closing(sqlite3.connect(path)) as connection:
+        made = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name != 'sessions'")]
+
+    assert len(made) > 10
+    for name in made:
+        with pytest.raises(InvalidValueError, match="table_name"):
+            SQLiteMapping(path, name)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +81,8 @@ def test_tables_of_one_file_are_stores_of_their_own(tmp_path, one, other):
 # Any names -----------------------------------------------------------------------------------------------------------
 
 NAMES = st.text(st.sampled_from("aAbé/:%.\"' -_~0*[]\\?"), min_size=1, max_size=6)
+ENDS = ["/lists", "/lists/counts", "/search", "/search/links", "/search/due", "/search/documents", "/search_data", "/s"]
+PAIRS = st.tuples(NAMES, NAMES) | st.tuples(NAMES, st.sampled_from(ENDS)).map(lambda each: (each[0], "".join(each)))
 
 
 @contextmanager
@@ -93,11 +118,11 @@ def test_neighbours_of_any_names_never_meet(tmp_path_factory, opened):
     """Two stores of one storage share nothing under any names, or a name raises."""
 
     @settings(max_examples=30)
-    @given(one=NAMES, other=NAMES)
-    def check(one, other):
-        assume(one != other)
+    @given(PAIRS)
+    def check(names):
+        assume(names[0] != names[1])
         try:
-            with opened(tmp_path_factory.mktemp("neighbours"), [one, other]) as stores:
+            with opened(tmp_path_factory.mktemp("neighbours"), names) as stores:
                 check_apart(*map(SessionManager, stores))
         except InvalidValueError:
             event("refused")
@@ -110,7 +135,12 @@ def check_apart(mine, theirs):
     mine.create_session("ada", session_id="s")
     kept.add_message("user", "theirs alone")
     theirs.save(kept)
+    theirs.build_search_index()
 
+    mine.build_search_index()
+    assert len(theirs.search("alone")) == 1
+    mine.drop_search_index()
+    assert len(theirs.search("alone")) == 1
     mine.reindex()
     mine.verify(repair=True)
     assert mine.delete_user("ada", scan=True).session_ids == ["s"]

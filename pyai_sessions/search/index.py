@@ -278,7 +278,7 @@ def index_in_file(backend: Backend) -> SearchIndex | None:
     from pyai_sessions.storage.sqlite.fulltext import FullText
 
     connections, table = beside()
-    return SearchIndex(backend.plain, FullText(connections, f"{table}/search", table), under=backend.under, noted=True)
+    return SearchIndex(backend.plain, FullText(connections, table.search, table.name), under=backend.under, noted=True)
 
 
 def make_view(backend: Backend, name: str) -> None:
@@ -295,7 +295,7 @@ def make_view(backend: Backend, name: str) -> None:
     from pyai_sessions.storage.sqlite import view
 
     connections, table = beside()
-    view.make_view(connections, name, table, backend.under)
+    view.make_view(connections, name, table.name, backend.under)
 
 
 def index_beside(backend: Backend, path: AnyPath | None = None) -> SearchIndex:

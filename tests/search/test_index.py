@@ -16,7 +16,6 @@ from pyai_sessions import (
     Message,
     SessionManager,
     SQLiteSessionStore,
-    StorageError,
     StorageReadOnlyError,
     UnsupportedOperationError,
 )
@@ -401,35 +400,6 @@ def test_a_file_that_is_open_for_reading_alone_is_searched(in_file):
             SessionManager(store).build_search_index(rebuild=True)
 
     assert len(found) == 70
-
-
-def test_an_index_is_removed_and_made_anew(in_file):
-    """A search finds the same with the index, without it, and with a new one."""
-    fill(in_file.manager, in_file.clock, ["night"] * 70, "ada", "a")
-    in_file.index.build()
-    found = in_file.search("night", limit=None)
-
-    in_file.manager.drop_search_index()
-    assert in_file.search("night", limit=None) == found
-    with closing(sqlite3.connect(in_file.path)) as connection:
-        left = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%/search%'").fetchall()
-    assert left == []
-
-    assert in_file.manager.build_search_index() == 3
-    assert in_file.search("night", limit=None) == found
-
-
-def test_an_index_takes_the_place_of_no_other_table(in_file):
-    """An index does not replace a table of the same name."""
-    in_file.manager.drop_search_index()
-    with closing(SQLiteSessionStore(in_file.path, "sessions/search")) as store:
-        fill(SessionManager(store), in_file.clock, ["night"], "ada", "a")
-
-        for act in (in_file.manager.build_search_index, in_file.manager.drop_search_index):
-            with pytest.raises(StorageError, match="'sessions/search', which is no search index; rename that table"):
-                act()
-        assert len(in_file.search("night")) == 0
-        assert len(SessionManager(store).search("night")) == 1
 
 
 def test_a_document_that_cannot_be_read_is_told_of(in_file):

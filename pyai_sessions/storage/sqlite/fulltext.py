@@ -80,23 +80,60 @@ class FullText:
     def __init__(self, connections: Connections, name: str, table: str | None = None) -> None:
         self.connections = connections
         self._table = table
-        self._names = [name, *(f"{name}/{part}" for part in ("documents", "links", "due"))]
-        self._words, self._documents, self._links, self._due = map(quoted, self._names)
-        self._triggers = [quoted(f"{name}/{part}") for part in ("inserted", "updated", "moved", "deleted")]
+        names = [name, *(f"{name}/{part}" for part in ("documents", "links", "due"))]
+        self._words, self._documents, self._links, self._due = map(quoted, names)
+        self._parts = self._tables(name) | ({} if table is None else self._triggers(name, quoted(table)))
+
+    def _tables(self, name: str) -> dict[str, str]:
+        """Return the statements that make the tables, by the names of what they make."""
+        return {
+            name: f"CREATE VIRTUAL TABLE {self._words} USING fts5(words, content='', columnsize=0, tokenize='ascii')",
+            # Not a number that was used before: `Matches.last` tells which rows are new.
+            f"{name}/documents": f"CREATE TABLE {self._documents} (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+            "key TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, count INTEGER NOT NULL, words BLOB)",
+            (unreadable := f"{name}/documents/unreadable"): f"CREATE INDEX {quoted(unreadable)} "
+            f"ON {self._documents} (count) WHERE count < 0",
+            f"{name}/links": f"CREATE TABLE {self._links} (place TEXT, key TEXT, PRIMARY KEY (place, key)) "
+            "WITHOUT ROWID",
+            f"{name}/due": f"CREATE TABLE {self._due} (key TEXT PRIMARY KEY) WITHOUT ROWID",
+        }
+
+    def _triggers(self, name: str, table: str) -> dict[str, str]:
+        """Return the statements of triggers that note each change of a table."""
+        events = {
+            "inserted": ("INSERT", "NEW"),
+            "deleted": ("DELETE", "OLD"),
+            "updated": ("UPDATE", "NEW"),
+            "moved": ("UPDATE OF key", "OLD"),
+        }
+        return {
+            (trigger := f"{name}/{part}"): f"CREATE TRIGGER {quoted(trigger)} AFTER {event} ON {table} "
+            f"BEGIN INSERT OR IGNORE INTO {self._due} VALUES ({row}.key); END"
+            for part, (event, row) in events.items()
+        }
 
     # Making ------------------------------------------------------------------------------------------------------
 
     def is_made(self) -> bool:
-        """Return whether the index is there, and this SQLite can use it."""
-        query = f"SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name IN ({_marks(self._names)})"
+        """Return whether the index is there as it is made, and this SQLite can use it."""
         with self.connections.reading() as connection:
-            found = connection.execute(query, self._names).fetchone()[0] == len(self._names)
-            return found and connection.execute(_HAS_FTS5).fetchone() is not None
+            found = {name: sql for _, name, sql in self._found(connection)}
+            return found == self._parts and connection.execute(_HAS_FTS5).fetchone() is not None
+
+    def _found(self, connection: Connection) -> list[tuple[str, str, str]]:
+        """Return the kind, the name and the statement of all that has the name of a part of the index.
+
+        SQLite keeps the statement that made it as it was given.
+        """
+        marks = ", ".join(["lower(?)"] * len(self._parts))
+        query = f"SELECT type, name, sql FROM sqlite_master WHERE lower(name) IN ({marks})"
+        return connection.execute(query, [*self._parts]).fetchall()
 
     def make(self) -> None:
         """Make an empty index in place of the former one. Every document of the file is to be indexed anew.
 
         Raises:
+            StorageError: The file has something else of the name of a part of the index.
             UnsupportedOperationError: This SQLite was built without FTS5.
 
         """
@@ -105,47 +142,31 @@ class FullText:
                 msg = "this SQLite was built without FTS5; search without an index works"
                 raise UnsupportedOperationError(msg)
             self._remove(connection)
-            connection.execute(
-                f"CREATE VIRTUAL TABLE {self._words} USING fts5(words, content='', columnsize=0, tokenize='ascii')"
-            )
-            # Not a number that was used before: `Matches.last` tells which rows are new.
-            connection.execute(
-                f"CREATE TABLE {self._documents} (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, "
-                "stamp TEXT NOT NULL, count INTEGER NOT NULL, words BLOB)"
-            )
-            unreadable = quoted(f"{self._names[1]}/unreadable")
-            connection.execute(f"CREATE INDEX {unreadable} ON {self._documents} (count) WHERE count < 0")
-            connection.execute(
-                f"CREATE TABLE {self._links} (place TEXT, key TEXT, PRIMARY KEY (place, key)) WITHOUT ROWID"
-            )
-            connection.execute(f"CREATE TABLE {self._due} (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            for statement in self._parts.values():
+                connection.execute(statement)
             if self._table is not None:
-                self._watch(connection, quoted(self._table))
-
-    def _watch(self, connection: Connection, table: str) -> None:
-        """Let triggers note each change, and note all documents that are there."""
-        note = f"INSERT OR IGNORE INTO {self._due} VALUES"
-        inserted, updated, moved, deleted = self._triggers
-        connection.execute(f"CREATE TRIGGER {inserted} AFTER INSERT ON {table} BEGIN {note} (NEW.key); END")
-        connection.execute(f"CREATE TRIGGER {deleted} AFTER DELETE ON {table} BEGIN {note} (OLD.key); END")
-        connection.execute(f"CREATE TRIGGER {updated} AFTER UPDATE ON {table} BEGIN {note} (NEW.key); END")
-        connection.execute(f"CREATE TRIGGER {moved} AFTER UPDATE OF key ON {table} BEGIN {note} (OLD.key); END")
-        connection.execute(f"INSERT OR IGNORE INTO {self._due} SELECT key FROM {table} WHERE typeof(key) = 'text'")
+                keys = f"SELECT key FROM {quoted(self._table)} WHERE typeof(key) = 'text'"
+                connection.execute(f"INSERT OR IGNORE INTO {self._due} {keys}")
 
     def drop(self) -> None:
-        """Remove the index."""
+        """Remove the index.
+
+        Raises:
+            StorageError: The file has something else of the name of a part of the index.
+
+        """
         with self.connections.writing() as connection:
             self._remove(connection)
 
     def _remove(self, connection: Connection) -> None:
-        found = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", self._names[:1]).fetchone()
-        if found and not str(found[0]).startswith("CREATE VIRTUAL TABLE"):
-            problem = f"it has a table {self._names[0]!r}, which is no search index"
-            raise StorageError(self.connections.path, problem, "rename that table")
-        for each in self._triggers:
-            connection.execute(f"DROP TRIGGER IF EXISTS {each}")
-        for each in (self._words, self._documents, self._links, self._due):
-            connection.execute(f"DROP TABLE IF EXISTS {each}")
+        """Remove what `make` made, and nothing else."""
+        found = self._found(connection)
+        for kind, name, sql in found:
+            if self._parts.get(name) != sql:
+                problem = f"it has a {kind} {name!r}, which is no part of a search index"
+                raise StorageError(self.connections.path, problem, "rename or remove it")
+        for kind, name, _ in sorted(found, reverse=True):  # triggers, tables, and then the index, which is gone
+            connection.execute(f"DROP {kind} IF EXISTS {quoted(name)}")
 
     # Changing ----------------------------------------------------------------------------------------------------
 

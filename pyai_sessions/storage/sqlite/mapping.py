@@ -12,12 +12,9 @@ from pyai_sessions.errors import InvalidValueError, StorageReadOnlyError
 from pyai_sessions.storage.sqlite.connections import Connections
 from pyai_sessions.storage.sqlite.files import check_is_there, full_path, make_private
 from pyai_sessions.storage.sqlite.tables import Table, quoted
-from pyai_sessions.values.checks import AnyPath, check_timeout, is_utf8, kind_of, shown
+from pyai_sessions.values.checks import AnyPath, check_timeout, kind_of, shown
 
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
-
-_LONGEST_NAME = 1000
-"""Characters that the name of a table may have."""
 
 
 class SQLiteMapping(OfOneProcess, MutableMapping[str, str]):
@@ -53,7 +50,7 @@ class SQLiteMapping(OfOneProcess, MutableMapping[str, str]):
     ) -> None:
         if not isinstance(path, str) or path != ":memory:":
             path = full_path(path, "path", "'chat.db', '~/chat.db', or ':memory:'")
-        _check_name(table_name)
+        table = Table(table_name)
         if synchronous not in SYNCHRONOUS:
             raise InvalidValueError("synchronous", f"is {shown(synchronous)}; it is one of {', '.join(SYNCHRONOUS)}")
         check_timeout(timeout)
@@ -67,7 +64,7 @@ class SQLiteMapping(OfOneProcess, MutableMapping[str, str]):
         elif in_file:
             make_private(path)
         self.path = path
-        self.table = Table(table_name)
+        self.table = table
         self.connections = Connections(
             path, timeout=timeout, synchronous=synchronous, wal=in_file and not read_only, read_only=read_only
         )
@@ -139,18 +136,3 @@ class SQLiteMapping(OfOneProcess, MutableMapping[str, str]):
         """Run a statement in a transaction; return how many rows it changed."""
         with self.connections.writing() as connection:
             return connection.execute(statement, parameters).rowcount
-
-
-def _check_name(name: object) -> None:
-    """Raise unless a table can have this name."""
-    if isinstance(name, str) and "/lists" in name.lower():
-        raise InvalidValueError("table_name", f"is {name!r}; a name with '/lists' is that of a store's lists")
-    if (
-        not isinstance(name, str)
-        or not 0 < len(name) <= _LONGEST_NAME
-        or "\0" in name
-        or name.startswith("sqlite_")
-        or not is_utf8(name)
-    ):
-        problem = f"is {shown(name)}; it is text in UTF-8 that does not begin with 'sqlite_'"
-        raise InvalidValueError("table_name", problem)

@@ -231,10 +231,10 @@ class SQLiteStorage(Storage):
         self._check_open()
         self._table.backup(self._connections, path, overwrite=overwrite)
 
-    def beside(self) -> tuple[Connections, str]:
-        """Return the connections to the file, and the name of the table, for what else is derived from it there."""
+    def beside(self) -> tuple[Connections, Table]:
+        """Return the connections to the file, and the table, for what else is derived from it there."""
         self._check_open()
-        return self._connections, self._table.name
+        return self._connections, self._table
 
     def exclusive(self) -> AbstractContextManager[object]:  # noqa: D102
         return self._writing()

@@ -11,7 +11,7 @@ from pyai_sessions.errors import InvalidValueError, StorageCorruptError
 from pyai_sessions.storage.sqlite.backup import copy_file
 from pyai_sessions.storage.sqlite.connections import Connections
 from pyai_sessions.storage.walks import Walk
-from pyai_sessions.values.checks import AnyPath
+from pyai_sessions.values.checks import AnyPath, is_utf8, shown
 
 BATCH = 500
 """Rows that one query returns, at most."""
@@ -19,6 +19,11 @@ BATCH = 500
 LAST = chr(0x10FFFF)
 """Sorts after all characters of a key."""
 
+_LISTS, _SEARCH = "/lists", "/search"
+"""What follows the name of a table in the names of all that is derived from it, and lies beside it."""
+
+_LONGEST_NAME = 1000
+"""Characters that the name of a table may have."""
 
 Reading = Callable[[], AbstractContextManager[sqlite3.Connection]]
 """Lends a connection for reading."""
@@ -60,8 +65,10 @@ class Table:
         insert: tuple[str, str] = ("", ""),
         inline: str = "",
     ) -> None:
+        check_name(name, "table_name")
         self.name = name
-        self.lists = f"{name}/lists"
+        self.lists = name + _LISTS
+        self.search = name + _SEARCH
         table, value = quoted(name), f"CAST(value AS BLOB){more}"
         columns, values = insert
         row = f"INTO {table} (key, value{columns}) VALUES (?, CAST(? AS TEXT){values})"
@@ -121,6 +128,23 @@ def batches(
 def below(prefix: str) -> tuple[str, str]:
     """Return the bounds of the keys that begin with *prefix*, which ends with a slash; the second is none of them."""
     return prefix, prefix[:-1] + "0"  # "0" follows "/"
+
+
+def check_name(name: object, argument: str) -> None:
+    """Raise unless a table or a view can have this name, which no store derives from that of its table."""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= _LONGEST_NAME
+        or "\0" in name
+        or name.lower().startswith("sqlite_")
+        or not is_utf8(name)
+    ):
+        problem = f"is {shown(name)}; it is text in UTF-8 that does not begin with 'sqlite_'"
+        raise InvalidValueError(argument, problem)
+    for part in (_LISTS, _SEARCH):
+        if part in name.lower():
+            what = f"a store keeps its lists and its search index under names with {part!r}"
+            raise InvalidValueError(argument, f"is {shown(name)}; {what}; choose another name")
 
 
 def check_tables(connection: sqlite3.Connection, path: str, names: Sequence[str]) -> None:
