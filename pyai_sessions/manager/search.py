@@ -216,10 +216,10 @@ class SearchesMessages(Face):
         namespace, archived and expired sessions too; messages on branches, and documents that cannot be read, are not
         in it. It reads the documents, so a query of all messages takes a second for some 30,000.
 
-        Remove it with ``DROP VIEW``. A view of this name is replaced.
+        Remove it with ``DROP VIEW``. A former view of this namespace's messages under this name is replaced.
 
         Raises:
-            InvalidValueError: The file has a table of this name.
+            InvalidValueError: The file has something else of this name: a table, or the view of another store.
             UnsupportedOperationError: The sessions lie in no SQLite file, or are encrypted.
 
         >>> from pyai_sessions import SessionManager

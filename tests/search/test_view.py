@@ -2,16 +2,19 @@
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlitedict import SqliteDict
 
 from pyai_sessions import (
     Encrypted,
     InvalidValueError,
     KVSessionStore,
     SessionManager,
+    SQLiteMapping,
     SQLiteSessionStore,
     UnsupportedOperationError,
 )
@@ -116,6 +119,47 @@ def test_a_view_takes_the_place_of_no_table(manager, path):
     manager.build_messages_view('my "view"')
     manager.build_messages_view('my "view"')
     assert len(rows(path, 'my ""view""')) == 1
+
+
+def test_a_view_takes_the_place_of_no_other_view(manager, path):
+    """A view of another table, namespace or program is not replaced; one of the same messages is."""
+    fill(manager, StoppedClock(), ["text"], "ada", "a")
+    manager.build_messages_view()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT 1")
+
+    refused = pytest.raises(
+        InvalidValueError, match="a view of that name, which is not of these sessions; give another"
+    )
+    with closing(SQLiteSessionStore(path, "others")) as store:
+        for each, name in [
+            (SessionManager(store), "messages"),
+            (manager.namespace("acme"), "Messages"),
+            (manager, "mine"),
+        ]:
+            with refused:
+                each.build_messages_view(name)
+        SessionManager(store).build_messages_view("messages of others")
+    manager.build_messages_view("MESSAGES")
+    assert len(rows(path)) == 1
+    assert rows(path, "messages of others") == []
+
+
+@pytest.mark.parametrize("name", ["sessions/lists", "sessions/search", "sqlite_messages"])
+def test_a_view_has_no_name_that_a_store_derives(manager, name):
+    """The name of a store's lists or of its search index raises as that of a view."""
+    with pytest.raises(InvalidValueError, match=f"name is '{name}'"):
+        manager.build_messages_view(name)
+
+
+@pytest.mark.parametrize("opened", [SQLiteMapping, partial(SqliteDict, journal_mode="WAL")])
+def test_a_store_in_a_table_of_the_name_of_a_view_is_refused(manager, path, opened):
+    """A view in the place of the table of sessions raises an error that names it: nothing is damaged."""
+    manager.build_messages_view()
+
+    refused = pytest.raises(InvalidValueError, match="table_name is 'messages', and the file has a view of that name")
+    with closing(opened(path, "messages")) as mapping, refused:
+        SessionManager(mapping).create_session("ada")
 
 
 @pytest.mark.parametrize(

@@ -151,14 +151,17 @@ def check_tables(connection: sqlite3.Connection, path: str, names: Sequence[str]
     """Raise unless these are plain tables: views and computed columns may return any number of rows and bytes."""
     marks = ", ".join(["lower(?)"] * len(names))
     query = (
-        "SELECT name, type = 'table' AND rootpage > 0 FROM sqlite_master "
+        "SELECT name, type, type = 'table' AND rootpage > 0 FROM sqlite_master "
         f"WHERE type IN ('table', 'view') AND lower(name) IN ({marks})"
     )
     computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden > 0"
-    for name, is_table in connection.execute(query, names).fetchall():
+    for name, kind, is_table in connection.execute(query, names).fetchall():
         if name not in names:  # the names differ in case only: two stores would share one table
-            problem = f"is {names[0]!r}, but the file has a table {name!r}, which SQLite takes for the same"
+            problem = f"is {names[0]!r}, but the file has a {kind} {name!r}, which SQLite takes for the same"
             raise InvalidValueError("table_name", f"{problem}; use that name, or another one")
+        if kind == "view" and name == names[0]:  # one of the messages of another store, perhaps
+            problem = f"is {name!r}, and the file has a view of that name, which holds nothing; give another one"
+            raise InvalidValueError("table_name", problem)
         if not is_table or connection.execute(computed, (name,)).fetchone():
             raise StorageCorruptError(path, f"{quoted(name)} is computed, and no plain table")
 

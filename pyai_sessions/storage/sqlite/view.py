@@ -6,7 +6,7 @@ import string
 
 from pyai_sessions.errors import InvalidValueError
 from pyai_sessions.storage.sqlite.connections import Connections
-from pyai_sessions.storage.sqlite.tables import quoted
+from pyai_sessions.storage.sqlite.tables import check_name, quoted
 from pyai_sessions.values.checks import shown
 
 _SAFE = string.ascii_letters + string.digits + "-_~."
@@ -27,6 +27,11 @@ _ENCODED = f"""(
     )"""
 """The owner of a run of pages as `encode_id` writes it: byte by byte, from its hex digits."""
 
+_SOURCE = """\
+    FROM {table}
+    WHERE key >= {under} || 'session/' AND key < {under} || 'session0'"""
+"""What a view reads the heads of sessions from: it tells whose view it is."""
+
 # Where messages lie is found first, with no text of them, and sorted: the texts are read when their rows are.
 _VIEW = """
 CREATE VIEW {view} AS
@@ -35,8 +40,7 @@ WITH heads AS (
         json_extract(value, '$.user_id') AS user_id, json_extract(value, '$.status') AS status,
         json_extract(value, '$.expires_at') AS expires_at, json_extract(value, '$.sealed') AS sealed,
         json_array_length(value, '$.messages') AS count
-    FROM {table}
-    WHERE key >= {under} || 'session/' AND key < {under} || 'session0' AND json_valid(value)
+{source} AND json_valid(value)
 ),
 runs AS (
     SELECT heads.*, run.key AS number, json_extract(run.value, '$.pages') AS pages,
@@ -83,7 +87,7 @@ FROM places JOIN {table} AS stored ON stored.key = places.key, json_each(stored.
 
 
 def make_view(connections: Connections, name: str, table: str, under: str) -> None:
-    """Make a view of the messages in a table, in the place of a former view of that name.
+    """Make a view of the messages in a table, in the place of a former view of them.
 
     Args:
         connections: Connections to the file.
@@ -92,15 +96,21 @@ def make_view(connections: Connections, name: str, table: str, under: str) -> No
         under: The prefix of the namespace whose messages it shows.
 
     Raises:
-        InvalidValueError: There is a table of that name.
+        InvalidValueError: There is something else of that name: a table, or a view of other messages.
 
     """
+    check_name(name, "name")
     prefix = "'" + under.replace("'", "''") + "'"
-    query = "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
+    source = _SOURCE.format(table=quoted(table), under=prefix)
+    parts = {"view": quoted(name), "table": quoted(table), "under": prefix, "source": source, "encoded": _ENCODED}
+    query = "SELECT type, sql FROM sqlite_master WHERE lower(name) = lower(?) AND type != 'trigger'"
     with connections.writing() as connection:
-        if connection.execute(query, (name,)).fetchone() not in (None, ("view",)):
-            raise InvalidValueError(
-                "name", f"is {shown(name)}, and the file has a table of that name; give another one"
-            )
-        connection.execute(f"DROP VIEW IF EXISTS {quoted(name)}")
-        connection.execute(_VIEW.format(view=quoted(name), table=quoted(table), under=prefix, encoded=_ENCODED))
+        for kind, sql in connection.execute(query, (name,)).fetchall():
+            if kind != "view":
+                problem = f"is {shown(name)}, and the file has a {kind} of that name; give another one"
+                raise InvalidValueError("name", problem)
+            if source not in sql:
+                what = "a view of that name, which is not of these sessions"
+                raise InvalidValueError("name", f"is {shown(name)}, and the file has {what}; give another one")
+            connection.execute(f"DROP VIEW {quoted(name)}")
+        connection.execute(_VIEW.format(**parts))
