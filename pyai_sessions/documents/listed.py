@@ -4,6 +4,8 @@
     <status>              <session>                    time of last activity; all sessions that are active, or archived
     user/<user>/<status>  <session>                    the same, of one user
     expiry                <session>/<status>/<user>    time at which the session expires; <user> is empty without a user
+    forks                 <owner>/<fork>/<inc>         time at which the fork expires; only on servers, which remove its
+                                                       head, and so leave no other trace of what it shared
 
 Ids are percent-encoded, as in keys. The name of a list in a namespace begins with the prefix of the namespace. An
 encrypted store writes a keyed hash in place of the user: it begins with "=", which no encoded id contains.
@@ -16,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from pyai_sessions.documents.envelopes import read_envelope
+from pyai_sessions.documents.keys import session_of_key
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.model.heads import Entry, SessionStatus, microseconds
@@ -25,6 +28,7 @@ from pyai_sessions.values.checks import check_id, check_time
 from pyai_sessions.values.json import is_bytes
 
 EXPIRY = "expiry"
+FORKS = "forks"
 USERS = "user/"
 HASHED = "="
 """The first character of a hashed user in the name of a list."""
@@ -92,6 +96,17 @@ def session_listed(name: str, member: str) -> str | None:
     user = start.removeprefix(USERS)
     of_user = start.startswith(USERS) and (user.startswith(HASHED) or decode_id(user) is not None)
     return decode_id(member) if status in STATUSES and (of_user or not start) else None
+
+
+def place_of_fork(reference: str) -> Place:
+    """Return the list and the member that stand for the key of a reference."""
+    return FORKS, reference.removeprefix("forks/")
+
+
+def reference_listed(member: str) -> str | None:
+    """Return the key of the reference that a member of the list of forks stands for. None: it is not one of ours."""
+    key = f"forks/{member}"
+    return None if session_of_key(key) is None else key
 
 
 def listings_of(old: Entry | None, new: Entry | None) -> Sequence[Listing]:

@@ -309,7 +309,8 @@ class Maintains(Face):
         (['s'], [], 1)
 
         """
-        erased = erasure.erase(self._engine.backend, check_id(user_id, "user_id"), scan=scan)
+        user_id = check_id(user_id, "user_id")
+        erased = erasure.erase(self._engine.backend, user_id, scan=scan, clock=self._store.clock)
         for each in erased.session_ids:
             self._engine.deleter.forget(each)
         self._forget_words()

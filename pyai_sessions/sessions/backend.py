@@ -14,7 +14,7 @@ from pyai_sessions.documents.listed import Names, listed, listings_of
 from pyai_sessions.documents.writing import Draft
 from pyai_sessions.errors import UnsupportedOperationError
 from pyai_sessions.model.heads import named_runs
-from pyai_sessions.sessions.expiry import Expiry
+from pyai_sessions.sessions.expiry import Expiry, listings_of_fork
 from pyai_sessions.sessions.pages import pages_there
 from pyai_sessions.sessions.writers import Writers, turn_key
 from pyai_sessions.storage.families import is_of, storage_of
@@ -201,10 +201,11 @@ class Backend:
 
     def _keep_up(self, draft: Draft, left: int) -> None:
         """Extend the life of shared pages to that of the session, and now and then clean up after expired sessions."""
+        expires = draft.stored.entry.expires
         for owner in draft.owners:  # one change each: two owners may share a place
             key = reference_key(owner, draft.session_id, draft.stored.head.incarnation)
-            self.storage.write([Change(expect=[(key, "")], lives=left + LONGER)])
-        expires = draft.stored.entry.expires
+            lists = listings_of_fork(self.storage, key, expires)
+            self.storage.write([Change(expect=[(key, "")], lists=lists, lives=left + LONGER)])
         if expires is not None:
             self.expiry.sweep_sometimes(expires - 1000 * left)
 

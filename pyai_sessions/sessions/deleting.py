@@ -8,12 +8,13 @@ from contextlib import suppress
 from datetime import datetime
 
 from pyai_sessions.documents.limits import Terms
-from pyai_sessions.documents.reading import read_head
+from pyai_sessions.documents.reading import read_head, readable_head
 from pyai_sessions.errors import InvalidDocumentError
-from pyai_sessions.model.heads import SessionStatus
+from pyai_sessions.model.heads import SessionStatus, microseconds
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.expiry import has_expired
+from pyai_sessions.sessions.forks import free_expired
 from pyai_sessions.sessions.loading import owned_head
 from pyai_sessions.sessions.removing import remove
 from pyai_sessions.sessions.statuses import Archiver
@@ -63,6 +64,9 @@ class Deleter:
             self._recent.put(("deleting", session_id), value, sys.getsizeof(value))
             if not remove(self._backend, session_id, value):
                 return None
+            stored = readable_head(value, session_id)
+            if stored is not None and stored.is_forked:
+                free_expired(self._backend, microseconds(self._terms.clock()), session_id)
             return "expired" if is_over else "deleted"
 
         outcome = until_done(self._backend, session_id, attempt)

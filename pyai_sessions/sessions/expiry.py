@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from pyai_sessions.documents.keys import head_key
-from pyai_sessions.documents.listed import EXPIRY, USERS, Names, Place, list_of, session_listed
+from pyai_sessions.documents.listed import (
+    EXPIRY,
+    FORKS,
+    USERS,
+    Names,
+    Place,
+    exact,
+    list_of,
+    place_of_fork,
+    reference_listed,
+    session_listed,
+)
 from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_value
 from pyai_sessions.errors import InvalidDocumentError, StorageError
 from pyai_sessions.model.heads import SessionStatus
@@ -27,6 +38,33 @@ def has_expired(value: object | None, session_id: str, clock: Clock) -> bool:
     return stored is not None and stored.is_over(clock)
 
 
+def listings_of_fork(storage: Storage, reference: str, expires: int | None) -> list[Listing]:
+    """Return the list entry of a reference whose fork the storage removes by itself, at *expires*.
+
+    With the fork goes its head, which says whose pages it shares. This entry says it then.
+    """
+    if expires is None or not storage.forgets:
+        return []
+    score = exact(expires)
+    return [Listing(*place_of_fork(reference), score, score)]
+
+
+def unlistings_of_forks(storage: Storage, references: Iterable[str]) -> list[Listing]:
+    """Return the changes that remove the list entries of *references*."""
+    places = [place_of_fork(each) for each in references] if storage.forgets else []
+    if storage.apart and places:  # there, only the right score removes an entry
+        return [Listing(*each, None) for each in storage.listings(places)]
+    return [Listing(*each, None, None) for each in places]
+
+
+def expired_forks(storage: Storage, references: Sequence[str], now: int) -> list[str]:
+    """Return those of *references* whose forks were to be removed by the storage by *now*."""
+    if not references or not storage.forgets:
+        return []
+    keys = {place_of_fork(each): each for each in references}
+    return [keys[name, member] for name, member, end in storage.listings(list(keys)) if end <= now]
+
+
 class Expiry:
     """The list of sessions that expire. *names* translates users to their names in lists.
 
@@ -37,19 +75,26 @@ class Expiry:
         self._storage = storage
         self._names = names
         self._saves = 0
-        self._swept: Position | None = None
+        self._swept: dict[str, Position | None] = {}
 
     def due(self, until: int, together: int = _TOGETHER) -> Iterator[dict[str, str]]:
         """Iterate over the members that expire by *until*, in microseconds since 1970, each with its session id.
 
         They come in the order of expiry, in batches of up to *together*.
         """
+        return map(_sessions, self._due(EXPIRY, until, together))
+
+    def due_forks(self, until: int) -> Iterator[list[str]]:
+        """Iterate over the references whose forks expire by *until*, likewise, by their keys."""
+        return (list(_references(found)) for found in self._due(FORKS, until, _TOGETHER))
+
+    def _due(self, name: str, until: int, together: int) -> Iterator[list[Position]]:
         after: Position | None = None
-        walk = Walk(EXPIRY)
-        found = self._storage.scan(EXPIRY, None, 1)
+        walk = Walk(name)
+        found = self._storage.scan(name, None, 1)
         while found and found[0][0] <= until:  # usually none is due
-            found = self._storage.scan(EXPIRY, after, together)
-            yield _sessions(found, until)
+            found = self._storage.scan(name, after, together)
+            yield [each for each in found if each[0] <= until]
             if len(found) < together or found[-1][0] > until:
                 return
             after = found[-1]
@@ -84,26 +129,40 @@ class Expiry:
             self._saves = 0
             with suppress(StorageError):  # the session itself is saved
                 self._sweep(now)
+                self._sweep_forks(now)
 
     def _sweep(self, now: int) -> bool:
-        """Remove list entries of some sessions that are due; return whether any are due.
+        """Remove list entries of some sessions that are due; return whether any are due."""
+        due = self._some_due(EXPIRY, now)
+        self._unlist(_sessions(due))
+        return bool(due)
 
-        Each sweep continues after the one before: parents of forks stay due, and would hide all others.
+    def _sweep_forks(self, now: int) -> None:
+        """Remove list entries of some references that are due, and that the storage has removed with their owners."""
+        due = _references(self._some_due(FORKS, now))
+        there = self._storage.read(list(due)) if due else {}
+        gone = {key: position for key, position in due.items() if key not in there}
+        for key, (end, member) in gone.items():
+            self._storage.write([Change([(key, None)], lists=[Listing(FORKS, member, end, None)])])
+
+    def _some_due(self, name: str, now: int) -> list[Position]:
+        """Return some members of a list that are due.
+
+        Each sweep continues after the one before: what stays due, as parents of forks do, would hide all others.
         """
-        for start in dict.fromkeys((self._swept, None)):
-            due = [each for each in self._storage.scan(EXPIRY, start, _SWEPT) if each[0] <= now]
-            self._swept = due[-1] if len(due) == _SWEPT else None
+        for start in dict.fromkeys((self._swept.get(name), None)):
+            due = [each for each in self._storage.scan(name, start, _SWEPT) if each[0] <= now]
+            self._swept[name] = due[-1] if len(due) == _SWEPT else None
             if due:
-                self._unlist(_sessions(due, now))
-                return True
-        return False
+                return due
+        return []
 
     def _unlist(self, due: Mapping[str, str]) -> int:
         """Remove the list entries of due sessions that are gone; return how many sessions.
 
         A session that is still stored keeps the entries that its head asks for.
         """
-        heads = self._storage.read([head_key(each) for each in due.values()])
+        heads = self._storage.read([head_key(each) for each in due.values()]) if due else {}
         total = 0
         for member, session_id in due.items():
             with suppress(InvalidDocumentError):
@@ -111,8 +170,7 @@ class Expiry:
         return total
 
     def _unlist_one(self, session_id: str, member: str, value: object | None) -> bool:
-        name, status, user = member.split("/", 2)
-        wrong = [(EXPIRY, member), (status, name), *([(f"{USERS}{user}/{status}", name)] if user else [])]
+        wrong = _places(member)
         if value is not None:
             right = {each[:2] for each in self._names.listed(read_head(value, session_id).entry)}
             wrong = [each for each in wrong if each not in right]
@@ -121,7 +179,19 @@ class Expiry:
         return bool(lists) and self._storage.write([change])[0]
 
 
-def _sessions(positions: Iterable[Position], until: int) -> dict[str, str]:
-    """Return the members that expire by *until*, each with its session id."""
-    found = {member: session_listed(EXPIRY, member) for end, member in positions if end <= until}
+def _sessions(positions: Iterable[Position]) -> dict[str, str]:
+    """Return the members of the list of sessions, each with its session id."""
+    found = {member: session_listed(EXPIRY, member) for _, member in positions}
     return {member: session_id for member, session_id in found.items() if session_id is not None}
+
+
+def _references(positions: Iterable[Position]) -> dict[str, Position]:
+    """Return the positions in the list of forks by the keys of the references."""
+    found = {reference_listed(each[1]): each for each in positions}
+    return {key: position for key, position in found.items() if key is not None}
+
+
+def _places(member: str) -> list[Place]:
+    """Return the list entries of the session that a member of the list of sessions that expire stands for."""
+    name, status, user = member.split("/", 2)
+    return [(EXPIRY, member), (status, name), *([(f"{USERS}{user}/{status}", name)] if user else [])]

@@ -18,6 +18,7 @@ session without this mark removes its old pages without looking for references.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -25,12 +26,14 @@ from msgspec import UNSET
 
 from pyai_sessions.documents.envelopes import text_of
 from pyai_sessions.documents.keys import (
+    aside_prefix,
     head_key,
     is_reference,
     page_keys,
     parts_of_reference,
     reference_key,
     reference_prefix,
+    session_beside,
 )
 from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_value
 from pyai_sessions.documents.references import read_reference, write_reference
@@ -39,6 +42,7 @@ from pyai_sessions.errors import InvalidDocumentError, SessionExistsError
 from pyai_sessions.model.heads import Head, Run, StoredHead, extents, named_runs, owners_of, page_numbers, united
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import LONGER, Backend
+from pyai_sessions.sessions.expiry import expired_forks, listings_of_fork, unlistings_of_forks
 from pyai_sessions.sessions.loading import MISSING
 from pyai_sessions.sessions.pages import pages_there
 from pyai_sessions.storage.protocol import Change, Storage
@@ -63,25 +67,28 @@ def store(backend: Backend, draft: Draft, shared: Sequence[Run], parent: StoredH
     pages = extents(shared)
     references = {reference_key(each, fork.session_id, fork.incarnation): each for each in owners}
     for key, owner in references.items():
-        put_reference(backend.storage, key, pages[owner], draft.time_left)
+        put_reference(backend.storage, key, pages[owner], draft.stored.entry.expires, draft.time_left)
     named = not owners or _names(backend.head(parent.head.session_id), parent.head, shared)
     if named and backend.commit(draft):
         return True
     for key, owner in references.items():
-        free_pages(backend, owner, reference=key)
+        free_pages(backend, owner, [key])
     if named:
         raise SessionExistsError(fork.session_id)
     return False
 
 
-def put_reference(storage: Storage, key: str, pages: Mapping[str, int], time_left: int | None) -> None:
+def put_reference(
+    storage: Storage, key: str, pages: Mapping[str, int], expires: int | None, time_left: int | None
+) -> None:
     """Store a reference. *pages* are the generations of pages that it names, each with the number of its pages.
 
     The owner may be deleted already. A storage that forgets by itself keeps the owner's pages for *time_left*
-    milliseconds or longer; None: for ever.
+    milliseconds or longer; None: for ever. *expires* is the time at which the fork expires.
     """
     lives = None if time_left is None else time_left + LONGER
-    storage.write([Change(put=[(key, write_reference(pages))], lives=lives)])
+    lists = listings_of_fork(storage, key, expires)
+    storage.write([Change(put=[(key, write_reference(pages))], lists=lists, lives=lives)])
 
 
 def _names(value: object | None, head: Head, runs: Iterable[Run]) -> bool:
@@ -117,21 +124,21 @@ def free_shared(backend: Backend, before: StoredHead | None, draft: Draft) -> No
 def free_left(backend: Backend, before: StoredHead, draft: Draft) -> None:
     """Remove the pages and references that a session named *before*, and no longer names, as `free_shared` does."""
     for owner in set(owners_of(named_runs(before.head), draft.session_id)).difference(draft.owners):
-        free_pages(backend, owner, reference=reference_key(owner, draft.session_id, draft.stored.head.incarnation))
+        free_pages(backend, owner, [reference_key(owner, draft.session_id, draft.stored.head.incarnation)])
     if before.is_forked:
         left = pages_there(backend.storage, [run for run in named_runs(before.head) if run.owner == draft.session_id])
         free_pages(backend, draft.session_id, keys=left)
 
 
-def free_pages(backend: Backend, owner: str, *, reference: str | None = None, keys: Iterable[str] = ()) -> None:
-    """Remove a *reference* to pages of *owner*, and then those pages that it named, or *keys*, that are not needed.
+def free_pages(backend: Backend, owner: str, references: Sequence[str] = (), *, keys: Iterable[str] = ()) -> None:
+    """Remove *references* to pages of *owner*, and then those pages that they named, or *keys*, that are not needed.
 
     A page is needed if the owner's head or another reference names it.
     """
     pages = set(keys)
-    if reference is not None:
-        pages.update(_pages_of(backend, owner, reference))
-        backend.storage.write([Change(drop=[reference])])
+    if references:
+        pages.update(_pages_of(backend, owner, references))
+        backend.storage.write([Change(drop=references, lists=unlistings_of_forks(backend.storage, references))])
     if not pages:
         return
 
@@ -145,7 +152,32 @@ def free_pages(backend: Backend, owner: str, *, reference: str | None = None, ke
 
 def drop(storage: Storage, session_id: str, value: object | None, keys: Sequence[str]) -> bool:
     """Remove documents of a session if *value* still is its head. Return whether it is."""
-    return storage.write([Change([(head_key(session_id), stamp_of_value(value))], drop=keys)])[0]
+    lists = unlistings_of_forks(storage, [each for each in keys if each.startswith("forks/")])
+    return storage.write([Change([(head_key(session_id), stamp_of_value(value))], drop=keys, lists=lists)])[0]
+
+
+def free_expired(backend: Backend, now: int, owner: str | None = None) -> None:
+    """Remove what only forks kept that expired by *now*, and that the storage has removed with their heads.
+
+    With *owner*, only what they kept of that session.
+    """
+    if not backend.storage.forgets:
+        return
+    if owner is None:
+        due = backend.expiry.due_forks(now)
+    else:
+        keys = [each for each in _references(backend.storage, owner) if is_reference(each, owner)]
+        due = iter([expired_forks(backend.storage, keys, now)])
+    for references in due:
+        gone = {key: parts_of_reference(key) for key in _without_fork(backend, references)}
+        prefixes = [aside_prefix(fork) for fork in dict.fromkeys(fork for _, fork, _ in gone.values())]
+        aside = set(map(session_beside, backend.storage.read(prefixes) if prefixes else ()))
+        by_owner: dict[str, list[str]] = {}
+        for key, (of, fork, _) in gone.items():
+            if fork not in aside:  # else someone may repair it by hand, and then needs the pages
+                by_owner.setdefault(of, []).append(key)
+        for each, dead in by_owner.items():
+            free_pages(backend, each, dead)
 
 
 def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
@@ -160,7 +192,7 @@ def leave_parent(backend: Backend, session_id: str, owner: str) -> None:
             return False
         if not backend.commit(_with_own_pages(backend, stored, owner, shared)):
             return None
-        free_pages(backend, owner, reference=reference_key(owner, session_id, stored.head.incarnation))
+        free_pages(backend, owner, [reference_key(owner, session_id, stored.head.incarnation)])
         return True
 
     until_done(backend, session_id, attempt)
@@ -195,13 +227,13 @@ def _with_own_pages(backend: Backend, stored: StoredHead, owner: str, shared: Se
     return amend(stored, pages=pages, sealed=sealed, branches=branches or UNSET)
 
 
-def _pages_of(backend: Backend, owner: str, reference: str) -> list[str]:
-    """Return the keys of the pages that a stored reference names; none if it is missing or cannot be read."""
-    text = backend.storage.read([reference]).get(reference)
-    try:
-        pages = {} if text is None else read_reference(text, reference)
-    except InvalidDocumentError:
-        return []
+def _pages_of(backend: Backend, owner: str, references: Sequence[str]) -> list[str]:
+    """Return the keys of the pages that stored references name; one that is missing or cannot be read names none."""
+    pages: dict[str, int] = {}
+    for key, text in backend.storage.read(references).items():
+        with suppress(InvalidDocumentError):
+            for generation, count in read_reference(text, key).items():
+                pages[generation] = max(count, pages.get(generation, 0))
     return pages_there(backend.storage, [Run(owner, generation, count, 0) for generation, count in pages.items()])
 
 
@@ -271,6 +303,13 @@ def missing_of_parents(storage: Storage, stored: StoredHead) -> list[MissingRefe
 
 def dead_references(backend: Backend, references: Sequence[str]) -> list[str]:
     """Return those of *references* whose fork is deleted, or no longer names a page of the owner."""
+    found = _without_fork(backend, references)
+    there = backend.storage.read(found) if found else {}
+    return [key for key in found if key in there]
+
+
+def _without_fork(backend: Backend, references: Sequence[str]) -> list[str]:
+    """Return likewise those of *references*, stored or not."""
     by_fork: dict[str, list[str]] = {}
     for key in references:
         by_fork.setdefault(parts_of_reference(key)[1], []).append(key)
@@ -287,5 +326,4 @@ def dead_references(backend: Backend, references: Sequence[str]) -> list[str]:
             owner, _, incarnation = parts_of_reference(key)
             if head is None or head.incarnation != incarnation or owner not in owners:
                 found.append(key)
-    there = backend.storage.read(found) if found else {}
-    return [key for key in found if key in there]
+    return found

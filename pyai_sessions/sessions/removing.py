@@ -45,9 +45,9 @@ def remove(backend: Backend, session_id: str, value: object) -> bool:
             free_pages(backend, session_id, keys=pages_there(backend.storage, own))
     if is_forked:  # perhaps by itself: a session that was created again from a fork of the former one
         reference = reference_key(session_id, session_id, incarnation)
-        free_pages(backend, session_id, reference=reference, keys=pages_there(backend.storage, own))
+        free_pages(backend, session_id, [reference], keys=pages_there(backend.storage, own))
     for owner in owners_of(runs, session_id):
-        free_pages(backend, owner, reference=reference_key(owner, session_id, incarnation))
+        free_pages(backend, owner, [reference_key(owner, session_id, incarnation)])
     return True
 
 

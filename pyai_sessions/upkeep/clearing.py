@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from pyai_sessions.documents.keys import head_key, session_of_key
@@ -18,6 +19,7 @@ def clear(backend: Backend, delete: Callable[[str], bool]) -> int:
         session_id = session_of_key(key)
         if session_id is not None and key != head_key(session_id):
             forks.drop(backend.storage, session_id, None, [key])
+    forks.free_expired(backend, sys.maxsize)  # all forks are gone
     for wrong in indexes.wrong_listings(backend):
         for session_id, places in wrong.items():
             indexes.mend(backend, session_id, places)

@@ -10,7 +10,7 @@ from pyai_sessions.documents.keys import head_key, parts_of_reference, session_b
 from pyai_sessions.documents.listed import Place
 from pyai_sessions.documents.reading import read_head
 from pyai_sessions.errors import InvalidDocumentError
-from pyai_sessions.model.heads import named_runs, owners_of
+from pyai_sessions.model.heads import microseconds, named_runs, owners_of
 from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend
@@ -20,6 +20,7 @@ from pyai_sessions.sessions.removing import remove
 from pyai_sessions.upkeep import shared_state
 from pyai_sessions.upkeep.aside import is_aside, sort_by_session
 from pyai_sessions.upkeep.owners import Owner, Places, everything, listed, listings_of
+from pyai_sessions.values.checks import Clock
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,14 @@ class Erasure:
         return len(self.session_ids)
 
 
-def erase(backend: Backend, user_id: str, *, scan: bool) -> Erasure:
-    """Erase what the indexes list for a user, and, with *scan*, what only reading all documents finds."""
+def erase(backend: Backend, user_id: str, *, scan: bool, clock: Clock) -> Erasure:
+    """Erase what the indexes list for a user, and, with *scan*, what only reading all documents finds.
+
+    What only expired forks kept of deleted sessions goes before, whoever's it is: it does not say whose.
+    """
     if scan:
         backend.storage.keys("session/")  # raises here, before anything is erased, if the storage cannot list its keys
+    forks.free_expired(backend, microseconds(clock()))
     eraser = _Eraser(backend, user_id)
     eraser.erase_sessions(listed(backend, user_id))
     if scan:
@@ -260,7 +265,7 @@ class _Eraser:
         for key in gone:
             owner, fork, _ = parts_of_reference(key)
             if fork not in aside:
-                forks.free_pages(self._backend, owner, reference=key)
+                forks.free_pages(self._backend, owner, [key])
 
     def _drop(self, session_id: str, keys: list[str]) -> None:
         until_done(

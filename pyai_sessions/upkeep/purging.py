@@ -9,6 +9,7 @@ from pyai_sessions.documents.reading import read_head, summarize
 from pyai_sessions.errors import InvalidDocumentError
 from pyai_sessions.model.heads import microseconds
 from pyai_sessions.model.listed import SessionSummary
+from pyai_sessions.sessions import forks
 from pyai_sessions.sessions.backend import Backend, Progress
 from pyai_sessions.sessions.indexes import BATCH
 from pyai_sessions.sessions.removing import purge
@@ -20,8 +21,12 @@ _Found = list[tuple[object, SessionSummary]]
 
 
 def purge_all(backend: Backend, clock: Clock, progress: Progress | None = None) -> int:
-    """Remove all expired sessions, 100 at a time, and all expired states; return how many sessions were removed."""
+    """Remove all expired sessions, 100 at a time, and all expired states; return how many sessions were removed.
+
+    Of a fork that the storage itself has removed, its list entries go, and the pages of others that only it shared.
+    """
     purged = backend.expiry.unlist_forgotten(microseconds(clock()), progress)
+    forks.free_expired(backend, microseconds(clock()))
     for found in _expired(backend, clock):
         with backend.storage.exclusive():
             purged += sum(purge(backend, summary.session_id, value, clock) for value, summary in found)

@@ -124,7 +124,7 @@ class _Verifying:
         for each in missing if self._backend.head(session_id) == value else ():
             if repair and stored is not None:
                 lives = time_left(stored.expires_at, self._clock)
-                forks.put_reference(self._backend.storage, each.key, each.pages, lives)
+                forks.put_reference(self._backend.storage, each.key, each.pages, stored.entry.expires, lives)
             yield Problem("missing reference", session_id, each.key)
 
     def _check_state(self, key: str) -> None:
@@ -173,7 +173,7 @@ class _Verifying:
         for key in suspects:
             owner, fork, _ = parts_of_reference(key)
             if self._repair:
-                forks.free_pages(self._backend, owner, reference=key)
+                forks.free_pages(self._backend, owner, [key])
             self._add(Problem("orphan reference", fork, f"its fork is gone: {key}"), repaired=self._repair)
 
     def check_indexes(self) -> None:

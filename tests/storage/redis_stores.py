@@ -25,3 +25,11 @@ def wait_until_gone(client, *names):
     while client.exists(*names):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_until_expired(client, prefix, *names):
+    """Wait until the server has let hashes of sessions expire, and our own clock says so, too."""
+    wait_until_gone(client, *(prefix + each for each in names))
+    end = max((score for _, score in client.zrange(prefix + "/expiry", 0, -1, withscores=True)), default=0)
+    while time.time() * 1e6 <= end:  # the server's clock may be some milliseconds ahead
+        time.sleep(0.001)

@@ -321,6 +321,27 @@ def test_shared_pages_live_as_long_as_what_shares_them(client, prefix):
     assert not client.exists(f"{prefix}s")
 
 
+@pytest.mark.parametrize("first", ["parent", "fork"])
+def test_what_only_an_expired_fork_kept_goes(client, prefix, first):
+    """Pages that only a fork shared go with it, though its hash is gone, and its parent's lives on."""
+    manager = SessionManager(open_store(client, prefix))
+    session = manager.create_session("ada", session_id="s")
+    for n in range(100):
+        session.add_message("user", f"message {n}")
+    manager.save(session)
+    fork = SessionManager(open_store(client, prefix, ttl=1)).fork("s", new_id="fork")
+    if first == "parent":
+        manager.delete("s")
+    while client.exists(f"{prefix}fork") or datetime.now(timezone.utc) <= fork.expires_at:
+        time.sleep(0.02)
+    if first == "fork":
+        manager.delete("s")
+        assert not client.exists(f"{prefix}s")
+    manager.purge_expired()
+
+    assert list(client.scan_iter(prefix + "*", count=1000)) == []
+
+
 def test_a_session_that_lives_on_is_not_purged(client, prefix):
     """A session whose life was extended by a store with another ttl is not purged."""
     manager = SessionManager(open_store(client, prefix, ttl=1))

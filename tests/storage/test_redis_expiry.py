@@ -1,5 +1,6 @@
 """Tests of the expiry of sessions on Redis and Valkey: forks, families and purges."""
 
+import itertools
 import time
 from contextlib import closing
 from datetime import datetime, timezone
@@ -7,21 +8,31 @@ from datetime import datetime, timezone
 import pytest
 
 from pyai_sessions import (
+    Encrypted,
     InvalidValueError,
+    KVSessionStore,
     Message,
+    RedisMapping,
     RedisSessionStore,
     Session,
     SessionDeletedError,
     SessionManager,
     SessionNotFoundError,
 )
-from tests.storage.redis_stores import keys, talk, wait_until_gone
+from tests.storage.redis_stores import keys, talk, wait_until_expired, wait_until_gone
 
 
 @pytest.fixture
 def store(any_server, prefix):
     with closing(RedisSessionStore(any_server.url, prefix=prefix)) as store:
         yield store
+
+
+@pytest.fixture
+def mortal(any_server, prefix):
+    """Return a manager of the same sessions, whose own expire after a second."""
+    with SessionManager(RedisSessionStore(any_server.url, prefix=prefix, ttl=1), close_store=True) as manager:
+        yield manager
 
 
 # Expiry ---------------------------------------------------------------------------------------------------------------
@@ -347,6 +358,117 @@ def test_purging_counts_what_had_expired(any_server, client, prefix):
 
         assert manager.purge_expired() == 3
         assert manager.purge_expired() == 0
+
+
+def forks_by_kind(manager, mortal):
+    """Return functions that each make the expiring "fork", which shares pages of "s"; some also make "c"."""
+
+    def of_a_fork():
+        manager.fork("s", new_id="c")
+        mortal.fork("c", new_id="fork")
+
+    def beside_another():
+        manager.fork("s", new_id="c")
+        mortal.fork("s", new_id="fork")
+
+    def prolonged():
+        mortal.fork("s", new_id="fork")
+        mortal.append("fork", Message("user", "x"))
+
+    return {
+        "a fork": lambda: mortal.fork("s", new_id="fork"),
+        "a fork of a fork": of_a_fork,
+        "a fork beside another": beside_another,
+        "a prolonged fork": prolonged,
+    }
+
+
+CASES = list(itertools.product(forks_by_kind(None, None), ["parents", "fork"], ["purge", "erase"]))
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_what_only_an_expired_fork_kept_goes(store, mortal, client, prefix, case):
+    """Pages that only a fork shared go with it, though the server drops its hash, and its parents' hashes live on."""
+    manager = SessionManager(store)
+    kind, first, act = case
+    talk(manager, count=100)
+    forks_by_kind(manager, mortal)[kind]()
+    if first == "parents":
+        for each in ("s", "c"):
+            manager.delete(each)
+    wait_until_expired(client, prefix, "fork")
+    if first == "fork":
+        for each in ("s", "c"):
+            manager.delete(each)
+        assert {*keys(client, prefix)} <= {"/active", "/user/ada/active", "/expiry"}
+    if act == "erase":
+        assert manager.delete_user("ada").shared == []
+        assert {*keys(client, prefix)} <= {"/active", "/expiry"}
+    manager.purge_expired()
+
+    assert keys(client, prefix) == {}
+
+
+def test_what_only_an_expired_fork_kept_of_an_encrypted_session_goes(client, prefix):
+    """The same holds in an encrypted store, and in a namespace of it."""
+    manager, mortal = (
+        SessionManager(KVSessionStore(Encrypted(RedisMapping(client, prefix, ttl), {"k": bytes(32)}), namespace="acme"))
+        for ttl in (None, 1)
+    )
+    talk(manager, count=100)
+    mortal.fork("s", new_id="fork")
+    manager.delete("s")
+    wait_until_expired(client, f"{prefix}/namespace/acme/", "fork")
+    manager.purge_expired()
+
+    assert keys(client, prefix) == {}
+
+
+def test_what_an_expired_fork_shared_with_others_stays(store, mortal, client, prefix):
+    """Purging keeps pages that another fork, a new session or the parent names."""
+    manager = SessionManager(store)
+    for parent in ("s", "kept"):
+        talk(manager, parent, count=100)
+        mortal.fork(parent, new_id=f"fork-{parent}")
+        manager.fork(parent, new_id=f"other-{parent}")
+    manager.delete("s")
+    wait_until_expired(client, prefix, "fork-s", "fork-kept")
+    again = manager.fork("kept", new_id="fork-kept")
+
+    assert manager.purge_expired() == 2
+
+    assert manager.verify().problems == []
+    for each in ("kept", "other-s", "other-kept", again.session_id):
+        assert len(manager.get_session(each).messages) == 100
+    for each in ("kept", "other-s", "other-kept", again.session_id):
+        manager.delete(each)
+    assert keys(client, prefix) == {}
+
+
+def test_saves_clear_away_what_lists_say_of_forks_that_went_with_their_parents(any_server, client, prefix):
+    """Where nobody purges, the list of forks does not grow for ever."""
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as store:
+        client.zadd(prefix + "/forks", {f"gone{n}/fork/c{n}": n for n in range(30)})
+        talk(store, count=100)
+        SessionManager(store).fork("s", new_id="fork")
+        session = store.get("s")
+
+        for n in range(70):
+            session.add_message("user", str(n))
+            store.save(session)
+
+        assert [each.split(b"/")[:2] for each in client.zrange(prefix + "/forks", 0, -1)] == [[b"s", b"fork"]]
+
+
+def test_clearing_leaves_nothing_of_forks_that_expired(mortal, client, prefix):
+    """`clear_all` also removes what lists say of forks that the server dropped with their parents."""
+    talk(mortal, count=100)
+    mortal.fork("s", new_id="fork")
+    client.pexpire(prefix + "s", 1)
+    wait_until_expired(client, prefix, "s", "fork")
+    mortal.clear_all()
+
+    assert keys(client, prefix) == {}
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 1.5, "60", True])
