@@ -113,6 +113,13 @@ class Expiry:
             gone.update(each[:2] for each in (self._storage.listings(found) if found else ()))
         return total - len(gone)
 
+    def forgotten(self, now: int) -> set[Place]:
+        """Return the list entries that are left of sessions which the storage may have removed by *now*."""
+        left = set[Place]()
+        for members in self.due(now) if self._storage.forgets else ():
+            left.update(place for member in members for place in _places(member))
+        return left
+
     def unlist_forgotten(self, now: int, progress: Callable[[int], object] | None = None) -> int:
         """Remove the list entries of sessions that the storage has removed by *now*; return how many sessions."""
         total = 0

@@ -256,29 +256,32 @@ def listings(storage: Storage) -> Iterator[Listed]:
             yield name, member, score
 
 
-def wrong_listings(backend: Backend) -> Iterator[dict[str, list[Place]]]:
+def wrong_listings(backend: Backend, clock: Clock | None = None) -> Iterator[dict[str, list[Place]]]:
     """Iterate over the index entries that do not agree with the heads, by session, in batches.
 
     A writer may change a session between the read of its entry and the read of its head. So each entry that looks wrong
-    is checked a second time. Entries of sessions whose heads cannot be read count as right.
+    is checked a second time. Entries of sessions whose heads cannot be read count as right. With a *clock*, so do those
+    that sessions have left which expired and which the storage then removed: `purge_expired` removes these entries.
     """
     suspects: list[Listed] = []
     for batch in batches(listings(backend.storage)):
         suspects += _unfounded(backend, batch, backend.heads(map(_session_of, batch)))
         if len(suspects) >= _SUSPECTS:
-            yield from _confirmed(backend, suspects)
+            yield from _confirmed(backend, suspects, clock)
             suspects = []
-    yield from _confirmed(backend, suspects)
+    yield from _confirmed(backend, suspects, clock)
 
 
-def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, list[Place]]]:
+def _confirmed(backend: Backend, suspects: list[Listed], clock: Clock | None) -> Iterator[dict[str, list[Place]]]:
     """Iterate over those of the *suspects* that are still wrong one write timeout later, with nobody at work.
 
     A session that is given to another user and back has the same entry again. One that is written at each look gets its
     entries from these writes.
     """
+    suspects = _without_forgotten(backend, suspects, clock)
     if suspects and backend.settle:
         time.sleep(backend.settle)
+        suspects = _without_forgotten(backend, suspects, clock)
     found: dict[str, list[Place]] = {}
     for batch in batches(dict.fromkeys(suspects)):
         due = batch
@@ -298,6 +301,14 @@ def _confirmed(backend: Backend, suspects: list[Listed]) -> Iterator[dict[str, l
         yield {each: found[each] for each in ids}
 
 
+def _without_forgotten(backend: Backend, listed: list[Listed], clock: Clock | None) -> list[Listed]:
+    """Return the entries without those that expired sessions have left; all of them without a *clock*."""
+    if clock is None or not listed:
+        return listed
+    forgotten = backend.expiry.forgotten(microseconds(clock()))
+    return [each for each in listed if each[:2] not in forgotten]
+
+
 def _session_of(listed: Listed) -> str:
     return session_listed(*listed[:2]) or ""
 
@@ -314,11 +325,12 @@ def _unfounded(backend: Backend, listed: Sequence[Listed], heads: Mapping[str, o
     return [each for each in listed if each not in right.get(_session_of(each), {each})]
 
 
-def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Place]]]]:
+def disagreeing(backend: Backend, clock: Clock | None = None) -> Iterator[tuple[int, dict[str, list[Place]]]]:
     """Compare all heads with all index entries. Iterate over pairs: how many heads were read, and what is wrong.
 
     What is wrong are session ids, each with its wrong entries; the list is empty if entries are only missing. If all
-    agree, each head is read once: no entry is missing, and there are as many entries as the heads ask for.
+    agree, each head is read once: no entry is missing, and there are as many entries as the heads ask for. *clock* is
+    that of `wrong_listings`.
     """
     total = 0
     suspects: list[str] = []
@@ -333,7 +345,7 @@ def disagreeing(backend: Backend) -> Iterator[tuple[int, dict[str, list[Place]]]
             suspects = []
     yield 0, {each: [] for each in _still_lacking(backend, suspects)}
     if sum(1 for _ in listings(backend.storage)) != total:
-        yield from ((0, each) for each in wrong_listings(backend))
+        yield from ((0, each) for each in wrong_listings(backend, clock))
 
 
 def _still_lacking(backend: Backend, suspects: list[str]) -> list[str]:

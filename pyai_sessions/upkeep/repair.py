@@ -10,9 +10,11 @@ from pyai_sessions.documents.keys import encode_id, head_key, is_state, parts_of
 from pyai_sessions.documents.limits import time_left
 from pyai_sessions.documents.listed import Place
 from pyai_sessions.documents.reading import readable_head
+from pyai_sessions.model.heads import microseconds
 from pyai_sessions.sessions import forks, indexes
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import Backend, Progress
+from pyai_sessions.sessions.expiry import expired_forks
 from pyai_sessions.upkeep import shared_state
 from pyai_sessions.upkeep.aside import set_aside
 from pyai_sessions.upkeep.damage import NOT_DECRYPTED, Problem, find_damage, repair_session
@@ -161,25 +163,30 @@ class _Verifying:
         """Report, and remove, references whose forks are gone.
 
         References of forks that were set aside stay: someone may repair such a fork by hand, and then needs the pages.
+        Those of forks that expired, and that the storage then removed, are no problem: `purge_expired` removes them.
         """
         self._references.sort(key=lambda key: parts_of_reference(key)[1])  # so that the head of each fork is read once
         suspects: list[str] = []
         for batch in indexes.batches(self._references):
-            suspects += forks.dead_references(self._backend, batch)
+            suspects += self._unexpired(forks.dead_references(self._backend, batch))
         suspects = [each for each in suspects if encode_id(parts_of_reference(each)[1]) not in self._aside]
         if suspects and self._backend.settle_forks:
             time.sleep(self._backend.settle_forks)  # a fork writes its references before its head
-            suspects = forks.dead_references(self._backend, suspects)
+            suspects = self._unexpired(forks.dead_references(self._backend, suspects))
         for key in suspects:
             owner, fork, _ = parts_of_reference(key)
             if self._repair:
                 forks.free_pages(self._backend, owner, [key])
             self._add(Problem("orphan reference", fork, f"its fork is gone: {key}"), repaired=self._repair)
 
+    def _unexpired(self, references: list[str]) -> list[str]:
+        expired = set(expired_forks(self._backend.storage, references, microseconds(self._clock())))
+        return [each for each in references if each not in expired]
+
     def check_indexes(self) -> None:
         """Report, and correct, index entries that do not agree with the heads."""
         wrong: set[str] = set()
-        for _, batch in indexes.disagreeing(self._backend):
+        for _, batch in indexes.disagreeing(self._backend, self._clock):
             wrong.update(batch)
             if self._repair:
                 _mend_indexes(self._backend, batch)

@@ -334,6 +334,7 @@ def test_what_only_an_expired_fork_kept_goes(client, prefix, first):
         manager.delete("s")
     while client.exists(f"{prefix}fork") or datetime.now(timezone.utc) <= fork.expires_at:
         time.sleep(0.02)
+    assert manager.verify().problems == []
     if first == "fork":
         manager.delete("s")
         assert not client.exists(f"{prefix}s")

@@ -419,6 +419,7 @@ def test_what_only_an_expired_fork_kept_of_an_encrypted_session_goes(client, pre
     mortal.fork("s", new_id="fork")
     manager.delete("s")
     wait_until_expired(client, f"{prefix}/namespace/acme/", "fork")
+    assert manager.verify().problems == []
     manager.purge_expired()
 
     assert keys(client, prefix) == {}
@@ -469,6 +470,25 @@ def test_clearing_leaves_nothing_of_forks_that_expired(mortal, client, prefix):
     mortal.clear_all()
 
     assert keys(client, prefix) == {}
+
+
+def test_what_expired_is_no_problem(store, mortal, client, prefix):
+    """`verify` reports no problem with list entries and references of sessions that the server dropped in time."""
+    manager = SessionManager(store)
+    talk(manager, count=100)
+    mortal.fork("s", new_id="fork")
+    talk(mortal, "anew")
+    talk(mortal, "app", user_id=None)
+    wait_until_expired(client, prefix, "fork", "app", "anew")
+    talk(manager, "anew", user_id="bob")
+
+    assert manager.verify().problems == []
+    assert manager.verify(repair=True).problems == []
+    assert manager.purge_expired() == 3
+
+    assert {*keys(client, prefix)} == {"s", "anew", "/active", "/user/ada/active", "/user/bob/active"}
+    assert not [each for each in client.hkeys(prefix + "s") if each.startswith(b"forks/")]
+    assert manager.verify().problems == []
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 1.5, "60", True])
