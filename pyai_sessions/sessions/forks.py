@@ -34,7 +34,9 @@ from pyai_sessions.documents.keys import (
     reference_key,
     reference_prefix,
     session_beside,
+    session_of_key,
 )
+from pyai_sessions.documents.listed import place_of_fork
 from pyai_sessions.documents.reading import read_head, readable_head, stamp_of_value
 from pyai_sessions.documents.references import read_reference, write_reference
 from pyai_sessions.documents.writing import Draft, amend
@@ -43,6 +45,7 @@ from pyai_sessions.model.heads import Head, Run, StoredHead, extents, named_runs
 from pyai_sessions.sessions.attempts import until_done
 from pyai_sessions.sessions.backend import LONGER, Backend
 from pyai_sessions.sessions.expiry import expired_forks, listings_of_fork, unlistings_of_forks
+from pyai_sessions.sessions.indexes import batches
 from pyai_sessions.sessions.loading import MISSING
 from pyai_sessions.sessions.pages import pages_there
 from pyai_sessions.storage.protocol import Change, Storage
@@ -271,6 +274,23 @@ def _not_among(named: Mapping[tuple[str, str], Sequence[range]], owner: str, key
 
 
 # Upkeep -------------------------------------------------------------------------------------------------------------
+
+
+def relist(backend: Backend) -> None:
+    """Write the missing list entries of references whose forks expire: by these, `free_expired` finds them."""
+    if not backend.storage.forgets:
+        return
+    for keys in batches(each for each in backend.storage.keys("forks/") if session_of_key(each) is not None):
+        heads = backend.heads({parts_of_reference(each)[1] for each in keys})
+        held = {each[:2] for each in backend.storage.listings([place_of_fork(each) for each in keys])}
+        for key in keys:
+            _, fork, incarnation = parts_of_reference(key)
+            stored = readable_head(heads.get(fork), fork)
+            if stored is None or stored.head.incarnation != incarnation or place_of_fork(key) in held:
+                continue
+            lists = listings_of_fork(backend.storage, key, stored.entry.expires)
+            if lists:
+                backend.storage.write([Change(expect=[(key, "")], lists=lists)])
 
 
 class MissingReference(NamedTuple):

@@ -46,6 +46,7 @@ def reindex(backend: Backend, progress: Progress | None = None) -> int:
         count += found
         if progress and found:
             progress(count)
+    forks.relist(backend)
     return count
 
 
@@ -190,5 +191,7 @@ class _Verifying:
             wrong.update(batch)
             if self._repair:
                 _mend_indexes(self._backend, batch)
+        if self._repair:
+            forks.relist(self._backend)
         for each in sorted(wrong):
             self._add(Problem("index", each, "its index entries do not fit its document"), repaired=self._repair)

@@ -290,15 +290,34 @@ def test_wrong_sorted_sets_are_put_right(store, client, prefix, wrong, act):
             assert len(listed) == manager.count(user, status=status) == len(expected)
 
 
-def test_upkeep_writes_nothing_where_all_is_right(store, client):
+@pytest.mark.parametrize("act", ["reindex", "repair"])
+def test_the_list_of_forks_that_expire_is_put_right(any_server, client, prefix, act):
+    """`reindex` and a repair list the forks by which `purge_expired` finds what only they kept."""
+    with SessionManager(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000), close_store=True) as manager:
+        talk(manager, count=100)
+        manager.fork("s", new_id="fork")
+        before = client.zrange(prefix + "/forks", 0, -1, withscores=True)
+        client.delete(prefix + "/forks")
+
+        if act == "reindex":
+            manager.reindex()
+        else:
+            manager.verify(repair=True)
+
+        assert client.zrange(prefix + "/forks", 0, -1, withscores=True) == before != []
+
+
+def test_upkeep_writes_nothing_where_all_is_right(store, any_server, client, prefix):
     """`reindex`, `verify` and a repair write nothing if all is right."""
     manager = SessionManager(store)
     SessionManager(store).import_sessions(Session(session_id=f"s{n}", user_id="ada") for n in range(250))
     talk(store, count=100)
     manager.archive("s7")
+    with closing(RedisSessionStore(any_server.url, prefix=prefix, ttl=1000)) as mortal:
+        SessionManager(mortal).fork("s", new_id="fork")
     before = client.info("persistence")["rdb_changes_since_last_save"]
 
-    assert manager.reindex() == 251
+    assert manager.reindex() == 252
     assert manager.verify(repair=True)
 
     assert client.info("persistence")["rdb_changes_since_last_save"] == before
