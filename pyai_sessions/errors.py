@@ -102,14 +102,12 @@ class SessionNotFoundError(SessionStateError, LookupError):
 
 
 class SessionExistsError(SessionStateError):
-    """A new session was saved under an id that another session has."""
+    """A new session was saved under an id that another session has, which may be another user's."""
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(
-            session_id,
-            "exists already; load it with get_session, or choose another id, or replace it by "
-            'save(session, on_conflict="overwrite")',
-        )
+        # It does not name `on_conflict="overwrite"`: that would destroy the session of another user.
+        remedy = "choose another id; get_session(session_id, user_id=...) loads it if it is of that user"
+        super().__init__(session_id, f"exists already; {remedy}")
 
 
 class SessionDeletedError(SessionStateError):

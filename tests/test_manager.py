@@ -335,7 +335,7 @@ def test_a_session_of_a_taken_id_is_not_created(manager):
     """Creating a session under a used id raises, and leaves the stored one."""
     first = manager.create_session("ada", session_id="s")
 
-    with pytest.raises(SessionExistsError, match="session 's' exists already; load it with get_session, or choose"):
+    with pytest.raises(SessionExistsError, match="session 's' exists already; choose another id; get_session"):
         manager.create_session("bob", session_id="s")
 
     assert manager.get_session("s") == first

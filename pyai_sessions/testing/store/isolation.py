@@ -175,7 +175,7 @@ class Isolation(StoreFixtures):
         assert manager.get_session("s") == session
 
     def test_a_session_of_another_user_is_not_handed_out_by_creating_it(self, manager: Any, other: Any) -> None:
-        """`get_or_create_session` raises for another user's session, as `create_session` does."""
+        """What would create another user's session raises, and names no remedy that hands it out or destroys it."""
         fill(session := manager.create_session("ada", session_id="s"), 1)
         manager.save(session)
         manager.create_session(session_id="nobody's")
@@ -186,7 +186,12 @@ class Isolation(StoreFixtures):
                 manager.get_or_create_session(session_id, "bob", metadata={"bob": True})
             with pytest.raises(SessionExistsError) as created:
                 manager.create_session("bob", session_id=session_id)
-            assert str(caught.value) == str(created.value)
+            with pytest.raises(SessionExistsError) as updated:
+                manager.update(session_id, _MESSAGE, create=True, user_id="bob")
+            assert str(caught.value) == str(created.value) == str(updated.value)
+            assert "choose another id; get_session(session_id, user_id=...) loads it if" in str(caught.value)
+            assert "overwrite" not in str(caught.value)
+            assert manager.get_session(session_id, user_id="bob") is None  # as the error advises
 
         assert other.get_session("s") == before
         assert manager.get_or_create_session("s", "ada") == before
