@@ -165,7 +165,19 @@ def test_a_clock_that_tells_no_time_is_refused_when_it_is_given(clock, problem):
 
 # Ids ----------------------------------------------------------------------------------------------------------------
 
-IDS = {"a number": 5, "a UUID": uuid.UUID(int=5), "bytes": b"ada", "true": True}
+# What is no id, with what an error says to give in its place; None: it proposes nothing.
+IDS = {
+    "a number": (5, "str({})"),
+    "a UUID": (uuid.UUID(int=5), "str({})"),
+    "bytes": (b"ada", "{}.decode()"),
+    "true": (True, None),
+    "a float": (1.5, None),
+    "a list": (["ada"], None),
+    "a dict": ({"user_id": "ada"}, None),
+    "an exception": (ValueError("ada"), None),
+    "a session": (Session(session_id="s", user_id="ada"), "give its {}"),
+    "a message": (Message("user", "x", message_id="m"), "give its {}"),
+}
 
 ID_DOORS = {
     "create_session": lambda m, i: m.create_session(i),
@@ -174,7 +186,7 @@ ID_DOORS = {
     "assignment": lambda m, i: setattr(m.create_session(), "user_id", i),
     "import_sessions": lambda m, i: m.import_sessions([{"session_id": "s", "user_id": i}]),
     "from_dict": lambda m, i: Session.from_dict({"session_id": "s", "user_id": i}),
-    "from_json": lambda m, i: Session.from_json(json.dumps({"session_id": "s", "user_id": i}, default=lambda _: 1)),
+    "from_json": lambda m, i: Session.from_json(json.dumps({"session_id": "s", "user_id": i})),
     "session_id": lambda m, i: m.create_session(session_id=i),
     "import of a session_id": lambda m, i: m.import_sessions([{"session_id": i}]),
     "message_id": lambda m, i: m.create_session().add_message("user", "x", message_id=i),
@@ -186,14 +198,59 @@ ID_DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", ID_DOORS)
-@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize(
+    ("door", "kind"),
+    [(door, kind) for door in ID_DOORS for kind in IDS if door != "from_json" or isinstance(IDS[kind][0], (int, list))],
+)
 def test_an_id_is_text_at_every_door(door, kind):
-    """A number or a UUID as an id raises at every call, with the remedy, since it would come back as text."""
-    with pytest.raises(InvalidValueError, match=r"_id is .*; it is text: str\(") as caught:
-        ID_DOORS[door](SessionManager(), IDS[kind])
+    """What is no text raises at every call. `str` of it is the remedy only where that is the one text that it has."""
+    value, remedy = IDS[kind]
+
+    with pytest.raises(InvalidValueError, match=r"_id is ") as caught:
+        ID_DOORS[door](SessionManager(), value)
 
     assert caught.value.path.endswith("_id")
+    name = caught.value.path.rpartition(".")[2]
+    if remedy == "give its {}" and not hasattr(value, name):
+        remedy = None
+    said = "; it is text" if remedy is None else f"; it is text: {remedy.format(name)}"
+    assert caught.value.problem.endswith((said, f"{said} (session 's')"))
+
+
+NO_ID_DOORS = {
+    "get_sessions_for_user": (
+        lambda m: m.get_sessions_for_user(None),
+        "user_id is None; it is text: give the id of a user",
+    ),
+    "delete_user": (lambda m: m.delete_user(None), "user_id is None; it is text: give the id of a user"),
+    "user_state": (lambda m: m.user_state(None), "user_id is None; it is text: give the id of a user"),
+    "update_user_state": (
+        lambda m: m.update_user_state(None, {}),
+        "user_id is None; it is text: give the id of a user",
+    ),
+    "list_sessions": (lambda m: m.list_sessions(None), "user_id is None; give the id of the user whose it must be, or"),
+    "get_or_create_session": (
+        lambda m: m.get_or_create_session(None),
+        "session_id is None; it is text; create_session() draws",
+    ),
+    "update": (lambda m: m.update(None, create=True), "session_id is None; it is text; create_session() draws"),
+    "Session": (lambda m: m.save(Session(session_id=None)), "session_id is None; it is text; create_session() draws"),
+    "Message": (lambda _: Message("user", message_id=None), "message_id is None; it is text; leave it out to have"),
+    "replace_message": (lambda m: m.replace_message("s", None), "message_id is None; it is a message of the session"),
+    "redact": (lambda m: m.redact("s", None), "message_id is None; it is a message of the session, or its id"),
+}
+
+
+@pytest.mark.parametrize("door", NO_ID_DOORS)
+def test_none_as_an_id_is_refused_and_str_of_it_is_not_the_remedy(door):
+    """`str(None)` would make everyone the user "None": the error says what to give, or that it can be left out."""
+    act, said = NO_ID_DOORS[door]
+
+    with pytest.raises(InvalidValueError) as caught:
+        act(SessionManager())
+
+    assert str(caught.value).startswith(said)
+    assert "str(" not in str(caught.value)
 
 
 def test_text_of_another_class_is_kept_as_text():

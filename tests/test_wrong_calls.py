@@ -218,6 +218,7 @@ def call(function, argument, value, right):
 REMEDY = re.compile(
     "it is |is null|is missing|; |, or |: |is made from|use |give |load |does not exist|cannot be|needs"
 )
+NO_TEXT = {"None", "bool", "float", "bytes", "object", "exception", "session", "message"}  # `str` of these is no id
 MOST = 1000  # characters: it ends up in a log
 
 
@@ -237,6 +238,8 @@ def faults_of(acts):
             act()
         except Exception as err:  # noqa: BLE001, PERF203 (which of them is what is tested)
             fault = fault_of(err)
+            if label in NO_TEXT and "it is text: str(" in str(err):
+                fault = f"str of it is no id: {err}"
             lines += [f"{label}: {fault}"] if fault else []
     return lines
 

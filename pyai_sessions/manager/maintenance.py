@@ -36,6 +36,7 @@ from pyai_sessions.values.checks import (
     kind_of,
     shown,
 )
+from pyai_sessions.values.messages import Message, id_of
 
 _TOLD = 100
 """Lines of an export after which *progress* is called."""
@@ -320,7 +321,7 @@ class Maintains(Face):
     def redact(
         self,
         session_id: str,
-        message_id: str,
+        message_id: str | Message,
         *,
         content: Any = REMOVED,
         text: str | Iterable[str] | None = None,
@@ -329,11 +330,11 @@ class Maintains(Face):
     ) -> Redaction:
         """Take the words of a message out of all that is stored of a session; say what was done, and what is left.
 
-        The message stays, with its role, time and ids; *content* takes the place of what it says, its metadata and the
-        arguments of its tool calls go. So do its copies in branches, in pages that no session names any more, in what
-        was set aside, in the sessions that this one was forked from or into and that are of the same user; and what
-        was taken over from it into metadata, state, checkpoints and the summary: values that are a text of the message,
-        and texts of 8 characters or more inside longer ones.
+        *message_id* names the message, or is the message. It stays, with its role, time and ids; *content* takes the
+        place of what it says, its metadata and the arguments of its tool calls go. So do its copies in branches, in
+        pages that no session names any more, in what was set aside, in the sessions that this one was forked from or
+        into and that are of the same user; and what was taken over from it into metadata, state, checkpoints and the
+        summary: values that are a text of the message, and texts of 8 characters or more inside longer ones.
 
         *text* names words that go wherever they stand in these sessions, in other messages too: give the password, not
         only the message that has it. *user_id* says whose the session must be, as in the methods above.
@@ -363,7 +364,8 @@ class Maintains(Face):
         ['[removed]', 'You should not tell me [removed].']
 
         """
-        wanted = order(session_id, message_id, content, text, check_user(user_id), scan=scan)
+        sought, owner = id_of(message_id, "message_id"), check_user(user_id)
+        wanted = order(existing_id(session_id), sought, content, text, owner, scan=scan)
         done = Redactor(self._engine.backend, self._store.clock, wanted).run()
         for each in done.session_ids:
             self._engine.deleter.forget(each)

@@ -29,7 +29,7 @@ from pyai_sessions.sessions.loading import head_of
 from pyai_sessions.sessions.pages import keys_beside, pages_there
 from pyai_sessions.storage.names import place_of
 from pyai_sessions.storage.protocol import Change
-from pyai_sessions.values.checks import Clock, check_id, kind_of, shown
+from pyai_sessions.values.checks import Clock, kind_of, shown
 from pyai_sessions.values.json import decoded, is_array, plain, read, write
 
 REMOVED = "[removed]"
@@ -79,9 +79,7 @@ class Order(NamedTuple):
     scan: bool
 
 
-def order(
-    session_id: object, message_id: object, content: object, text: object, user_id: str | None, *, scan: bool
-) -> Order:
+def order(session_id: str, message_id: str, content: object, text: object, user_id: str | None, *, scan: bool) -> Order:
     """Return the arguments of `redact`, checked."""
     words = (text,) if isinstance(text, str) else () if text is None else text
     if not isinstance(words, Iterable) or isinstance(words, (bytes, Mapping)):
@@ -92,14 +90,7 @@ def order(
             problem = f"is {kind_of(each)}" if each else "is empty"
             raise InvalidValueError(f"text[{n}]", f"{problem}; it is a text to remove")
     made = plain(content, "content")
-    return Order(
-        check_id(session_id, "session_id"),
-        check_id(message_id, "message_id"),
-        made,
-        cast("tuple[str, ...]", found),
-        user_id,
-        scan,
-    )
+    return Order(session_id, message_id, made, cast("tuple[str, ...]", found), user_id, scan)
 
 
 class Redactor:

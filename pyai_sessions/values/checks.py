@@ -123,12 +123,37 @@ def check_id(value: object, name: str) -> str:
     if type(value) is str and value.isascii() and 0 < len(value) <= MAX_ID_BYTES:  # most are
         return value
     if not isinstance(value, str):
-        raise InvalidValueError(name, f"is {kind_of(value)}; it is text: str({name})")
+        raise InvalidValueError(name, f"is {kind_of(value)}; {_remedy(value, name)}")
     text = check_text(value, name)
     size = _size(text)
     if not 0 < size <= MAX_ID_BYTES:
         raise InvalidValueError(name, f"is {size} bytes long; it is text, 1 to {MAX_ID_BYTES} bytes in UTF-8")
     return text
+
+
+_WITHOUT = {
+    "user_id": "it is text: give the id of a user",
+    "session_id": "it is text; create_session() draws a new one",
+    "message_id": "it is text; leave it out to have one drawn",
+}
+"""What to give where an id is None, by the name of the argument."""
+
+
+def _remedy(value: object, name: str) -> str:
+    """Return what to give for an id in place of *value*, which is no text."""
+    from uuid import UUID  # not loaded before there is an error
+
+    if value is None:
+        return _WITHOUT.get(name, "it is text")
+    if isinstance(value, (int, UUID)) and not isinstance(value, bool):
+        return f"it is text: str({name})"
+    if isinstance(value, bytes):
+        return f"it is text: {name}.decode()"
+    if name in getattr(
+        type(value), "__dataclass_fields__", ()
+    ):  # a Session, a SearchHit, a dataclass of the user's own
+        return f"it is text: give its {name}"
+    return "it is text"  # str(value) would be an id that is wrong, and that nothing refuses
 
 
 def check_user(value: object, name: str = "user_id") -> str | None:

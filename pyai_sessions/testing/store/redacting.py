@@ -188,6 +188,8 @@ class Redacting(StoreFixtures):
             manager.redact("t", "pw")
         with pytest.raises(SessionStateError, match="no message 'none'"):
             manager.redact("s", "none")
+        with pytest.raises(SessionNotFoundError):
+            manager.redact(None, "pw")
         for text in ("", ["a", ""], [1], 7, b"x"):
             with pytest.raises(InvalidValueError) as caught:
                 manager.redact("s", "pw", text=text)
@@ -196,7 +198,8 @@ class Redacting(StoreFixtures):
             manager.redact("s", "pw", content={1})
 
         assert other.get_session("s") == before
-        assert manager.redact("s", "pw", user_id="ada").session_ids == ["s"]
+        message = next(each for each in before.messages if each.message_id == "pw")
+        assert manager.redact("s", message, user_id="ada").session_ids == ["s"]
 
     def test_an_archived_session_is_redacted_and_stays_archived(self, manager: Any, other: Any) -> None:
         """An archived session can be redacted, and stays archived."""
