@@ -108,11 +108,12 @@ class Rewinding(Prompting):
         log = self._history.log
         begins = [n for n, each in enumerate(log) if is_users(each)]
         if turns > len(begins):
-            problem = f"has {counted(len(begins), 'turn')}, not {shown(turns)}"
+            problem, remedy = f"has {counted(len(begins), 'turn')}, not {shown(turns)}", "give at most so many"
             if not begins and log:
                 roles = ", ".join(sorted({repr(each.role) for each in log}))
                 problem += f": a message of the role 'user' begins one, and its roles are {roles}"
-            remedy = f"it {PARTIAL}" if self._history.unloaded else "give at most so many"
+                remedy = "give the last message to keep, or its id"
+            remedy = f"it {PARTIAL}" if self._history.unloaded else remedy
             raise SessionStateError(self.session_id, f"{problem}; {remedy}")
         return begins[-turns] if turns else len(log)
 

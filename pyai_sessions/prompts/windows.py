@@ -187,10 +187,10 @@ class Choice(NamedTuple):
         roles = dict.fromkeys(each.message.role for each in messages if each.message.role not in _KNOWN)
         unknown = [each for each in roles if each not in self.speakers]
         if unknown:
-            example = ", ".join(f"{each!r}: 'assistant'" for each in unknown)
+            asked = ", ".join(f"{each!r}: ..." for each in unknown)  # a guess, copied, would change who says what
             accepted = f"{', '.join(map(repr, _KNOWN))}, or 'told', as a user's message that begins with [{unknown[0]}]"
             problem = f"is {' and '.join(map(repr, unknown))} in some messages, which the API of {api!r} does not know"
-            raise InvalidValueError("role", f"{problem}; say what it means: speakers={{{example}}}. It is {accepted}")
+            raise InvalidValueError("role", f"{problem}; say who speaks: speakers={{{asked}}}. It is {accepted}")
 
     def prompt_messages(self, messages: Iterable[Message]) -> list[PromptMessage]:
         """Return stored messages as prompt messages, of the wanted roles only."""

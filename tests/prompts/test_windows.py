@@ -376,17 +376,21 @@ def test_a_role_that_no_api_knows_is_refused_by_name():
     session = Session(messages=[Message("patient", "It hurts."), Message("doctor", "Where?")])
 
     assert [each["role"] for each in session.history(last=2)] == ["patient", "doctor"]
-    with pytest.raises(InvalidValueError, match=r"role is 'patient' and 'doctor' in some messages.*speakers="):
+    with pytest.raises(InvalidValueError, match=r"role is 'patient' and 'doctor' in some mess") as caught:
         session.history(format="anthropic")
+    assert "say who speaks: speakers={'patient': ..., 'doctor': ...}. It is 'user', 'assist" in caught.value.problem
+    with pytest.raises(InvalidValueError, match=r"speakers\['patient'\] is .*; it is 'user', 'assistant'"):  # as copied
+        session.history(format="anthropic", speakers={"patient": ..., "doctor": ...})
     window = session.history(format="anthropic", speakers={"patient": "user", "doctor": "assistant"})
     assert [each["role"] for each in window] == ["user", "assistant"]
     told = session.history(format="openai", speakers={"patient": "user", "doctor": "told"})
     assert [part["text"] for part in told[1]["content"]] == ["[doctor]", "Where?"]
     with pytest.raises(InvalidValueError, match=r"speakers\['doctor'\] is 'medic'; it is 'user', 'assistant'"):
         session.history(speakers={"doctor": "medic"})
-    with pytest.raises(SessionStateError, match=r"has 0 turns, not 1: .* its roles are 'doctor', 'patient'"):
+    with pytest.raises(SessionStateError, match=r"0 turns, not 1: .* its roles are 'doctor', 'patient'; give the last"):
         session.rewind(1)
-    session.compact("They talked.", keep_last=1)
+    assert session.rewind(session.messages[0])
+    session.compact("They talked.", keep_last=0)
     assert session.summary.message_count == 1
 
 
