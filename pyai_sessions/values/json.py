@@ -40,13 +40,13 @@ _DEFAULT: ContextVar[Default | None] = ContextVar("default", default=None)
 _SHOWN = 10**9
 """An error shows a key that is a number below this one."""
 
-_REMEDY = "convert it, or let SessionManager(..., default=jsonable) do so"
+_REMEDY = "convert it: jsonable(value); SessionManager(..., default=jsonable) does so for what it is given"
 
 
 def check_default(default: object) -> Default | None:
     """Return *default* if it converts values, or is None."""
-    if default is not None and (not callable(default) or isinstance(default, type)):
-        raise InvalidValueError("default", f"is {kind_of(default)}; it is a function, such as jsonable")
+    if default is not None and not callable(default):
+        raise InvalidValueError("default", f"is {kind_of(default)}; it is a function, such as jsonable or str")
     return cast("Default | None", default)
 
 
@@ -186,7 +186,7 @@ def check_key(key: object, path: str) -> str:
     default = _DEFAULT.get()
     kind = kind_of(key)
     if default is not None and not isinstance(key, (int, float, tuple, NoneType)):
-        with suppress(TypeError):
+        with suppress(TypeError, ValueError):
             made: object = default(key)
             if isinstance(made, str):
                 return well_formed(str.__str__(made))

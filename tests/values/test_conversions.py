@@ -17,9 +17,19 @@ import msgspec
 import pydantic
 import pytest
 
-from pyai_sessions import AsyncSessionManager, InvalidValueError, Message, SessionManager, jsonable
+from pyai_sessions import AsyncSessionManager, InvalidValueError, Message, Session, SessionManager, jsonable
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+class Pairs:
+    """Pairs of keys and values, of which `dict` makes a dict."""
+
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def __iter__(self):
+        return iter(self.pairs)
 
 
 class Plain(Enum):
@@ -201,10 +211,21 @@ def test_an_async_manager_converts_as_well():
     assert count == 1
 
 
-def test_without_a_default_the_refusal_names_it():
-    """Without `default=` the error says how such a value can be accepted."""
-    with pytest.raises(InvalidValueError, match=r"convert it, or let SessionManager\(\.\.\., default=jsonable\) do so"):
-        SessionManager().create_session(state={"x": NOON})
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: SessionManager().create_session(state=value).state,
+        lambda value: Message("user", value).content,
+        lambda value: Session(state=value).state,
+    ],
+    ids=["create_session", "Message", "Session"],
+)
+def test_without_a_default_the_refusal_names_what_converts(make):
+    """Without `default=` the error says how such a value can be accepted, also where there is no manager."""
+    with pytest.raises(InvalidValueError, match=r"; convert it: jsonable\(value\); SessionManager\(\.\.\., default="):
+        make({"x": NOON})
+
+    assert make({"x": jsonable(NOON)}) == {"x": "2026-01-31T12:00:00Z"}  # as it advises
 
 
 @pytest.mark.parametrize(
@@ -248,7 +269,29 @@ def test_a_default_that_converts_nothing_ends(default):
         SessionManager(default=default).create_session(state={"x": object()})
 
 
-@pytest.mark.parametrize("default", [5, "jsonable", dict])
+@pytest.mark.parametrize(
+    ("default", "value", "kept"),
+    [(str, NOON, "2026-01-31 12:00:00+00:00"), (list, {"a"}, ["a"]), (dict, Pairs([("a", 1)]), {"a": 1})],
+)
+def test_a_class_is_a_default(default, value, kept):
+    """What can be called can be a default: `str`, as given to `json.dumps`, or any other class."""
+    manager = SessionManager(default=default)
+
+    assert manager.create_session(state={"x": value}).state == {"x": kept}
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError])
+def test_a_key_that_a_default_cannot_convert_is_refused_by_name(error):
+    """A default may raise for a key what it may raise for a value."""
+
+    def default(_):
+        raise error
+
+    with pytest.raises(InvalidValueError, match=r"^state has a datetime\.datetime for a key"):
+        SessionManager(default=default).create_session(state={NOON: 1})
+
+
+@pytest.mark.parametrize("default", [5, "jsonable", {}])
 def test_what_is_no_default_is_refused(default):
     """A `default=` that is not a function raises."""
     for manager in (SessionManager, AsyncSessionManager):
