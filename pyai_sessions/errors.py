@@ -181,7 +181,7 @@ class InvalidDocumentError(SessionError):
     hand; it may contain text of the conversation, so the message does not show it.
     """
 
-    remedy = "verify(repair=True) sets unreadable documents aside"
+    remedy = "verify(repair=True) sets aside what cannot be read, and keeps the rest"
 
     def __init__(self, key: str, session_id: str | None, document: object, reason: str) -> None:
         super().__init__(f"the document under {key!r} cannot be read: {reason}. It was left untouched; {self.remedy}")

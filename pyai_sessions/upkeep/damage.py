@@ -32,7 +32,7 @@ from pyai_sessions.sessions.backend import Backend
 from pyai_sessions.sessions.loading import MISSING, load
 from pyai_sessions.sessions.pages import pages_there
 from pyai_sessions.upkeep.aside import copies_aside, set_aside
-from pyai_sessions.values.checks import Clock, counted
+from pyai_sessions.values.checks import Clock
 from pyai_sessions.values.json import write
 from pyai_sessions.values.messages import Message
 
@@ -91,7 +91,7 @@ def find_damage(backend: Backend, session_id: str, clock: Clock) -> Iterator[Pro
         return
     reported = 0
     if bad:
-        problem = f"{counted(len(bad), 'message')} of its newest cannot be read: {head_key(session_id)}"
+        problem = f"{len(bad)} of its newest messages cannot be read: {head_key(session_id)}"
         yield Problem("unreadable message", session_id, problem)
     for page in _read_pages(backend, stored.head, _named_keys(stored.head)):
         if page.reason and backend.head(session_id) == value:  # else another writer has replaced the pages

@@ -12,6 +12,7 @@ import pytest
 from pyai_sessions import (
     DiskCacheSessionStore,
     Encrypted,
+    InvalidDocumentError,
     KVSessionStore,
     RedisSessionStore,
     SessionManager,
@@ -217,3 +218,21 @@ def test_a_repair_that_was_cut_short_sets_nothing_aside_twice(damage):
         aside = [value for each, value in mapping.items() if each.startswith("unreadable/")]
         assert aside
         assert len(aside) == len(set(aside)), (of, at)
+
+
+def test_the_remedy_of_one_bad_message_says_that_the_others_stay():
+    """The error of a head with one bad message names a repair that keeps the rest, and `verify` counts what is bad."""
+    mapping = {}
+    manager = SessionManager(mapping)
+    session = manager.create_session("ada", session_id="s")
+    session.add_message("user", "kept")
+    session.add_message("user", "torn")
+    manager.save(session)
+    mapping["session/s"] = mapping["session/s"].replace('"role":"user","content":"torn"', '"role":7,"content":"torn"')
+
+    with pytest.raises(InvalidDocumentError, match="sets aside what cannot be read, and keeps the rest"):
+        manager.get_session("s")
+    [problem] = manager.verify(repair=True).problems
+
+    assert problem.detail == "1 of its newest messages cannot be read: session/s"
+    assert [each.content for each in manager.get_session("s").messages] == ["kept"]
