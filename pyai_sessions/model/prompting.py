@@ -13,7 +13,7 @@ from pyai_sessions.model.points import Summary
 from pyai_sessions.prompts.formats import Prompt, write_prompt
 from pyai_sessions.prompts.tokens import CountTokens, counter
 from pyai_sessions.prompts.windows import Budget, Choice, as_added, start_of, turn_at, window
-from pyai_sessions.values.checks import check_limit, check_time, counted, shown
+from pyai_sessions.values.checks import check_limit, check_text, check_time, counted, shown
 from pyai_sessions.values.messages import Message, id_of
 
 
@@ -156,6 +156,7 @@ class Prompting(Conversation):
 
         """
         check_limit(keep_last, "keep_last")
+        summary = check_text(summary, "summary")
         log, unloaded = self._history.log, self._history.unloaded
         end = turn_at(log, start_of(log, keep_last)) if keep_last else len(log)
         if unloaded + end <= self._history.instruction_count or end <= 0:

@@ -68,7 +68,10 @@ def kind_of(value: object) -> str:
     if value is None:
         return "None"
     kind = value if isinstance(value, type) else type(value)
-    hidden = kind.__module__ in ("builtins", "__main__") or kind.__module__.partition(".")[0] == "pyai_sessions"
+    ours = kind.__module__.partition(".")[0] == "pyai_sessions"
+    if ours and issubclass(kind, (dict, list)) and kind is not value:  # of a message, of state: to its user a dict
+        kind = dict if issubclass(kind, dict) else list
+    hidden = ours or kind.__module__ in ("builtins", "__main__")
     name = kind.__qualname__ if hidden else f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(value, type):
         return f"the class {name}"

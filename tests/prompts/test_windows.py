@@ -230,7 +230,7 @@ def test_a_summary_is_text(given):
     """A summary that is not text raises, and the one before stays."""
     session = talk(*"ua")
     session.compact("They talked.")
-    with pytest.raises(InvalidValueError):
+    with pytest.raises(InvalidValueError, match=r"^summary is "):
         session.compact(given)
     assert session.summary.content == "They talked."
 

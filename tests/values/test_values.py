@@ -10,6 +10,7 @@ from enum import Enum, IntEnum
 
 import pytest
 
+from pyai_sessions import Session
 from pyai_sessions.errors import InvalidValueError, SessionError
 from pyai_sessions.values.checks import counted, kind_of
 from pyai_sessions.values.json import MAX_DEPTH, FrozenDict, FrozenList, frozen, plain, read, write
@@ -298,6 +299,11 @@ def test_lone_surrogates_are_written_as_escapes():
         (Decimal(1), "a decimal.Decimal"),
         (int, "the class int"),
         (Decimal, "the class decimal.Decimal"),
+        (frozen({}, "x"), "a dict"),
+        (frozen([], "x"), "a list"),
+        (Session(state={"a": []}).state, "a dict"),
+        (Session(state={"a": []}).state["a"], "a list"),
+        (FrozenDict, "the class FrozenDict"),
         (Colour.RED, "a tests.values.test_values.Colour"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
