@@ -309,7 +309,7 @@ def _read_messages_slowly(text: str) -> list[Message]:
             raise ValueError(msg)
         # The types, which dataclasses-json does not check.
         convert({k: v for k, v in item.items() if k in ReadMessage.__struct_fields__}, ReadMessage)
-        messages.append(Message.from_dict(item))
+        messages.append(Message.from_dict({"content": "", **item}))
     return messages
 
 

@@ -181,10 +181,13 @@ class Message(_Readable):
         """Return the message that ``to_dict`` made *kvs* of.
 
         Raises:
-            InvalidValueError: It is none; the error names the field.
+            InvalidValueError: It is none; the error names the field. A message without a content has tool calls.
 
         """
         given = cast("dict[str, Any]", kvs)
+        if is_mapping(kvs) and "role" in kvs and not ("content" in kvs or kvs.get("tool_calls") or infer_missing):
+            problem = "is missing, and so are tool_calls; session.add_messages takes what an API's client has instead"
+            raise InvalidValueError("content", problem)
         if (
             type(kvs) is dict
             and "role" in given

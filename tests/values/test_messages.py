@@ -1,6 +1,7 @@
 """Tests of Message, which is immutable."""
 
 import copy
+import json
 import os
 import pickle
 import re
@@ -8,7 +9,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from pyai_sessions import InvalidValueError, Message, Session
+from pyai_sessions import InvalidValueError, Message, Session, SessionManager
 from pyai_sessions.testing import NOON
 from pyai_sessions.values.messages import ReadMessage, messages_of, take_drawn
 from tests.samples import CALLS, PARTS
@@ -193,6 +194,30 @@ def test_only_a_new_message_has_an_id_that_no_store_can_know():
     assert type(message.message_id) is str
     assert [take_drawn(message), take_drawn(message)] == [True, False]
     assert vars(message) == vars(again)
+
+
+@pytest.mark.parametrize("given", [{"role": "user", "parts": [{"text": "x"}]}, {"role": "assistant", "text": "x"}])
+@pytest.mark.parametrize(
+    ("read", "place"),
+    [
+        (Message.from_dict, "content"),
+        (lambda each: Message.from_json(json.dumps(each)), "content"),
+        (lambda each: Session.from_dict({"session_id": "s", "messages": [each]}), "messages[0].content"),
+        (lambda each: Session.from_json(json.dumps({"messages": [each]})), "messages[0].content"),
+        (
+            lambda each: SessionManager().import_sessions([{"session_id": "s", "messages": [each]}]),
+            "sessions[0].messages[0].content",
+        ),
+    ],
+)
+def test_a_given_message_without_a_content_is_refused(given, read, place):
+    """The error names what is missing. One with tool calls has none; nor has any whose gaps are to be filled."""
+    with pytest.raises(InvalidValueError, match=r"content is missing, .*add_messages") as refused:
+        read(given)
+
+    assert refused.value.path == place
+    read({**given, "tool_calls": CALLS})
+    assert Message.from_dict(given, infer_missing=True).content == ""
 
 
 def test_a_forked_process_does_not_take_its_parents_message_for_new():

@@ -135,6 +135,16 @@ def test_what_a_message_can_just_hold_is_read(value):
     assert stored([message]) == [message]
 
 
+@pytest.mark.parametrize("beside", ["", ',"newer":1', ',"name":"\\ud800"'])
+def test_a_stored_message_without_a_content_is_an_empty_one(beside):
+    """Another program may have stored it so. It is read, also with fields that this release does not know."""
+    page = f'[{{"role":"user","timestamp":"2026-01-31T12:00:00Z","message_id":"a"{beside}}}]'
+
+    (message,) = read_messages(page, "messages/s/g/0", "s")
+
+    assert (message.message_id, message.content) == ("a", "")
+
+
 def test_a_look_that_was_interrupted_is_repeated():
     """If the first access is interrupted anywhere, the next one is complete."""
     made = Message("user", ["naïve"], metadata={"a": [1]}, tool_calls=[{}], timestamp=NOON)
