@@ -395,10 +395,14 @@ def test_an_unknown_conflict_rule_is_refused(manager):
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ("Hello!", "is a str; it is a Message, or a dict of its fields"),
-        (None, "is None; it is a Message, or a dict of its fields"),
-        ({"content": "x"}, "has no role; its fields are role, content, metadata"),
-        ({"role": "user", "contnet": "x"}, "has the unknown field 'contnet'; its fields are role, content"),
+        ("Hello!", " is a str; it is a Message, a dict, or an object"),
+        (None, " is None; it is a Message, a dict, or an object"),
+        ({"content": "x"}, ".role is missing: the item is without a role; it is a Message, a message of Chat"),
+        ({"role": "user", "contnet": "x", "refusal": None}, ".content is missing: the item has 'contnet' instead"),
+        ({"choices": [{"index": 0}], "id": "x"}, " is a whole completion; give completion.choices[0].message"),
+        ([{"role": "user", "content": "x"}], " is a list; it is one message; give the messages themselves, *messages"),
+        (Session().messages, " is a Messages; it is one message; give the messages themselves, *messages"),
+        (range(1), " is a range; it is one message; give the messages themselves, *messages"),
     ],
     ids=repr,
 )
@@ -409,7 +413,7 @@ def test_what_is_no_message_is_not_appended(manager, given, problem):
     with pytest.raises(InvalidValueError) as caught:
         manager.append("s", {"role": "user", "content": "good"}, given)
 
-    assert str(caught.value).startswith(f"messages[1] {problem}")
+    assert str(caught.value).startswith(f"messages[1]{problem}")
     assert manager.get_session("s").message_count == 0
 
 

@@ -11,24 +11,21 @@ from pyai_sessions.model.listed import MessagePage
 from pyai_sessions.model.session import history_of
 from pyai_sessions.model.session_store import check_messages
 from pyai_sessions.model.titles import check_title
-from pyai_sessions.prompts.formats import read_prompt
-from pyai_sessions.prompts.formats.items import is_of_an_api, own
+from pyai_sessions.prompts.formats import read_appended
 from pyai_sessions.sessions.shared_state import UNCHANGED, Unchanged
 from pyai_sessions.sessions.trips import Asking, sharing
 from pyai_sessions.sessions.updating import Update
 from pyai_sessions.values.checks import (
     ANYONE,
     Anyone,
-    Clock,
     check_expected,
     check_id,
     check_limit,
     check_user,
     existing_id,
-    kind_of,
     shown,
 )
-from pyai_sessions.values.json import converting, is_mapping
+from pyai_sessions.values.json import converting
 from pyai_sessions.values.messages import Message, id_of
 
 
@@ -41,7 +38,9 @@ class KeepsMessages(Face):
     ) -> Asking[None]:
         """Append messages, each a `Message` or a dict of its fields, without loading the history. One commit.
 
-        What an API's client returned, or its ``model_dump()``, is taken as `Session.add_messages` takes it.
+        What an API's client returned, or its ``model_dump()``, is taken as `Session.add_messages` takes it. The result
+        of a tool that does not name its call, such as Gemini's or Ollama's, belongs to the first call of its function
+        that waits: one before it in this call, or else in the history.
 
         Any number of threads, processes and hosts may append to one session: each message is stored once. One with an
         id of your own may be appended again, as a webhook that is delivered twice does: where the session has it, with
@@ -144,9 +143,8 @@ class KeepsMessages(Face):
         return (yield from self._engine.states.beside(call, states))
 
     def _messages(self, given: Iterable[object]) -> list[Message]:
-        clock = self._store.clock
         with converting(self._default):
-            return check_messages([made for n, each in enumerate(given) for made in _messages(each, n, clock)])
+            return check_messages(read_appended(given, clock=self._store.clock))
 
     @sharing
     def get_messages(
@@ -208,25 +206,3 @@ class KeepsMessages(Face):
         """
         owner, wanted = check_user(user_id), id_of(message_id, "message_id")
         return (yield from self._engine.scroller.message(existing_id(session_id), owner, wanted))
-
-
-def _messages(given: object, n: int, clock: Clock) -> list[Message]:
-    """Return the message that is given: one of ours, a dict of its fields, or what an API has for one."""
-    found = own(given, f"messages[{n}]")
-    if found is not None:
-        return [found]
-    if is_of_an_api(given):
-        return read_prompt([given], "openai", clock=clock, place="messages", start=n)
-    if not is_mapping(given):
-        raise InvalidValueError(f"messages[{n}]", f"is {kind_of(given)}; it is a Message, or a dict of its fields")
-    fields: dict[str, Any] = {"timestamp": clock(), **given}
-    if "role" not in fields or not fields.keys() <= Message.__dataclass_fields__.keys():
-        unknown = sorted(map(str, fields.keys() - Message.__dataclass_fields__.keys()))
-        problem = f"has the unknown field {unknown[0]!r}" if unknown else "has no role"
-        raise InvalidValueError(
-            f"messages[{n}]", f"{problem}; its fields are {', '.join(Message.__dataclass_fields__)}"
-        )
-    try:
-        return [Message(**fields)]
-    except InvalidValueError as err:
-        raise err.within(f"messages[{n}]") from err

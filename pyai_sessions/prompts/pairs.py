@@ -60,6 +60,8 @@ def paired(messages: Iterable[PromptMessage], *, tell: bool = False) -> tuple[li
             continue
         if message.tool_calls and message.role == "assistant":
             calls.add(each, len(groups))
+        elif message.role != "assistant":
+            calls.end_turn()
         groups.append([each])
     whole: list[Group] = []
     for group in groups:
@@ -71,32 +73,36 @@ def paired(messages: Iterable[PromptMessage], *, tell: bool = False) -> tuple[li
 
 
 class _Waiting:
-    """The calls that still wait for a result, each with the number of its group."""
+    """The calls that still wait for a result, by their ids: each with its turn, its group and its function's name."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, int] = {}
-        self._unnamed: dict[str, tuple[int, str]] = {}
+        self._calls: dict[str, tuple[int, int, str]] = {}
+        self._turn = 0
 
     def add(self, caller: PromptMessage, group: int) -> None:
         """Add the calls of a message."""
         for each in caller.message.tool_calls or ():
             found = call_id(each)
-            if found in caller.unnamed:
-                self._unnamed[found] = group, function_name(each)
-            elif found:
-                self._by_id[found] = group
+            if found:
+                self._calls.pop(found, None)
+                self._calls[found] = self._turn, group, function_name(each)
+
+    def end_turn(self) -> None:
+        """Let the calls that follow be those of a new turn."""
+        self._turn += 1
 
     def answer(self, result: Message) -> tuple[str, int] | None:
-        """Return the id and the group of the call that *result* answers, or None if no such call waits."""
+        """Return the id and the group of the call that *result* answers, or None if no such call waits.
+
+        A result that names no call answers the first one of its function in the latest turn that has such a call.
+        """
+        self.end_turn()
         found = result.tool_call_id
-        if found is not None:
-            group = self._by_id.pop(found, None)
-            return None if group is None else (found, group)
-        for key, (group, name) in self._unnamed.items():
-            if result.name is None or result.name == name:
-                del self._unnamed[key]
-                return key, group
-        return None
+        if found is None:
+            named = [key for key, (_, _, function) in self._calls.items() if result.name in (None, function)]
+            found = max(named, key=lambda key: self._calls[key][0], default="")
+        call = self._calls.pop(found, None)
+        return None if call is None else (found, call[1])
 
 
 def _answered(group: Group, orphans: list[Orphan], *, tell: bool) -> list[Group]:

@@ -252,8 +252,8 @@ def test_a_result_of_geminis_may_answer_a_call_that_was_read_before():
     messages = read_prompt([{"role": "user", "parts": results}], "gemini", clock=lambda: NOON, calls=waiting)
 
     assert [each.tool_call_id for each in messages[:3]] == ["a", "c", "b"]
-    assert messages[3].tool_call_id not in waiting
-    assert write_prompt(messages, "gemini") == [{"role": "user", "parts": results}]
+    assert (messages[3].tool_call_id, messages[3].name) == (None, "f")
+    assert write_prompt(messages[:3], "gemini") == [{"role": "user", "parts": results[:3]}]
     assert waiting == {"a": "f", "b": "f", "c": "g"}
 
 

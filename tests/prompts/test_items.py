@@ -1,5 +1,7 @@
 """Tests of items of any API or framework that `add_messages` and `append` take."""
 
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,18 +102,23 @@ def test_items_of_every_shape_are_translated(shape, together):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_append_takes_what_add_messages_takes(shape):
-    """`append` takes the same items, without loading the session, if they have ids to match."""
-    if shape in ("gemini", "ollama", "the former function_call"):  # their results name no call
-        return
+@pytest.mark.parametrize("door", ["append", "update"])
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+def test_append_takes_what_add_messages_takes(shape, door, together):
+    """`append` takes the same items without loading the session. A result belongs to its call in every format."""
     manager = SessionManager()
     manager.create_session("ada", session_id="s")
-    manager.append("s", {"role": "user", "content": "What colour?"})
+    question = {"role": "user", "content": "What colour?"}
 
-    for item in SHAPES[shape]:
-        manager.append("s", item)
+    for items in [[question, *SHAPES[shape]]] if together else [[each] for each in (question, *SHAPES[shape])]:
+        getattr(manager, door)("s", *items)
 
-    assert ended(manager.get_session("s").history(format="openai")) == (CALL["function"], "blue")
+    session = manager.get_session("s")
+    assert ended(session.history(format="openai")) == (CALL["function"], "blue")
+    assert not session.repair()
+    for format_ in FORMATS:
+        assert "blue" in str(session.history(format=format_))
+        assert "interrupted" not in str(session.history(format=format_))
 
 
 def test_what_a_model_made_is_one_message():
@@ -164,6 +171,47 @@ def test_clients_objects_are_taken():
     session.add_messages([reply, reply.model_dump()])
     assert [each.content for each in session.messages] == ["Hi"] * 4
     assert [each.unknown_fields for each in session.messages] == [{}] * 4
+
+
+def clients_objects():
+    import anthropic.types
+    from openai.types.chat import ParsedChatCompletionMessage
+    from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage
+
+    text = [{"type": "output_text", "text": "Hi", "annotations": []}]
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    return [
+        ParsedChatCompletionMessage.model_validate({"role": "assistant", "content": "Hi", "newer": 1}),
+        ResponseOutputMessage.model_validate(
+            {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": text}
+        ),
+        ResponseFunctionToolCall.model_validate(
+            {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
+        ),
+        anthropic.types.Message.model_validate(
+            {
+                "id": "m", "type": "message", "role": "assistant", "model": "x", "usage": usage,
+                "content": [{"type": "text", "text": "Hi"}],
+            }
+        ),
+    ]  # fmt: skip
+
+
+def test_an_object_and_its_dump_are_the_same_message_by_each_door():
+    """Fields that are None count as absent, and fields that are not known are kept, by `append` as well."""
+    for each in clients_objects():
+        made = []
+        for item in (each, each.model_dump()):
+            manager = SessionManager()
+            manager.create_session("ada", session_id="s")
+            manager.append("s", item)
+            made += [manager.get_session("s").messages[0], *Session().add_messages([item])]
+
+        said = [(each.role, each.content, each.tool_calls, each.metadata) for each in made]
+        assert said == said[:1] * 4
+        assert made[0].unknown_fields == made[1].unknown_fields
+        windows = [Session(messages=[each]).history(format="responses") for each in made]
+        assert windows == windows[:1] * 4
 
 
 # Our own ----------------------------------------------------------------------------------------------------------
@@ -237,6 +285,133 @@ def test_time_metadata_and_id_beside_an_item_are_kept(format_, item):
         assert "my_score" not in str(session.history(format=other))
 
 
+@pytest.mark.parametrize("beside", [{}, {"message_id": "m1"}, {"id": "x"}, {"metadata": {"a": 1}}])
+@pytest.mark.parametrize(
+    ("format_", "item"),
+    [
+        ("openai", {"role": "user", "content": "hi"}),
+        ("openai", {"role": "user", "parts": [{"text": "hi"}]}),
+        ("anthropic", {"role": "user", "content": "hi"}),
+        ("gemini", {"role": "user", "parts": [{"text": "hi"}]}),
+    ],
+)
+def test_a_time_beside_an_item_may_be_a_datetime(format_, item, beside):
+    """It is taken by every door as text is. One without a zone is refused by its place."""
+    manager = SessionManager()
+    manager.create_session("ada", session_id="s")
+    given_ = {**item, **beside, "timestamp": NOON}
+
+    [added] = Session().add_messages([given_], format=format_)
+    manager.append("s", given_)
+
+    assert added.timestamp == manager.get_session("s").messages[0].timestamp == NOON
+    with pytest.raises(InvalidValueError, match=r"items\[0\].timestamp has no time zone"):
+        Session().add_messages([{**given_, "timestamp": NOON.replace(tzinfo=None)}], format=format_)
+
+
+def test_the_fields_of_a_message_as_a_dict_are_the_message():
+    """What `dataclasses.asdict` returns is taken by `append` and `add_messages`."""
+    manager = SessionManager()
+    manager.create_session("ada", session_id="s")
+
+    manager.append("s", asdict(MINE))
+
+    assert manager.get_session("s").messages == Session().add_messages([asdict(MINE)]) == [MINE]
+
+
+UI = {"id": "u1", "role": "assistant"}
+TOOL = {"type": "tool-look", "toolCallId": "c1", "state": "output-available", "input": {}, "output": "blue"}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {**UI, "role": "user", "parts": [{"type": "text", "text": "hi"}]},
+        {**UI, "parts": [{"type": "step-start"}, {"type": "text", "text": "hi", "state": "done"}]},
+        {**UI, "content": "hi", "parts": [{"type": "text", "text": "hi"}], "toolInvocations": []},
+        {**UI, "parts": [{"type": "text", "text": "hi"}], "metadata": {"a": 1}, "timestamp": NOON, "message_id": "m"},
+    ],
+)
+def test_a_ui_message_of_vercels_that_is_text_is_taken(item):
+    """Its text is the content, in every format."""
+    manager = SessionManager()
+    manager.create_session("ada", session_id="s")
+    session = Session()
+
+    session.add_messages([item])
+    manager.append("s", item)
+
+    assert session.messages[0].content == manager.get_session("s").messages[0].content == "hi"
+    assert session.messages[0].role == item["role"]
+    for format_ in FORMATS:
+        judge(session.history(format=format_), format_)
+        assert "'type': 'text'" not in str(session.history(format="gemini"))
+
+
+@pytest.mark.parametrize(
+    ("beside", "place"),
+    [
+        ({"parts": [TOOL]}, ".parts[0].type"),
+        ({"parts": [{"type": "text", "text": "x"}, {**TOOL, "type": "dynamic-tool"}]}, ".parts[1].type"),
+        ({"content": "x", "parts": [{"type": "file", "mediaType": "image/png", "url": "u"}]}, ".parts[0].type"),
+        ({"content": "", "toolInvocations": [{"toolCallId": "c1", "result": "x"}]}, ".toolInvocations"),
+        ({"content": "x", "experimental_attachments": [{"url": "u"}]}, ".experimental_attachments"),
+    ],
+)
+@pytest.mark.parametrize("stored", [False, True], ids=["new", "with id and time"])
+def test_a_ui_message_of_vercels_that_says_more_is_refused(beside, place, stored):
+    """The error names what is no text, and the remedy."""
+    manager = SessionManager()
+    manager.create_session("ada", session_id="s")
+    item = {**UI, **beside, **({"message_id": "m1", "timestamp": NOON} if stored else {})}
+
+    for name, add in (("items[0]", lambda each: Session().add_messages([each])), ("messages[0]", appended(manager))):
+        with pytest.raises(InvalidValueError, match="convertToModelMessages") as refused:
+            add(item)
+
+        assert refused.value.path == name + place
+
+
+def appended(manager):
+    return lambda item: manager.append("s", item)
+
+
+@pytest.mark.parametrize(
+    ("item", "content"),
+    [
+        ({"role": "user", "parts": [{"text": "hi"}]}, "hi"),
+        ({"role": "assistant", "function_call": {"name": "look", "arguments": "{}"}}, None),
+        ({"role": "assistant", "text": "hi"}, InvalidValueError),
+        ({"role": "user"}, InvalidValueError),
+        ({"role": "user", "metadata": {"text": "hi"}}, InvalidValueError),
+    ],
+)
+@pytest.mark.parametrize("beside", [{}, {"message_id": "m1", "timestamp": NOON.isoformat()}], ids=["new", "whole"])
+def test_a_message_without_a_content_is_translated_or_refused(item, content, beside):
+    """No text is replaced by an empty one, whatever else the item says of itself."""
+    manager = SessionManager()
+    manager.create_session("ada", session_id="s")
+    doors = (lambda each: Session().add_messages([each])[0], appended(manager))
+
+    for act in doors:
+        if content is not InvalidValueError:
+            made = act({**item, **beside}) or manager.get_session("s").messages[0]
+            assert made.content == content
+            continue
+        with pytest.raises(InvalidValueError, match="is missing") as refused:
+            act({**item, **beside})
+
+        assert refused.value.path.endswith("[0].content")
+
+
+def test_a_content_of_geminis_without_parts_is_refused():
+    """Only the model may have said nothing: its client then returns a role alone."""
+    for item in ({"role": "model", "text": "hi"}, {"role": "user"}, {"text": "hi"}):
+        with pytest.raises(InvalidValueError, match=r"items\[0\].parts is missing"):
+            Session().add_messages([item], format="gemini")
+    assert Session().add_messages([{"role": "model"}], format="gemini")[0].content is None
+
+
 def test_an_id_names_one_message():
     """An item that becomes several messages raises if it has one id."""
     blocks = [{"type": "tool_result", "tool_use_id": "c1", "content": "x"}, {"type": "text", "text": "and?"}]
@@ -252,6 +427,10 @@ def test_an_id_names_one_message():
         ("hello", "items is a str; it is a list of messages"),
         ([{"type": "computer_call"}], "the item is of the type 'computer_call', which is not known; it is a Message"),
         ([{"choices": []}], r"is a whole completion; give completion.choices\[0\].message"),
+        ([{"model": "x", "message": {"role": "assistant"}, "done": True}], "is a whole response, .* give its message"),
+        ([{"index": 0, "message": {"role": "assistant"}}], "is a whole response, or a choice of one; give its message"),
+        ([{"output": {"message": {}}, "stopReason": "x"}], r"is a whole response; give .*output\['message'\]"),
+        ([[{"role": "user", "content": "x"}]], r"is a list; it is one message; give the messages themselves"),
         ([{"role": "critic", "content": "x"}], "items.0..role is 'critic'; it is 'user', 'assistant'"),
         ([{"role": "tool", "content": "x"}], "no call of a tool waits for this result"),
         ([{"role": "assistant", "tool_calls": [{"x": 1}]}], "is no tool call; it is"),

@@ -194,6 +194,7 @@ USER = {"role": "user", "content": "x"}
         ("gemini", {"role": "user", "parts": "x"}, "items[1].parts"),
         ("gemini", {"role": "user", "parts": ["x"]}, "items[1].parts[0]"),
         ("gemini", {"role": "user", "parts": [{"text": 7}]}, "items[1].parts[0].text"),
+        ("gemini", {"role": "user", "parts": [{"type": "text", "text": "x"}]}, "items[1].parts[0].type"),
         ("gemini", {"role": "model", "parts": [{"functionCall": {}}]}, "items[1].parts[0].function_call.name"),
         (
             "gemini",

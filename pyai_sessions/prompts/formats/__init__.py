@@ -57,8 +57,6 @@ def read_prompt(
     *,
     clock: Clock,
     calls: Mapping[str, str] | None = None,
-    place: str = "items",
-    start: int = 0,
 ) -> list[Message]:
     """Return new messages that say what *items* say: dicts of the *format*, or its client's own objects.
 
@@ -68,16 +66,16 @@ def read_prompt(
     understands what other APIs say, too.
 
     Raises:
-        InvalidValueError: There is no such *format*, or an item is not of it; the error names the *place*, as in
-            ``items[3].content[0].text``. The first item's number is *start*.
+        InvalidValueError: There is no such *format*, or an item is not of it; the error names the place, as in
+            ``items[3].content[0].text``.
 
     """
     if isinstance(items, (Message, str)) or is_mapping(items):
-        raise InvalidValueError(place, f"is {kind_of(items)}; it is a list of messages")
+        raise InvalidValueError("items", f"is {kind_of(items)}; it is a list of messages")
     from pyai_sessions.prompts.formats import items as any_items
 
-    given = [(f"{place}[{n}]", item) for n, item in enumerate(check_items(items, place, "messages"), start)]
-    if format == "openai" and given and all(is_mapping(each) and "parts" in each for _, each in given):
+    given = [(f"items[{n}]", item) for n, item in enumerate(check_items(items, "items", "messages"))]
+    if format == "openai" and given and all(any_items.is_geminis(each) for _, each in given):
         format = "gemini"  # noqa: A001
     module = _module(format)
     messages: list[Message] = module.read((), items.system, clock, {}) if isinstance(items, Prompt) else []
@@ -95,6 +93,21 @@ def read_prompt(
         messages += [found] if found else any_items.with_own(object_, path, read_one)
         run, calls = [], None
     return [*messages, *module.read(run, None, clock, calls or {})]
+
+
+def read_appended(items: Iterable[object], *, clock: Clock) -> list[Message]:
+    """Return the messages that are to be appended to a session whose history is not loaded.
+
+    *items* are what `read_prompt` takes without a format, and dicts of a `Message`'s fields with any role and content.
+    A result whose call is not among them has the name of its function; the history pairs it with the call.
+
+    Raises:
+        InvalidValueError: An item is none of these; the error names the place, as in ``messages[3].content``.
+
+    """
+    from pyai_sessions.prompts.formats.items import Reader
+
+    return list(Reader(clock, None).messages((f"messages[{n}]", item) for n, item in enumerate(items)))
 
 
 def _read_one(module: Any, clock: Clock, item: dict[str, Any], path: str) -> list[Message]:

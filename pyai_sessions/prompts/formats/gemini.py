@@ -13,9 +13,10 @@ user's.
 As it is stored, and back:
 
 - ``function_call`` is a tool call. One that has no id gets one, which is not written back: results then belong to
-  calls by name and order. A ``function_response`` is a tool's message; what it says besides name and response is in
-  ``metadata["gemini"]["function_response"]``. The response ``{"output": text}`` is that text, any other is the
-  object. What else is in the user's content follows as a user's message.
+  calls by name and order. A ``function_response`` is a tool's message, without a call's id if no such call waits.
+  What it says besides name and response is in ``metadata["gemini"]["function_response"]``. The response
+  ``{"output": text}`` is that text, any other is the object. What else is in the user's content follows as a user's
+  message.
 - ``inline_data`` is image_url, input_audio or a file, and ``file_data`` with an image's address is image_url, where
   nothing is lost by that. Thoughts and all other parts are kept under ``"gemini"``, as is what else a text or a call
   says (``thought_signature``). Where calls stand among a model's parts is in ``metadata["gemini"]["calls_at"]``, if
@@ -221,6 +222,8 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
             raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is 'user' or 'model'")
         if "content" in content and "parts" not in content:
             raise InvalidValueError(f"{path}.parts", "is missing; an item with content is read without format=")
+        if "parts" not in content and content != _SILENCE:
+            raise InvalidValueError(f"{path}.parts", "is missing; it is a list of parts: [{'text': 'Hello!'}]")
         parts, place = _checked(content, path), f"{path}.parts"
         if role == "model":
             made = [turns.of_model(parts, place, "gemini", _read_call, _content)]
@@ -235,6 +238,10 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
 
 _ROLES = ("user", "model", "function")
 """``function`` is what older clients say where results stand; ``user`` is written."""
+
+
+_SILENCE = {"role": "model"}
+"""What the client returns if the model said nothing."""
 
 
 class _OpenCalls:
@@ -292,7 +299,7 @@ def _read_result(part: p.Part, path: str, calls: _OpenCalls) -> p.Result | None:
     call_id = check_text(given["id"], f"{path}.function_response.id") if "id" in given else None
     if given.get("response") is not None:
         p.check_object(given["response"], f"{path}.function_response.response")
-    return result(part)._replace(tool_call_id=calls.answer(call_id, name) or call_id or f"call_{new_id()}")
+    return result(part)._replace(tool_call_id=calls.answer(call_id, name) or call_id)
 
 
 def result(part: p.Part) -> p.Result:
@@ -340,6 +347,9 @@ def _checked(content: p.Part, path: str) -> list[p.Part]:
 
 def _checked_part(value: object, path: str) -> p.Part:
     part = p.check_object(value, path)
+    if p.is_part(part):
+        problem = "is no field of Gemini's parts; messages of Vercel's AI SDK are read without format="
+        raise InvalidValueError(f"{path}.type", problem)
     if "text" in part:
         check_text(part["text"], f"{path}.text")
     blob = part.get("inline_data")

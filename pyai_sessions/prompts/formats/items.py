@@ -9,6 +9,7 @@ understood, too, and translated:
   between two inputs is one message
 - LangChain's messages as dicts: ``{"type": "human", "content": …}``, with ``data`` around it, or as ``lc`` constructors
 - Gemini's contents (``parts``), Anthropic's, Bedrock's and Vercel's blocks in a content
+- UI messages of Vercel's AI SDK, if they are text alone
 - tool calls of LangChain, of Ollama, whose calls have no ids and whose results name a tool, and OpenAI's former
   ``function_call`` with the role ``function``
 """
@@ -20,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.prompts.formats import blocks, shapes
+from pyai_sessions.prompts.formats import blocks, shapes, turns
 from pyai_sessions.prompts.formats import parts as p
 from pyai_sessions.values.checks import Clock, check_text, check_time, shown
 from pyai_sessions.values.json import is_array, is_mapping
@@ -45,32 +46,24 @@ _ACCEPTED = (
 _WHOLE = {
     "choices": "a whole completion; give completion.choices[0].message",
     "candidates": "a whole response; give response.candidates[0].content",
-    "output": "a whole response; give the items of its output",
+    "message": "a whole response, or a choice of one; give its message",
+    "output": "a whole response; give the items of its output, or output['message']",
 }
-
-
-_OF_APIS = frozenset({
-    "type", "id", "annotations", "refusal", "audio", "function_call", "reasoning", "reasoning_content",
-    "reasoning_details", "tool_name", "parts", "lc", "kwargs", "data", "call_id", "output", "arguments", "input",
-    "summary", "encrypted_content", "status", "model", "stop_reason", "stop_sequence", "usage", "additional_kwargs",
-    "response_metadata", "usage_metadata", "invalid_tool_calls", "artifact", "example", "thinking", "images",
-})  # fmt: skip
-"""Fields that messages of APIs and frameworks have, and `Message` has not."""
-
-
-def is_of_an_api(item: object) -> bool:
-    """Return whether an item has to be translated: it is a client's object, or a dict with fields of an API."""
-    if not is_mapping(item):
-        return callable(getattr(item, "model_dump", None))
-    beside = item.keys() - _FIELDS
-    return bool(beside) and beside <= _OF_APIS
 
 
 def own(item: object, path: str) -> Message | None:
     """Return the `Message` that an item is, or that its fields describe; None if it is of another kind."""
     if is_mapping(item):
-        return stored(item, path) if item.keys() >= _STORED else None
+        return stored(item, path) if item.keys() >= _STORED and _is_whole(item) else None
     return item if isinstance(item, Message) else None
+
+
+def _is_whole(item: Mapping[str, Any]) -> bool:
+    """Return whether an item with a role says as a `Message` does what is said, and not in fields of an API."""
+    if _is_ui(item) or any(item.get(key) is not None for key in ("parts", "function_call")):
+        return False
+    names_its_call = item.get("tool_name") is None or item.get("tool_call_id") is not None
+    return names_its_call and ("content" in item or bool(item.get("tool_calls")))
 
 
 def stored(item: Mapping[str, Any], path: str) -> Message:
@@ -131,17 +124,22 @@ def _changed(message: Message, path: str, fields: Mapping[str, Any]) -> Message:
 
 
 class Reader:
-    """Reads items of any shape, one after another. *calls* wait for results when the items begin."""
+    """Reads items of any shape, one after another. *calls* wait for results when the items begin.
 
-    def __init__(self, clock: Clock, calls: Mapping[str, str]) -> None:
+    If they are None, the history is not known. A dict of a `Message`'s fields may then have any role and content, and
+    a result with the name of its function may be that of an earlier call.
+    """
+
+    def __init__(self, clock: Clock, calls: Mapping[str, str] | None) -> None:
         self._clock = clock
-        self._calls = dict(calls)
+        self._is_loaded = calls is not None
+        self._calls = dict(calls or {})
 
     def messages(self, items: Iterable[tuple[str, object]]) -> Iterator[Message]:
         """Yield the messages that items become. Each item comes with its path."""
         run: list[tuple[str, p.Part]] = []  # items of Responses: what the model made between two inputs is one message
         for path, item in items:
-            found = own(item, path)
+            found = own(item, path) or (None if self._is_loaded else self._described(item, path))
             given = {} if found else p.given_object(item, path)
             if found is None and _is_response(given) and not says_more(given):
                 run.append((path, given))
@@ -151,11 +149,24 @@ class Reader:
             yield from self._noted([found] if found else with_own(given, path, self._one))
         yield from self._noted(self._read("responses", run))
 
+    def _described(self, item: object, path: str) -> Message | None:
+        """Return the `Message` whose fields a dict has, and no others; None if it is of another kind."""
+        given = {key: each for key, each in item.items() if not _is_absent(key, each)} if is_mapping(item) else {}
+        if "role" not in given or not given.keys() <= _FIELDS or not _is_whole(given):
+            return None
+        fields: dict[str, Any] = {"timestamp": self._clock(), **given}
+        try:
+            return Message(**fields)
+        except InvalidValueError as err:
+            raise err.within(path) from err
+
     def _read(self, api: str, items: Sequence[tuple[str, p.Part]]) -> list[Message]:
         return p.module_of(api).read(items, None, self._clock, self._calls) if items else []
 
     def _one(self, given: p.Part, path: str) -> list[Message]:
         item = {key: value for key, value in given.items() if value is not None}
+        if _is_ui(item):
+            return self._said(_of_ui(item, path), path)
         if _is_response(item):
             return self._read("responses", [(path, item)])
         if "parts" in item and "content" not in item:
@@ -165,7 +176,10 @@ class Reader:
                 raise InvalidValueError(path, f"is {problem}")
         if "role" not in item or "lc" in item:
             return with_own(_langchain(item, path), path, self._one)
-        role = check_text(item["role"], f"{path}.role")
+        return self._said(given, path)
+
+    def _said(self, given: p.Part, path: str) -> list[Message]:
+        role = check_text(given.get("role"), f"{path}.role")
         meant = p.role_of(role)
         if meant is None:
             known = "'user', 'assistant', 'system', 'developer', 'tool', or another name of these, as 'human' and 'ai'"
@@ -195,21 +209,58 @@ class Reader:
 
     def _noted(self, made: list[Message]) -> list[Message]:
         """Remember which calls wait for a result."""
-        for each in made:
+        for each in (said.message for message in made for said in shapes.prompt_messages(message)):
             if each.tool_calls:
                 self._calls = {call.id: call.name for call in p.calls_of(each)}
-            elif each.tool_call_id is not None:
-                self._calls.pop(each.tool_call_id, None)
+            elif each.role == "tool":
+                self._calls.pop(each.tool_call_id or self._waiting(each.name) or "", None)
         return made
+
+    def _waiting(self, name: str | None) -> str | None:
+        """Return the id of the first call that waits for the result of a function, or of any if None is named."""
+        return next((key for key, function in self._calls.items() if name in (None, function)), None)
 
     def _answering(self, item: Mapping[str, Any], path: str) -> p.Part:
         """Return a result without a call's id with the id of the first waiting call of its function."""
         name = item.get("name") or item.get("tool_name")
-        found = next((key for key, function in self._calls.items() if name in (None, function)), None)
-        if found is None:
-            problem = "is missing, and no call of a tool waits for this result; it is the id of the call"
-            raise InvalidValueError(f"{path}.tool_call_id", problem)
-        return {**p.rest_of(item, "tool_name"), "tool_call_id": found}
+        found = self._waiting(name)
+        if found is not None:
+            return {**p.rest_of(item, "tool_name"), "tool_call_id": found}
+        if not self._is_loaded and name is not None:
+            return {**p.rest_of(item, "tool_name"), "name": name}
+        problem = "is missing, and no call of a tool waits for this result; it is the id of the call"
+        raise InvalidValueError(f"{path}.tool_call_id", problem)
+
+
+def is_geminis(item: object) -> bool:
+    """Return whether an item is a dict that may be a content of Gemini's."""
+    return is_mapping(item) and "parts" in item and not _is_ui(item)
+
+
+# Vercel's AI SDK --------------------------------------------------------------------------------------------------
+
+_BESIDE_TEXT = ("toolInvocations", "experimental_attachments")
+
+
+def _is_ui(item: Mapping[str, Any]) -> bool:
+    """Return whether an item is a UI message of Vercel's AI SDK. Its parts have types, which Gemini's have not."""
+    parts = item.get("parts")
+    return any(item.get(key) for key in _BESIDE_TEXT) or (is_array(parts) and any(map(p.is_part, parts)))
+
+
+def _of_ui(item: p.Part, path: str) -> p.Part:
+    """Return a UI message as one of Chat Completions."""
+    remedy = "a UI message of Vercel's AI SDK is read if it is text alone; give what convertToModelMessages returns"
+    for key in _BESIDE_TEXT:
+        if item.get(key):
+            raise InvalidValueError(f"{path}.{key}", f"is given, and {remedy}")
+    texts: list[p.Part] = []
+    for n, each in enumerate(p.check_list(item.get("parts"), f"{path}.parts")):
+        part = p.check_part(each, f"{path}.parts[{n}]")
+        if part["type"] not in ("text", "step-start"):
+            raise InvalidValueError(f"{path}.parts[{n}].type", f"is {shown(part['type'])}, and {remedy}")
+        texts += [p.text_part(part["text"])] if part["type"] == "text" else []
+    return {**p.rest_of(item, "parts"), "content": turns.content_of(texts)}
 
 
 def _is_response(item: p.Part) -> bool:

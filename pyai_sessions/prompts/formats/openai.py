@@ -148,12 +148,14 @@ def _message(item: p.Part, path: str, clock: Clock) -> Message:
     role = check_text(given.get("role"), f"{path}.role")
     if role not in _FIELDS:
         raise InvalidValueError(f"{path}.role", f"is {shown(role)}; it is one of {', '.join(map(repr, _FIELDS))}")
-    if role == "tool":
-        check_text(given.get("tool_call_id"), f"{path}.tool_call_id")
+    if "tool_call_id" in given:
+        check_text(given["tool_call_id"], f"{path}.tool_call_id")
     if "name" in given:
         check_text(given["name"], f"{path}.name")
-    if role == "assistant" and not given.keys() & {"tool_calls", *_SENT} and "content" not in item:
-        raise InvalidValueError(f"{path}.content", "is missing, and so are tool_calls")
+    if "content" not in item and not (role == "assistant" and given.keys() & {"tool_calls", *_SENT}):
+        beside = [key for key in given if key not in _FIELDS[role]]
+        found = f": the item has {shown(beside[0])} instead, which is not read" if beside else ""
+        raise InvalidValueError(f"{path}.content", f"is missing{found}; it is text, or a list of parts")
     own = {key: given[key] for key in _SENT if key in given} if role == "assistant" else {}
     made = p.new_message(
         path,

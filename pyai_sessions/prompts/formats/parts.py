@@ -19,11 +19,13 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.values.checks import Clock, check_text, kind_of
+from pyai_sessions.values.checks import Clock, check_text, check_time, kind_of
+from pyai_sessions.values.codec import time_text
 from pyai_sessions.values.json import is_array, is_bytes, is_mapping, plain, read, write
 from pyai_sessions.values.messages import Message
 
@@ -368,7 +370,12 @@ def given_object(value: object, path: str) -> Part:
     except RecursionError as err:
         raise InvalidValueError(path, "is nested too deeply") from err
     if not is_mapping(sent):
-        raise InvalidValueError(path, f"is {kind_of(value)}; it is a dict, or an object of the API's client")
+        given, problem = kind_of(value), "it is a Message, a dict, or an object of the API's client"
+        if isinstance(sent, Iterable) and not isinstance(sent, str):
+            problem = "it is one message; give the messages themselves, *messages to append"
+        raise InvalidValueError(path, f"is {given}; {problem}")
+    if isinstance(sent.get("timestamp"), datetime):
+        sent = {**sent, "timestamp": time_text(check_time(sent["timestamp"], f"{path}.timestamp"))}
     return {check_text(key, f"a key of {path}"): plain(each, f"{path}.{key}") for key, each in sent.items()}
 
 

@@ -22,6 +22,7 @@ As it is stored, and back:
 - ``input_image`` is image_url and ``input_file`` a file, where nothing is lost by that. Reasoning and calls of OpenAI's
   own tools stand in the content as they are. All other items and parts are kept under ``"responses"``.
 - Reasoning that nothing follows in its message is left out, since the API refuses it.
+- Fields of an item that are None count as absent.
 - System messages stay in the list, wherever they stand. A role that the API does not know is told as a user's message
   that begins with its role: ``[critic]``. A user's message with nothing in it is ``[empty message]``.
 - Names and ids are made of the characters that the API takes, and cut to its length; each call has an id of its own.
@@ -218,7 +219,8 @@ def read(items: Iterable[tuple[str, p.Part]], system: object, clock: Clock, call
     opening = [] if system is None else [("prompt", p.given_object({"role": "system", "content": system}, "prompt"))]
     messages: list[Message] = []
     made: list[tuple[str, p.Part]] = []
-    for path, item in [*opening, *items]:
+    for path, given in [*opening, *items]:
+        item = {key: each for key, each in given.items() if each is not None}
         if is_models(item, path):
             made.append((path, item))
             continue
@@ -284,7 +286,7 @@ def stored_part(block: Mapping[str, Any]) -> p.Part:
     """Return a part as it is stored: as its canonical part, if that is written as the same part again."""
     kind, rest = block["type"], p.rest_of(block, "type", "text")
     if kind in _TEXTS and isinstance(block.get("text"), str):
-        besides = {key: each for key, each in rest.items() if each != []}
+        besides = {key: each for key, each in rest.items() if each is not None and each != []}
         return p.with_native(p.text_part(block["text"]), "responses", besides)
     candidate = None
     if kind == "input_image" and isinstance(block.get("image_url"), str):

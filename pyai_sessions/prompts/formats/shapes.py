@@ -186,6 +186,11 @@ def _role(message: Message, speakers: Mapping[str, str] | None) -> str:
     return meant or ("assistant" if message.tool_calls else role)
 
 
+def _unnamed_id(message: Message, n: int) -> str:
+    """Return the id of a tool call without one, by its place in the message. All APIs take its characters."""
+    return f"{message.message_id}_{n}"
+
+
 def _with_calls(message: Message, role: str) -> PromptMessage:
     """Return a message with its tool calls, of any shape, in the shape that formats write."""
     calls: list[Any] = []
@@ -193,7 +198,7 @@ def _with_calls(message: Message, role: str) -> PromptMessage:
     for n, each in enumerate(message.tool_calls or ()):
         found = call(each)
         if found is not None and not found.get("id"):
-            found = {**found, "id": f"{message.message_id}.{n}"}
+            found = {**found, "id": _unnamed_id(message, n)}
             unnamed.append(found["id"])
         calls.append(each if found is None else found)
     if role == message.role and all(made is each for made, each in zip(calls, message.tool_calls or (), strict=True)):
@@ -245,7 +250,7 @@ def _rest(
             parts.append(block_part(content[n]))
             continue
         if not call.get("id"):
-            call = {**call, "id": f"{message.message_id}.{n}"}
+            call = {**call, "id": _unnamed_id(message, n)}
             unnamed.append(call["id"])
         calls.append(call)
         call_blocks.append(n)
