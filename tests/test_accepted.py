@@ -71,7 +71,9 @@ def with_time(manager, door, time):
     elif door == "Message":
         manager.append(manager.create_session(session_id="s").session_id, Message("user", "x", timestamp=time))
     elif door == "append":
-        manager.append(manager.create_session(session_id="s").session_id, {"role": "user", "timestamp": time})
+        manager.append(
+            manager.create_session(session_id="s").session_id, {"role": "user", "content": "x", "timestamp": time}
+        )
     elif door == "add_message":
         session = manager.create_session(session_id="s")
         session.add_message("user", "x", timestamp=time)

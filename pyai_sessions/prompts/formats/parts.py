@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -374,8 +373,9 @@ def given_object(value: object, path: str) -> Part:
         if isinstance(sent, Iterable) and not isinstance(sent, str):
             problem = "it is one message; give the messages themselves, *messages to append"
         raise InvalidValueError(path, f"is {given}; {problem}")
-    if isinstance(sent.get("timestamp"), datetime):
-        sent = {**sent, "timestamp": time_text(check_time(sent["timestamp"], f"{path}.timestamp"))}
+    time = sent.get("timestamp")
+    if time is not None and not isinstance(time, str):
+        sent = {**sent, "timestamp": time_text(check_time(time, f"{path}.timestamp"))}
     return {check_text(key, f"a key of {path}"): plain(each, f"{path}.{key}") for key, each in sent.items()}
 
 
