@@ -74,6 +74,10 @@ def with_time(manager, door, time):
         manager.append(
             manager.create_session(session_id="s").session_id, {"role": "user", "content": "x", "timestamp": time}
         )
+    elif door == "add_messages":
+        session = manager.create_session(session_id="s")
+        session.add_messages([{"role": "user", "content": "x", "timestamp": time}])
+        manager.save(session)
     elif door == "add_message":
         session = manager.create_session(session_id="s")
         session.add_message("user", "x", timestamp=time)
@@ -81,7 +85,7 @@ def with_time(manager, door, time):
     return manager.get_session("s").messages[0].timestamp
 
 
-DOORS = ["Session", "import", "import of a message", "Message", "append", "add_message"]
+DOORS = ["Session", "import", "import of a message", "Message", "append", "add_message", "add_messages"]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -101,7 +105,12 @@ def test_what_names_no_time_is_refused_by_field_and_place(door, name):
     """The error names the field, its place and the accepted forms. Nothing is stored."""
     time, problem = NO_TIMES[name]
     field = "created_at" if door in ("Session", "import") else "timestamp"
-    place = {"import": "sessions[0].", "import of a message": "sessions[0].messages[0].", "append": "messages[0]."}
+    place = {
+        "import": "sessions[0].",
+        "import of a message": "sessions[0].messages[0].",
+        "append": "messages[0].",
+        "add_messages": "items[0].",
+    }
     manager = SessionManager()
 
     with pytest.raises(InvalidValueError) as caught:

@@ -373,7 +373,7 @@ def given_object(value: object, path: str) -> Part:
         if isinstance(sent, Iterable) and not isinstance(sent, str):
             problem = "it is one message; give the messages themselves, *messages to append"
         raise InvalidValueError(path, f"is {given}; {problem}")
-    time = sent.get("timestamp")
+    time = (value if is_mapping(value) else sent).get("timestamp")
     if time is not None and not isinstance(time, str):
         sent = {**sent, "timestamp": time_text(check_time(time, f"{path}.timestamp"))}
     return {check_text(key, f"a key of {path}"): plain(each, f"{path}.{key}") for key, each in sent.items()}
