@@ -45,8 +45,8 @@ class OfOneProcess:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         msg = (
-            f"a {type(self).__name__} can be neither pickled nor copied, since its connections belong to this process; "
-            "open the store in the worker process: send it the path or url alone"
+            f"{type(self).__name__} objects can be neither pickled nor copied, since their connections belong to this "
+            "process; open the store in the worker process: send it the path or url alone"
         )
         raise UnsupportedOperationError(msg)
 

@@ -21,7 +21,16 @@ from pyai_sessions import (
     UnsuitableMappingError,
     open_store,
 )
+from pyai_sessions.storage.redis.server import Server
 from tests.faults.hostile_server import HostileServer
+
+
+def test_a_client_is_named_by_its_address_or_its_class():
+    """A url without a host means this machine, as redis-py has it; what is no client is named with its article."""
+    assert Server(redis.Redis.from_url("redis://")).where == "localhost:6379"
+    for given, named in ((5, "an int"), ("text", "a str"), (redis.asyncio.Redis(), "a redis.asyncio.client.Redis")):
+        with pytest.raises(UnsuitableMappingError, match=f"^{named} is not a synchronous client"):
+            RedisMapping(given)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pyai_sessions.storage.redis.failures import CHECK_ADDRESS, storage_error
 from pyai_sessions.storage.redis.replies import UnfitReplyError, read_reply
 from pyai_sessions.storage.redis.scripts import SOURCES, Command, Script
 from pyai_sessions.storage.walks import Walk
+from pyai_sessions.values.checks import kind_of
 
 _NO_OPTIONS: Mapping[str, Any] = {}
 
@@ -30,8 +31,7 @@ class Server:
     def __init__(self, client: Any) -> None:
         module = type(client).__module__
         if not hasattr(client, "execute_command") or ".asyncio" in module:
-            name = f"{module}.{type(client).__qualname__}"
-            msg = f"a {name} is not a synchronous client: pass redis.Redis(...) or redis.RedisCluster(...)"
+            msg = f"{kind_of(client)} is not a synchronous client: pass redis.Redis(...) or redis.RedisCluster(...)"
             raise UnsuitableMappingError(msg)
         self.client = client
         self.clustered = hasattr(client, "get_primaries")
@@ -45,7 +45,7 @@ class Server:
         options = getattr(getattr(self.client, "connection_pool", None), "connection_kwargs", {})
         if "path" in options:
             return f"unix:{options['path']}"
-        return f"{options.get('host', 'redis')}:{options.get('port', 6379)}"
+        return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
 
     # Commands ----------------------------------------------------------------------------------------------------
 
