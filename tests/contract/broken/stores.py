@@ -106,7 +106,7 @@ class BringsBackTheDeleted(Broken):
         try:
             super().save(session, on_conflict=on_conflict)
         except SessionDeletedError:
-            super().save(Session.from_dict(session.to_dict()))
+            self.import_sessions([session])
 
 
 class ReplacesTheTaken(Broken):
