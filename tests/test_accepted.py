@@ -202,7 +202,7 @@ ID_DOORS = {
     "import of a session_id": lambda m, i: m.import_sessions([{"session_id": i}]),
     "message_id": lambda m, i: m.create_session().add_message("user", "x", message_id=i),
     "import of a message_id": lambda m, i: m.import_sessions(
-        [{"session_id": "s", "messages": [{"role": "user", "message_id": i}]}]
+        [{"session_id": "s", "messages": [{"role": "user", "content": "x", "message_id": i}]}]
     ),
     "list_sessions": lambda m, i: m.list_sessions(i),
     "get_session": lambda m, i: m.get_session(i),
@@ -350,7 +350,7 @@ def test_a_fork_begins_at_a_message():
     [
         ({"messages": []}, "session_id", "is missing"),
         ({"session_id": "s", "messages": [{"content": "x"}]}, "messages[0].role", "is missing"),
-        ({"session_id": "s", "messages": [{"role": 5}]}, "messages[0].role", "is an int; it is text"),
+        ({"session_id": "s", "messages": [{"role": 5, "content": "x"}]}, "messages[0].role", "is an int; it is text"),
         ({"session_id": "s", "messages": ["x"]}, "messages[0]", "is a str; it is a JSON object"),
         ({"session_id": "s", "messages": {}}, "messages", "is a dict; it is a list"),
         ({"session_id": "s", "messages": None}, "messages", "is null"),

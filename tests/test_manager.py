@@ -401,7 +401,7 @@ def test_an_unknown_conflict_rule_is_refused(manager):
         ({"role": "user", "contnet": "x", "refusal": None}, ".content is missing: the item has 'contnet' instead"),
         ({"choices": [{"index": 0}], "id": "x"}, " is a whole completion; give completion.choices[0].message"),
         ([{"role": "user", "content": "x"}], " is a list; it is one message; give the messages themselves, *messages"),
-        (Session().messages, " is a Messages; it is one message; give the messages themselves, *messages"),
+        (Session().messages, " is a list; it is one message; give the messages themselves, *messages"),
         (range(1), " is a range; it is one message; give the messages themselves, *messages"),
     ],
     ids=repr,

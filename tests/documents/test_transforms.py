@@ -164,7 +164,8 @@ def test_a_plain_store_says_that_a_session_is_encrypted():
     before = dict(inner)
     manager = SessionManager(inner)
 
-    for act in (lambda: manager.get_session("s"), manager.list_sessions, lambda: manager.append("s", {"role": "user"})):
+    said = {"role": "user", "content": "Hello!"}
+    for act in (lambda: manager.get_session("s"), manager.list_sessions, lambda: manager.append("s", said)):
         with pytest.raises(EncryptionError, match="it is encrypted with key 'old': open the store as KV") as caught:
             act()
         assert caught.value.key_id == "old"

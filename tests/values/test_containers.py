@@ -71,7 +71,7 @@ def test_what_is_put_in_is_stored(session, door):
     DOORS[door](session, {"a": [1, ("b", None)], "\ud83d\ude00": True})
     fresh = Session.from_dict({**session.to_dict(), "session_id": "t"})
 
-    manager.save(fresh)
+    manager.import_sessions([fresh])
 
     assert manager.get_session("t").state == session.state
     assert manager.get_session("t").metadata == session.metadata

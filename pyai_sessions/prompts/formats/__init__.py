@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from pyai_sessions.errors import InvalidValueError
-from pyai_sessions.prompts.formats.parts import FORMATS, given_object, module_of
+from pyai_sessions.prompts.formats.parts import FORMATS, given_message, module_of
 from pyai_sessions.values.checks import Clock, check_choice, check_items, kind_of
 from pyai_sessions.values.json import is_mapping
 from pyai_sessions.values.messages import Message
@@ -84,7 +84,7 @@ def read_prompt(
     run: list[tuple[str, dict[str, Any]]] = []
     for path, item in given:
         found = any_items.own(item, path)
-        object_ = {} if found else given_object(item, path)
+        object_ = {} if found else given_message(item, path)
         if found is None and not any_items.says_more(object_):
             run.append((path, object_))
             continue

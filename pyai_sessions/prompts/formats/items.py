@@ -68,7 +68,7 @@ def _is_whole(item: Mapping[str, Any]) -> bool:
 
 def stored(item: Mapping[str, Any], path: str) -> Message:
     """Return the `Message` with these fields. Unknown ones are kept beside them."""
-    given = p.given_object(item, path)
+    given = p.given_message(item, path)
     try:
         made = Message(**{key: value for key, value in given.items() if key in _FIELDS and not _is_absent(key, value)})
     except InvalidValueError as err:
@@ -140,7 +140,7 @@ class Reader:
         run: list[tuple[str, p.Part]] = []  # items of Responses: what the model made between two inputs is one message
         for path, item in items:
             found = own(item, path) or (None if self._is_loaded else self._described(item, path))
-            given = {} if found else p.given_object(item, path)
+            given = {} if found else p.given_message(item, path)
             if found is None and _is_response(given) and not says_more(given):
                 run.append((path, given))
                 continue

@@ -373,10 +373,15 @@ def given_object(value: object, path: str) -> Part:
         if isinstance(sent, Iterable) and not isinstance(sent, str):
             problem = "it is one message; give the messages themselves, *messages to append"
         raise InvalidValueError(path, f"is {given}; {problem}")
-    time = (value if is_mapping(value) else sent).get("timestamp")
-    if time is not None and not isinstance(time, str):
-        sent = {**sent, "timestamp": time_text(check_time(time, f"{path}.timestamp"))}
     return {check_text(key, f"a key of {path}"): plain(each, f"{path}.{key}") for key, each in sent.items()}
+
+
+def given_message(value: object, path: str) -> Part:
+    """Return a message of the caller's as `given_object` does. Its time may be of any type that a `Message` takes."""
+    time = value.get("timestamp") if is_mapping(value) else None
+    if is_mapping(value) and time is not None and not isinstance(time, str):
+        value = {**value, "timestamp": time_text(check_time(time, f"{path}.timestamp"))}
+    return given_object(value, path)
 
 
 def _sent(value: Any) -> Any:
