@@ -49,6 +49,21 @@ class Opened(NamedTuple):
     messages: Sequence[Message]
 
 
+class Searched(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+        text: What was searched for.
+        stored: What tells whether something was stored since.
+        found: The sessions, each with the message that is shown first; None: the newest ones are shown.
+
+    """
+
+    text: str
+    stored: object
+    found: Mapping[str, str | None]
+
+
 class Browser(App[None]):
     """Shows the conversations of a manager, as they are now, and every *interval* seconds.
 
@@ -80,7 +95,7 @@ class Browser(App[None]):
         self._pause = pause
         self._typing: Timer | None = None
         self._text = ""
-        self._searched: tuple[tuple[str, object, object], Mapping[str, str | None]] | None = None
+        self._searched: Searched | None = None
         self._listed: list[str] = []
         self._found: Mapping[str, str | None] = {}
         self._revision: object = None
@@ -178,31 +193,31 @@ class Browser(App[None]):
         from pyai_sessions import SessionError
 
         try:
-            found = self._search(text, anew) if text.strip() else None
+            searched = self._search(text, anew) if text.strip() else None
+            found = None if searched is None else searched.found
             listed = newest(self._manager, _stop_if_cancelled)
             fitting = (each for each in listed if found is None or each.session_id in found)
             shown = list(islice(fitting, _LISTED if found is None else len(found)))
-            self._tell_screen(self._show_list, (shown, found or {}))
+            self._tell_screen(self._show_list, (shown, searched))
         except WorkerCancelled:
             pass
         except SessionError as err:
             self._tell_screen(self._tell, str(err))
 
-    def _search(self, text: str, anew: bool) -> Mapping[str, str | None]:
-        """Return what `found_messages` does: unless *anew*, what the same search found, if nothing was stored since.
+    def _search(self, text: str, anew: bool) -> Searched:
+        """Search, unless the search before was the same and nothing was stored since. *anew* does so all the same.
 
         A session is shown from the same message while the text is the same, though another fits better by now.
         """
         last = [(each.session_id, each.active_at) for each in self._manager.list_sessions(limit=1, skip_invalid=True)]
-        asked = (text, self._manager.count(), last)
+        stored = self._manager.count(), last
         known = self._searched
-        if anew or known is None or known[0] != asked:
-            found = found_messages(self._manager, text, _stop_if_cancelled)
-            before = dict[str, str | None]()
-            if known is not None and known[0][0] == text and not anew:
-                before.update(known[1])
-            known = self._searched = asked, {**found, **{each: before[each] for each in found if each in before}}
-        return known[1]
+        if known is None or anew or known.text != text:
+            return Searched(text, stored, found_messages(self._manager, text, _stop_if_cancelled))
+        if known.stored == stored:
+            return known
+        found = found_messages(self._manager, text, _stop_if_cancelled)
+        return Searched(text, stored, {**found, **{each: known.found[each] for each in found if each in known.found}})
 
     @work(thread=True, exclusive=True, group="session")
     def _load(self, session_id: str, message_id: str | None) -> None:
@@ -231,19 +246,21 @@ class Browser(App[None]):
 
     def _tell_screen(self, show: Callable[[Any], None], found: Any) -> None:
         """Show what a thread has read, unless something else was asked for meanwhile, or the screen is gone."""
+        worker: Any = get_current_worker()  # pyright: ignore[reportUnknownVariableType]
 
         def show_if_there() -> None:
-            if self.query("#list"):
+            if not worker.is_cancelled and self.query("#list"):
                 show(found)
 
-        if not get_current_worker().is_cancelled and self.is_running:
+        if not worker.is_cancelled and self.is_running:
             self.call_from_thread(show_if_there)
 
     # What is shown -------------------------------------------------------------------------------------------------
 
-    def _show_list(self, found: tuple[list[SessionSummary], Mapping[str, str | None]]) -> None:
+    def _show_list(self, found: tuple[list[SessionSummary], Searched | None]) -> None:
         options = self.query_one("#list", OptionList)
-        summaries, messages = found
+        summaries, self._searched = found
+        messages: Mapping[str, str | None] = {} if self._searched is None else self._searched.found
         ids = [each.session_id for each in summaries]
         rows = [_row(each) for each in summaries]
         chosen = self._listed[options.highlighted] if options.highlighted is not None and self._listed else None

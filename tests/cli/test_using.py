@@ -216,6 +216,41 @@ def test_the_browser_shows_a_conversation_from_the_message_that_was_found(manage
     screen(manager, story)
 
 
+class Late(Browser):
+    """A browser that gets one conversation, read as the search before said, only after another one was asked for."""
+
+    late = False
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._asked = Event()
+
+    def _open(self, session_id):
+        super()._open(session_id)
+        if self._found.get(session_id) == "better":
+            self._asked.set()
+
+    def call_from_thread(self, callback, *arguments, **options):
+        if self.late and get_current_worker().group == "session":
+            self.late = False
+            self._asked.wait(30)
+        return super().call_from_thread(callback, *arguments, **options)
+
+
+def test_the_browser_shows_no_conversation_that_it_had_asked_for_before(manager):
+    """What comes late is not shown in the place of what was asked for since."""
+
+    async def story(app, pilot, settle, text):
+        await pilot.press("slash", *"train", "enter")
+        await settle(lambda: "train" in text("transcript"))
+        manager.append("trip", {"role": "user", "content": "train, train, train", "message_id": "better"})
+        app.late = True
+        await pilot.press("r")
+        await settle(lambda: text("transcript").split("\n")[1].strip() == "train, train, train")
+
+    screen(manager, story, Late, interval=3600)
+
+
 class Searches(SessionManager):
     """A manager that counts its searches."""
 
